@@ -1,0 +1,80 @@
+"""Real data from a local file, a folder or a hub id, all through `datasets`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.errors import BadInput
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+BUILDERS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".csv": "csv", ".txt": "text", ".arrow": "arrow"}
+
+
+def load_rows(source: str | Path, split: str | None = None) -> Dataset:
+    """Read one table of real data.
+
+    `source` is a file (its suffix names the format), a folder that `datasets` can read (data files, or a
+    `save_to_disk` folder), or a hub id such as `wikitext`. `split` picks one split where the source has
+    several; without it, a source with several splits is read at `train`.
+
+    Raises `BadInput` when the file has an unknown suffix, cannot be read, is empty, or the split is missing.
+    """
+    import datasets
+
+    path = Path(source)
+    with quiet_progress():
+        try:
+            if path.is_file():
+                return _non_empty(_load_file(path), source)
+            if path.is_dir() and (path / "state.json").exists():
+                return _non_empty(datasets.load_from_disk(str(path)), source)
+            loaded = datasets.load_dataset(str(source))
+        except (OSError, ValueError, datasets.exceptions.DatasetGenerationError) as error:
+            raise BadInput(f"cannot read the data at {str(source)!r}: {str(error).splitlines()[0]}") from None
+    name = split or ("train" if "train" in loaded else next(iter(loaded)))
+    if name not in loaded:
+        raise BadInput(f"{str(source)!r} has no split {name!r}; it has: {', '.join(loaded)}")
+    return _non_empty(loaded[name], source)
+
+
+def text_column(rows: Dataset, source: object = "the data") -> list[str]:
+    """The column `text` of a table, or its only column of strings."""
+    strings = [name for name, feature in rows.features.items() if getattr(feature, "dtype", "") in ("string", "large_string")]
+    column = "text" if "text" in strings else strings[0] if len(strings) == 1 else None
+    if column is None:
+        raise BadInput(f"{source} needs a column 'text'; its columns are: {', '.join(rows.column_names)}")
+    return list(rows[column])
+
+
+def _load_file(path: Path) -> Dataset:
+    import datasets
+
+    builder = BUILDERS.get(path.suffix.lower())
+    if builder is None:
+        raise BadInput(f"cannot tell the format of {str(path)!r}; known endings: {', '.join(BUILDERS)}")
+    return datasets.load_dataset(builder, data_files=str(path), split="train")
+
+
+def _non_empty(rows: Dataset, source: object) -> Dataset:
+    if not len(rows):
+        raise BadInput(f"{str(source)!r} holds no rows")
+    return rows
+
+
+class quiet_progress:
+    """Silence `datasets`' own bars for small local files; ours tell the user more."""
+
+    def __enter__(self) -> None:
+        import datasets
+
+        self.were_on = datasets.is_progress_bar_enabled()
+        datasets.disable_progress_bars()
+
+    def __exit__(self, *_: object) -> None:
+        import datasets
+
+        if self.were_on:
+            datasets.enable_progress_bars()

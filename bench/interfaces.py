@@ -1,0 +1,308 @@
+"""The contracts. A domain, a method or a metric is one class that keeps one of these; nothing here imports anything local.
+
+How they meet, for one cell (`bench/run.py`):
+
+    generator = domain.open(spec, device, settings)           # the network, with its frozen companions
+    compressed = method(none(generator.network), context)     # what to store for each tensor
+    network = rebuild(artifact, generator)                    # from the file's bytes alone
+    samples = generator.sample(network, n, seed)              # native samples: texts, images, points ...
+    features = evaluator.features(samples)                    # [n, d]: what the metrics look at
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module
+
+Native = Sequence[Any]  # samples as their domain knows them: a list of texts, an array [n, c, h, w] ...
+Role = Literal["quality", "diversity"]
+Hurts = Literal["nothing", "surface", "variety", "both", "foreign"]
+Direction = Literal["higher", "lower", "none"]  # which way is better; "none": nearest to the real data's value is best
+Wrap = Callable[[str, "Module"], "Module"]
+
+
+# ---------------------------------------------------------------------------------------------------------- models
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """One trained generator: where its weights lie and what must be said about them."""
+
+    name: str  # `s@0`, or the folder or hub id that the user gave
+    source: str  # a local folder or a hub id
+    licence: str = "unknown"
+    parameters: int | None = None
+    train_seed: int | None = None
+    kept: Mapping[str, str] = field(default_factory=dict)  # layer that is never compressed -> why
+    description: str = ""
+
+
+class Generator(ABC):
+    """A network together with what it needs to make samples: tokenizer, scheduler, start noise."""
+
+    network: Module  # the one module that is compressed
+
+    @abstractmethod
+    def rebuild(self, structure: Sequence[Edit]) -> Module:
+        """An empty network of the recorded structure; the artifact's tensors are loaded into it."""
+
+    @abstractmethod
+    def sample(self, network: Module, n: int, seed: int) -> Native:
+        """`n` native samples. The same seed gives twins: the same noise, whatever the network, the batch size or `n`.
+
+        Raises `bench.errors.Diverged` when the network's output is not finite.
+        """
+
+    def likelihood(self, network: Module, base: Module | None = None) -> dict[str, float] | None:
+        """Held-out likelihood figures by name, compared with `base` where given; None where the model has no likelihood."""
+        return None
+
+    def training(self, network: Module, seed: int, wrap: Wrap | None = None) -> Training:
+        """The recipe that trains `network`; `wrap(name, module)` is applied before any optimizer exists.
+
+        Training-time methods use this; a domain whose models cannot be trained here leaves it out.
+        """
+        raise LookupError(f"{type(self).__name__} has no training recipe")
+
+    def settings(self) -> dict[str, Any]:
+        """The sampler's settings. They belong to the cell: other settings are another measurement."""
+        return {}
+
+
+class Training(ABC):
+    """One run of a recipe, one step at a time, so that it can be stopped and resumed anywhere."""
+
+    networks: dict[str, Module]
+    total_steps: int
+    step_number: int
+
+    @abstractmethod
+    def step(self) -> dict[str, float]:
+        """One optimizer step -> losses by name."""
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Any]: ...
+
+    @abstractmethod
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+
+    @abstractmethod
+    def validate(self) -> dict[str, float]:
+        """Figures on the validation reference, never on the test reference."""
+
+    @abstractmethod
+    def freeze(self, folder: Path) -> None:
+        """Write the finished model (averaged weights, rounded to fp16) to `folder`, as `open` reads it."""
+
+
+# ------------------------------------------------------------------------------------------------------ evaluators
+
+
+class Evaluator(ABC):
+    """A pre-trained model that turns samples into features, for one role."""
+
+    name: ClassVar[str]
+    role: ClassVar[Role]
+    version: ClassVar[int] = 1
+
+    @abstractmethod
+    def features(self, samples: Native) -> Tensor:
+        """[n, d] float32. A sample's features depend on that sample alone."""
+
+    def surprisal(self, samples: Native) -> Tensor:
+        """[n] float32, in nats; high = unlike the real data. Only for the role `quality`."""
+        raise LookupError(f"evaluator {self.name!r} has no surprisal")
+
+
+@dataclass(frozen=True)
+class Damage:
+    """A known way to spoil real samples, and what a good pair of evaluators must see of it."""
+
+    hurts: Hurts
+    apply: Callable[[Native], Native]
+
+
+# --------------------------------------------------------------------------------------------------------- domains
+
+
+class Domain(ABC):
+    """A kind of data: its models, its real samples, its evaluators. Importing or constructing one loads no model."""
+
+    name: ClassVar[str]
+    description: ClassVar[str]
+    version: ClassVar[int] = 1
+    length_metric: ClassVar[str | None] = None  # the metric that tells if samples became shorter, if they can
+
+    @property
+    @abstractmethod
+    def models(self) -> Mapping[str, ModelSpec]:
+        """The models that ship with the domain, by name; the first is the default."""
+
+    @abstractmethod
+    def open(self, spec: ModelSpec, device: str = "cpu", settings: Mapping[str, Any] | None = None) -> Generator: ...
+
+    @abstractmethod
+    def evaluators(self) -> Mapping[str, str]:
+        """Evaluator name -> its role; the first of each role is the primary one."""
+
+    @abstractmethod
+    def evaluator(self, name: str, device: str = "cpu") -> Evaluator: ...
+
+    @abstractmethod
+    def reference(self, n: int, split: str = "test") -> Native:
+        """The first `n` real samples of a split: `test`, `validation` or `ceiling`. Needs no generator.
+
+        Raises `bench.errors.BadInput` when the split holds fewer.
+        """
+
+    @abstractmethod
+    def damages(self) -> Mapping[str, Damage]: ...
+
+    @abstractmethod
+    def read_samples(self, path: Path) -> Native:
+        """Raises `bench.errors.BadInput` when the file cannot be read as this domain's samples."""
+
+    @abstractmethod
+    def write_samples(self, samples: Native, path: Path) -> Path:
+        """Write samples so that `read_samples` gives them back; `path` has no suffix yet -> the path written."""
+
+    def metrics(self) -> Mapping[str, Metric]:
+        """The domain's own metrics, by name, beside those that all domains share."""
+        return {}
+
+    def locate(self, model: str) -> ModelSpec:
+        """The spec of a model's name, or of a folder or hub id that this domain can open.
+
+        Raises `bench.errors.BadInput` when the name leads to no model.
+        """
+        return self.models[model]
+
+    def show(self, columns: Mapping[str, Native], path: Path) -> Path | None:
+        """Twins side by side (column title -> samples), written so that a person can look at them."""
+        return None
+
+    def is_training_sample(self, samples: Native) -> list[bool] | None:
+        """For each sample, whether the training part holds it word for word; None where nobody can tell."""
+        return None
+
+    def trainings(self) -> Mapping[str, str]:
+        """What `bench train` can make here: name -> one line."""
+        return {}
+
+    def train(self, name: str, data: str | None, device: str) -> Training:
+        """The recipe that makes `name` from scratch."""
+        raise LookupError(f"domain {self.name!r} cannot train {name!r}")
+
+
+# --------------------------------------------------------------------------------------------------------- methods
+
+
+@dataclass(frozen=True)
+class Edit:
+    """What a state dict cannot say about a network: a pruned channel count, a low-rank split, an activation quantizer."""
+
+    path: str
+    kind: str
+    args: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One tensor as it is written: plain values, or indices into a grid of levels with one scale per channel.
+
+        value[i] = scales[channel(i)] * levels[indices[i]],   exactly 0 where mask[i] is False
+    """
+
+    shape: tuple[int, ...]
+    values: Tensor | None = None  # plain: float16 or float32 (buffers: any dtype), [*shape]
+    indices: Tensor | None = None  # grid: uint8 [*shape]
+    levels: tuple[float, ...] = ()
+    scales: Tensor | None = None  # float16 [shape[axis]], or [1] for one scale per tensor
+    axis: int = 0
+    mask: Tensor | None = None  # bool [*shape]; True = kept
+
+    @property
+    def quantized(self) -> bool:
+        return self.indices is not None
+
+    def dequantize(self) -> Tensor:
+        """The tensor that the network computes with: float32 (a plain integer buffer keeps its type)."""
+        import torch
+
+        if self.indices is not None and self.scales is not None:
+            levels = torch.tensor(self.levels, dtype=torch.float32, device=self.indices.device)
+            along = [1] * len(self.shape)
+            along[self.axis] = -1
+            dense = levels[self.indices.long()] * self.scales.float().reshape(along)
+        else:
+            assert self.values is not None
+            dense = self.values.float() if self.values.is_floating_point() else self.values
+        return dense if self.mask is None else torch.where(self.mask, dense, torch.zeros_like(dense))
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """What one method, or a chain of them, made of a network."""
+
+    network: Module  # the original; methods read its layer types and never write to it
+    tensors: Mapping[str, Stored]  # every parameter and persistent buffer; tied ones once, under their first name
+    structure: tuple[Edit, ...] = ()
+    touched: frozenset[str] = frozenset()
+    untouched: Mapping[str, str] = field(default_factory=dict)  # compressible-looking tensor -> why it was left alone
+    own_bytes: bytes | None = None  # a wrapped tool's own file; counts in place of our packing
+
+    def replace(self, tensors: Mapping[str, Stored], untouched: Mapping[str, str] | None = None) -> Compressed:
+        """A copy with some tensors stored anew."""
+        return dataclasses.replace(
+            self,
+            tensors={**self.tensors, **tensors},
+            touched=self.touched | frozenset(tensors),
+            untouched={k: v for k, v in {**self.untouched, **(untouched or {})}.items()},
+        )
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a method may look at. Never the reference data."""
+
+    generator: Generator | None = None
+    seed: int = 0
+    device: str = "cpu"
+    kept: Mapping[str, str] = field(default_factory=dict)  # tensors that must stay as they are -> why
+    progress: Callable[[Iterable[Any], str], Iterator[Any]] = lambda items, _title: iter(items)
+
+
+class Method(ABC):
+    """One way to compress. Subclasses are frozen dataclasses: their fields are the settings that a user may write."""
+
+    name: ClassVar[str]
+    description: ClassVar[str]
+    version: ClassVar[int] = 1
+    quantizes: ClassVar[bool] = False
+
+    @abstractmethod
+    def __call__(self, compressed: Compressed, context: Context) -> Compressed:
+        """Store some tensors otherwise; the input stays untouched, and what was already decided stays decided."""
+
+
+# --------------------------------------------------------------------------------------------------------- metrics
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How to read one number of a record."""
+
+    name: str
+    description: str
+    direction: Direction
+    unit: str = ""
+    compute: Callable[[Native, Native], float] | None = None  # (samples, real samples) -> value, if it needs no more
+    version: int = 1

@@ -1,0 +1,99 @@
+"""Methods as text: `int8`, `magnitude:sparsity=0.5+int4`. `+` composes left to right."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from bench.errors import BadInput, unknown
+from bench.interfaces import Compressed, Context, Method
+from bench.registry import METHODS
+
+# The primary ladder, the same in every domain, mildest first.
+LADDER = ("int8", "int6", "int5", "int4", "int3", "int2", "ternary", "binary")
+GROUPS = {"ladder": LADDER}
+
+
+@dataclass(frozen=True)
+class Chain(Method):
+    """Methods applied one after another; with one link, that method."""
+
+    links: tuple[Method, ...]
+
+    name = "chain"
+    description = "methods joined by +"
+
+    def __call__(self, compressed: Compressed, context: Context) -> Compressed:
+        for link in self.links:
+            compressed = link(compressed, context)
+        return compressed
+
+    @property
+    def text(self) -> str:
+        """The shortest canonical text: settings at their defaults are left out."""
+        return "+".join(_text(link) for link in self.links)
+
+    @property
+    def versions(self) -> dict[str, int]:
+        return {link.name: link.version for link in self.links}
+
+
+def parse(text: str) -> Chain:
+    """Read a method. Raises `BadInput` that names what is wrong and what is allowed."""
+    links = tuple(_parse_link(part.strip()) for part in text.split("+"))
+    if sum(link.quantizes for link in links) > 1:
+        names = " and ".join(link.name for link in links if link.quantizes)
+        raise BadInput(f"{text!r} quantizes twice ({names}): give at most one quantizer")
+    if len(links) > 1:
+        links = tuple(link for link in links if link.name != "none") or links[:1]
+    return Chain(links)
+
+
+def expand(texts: list[str] | tuple[str, ...]) -> list[str]:
+    """Canonical texts without repeats; a group such as `ladder` becomes its members."""
+    members = [member for text in texts for member in GROUPS.get(text.strip(), (text,))]
+    return list(dict.fromkeys(parse(member).text for member in members))
+
+
+def _parse_link(text: str) -> Method:
+    name, _, settings = text.partition(":")
+    if name not in METHODS:
+        raise unknown("method", name, [*METHODS, *GROUPS])
+    kind: type[Method] = METHODS.load(name)
+    fields = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    values: dict[str, Any] = {}
+    for setting in filter(None, settings.split(",")):
+        key, equals, value = setting.partition("=")
+        if key not in fields:
+            raise unknown(f"setting of {name!r}", key, fields)
+        if not equals:
+            raise BadInput(f"setting {key!r} of {name!r} needs a value: {key}=...")
+        values[key] = _value(name, key, value, fields[key].default)
+    return kind(**values)
+
+
+def _value(method: str, key: str, text: str, default: Any) -> Any:
+    """Read a setting as the type of its default."""
+    kind = type(default)
+    if kind is bool:
+        if text not in ("true", "false"):
+            raise BadInput(f"{key}={text!r} of {method!r} is not one of: true, false")
+        return text == "true"
+    try:
+        return kind(text)
+    except ValueError:
+        raise BadInput(f"{key}={text!r} of {method!r} is not a valid {kind.__name__}, such as {default}") from None
+
+
+def _text(link: Method) -> str:
+    settings = [
+        f"{f.name}={_setting_text(getattr(link, f.name))}"
+        for f in dataclasses.fields(link)  # type: ignore[arg-type]
+        if getattr(link, f.name) != f.default
+    ]
+    return link.name + (":" + ",".join(settings) if settings else "")
+
+
+def _setting_text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)

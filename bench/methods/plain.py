@@ -1,0 +1,76 @@
+"""Methods without a grid: the baseline, half precision, and the floor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from bench.interfaces import Compressed, Context, Method, Stored
+from bench.layers import tensors_of, uncovered, weights_of
+
+
+def original(network: nn.Module) -> Compressed:
+    """Every tensor as plain float32 (integer buffers keep their type): what each chain of methods starts from."""
+    tensors = {name: plain(value.float() if value.is_floating_point() else value) for name, value in tensors_of(network).items()}
+    return Compressed(network, tensors, untouched=uncovered(network))
+
+
+def plain(value: Tensor) -> Stored:
+    return Stored(tuple(value.shape), values=value.clone())
+
+
+def half(stored: Stored) -> Stored:
+    """float16, unless that would overflow, or the tensor is not plain float32."""
+    if stored.values is None or stored.values.dtype != torch.float32:
+        return stored
+    rounded = stored.values.half()
+    return Stored(stored.shape, values=rounded, mask=stored.mask) if rounded.isfinite().all() else stored
+
+
+def halve_the_rest(compressed: Compressed) -> Compressed:
+    """Biases and norms as float16, running variances as float32: what every method of 8 bits or fewer does beside its grid."""
+    weights = weights_of(compressed.network)
+    rest = {name: half(stored) for name, stored in compressed.tensors.items() if name not in weights and "running_var" not in name}
+    return compressed.replace({name: stored for name, stored in rest.items() if stored is not compressed.tensors[name]})
+
+
+@dataclass(frozen=True)
+class NoCompression(Method):
+    name = "none"
+    description = "the baseline: plain float32 tensors"
+
+    def __call__(self, compressed: Compressed, context: Context) -> Compressed:
+        return compressed
+
+
+@dataclass(frozen=True)
+class Half(Method):
+    name = "fp16"
+    description = "every tensor as float16 (lossless for the embedded models)"
+
+    def __call__(self, compressed: Compressed, context: Context) -> Compressed:
+        names = [name for name in compressed.tensors if name not in context.kept]
+        return compressed.replace({name: half(compressed.tensors[name]) for name in names})
+
+
+@dataclass(frozen=True)
+class Permute(Method):
+    """The floor: a network with the right weights in the wrong places. Everything that training arranged is lost."""
+
+    seed: int = 0
+
+    name = "permute"
+    description = "weights permuted within each tensor: the floor that retention is measured from"
+
+    def __call__(self, compressed: Compressed, context: Context) -> Compressed:
+        noise = torch.Generator().manual_seed(self.seed)
+        changed = {}
+        for name in weights_of(compressed.network):
+            if name in context.kept:
+                continue
+            dense = compressed.tensors[name].dequantize()
+            order = torch.randperm(dense.numel(), generator=noise).to(dense.device)
+            changed[name] = plain(dense.flatten()[order].reshape(dense.shape))
+        return compressed.replace(changed)

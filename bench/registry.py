@@ -1,0 +1,68 @@
+"""What there is, by name: listed without importing anything, imported when used.
+
+Each table holds this project's own entries and those that installed packages add through entry points of the group
+`gencompress.domains` or `gencompress.methods`: `name = "module:attribute"`. A plug-in that cannot be imported spoils only itself.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from collections.abc import Iterator, Mapping
+from importlib.metadata import entry_points
+from typing import Any
+
+from bench.errors import BadInput, unknown
+
+
+class Registry(Mapping[str, str]):
+    """name -> "module:attribute", with one line of description each."""
+
+    def __init__(self, kind: str, own: Mapping[str, tuple[str, str]]) -> None:
+        self.kind, self.group, self.own = kind, f"gencompress.{kind}s", own
+
+    @functools.cached_property
+    def _targets(self) -> dict[str, str]:
+        found = {name: target for name, (target, _) in self.own.items()}
+        for point in entry_points(group=self.group):
+            found.setdefault(point.name, point.value)
+        return found
+
+    def __getitem__(self, name: str) -> str:
+        return self._targets[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._targets)
+
+    def __len__(self) -> int:
+        return len(self._targets)
+
+    def describe(self, name: str) -> str:
+        """One line; for a plug-in the place it comes from, for a broken one nothing is imported to find out."""
+        return self.own[name][1] if name in self.own else f"from {self[name].split(':')[0]}"
+
+    def load(self, name: str) -> Any:
+        """The attribute itself. Raises `BadInput` for an unknown name and for a plug-in that cannot be imported."""
+        if name not in self:
+            raise unknown(self.kind, name, self)
+        module, _, attribute = self[name].partition(":")
+        try:
+            return getattr(importlib.import_module(module), attribute)
+        except (ImportError, AttributeError) as error:
+            raise BadInput(f"{self.kind} {name!r} ({self[name]}) cannot be imported: {error}") from error
+
+
+DOMAINS = Registry("domain", {})  # our own domains come through entry points as everybody's do
+
+METHODS = Registry(
+    "method",
+    {
+        "none": ("bench.methods.plain:NoCompression", "the baseline: plain float32 tensors"),
+        "fp16": ("bench.methods.plain:Half", "every tensor as float16 (lossless for the embedded models)"),
+        **{f"int{b}": (f"bench.methods.quantize:Int{b}", f"uniform, {b} bits, per output channel") for b in range(8, 1, -1)},
+        "ternary": ("bench.methods.quantize:Ternary", "-s, 0, s per output channel, optimal threshold"),
+        "binary": ("bench.methods.quantize:Binary", "sign times the mean magnitude of each output channel"),
+        "magnitude": ("bench.methods.prune:Magnitude", "the smallest weights of each tensor become zero; sparsity=0.5"),
+        "permute": ("bench.methods.plain:Permute", "weights permuted within each tensor: the floor; seed=0"),
+    },
+)

@@ -1,0 +1,1 @@
+"""Text: verses of the King James Bible, written by a small causal transformer."""

@@ -1,0 +1,94 @@
+"""What can be trained here, with the settings that the search on the validation part chose (docs/training-log.md)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from bench.interfaces import Wrap
+from domains.text import network as generators
+from domains.text.data import verses
+from domains.text.training import Recipe, VerseTraining
+
+GENERATOR = Recipe(steps=20_000, batch=32, learning_rate=4e-3, muon_learning_rate=2e-2)
+JUDGE = Recipe(steps=7_000, batch=32, learning_rate=4e-3, muon_learning_rate=2e-2)
+JUDGE_VOCABULARY, JUDGE_WIDTH, JUDGE_STATES = 2048, 160, 448
+
+
+class GeneratorTraining(VerseTraining):
+    """Trains a `transformers` causal language model; freezes it as a `save_pretrained` folder."""
+
+    def __init__(self, model: torch.nn.Module, tokenizer: object, texts: Sequence[str], seed: int, wrap: Wrap | None = None) -> None:
+        self.model, self.tokenizer = model, tokenizer
+        held_out = verses("validation")
+        super().__init__(
+            Logits(model),
+            encode(tokenizer, texts),
+            encode(tokenizer, held_out),
+            sum(len(text.encode()) for text in held_out),
+            GENERATOR,
+            seed,
+            wrap,
+        )
+
+    def freeze(self, folder: Path) -> None:
+        """Averaged weights, rounded to fp16, stored as fp32 so that every reader computes the same."""
+        model = self.averaged().model.half().float()
+        folder.mkdir(parents=True, exist_ok=True)
+        model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)  # type: ignore[attr-defined]
+        (folder / "recipe.json").write_text(json.dumps({**vars(self.recipe), "seed": self.seed}, indent=1) + "\n")
+
+
+class Logits(torch.nn.Module):
+    """A `transformers` model as a plain function from tokens to logits."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        return self.model(input_ids=tokens, use_cache=False).logits
+
+
+def encode(tokenizer: object, texts: Sequence[str]) -> list[list[int]]:
+    return list(tokenizer(list(texts))["input_ids"])  # type: ignore[operator]
+
+
+def fresh_generator(size: str, seed: int, texts: Sequence[str]) -> tuple[torch.nn.Module, object]:
+    """An untrained network and the one tokenizer of all sizes (a function of the texts alone)."""
+    from transformers import LlamaForCausalLM
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = LlamaForCausalLM(generators.config(size))
+    return model, generators.train_tokenizer(texts)
+
+
+class JudgeTraining(VerseTraining):
+    """Trains the recurrent judge, with its own tokens; freezes network and tokenizer."""
+
+    def __init__(self, texts: Sequence[str], seed: int = 0) -> None:
+        from domains.text.judge import JudgeNetwork
+
+        self.tokenizer = generators.train_tokenizer(texts, JUDGE_VOCABULARY)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            network = JudgeNetwork(JUDGE_VOCABULARY, JUDGE_WIDTH, JUDGE_STATES)
+        held_out = verses("validation")
+        super().__init__(
+            network, encode(self.tokenizer, texts), encode(self.tokenizer, held_out), sum(len(t.encode()) for t in held_out), JUDGE, seed
+        )
+
+    def freeze(self, folder: Path) -> None:
+        from safetensors.torch import save_file
+
+        folder.mkdir(parents=True, exist_ok=True)
+        state = {name: value.half().contiguous() for name, value in self.averaged().state_dict().items()}
+        save_file(state, folder / "judge.safetensors")
+        self.tokenizer.save_pretrained(folder)
+        shape = {"vocabulary": JUDGE_VOCABULARY, "width": JUDGE_WIDTH, "states": JUDGE_STATES}
+        (folder / "recipe.json").write_text(json.dumps({**vars(self.recipe), "seed": self.seed, **shape}, indent=1) + "\n")

@@ -1,0 +1,101 @@
+"""Sampling with common random numbers: every verse has its own noise, whatever network, batch or N it is made with.
+
+The Gumbel-max trick (Gumbel 1954; Maddison et al. 2014, arXiv:1411.0030): argmax(logits + Gumbel noise) is a sample of
+softmax(logits). The noise is a hash of (seed, item, position, token), so two networks that are given the same seed write
+twins, which part only where their logits differ by more than the noise between two tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import Module
+
+from bench.errors import Diverged
+
+GOLDEN, MIX_1, MIX_2 = -0x61C8864680B583EB, -0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15  # splitmix64's, as signed integers
+COMPACT_BELOW = 0.8  # drop the finished rows of a batch when fewer than this share are still being written
+
+Trace = Callable[[Tensor, int, Tensor], None]  # (items [b], position, perturbed logits [b, v])
+
+
+@dataclass(frozen=True)
+class SamplerSettings:
+    start: int
+    end: int | None
+    max_tokens: int
+    temperature: float = 1.0
+    nucleus: float = 1.0  # keep the smallest set of tokens with at least this probability (Holtzman et al. 2020)
+    batch: int = 256
+
+
+@torch.inference_mode()
+def sample_tokens(network: Module, items: Sequence[int], seed: int, settings: SamplerSettings, trace: Trace | None = None) -> Iterator[tuple[int, list[int]]]:
+    """Write one sequence for each item -> (item, its tokens without start and end), batch by batch."""
+    for start in range(0, len(items), settings.batch):
+        yield from _sample_batch(network, torch.tensor(list(items[start : start + settings.batch])), seed, settings, trace)
+
+
+def _sample_batch(network: Module, items: Tensor, seed: int, settings: SamplerSettings, trace: Trace | None) -> Iterator[tuple[int, list[int]]]:
+    from transformers import DynamicCache
+
+    device = next(network.parameters()).device
+    items = items.to(device)
+    written: dict[int, list[int]] = {item: [] for item in items.tolist()}
+    tokens = torch.full((len(items), 1), settings.start, device=device)
+    alive, cache = torch.ones(len(items), dtype=torch.bool, device=device), DynamicCache(config=network.config)
+    for position in range(settings.max_tokens):
+        logits = network(input_ids=tokens, past_key_values=cache, use_cache=True).logits[:, -1].float()
+        if not logits.isfinite().all():
+            raise Diverged(f"the network's logits are not finite at token {position}")
+        perturbed = warp(logits, settings) + gumbel(seed, items, position, logits.shape[1])
+        if trace is not None:
+            trace(items, position, perturbed)
+        chosen = perturbed.argmax(1)
+        if settings.end is not None:
+            alive &= chosen != settings.end
+        for item, token, going_on in zip(items.tolist(), chosen.tolist(), alive.tolist(), strict=True):
+            if going_on:
+                written[item].append(token)
+        if not alive.any():
+            break
+        tokens = chosen[:, None]
+        if alive.float().mean() < COMPACT_BELOW:
+            rows = alive.nonzero()[:, 0]
+            items, tokens, alive = items[rows], tokens[rows], alive[rows]
+            cache.batch_select_indices(rows)
+    yield from written.items()
+
+
+def warp(logits: Tensor, settings: SamplerSettings) -> Tensor:
+    """Temperature and nucleus -> log-weights, -inf outside of the nucleus. [b, v]"""
+    logits = logits / settings.temperature
+    if settings.nucleus >= 1:
+        return logits
+    ordered, order = logits.softmax(1).sort(1, descending=True)
+    outside = (ordered.cumsum(1) - ordered) >= settings.nucleus  # the mass before a token; the first always stays
+    return logits.masked_fill(outside.scatter(1, order, outside), -torch.inf)
+
+
+def gumbel(seed: int, items: Tensor, position: int, vocabulary: int) -> Tensor:
+    """Standard Gumbel noise [b, vocabulary] as a pure function of (seed, item, position, token)."""
+    rows = _mix(_mix(_mix(torch.tensor(seed, device=items.device)) + items) + position)  # [b]
+    tokens = torch.arange(1, vocabulary + 1, device=items.device) * GOLDEN
+    bits = _mix(rows[:, None] + tokens)
+    uniform = (_shift(bits, 12).double() + 0.5) * 2.0**-52  # exact: never 0, never 1
+    return -(-uniform.log()).log().float()
+
+
+def _mix(x: Tensor) -> Tensor:
+    """splitmix64's finalizer on int64, with wrap-around (Steele et al. 2014)."""
+    x = (x ^ _shift(x, 30)) * MIX_1
+    x = (x ^ _shift(x, 27)) * MIX_2
+    return x ^ _shift(x, 31)
+
+
+def _shift(x: Tensor, bits: int) -> Tensor:
+    """Logical right shift."""
+    return (x >> bits) & ((1 << (64 - bits)) - 1)

@@ -1,0 +1,169 @@
+"""The recipes: how the generators and the judge are trained. `python -m bench train --domain text --model s@0`.
+
+Both read single verses, `<s> tokens </s>`, in batches of similar length, and minimise the mean cross-entropy of the next
+token. The learning rate rises linearly and falls along a cosine; an exponential average of the weights is what is kept.
+A run is a pure function of its seed: the order of the batches follows from (seed, epoch) and nothing else is random,
+so a run that is stopped and resumed ends with the same weights.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn import Module
+from torch.nn.utils.rnn import pad_sequence
+
+from bench.interfaces import Training, Wrap
+
+IGNORED = -100
+
+
+@dataclass(frozen=True)
+class Recipe:
+    steps: int
+    batch: int = 32
+    learning_rate: float = 4e-3  # of AdamW: embeddings, norms, biases
+    muon_learning_rate: float | None = None  # of Muon: the hidden matrices; None: AdamW for all
+    weight_decay: float = 0.1
+    warmup: int = 200
+    average: float = 0.999
+    clip: float = 1.0
+
+
+class VerseTraining(Training):
+    """Next-token training of `network(tokens [b, t]) -> logits [b, t, v]` on single verses."""
+
+    def __init__(
+        self,
+        network: Module,
+        tokens: Sequence[Sequence[int]],
+        held_out: Sequence[Sequence[int]],
+        held_out_bytes: int,
+        recipe: Recipe,
+        seed: int,
+        wrap: Wrap | None = None,
+    ) -> None:
+        network = network if wrap is None else wrap("network", network)
+        self.networks = {"network": network}
+        self.tokens, self.held_out, self.held_out_bytes = tokens, held_out, held_out_bytes
+        self.recipe, self.seed, self.total_steps, self.step_number = recipe, seed, recipe.steps, 0
+        self.average = {name: p.detach().clone() for name, p in network.named_parameters()}
+        self.optimizers = list(optimizers(network, recipe))
+        self._batches_an_epoch = len(epoch(tokens, recipe.batch, seed, 0))
+        self._epoch = -1
+        self._order: list[list[int]] = []
+
+    def step(self) -> dict[str, float]:
+        network, recipe = self.networks["network"], self.recipe
+        network.train()
+        scale = schedule(self.step_number, recipe)
+        for optimizer, rate in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate * scale
+        loss = cross_entropy(network, self._next_batch())
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.clip)
+        for optimizer, _ in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        self.step_number += 1
+        decay = min(recipe.average, self.step_number / (self.step_number + 10))
+        torch._foreach_lerp_(list(self.average.values()), [p.detach() for p in network.parameters()], 1 - decay)
+        return {"loss": loss.item()}
+
+    def _next_batch(self) -> Tensor:
+        number, position = divmod(self.step_number, self._batches_an_epoch)
+        if number != self._epoch:
+            self._epoch, self._order = number, epoch(self.tokens, self.recipe.batch, self.seed, number)
+        return pad([self.tokens[i] for i in self._order[position]])
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "step": self.step_number,
+            "network": self.networks["network"].state_dict(),
+            "average": self.average,
+            "optimizers": [optimizer.state_dict() for optimizer, _ in self.optimizers],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.step_number = state["step"]
+        self.networks["network"].load_state_dict(state["network"])
+        for name, value in state["average"].items():
+            self.average[name].copy_(value)
+        for (optimizer, _), saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """Bits per byte of the averaged weights on the validation part."""
+        network = self.averaged()
+        order = sorted(range(len(self.held_out)), key=lambda i: len(self.held_out[i]))
+        batches = (pad([self.held_out[i] for i in order[start : start + 100]]) for start in range(0, len(order), 100))
+        nats = sum(cross_entropy(network, batch, "sum").item() for batch in batches)
+        return {"bits_per_byte": nats / math.log(2) / self.held_out_bytes}
+
+    def averaged(self) -> Module:
+        """A copy of the network with the averaged weights, in evaluation mode."""
+        import copy
+
+        network = copy.deepcopy(self.networks["network"]).eval()
+        with torch.no_grad():
+            for name, parameter in network.named_parameters():
+                parameter.copy_(self.average[name])
+        return network
+
+    def freeze(self, folder: Path) -> None:
+        raise LookupError("a subclass or the domain says how its model is written")
+
+
+def cross_entropy(network: Module, batch: Tensor, reduction: str = "mean") -> Tensor:
+    """Of each token given those before it; `batch` [b, t] is padded with IGNORED."""
+    inputs, targets = batch[:, :-1].clamp(min=0), batch[:, 1:]
+    return F.cross_entropy(network(inputs).flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORED, reduction=reduction)
+
+
+def pad(rows: Sequence[Sequence[int]]) -> Tensor:
+    return pad_sequence([torch.as_tensor(row) for row in rows], batch_first=True, padding_value=IGNORED)
+
+
+def epoch(tokens: Sequence[Sequence[int]], batch: int, seed: int, number: int) -> list[list[int]]:
+    """One pass over all verses as batches of indices: similar lengths together, in random order."""
+    noise = torch.Generator().manual_seed(seed * 100_003 + number)
+    shuffled = torch.randperm(len(tokens), generator=noise).tolist()
+    pool = batch * 50
+    batches: list[list[int]] = []
+    for start in range(0, len(shuffled), pool):
+        rows = sorted(shuffled[start : start + pool], key=lambda i: len(tokens[i]))
+        batches += [rows[i : i + batch] for i in range(0, len(rows), batch)]
+    return [batches[i] for i in torch.randperm(len(batches), generator=noise).tolist()]
+
+
+def schedule(step: int, recipe: Recipe) -> float:
+    """Linear warm-up, then a cosine down to 0."""
+    return min(1.0, (step + 1) / recipe.warmup) * 0.5 * (1 + math.cos(math.pi * step / recipe.steps))
+
+
+def optimizers(network: Module, recipe: Recipe) -> Iterator[tuple[torch.optim.Optimizer, float]]:
+    """AdamW, and Muon (Jordan et al. 2024) for the hidden matrices where the recipe asks for it -> with their rates."""
+    named = list(network.named_parameters())
+    hidden = [p for name, p in named if p.ndim == 2 and "embed" not in name]
+    if recipe.muon_learning_rate is None:
+        yield adamw(named, recipe), recipe.learning_rate
+        return
+    yield torch.optim.Muon(hidden, lr=recipe.muon_learning_rate, weight_decay=recipe.weight_decay), recipe.muon_learning_rate
+    chosen = {id(p) for p in hidden}
+    yield adamw([(name, p) for name, p in named if id(p) not in chosen], recipe), recipe.learning_rate
+
+
+def adamw(named: list[tuple[str, torch.nn.Parameter]], recipe: Recipe) -> torch.optim.Optimizer:
+    matrices = [p for _, p in named if p.ndim > 1]
+    others = [p for _, p in named if p.ndim < 2]
+    groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW([g for g in groups if g["params"]], lr=recipe.learning_rate, betas=(0.9, 0.95))
