@@ -14,7 +14,6 @@ import hashlib
 import io
 import json
 import math
-import os
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
@@ -23,7 +22,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.nn import Module
 
 from bench.errors import BadInput, Unsupported
@@ -37,7 +35,14 @@ if TYPE_CHECKING:
 MAGIC, VERSION = b"GENC", 1
 HEAD = struct.Struct("<4sHI")
 LARGEST_HEADER = 16 * 2**20  # inflated; far above any real network's
-DTYPES = {"f4": np.dtype("<f4"), "f2": np.dtype("<f2"), "i8": np.dtype("<i8"), "i4": np.dtype("<i4"), "u1": np.dtype("u1"), "b1": np.dtype("?")}
+DTYPES = {
+    "f4": np.dtype("<f4"),
+    "f2": np.dtype("<f2"),
+    "i8": np.dtype("<i8"),
+    "i4": np.dtype("<i4"),
+    "u1": np.dtype("u1"),
+    "b1": np.dtype("?"),
+}
 
 
 # ------------------------------------------------------------------------------------------------------ write and read
@@ -170,7 +175,9 @@ def _read(entry: Sequence[Any], payload: io.BytesIO) -> Stored:
         axis, levels, channels = rest
         scales = torch.from_numpy(_take(payload, channels, DTYPES["f2"]).astype(np.float16))
         indices = _spread(unpack(payload, kept, len(levels)), mask, count).reshape(shape)
-        return Stored(tuple(shape), indices=torch.from_numpy(indices), levels=tuple(map(float, levels)), scales=scales, axis=axis, mask=torch_mask)
+        return Stored(
+            tuple(shape), indices=torch.from_numpy(indices), levels=tuple(map(float, levels)), scales=scales, axis=axis, mask=torch_mask
+        )
     values = _take(payload, kept, DTYPES[kind])
     return Stored(tuple(shape), values=torch.from_numpy(_spread(values, mask, count).reshape(shape)), mask=torch_mask)
 

@@ -12,6 +12,7 @@ How they meet, for one cell (`bench/run.py`):
 from __future__ import annotations
 
 import dataclasses
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -106,6 +107,22 @@ class Training(ABC):
 # ------------------------------------------------------------------------------------------------------ evaluators
 
 
+@dataclass(frozen=True)
+class View:
+    """A set of samples as one evaluator sees it."""
+
+    features: Tensor  # [n, d] float32
+    surprisal: Tensor | None = None  # [n] float32, only from evaluators of quality
+
+
+@dataclass(frozen=True)
+class Observed:
+    """Samples with what every evaluator of their domain sees of them."""
+
+    samples: Native
+    views: Mapping[str, View]  # by evaluator
+
+
 class Evaluator(ABC):
     """A pre-trained model that turns samples into features, for one role."""
 
@@ -124,10 +141,17 @@ class Evaluator(ABC):
 
 @dataclass(frozen=True)
 class Damage:
-    """A known way to spoil real samples, and what a good pair of evaluators must see of it."""
+    """A known way to spoil real samples, and what a good pair of evaluators must see of it.
+
+    Bounds are shares of what undamaged real samples score. Damages of `variety` keep each item whole, so that validity
+    must be exactly the mean of the same items' validity.
+    """
 
     hurts: Hurts
     apply: Callable[[Native], Native]
+    valid: tuple[float, float] = (0.0, math.inf)
+    mutual_recall: tuple[float, float] = (0.0, math.inf)
+    milder: str | None = None  # validity must lie at least 3 points below that of this damage ("" = undamaged)
 
 
 # --------------------------------------------------------------------------------------------------------- domains
@@ -139,7 +163,6 @@ class Domain(ABC):
     name: ClassVar[str]
     description: ClassVar[str]
     version: ClassVar[int] = 1
-    length_metric: ClassVar[str | None] = None  # the metric that tells if samples became shorter, if they can
 
     @property
     @abstractmethod
@@ -157,10 +180,10 @@ class Domain(ABC):
     def evaluator(self, name: str, device: str = "cpu") -> Evaluator: ...
 
     @abstractmethod
-    def reference(self, n: int, split: str = "test") -> Native:
-        """The first `n` real samples of a split: `test`, `validation` or `ceiling`. Needs no generator.
+    def reference(self, split: str = "test", source: str | None = None) -> Native:
+        """All real samples of a split: `test`, `validation` or `ceiling`. Needs no generator.
 
-        Raises `bench.errors.BadInput` when the split holds fewer.
+        `source` takes them from a file, a folder or a hub id of the user's instead (`bench.data.load_rows`), without repeats.
         """
 
     @abstractmethod
@@ -218,7 +241,7 @@ class Edit:
 class Stored:
     """One tensor as it is written: plain values, or indices into a grid of levels with one scale per channel.
 
-        value[i] = scales[channel(i)] * levels[indices[i]],   exactly 0 where mask[i] is False
+    value[i] = scales[channel(i)] * levels[indices[i]],   exactly 0 where mask[i] is False
     """
 
     shape: tuple[int, ...]
@@ -298,11 +321,11 @@ class Method(ABC):
 
 @dataclass(frozen=True)
 class Metric:
-    """How to read one number of a record."""
+    """One of a domain's own numbers: how it is read, and how it is computed from samples where no more is needed."""
 
     name: str
     description: str
     direction: Direction
     unit: str = ""
-    compute: Callable[[Native, Native], float] | None = None  # (samples, real samples) -> value, if it needs no more
+    compute: Callable[[Observed, Observed], float] | None = None  # (generated, real); None: comes from `likelihood`
     version: int = 1

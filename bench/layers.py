@@ -53,7 +53,9 @@ def weights_of(network: nn.Module) -> dict[str, Weight]:
 def uncovered(network: nn.Module) -> dict[str, str]:
     """Tensors of two or more dimensions that no method compresses -> why: listed in the record, never skipped in silence."""
     covered = weights_of(network)
-    owners = {f"{path}.{n}" if path else n: type(m).__name__ for path, m in network.named_modules() for n, _ in m.named_parameters(recurse=False)}
+    owners = {
+        f"{path}.{n}" if path else n: type(m).__name__ for path, m in network.named_modules() for n, _ in m.named_parameters(recurse=False)
+    }
     return {
         name: f"layers of type {owners.get(name, 'unknown')} are not covered"
         for name, parameter in network.named_parameters()

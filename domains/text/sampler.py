@@ -33,13 +33,17 @@ class SamplerSettings:
 
 
 @torch.inference_mode()
-def sample_tokens(network: Module, items: Sequence[int], seed: int, settings: SamplerSettings, trace: Trace | None = None) -> Iterator[tuple[int, list[int]]]:
+def sample_tokens(
+    network: Module, items: Sequence[int], seed: int, settings: SamplerSettings, trace: Trace | None = None
+) -> Iterator[tuple[int, list[int]]]:
     """Write one sequence for each item -> (item, its tokens without start and end), batch by batch."""
     for start in range(0, len(items), settings.batch):
         yield from _sample_batch(network, torch.tensor(list(items[start : start + settings.batch])), seed, settings, trace)
 
 
-def _sample_batch(network: Module, items: Tensor, seed: int, settings: SamplerSettings, trace: Trace | None) -> Iterator[tuple[int, list[int]]]:
+def _sample_batch(
+    network: Module, items: Tensor, seed: int, settings: SamplerSettings, trace: Trace | None
+) -> Iterator[tuple[int, list[int]]]:
     from transformers import DynamicCache
 
     device = next(network.parameters()).device

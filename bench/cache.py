@@ -1,0 +1,67 @@
+"""What need not be computed twice, in the user's cache folder, named by content. Losing it costs time, never truth."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from bench.errors import BadInput
+from bench.files import cache_folder, write_atomically
+from bench.interfaces import Domain, Native, View
+
+
+class Cache:
+    """`use=False` neither reads nor writes. A damaged entry is made anew."""
+
+    def __init__(self, use: bool = True, folder: Path | None = None) -> None:
+        self.use, self.folder = use, folder or cache_folder()
+
+    def view(self, key: list[Any], make: Callable[[], View]) -> View:
+        """Features and surprisal, as one safetensors file."""
+        from safetensors.torch import load, save
+
+        path = self._path(key, "view")
+        if self.use and path.exists():
+            try:
+                tensors = load(path.read_bytes())
+                return View(tensors["features"], tensors.get("surprisal"))
+            except Exception:
+                path.unlink(missing_ok=True)
+        made = make()
+        if self.use:
+            tensors = {"features": made.features.cpu().contiguous()}
+            if made.surprisal is not None:
+                tensors["surprisal"] = made.surprisal.cpu().contiguous()
+            self._write(path, save(tensors))
+        return made
+
+    def samples(self, key: list[Any], domain: Domain, make: Callable[[], Native]) -> Native:
+        """Samples, in their domain's own file format."""
+        path = self._path(key, "samples")
+        marker = path.with_name(path.name + ".name")  # written last: names a file that is whole
+        if self.use and marker.exists():
+            try:
+                return domain.read_samples(path.with_name(marker.read_text()))
+            except (BadInput, OSError, ValueError):
+                marker.unlink(missing_ok=True)
+        made = make()
+        if self.use:
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self._write(marker, domain.write_samples(made, path).name.encode())
+            except OSError:
+                self.use = False
+        return made
+
+    def _write(self, path: Path, data: bytes) -> None:
+        try:
+            write_atomically(path, data)
+        except (BadInput, OSError):
+            self.use = False  # a full or read-only disk: go on without
+
+    def _path(self, key: list[Any], kind: str) -> Path:
+        digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+        return self.folder / kind / digest[:2] / digest[2:34]

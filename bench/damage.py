@@ -1,0 +1,93 @@
+"""Are the evaluators worth trusting? Real samples, damaged on purpose, and what each evaluator sees of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bench.interfaces import Damage, Domain, Native, Observed, View
+from bench.judging import JUDGES
+from bench.panel import Panel, content_digest
+from bench.progress import bar
+
+STEP = 0.03  # a stronger damage must cost at least this much validity
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one damage did; the ceiling is what as many undamaged real samples score."""
+
+    name: str
+    damage: Damage
+    samples: int
+    valid: float
+    valid_ceiling: float
+    mutual_recall: float
+    mutual_recall_ceiling: float
+    valid_of_same_items: float | None  # for damages of variety
+
+    def failures(self, milder: float | None) -> list[str]:
+        """What the evaluators did not see as they should; `milder` is the validity under the next milder damage."""
+        found = []
+        for what, value, ceiling, (low, high) in (
+            ("validity", self.valid, self.valid_ceiling, self.damage.valid),
+            ("mutual recall", self.mutual_recall, self.mutual_recall_ceiling, self.damage.mutual_recall),
+        ):
+            if not low * ceiling <= value <= high * ceiling:
+                found.append(f"{self.name}: {what} is {value:.3f}, not within {low:g} to {high:g} of the ceiling's {ceiling:.3f}")
+        if milder is not None and self.valid > milder - STEP:
+            found.append(f"{self.name}: validity {self.valid:.3f} is not {STEP} below {milder:.3f}")
+        if self.valid_of_same_items is not None and self.valid != self.valid_of_same_items:
+            found.append(f"{self.name}: validity {self.valid} is not the same items' mean {self.valid_of_same_items}")
+        return found
+
+
+def damage_matrix(domain: Domain, n: int = 2000, names: list[str] | None = None) -> list[Row]:
+    """Every damage of the domain, applied to the real samples of the ceiling, judged against the reference."""
+    wanted = {name: damage for name, damage in domain.damages().items() if names is None or name in names}
+    return [_row(domain, name, damage, n) for name, damage in bar(wanted.items(), "damages", len(wanted))]
+
+
+def failures(rows: list[Row]) -> list[str]:
+    valid = {row.name: row.valid for row in rows} | ({"": rows[0].valid_ceiling} if rows else {})
+    return [line for row in rows for line in row.failures(valid.get(row.damage.milder) if row.damage.milder is not None else None)]
+
+
+def _row(domain: Domain, name: str, damage: Damage, n: int) -> Row:
+    undamaged = domain.reference("ceiling")[:n]
+    damaged = damage.apply(undamaged)
+    panel = Panel(domain, len(damaged))
+    quality = panel.primary["quality"]
+    whole = panel.observe(undamaged, "undamaged samples")
+    ceiling = panel.metrics_of(_first(whole, len(damaged)))
+    if damage.hurts != "variety":
+        seen, same_items = panel.observe(damaged, "damaged samples"), None
+    else:  # the items are whole: take what was seen of them, so that equality can be exact
+        rows = _rows(undamaged, damaged)
+        seen = Observed(damaged, {e: take(view, rows) for e, view in whole.views.items()})
+        each = JUDGES["quality"](panel.real.views[quality], whole.views[quality], panel.k).items["valid"]
+        same_items = float(each[rows].mean())
+    found = panel.metrics_of(seen)
+    return Row(
+        name,
+        damage,
+        len(damaged),
+        found["quality_valid"],
+        ceiling["quality_valid"],
+        found["diversity_mutual_recall"],
+        ceiling["diversity_mutual_recall"],
+        same_items,
+    )
+
+
+def _rows(undamaged: Native, damaged: Native) -> list[int]:
+    """Where each damaged item stands among the undamaged ones."""
+    place = {content_digest([item]): i for i, item in enumerate(undamaged)}
+    return [place[content_digest([item])] for item in damaged]
+
+
+def _first(seen: Observed, n: int) -> Observed:
+    return Observed(seen.samples[:n], {name: take(view, slice(n)) for name, view in seen.views.items()})
+
+
+def take(view: View, rows: list[int] | slice) -> View:
+    return View(view.features[rows], None if view.surprisal is None else view.surprisal[rows])

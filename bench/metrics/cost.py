@@ -1,0 +1,26 @@
+"""Sizes, from the stored tensors and the length of the file that holds them."""
+
+from __future__ import annotations
+
+from bench.artifact import fixed_width_bits
+from bench.interfaces import Compressed
+from bench.layers import tensors_of, weights_of
+from bench.record import Cost
+
+
+def cost_of(compressed: Compressed, stored_bytes: int, fp32_bytes: int) -> Cost:
+    """`bits_per_param` counts everything in the file over the parameters of the original network (tied ones once)."""
+    parameters = sum(p.numel() for p in compressed.network.parameters())
+    weights = weights_of(compressed.network)
+    sizes = {name: tensor.numel() for name, tensor in tensors_of(compressed.network).items() if name in weights}
+    bits = sum(size * fixed_width_bits(compressed.tensors[name]) for name, size in sizes.items())
+    return Cost(
+        stored_bytes=stored_bytes,
+        fp32_bytes=fp32_bytes,
+        parameters=parameters,
+        bits_per_param=8 * stored_bytes / parameters,
+        ratio=fp32_bytes / stored_bytes,
+        packed_bytes=stored_bytes,  # nothing is entropy-coded yet
+        nominal_bits=bits / max(sum(sizes.values()), 1),
+        untouched=dict(compressed.untouched),
+    )

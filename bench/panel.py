@@ -1,0 +1,106 @@
+"""The panel: a domain's real samples and evaluators, ready to judge any samples. It needs no generator."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from bench.cache import Cache
+from bench.errors import BadInput
+from bench.interfaces import Domain, Evaluator, Metric, Native, Observed
+from bench.judging import JUDGES, Verdict, prefixed, same_distance, view
+from bench.plan import SCALE, K, check_samples
+from bench.provenance import Stopwatch
+
+
+class Panel:
+    """Judges `n` samples at a time against the first `n` real ones."""
+
+    def __init__(
+        self, domain: Domain, n: int, k: int = K, *, reference: str | None = None, device: str = "cpu", cache: Cache | None = None
+    ) -> None:
+        self.domain, self.n, self.k, self.source, self.device = domain, n, k, reference, device
+        self.cache, self.watch = cache or Cache(), Stopwatch()
+        check_samples(n, k, len(domain.reference("test", reference)))
+        self.primary = {role: next(name for name, r in domain.evaluators().items() if r == role) for role in JUDGES}
+        self.own: Mapping[str, Metric] = domain.metrics()
+
+    # ------------------------------------------------------------------------------------------------ real samples
+
+    @functools.cached_property
+    def evaluators(self) -> dict[str, Evaluator]:
+        with self.watch("load evaluators"):
+            return {name: self.domain.evaluator(name, self.device) for name in self.domain.evaluators()}
+
+    @functools.cached_property
+    def real(self) -> Observed:
+        return self.observe(self.domain.reference("test", self.source)[: self.n], "real samples")
+
+    @functools.cached_property
+    def same_within(self) -> float:
+        return same_distance(self.real.views[self.primary["diversity"]])
+
+    @functools.cached_property
+    def reference_name(self) -> str:
+        """Names the real samples by content."""
+        return f"{self.source or 'shipped'}:{content_digest(self.real.samples)[:16]}"
+
+    def ceiling(self) -> dict[str, float]:
+        """The metrics of other real samples, as many: what undamaged, unlimited quality and diversity would score."""
+        others = self.domain.reference("ceiling", self.source)
+        if len(others) < self.n:
+            raise BadInput(f"samples={self.n} is not possible: only {len(others)} other real samples can serve as the ceiling")
+        seen = self.observe(others[: self.n], "other real samples")
+        return {**self.metrics_of(seen), **self.own_metrics_of(seen)}
+
+    # ----------------------------------------------------------------------------------------------------- judging
+
+    def observe(self, samples: Native, title: str) -> Observed:
+        """Features of all evaluators, from the cache where these very samples were seen before."""
+        views = {}
+        for name, evaluator in self.evaluators.items():
+            key = ["view", self.domain.name, name, evaluator.version, content_digest(samples)]
+            with self.watch(f"judge {title}"):
+                views[name] = self.cache.view(key, lambda e=evaluator: view(e, samples))  # type: ignore[misc]
+        return Observed(samples, views)
+
+    def judge(self, seen: Observed) -> dict[str, Verdict]:
+        """Evaluator -> its verdict."""
+        roles = self.domain.evaluators()
+        with self.watch("metrics"):
+            return {name: JUDGES[roles[name]](self.real.views[name], seen.views[name], self.k) for name in seen.views}
+
+    def metrics_of(self, seen: Observed, verdicts: Mapping[str, Verdict] | None = None) -> dict[str, float]:
+        """The primary evaluators' metrics: `quality_valid`, `diversity_mutual_recall` and those beside them."""
+        verdicts = verdicts or self.judge(seen)
+        return prefixed({role: verdicts[name] for role, name in self.primary.items()})
+
+    def own_metrics_of(self, seen: Observed) -> dict[str, float]:
+        """Those of the domain's own metrics that follow from samples."""
+        with self.watch("metrics"):
+            return {name: metric.compute(seen, self.real) for name, metric in self.own.items() if metric.compute}
+
+    def implementation(self) -> dict[str, int]:
+        """Versions of everything here that a number depends on."""
+        metrics = {f"metric {name}": metric.version for name, metric in self.own.items()}
+        judges = {f"evaluator {name}": evaluator.version for name, evaluator in self.evaluators.items()}
+        return {"shared metrics": SCALE, f"domain {self.domain.name}": self.domain.version, **judges, **metrics}
+
+
+def content_digest(samples: Native) -> str:
+    """SHA-256 of native samples: texts, or arrays."""
+    digest = hashlib.sha256()
+    for sample in samples:
+        digest.update(_bytes(sample))
+    return digest.hexdigest()
+
+
+def _bytes(sample: Any) -> bytes:
+    if isinstance(sample, str):
+        return b"s" + len(raw := sample.encode("utf-8", "surrogatepass")).to_bytes(8, "little") + raw
+    array = np.ascontiguousarray(sample)
+    return f"a{array.dtype}{array.shape}".encode() + array.tobytes()

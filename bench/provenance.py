@@ -1,0 +1,106 @@
+"""Where a number comes from: commit, versions, machine, seconds."""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from pydantic import BaseModel
+
+PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "wordllama")
+
+
+class Provenance(BaseModel):
+    """Of one record."""
+
+    commit: str | None  # None: not run from a git checkout
+    dirty: bool | None
+    command: str
+    versions: dict[str, str]
+    python: str
+    platform: str
+    processor: str
+    device: str
+    threads: int
+    time: str  # UTC, ISO 8601
+    seconds: dict[str, float]  # by stage; a stage that was answered by the cache is not listed
+
+
+def provenance(command: str, device: str, seconds: dict[str, float]) -> Provenance:
+    import torch
+
+    commit, dirty = git_state()
+    return Provenance(
+        commit=commit,
+        dirty=dirty,
+        command=command,
+        versions=package_versions(),
+        python=platform.python_version(),
+        platform=f"{platform.system()} {platform.machine()}",
+        processor=processor(),
+        device=device,
+        threads=torch.get_num_threads(),
+        time=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        seconds={stage: round(value, 3) for stage, value in seconds.items()},
+    )
+
+
+@functools.cache
+def git_state() -> tuple[str | None, bool | None]:
+    """(commit, dirty) of the checkout that this package lies in. Records that a run has just written do not make it dirty."""
+    root = Path(__file__).parent.parent
+    if not (root / ".git").exists():
+        return None, None
+    try:
+        commit = _git(root, "rev-parse", "HEAD").strip()
+        changed = [line[3:] for line in _git(root, "status", "--porcelain").splitlines()]
+    except (OSError, subprocess.SubprocessError):
+        return None, None
+    return commit, any(not path.startswith(("results/", "leaderboard.md")) for path in changed)
+
+
+def _git(root: Path, *arguments: str) -> str:
+    return subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=10, check=True).stdout
+
+
+@functools.cache
+def package_versions() -> dict[str, str]:
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+@functools.cache
+def processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or "unknown"
+    model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
+    return f"{model}, {os.cpu_count()} cores"
+
+
+class Stopwatch:
+    """Seconds by stage: `with watch("sample"): ...`. Stages may repeat; they add up."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start

@@ -1,0 +1,130 @@
+"""Records: what one cell measured, as one JSON file. Their schema, and reading them back without trusting them."""
+
+from __future__ import annotations
+
+import base64
+import math
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+
+from bench.files import slug, write_atomically
+from bench.provenance import Provenance
+
+SCHEMA = 1
+Status = Literal["ok", "diverged", "collapsed", "unsupported", "failed"]
+FINISHED: tuple[Status, ...] = ("ok", "diverged", "collapsed")
+
+
+class Items(BaseModel):
+    """One yes or no per item, bit-packed: statistics never need the samples again."""
+
+    count: int
+    bits: str  # base64 of numpy.packbits
+
+    @classmethod
+    def pack(cls, flags: np.ndarray) -> Items:
+        return cls(count=len(flags), bits=base64.b64encode(np.packbits(flags.astype(bool)).tobytes()).decode())
+
+    def unpack(self) -> np.ndarray:
+        """bool [count]"""
+        return np.unpackbits(np.frombuffer(base64.b64decode(self.bits), np.uint8), count=self.count).astype(bool)
+
+
+class EvaluatorBlock(BaseModel):
+    """What one evaluator saw: its own metrics and which items they counted."""
+
+    role: str
+    version: int
+    metrics: dict[str, float]
+    items: dict[str, Items]
+
+
+class Cost(BaseModel):
+    """Sizes are lengths of files that exist; `packed_bytes` is before any entropy coding."""
+
+    stored_bytes: int
+    fp32_bytes: int
+    parameters: int
+    bits_per_param: float
+    ratio: float  # fp32_bytes / stored_bytes
+    packed_bytes: int
+    nominal_bits: float  # mean over compressible weights, without scales and masks
+    untouched: dict[str, str]  # tensors that look compressible and were left alone -> why
+
+
+class Record(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    schema_version: int = SCHEMA
+    cell: str  # SHA-256 of what was measured (bench/plan.py)
+    domain: str
+    model: str
+    train_seed: int | None
+    weights_sha256: str
+    method: str
+    sample_seed: int
+    samples: int
+    k: int
+    sampler: dict[str, Any]
+    reference: str
+    implementation: dict[str, int]  # versions of domain, methods, metrics, evaluators
+    status: Status
+    reason: str | None
+    metrics: dict[str, float | None]
+    cost: Cost | None
+    evaluators: dict[str, EvaluatorBlock]
+    items: dict[str, Items]  # twins: intact, drifted, ...
+    provenance: Provenance
+
+    @field_validator("metrics", mode="before")
+    @classmethod
+    def _plain_numbers(cls, metrics: dict[str, Any]) -> dict[str, Any]:
+        """JSON knows no NaN or infinity: what is not finite was not measured."""
+        return {name: value if value is not None and math.isfinite(value) else None for name, value in metrics.items()}
+
+    @property
+    def path(self) -> Path:
+        """Below a results folder."""
+        return Path(slug(self.domain), slug(self.model), slug(self.method), f"{self.cell[:16]}.json")
+
+    def write(self, results: Path) -> Path:
+        path = results / self.path
+        write_atomically(path, self.model_dump_json(indent=1) + "\n")
+        return path
+
+    def metric(self, name: str) -> float | None:
+        return self.metrics.get(name)
+
+
+def read_record(path: Path) -> Record:
+    """Raises `ValueError` with one line when the file is not a whole record of this schema."""
+    try:
+        record = Record.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise ValueError(f"cannot be read: {error.strerror}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ValueError(f"not a whole record: {'.'.join(map(str, first['loc'])) or 'file'}: {first['msg']}") from None
+    if record.schema_version != SCHEMA:
+        raise ValueError(f"schema version {record.schema_version}; this program reads {SCHEMA}")
+    return record
+
+
+def read_records(results: Path, warn: Any = None) -> list[Record]:
+    """All records below a folder, in a stable order. A damaged or foreign file is named to `warn` and skipped, never touched."""
+    records = []
+    for path in sorted(results.rglob("*.json")):
+        if "local" in path.relative_to(results).parts[:1]:
+            continue  # a user's own records are not the published ones
+        try:
+            record = read_record(path)
+            if path.relative_to(results) != record.path:
+                raise ValueError(f"its content belongs at {record.path}")
+            records.append(record)
+        except ValueError as error:
+            if warn is not None:
+                warn(f"skipped {path}: {error}")
+    return records

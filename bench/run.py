@@ -1,0 +1,114 @@
+"""The pipeline: one cell in, one record out."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from bench.artifact import rebuild, save
+from bench.errors import Diverged, Unsupported
+from bench.judging import prefixed, retention, survival, usable
+from bench.methods.notation import parse
+from bench.methods.plain import original
+from bench.metrics.cost import cost_of
+from bench.plan import Cell
+from bench.provenance import provenance
+from bench.record import Cost, EvaluatorBlock, Items, Record, Status
+from bench.workbench import Workbench
+
+COLLAPSED_BELOW = 0.1  # of either retention
+
+
+def run_cell(cell: Cell, bench: Workbench) -> Record:
+    """Compress, store, rebuild from the file, sample, judge, compare with the baseline's twins."""
+    watch = bench.restart_watch()
+    method, cost = parse(cell.method), None
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "artifact"
+            with watch("compress"):
+                compressed = method(original(bench.generator.network), bench.context(cell.sample_seed))
+                save(compressed, cell.method, file)
+                cost = cost_of(compressed, file.stat().st_size, bench.fp32_bytes)
+                network = rebuild(file, bench.generator).to(bench.device)
+
+        seen = bench.observe(network, cell.sample_seed)
+        verdicts = bench.panel.judge(seen)
+        with watch("likelihood"):
+            likelihood = bench.generator.likelihood(network, bench.generator.network) or {}
+        metrics: dict[str, float | None] = {**bench.panel.metrics_of(seen, verdicts), **bench.panel.own_metrics_of(seen), **likelihood}
+        metrics |= relative_metrics(cell, bench, metrics)
+
+        before, verdicts_before = bench.baseline(cell.sample_seed)
+        quality, diversity = bench.panel.primary["quality"], bench.panel.primary["diversity"]
+        with watch("metrics"):
+            twins = survival(
+                verdicts[quality].items["valid"],
+                verdicts_before[quality].items["valid"],
+                seen.views[diversity],
+                before.views[diversity],
+                bench.panel.same_within,
+            )
+        metrics |= {name: float(flags.mean()) for name, flags in twins.items()}
+        status, reason = verdict_of(metrics)
+    except Diverged as error:
+        return record_of(cell, bench, "diverged", str(error), cost=cost)
+    except Unsupported as error:
+        return record_of(cell, bench, "unsupported", str(error), cost=cost)
+
+    blocks = {
+        name: EvaluatorBlock(
+            role=bench.domain.evaluators()[name],
+            version=bench.panel.evaluators[name].version,
+            metrics=verdict.metrics,
+            items={item: Items.pack(flags) for item, flags in verdict.items.items()},
+        )
+        for name, verdict in verdicts.items()
+    }
+    items = {name: Items.pack(flags) for name, flags in twins.items()}
+    return record_of(cell, bench, status, reason, metrics, cost, blocks, items)
+
+
+def relative_metrics(cell: Cell, bench: Workbench, metrics: dict[str, float | None]) -> dict[str, float | None]:
+    """Retention, and for the baseline also U, by role: where between floor and baseline, floor and ceiling, it lies."""
+    verdicts_before = bench.baseline(cell.sample_seed)[1]
+    before = prefixed({role: verdicts_before[name] for role, name in bench.panel.primary.items()})
+    found: dict[str, float | None] = {}
+    for role, name in (("quality", "quality_valid"), ("diversity", "diversity_mutual_recall")):
+        floor, value = bench.bounds.floor(name), metrics[name]
+        assert value is not None
+        found[f"{role}_retention"] = retention(value, before[name], floor, cell.samples)
+        if cell.method == "none":
+            found[f"{role}_u"] = usable(value, floor, bench.bounds.ceiling[name])
+    return found
+
+
+def verdict_of(metrics: dict[str, float | None]) -> tuple[Status, str | None]:
+    for role in ("quality", "diversity"):
+        kept = metrics[f"{role}_retention"]
+        if kept is not None and kept < COLLAPSED_BELOW:
+            return "collapsed", f"{role} retention {kept:.3f} is below {COLLAPSED_BELOW}"
+    return "ok", None
+
+
+def record_of(
+    cell: Cell,
+    bench: Workbench,
+    status: Status,
+    reason: str | None,
+    metrics: dict[str, float | None] | None = None,
+    cost: Cost | None = None,
+    evaluators: dict[str, EvaluatorBlock] | None = None,
+    items: dict[str, Items] | None = None,
+) -> Record:
+    return Record(
+        cell=cell.hash,
+        **vars(cell),
+        status=status,
+        reason=reason,
+        metrics=metrics or {},
+        cost=cost,
+        evaluators=evaluators or {},
+        items=items or {},
+        provenance=provenance(bench.command, bench.device, bench.watch.seconds),
+    )

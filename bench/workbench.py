@@ -1,0 +1,113 @@
+"""What all cells of one model share: the generator, the panel of judges, baselines, floors and ceilings."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+from torch.nn import Module
+
+from bench.artifact import encode, fill, tensors_digest
+from bench.bounds import FLOORS, Bounds, find_bounds
+from bench.cache import Cache
+from bench.interfaces import Context, Domain, ModelSpec, Observed
+from bench.judging import Verdict
+from bench.methods.notation import parse
+from bench.methods.plain import original
+from bench.panel import Panel
+from bench.plan import Cell, K
+from bench.provenance import Stopwatch, provenance
+
+
+class Workbench:
+    """One model with its judges. Everything expensive is made when first wanted, once."""
+
+    def __init__(
+        self,
+        domain: Domain,
+        spec: ModelSpec,
+        n: int,
+        *,
+        k: int = K,
+        reference: str | None = None,
+        device: str = "cpu",
+        cache: Cache | None = None,
+        command: str = "",
+    ) -> None:
+        self.domain, self.spec, self.n, self.device, self.command = domain, spec, n, device, command
+        self.panel = Panel(domain, n, k, reference=reference, device=device, cache=cache)
+        with self.watch("load model"):
+            self.generator = domain.open(spec, device)
+        self._baselines: dict[int, tuple[Observed, dict[str, Verdict]]] = {}
+
+    @property
+    def watch(self) -> Stopwatch:
+        return self.panel.watch
+
+    def restart_watch(self) -> Stopwatch:
+        """A new stopwatch for the next cell."""
+        self.panel.watch = Stopwatch()
+        return self.panel.watch
+
+    @functools.cached_property
+    def template(self) -> Cell:
+        """The cell of the baseline; `bench.plan.cells` varies its method and seed."""
+        return Cell(
+            domain=self.domain.name,
+            model=self.spec.name,
+            train_seed=self.spec.train_seed,
+            weights_sha256=tensors_digest(self.generator.network),
+            method="none",
+            sample_seed=0,
+            samples=self.n,
+            k=self.panel.k,
+            sampler=self.generator.settings(),
+            reference=self.panel.reference_name,
+            implementation=self.panel.implementation(),
+        )
+
+    @functools.cached_property
+    def fp32_bytes(self) -> int:
+        """Length of the artifact of the uncompressed network."""
+        return len(encode(original(self.generator.network), "none"))
+
+    def context(self, seed: int) -> Context:
+        return Context(self.generator, seed, self.device, self.spec.kept)
+
+    def observe(self, network: Module, seed: int) -> Observed:
+        """The network's samples as the evaluators see them. Networks of equal tensors share them."""
+        key = ["samples", self.domain.name, self.domain.version, tensors_digest(network), dict(self.template.sampler), seed, self.n]
+        with self.watch("sample"):
+            samples = self.panel.cache.samples(key, self.domain, lambda: self.generator.sample(network, self.n, seed))
+        return self.panel.observe(samples, "samples")
+
+    def baseline(self, seed: int) -> tuple[Observed, dict[str, Verdict]]:
+        """The uncompressed network's samples of this seed, judged."""
+        if seed not in self._baselines:
+            seen = self.observe(self.generator.network, seed)
+            self._baselines[seed] = (seen, self.panel.judge(seen))
+        return self._baselines[seed]
+
+    # ------------------------------------------------------------------------------------------- floors and ceilings
+
+    @functools.cached_property
+    def bounds(self) -> Bounds:
+        return find_bounds(vars(self.template), self.shipped_bounds, self.make_bounds)
+
+    @property
+    def shipped_bounds(self) -> Path:
+        return Path(self.spec.source) / "bounds"
+
+    def make_bounds(self) -> Bounds:
+        watch = self.watch
+        floors = [self._floor(i) for i in range(FLOORS)]
+        fields = {name: value for name, value in vars(self.template).items() if name in Bounds.model_fields}
+        return Bounds(
+            **fields, floors=floors, ceiling=self.panel.ceiling(), provenance=provenance(self.command, self.device, watch.seconds)
+        )
+
+    def _floor(self, seed: int) -> dict[str, float]:
+        permuted = parse(f"permute:seed={seed}")(original(self.generator.network), self.context(seed))
+        network = self.generator.rebuild(permuted.structure)
+        fill(network, permuted.tensors)
+        return self.panel.metrics_of(self.observe(network, seed))

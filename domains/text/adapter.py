@@ -1,0 +1,249 @@
+"""The text domain: verses written by a causal language model, token by token."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.errors import BadInput, unknown
+from bench.interfaces import Damage, Domain, Edit, Evaluator, Generator, Metric, ModelSpec, Observed, Training, Wrap
+
+if TYPE_CHECKING:
+    from torch.nn import Module
+
+WEIGHTS = Path(__file__).parent / "weights"
+EVALUATORS = {"judge": "quality", "wordllama": "diversity"}
+
+
+class TextDomain(Domain):
+    name = "text"
+    description = "verses of the King James Bible from a small causal transformer"
+    version = 1
+
+    # -------------------------------------------------------------------------------------------------------- models
+
+    @property
+    def models(self) -> Mapping[str, ModelSpec]:
+        cards = sorted(WEIGHTS.glob("*@*/card.json"), key=lambda path: (path.parent.name != "s@0", path.parent.name))
+        return {card.parent.name: _spec(card.parent.name, card.parent) for card in cards}
+
+    def locate(self, model: str) -> ModelSpec:
+        """An embedded model, a folder that `AutoModelForCausalLM` reads, or a hub id (`owner/name`)."""
+        if model in self.models:
+            return self.models[model]
+        folder = Path(model)
+        if (folder / "config.json").is_file():
+            return _spec(model, folder)
+        if folder.exists() or "@" in model or model.count("/") != 1 or model.startswith((".", "/", "~")):
+            reason = "it is a folder without config.json" if folder.exists() else "it is neither a folder nor a hub id"
+            raise BadInput(f"{unknown('model', model, self.models)}, or the folder of a causal language model ({reason})")
+        return ModelSpec(model, model)
+
+    def open(self, spec: ModelSpec, device: str = "cpu", settings: Mapping[str, Any] | None = None) -> TextGenerator:
+        return TextGenerator(spec, device, settings or {})
+
+    def trainings(self) -> Mapping[str, str]:
+        from domains.text.network import SIZES
+
+        return {**{f"{size}@N": f"the generator of size {size}, training seed N" for size in SIZES}, "judge": "the evaluator of quality"}
+
+    def train(self, name: str, data: str | None, device: str) -> Training:
+        from bench.data import load_rows, text_column
+        from domains.text import recipes
+        from domains.text.data import verses
+
+        size, _, seed = name.partition("@")
+        texts = verses("train") if data is None else text_column(load_rows(data), data)
+        if name == "judge":
+            return recipes.JudgeTraining(texts)
+        if size not in recipes.generators.SIZES or not seed.isdigit():
+            raise unknown("model to train", name, [*(f"{size}@0" for size in recipes.generators.SIZES), "judge"])
+        network, tokenizer = recipes.fresh_generator(size, int(seed), texts)
+        return recipes.GeneratorTraining(network, tokenizer, texts, int(seed))
+
+    # --------------------------------------------------------------------------------------------- data and evaluators
+
+    def reference(self, split: str = "test", source: str | None = None) -> list[str]:
+        from domains.text.data import PARTS, verses
+
+        if split not in PARTS:
+            raise unknown("split", split, PARTS)
+        if source is None:
+            return verses(split)
+        from bench.data import load_rows, text_column
+
+        texts = list(dict.fromkeys(text_column(load_rows(source), source)))
+        half = len(texts) // 2  # the second half serves as the ceiling
+        return texts[half:] if split == "ceiling" else texts[:half]
+
+    def is_training_sample(self, samples: Sequence[str]) -> list[bool]:
+        from domains.text.data import verses
+
+        known = set(verses("train"))
+        return [sample in known for sample in samples]
+
+    def evaluators(self) -> Mapping[str, str]:
+        return EVALUATORS
+
+    def evaluator(self, name: str, device: str = "cpu") -> Evaluator:
+        from domains.text.evaluators import Judge, Words
+
+        if name not in EVALUATORS:
+            raise unknown("evaluator", name, EVALUATORS)
+        return Judge(device) if name == "judge" else Words(device)
+
+    def damages(self) -> Mapping[str, Damage]:
+        from domains.text.damages import DAMAGES
+
+        return DAMAGES
+
+    def metrics(self) -> Mapping[str, Metric]:
+        return {metric.name: metric for metric in METRICS}
+
+    # ----------------------------------------------------------------------------------------------------------- files
+
+    def read_samples(self, path: Path) -> list[str]:
+        """`{"text": "..."}` a line."""
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadInput(
+                f"cannot read samples from {str(path)!r}: {getattr(error, 'strerror', None) or 'it is not UTF-8 text'}"
+            ) from None
+        texts = []
+        for number, line in enumerate(lines, 1):
+            try:
+                text = json.loads(line)["text"]
+            except (ValueError, KeyError, TypeError):
+                text = None
+            if not isinstance(text, str):
+                raise BadInput(f'{str(path)!r} line {number} is not {{"text": "..."}}: {line[:60]!r}')
+            texts.append(text)
+        return texts
+
+    def write_samples(self, samples: Sequence[str], path: Path) -> Path:
+        from bench.files import write_atomically
+
+        target = path.with_name(path.name + ".jsonl")
+        write_atomically(target, "".join(json.dumps({"text": text}) + "\n" for text in samples))
+        return target
+
+    def show(self, columns: Mapping[str, Sequence[str]], path: Path) -> Path:
+        """Twins under each other, as plain text."""
+        from bench.files import write_atomically
+
+        width = max(map(len, columns))
+        blocks = ["\n".join(f"{title:>{width}} | {text}" for title, text in zip(columns, twins)) for twins in zip(*columns.values())]
+        target = path.with_name(path.name + ".txt")
+        write_atomically(target, "\n\n".join(blocks) + "\n")
+        return target
+
+
+def _spec(name: str, folder: Path) -> ModelSpec:
+    card = folder / "card.json"
+    known = json.loads(card.read_text()) if card.is_file() else {}
+    return ModelSpec(
+        name,
+        str(folder),
+        known.get("licence", "unknown"),
+        known.get("parameters"),
+        known.get("train_seed"),
+        description=known.get("description", ""),
+    )
+
+
+# ----------------------------------------------------------------------------------------------------------- generator
+
+
+class TextGenerator(Generator):
+    """A causal language model from `transformers`, with its tokenizer."""
+
+    def __init__(self, spec: ModelSpec, device: str, settings: Mapping[str, Any]) -> None:
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        self.device = device
+        try:
+            self.network = AutoModelForCausalLM.from_pretrained(spec.source, dtype="float32", use_safetensors=True).to(device).eval()
+            self.tokenizer = AutoTokenizer.from_pretrained(spec.source)
+        except (OSError, ValueError, ImportError) as error:
+            raise BadInput(f"cannot open the model {spec.name!r}: {str(error).splitlines()[0]}") from None
+        card = Path(spec.source) / "card.json"
+        sampler = json.loads(card.read_text())["sampler"] if card.is_file() else {}
+        start = self.tokenizer.bos_token_id if self.tokenizer.bos_token_id is not None else self.tokenizer.eos_token_id
+        if start is None:
+            raise BadInput(f"the tokenizer of {spec.name!r} has neither a start nor an end token to begin a text with")
+        longest = getattr(self.network.config, "max_position_embeddings", None) or MAX_TOKENS
+        self._settings = {"temperature": 1.0, "nucleus": 1.0, "max_tokens": min(MAX_TOKENS, longest - 1), **sampler, **settings}
+        self.start, self.end = start, self.tokenizer.eos_token_id
+
+    def settings(self) -> dict[str, Any]:
+        return dict(self._settings)
+
+    def rebuild(self, structure: Sequence[Edit]) -> Module:
+        from transformers import AutoModelForCausalLM
+
+        if structure:
+            raise BadInput(f"this domain cannot rebuild a network with edits of kind {structure[0].kind!r}")
+        return AutoModelForCausalLM.from_config(self.network.config).to(self.device).float().eval()
+
+    def sample(self, network: Module, n: int, seed: int) -> list[str]:
+        from bench.progress import Bar
+        from domains.text.sampler import SamplerSettings, sample_tokens
+
+        settings = SamplerSettings(self.start, self.end, **self._settings)
+        tokens: list[list[int]] = [[] for _ in range(n)]
+        with Bar("sampling", n) as bar:
+            for item, written in sample_tokens(network, range(n), seed, settings):
+                tokens[item] = written
+                bar.update()
+        return self.tokenizer.batch_decode(tokens, skip_special_tokens=True)
+
+    def likelihood(self, network: Module, base: Module | None = None) -> dict[str, float]:
+        from domains.text.likelihood import likelihood
+
+        return likelihood(network, base, self.tokenizer, self.start, self.end, self.device)
+
+    def training(self, network: Module, seed: int, wrap: Wrap | None = None) -> Training:
+        from domains.text.data import verses
+        from domains.text.recipes import GeneratorTraining
+
+        return GeneratorTraining(network, self.tokenizer, verses("train"), seed, wrap)
+
+
+MAX_TOKENS = 256
+
+
+# ------------------------------------------------------------------------------------------------------------- metrics
+
+
+def _judge_nll_gap(generated: Observed, real: Observed) -> float:
+    surprisals = [seen.views["judge"].surprisal for seen in (generated, real)]
+    assert surprisals[0] is not None and surprisals[1] is not None
+    return (surprisals[0].double().mean() - surprisals[1].double().mean()).item()
+
+
+def _plain(name: str) -> Any:
+    """A metric of bench.metrics.text as a function of what was observed; imported when first computed."""
+
+    def compute(generated: Observed, real: Observed) -> float:
+        from bench.metrics import text
+
+        function = getattr(text, name)
+        return float(function(generated.samples, real.samples) if name == "length_ratio" else function(generated.samples))
+
+    return compute
+
+
+METRICS = (
+    Metric("bits_per_byte", "teacher-forced, held-out verses with start and end, own tokenizer", "lower", "bits"),
+    Metric("perplexity", "per token of its own tokenizer: not comparable between tokenizers", "lower"),
+    Metric("kl_to_base", "mean KL(base || compressed) of the next token on held-out verses", "lower", "nats"),
+    Metric("flip_rate", "share of held-out positions where the most likely token changed", "lower"),
+    Metric("judge_nll_gap", "mean surprisal of the judge: generated minus real", "none", "nats", _judge_nll_gap),
+    Metric("distinct_2", "distinct bigrams over all bigrams; depends on N", "none", compute=_plain("distinct_2")),
+    Metric("self_bleu_4", "BLEU-4 of each sample against all others", "none", compute=_plain("self_bleu_4")),
+    Metric("rep_4", "share of 4-grams that repeat an earlier one of the same text", "none", compute=_plain("rep_4")),
+    Metric("length_ratio", "mean words generated over mean words real", "none", compute=_plain("length_ratio")),
+)

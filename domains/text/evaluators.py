@@ -1,0 +1,175 @@
+"""The two evaluators: a recurrent judge of quality, and word embeddings for diversity.
+
+Neither shares weights, tokens or architecture with the generators. The judge reads word by word and knows whether a verse
+is well-formed; the embeddings are blind to word order and know only what it is about. One space for both questions would
+confound them. `python -m domains.text.evaluators` fits their principal components anew, on training verses.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bench.errors import BadInput
+from bench.interfaces import Evaluator
+from domains.text.judge import JudgeNetwork
+from domains.text.training import IGNORED, pad
+
+WEIGHTS = Path(__file__).parent / "weights"
+COMPONENTS = 64
+WORDS_SHA256 = "64b47a2dc493cb8e85944076601189739852d7b64e0e1eedcb1937a251cd9fd5"
+
+
+class Judge(Evaluator):
+    """A GRU language model, trained on the same training part as the generators, with its own tokens.
+
+    Features: its states, averaged over a verse, in the 64 main directions of training verses.
+    Surprisal: mean negative log-likelihood of a token, the end of the verse included, in nats.
+    """
+
+    name = "judge"
+    role = "quality"
+    version = 1
+
+    def __init__(self, device: str = "cpu", folder: Path = WEIGHTS / "judge") -> None:
+        from safetensors.torch import load_file
+        from transformers import AutoTokenizer
+
+        state = load_file(folder / "judge.safetensors")
+        vocabulary, width = state["embed.weight"].shape
+        layers = sum(name.startswith("gru.weight_hh") for name in state)
+        self.network = JudgeNetwork(vocabulary, width, state["project.weight"].shape[1], layers).to(device).eval()
+        self.network.load_state_dict({name: value.float() for name, value in state.items()})
+        self.tokenizer = AutoTokenizer.from_pretrained(folder)
+        self.directions = Directions.read(folder / "directions.safetensors")
+        self.device = device
+        self._last: tuple[str, Tensor, Tensor] = ("", torch.empty(0), torch.empty(0))
+
+    def features(self, samples: Sequence[str]) -> Tensor:
+        return self.directions(self.read(samples)[0])
+
+    def surprisal(self, samples: Sequence[str]) -> Tensor:
+        return self.read(samples)[1]
+
+    def read(self, samples: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """-> mean states [n, states], mean surprisal [n]; the last answer is kept, since both are wanted of the same samples."""
+        key = hashlib.sha256("\0".join(samples).encode()).hexdigest()
+        if self._last[0] != key:
+            self._last = (key, *self._read(samples))
+        return self._last[1:]
+
+    @torch.inference_mode()
+    def _read(self, samples: Sequence[str], batch: int = 128) -> tuple[Tensor, Tensor]:
+        tokens = self.tokenizer(list(samples))["input_ids"]
+        order = sorted(range(len(tokens)), key=lambda i: len(tokens[i]))
+        states = torch.empty(len(tokens), self.network.gru.hidden_size)
+        surprisal = torch.empty(len(tokens))
+        for start in range(0, len(order), batch):
+            rows = order[start : start + batch]
+            padded = pad([tokens[i] for i in rows]).to(self.device)
+            inputs, targets = padded[:, :-1].clamp(min=0), padded[:, 1:]
+            real = (targets != IGNORED).float()
+            hidden = self.network.states(inputs)  # [b, t, states]
+            states[rows] = ((hidden * real[..., None]).sum(1) / real.sum(1, keepdim=True)).cpu()
+            nats = F.cross_entropy(self.network.logits(hidden).transpose(1, 2), targets, ignore_index=IGNORED, reduction="none")
+            surprisal[rows] = (nats.sum(1) / real.sum(1)).cpu()
+        return states, surprisal
+
+
+class Words(Evaluator):
+    """`wordllama`'s pre-trained word embeddings (Miller 2024, MIT), averaged over a verse, unit length, 64 main directions.
+
+    Read from the installed package with safetensors and tokenizers: its own loader would download a tokenizer.
+    """
+
+    name = "wordllama"
+    role = "diversity"
+    version = 1
+
+    def __init__(self, device: str = "cpu", directions: Path = WEIGHTS / "wordllama" / "directions.safetensors") -> None:
+        self.table, self.tokenizer = read_wordllama()
+        self.directions = Directions.read(directions) if directions.exists() else None
+
+    def features(self, samples: Sequence[str]) -> Tensor:
+        assert self.directions is not None
+        return self.directions(self.means(samples))
+
+    def means(self, samples: Sequence[str]) -> Tensor:
+        """[n, 256], unit length; a text without any token is the zero vector."""
+        encoded = self.tokenizer.encode_batch(list(samples), add_special_tokens=False)  # type: ignore[attr-defined]
+        lengths = torch.tensor([len(e.ids) for e in encoded])
+        ids = torch.tensor([i for e in encoded for i in e.ids], dtype=torch.long)
+        sums = torch.segment_reduce(self.table[ids], "sum", lengths=lengths, initial=0.0) if len(ids) else torch.zeros(len(encoded), 256)
+        return F.normalize(sums, dim=1)
+
+
+class Directions:
+    """Principal components: x -> (x - mean) @ components."""
+
+    def __init__(self, mean: Tensor, components: Tensor) -> None:
+        self.mean, self.components = mean, components  # [d], [d, 64]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """[n, d] -> [n, 64] float32. Row by row in float64, so that a sample's features do not depend on its neighbours."""
+        return ((x.double() - self.mean.double()) @ self.components.double()).float()
+
+    @classmethod
+    def fit(cls, x: Tensor, count: int = COMPONENTS) -> Directions:
+        centred = x.double() - x.double().mean(0)
+        _, vectors = torch.linalg.eigh(centred.T @ centred / len(x))
+        vectors = vectors.flip(1)[:, :count]
+        signs = vectors.gather(0, vectors.abs().argmax(0, keepdim=True)).sign()  # the sign is arbitrary: fix it
+        return cls(x.double().mean(0).float(), (vectors * signs).float().contiguous())
+
+    @classmethod
+    def read(cls, path: Path) -> Directions:
+        from safetensors.torch import load_file
+
+        tensors = load_file(path)
+        return cls(tensors["mean"], tensors["components"])
+
+    def write(self, path: Path) -> None:
+        from safetensors.torch import save_file
+
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file({"mean": self.mean, "components": self.components}, path)
+
+
+@functools.cache
+def read_wordllama() -> tuple[Tensor, object]:
+    """The embedding table [32000, 256] float32 and the tokenizer, both from the installed package's files."""
+    from safetensors.torch import load_file
+    from tokenizers import Tokenizer
+
+    spec = importlib.util.find_spec("wordllama")  # found, not imported: importing it sets up logging
+    if spec is None or spec.origin is None:
+        raise BadInput("the text domain's evaluator of diversity needs the package wordllama: pip install wordllama")
+    folder = Path(spec.origin).parent
+    weights = folder / "weights" / "l2_supercat_256.safetensors"
+    found = hashlib.sha256(weights.read_bytes()).hexdigest()
+    if found != WORDS_SHA256:
+        raise BadInput(f"{weights.name} of the installed wordllama is another than was validated here (SHA-256 {found[:12]}...)")
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizers" / "l2_supercat_tokenizer_config.json"))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return next(iter(load_file(weights).values())).float(), tokenizer
+
+
+def fit(texts: Sequence[str], judge: Path = WEIGHTS / "judge", words: Path = WEIGHTS / "wordllama") -> None:
+    """Fit both evaluators' directions on training verses."""
+    Directions(torch.zeros(1), torch.zeros(1, 1)).write(judge / "directions.safetensors")
+    Directions.fit(Judge(folder=judge).read(texts)[0]).write(judge / "directions.safetensors")
+    Directions.fit(Words().means(texts)).write(words / "directions.safetensors")
+
+
+if __name__ == "__main__":
+    from domains.text.data import verses
+
+    fit(verses("train"))
