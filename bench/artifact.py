@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 MAGIC, VERSION = b"GENC", 1
 HEAD = struct.Struct("<4sHI")
 LARGEST_HEADER = 16 * 2**20  # inflated; far above any real network's
-DTYPES = {
+DTYPES: dict[str, np.dtype[Any]] = {
     "f4": np.dtype("<f4"),
     "f2": np.dtype("<f2"),
     "i8": np.dtype("<i8"),

@@ -25,6 +25,18 @@ class Row:
     mutual_recall_ceiling: float
     valid_of_same_items: float | None  # for damages of variety
 
+    def numbers(self) -> dict[str, float | str]:
+        """For JSON and for the docs' table."""
+        return {
+            "damage": self.name,
+            "hurts": self.damage.hurts,
+            "samples": self.samples,
+            "valid": self.valid,
+            "valid_of_ceiling": self.valid / self.valid_ceiling,
+            "mutual_recall": self.mutual_recall,
+            "mutual_recall_of_ceiling": self.mutual_recall / self.mutual_recall_ceiling,
+        }
+
     def failures(self, milder: float | None) -> list[str]:
         """What the evaluators did not see as they should; `milder` is the validity under the next milder damage."""
         found = []
@@ -91,3 +103,25 @@ def _first(seen: Observed, n: int) -> Observed:
 
 def take(view: View, rows: list[int] | slice) -> View:
     return View(view.features[rows], None if view.surprisal is None else view.surprisal[rows])
+
+
+def as_table(rows: list[Row]) -> str:
+    """Markdown: the matrix of damages by evaluators; in brackets the share of the ceiling."""
+    from tabulate import tabulate
+
+    lines: list[list[str]] = []
+    for n in dict.fromkeys(row.samples for row in rows):
+        first = next(row for row in rows if row.samples == n)
+        lines.append(["none (other real samples)", "nothing", str(n), f"{first.valid_ceiling:.3f}", f"{first.mutual_recall_ceiling:.3f}"])
+    for row in rows:
+        shares = row.valid / row.valid_ceiling, row.mutual_recall / row.mutual_recall_ceiling
+        lines.append(
+            [
+                row.name,
+                row.damage.hurts,
+                str(row.samples),
+                f"{row.valid:.3f} ({shares[0]:.2f})",
+                f"{row.mutual_recall:.3f} ({shares[1]:.2f})",
+            ]
+        )
+    return tabulate(lines, headers=["damage", "hurts", "N", "valid", "mutual recall"], tablefmt="pipe", disable_numparse=True)

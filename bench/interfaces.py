@@ -328,4 +328,5 @@ class Metric:
     direction: Direction
     unit: str = ""
     compute: Callable[[Observed, Observed], float] | None = None  # (generated, real); None: comes from `likelihood`
+    headline: bool = False  # has a column in the leaderboard's first table
     version: int = 1

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,13 +23,21 @@ class Panel:
     """Judges `n` samples at a time against the first `n` real ones."""
 
     def __init__(
-        self, domain: Domain, n: int, k: int = K, *, reference: str | None = None, device: str = "cpu", cache: Cache | None = None
+        self,
+        domain: Domain,
+        n: int,
+        k: int = K,
+        *,
+        reference: str | None = None,
+        device: str = "cpu",
+        cache: Cache | None = None,
+        extra: Sequence[Metric] = (),
     ) -> None:
         self.domain, self.n, self.k, self.source, self.device = domain, n, k, reference, device
         self.cache, self.watch = cache or Cache(), Stopwatch()
         check_samples(n, k, len(domain.reference("test", reference)))
         self.primary = {role: next(name for name, r in domain.evaluators().items() if r == role) for role in JUDGES}
-        self.own: Mapping[str, Metric] = domain.metrics()
+        self.own = {**domain.metrics(), **{metric.name: metric for metric in extra}}
 
     # ------------------------------------------------------------------------------------------------ real samples
 
@@ -104,3 +114,17 @@ def _bytes(sample: Any) -> bytes:
         return b"s" + len(raw := sample.encode("utf-8", "surrogatepass")).to_bytes(8, "little") + raw
     array = np.ascontiguousarray(sample)
     return f"a{array.dtype}{array.shape}".encode() + array.tobytes()
+
+
+def score_samples(domain: Domain, path: Path, reference: str | None = None, device: str = "cpu") -> dict[str, Any]:
+    """Judge samples from a file against the first N real ones, N = their number -> what `bench score --json` prints."""
+    samples = domain.read_samples(path)
+    panel = Panel(domain, len(samples), reference=reference, device=device)
+    seen = panel.observe(samples, "samples")
+    metrics = {**panel.metrics_of(seen), **panel.own_metrics_of(seen)}
+    return {"domain": domain.name, "samples": len(samples), "metrics": _plain(metrics), "ceiling": _plain(panel.ceiling())}
+
+
+def _plain(metrics: Mapping[str, float]) -> dict[str, float | None]:
+    """JSON knows no NaN."""
+    return {name: value if math.isfinite(value) else None for name, value in metrics.items()}

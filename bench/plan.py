@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -39,14 +41,12 @@ class Cell:
         content = {name: value for name, value in vars(self).items() if name not in ("model", "train_seed")}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
-    def path(self, results: Path) -> Path:
-        return results / slug(self.domain) / slug(self.model) / slug(self.method) / f"{self.hash[:16]}.json"
+    def folder(self, results: Path) -> Path:
+        return results / slug(self.domain) / slug(self.model) / slug(self.method)
 
 
 def cells(template: Cell, methods: Sequence[str], seeds: Sequence[int], versions: Mapping[str, Mapping[str, int]]) -> list[Cell]:
     """The cells in the order they run: for every seed the baseline first, since all others are compared with it."""
-    import dataclasses
-
     wanted = ["none", *(m for m in methods if m != "none")]
     return [
         dataclasses.replace(template, method=method, sample_seed=seed, implementation={**template.implementation, **versions[method]})
@@ -55,16 +55,27 @@ def cells(template: Cell, methods: Sequence[str], seeds: Sequence[int], versions
     ]
 
 
-def finished(cell: Cell, results: Path) -> Record | None:
-    """The whole record of this very cell, if it is there and needs no second try."""
-    path = cell.path(results)
-    if not path.exists():
-        return None
-    try:
-        record = read_record(path)
-    except ValueError:
-        return None  # damaged: it is measured again, under another name if this one cannot be replaced
-    return record if record.cell == cell.hash and record.status in FINISHED else None
+def look_up(cell: Cell, results: Path) -> tuple[Record | None, Path]:
+    """-> (the whole record of this very cell, if there is one; the file that holds it or is to hold it).
+
+    A file of that name that is damaged or says something else is never overwritten: the next free name is taken.
+    """
+    for number in itertools.count():
+        path = cell.folder(results) / f"{cell.hash[:16]}{f'-{number}' if number else ''}.json"
+        if not path.exists():
+            return None, path
+        try:
+            record = read_record(path)
+        except ValueError:
+            continue
+        if record.cell == cell.hash:
+            return record, path
+    raise AssertionError("unreachable")
+
+
+def is_finished(record: Record | None) -> bool:
+    """It needs no second try."""
+    return record is not None and record.status in FINISHED
 
 
 def check_samples(n: int, k: int, available: int) -> None:

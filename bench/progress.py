@@ -18,6 +18,9 @@ class Bar:
 
         self.inner = tqdm(desc=title, total=total, initial=initial, file=sys.stderr, mininterval=0.5, dynamic_ncols=True, leave=False)
 
+    def describe(self, title: str) -> None:
+        self.inner.set_description(title)
+
     def update(self, count: int = 1) -> None:
         self.inner.update(count)
 

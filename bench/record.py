@@ -85,15 +85,12 @@ class Record(BaseModel):
         """JSON knows no NaN or infinity: what is not finite was not measured."""
         return {name: value if value is not None and math.isfinite(value) else None for name, value in metrics.items()}
 
-    @property
-    def path(self) -> Path:
-        """Below a results folder."""
-        return Path(slug(self.domain), slug(self.model), slug(self.method), f"{self.cell[:16]}.json")
-
-    def write(self, results: Path) -> Path:
-        path = results / self.path
+    def write(self, path: Path) -> None:
         write_atomically(path, self.model_dump_json(indent=1) + "\n")
-        return path
+
+    def belongs_at(self, path: Path) -> bool:
+        """Whether a file below a results folder is where this record is looked for."""
+        return path.parts[-4:-1] == (slug(self.domain), slug(self.model), slug(self.method)) and path.name.startswith(self.cell[:16])
 
     def metric(self, name: str) -> float | None:
         return self.metrics.get(name)
@@ -121,8 +118,8 @@ def read_records(results: Path, warn: Any = None) -> list[Record]:
             continue  # a user's own records are not the published ones
         try:
             record = read_record(path)
-            if path.relative_to(results) != record.path:
-                raise ValueError(f"its content belongs at {record.path}")
+            if not record.belongs_at(path):
+                raise ValueError(f"it holds a record of {record.domain} {record.model} {record.method}, which is not looked for here")
             records.append(record)
         except ValueError as error:
             if warn is not None:

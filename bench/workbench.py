@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 
 from torch.nn import Module
@@ -10,7 +11,7 @@ from torch.nn import Module
 from bench.artifact import encode, fill, tensors_digest
 from bench.bounds import FLOORS, Bounds, find_bounds
 from bench.cache import Cache
-from bench.interfaces import Context, Domain, ModelSpec, Observed
+from bench.interfaces import Context, Domain, Metric, ModelSpec, Native, Observed
 from bench.judging import Verdict
 from bench.methods.notation import parse
 from bench.methods.plain import original
@@ -33,9 +34,10 @@ class Workbench:
         device: str = "cpu",
         cache: Cache | None = None,
         command: str = "",
+        extra: Sequence[Metric] = (),
     ) -> None:
         self.domain, self.spec, self.n, self.device, self.command = domain, spec, n, device, command
-        self.panel = Panel(domain, n, k, reference=reference, device=device, cache=cache)
+        self.panel = Panel(domain, n, k, reference=reference, device=device, cache=cache, extra=extra)
         with self.watch("load model"):
             self.generator = domain.open(spec, device)
         self._baselines: dict[int, tuple[Observed, dict[str, Verdict]]] = {}
@@ -74,12 +76,15 @@ class Workbench:
     def context(self, seed: int) -> Context:
         return Context(self.generator, seed, self.device, self.spec.kept)
 
-    def observe(self, network: Module, seed: int) -> Observed:
-        """The network's samples as the evaluators see them. Networks of equal tensors share them."""
+    def samples(self, network: Module, seed: int) -> Native:
+        """The network's samples. Networks of equal tensors share them."""
         key = ["samples", self.domain.name, self.domain.version, tensors_digest(network), dict(self.template.sampler), seed, self.n]
         with self.watch("sample"):
-            samples = self.panel.cache.samples(key, self.domain, lambda: self.generator.sample(network, self.n, seed))
-        return self.panel.observe(samples, "samples")
+            return self.panel.cache.samples(key, self.domain, lambda: self.generator.sample(network, self.n, seed))
+
+    def observe(self, network: Module, seed: int) -> Observed:
+        """The network's samples as the evaluators see them."""
+        return self.panel.observe(self.samples(network, seed), "samples")
 
     def baseline(self, seed: int) -> tuple[Observed, dict[str, Verdict]]:
         """The uncompressed network's samples of this seed, judged."""

@@ -41,7 +41,7 @@ class TextDomain(Domain):
             raise BadInput(f"{unknown('model', model, self.models)}, or the folder of a causal language model ({reason})")
         return ModelSpec(model, model)
 
-    def open(self, spec: ModelSpec, device: str = "cpu", settings: Mapping[str, Any] | None = None) -> TextGenerator:
+    def open(self, spec: ModelSpec, device: str = "cpu", settings: Mapping[str, Any] | None = None) -> Generator:
         return TextGenerator(spec, device, settings or {})
 
     def trainings(self) -> Mapping[str, str]:
@@ -237,12 +237,12 @@ def _plain(name: str) -> Any:
 
 
 METRICS = (
-    Metric("bits_per_byte", "teacher-forced, held-out verses with start and end, own tokenizer", "lower", "bits"),
+    Metric("bits_per_byte", "teacher-forced, held-out verses with start and end, own tokenizer", "lower", "bits", headline=True),
     Metric("perplexity", "per token of its own tokenizer: not comparable between tokenizers", "lower"),
     Metric("kl_to_base", "mean KL(base || compressed) of the next token on held-out verses", "lower", "nats"),
     Metric("flip_rate", "share of held-out positions where the most likely token changed", "lower"),
     Metric("judge_nll_gap", "mean surprisal of the judge: generated minus real", "none", "nats", _judge_nll_gap),
-    Metric("distinct_2", "distinct bigrams over all bigrams; depends on N", "none", compute=_plain("distinct_2")),
+    Metric("distinct_2", "distinct bigrams over all bigrams; depends on N", "none", compute=_plain("distinct_2"), headline=True),
     Metric("self_bleu_4", "BLEU-4 of each sample against all others", "none", compute=_plain("self_bleu_4")),
     Metric("rep_4", "share of 4-grams that repeat an earlier one of the same text", "none", compute=_plain("rep_4")),
     Metric("length_ratio", "mean words generated over mean words real", "none", compute=_plain("length_ratio")),

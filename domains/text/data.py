@@ -25,7 +25,7 @@ NEW_TESTAMENT_FROM_BOOK = 40
 @functools.cache
 def verses(part: str) -> list[str]:
     """The verses of one part, in its shipped (hashed) order."""
-    return [row["text"] for row in table(part)]
+    return [str(row["text"]) for row in table(part)]
 
 
 @functools.cache

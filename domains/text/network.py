@@ -6,7 +6,7 @@ Touvron et al. 2023, "LLaMA: Open and Efficient Foundation Language Models", arX
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from transformers import LlamaConfig, PreTrainedTokenizerFast
@@ -23,12 +23,12 @@ SIZES = {  # name -> width, layers, heads, MLP width                     paramet
 
 
 def config(size: str, **changes: int) -> LlamaConfig:
-    """The `transformers` config of one size."""
+    """The `transformers` config of one size; `changes` are for searching."""
     from transformers import LlamaConfig
 
-    settings = {**SIZES[size], **changes}
+    settings: dict[str, Any] = {"vocab_size": VOCABULARY, **SIZES[size], **changes}
     return LlamaConfig(
-        **{"vocab_size": VOCABULARY, **settings},
+        **settings,
         num_key_value_heads=settings["num_attention_heads"],
         max_position_embeddings=MAX_TOKENS,
         tie_word_embeddings=True,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -21,7 +22,7 @@ JUDGE_VOCABULARY, JUDGE_WIDTH, JUDGE_STATES = 2048, 160, 448
 class GeneratorTraining(VerseTraining):
     """Trains a `transformers` causal language model; freezes it as a `save_pretrained` folder."""
 
-    def __init__(self, model: torch.nn.Module, tokenizer: object, texts: Sequence[str], seed: int, wrap: Wrap | None = None) -> None:
+    def __init__(self, model: torch.nn.Module, tokenizer: Any, texts: Sequence[str], seed: int, wrap: Wrap | None = None) -> None:
         self.model, self.tokenizer = model, tokenizer
         held_out = verses("validation")
         super().__init__(
@@ -36,10 +37,10 @@ class GeneratorTraining(VerseTraining):
 
     def freeze(self, folder: Path) -> None:
         """Averaged weights, rounded to fp16, stored as fp32 so that every reader computes the same."""
-        model = self.averaged().model.half().float()
+        model: Any = self.averaged().model.half().float()  # type: ignore[operator,union-attr]
         folder.mkdir(parents=True, exist_ok=True)
         model.save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)  # type: ignore[attr-defined]
+        self.tokenizer.save_pretrained(folder)
         (folder / "recipe.json").write_text(json.dumps({**vars(self.recipe), "seed": self.seed}, indent=1) + "\n")
 
 
@@ -54,11 +55,11 @@ class Logits(torch.nn.Module):
         return self.model(input_ids=tokens, use_cache=False).logits
 
 
-def encode(tokenizer: object, texts: Sequence[str]) -> list[list[int]]:
-    return list(tokenizer(list(texts))["input_ids"])  # type: ignore[operator]
+def encode(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    return list(tokenizer(list(texts))["input_ids"])
 
 
-def fresh_generator(size: str, seed: int, texts: Sequence[str]) -> tuple[torch.nn.Module, object]:
+def fresh_generator(size: str, seed: int, texts: Sequence[str]) -> tuple[torch.nn.Module, Any]:
     """An untrained network and the one tokenizer of all sizes (a function of the texts alone)."""
     from transformers import LlamaForCausalLM
 

@@ -1,0 +1,147 @@
+"""`bench run`: all cells that the user asked for, from wherever the last run stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.artifact import fill
+from bench.cache import Cache
+from bench.errors import BadInput, Diverged, Unsupported
+from bench.files import check_writable, slug
+from bench.interfaces import Domain, ModelSpec, Native
+from bench.methods.notation import expand, parse
+from bench.methods.plain import original
+from bench.metrics.custom import load_metric
+from bench.plan import Cell, cells, is_finished, look_up
+from bench.progress import Bar
+from bench.record import Record
+from bench.registry import DOMAINS
+from bench.run import record_of, run_cell
+from bench.workbench import Workbench
+
+TWINS_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for."""
+
+    domain: str
+    model: str | None = None
+    methods: tuple[str, ...] = ("int8",)
+    seeds: tuple[int, ...] = (0,)
+    samples: int = 2000
+    results: Path = Path("results/local")
+    device: str = "auto"
+    save_samples: Path | None = None
+    fresh: bool = False
+    reference: str | None = None
+    metrics: tuple[str, ...] = ()
+    trust_remote_code: bool = False
+    command: str = ""
+
+
+def run(request: Request, say: Callable[[str], None]) -> list[Record]:
+    """Measure what is not finished -> one record a cell, in the order of the plan: the baseline first, for each seed.
+
+    Bad input raises `BadInput` before anything is written. A cell that fails leaves a `failed` record and the run goes on.
+    """
+    methods = expand(request.methods)
+    domains = [open_domain(name) for name in (DOMAINS if request.domain == "all" else [request.domain])]
+    opened = [(domain, domain.locate(request.model) if request.model else default_model(domain)) for domain in domains]
+    for folder in filter(None, (request.results, request.save_samples)):
+        check_writable(folder)
+    return [record for domain, spec in opened for record in _run_model(domain, spec, methods, request, say)]
+
+
+def open_domain(name: str) -> Domain:
+    domain: Domain = DOMAINS.load(name)()
+    return domain
+
+
+def default_model(domain: Domain) -> ModelSpec:
+    """The first that ships with the domain."""
+    for spec in domain.models.values():
+        return spec
+    raise BadInput(f"domain {domain.name!r} ships no model; name one with --model")
+
+
+def _run_model(domain: Domain, spec: ModelSpec, methods: Sequence[str], request: Request, say: Callable[[str], None]) -> list[Record]:
+    device = pick_device(request.device)
+    bench = Workbench(
+        domain,
+        spec,
+        request.samples,
+        reference=request.reference,
+        device=device,
+        cache=Cache(use=not request.fresh),
+        command=request.command,
+        extra=[load_metric(name, request.trust_remote_code) for name in request.metrics],
+    )
+    planned = cells(bench.template, methods, request.seeds, {m: parse(m).versions for m in ["none", *methods]})
+    found = [look_up(cell, request.results) for cell in planned]
+    records = [record if is_finished(record) and not request.fresh else None for record, _ in found]
+    done = sum(record is not None for record in records)
+    say(f"{domain.name} {spec.name}: {len(planned)} cells, {done} finished before; N = {request.samples}, device {device}")
+    with Bar("cells", len(planned) - done) as bar:
+        for i, cell in enumerate(planned):
+            if records[i] is None:
+                bar.describe(f"{cell.method} seed {cell.sample_seed}")
+                made = records[i] = attempt(cell, bench)
+                made.write(found[i][1])
+                bar.update()
+    keep_samples(bench, planned, request)
+    return [record for record in records if record is not None]
+
+
+def attempt(cell: Cell, bench: Workbench) -> Record:
+    """Run a cell; an error of the program becomes a `failed` record with its reason."""
+    try:
+        return run_cell(cell, bench)
+    except BadInput:
+        raise
+    except Exception as error:
+        line = next(iter(str(error).splitlines()), "no message")
+        return record_of(cell, bench, "failed", f"{type(error).__name__}: {line}")
+
+
+def keep_samples(bench: Workbench, planned: Sequence[Cell], request: Request) -> None:
+    """Twins of the first seed beside the records, for people; all samples where the user wants them."""
+    first = [cell for cell in planned if cell.sample_seed == planned[0].sample_seed]
+    wanted = planned if request.save_samples else first
+    samples: list[tuple[Cell, Native]] = []
+    for cell in wanted:
+        try:
+            samples.append((cell, remake_samples(cell, bench)))
+        except (Diverged, Unsupported):
+            continue  # there are no samples; the record says so
+    folder = request.results / slug(bench.domain.name) / slug(bench.spec.name)
+    columns = {cell.method: made[:TWINS_SHOWN] for cell, made in samples if cell.sample_seed == first[0].sample_seed}
+    if columns:
+        bench.domain.show(columns, folder / "twins")
+    if request.save_samples:
+        for cell, made in samples:
+            name = f"{slug(bench.domain.name)}-{slug(bench.spec.name)}-{slug(cell.method)}-seed{cell.sample_seed}"
+            bench.domain.write_samples(made, request.save_samples / name)
+        bench.domain.show(columns, request.save_samples / f"{slug(bench.domain.name)}-{slug(bench.spec.name)}-twins")
+
+
+def remake_samples(cell: Cell, bench: Workbench) -> Native:
+    """The samples of a cell; the cache has them unless it was not to be used."""
+    compressed = parse(cell.method)(original(bench.generator.network), bench.context(cell.sample_seed))
+    network = bench.generator.rebuild(compressed.structure).to(bench.device)
+    fill(network, compressed.tensors)
+    return bench.samples(network, cell.sample_seed)
+
+
+def pick_device(name: str) -> str:
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name not in ("cpu", "cuda") or (name == "cuda" and not torch.cuda.is_available()):
+        usable = ["auto", "cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+        raise BadInput(f"device {name!r} is not available; allowed: {', '.join(usable)}")
+    return name

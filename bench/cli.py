@@ -1,0 +1,253 @@
+"""The command line: options in, one call, text or JSON out. No logic, and no torch until a command needs it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bench.errors import BadInput
+from bench.registry import DOMAINS
+
+OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+LOCAL = Path("results/local")
+PUBLISHED = Path("results")
+
+PATH = click.Path(path_type=Path)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command -> the exit status: 0 done, 1 something failed, 2 bad input, 130 interrupted."""
+    try:
+        return commands.main(arguments, prog_name="python -m bench", standalone_mode=False) or OK
+    except BadInput as error:
+        return _refuse(str(error))
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return BAD_INPUT
+    except click.ClickException as error:
+        return _refuse(error.format_message())
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("\ninterrupted; the same command goes on from here", err=True)
+        return INTERRUPTED
+    except BrokenPipeError:
+        return OK
+
+
+def _refuse(message: str) -> int:
+    click.echo("error: " + " ".join(message.split()), err=True)
+    return BAD_INPUT
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+def commands() -> None:
+    """How far can a generative model be compressed before its samples lose quality or diversity?
+
+    \b
+    python -m bench run --domain text --method int8      measure one method
+    python -m bench run --domain text --method ladder    all eight rungs, 8 bits down to 1
+    python -m bench list                                 what there is
+    """
+
+
+DOMAIN = click.option("--domain", "-d", required=True, help="See `list domains`.")
+JSON = click.option("--json", "as_json", is_flag=True, help="Standard output holds only JSON; all else goes to standard error.")
+DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+REFERENCE = click.option("--reference", help="Real samples of your own: a file, a folder or a hub id.")
+
+
+@commands.command()
+@click.option("--domain", "-d", required=True, help="See `list domains`; `all` for every one.")
+@click.option("--model", "-m", help="See `list models`; or a folder or hub id that the domain can open.  [default: the domain's first]")
+@click.option(
+    "--method",
+    "-M",
+    "methods",
+    multiple=True,
+    default=["int8"],
+    show_default=True,
+    help="Repeatable. `ladder`: all eight rungs. `a+b`: a, then b. See `list methods`.",
+)
+@click.option(
+    "--seed",
+    "-s",
+    "seeds",
+    multiple=True,
+    type=click.IntRange(0, 2**31 - 1),
+    default=[0],
+    show_default=True,
+    help="Sampling seed; repeatable.",
+)
+@click.option("--samples", "-n", default=2000, show_default=True, help="Samples a seed.")
+@click.option("--results", type=PATH, default=LOCAL, show_default=True, help="Where records go, and from where a stopped run goes on.")
+@DEVICE
+@click.option("--save-samples", type=PATH, help="Also write all samples, and twins side by side, to this folder.")
+@click.option("--fresh", is_flag=True, help="Measure again what is finished, without the cache.")
+@REFERENCE
+@click.option("--metric", "metrics", multiple=True, help="Your own: a folder with an `evaluate` metric script; repeatable.")
+@click.option("--trust-remote-code", is_flag=True, help="Allow --metric to run code from the hub.")
+@JSON
+def run(methods: tuple[str, ...], seeds: tuple[int, ...], metrics: tuple[str, ...], as_json: bool, **options: Any) -> int:
+    """Compress, sample, judge: one record for each method and seed.
+
+    The uncompressed baseline `none` is always measured too. What is finished is not measured again.
+    """
+    _check_domain(options["domain"], also=("all",))
+    from bench import campaign
+    from bench.comparison import comparison
+    from bench.files import write_atomically
+    from bench.leaderboard import write_leaderboard
+    from bench.record import read_records
+
+    request = campaign.Request(methods=methods, seeds=seeds, metrics=metrics, command=_command_line(), **options)
+    records = campaign.run(request, _say)
+    results = request.results
+    write_atomically(results / "leaderboard.md", write_leaderboard(read_records(results, _say), results, results / "leaderboard.md"))
+    published = read_records(PUBLISHED, _say) if PUBLISHED.is_dir() and results != PUBLISHED else []
+    if as_json:
+        click.echo(json.dumps([json.loads(record.model_dump_json()) for record in records]))
+    click.echo(comparison(records, published), err=as_json)
+    _say(f"records and leaderboard.md are in {results}")
+    failed = [record for record in records if record.status == "failed"]
+    for record in failed:
+        _say(f"error: {record.method} seed {record.sample_seed} failed: {record.reason}")
+    return FAILED if failed else OK
+
+
+@commands.command()
+@DOMAIN
+@click.option("--model", "-m", required=True, help="What to train; see `list models`.")
+@click.option("--data", help="Training data of your own: a file, a folder or a hub id.  [default: what the domain ships]")
+@click.option("--output", type=PATH, help="Folder for the finished model.  [default: in the user's cache]")
+@click.option("--steps", type=click.IntRange(1), help="Fewer or more steps than the recipe's: another model than the published one.")
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Two runs on one thread each beat one on two.")
+@DEVICE
+def train(domain: str, model: str, data: str | None, output: Path | None, steps: int | None, threads: int, device: str) -> int:
+    """Train a model by its recipe; a stopped training goes on where it was."""
+    _check_domain(domain)
+    import torch
+
+    from bench import campaign
+    from bench import train as training
+    from bench.files import cache_folder, check_writable, slug
+
+    torch.set_num_threads(threads)
+    folder = output or cache_folder() / "models" / slug(domain) / slug(model)
+    check_writable(folder)
+    final = training.train(campaign.open_domain(domain), model, data, folder, campaign.pick_device(device), steps)
+    click.echo(json.dumps(final))
+    _say(f"finished: {folder}")
+    return OK
+
+
+@commands.command()
+@click.option("--results", type=PATH, default=PUBLISHED, show_default=True, help="The records to read.")
+@click.option("--output", type=PATH, help="[default: leaderboard.md; with --local results/local/leaderboard.md]")
+@click.option("--local", is_flag=True, help="From your own records in results/local instead of the published ones.")
+def leaderboard(results: Path, output: Path | None, local: bool) -> int:
+    """Make leaderboard.md from the records."""
+    from bench.files import write_atomically
+    from bench.leaderboard import write_leaderboard
+    from bench.record import read_records
+
+    results = LOCAL if local else results
+    output = output or (LOCAL / "leaderboard.md" if local else Path("leaderboard.md"))
+    if not results.is_dir():
+        raise BadInput(f"there is no folder of records at {str(results)!r}")
+    records = read_records(results, _say)
+    write_atomically(output, write_leaderboard(records, results, output))
+    _say(f"{output}: {len(records)} records")
+    return OK
+
+
+@commands.command(name="list")
+@click.argument("what", type=click.Choice(["domains", "methods", "models", "metrics", "evaluators"]), required=False)
+def list_(what: str | None) -> int:
+    """What there is: domains, methods, models, metrics, evaluators; without a name, all of them."""
+    from bench.listing import LISTS
+
+    for name in [what] if what else list(LISTS):
+        if what is None:
+            click.echo(f"{name}:")
+        for line in LISTS[name]():
+            click.echo(("" if what else "  ") + line)
+    return OK
+
+
+@commands.command()
+@DOMAIN
+@click.option("--samples", "path", required=True, type=PATH, help="The samples, in the domain's file format.")
+@REFERENCE
+@DEVICE
+@JSON
+def score(domain: str, path: Path, reference: str | None, device: str, as_json: bool) -> int:
+    """Judge any samples, ours or foreign, against as many real ones."""
+    _check_domain(domain)
+    from bench import campaign
+    from bench.panel import score_samples
+
+    found = score_samples(campaign.open_domain(domain), path, reference, campaign.pick_device(device))
+    if as_json:
+        click.echo(json.dumps(found))
+        return OK
+    from tabulate import tabulate
+
+    rows = [[name, value, found["ceiling"].get(name)] for name, value in found["metrics"].items()]
+    click.echo(tabulate(rows, headers=["metric", f"{path.name} (N = {found['samples']})", "other real samples"], floatfmt=".4f"))
+    return OK
+
+
+@commands.command()
+@DOMAIN
+@click.option("--samples", "-n", default=2000, show_default=True, help="Real samples to damage.")
+@JSON
+def damages(domain: str, samples: int, as_json: bool) -> int:
+    """Damage real samples on purpose, and see whether the evaluators notice. Exit status 1 if they do not."""
+    _check_domain(domain)
+    from bench import campaign, damage
+
+    rows = damage.damage_matrix(campaign.open_domain(domain), samples)
+    failures = damage.failures(rows)
+    click.echo(json.dumps([row.numbers() for row in rows]) if as_json else damage.as_table(rows))
+    for line in failures:
+        _say(f"error: {line}")
+    return FAILED if failures else OK
+
+
+@commands.command()
+@DOMAIN
+@click.option("--model", "-m", help="[default: the domain's first]")
+@click.option("--samples", "-n", default=2000, show_default=True)
+@click.option("--output", type=PATH, help="Folder.  [default: beside the model's weights]")
+@DEVICE
+def bounds(domain: str, model: str | None, samples: int, output: Path | None, device: str) -> int:
+    """Make the floors (permuted networks) and the ceiling (other real samples) of a model, to ship with it."""
+    _check_domain(domain)
+    from bench import campaign
+    from bench.bounds import write_bounds
+    from bench.workbench import Workbench
+
+    opened = campaign.open_domain(domain)
+    spec = opened.locate(model) if model else campaign.default_model(opened)
+    bench = Workbench(opened, spec, samples, device=campaign.pick_device(device), command=_command_line())
+    _say(f"wrote {write_bounds(bench.make_bounds(), output or bench.shipped_bounds)}")
+    return OK
+
+
+def _check_domain(name: str, also: tuple[str, ...] = ()) -> None:
+    from bench.errors import unknown
+
+    if name not in DOMAINS and name not in also:
+        raise unknown("domain", name, [*DOMAINS, *also])
+
+
+def _command_line() -> str:
+    return shlex.join(["python", "-m", "bench", *sys.argv[1:]])

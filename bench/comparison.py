@@ -1,0 +1,52 @@
+"""The table at the end of a run: what was measured, beside what is published."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bench.leaderboard import survival_of
+from bench.record import Record
+
+TOLERANCE = 0.02  # about two standard errors of a share of 2,000 samples
+COMPARED = ("quality_retention", "diversity_retention")
+
+
+def comparison(measured: Sequence[Record], published: Sequence[Record]) -> str:
+    """Plain text, one line a record."""
+    from tabulate import tabulate
+
+    known = {record.cell: record for record in published}
+    lines = [[*_line(record), agreement(record, known.get(record.cell))] for record in measured]
+    headers = ["method", "seed", "status", "ratio", "bits/param", "quality", "diversity", "survival", "published"]
+    return tabulate(lines, headers=headers, disable_numparse=True, colalign=("left",) + ("right",) * 7 + ("left",))
+
+
+def agreement(record: Record, published: Record | None) -> str:
+    if published is None:
+        return "no record"
+    if record.cost and published.cost and record.cost.stored_bytes != published.cost.stored_bytes:
+        return f"DIFFERS: {published.cost.stored_bytes} stored bytes published, {record.cost.stored_bytes} here"
+    if record.status != published.status:
+        return f"DIFFERS: {published.status} published, {record.status} here"
+    gaps = [(record.metric(name), published.metric(name)) for name in COMPARED]
+    largest = max((abs(a - b) for a, b in gaps if a is not None and b is not None), default=0.0)
+    if largest == 0:
+        return "identical"
+    values = ", ".join("-" if b is None else f"{b:.3f}" for _, b in gaps)
+    return f"agrees ({values}; within {TOLERANCE})" if largest <= TOLERANCE else f"DIFFERS: {values} published"
+
+
+def _line(record: Record) -> list[str]:
+    def number(value: float | None, digits: int = 3) -> str:
+        return "-" if value is None else f"{value:.{digits}f}"
+
+    cost = record.cost
+    return [
+        record.method,
+        str(record.sample_seed),
+        record.status,
+        number(cost.ratio if cost else None, 2),
+        number(cost.bits_per_param if cost else None, 2),
+        *(number(record.metric(name)) for name in COMPARED),
+        number(survival_of(record)),
+    ]

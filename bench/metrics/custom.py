@@ -1,0 +1,37 @@
+"""Somebody's own metric: a folder with an `evaluate` metric script, or, with consent, a hub name."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from bench.errors import BadInput
+from bench.interfaces import Metric, Observed
+
+
+def load_metric(name: str, trust_remote_code: bool = False) -> Metric:
+    """Load an `evaluate.Metric`; its numbers enter the record's metrics.
+
+    A folder holds `<folder name>.py`. A hub name runs code from the hub, and is refused without `trust_remote_code`.
+    Raises `BadInput` when it cannot be loaded.
+    """
+    folder = Path(name)
+    script = folder / f"{folder.resolve().name}.py" if folder.is_dir() else folder
+    if not script.is_file() and not trust_remote_code:
+        raise BadInput(f"metric {name!r} is not a folder that holds {folder.name}.py; a hub name needs --trust-remote-code")
+    import evaluate
+
+    try:
+        metric = evaluate.load(str(script) if script.is_file() else name, keep_in_memory=True)
+    except Exception as error:
+        raise BadInput(f"metric {name!r} cannot be loaded: {str(error).splitlines()[0]}") from None
+    title = metric.name
+
+    def compute(generated: Observed, real: Observed) -> float:
+        references = list(real.samples[: len(generated.samples)])
+        found = metric.compute(predictions=list(generated.samples), references=references)
+        return float(found[title] if title in found else next(iter(found.values())))
+
+    # the version is in the cell's hash: another script is another measurement
+    version = int(hashlib.sha256(script.read_bytes()).hexdigest()[:8], 16) if script.is_file() else 1
+    return Metric(title, metric.description.strip().split("\n")[0], "none", compute=compute, version=version)
