@@ -89,12 +89,16 @@ def decode(data: bytes) -> tuple[str, list[Edit], dict[str, Stored]]:
     try:
         header = _read_header(data[HEAD.size : HEAD.size + header_length])
         payload = io.BytesIO(data[HEAD.size + header_length : -32])
-        structure = [Edit(path, kind, args) for path, kind, args in header["structure"]]
-        tensors = {name: _read(entry, payload) for name, *entry in header["tensors"]}
-        if payload.read(1) or len(tensors) != len(header["tensors"]):
-            raise ValueError("the tensors do not fill the payload exactly")
+        structure = [_read_edit(*edit) for edit in header["structure"]]
+        tensors: dict[str, Stored] = {}
+        for name, *entry in header["tensors"]:
+            if not isinstance(name, str) or name in tensors:
+                raise ValueError(f"tensor name {str(name)[:80]!r} is no text or comes twice")
+            tensors[name] = _read(entry, payload)
+        if payload.read(1):
+            raise ValueError("the tensors do not fill the payload")
         return str(header["method"]), structure, tensors
-    except (ValueError, KeyError, TypeError, IndexError, zlib.error) as error:
+    except (ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError, zlib.error) as error:
         raise BadInput(f"the artifact's header is not valid: {error}") from None
 
 
@@ -107,6 +111,12 @@ def _read_header(packed: bytes) -> dict[str, Any]:
     if not isinstance(header, dict) or header.get("coding") != "fixed":
         raise ValueError("unknown coding")
     return header
+
+
+def _read_edit(path: Any, kind: Any, args: Any) -> Edit:
+    if not (isinstance(path, str) and isinstance(kind, str) and isinstance(args, dict)):
+        raise ValueError("an edit of the structure is not (text, text, settings)")
+    return Edit(path, kind, args)
 
 
 def rebuild(path: Path, generator: Generator) -> Module:
@@ -163,16 +173,18 @@ def _write(stored: Stored) -> tuple[list[Any], bytes]:
 
 def _read(entry: Sequence[Any], payload: io.BytesIO) -> Stored:
     shape, masked, kind, *rest = entry
-    if not all(isinstance(size, int) and size >= 0 for size in shape):
-        raise ValueError(f"shape {shape}")
+    if len(shape) > 16 or not all(isinstance(size, int) and size >= 0 for size in shape):
+        raise ValueError(f"shape {str(shape)[:80]}")
     count = math.prod(shape)
     if count > 64 * (payload.getbuffer().nbytes + 8):  # no packing here stores 64 weights in a byte: the size lies
-        raise ValueError(f"shape {shape} is larger than the file can hold")
+        raise ValueError(f"shape {str(shape)[:80]} is larger than the file can hold")
     mask = np.unpackbits(_take(payload, -(-count // 8), np.dtype("u1")), count=count).astype(bool) if masked else None
     kept = count if mask is None else int(mask.sum())
     torch_mask = None if mask is None else torch.from_numpy(mask.reshape(shape))
     if kind == "grid":
         axis, levels, channels = rest
+        if not isinstance(axis, int) or axis not in range(len(shape)) or channels not in (1, shape[axis]):
+            raise ValueError(f"{str(channels)[:20]} scales along axis {str(axis)[:20]} do not fit shape {shape}")
         scales = torch.from_numpy(_take(payload, channels, DTYPES["f2"]).astype(np.float16))
         indices = _spread(unpack(payload, kept, len(levels)), mask, count).reshape(shape)
         return Stored(

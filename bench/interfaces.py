@@ -206,6 +206,10 @@ class Domain(ABC):
 
         Raises `bench.errors.BadInput` when the name leads to no model.
         """
+        from bench.errors import unknown
+
+        if model not in self.models:
+            raise unknown("model", model, self.models)
         return self.models[model]
 
     def show(self, columns: Mapping[str, Native], path: Path) -> Path | None:

@@ -41,7 +41,9 @@ def weights_of(network: nn.Module) -> dict[str, Weight]:
         kind = next((c.__name__ for c in type(module).__mro__ if c.__name__ in COVERED), None)
         for parameter, axis in COVERED.get(kind or "", {}).items():
             own_name = f"{path}.{parameter}" if path else parameter
-            name = first[id(getattr(module, parameter))]
+            name = first.get(id(getattr(module, parameter)), "")
+            if not name:
+                continue  # computed from other parameters (torch.nn.utils.parametrizations): `uncovered` lists those
             if name in found:
                 known = found[name]
                 found[name] = Weight(name, known.layer, known.axis, (*known.tied, own_name))

@@ -232,9 +232,7 @@ def test_length_ratio_needs_as_many_references() -> None:
 
 
 @pytest.mark.parametrize("metric_class", CLASSES)
-def test_nothing_is_written(
-    metric_class: type[text.TextMetric], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_is_written(metric_class: type[text.TextMetric], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluate.config, "HF_METRICS_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     metric_class().compute(predictions=["a b"], references=["a"])

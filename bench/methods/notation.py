@@ -58,6 +58,8 @@ def expand(texts: list[str] | tuple[str, ...]) -> list[str]:
 
 def _parse_link(text: str) -> Method:
     name, _, settings = text.partition(":")
+    if name in GROUPS:
+        raise BadInput(f"{name!r} stands for several methods ({', '.join(GROUPS[name])}): give it alone, or name one of them")
     if name not in METHODS:
         raise unknown("method", name, [*METHODS, *GROUPS])
     kind: type[Method] = METHODS.load(name)
@@ -69,6 +71,8 @@ def _parse_link(text: str) -> Method:
             raise unknown(f"setting of {name!r}", key, fields)
         if not equals:
             raise BadInput(f"setting {key!r} of {name!r} needs a value: {key}=...")
+        if key in values:
+            raise BadInput(f"setting {key!r} of {name!r} is given twice: give it once")
         values[key] = _value(name, key, value, fields[key].default)
     return kind(**values)
 
@@ -96,4 +100,4 @@ def _text(link: Method) -> str:
 
 
 def _setting_text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)  # a float's str loses no digit

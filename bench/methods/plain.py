@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from bench.errors import BadInput
 from bench.interfaces import Compressed, Context, Method, Stored
 from bench.layers import tensors_of, uncovered, weights_of
 
@@ -29,10 +31,11 @@ def half(stored: Stored) -> Stored:
     return Stored(stored.shape, values=rounded, mask=stored.mask) if rounded.isfinite().all() else stored
 
 
-def halve_the_rest(compressed: Compressed) -> Compressed:
+def halve_the_rest(compressed: Compressed, kept: Container[str] = ()) -> Compressed:
     """Biases and norms as float16, running variances as float32: what every method of 8 bits or fewer does beside its grid."""
     weights = weights_of(compressed.network)
-    rest = {name: half(stored) for name, stored in compressed.tensors.items() if name not in weights and "running_var" not in name}
+    names = [name for name in compressed.tensors if name not in weights and name not in kept and "running_var" not in name]
+    rest = {name: half(compressed.tensors[name]) for name in names}
     return compressed.replace({name: stored for name, stored in rest.items() if stored is not compressed.tensors[name]})
 
 
@@ -52,7 +55,8 @@ class Half(Method):
 
     def __call__(self, compressed: Compressed, context: Context) -> Compressed:
         names = [name for name in compressed.tensors if name not in context.kept]
-        return compressed.replace({name: half(compressed.tensors[name]) for name in names})
+        kept = {name: reason for name, reason in context.kept.items() if name in weights_of(compressed.network)}
+        return compressed.replace({name: half(compressed.tensors[name]) for name in names}, kept)
 
 
 @dataclass(frozen=True)
@@ -64,13 +68,18 @@ class Permute(Method):
     name = "permute"
     description = "weights permuted within each tensor: the floor that retention is measured from"
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**63:
+            raise BadInput(f"seed={self.seed} is outside of [0, 2^63): give a seed such as 0")
+
     def __call__(self, compressed: Compressed, context: Context) -> Compressed:
         noise = torch.Generator().manual_seed(self.seed)
-        changed = {}
+        changed, kept = {}, {}
         for name in weights_of(compressed.network):
             if name in context.kept:
+                kept[name] = context.kept[name]
                 continue
             dense = compressed.tensors[name].dequantize()
             order = torch.randperm(dense.numel(), generator=noise).to(dense.device)
             changed[name] = plain(dense.flatten()[order].reshape(dense.shape))
-        return compressed.replace(changed)
+        return compressed.replace(changed, kept)

@@ -35,5 +35,6 @@ class Magnitude(Method):
             magnitude = stored.dequantize().abs().flatten()
             mask = torch.ones(magnitude.numel(), dtype=torch.bool, device=magnitude.device)
             mask[magnitude.argsort(stable=True)[: round(self.sparsity * magnitude.numel())]] = False
-            changed[name] = dataclasses.replace(stored, mask=mask.reshape(stored.shape))
+            mask = mask.reshape(stored.shape)
+            changed[name] = dataclasses.replace(stored, mask=mask if stored.mask is None else mask & stored.mask)
         return compressed.replace(changed, kept)

@@ -38,16 +38,16 @@ class Quantizer(Method):
                 kept[name] = context.kept[name]
             else:
                 changed[name] = self.quantize(stored, weight.axis)
-        return halve_the_rest(compressed.replace(changed, kept))
+        return halve_the_rest(compressed.replace(changed, kept), context.kept)
 
     def quantize(self, stored: Stored, axis: int) -> Stored:
         rows, mask = (by_channel(t, axis) for t in (stored.dequantize(), kept_of(stored)))
-        scales = self.scales(rows, mask.float()).clamp(SMALLEST_SCALE, LARGEST_SCALE).half()  # [channels]
+        scales = storable(self.scales(rows, mask.float()))  # [channels]
         levels = torch.tensor(self.levels, dtype=torch.float32, device=rows.device)
-        indices = nearest(rows / scales.float()[:, None], levels).to(torch.uint8)
+        indices = nearest(rows / divisor(scales), levels).to(torch.uint8)
         moved = [stored.shape[axis], *(size for i, size in enumerate(stored.shape) if i != axis)]
         dense = indices.reshape(moved).movedim(0, axis).contiguous()
-        return Stored(stored.shape, indices=dense, levels=self.levels, scales=scales, axis=axis, mask=stored.mask)
+        return Stored(stored.shape, indices=dense, levels=self.levels, scales=scales.half(), axis=axis, mask=stored.mask)
 
     @property
     @abstractmethod
@@ -68,6 +68,16 @@ def kept_of(stored: Stored) -> Tensor:
     if stored.mask is not None:
         return stored.mask
     return torch.ones(stored.shape, dtype=torch.bool, device=stored.dequantize().device)
+
+
+def storable(scales: Tensor) -> Tensor:
+    """float32 as float16 holds it; a scale that is too small becomes 0, and its channel with it."""
+    return scales.clamp(max=LARGEST_SCALE).half().float()
+
+
+def divisor(scales: Tensor) -> Tensor:
+    """[channels] -> [channels, 1], never 0."""
+    return scales.clamp(min=SMALLEST_SCALE)[:, None]
 
 
 def nearest(values: Tensor, levels: Tensor) -> Tensor:
@@ -92,28 +102,29 @@ class Uniform(Quantizer):
         return tuple(float(step) for step in range(-top + 1, top))
 
     def scales(self, rows: Tensor, mask: Tensor, candidates: int = 96, refinements: int = 4) -> Tensor:
-        """The best of a fine sweep of clipping points, then alternating least squares.
+        """The best of a fine sweep of clipping points, then alternating least squares, each judged as float16 stores it.
 
-        For a fixed scale rounding is optimal; for fixed indices q the optimal scale is <w, q> / <q, q>. Either step
-        can only lower the error, so the refinement never ends above the sweep.
+        For a fixed scale rounding is optimal; for fixed indices q the optimal scale is <w, q> / <q, q>. A refinement is
+        kept only where it lowers the error, so none ends above the sweep, which begins at the min/max scale.
         """
         levels = torch.tensor(self.levels, dtype=torch.float32, device=rows.device)
         largest = (rows.abs() * mask).amax(1).clamp(min=1e-30)
-        best, least = largest / levels[-1], torch.full_like(largest, torch.inf)
-        for share in torch.linspace(1.0, 0.1, candidates).tolist():
-            scale = largest * share / levels[-1]
+        shares = torch.linspace(1.0, 0.1, candidates).tolist()
+        best, least = storable(largest / levels[-1]), torch.full_like(largest, torch.inf)
+        for step in range(candidates + refinements):
+            if step < candidates:
+                scale = storable(largest * shares[step] / levels[-1])
+            else:
+                chosen = levels[nearest(rows / divisor(best), levels)] * mask
+                scale = storable((rows * chosen).sum(1) / (chosen * chosen).sum(1).clamp(min=1e-30))
             error = squared_error(rows, mask, levels, scale)
             best, least = torch.where(error < least, scale, best), torch.minimum(error, least)
-        for _ in range(refinements):
-            chosen = levels[nearest(rows / best[:, None], levels)] * mask
-            better = (rows * chosen).sum(1) / (chosen * chosen).sum(1).clamp(min=1e-30)
-            best = torch.where(better > 0, better, best)
         return best
 
 
 def squared_error(rows: Tensor, mask: Tensor, levels: Tensor, scale: Tensor) -> Tensor:
     """[channels]: of rounding every kept weight to the nearest level."""
-    rounded = levels[nearest(rows / scale[:, None], levels)] * scale[:, None]
+    rounded = levels[nearest(rows / divisor(scale), levels)] * scale[:, None]
     return ((rows - rounded).square() * mask).sum(1)
 
 

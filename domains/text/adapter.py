@@ -165,7 +165,8 @@ class TextGenerator(Generator):
 
         self.device = device
         try:
-            self.network = AutoModelForCausalLM.from_pretrained(spec.source, dtype="float32", use_safetensors=True).to(device).eval()
+            loaded: Any = AutoModelForCausalLM.from_pretrained(spec.source, dtype="float32", use_safetensors=True)
+            self.network = loaded.to(device).eval()
             self.tokenizer = AutoTokenizer.from_pretrained(spec.source)
         except (OSError, ValueError, ImportError) as error:
             raise BadInput(f"cannot open the model {spec.name!r}: {str(error).splitlines()[0]}") from None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -46,11 +47,11 @@ def _sample_batch(
 ) -> Iterator[tuple[int, list[int]]]:
     from transformers import DynamicCache
 
-    device = next(network.parameters()).device
+    device, config = next(network.parameters()).device, cast(Any, network).config
     items = items.to(device)
     written: dict[int, list[int]] = {item: [] for item in items.tolist()}
     tokens = torch.full((len(items), 1), settings.start, device=device)
-    alive, cache = torch.ones(len(items), dtype=torch.bool, device=device), DynamicCache(config=network.config)
+    alive, cache = torch.ones(len(items), dtype=torch.bool, device=device), DynamicCache(config=config)
     for position in range(settings.max_tokens):
         logits = network(input_ids=tokens, past_key_values=cache, use_cache=True).logits[:, -1].float()
         if not logits.isfinite().all():

@@ -1,0 +1,42 @@
+"""What all tests share: the toy domain as an installed plug-in, caches of their own, and no network."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+TOY = Path(__file__).parent.parent / "examples" / "toy-domain"
+FOLDER = pytest.StashKey[Path]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Before anything is imported or collected, since the contract tests are parametrized over the registry."""
+    folder = config.stash[FOLDER] = Path(tempfile.mkdtemp(prefix="gencompress-tests-"))
+    sys.path[:0] = install_toy(folder / "plugins")
+    os.environ["GENCOMPRESS_CACHE"] = str(folder / "cache")
+    os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    shutil.rmtree(config.stash[FOLDER], ignore_errors=True)
+
+
+def install_toy(site: Path) -> list[str]:
+    """What `pip install -e examples/toy-domain` would do, in a folder that is thrown away -> entries for `sys.path`."""
+    info = site / "toy_domain-0.1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-domain\nVersion: 0.1.0\n")
+    (info / "entry_points.txt").write_text("[gencompress.domains]\ntoy = toy_domain:ToyDomain\n")
+    return [str(site), str(TOY)]
+
+
+@pytest.fixture
+def toy_env(pytestconfig: pytest.Config) -> dict[str, str]:
+    """The environment of a subprocess that is to have the toy, too."""
+    paths = [str(pytestconfig.stash[FOLDER] / "plugins"), str(TOY), os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}

@@ -1,0 +1,165 @@
+"""The same contract for every registered method, on one small network with all kinds of tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from bench.artifact import decode, encode, fill, tensors_digest
+from bench.interfaces import Compressed, Context, Stored
+from bench.layers import tensors_of, weights_of
+from bench.methods.notation import parse
+from bench.methods.plain import original
+from bench.registry import METHODS
+
+QUANTIZERS = [name for name in METHODS if METHODS.load(name).quantizes]
+every_method = pytest.mark.parametrize("method", METHODS)
+
+
+class Small(nn.Module):
+    """Linear, Conv1D, Embedding, tied weights, norms, biases, buffers of floats and integers."""
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.embed = nn.Embedding(96, 32)
+            self.norm = nn.LayerNorm(32)
+            self.expand = Conv1D(64, 32)  # [32, 64]: output channels are axis 1
+            self.batch_norm = nn.BatchNorm1d(64)
+            self.contract = nn.Linear(64, 32)
+            self.head = nn.Linear(32, 96, bias=False)
+            self.head.weight = self.embed.weight
+            for parameter in self.parameters():
+                nn.init.normal_(parameter)
+
+
+@pytest.fixture
+def network() -> Small:
+    return Small()
+
+
+def apply(method: str, network: nn.Module, kept: Mapping[str, str] | None = None) -> Compressed:
+    return parse(method)(original(network), Context(kept=kept or {}))
+
+
+def dense(tensors: Mapping[str, Stored]) -> dict[str, Tensor]:
+    return {name: stored.dequantize() for name, stored in tensors.items()}
+
+
+def assert_equal(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> None:
+    assert a.keys() == b.keys()
+    for name in a:
+        assert torch.equal(a[name], b[name]) and a[name].dtype == b[name].dtype, name
+
+
+@every_method
+def test_the_input_stays_untouched(method: str, network: Small) -> None:
+    before = original(network)
+    tensors, values, digest = dict(before.tensors), {n: t.clone() for n, t in dense(before.tensors).items()}, tensors_digest(network)
+    parse(method)(before, Context())
+    assert tensors_digest(network) == digest
+    assert dict(before.tensors) == tensors
+    assert_equal(dense(before.tensors), values)
+
+
+@every_method
+def test_the_output_is_deterministic(method: str, network: Small) -> None:
+    global_state = torch.random.get_rng_state()
+    assert encode(apply(method, network), method) == encode(apply(method, Small()), method)
+    assert torch.equal(torch.random.get_rng_state(), global_state)
+
+
+@every_method
+def test_every_tensor_is_stored(method: str, network: Small) -> None:
+    compressed = apply(method, network)
+    assert {n: s.shape for n, s in compressed.tensors.items()} == {n: tuple(t.shape) for n, t in tensors_of(network).items()}
+    assert not compressed.touched - compressed.tensors.keys()
+    assert all(stored.dequantize().isfinite().all() for stored in compressed.tensors.values())
+
+
+@every_method
+def test_the_artifact_gives_exactly_the_dequantized_tensors(method: str, network: Small) -> None:
+    compressed = apply(method, network)
+    text, structure, tensors = decode(encode(compressed, method))
+    assert text == method and tuple(structure) == compressed.structure
+    assert_equal(dense(tensors), dense(compressed.tensors))
+
+
+@every_method
+def test_the_rebuilt_network_computes_with_them_and_is_tied(method: str, network: Small) -> None:
+    compressed, rebuilt = apply(method, network), Small(seed=1)
+    fill(rebuilt, decode(encode(compressed, method))[2])
+    assert_equal(tensors_of(rebuilt), dense(compressed.tensors))
+    assert rebuilt.head.weight is rebuilt.embed.weight
+    assert "embed.weight" in compressed.tensors and "head.weight" not in compressed.tensors
+
+
+@every_method
+def test_the_file_is_no_larger_than_that_of_none(method: str, network: Small) -> None:
+    """Under the same name in the header, which counts too."""
+    assert len(encode(apply(method, network), "")) <= len(encode(original(network), ""))
+
+
+@pytest.mark.parametrize("method", QUANTIZERS)
+def test_quantizers_touch_every_weight_and_are_smaller_than_fp16(method: str, network: Small) -> None:
+    compressed = apply(method, network)
+    assert {name for name, stored in compressed.tensors.items() if stored.quantized} == set(weights_of(network))
+    assert len(encode(compressed, method)) < len(encode(apply("fp16", network), "fp16"))
+
+
+@pytest.mark.parametrize("method", [*QUANTIZERS, "fp16"])
+def test_pruned_zeros_stay_zeros(method: str, network: Small) -> None:
+    pruned = apply("magnitude:sparsity=0.5", network)
+    compressed = apply(f"magnitude:sparsity=0.5+{method}", network)
+    tensors = decode(encode(compressed, method))[2]
+    for name in weights_of(network):
+        zero = pruned.tensors[name].dequantize() == 0
+        assert zero.double().mean() == pytest.approx(0.5, abs=1e-3)
+        assert not tensors[name].dequantize()[zero].any(), name
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name != "none"])
+def test_kept_tensors_stay_as_they_are_and_are_recorded(method: str, network: Small) -> None:
+    kept = {"contract.weight": "it is the last one"}
+    compressed, free = apply(method, network, kept), apply(method, network)
+    assert compressed.tensors["contract.weight"].dequantize().equal(network.contract.weight)
+    assert "contract.weight" in free.touched and "contract.weight" not in compressed.touched
+    assert compressed.untouched == kept
+    assert not free.untouched
+
+
+@every_method
+def test_what_no_method_covers_is_named(method: str) -> None:
+    network = nn.Sequential(nn.Linear(4, 4), nn.Bilinear(4, 4, 4))
+    compressed = apply(method, network)
+    assert compressed.untouched == {"1.weight": "layers of type Bilinear are not covered"}
+    assert "1.weight" in compressed.tensors
+
+
+def test_quantizers_use_the_axis_of_the_output_channels(network: Small) -> None:
+    tensors = apply("int4", network).tensors
+    assert {name: (tensors[name].axis, tensors[name].scales.shape[0]) for name in weights_of(network)} == {  # type: ignore[union-attr]
+        "embed.weight": (0, 96),
+        "expand.weight": (1, 64),
+        "contract.weight": (0, 32),
+    }
+
+
+@pytest.mark.parametrize("text", [*METHODS, "permute:seed=3", "magnitude:sparsity=0.75+int4", "magnitude+fp16"])
+def test_canonical_text_is_read_back(text: str) -> None:
+    assert parse(text).text == text
+
+
+@given(st.floats(0, 1, exclude_max=True))
+@settings(derandomize=True, deadline=None)
+def test_canonical_text_loses_no_digit(sparsity: float) -> None:
+    """The text names the cell: two methods must not share it."""
+    chain = parse(f"magnitude:sparsity={sparsity!r}")
+    assert parse(chain.text) == chain
