@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,9 +32,11 @@ def load_rows(source: str | Path, split: str | None = None) -> Dataset:
                 return _non_empty(_load_file(path), source)
             if path.is_dir() and (path / "state.json").exists():
                 return _non_empty(datasets.load_from_disk(str(path)), source)
+            if path.suffix.lower() in BUILDERS:
+                raise BadInput(f"cannot read the data at {str(source)!r}: there is no such file")
             loaded = datasets.load_dataset(str(source))
-        except (OSError, ValueError, datasets.exceptions.DatasetGenerationError) as error:
-            raise BadInput(f"cannot read the data at {str(source)!r}: {str(error).splitlines()[0]}") from None
+        except (OSError, ValueError, StopIteration, datasets.exceptions.DatasetGenerationError) as error:
+            raise BadInput(f"cannot read the data at {str(source)!r}: {_reason(error)}") from None
     name = split or ("train" if "train" in loaded else next(iter(loaded)))
     if name not in loaded:
         raise BadInput(f"{str(source)!r} has no split {name!r}; it has: {', '.join(loaded)}")
@@ -55,7 +58,13 @@ def _load_file(path: Path) -> Dataset:
     builder = BUILDERS.get(path.suffix.lower())
     if builder is None:
         raise BadInput(f"cannot tell the format of {str(path)!r}; known endings: {', '.join(BUILDERS)}")
-    return datasets.load_dataset(builder, data_files=str(path), split="train")
+    return datasets.load_dataset(builder, data_files=glob.escape(str(path)), split="train")
+
+
+def _reason(error: BaseException) -> str:
+    """One line; `datasets` hides the reader's own complaint behind a general one."""
+    lines = str(error.__cause__ or error).splitlines()
+    return lines[0] if lines else "it is empty"
 
 
 def _non_empty(rows: Dataset, source: object) -> Dataset:

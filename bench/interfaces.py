@@ -42,7 +42,7 @@ class ModelSpec:
     licence: str = "unknown"
     parameters: int | None = None
     train_seed: int | None = None
-    kept: Mapping[str, str] = field(default_factory=dict)  # layer that is never compressed -> why
+    kept: Mapping[str, str] = field(default_factory=dict)  # tensor that is never compressed -> why
     description: str = ""
 
 

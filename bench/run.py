@@ -32,6 +32,7 @@ def run_cell(cell: Cell, bench: Workbench) -> Record:
                 cost = cost_of(compressed, file.stat().st_size, bench.fp32_bytes)
                 network = rebuild(file, bench.generator).to(bench.device)
 
+        before, verdicts_before = bench.baseline(cell.sample_seed)
         seen = bench.observe(network, cell.sample_seed)
         verdicts = bench.panel.judge(seen)
         with watch("likelihood"):
@@ -39,7 +40,6 @@ def run_cell(cell: Cell, bench: Workbench) -> Record:
         metrics: dict[str, float | None] = {**bench.panel.metrics_of(seen, verdicts), **bench.panel.own_metrics_of(seen), **likelihood}
         metrics |= relative_metrics(cell, bench, metrics)
 
-        before, verdicts_before = bench.baseline(cell.sample_seed)
         quality, diversity = bench.panel.primary["quality"], bench.panel.primary["diversity"]
         with watch("metrics"):
             twins = survival(

@@ -11,8 +11,10 @@ from torch.nn import Module
 from bench.artifact import encode, fill, tensors_digest
 from bench.bounds import FLOORS, Bounds, find_bounds
 from bench.cache import Cache
+from bench.errors import BadInput, Diverged
 from bench.interfaces import Context, Domain, Metric, ModelSpec, Native, Observed
 from bench.judging import Verdict
+from bench.layers import tensors_of
 from bench.methods.notation import parse
 from bench.methods.plain import original
 from bench.panel import Panel
@@ -74,6 +76,9 @@ class Workbench:
         return len(encode(original(self.generator.network), "none"))
 
     def context(self, seed: int) -> Context:
+        unknown = sorted(self.spec.kept.keys() - tensors_of(self.generator.network).keys())
+        if unknown:
+            raise BadInput(f"model {self.spec.name!r} keeps tensors that its network does not have: {', '.join(unknown)}")
         return Context(self.generator, seed, self.device, self.spec.kept)
 
     def samples(self, network: Module, seed: int) -> Native:
@@ -89,7 +94,10 @@ class Workbench:
     def baseline(self, seed: int) -> tuple[Observed, dict[str, Verdict]]:
         """The uncompressed network's samples of this seed, judged."""
         if seed not in self._baselines:
-            seen = self.observe(self.generator.network, seed)
+            try:
+                seen = self.observe(self.generator.network, seed)
+            except Diverged as error:
+                raise Diverged(f"the baseline: {error}") from None
             self._baselines[seed] = (seen, self.panel.judge(seen))
         return self._baselines[seed]
 
@@ -115,4 +123,7 @@ class Workbench:
         permuted = parse(f"permute:seed={seed}")(original(self.generator.network), self.context(seed))
         network = self.generator.rebuild(permuted.structure)
         fill(network, permuted.tensors)
-        return self.panel.metrics_of(self.observe(network, seed))
+        try:
+            return self.panel.metrics_of(self.observe(network.to(self.device), seed))
+        except Diverged:  # a permuted network without finite samples has neither quality nor diversity
+            return dict.fromkeys(("quality_valid", "diversity_mutual_recall"), 0.0)

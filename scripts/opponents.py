@@ -169,7 +169,7 @@ def xz_size(data: bytes, label: str) -> int:
     return size + len(compressor.flush())
 
 
-def load_tokenizer(training: Sequence[str]):  # noqa: ANN201 (PreTrainedTokenizerFast, imported late)
+def load_tokenizer(training: Sequence[str]):
     """The generator's tokenizer and where it is from; trained anew as long as no generator is shipped."""
     if WEIGHTS.is_dir():
         from transformers import AutoTokenizer

@@ -90,7 +90,7 @@ def test_grids(method: Quantizer):
     else:  # mid-tread
         assert method.levels == tuple(range(-(2 ** (bits - 1) - 1), 2 ** (bits - 1)))
     assert len(method.levels) == (2**bits if bits <= 3 else 2**bits - 1)
-    used = quantized(method, ideal_normal(400_000)).indices
+    used = quantized(method, torch.linspace(-1, 1, 10_000)[None]).indices
     assert used is not None and len(used.unique()) == len(method.levels)
 
 
@@ -125,8 +125,9 @@ def test_no_scale_is_worse_than_min_max(method: Quantizer, n: int, size: float, 
     """Down to where float16 has one digit left."""
     weights = size * normal(8, n, seed=seed)
     minmax = (weights.abs().amax(1) / max(method.levels)).half().double().clamp(min=2.0**-24).numpy()
-    slack = 1e-5 * weights.square().sum(1).double().numpy() * 2 ** (2 - 2 * len(bin(len(method.levels))))  # float32 sums
-    assert (errors(method, weights) <= errors_at(method, weights.double().numpy(), minmax) * (1 + 1e-4) + slack).all()
+    of_minmax = np.sqrt(errors_at(method, weights.double().numpy(), minmax))
+    rounding = 2.0**-21 * weights.norm(dim=1).numpy()  # both residuals are judged in float32, each 2^-22 of the weights off
+    assert (np.sqrt(errors(method, weights)) <= of_minmax * (1 + 1e-6) + rounding).all()
 
 
 def test_ternary_is_the_best_of_all_thresholds():
@@ -180,7 +181,7 @@ def test_channels_of_zeros_of_one_weight_and_of_extreme_values(method: Quantizer
     assert torch.allclose(quantized(method, single).dequantize(), single, rtol=2**-11)
 
 
-weight = st.one_of(st.just(0.0), st.floats(-6e4, 6e4, width=32), st.floats(-1e-3, 1e-3, width=32), st.floats(-1e-12, 1e-12, width=32))
+weight = st.one_of(st.just(0.0), *(st.floats(-size, size) for size in (6e4, 1e-3, 1e-12)))
 
 
 @settings(derandomize=True, deadline=None, max_examples=150)

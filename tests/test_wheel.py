@@ -27,6 +27,8 @@ def test_the_wheel_runs_from_another_folder(tmp_path: Path) -> None:
         done = subprocess.run([sys.executable, "-m", "bench", *arguments], cwd=elsewhere, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         assert "s@0" in done.stdout or "int8" in done.stdout
-    where = subprocess.run([sys.executable, "-c", "import bench; print(bench.__file__)"], cwd=elsewhere, env=environment, capture_output=True, text=True)
+    where = subprocess.run(
+        [sys.executable, "-c", "import bench; print(bench.__file__)"], cwd=elsewhere, env=environment, capture_output=True, text=True
+    )
     assert where.stdout.startswith(str(site))
     assert (elsewhere / "results/local/leaderboard.md").is_file()

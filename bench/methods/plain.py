@@ -79,6 +79,8 @@ class Permute(Method):
             if name in context.kept:
                 kept[name] = context.kept[name]
                 continue
+            if compressed.tensors[name].quantized:
+                raise BadInput("'permute' has to come before a quantizer")
             dense = compressed.tensors[name].dequantize()
             order = torch.randperm(dense.numel(), generator=noise).to(dense.device)
             changed[name] = plain(dense.flatten()[order].reshape(dense.shape))

@@ -61,7 +61,7 @@ class Quantizer(Method):
 
 def by_channel(tensor: Tensor, axis: int) -> Tensor:
     """[..., channels at axis, ...] -> [channels, n]."""
-    return tensor.movedim(axis, 0).reshape(tensor.shape[axis], -1)
+    return tensor.movedim(axis, 0).reshape(tensor.shape[axis], -1).contiguous()
 
 
 def kept_of(stored: Stored) -> Tensor:
@@ -101,24 +101,31 @@ class Uniform(Quantizer):
             return tuple(step + 0.5 for step in range(-top, top))
         return tuple(float(step) for step in range(-top + 1, top))
 
-    def scales(self, rows: Tensor, mask: Tensor, candidates: int = 96, refinements: int = 4) -> Tensor:
-        """The best of a fine sweep of clipping points, then alternating least squares, each judged as float16 stores it.
+    def scales(self, rows: Tensor, mask: Tensor, coarse: int = 96, fine: int = 21, refinements: int = 4) -> Tensor:
+        """The best of a sweep of clipping points, of a finer one around it, and of alternating least squares.
 
-        For a fixed scale rounding is optimal; for fixed indices q the optimal scale is <w, q> / <q, q>. A refinement is
-        kept only where it lowers the error, so none ends above the sweep, which begins at the min/max scale.
+        For a fixed scale rounding is optimal; for fixed indices q the optimal scale is <w, q> / <q, q>. Every candidate is
+        judged as float16 stores it and kept only where it lowers the error; the first is the min/max scale.
         """
         levels = torch.tensor(self.levels, dtype=torch.float32, device=rows.device)
         largest = (rows.abs() * mask).amax(1).clamp(min=1e-30)
-        shares = torch.linspace(1.0, 0.1, candidates).tolist()
         best, least = storable(largest / levels[-1]), torch.full_like(largest, torch.inf)
-        for step in range(candidates + refinements):
-            if step < candidates:
-                scale = storable(largest * shares[step] / levels[-1])
-            else:
-                chosen = levels[nearest(rows / divisor(best), levels)] * mask
-                scale = storable((rows * chosen).sum(1) / (chosen * chosen).sum(1).clamp(min=1e-30))
+
+        def judge(candidate: Tensor) -> None:
+            nonlocal best, least
+            scale = storable(candidate)
             error = squared_error(rows, mask, levels, scale)
             best, least = torch.where(error < least, scale, best), torch.minimum(error, least)
+
+        step = 0.9 / (coarse - 1)
+        for share in torch.linspace(1.0, 0.1, coarse).tolist():
+            judge(largest * share / levels[-1])
+        centre = best
+        for offset in torch.linspace(-step, step, fine).tolist():
+            judge(centre + largest * offset / levels[-1])
+        for _ in range(refinements):
+            chosen = levels[nearest(rows / divisor(best), levels)] * mask
+            judge((rows * chosen).sum(1) / (chosen * chosen).sum(1).clamp(min=1e-30))
         return best
 
 

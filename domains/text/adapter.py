@@ -176,18 +176,25 @@ class TextGenerator(Generator):
         if start is None:
             raise BadInput(f"the tokenizer of {spec.name!r} has neither a start nor an end token to begin a text with")
         longest = getattr(self.network.config, "max_position_embeddings", None) or MAX_TOKENS
-        self._settings = {"temperature": 1.0, "nucleus": 1.0, "max_tokens": min(MAX_TOKENS, longest - 1), **sampler, **settings}
+        defaults = {"temperature": 1.0, "nucleus": 1.0, "max_tokens": min(MAX_TOKENS, longest - 1)}
+        self._settings = {**defaults, **sampler, **settings}
+        for name in self._settings:
+            if name not in defaults:
+                raise unknown("sampler setting", name, defaults)
         self.start, self.end = start, self.tokenizer.eos_token_id
 
     def settings(self) -> dict[str, Any]:
         return dict(self._settings)
 
     def rebuild(self, structure: Sequence[Edit]) -> Module:
+        import torch
         from transformers import AutoModelForCausalLM
 
         if structure:
             raise BadInput(f"this domain cannot rebuild a network with edits of kind {structure[0].kind!r}")
-        return AutoModelForCausalLM.from_config(self.network.config).to(self.device).float().eval()
+        with torch.random.fork_rng(devices=[]):  # the fresh weights are thrown away
+            network = AutoModelForCausalLM.from_config(self.network.config)
+        return network.float().to(self.device).eval()
 
     def sample(self, network: Module, n: int, seed: int) -> list[str]:
         from bench.progress import Bar

@@ -92,14 +92,13 @@ def _doc_strings() -> list[str]:
     import subprocess
     import tarfile
     import threading
-    import typing
     import unittest
     import urllib.request
     import zipfile
 
     modules = (
         *(argparse, asyncio, collections, datetime, decimal, email.message, fractions, http.client, inspect, ipaddress, logging),
-        *(multiprocessing.pool, os, pathlib, random, re, shutil, socket, statistics, subprocess, tarfile, threading, typing),
+        *(multiprocessing.pool, os, pathlib, random, re, shutil, socket, statistics, subprocess, tarfile, threading),
         *(unittest, urllib.request, zipfile),
     )
     found = []

@@ -2,7 +2,8 @@
 
 Neither shares weights, tokens or architecture with the generators. The judge reads word by word and knows whether a verse
 is well-formed; the embeddings are blind to word order and know only what it is about. One space for both questions would
-confound them. `python -m domains.text.evaluators` fits their principal components anew, on training verses.
+confound them. Their principal components are fitted on training verses: the judge's when its training ends, those of the words by
+`python -m domains.text.evaluators`.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class Judge(Evaluator):
     role = "quality"
     version = 1
 
-    def __init__(self, device: str = "cpu", folder: Path = WEIGHTS / "judge") -> None:
+    def __init__(self, device: str = "cpu", folder: Path = WEIGHTS / "judge", directions: bool = True) -> None:
         from safetensors.torch import load_file
         from transformers import AutoTokenizer
 
@@ -48,11 +49,12 @@ class Judge(Evaluator):
         self.network = JudgeNetwork(vocabulary, width, state["project.weight"].shape[1], layers).to(device).eval()
         self.network.load_state_dict({name: value.float() for name, value in state.items()})
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
-        self.directions = Directions.read(folder / "directions.safetensors")
+        self.directions = Directions.read(folder / "directions.safetensors") if directions else None
         self.device = device
         self._last: tuple[str, Tensor, Tensor] = ("", torch.empty(0), torch.empty(0))
 
     def features(self, samples: Sequence[str]) -> Tensor:
+        assert self.directions is not None
         return self.directions(self.read(samples)[0])
 
     def surprisal(self, samples: Sequence[str]) -> Tensor:
@@ -162,14 +164,7 @@ def read_wordllama() -> tuple[Tensor, object]:
     return next(iter(load_file(weights).values())).float(), tokenizer
 
 
-def fit(texts: Sequence[str], judge: Path = WEIGHTS / "judge", words: Path = WEIGHTS / "wordllama") -> None:
-    """Fit both evaluators' directions on training verses."""
-    Directions(torch.zeros(1), torch.zeros(1, 1)).write(judge / "directions.safetensors")
-    Directions.fit(Judge(folder=judge).read(texts)[0]).write(judge / "directions.safetensors")
-    Directions.fit(Words().means(texts)).write(words / "directions.safetensors")
-
-
-if __name__ == "__main__":
+if __name__ == "__main__":  # the judge's own are fitted when its training ends
     from domains.text.data import verses
 
-    fit(verses("train"))
+    Directions.fit(Words().means(verses("train"))).write(WEIGHTS / "wordllama" / "directions.safetensors")

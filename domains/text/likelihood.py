@@ -17,13 +17,20 @@ BATCH = 64
 
 @torch.inference_mode()
 def likelihood(
-    network: Module, base: Module | None, tokenizer: object, start: int, end: int | None, device: str, part: str = "test"
+    network: Module,
+    base: Module | None,
+    tokenizer: object,
+    start: int,
+    end: int | None,
+    device: str,
+    part: str = "test",
+    first: int | None = None,
 ) -> dict[str, float]:
     """`bits_per_byte` and `perplexity` on the verses of a part; `kl_to_base` [nats] and `flip_rate` beside `base`.
 
     Every verse is scored alone: its tokens and its end token, given the start token.
     """
-    texts = verses(part)
+    texts = verses(part)[:first]
     rows = sorted((encode(tokenizer, text, start, end) for text in texts), key=len)
     sums = torch.zeros(3, dtype=torch.float64)  # nats, KL, flips
     count = 0

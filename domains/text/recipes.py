@@ -9,10 +9,15 @@ from typing import Any
 
 import torch
 
+from bench.artifact import tensors_digest
 from bench.interfaces import Wrap
+from domains.text import evaluators
 from domains.text import network as generators
 from domains.text.data import verses
 from domains.text.training import Recipe, VerseTraining
+
+# Of all embedded models; chosen on the validation part (docs/training-log.md).
+SAMPLER = {"temperature": 1.0, "nucleus": 1.0, "max_tokens": 256}
 
 GENERATOR = Recipe(steps=20_000, batch=32, learning_rate=4e-3, muon_learning_rate=2e-2)
 JUDGE = Recipe(steps=7_000, batch=32, learning_rate=4e-3, muon_learning_rate=2e-2)
@@ -41,7 +46,17 @@ class GeneratorTraining(VerseTraining):
         folder.mkdir(parents=True, exist_ok=True)
         model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
-        (folder / "recipe.json").write_text(json.dumps({**vars(self.recipe), "seed": self.seed}, indent=1) + "\n")
+        write_json(folder / "recipe.json", {**vars(self.recipe), "seed": self.seed})
+        card = {
+            "licence": "Apache-2.0; trained on a text in the public domain",
+            "description": "Llama trained on King James verses",
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "train_seed": self.seed,
+            "verses_seen": self.step_number * self.recipe.batch,
+            "weights_sha256": tensors_digest(model),
+            "sampler": SAMPLER,
+        }
+        write_json(folder / "card.json", card)
 
 
 class Logits(torch.nn.Module):
@@ -69,13 +84,17 @@ def fresh_generator(size: str, seed: int, texts: Sequence[str]) -> tuple[torch.n
     return model, generators.train_tokenizer(texts)
 
 
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=1) + "\n")
+
+
 class JudgeTraining(VerseTraining):
     """Trains the recurrent judge, with its own tokens; freezes network and tokenizer."""
 
     def __init__(self, texts: Sequence[str], seed: int = 0) -> None:
         from domains.text.judge import JudgeNetwork
 
-        self.tokenizer = generators.train_tokenizer(texts, JUDGE_VOCABULARY)
+        self.texts, self.tokenizer = texts, generators.train_tokenizer(texts, JUDGE_VOCABULARY)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = JudgeNetwork(JUDGE_VOCABULARY, JUDGE_WIDTH, JUDGE_STATES)
@@ -92,4 +111,7 @@ class JudgeTraining(VerseTraining):
         save_file(state, folder / "judge.safetensors")
         self.tokenizer.save_pretrained(folder)
         shape = {"vocabulary": JUDGE_VOCABULARY, "width": JUDGE_WIDTH, "states": JUDGE_STATES}
-        (folder / "recipe.json").write_text(json.dumps({**vars(self.recipe), "seed": self.seed, **shape}, indent=1) + "\n")
+        write_json(folder / "recipe.json", {**vars(self.recipe), "seed": self.seed, **shape})
+        evaluators.Directions.fit(evaluators.Judge(folder=folder, directions=False).read(self.texts)[0]).write(
+            folder / "directions.safetensors"
+        )

@@ -1,0 +1,118 @@
+"""bench.files: whole or absent, safe names, early checks."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bench.errors import BadInput
+from bench.files import cache_folder, check_writable, slug, write_atomically
+
+# --- write_atomically ------------------------------------------------------------------------------------------------
+
+
+def test_bytes_and_text_are_written_into_new_folders(tmp_path: Path):
+    write_atomically(tmp_path / "a" / "b" / "bytes", b"\0\xff")
+    write_atomically(tmp_path / "a" / "b" / "text", "ü\n")
+    assert (tmp_path / "a" / "b" / "bytes").read_bytes() == b"\0\xff"
+    assert (tmp_path / "a" / "b" / "text").read_bytes() == "ü\n".encode()
+    assert sorted(p.name for p in (tmp_path / "a" / "b").iterdir()) == ["bytes", "text"]
+
+
+def test_a_file_is_replaced_whole_and_readable(tmp_path: Path):
+    target = tmp_path / "file"
+    target.write_text("a longer text that was there before")
+    write_atomically(target, "new")
+    assert target.read_text() == "new" and target.stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize("step", ["fsync", "chmod", "replace"])
+def test_a_failure_leaves_the_old_file_and_nothing_else(step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def fails(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    (tmp_path / "file").write_text("old")
+    monkeypatch.setattr(os, step, fails)
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(tmp_path / "file", "new")
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+    assert (tmp_path / "file").read_text() == "old"
+
+
+def test_a_folder_that_is_a_file_is_named(tmp_path: Path):
+    (tmp_path / "file").touch()
+    with pytest.raises(BadInput, match=rf"cannot write to '{re.escape(str(tmp_path))}/file'") as caught:
+        write_atomically(tmp_path / "file" / "below", "x")
+    assert "\n" not in str(caught.value)
+
+
+def test_long_names_fit(tmp_path: Path):
+    name = "n" * 250  # file systems allow 255 bytes, and the temporary name is longer than its target's
+    write_atomically(tmp_path / name, "x")
+    assert (tmp_path / name).read_text() == "x"
+
+
+# --- check_writable --------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_to_come_is_fine_and_not_made(tmp_path: Path):
+    check_writable(tmp_path / "not" / "yet")
+    check_writable(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_on_the_way_is_named(tmp_path: Path):
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(BadInput, match=rf"'{re.escape(str(tmp_path))}/file' is not a folder"):
+            check_writable(folder)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_permission_is_named(tmp_path: Path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(BadInput, match=re.escape(str(tmp_path))):
+        check_writable(tmp_path / "below")
+
+
+# --- names -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text, name",
+    [
+        ("s@0", "s-0"),
+        ("magnitude:sparsity=0.5+int8", "magnitude-sparsity=0.5-int8"),
+        ("image_gan", "image_gan"),
+        ("Org/Model", "org-model"),
+        ("../../etc", "etc"),
+        (".hidden", "hidden"),
+        ("..", "unnamed"),
+        ("", "unnamed"),
+    ],
+)
+def test_slugs(text: str, name: str):
+    assert slug(text) == name
+
+
+@settings(derandomize=True, deadline=None)
+@given(st.text())
+def test_a_slug_is_a_safe_file_name(text: str):
+    assert re.fullmatch(r"[a-z0-9_=][a-z0-9._=-]*", slug(text))
+    assert slug(slug(text)) == slug(text)
+
+
+def test_the_cache_lies_where_the_user_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("GENCOMPRESS_CACHE", str(tmp_path))
+    assert cache_folder() == tmp_path
+    monkeypatch.delenv("GENCOMPRESS_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / "gencompress"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / ".cache" / "gencompress"

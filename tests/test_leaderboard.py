@@ -1,0 +1,109 @@
+"""leaderboard.md is what the records say: means, spreads, dashes for what was not measured, arrows, the command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench.judging import retention, survival, usable
+from bench.leaderboard import cell_text, write_leaderboard
+from bench.provenance import Provenance
+from bench.record import Cost, Record, read_records
+
+ROOT = Path(__file__).parent.parent
+
+
+def record(method: str, seed: int, **metrics: float | None) -> Record:
+    cost = Cost(
+        stored_bytes=1000, fp32_bytes=4000, parameters=900, bits_per_param=8.9, ratio=4.0, packed_bytes=1000, nominal_bits=8, untouched={}
+    )
+    where = Provenance(
+        commit="abcdef0123456789", dirty=False, command="", versions={"torch": "2"}, python="3", platform="x", processor="p", device="cpu",
+        threads=1, time="2026-01-01T00:00:00Z", seconds={},
+    )  # fmt: skip
+    return Record(
+        cell=f"{seed:064x}", domain="elsewhere", model="s@0", train_seed=0, weights_sha256="0", method=method, sample_seed=seed, samples=100, k=5,
+        sampler={}, reference="r", implementation={}, status="ok", reason=None, metrics=metrics, cost=cost, evaluators={}, items={}, provenance=where,
+    )  # fmt: skip
+
+
+def test_rows_are_means_and_spreads(tmp_path: Path) -> None:
+    records = [
+        record("int8", 0, quality_retention=0.9),
+        record("int8", 1, quality_retention=1.0),
+        record("int4", 0, quality_retention=None),
+    ]
+    text = write_leaderboard(records, tmp_path, tmp_path / "leaderboard.md")
+    assert "0.950 ± 0.071" in text
+    assert "quality ↑" in text and "bits/param ↓" in text
+    row = next(line for line in text.splitlines() if line.startswith("| `int4`"))
+    assert row.split("|")[4].strip() == "-", "not measured is not zero"
+    assert "python -m bench run --domain elsewhere --model s@0 --samples 100 --method int8" in text
+    assert "abcdef0123" in text and "N = 100" in text and "k = 5" in text
+
+
+def test_at_most_ten_columns(tmp_path: Path) -> None:
+    records = read_records(ROOT / "results")
+    text = write_leaderboard(records, ROOT / "results", ROOT / "leaderboard.md")
+    first = next(line for line in text.splitlines() if line.startswith("| method"))
+    assert first.count("|") - 1 <= 10
+
+
+def test_the_committed_leaderboard_is_what_the_committed_records_give() -> None:
+    complaints: list[str] = []
+    records = read_records(ROOT / "results", complaints.append)
+    assert records and not complaints
+    assert write_leaderboard(records, ROOT / "results", ROOT / "leaderboard.md") == (ROOT / "leaderboard.md").read_text()
+
+
+def test_the_readme_shows_the_committed_ladder() -> None:
+    """The table on its first screen is the leaderboard's, line for line."""
+    readme = (ROOT / "README.md").read_text()
+    shown = readme.split("<!-- ladder -->")[1].split("<!-- end -->")[0].strip().splitlines()
+    published = (ROOT / "leaderboard.md").read_text().splitlines()
+    assert len(shown) > 8 and all(line in published for line in shown)
+
+
+def test_published_records_are_complete() -> None:
+    """The full ladder, three prunings, one combination; 3 sampling seeds; N = 2,000; clean commits."""
+    records = [r for r in read_records(ROOT / "results") if r.model == "s@0" and r.domain == "text"]
+    methods = {r.method for r in records}
+    assert {"none", "fp16", "int8", "int6", "int5", "int4", "int3", "int2", "ternary", "binary"} <= methods
+    assert sum("magnitude" in m and "+" not in m for m in methods) >= 3 and any("+" in m for m in methods)
+    for method in methods:
+        assert {r.sample_seed for r in records if r.method == method} == {0, 1, 2}
+    assert {r.samples for r in records} == {2000}
+    assert all(r.provenance.commit and not r.provenance.dirty for r in records)
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [([], "-"), ([None], "-"), ([0.5], "0.500"), ([0.5, 0.5], "0.500"), ([0.4, 0.6, None], "0.500 ± 0.141"), ([float("nan")], "-")],
+)
+def test_cells(values: list[float | None], text: str) -> None:
+    assert cell_text(values) == text
+
+
+def test_retention_runs_from_floor_to_baseline() -> None:
+    floor = [0.10, 0.12, 0.08, 0.10, 0.10]
+    assert retention(0.6, 0.6, floor, 2000) == pytest.approx(1)
+    assert retention(0.1, 0.6, floor, 2000) == pytest.approx(0)
+    assert retention(0.35, 0.6, floor, 2000) == pytest.approx(0.5)
+    assert retention(0.11, 0.11, floor, 2000) is None, "a baseline at the floor has nothing to retain"
+    assert usable(0.5, floor, 0.9) == pytest.approx(0.5)
+
+
+def test_twins_fall_into_exactly_one_of_five() -> None:
+    import numpy as np
+    import torch
+
+    from bench.interfaces import View
+
+    now, before = np.array([1, 1, 0, 1, 0], bool), np.array([1, 1, 1, 0, 0], bool)
+    moved = torch.tensor([[0.0], [9.0], [0.0], [0.0], [0.0]])
+    found = survival(now, before, View(moved), View(torch.zeros(5, 1)), same_within=1.0)
+    assert {name: flags.tolist().index(True) for name, flags in found.items()} == {
+        "intact": 0, "drifted": 1, "degraded": 2, "repaired": 3, "still_invalid": 4,
+    }  # fmt: skip
+    assert (sum(flags.astype(int) for flags in found.values()) == 1).all()

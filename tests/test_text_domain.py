@@ -1,0 +1,157 @@
+"""The text domain as shipped: corpus, model, evaluators, likelihood."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench.artifact import tensors_digest
+from bench.errors import BadInput
+from bench.interfaces import Generator
+from domains.text import data
+from domains.text.adapter import WEIGHTS, TextDomain
+from domains.text.evaluators import Judge, Words
+from domains.text.likelihood import likelihood
+
+DOMAIN = TextDomain()
+
+
+@pytest.fixture(scope="module")
+def generator() -> Generator:
+    return DOMAIN.open(DOMAIN.models["s@0"])
+
+
+@pytest.fixture(scope="module")
+def judge() -> Judge:
+    return Judge()
+
+
+def test_parts_share_no_verse_and_no_chapter() -> None:
+    texts = {part: set(data.verses(part)) for part in data.PARTS}
+    chapters = {part: {(row["book"], row["chapter"]) for row in data.table(part)} for part in data.PARTS}
+    for part in data.PARTS:
+        for other in data.PARTS:
+            assert part == other or (not texts[part] & texts[other] and not chapters[part] & chapters[other])
+    assert [len(data.verses(part)) for part in data.PARTS[:3]] == [2000] * 3
+    assert all(len(texts[part]) == 2000 for part in data.PARTS[:3])
+
+
+def test_the_shipped_parts_are_what_the_package_gives() -> None:
+    """The split is a function of the corpus alone."""
+    parts, facts = data.split(data.read_package())
+    assert all([row["text"] for row in rows] == data.verses(part) for part, rows in parts.items())
+    origin = json.loads((data.FOLDER / "origin.json").read_text())
+    assert origin["split"] == json.loads(json.dumps(facts)) and facts["verses"] == 31_102
+
+
+def test_the_model_is_what_its_card_says(generator: Generator) -> None:
+    card = json.loads((WEIGHTS / "s@0" / "card.json").read_text())
+    assert tensors_digest(generator.network) == card["weights_sha256"]
+    parameters = sum(p.numel() for p in generator.network.parameters())
+    assert parameters == card["parameters"] and 400_000 <= parameters <= 600_000
+    assert all(torch.equal(p, p.half().float()) for p in generator.network.parameters()), "not rounded to fp16"
+    assert generator.settings() == card["sampler"]
+
+
+def test_the_log_shows_the_recipe(generator: Generator) -> None:
+    lines = [json.loads(line) for line in (WEIGHTS / "s@0" / "training.jsonl").read_text().splitlines()]
+    recipe = json.loads((WEIGHTS / "s@0" / "recipe.json").read_text())
+    assert lines[-1]["step"] == recipe["steps"]
+    assert lines[-1]["core_seconds"] <= 3600
+    assert lines[-1]["validation_bits_per_byte"] < lines[0]["validation_bits_per_byte"]
+
+
+def test_bits_per_byte_by_hand(generator: Generator) -> None:
+    """The batched figure equals the sum over single verses, each scored alone."""
+    network, tokenizer = generator.network, generator.tokenizer  # type: ignore[attr-defined]
+    texts = data.verses("validation")[:40]
+    nats = 0.0
+    for text in texts:
+        ids = torch.tensor(tokenizer(text)["input_ids"])
+        assert ids[0] == tokenizer.bos_token_id and ids[-1] == tokenizer.eos_token_id
+        with torch.no_grad():
+            logits = network(input_ids=ids[None, :-1]).logits[0].double()
+        nats -= logits.log_softmax(1)[range(len(ids) - 1), ids[1:]].sum().item()
+    expected = nats / math.log(2) / sum(len(text.encode()) for text in texts)
+    found = likelihood(network, None, tokenizer, 0, 1, "cpu", part="validation", first=40)
+    assert found["bits_per_byte"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_likelihood_beside_the_base(generator: Generator) -> None:
+    import copy
+
+    other = copy.deepcopy(generator.network)
+    with torch.no_grad():
+        next(other.parameters()).mul_(0.9)
+    same = likelihood(generator.network, generator.network, generator.tokenizer, 0, 1, "cpu", first=50)  # type: ignore[attr-defined]
+    changed = likelihood(other, generator.network, generator.tokenizer, 0, 1, "cpu", first=50)  # type: ignore[attr-defined]
+    assert same["kl_to_base"] == 0 and same["flip_rate"] == 0
+    assert changed["kl_to_base"] > 0 and 0 < changed["flip_rate"] < 1
+    assert changed["bits_per_byte"] > same["bits_per_byte"]
+
+
+def test_the_judge_prefers_verses_to_shuffled_verses(judge: Judge) -> None:
+    from domains.text.damages import shuffle_words
+
+    texts = data.verses("validation")[:100]
+    assert (judge.surprisal(texts) < judge.surprisal(shuffle_words(texts))).all()
+
+
+def test_the_words_do_not_see_order() -> None:
+    words = Words()
+    a, b = words.means(["and the lord said unto moses", "unto moses and the lord said"])
+    assert torch.dot(a, b) > 0.97
+    assert words.features(["", "."]).isfinite().all()
+
+
+def test_odd_texts_are_judged_not_refused(judge: Judge) -> None:
+    texts = ["", " ", "\n", "a", "\u4e2d\u6587 \U0001f600", "x" * 3000]
+    assert judge.features(texts).isfinite().all() and judge.surprisal(texts).isfinite().all()
+
+
+@pytest.mark.parametrize(("line", "named"), [("nonsense", "line 2"), ('{"txt": "a"}', "line 2"), ('{"text": 3}', "line 2")])
+def test_unreadable_samples_are_named(line: str, named: str, tmp_path: Path) -> None:
+    path = tmp_path / "samples.jsonl"
+    path.write_text('{"text": "fine"}\n' + line + "\n")
+    with pytest.raises(BadInput, match=named):
+        DOMAIN.read_samples(path)
+
+
+def test_any_local_causal_language_model_can_be_run(tmp_path: Path) -> None:
+    """GPT-2's layers are transformers' Conv1D; its folder is in the hub's own format."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    from bench.layers import weights_of
+
+    tokenizer = DOMAIN.open(DOMAIN.models["s@0"]).tokenizer  # type: ignore[attr-defined]
+    GPT2LMHeadModel(
+        GPT2Config(vocab_size=1024, n_embd=16, n_layer=1, n_head=2, n_positions=32, bos_token_id=0, eos_token_id=1)
+    ).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    spec = DOMAIN.locate(str(tmp_path))
+    opened = DOMAIN.open(spec)
+    assert {weight.layer for weight in weights_of(opened.network).values()} == {"Conv1D", "Embedding"}
+    assert len(opened.sample(opened.network, 5, 0)) == 5
+    assert opened.settings()["max_tokens"] == 31
+
+
+def test_a_folder_without_a_tokenizer_is_bad_input(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(BadInput, match="cannot open the model"):
+        DOMAIN.open(DOMAIN.locate(str(tmp_path)))
+
+
+def test_a_reference_of_the_users_own(tmp_path: Path) -> None:
+    path = tmp_path / "own.txt"
+    path.write_text("\n".join(f"verse number {i}" for i in [*range(40), *range(10)]))
+    first, second = DOMAIN.reference("test", str(path)), DOMAIN.reference("ceiling", str(path))
+    assert len(first) == len(second) == 20 and not set(first) & set(second)
+
+
+def test_twins_are_shown_under_each_other(tmp_path: Path) -> None:
+    path = DOMAIN.show({"none": ["a verse", "b"], "int8": ["a horse", "b"]}, tmp_path / "twins")
+    assert path.read_text() == "none | a verse\nint8 | a horse\n\nnone | b\nint8 | b\n"
