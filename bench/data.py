@@ -35,6 +35,8 @@ def load_rows(source: str | Path, split: str | None = None) -> Dataset:
             if path.suffix.lower() in BUILDERS:
                 raise BadInput(f"cannot read the data at {str(source)!r}: there is no such file")
             loaded = datasets.load_dataset(str(source))
+        except BadInput:
+            raise
         except (OSError, ValueError, StopIteration, datasets.exceptions.DatasetGenerationError) as error:
             raise BadInput(f"cannot read the data at {str(source)!r}: {_reason(error)}") from None
     name = split or ("train" if "train" in loaded else next(iter(loaded)))

@@ -23,8 +23,10 @@ def record(method: str, seed: int, **metrics: float | None) -> Record:
         threads=1, time="2026-01-01T00:00:00Z", seconds={},
     )  # fmt: skip
     return Record(
-        cell=f"{seed:064x}", domain="elsewhere", model="s@0", train_seed=0, weights_sha256="0", method=method, sample_seed=seed, samples=100, k=5,
-        sampler={}, reference="r", implementation={}, status="ok", reason=None, metrics=metrics, cost=cost, evaluators={}, items={}, provenance=where,
+        cell=f"{seed:064x}", domain="elsewhere", model="s@0", train_seed=0,
+        weights_sha256="0", method=method, sample_seed=seed, samples=100, k=5,
+        sampler={}, reference="r", implementation={}, status="ok", reason=None,
+        metrics=metrics, cost=cost, evaluators={}, items={}, provenance=where,
     )  # fmt: skip
 
 

@@ -249,9 +249,9 @@ def test_ten_copies_of_a_tenth_have_no_mutual_recall():
 
 
 def test_too_few_samples():
-    with pytest.raises(BadInput, match="real samples.*k = 5, 5 samples"):
+    with pytest.raises(BadInput, match=r"real samples.*k = 5, 5 samples"):
         manifold(normal(5, 2, 0), normal(9, 2, 0))
-    with pytest.raises(BadInput, match="generated samples.*k = 5, 3 samples"):
+    with pytest.raises(BadInput, match=r"generated samples.*k = 5, 3 samples"):
         manifold(normal(9, 2, 0), normal(3, 2, 0))
     with pytest.raises(BadInput, match="k = 0"):
         radii(normal(9, 2, 0), k=0)

@@ -80,7 +80,8 @@ class Judge(Evaluator):
             real = (targets != IGNORED).float()
             hidden = self.network.states(inputs)  # [b, t, states]
             states[rows] = ((hidden * real[..., None]).sum(1) / real.sum(1, keepdim=True)).cpu()
-            nats = F.cross_entropy(self.network.logits(hidden).transpose(1, 2), targets, ignore_index=IGNORED, reduction="none")
+            logits = self.network.logits(hidden).flatten(0, 1)
+            nats = F.cross_entropy(logits, targets.flatten(), ignore_index=IGNORED, reduction="none").reshape(targets.shape)
             surprisal[rows] = (nats.sum(1) / real.sum(1)).cpu()
         return states, surprisal
 
