@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import TypeVar
 
+from bench.files import slug
 from bench.interfaces import Metric
 from bench.methods.notation import LADDER
 from bench.record import Record
@@ -74,7 +75,7 @@ def _section(domain: str, model: str, n: int, k: int, records: Sequence[Record],
     headline = [metric_column(m.name, direction=m.direction) for m in metrics.values() if m.headline]
     rows = sorted(_grouped(records, lambda r: r.method), key=lambda item: _order(item[0], item[1]))
     first = table(rows, [*SIZE_COLUMNS, *RETENTION_COLUMNS, *headline, SURVIVAL])
-    twins = next((path for path in sorted((results / domain / model).glob("twins.*"))), None)
+    twins = next((path for path in sorted((results / slug(domain) / slug(model)).glob("twins.*"))), None)
     link = f"Twins side by side: [{twins.name}]({os.path.relpath(twins, output.parent)}). " if twins else ""
     unusual = [f"- `{method}` seed {r.sample_seed}: {r.status}, {r.reason}" for method, group in rows for r in group if r.status != "ok"]
     return "\n".join(
