@@ -65,6 +65,8 @@ def _sample_batch(
         for item, token, going_on in zip(items.tolist(), chosen.tolist(), alive.tolist(), strict=True):
             if going_on:
                 written[item].append(token)
+            elif item in written:  # finished now; rows that finished before wait for the batch to be compacted
+                yield item, written.pop(item)
         if not alive.any():
             break
         tokens = chosen[:, None]
