@@ -1,0 +1,69 @@
+"""Numbers may not move unless the version of what makes them does.
+
+`python tests/test_golden.py` writes `tests/golden.json` anew; do it only together with a new version.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench.interfaces import Stored, View
+from bench.judging import judge_diversity, judge_quality
+from bench.methods.notation import parse
+from bench.methods.plain import original
+from bench.plan import SCALE
+from bench.registry import METHODS
+from domains.text.adapter import TextDomain
+
+FILE = Path(__file__).parent / "golden.json"
+TEXTS = ["And it came to pass, that the man went out.", "In the beginning was the word, and the word was good.", "Selah."]
+
+
+def values() -> dict[str, list[float]]:
+    """Name and version -> numbers, each cheap to make and sensitive to what it stands for."""
+    noise = torch.Generator().manual_seed(0)
+    real, made = (torch.randn(300, 8, generator=noise) for _ in range(2))
+    seen = judge_quality(View(real, real.square().sum(1)), View(made * 1.2, made.square().sum(1)), 5)
+    spread = judge_diversity(View(real), View(made * 1.2), 5)
+    found = {f"shared metrics v{SCALE}": [*seen.metrics.values(), *spread.metrics.values()]}
+
+    network = torch.nn.Sequential(torch.nn.Linear(64, 32), torch.nn.LayerNorm(32))
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=noise))
+    for name in METHODS:
+        stored: dict[str, Stored] = dict(parse(name)(original(network), None).tensors)  # type: ignore[arg-type]
+        dense = stored["0.weight"].dequantize().double()
+        version = METHODS.load(name).version
+        found[f"method {name} v{version}"] = [dense.sum().item(), dense.square().sum().item(), dense[3, 5].item()]
+
+    domain = TextDomain()
+    for name in domain.evaluators():
+        evaluator = domain.evaluator(name)
+        numbers = evaluator.features(TEXTS)[:, :3].flatten().tolist()
+        if evaluator.role == "quality":
+            numbers += evaluator.surprisal(TEXTS).tolist()
+        found[f"evaluator {name} v{evaluator.version}"] = numbers
+    from bench.metrics import text
+
+    for metric in (text.Distinct2(), text.SelfBleu4(), text.Rep4(), text.LengthRatio()):
+        numbers = list(metric.compute(predictions=TEXTS, references=TEXTS[::-1]).values())
+        found[f"metric {metric.name} v{metric.version}"] = [n for n in numbers if n == n]
+    return found
+
+
+def test_no_number_moved_without_a_new_version() -> None:
+    """rel 1e-3: far above what another processor or library build changes, far below what another definition does."""
+    expected = json.loads(FILE.read_text())
+    found = values()
+    assert found.keys() == expected.keys(), "after a change of version: python tests/test_golden.py"
+    for name, numbers in found.items():
+        assert numbers == pytest.approx(expected[name], rel=1e-3, abs=1e-4), f"{name}: the numbers moved; raise its version"
+
+
+if __name__ == "__main__":
+    FILE.write_text(json.dumps(values(), indent=1) + "\n")
