@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.interfaces import Stored, View
+from bench.interfaces import Context, Stored, View
 from bench.judging import judge_diversity, judge_quality
 from bench.methods.notation import parse
 from bench.methods.plain import original
@@ -36,7 +36,7 @@ def values() -> dict[str, list[float]]:
         for parameter in network.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=noise))
     for name in METHODS:
-        stored: dict[str, Stored] = dict(parse(name)(original(network), None).tensors)  # type: ignore[arg-type]
+        stored: dict[str, Stored] = dict(parse(name)(original(network), Context()).tensors)
         dense = stored["0.weight"].dequantize().double()
         version = METHODS.load(name).version
         found[f"method {name} v{version}"] = [dense.sum().item(), dense.square().sum().item(), dense[3, 5].item()]
