@@ -153,5 +153,5 @@ def test_a_reference_of_the_users_own(tmp_path: Path) -> None:
 
 
 def test_twins_are_shown_under_each_other(tmp_path: Path) -> None:
-    path = DOMAIN.show({"none": ["a verse", "b"], "int8": ["a horse", "b"]}, tmp_path / "twins")
-    assert path.read_text() == "none | a verse\nint8 | a horse\n\nnone | b\nint8 | b\n"
+    path = DOMAIN.show({"none": ["a verse", "b"], "int8": ["a horse", "b\n\x07"]}, tmp_path / "twins")
+    assert path.read_text() == "none | a verse\nint8 | a horse\n\nnone | b\nint8 | b\\x0a\\x07\n"

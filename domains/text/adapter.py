@@ -134,8 +134,13 @@ class TextDomain(Domain):
         """Twins under each other, as plain text."""
         from bench.files import write_atomically
 
+        def visible(text: str) -> str:
+            return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+
         width = max(map(len, columns))
-        blocks = ["\n".join(f"{title:>{width}} | {text}" for title, text in zip(columns, twins)) for twins in zip(*columns.values())]
+        blocks = [
+            "\n".join(f"{title:>{width}} | {visible(text)}" for title, text in zip(columns, twins)) for twins in zip(*columns.values())
+        ]
         target = path.with_name(path.name + ".txt")
         write_atomically(target, "\n\n".join(blocks) + "\n")
         return target
