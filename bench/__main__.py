@@ -2,6 +2,10 @@
 
 import sys
 
-from bench.cli import main
+try:
+    from bench.cli import main
 
-sys.exit(main())
+    status = main()
+except KeyboardInterrupt:  # also while importing
+    status = 130
+sys.exit(status)

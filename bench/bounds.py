@@ -5,16 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from bench.errors import BadInput
 from bench.files import cache_folder, write_atomically
 from bench.provenance import Provenance
 
 FLOORS = 5
-KEY_FIELDS = ("domain", "weights_sha256", "samples", "k", "sampler", "reference", "implementation")
+KEY_FIELDS = ("domain", "weights_sha256", "companions", "samples", "k", "sampler", "reference", "ceiling_sha256", "implementation")
 
 
 class Bounds(BaseModel):
@@ -22,10 +24,12 @@ class Bounds(BaseModel):
 
     domain: str
     weights_sha256: str
+    companions: str
     samples: int
     k: int
     sampler: dict[str, Any]
     reference: str
+    ceiling_sha256: str
     implementation: dict[str, int]
     floors: list[dict[str, float]]
     ceiling: dict[str, float]
@@ -40,15 +44,16 @@ def bounds_name(key: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps({f: key[f] for f in KEY_FIELDS}, sort_keys=True).encode()).hexdigest()[:16] + ".json"
 
 
-def find_bounds(key: dict[str, Any], shipped: Path, make: Callable[[], Bounds]) -> Bounds:
+def find_bounds(key: dict[str, Any], shipped: Path | None, make: Callable[[], Bounds]) -> Bounds:
     """The bounds that ship with the model, else those in the cache, else made now and cached."""
     name = bounds_name(key)
-    for folder in (shipped, cache_folder() / "bounds"):
+    for folder in filter(None, (shipped, cache_folder() / "bounds")):
         found = _read(folder / name)
         if found is not None and {f: getattr(found, f) for f in KEY_FIELDS} == {f: key[f] for f in KEY_FIELDS}:
             return found
     made = make()
-    write_bounds(made, cache_folder() / "bounds")
+    with suppress(BadInput, OSError):  # a cache that cannot be written costs time, no more
+        write_bounds(made, cache_folder() / "bounds")
     return made
 
 

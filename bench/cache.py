@@ -52,7 +52,7 @@ class Cache:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 self._write(marker, domain.write_samples(made, path).name.encode())
-            except OSError:
+            except (BadInput, OSError):
                 self.use = False
         return made
 

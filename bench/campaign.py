@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bench.artifact import fill
 from bench.cache import Cache
-from bench.errors import BadInput, Diverged, Unsupported
+from bench.errors import BadInput
 from bench.files import check_writable, slug
 from bench.interfaces import Domain, ModelSpec, Native
 from bench.methods.notation import expand, parse
@@ -89,11 +89,12 @@ def _run_model(domain: Domain, spec: ModelSpec, methods: Sequence[str], request:
         for i, cell in enumerate(planned):
             if records[i] is None:
                 bar.describe(f"{cell.method} seed {cell.sample_seed}")
-                made = records[i] = attempt(cell, bench)
-                made.write(found[i][1])
+                fresh = records[i] = attempt(cell, bench)
+                fresh.write(found[i][1])
                 bar.update()
-    keep_samples(bench, planned, request)
-    return [record for record in records if record is not None]
+    made = [record for record in records if record is not None]
+    keep_samples(bench, [cell for cell, record in zip(planned, made) if record.status in ("ok", "collapsed")], request)
+    return made
 
 
 def attempt(cell: Cell, bench: Workbench) -> Record:
@@ -109,19 +110,17 @@ def attempt(cell: Cell, bench: Workbench) -> Record:
 
 def keep_samples(bench: Workbench, planned: Sequence[Cell], request: Request) -> None:
     """Twins of the first seed beside the records, for people; all samples where the user wants them."""
+    if not planned:
+        return
     first = [cell for cell in planned if cell.sample_seed == planned[0].sample_seed]
     wanted = planned if request.save_samples else first
-    samples: list[tuple[Cell, Native]] = []
-    for cell in wanted:
-        try:
-            samples.append((cell, remake_samples(cell, bench)))
-        except (Diverged, Unsupported):
-            continue  # there are no samples; the record says so
+    samples: list[tuple[Cell, Native]] = [(cell, remake_samples(cell, bench)) for cell in wanted]
     folder = request.results / slug(bench.domain.name) / slug(bench.spec.name)
     columns = {cell.method: made[:TWINS_SHOWN] for cell, made in samples if cell.sample_seed == first[0].sample_seed}
     if columns:
         bench.domain.show(columns, folder / "twins")
     if request.save_samples:
+        request.save_samples.mkdir(parents=True, exist_ok=True)
         for cell, made in samples:
             name = f"{slug(bench.domain.name)}-{slug(bench.spec.name)}-{slug(cell.method)}-seed{cell.sample_seed}"
             bench.domain.write_samples(made, request.save_samples / name)

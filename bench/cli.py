@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -107,11 +108,13 @@ def run(methods: tuple[str, ...], seeds: tuple[int, ...], metrics: tuple[str, ..
     from bench.leaderboard import write_leaderboard
     from bench.record import read_records
 
+    own = PUBLISHED.resolve() == options["results"].resolve()
+    published = read_records(PUBLISHED, _say) if PUBLISHED.is_dir() and not own else []
     request = campaign.Request(methods=methods, seeds=seeds, metrics=metrics, command=_command_line(), **options)
-    records = campaign.run(request, _say)
+    with redirect_stdout(sys.stderr):  # a metric that prints must not spoil the JSON
+        records = campaign.run(request, _say)
     results = request.results
     write_atomically(results / "leaderboard.md", write_leaderboard(read_records(results, _say), results, results / "leaderboard.md"))
-    published = read_records(PUBLISHED, _say) if PUBLISHED.is_dir() and results != PUBLISHED else []
     if as_json:
         click.echo(json.dumps([json.loads(record.model_dump_json()) for record in records]))
     click.echo(comparison(records, published), err=as_json)

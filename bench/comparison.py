@@ -29,6 +29,8 @@ def agreement(record: Record, published: Record | None) -> str:
     if record.status != published.status:
         return f"DIFFERS: {published.status} published, {record.status} here"
     gaps = [(record.metric(name), published.metric(name)) for name in COMPARED]
+    if any((a is None) != (b is None) for a, b in gaps):
+        return "DIFFERS: only one of them has retention"
     largest = max((abs(a - b) for a, b in gaps if a is not None and b is not None), default=0.0)
     if largest == 0:
         return "identical"

@@ -48,7 +48,8 @@ class Row:
                 found.append(f"{self.name}: {what} is {value:.3f}, not within {low:g} to {high:g} of the ceiling's {ceiling:.3f}")
         if milder is not None and self.valid > milder - STEP:
             found.append(f"{self.name}: validity {self.valid:.3f} is not {STEP} below {milder:.3f}")
-        if self.valid_of_same_items is not None and self.valid != self.valid_of_same_items:
+        # the items were judged in other batches, whose float32 features differ in the last bits: one may cross a border
+        if self.valid_of_same_items is not None and abs(self.valid - self.valid_of_same_items) > 1 / self.samples + 1e-12:
             found.append(f"{self.name}: validity {self.valid} is not the same items' mean {self.valid_of_same_items}")
         return found
 
@@ -71,11 +72,9 @@ def _row(domain: Domain, name: str, damage: Damage, n: int) -> Row:
     quality = panel.primary["quality"]
     whole = panel.observe(undamaged, "undamaged samples")
     ceiling = panel.metrics_of(_first(whole, len(damaged)))
-    if damage.hurts != "variety":
-        seen, same_items = panel.observe(damaged, "damaged samples"), None
-    else:  # the items are whole: take what was seen of them, so that equality can be exact
+    seen, same_items = panel.observe(damaged, "damaged samples"), None
+    if damage.hurts == "variety":
         rows = _rows(undamaged, damaged)
-        seen = Observed(damaged, {e: take(view, rows) for e, view in whole.views.items()})
         each = JUDGES["quality"](panel.real.views[quality], whole.views[quality], panel.k).items["valid"]
         same_items = float(each[rows].mean())
     found = panel.metrics_of(seen)

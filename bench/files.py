@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import tempfile
@@ -34,12 +35,18 @@ def write_atomically(path: Path, data: bytes | str) -> None:
 
 
 def check_writable(folder: Path) -> None:
-    """Raises `BadInput`, before anything is computed, when files could not be written to `folder`; creates nothing."""
-    existing = folder
-    while not existing.exists() and existing != existing.parent:
-        existing = existing.parent
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        raise BadInput(f"cannot write to {str(folder)!r}: {str(existing)!r} is not a folder that can be written to")
+    """Raises `BadInput`, before anything is computed, when files cannot be written to `folder`. Leaves nothing behind."""
+    made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise BadInput(f"cannot write to {str(folder)!r}: {error.strerror}") from None
+    finally:
+        for parent in made:  # the innermost first
+            if parent.is_dir():
+                parent.rmdir()
 
 
 def cache_folder() -> Path:
@@ -49,5 +56,7 @@ def cache_folder() -> Path:
 
 
 def slug(text: str) -> str:
-    """A file name of [a-z0-9._=-]: other characters become `-`. Never empty, never hidden."""
-    return re.sub(r"[^a-z0-9._=-]+", "-", text.lower()).strip("-.") or "unnamed"
+    """A file name of [a-z0-9._=+@-], never empty, never hidden. `:` becomes `-`; where more had to change, a hash keeps names apart."""
+    plain = text.replace(":", "-")
+    safe = re.sub(r"[^a-z0-9._=+@-]+", "-", plain.lower()).strip("-.") or "unnamed"
+    return safe if safe == plain else f"{safe}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"

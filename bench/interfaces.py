@@ -73,6 +73,10 @@ class Generator(ABC):
         """
         raise LookupError(f"{type(self).__name__} has no training recipe")
 
+    def identity(self) -> str:
+        """What the samples depend on beside tensors and settings: the network's configuration, a tokenizer. A hash, or a name."""
+        return ""
+
     def settings(self) -> dict[str, Any]:
         """The sampler's settings. They belong to the cell: other settings are another measurement."""
         return {}
@@ -84,6 +88,10 @@ class Training(ABC):
     networks: dict[str, Module]
     total_steps: int
     step_number: int
+
+    def shorten(self, steps: int) -> None:
+        """Fewer or more steps than the recipe's, its schedule stretched to them: another model than the published one."""
+        self.total_steps = steps
 
     @abstractmethod
     def step(self) -> dict[str, float]:

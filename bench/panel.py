@@ -15,6 +15,7 @@ from bench.cache import Cache
 from bench.errors import BadInput
 from bench.interfaces import Domain, Evaluator, Metric, Native, Observed
 from bench.judging import JUDGES, Verdict, prefixed, same_distance, view
+from bench.listing import SHARED
 from bench.plan import SCALE, K, check_samples
 from bench.provenance import Stopwatch
 
@@ -37,7 +38,11 @@ class Panel:
         self.cache, self.watch = cache or Cache(), Stopwatch()
         check_samples(n, k, len(domain.reference("test", reference)))
         self.primary = {role: next(name for name, r in domain.evaluators().items() if r == role) for role in JUDGES}
-        self.own = {**domain.metrics(), **{metric.name: metric for metric in extra}}
+        self.own = dict(domain.metrics())
+        for metric in extra:
+            if metric.name in self.own or metric.name in SHARED:
+                raise BadInput(f"a metric of your own cannot be called {metric.name!r}: the benchmark has one of that name")
+            self.own[metric.name] = metric
 
     # ------------------------------------------------------------------------------------------------ real samples
 
@@ -57,15 +62,19 @@ class Panel:
     @functools.cached_property
     def reference_name(self) -> str:
         """Names the real samples by content."""
-        return f"{self.source or 'shipped'}:{content_digest(self.real.samples)[:16]}"
+        return f"{'own' if self.source else 'shipped'}:{content_digest(self.real.samples)[:16]}"
 
-    def ceiling(self) -> dict[str, float]:
+    @functools.cached_property
+    def ceiling_sha256(self) -> str:
+        return content_digest(self.domain.reference("ceiling", self.source)[: self.n])
+
+    def ceiling(self, own: bool = True) -> dict[str, float]:
         """The metrics of other real samples, as many: what undamaged, unlimited quality and diversity would score."""
         others = self.domain.reference("ceiling", self.source)
         if len(others) < self.n:
             raise BadInput(f"samples={self.n} is not possible: only {len(others)} other real samples can serve as the ceiling")
         seen = self.observe(others[: self.n], "other real samples")
-        return {**self.metrics_of(seen), **self.own_metrics_of(seen)}
+        return {**self.metrics_of(seen), **(self.own_metrics_of(seen) if own else {})}
 
     # ----------------------------------------------------------------------------------------------------- judging
 
@@ -94,9 +103,9 @@ class Panel:
         with self.watch("metrics"):
             return {name: metric.compute(seen, self.real) for name, metric in self.own.items() if metric.compute}
 
-    def implementation(self) -> dict[str, int]:
-        """Versions of everything here that a number depends on."""
-        metrics = {f"metric {name}": metric.version for name, metric in self.own.items()}
+    def implementation(self, own: bool = True) -> dict[str, int]:
+        """Versions of everything here that a number depends on; `own`: the domain's own metrics too."""
+        metrics = {f"metric {name}": metric.version for name, metric in self.own.items() if own}
         judges = {f"evaluator {name}": evaluator.version for name, evaluator in self.evaluators.items()}
         return {"shared metrics": SCALE, f"domain {self.domain.name}": self.domain.version, **judges, **metrics}
 

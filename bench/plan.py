@@ -27,6 +27,7 @@ class Cell:
     model: str
     train_seed: int | None
     weights_sha256: str
+    companions: str  # hash of what samples depend on beside tensors: configuration, tokenizer
     method: str
     sample_seed: int
     samples: int
@@ -68,9 +69,14 @@ def look_up(cell: Cell, results: Path) -> tuple[Record | None, Path]:
             record = read_record(path)
         except ValueError:
             continue
-        if record.cell == cell.hash:
+        if record.cell == cell.hash and cell_of(record) == cell:
             return record, path
     raise AssertionError("unreachable")
+
+
+def cell_of(record: Record) -> Cell:
+    """The cell that a record says it measured."""
+    return Cell(**{field.name: getattr(record, field.name) for field in dataclasses.fields(Cell)})
 
 
 def is_finished(record: Record | None) -> bool:

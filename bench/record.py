@@ -64,6 +64,7 @@ class Record(BaseModel):
     model: str
     train_seed: int | None
     weights_sha256: str
+    companions: str
     method: str
     sample_seed: int
     samples: int

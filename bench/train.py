@@ -30,7 +30,8 @@ def train(domain: Domain, name: str, data: str | None, output: Path, device: str
     key = hashlib.sha256(json.dumps([data, steps]).encode()).hexdigest()[:8]
     folder = cache_folder() / "training" / slug(domain.name) / f"{slug(name)}-{key}"
     training = domain.train(name, data, device)
-    training.total_steps = steps or training.total_steps
+    if steps is not None:
+        training.shorten(steps)
     checkpoint, log = folder / "checkpoint.pt", Log(folder / "log.jsonl")
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True, map_location=device)

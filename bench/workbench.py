@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from torch.nn import Module
 
@@ -61,6 +62,7 @@ class Workbench:
             model=self.spec.name,
             train_seed=self.spec.train_seed,
             weights_sha256=tensors_digest(self.generator.network),
+            companions=self.generator.identity(),
             method="none",
             sample_seed=0,
             samples=self.n,
@@ -83,7 +85,8 @@ class Workbench:
 
     def samples(self, network: Module, seed: int) -> Native:
         """The network's samples. Networks of equal tensors share them."""
-        key = ["samples", self.domain.name, self.domain.version, tensors_digest(network), dict(self.template.sampler), seed, self.n]
+        key = ["samples", self.domain.name, self.domain.version, tensors_digest(network), self.generator.identity()]
+        key += [self.generator.settings(), seed, self.n, self.device]
         with self.watch("sample"):
             return self.panel.cache.samples(key, self.domain, lambda: self.generator.sample(network, self.n, seed))
 
@@ -105,7 +108,13 @@ class Workbench:
 
     @functools.cached_property
     def bounds(self) -> Bounds:
-        return find_bounds(vars(self.template), self.shipped_bounds, self.make_bounds)
+        return find_bounds(self.bounds_key, self.shipped_bounds if self.spec.name in self.domain.models else None, self.make_bounds)
+
+    @property
+    def bounds_key(self) -> dict[str, Any]:
+        """What floors and ceiling depend on; not a user's own metrics, which they do not hold."""
+        implementation = {**self.panel.implementation(own=False), **parse("permute").versions}
+        return {**vars(self.template), "implementation": implementation, "ceiling_sha256": self.panel.ceiling_sha256}
 
     @property
     def shipped_bounds(self) -> Path:
@@ -114,9 +123,9 @@ class Workbench:
     def make_bounds(self) -> Bounds:
         watch = self.watch
         floors = [self._floor(i) for i in range(FLOORS)]
-        fields = {name: value for name, value in vars(self.template).items() if name in Bounds.model_fields}
+        fields = {name: value for name, value in self.bounds_key.items() if name in Bounds.model_fields}
         return Bounds(
-            **fields, floors=floors, ceiling=self.panel.ceiling(), provenance=provenance(self.command, self.device, watch.seconds)
+            **fields, floors=floors, ceiling=self.panel.ceiling(own=False), provenance=provenance(self.command, self.device, watch.seconds)
         )
 
     def _floor(self, seed: int) -> dict[str, float]:

@@ -198,7 +198,7 @@ def test_somebody_elses_metric(invoke: Invoke, tmp_path: Path) -> None:
     folder = tmp_path / "mean_radius"
     folder.mkdir()
     (folder / "mean_radius.py").write_text(
-        "import datasets, evaluate, numpy as np\n"
+        "import datasets\nimport evaluate\nimport numpy as np\n"
         "class MeanRadius(evaluate.Metric):\n"
         "    def _info(self):\n"
         "        row = datasets.Sequence(datasets.Value('float32'))\n"

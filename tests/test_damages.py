@@ -25,7 +25,7 @@ def test_permuted_weights_hurt_both() -> None:
     def nothing_shipped() -> None:
         raise AssertionError("no bounds ship with this model, sampler and these evaluators: run `python -m bench bounds`")
 
-    bounds = find_bounds(vars(bench.template), bench.shipped_bounds, nothing_shipped)  # type: ignore[arg-type]
+    bounds = find_bounds(bench.bounds_key, bench.shipped_bounds, nothing_shipped)  # type: ignore[arg-type]
     assert len(bounds.floors) == 5
     for metric in ("quality_valid", "diversity_mutual_recall"):
         assert max(bounds.floor(metric)) <= 0.15 * bounds.ceiling[metric]

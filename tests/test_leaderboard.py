@@ -24,7 +24,7 @@ def record(method: str, seed: int, **metrics: float | None) -> Record:
     )  # fmt: skip
     return Record(
         cell=f"{seed:064x}", domain="elsewhere", model="s@0", train_seed=0,
-        weights_sha256="0", method=method, sample_seed=seed, samples=100, k=5,
+        weights_sha256="0", companions="", method=method, sample_seed=seed, samples=100, k=5,
         sampler={}, reference="r", implementation={}, status="ok", reason=None,
         metrics=metrics, cost=cost, evaluators={}, items={}, provenance=where,
     )  # fmt: skip
@@ -41,7 +41,7 @@ def test_rows_are_means_and_spreads(tmp_path: Path) -> None:
     assert "quality ↑" in text and "bits/param ↓" in text
     row = next(line for line in text.splitlines() if line.startswith("| `int4`"))
     assert row.split("|")[4].strip() == "-", "not measured is not zero"
-    assert "python -m bench run --domain elsewhere --model s@0 --samples 100 --method int8" in text
+    assert "python -m bench run --domain elsewhere --model s@0 --samples 100 --method int4 --method int8" in text
     assert "abcdef0123" in text and "N = 100" in text and "k = 5" in text
 
 

@@ -45,6 +45,9 @@ def parse(text: str) -> Chain:
     if sum(link.quantizes for link in links) > 1:
         names = " and ".join(link.name for link in links if link.quantizes)
         raise BadInput(f"{text!r} quantizes twice ({names}): give at most one quantizer")
+    for i, link in enumerate(links):
+        if link.name == "permute" and any(before.quantizes for before in links[:i]):
+            raise BadInput(f"{text!r}: 'permute' has to come before a quantizer")
     if len(links) > 1:
         links = tuple(link for link in links if link.name != "none") or links[:1]
     return Chain(links)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -107,16 +108,19 @@ class TextDomain(Domain):
     def read_samples(self, path: Path) -> list[str]:
         """`{"text": "..."}` a line."""
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
+            lines = path.read_text(encoding="utf-8-sig").split("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise BadInput(
                 f"cannot read samples from {str(path)!r}: {getattr(error, 'strerror', None) or 'it is not UTF-8 text'}"
             ) from None
         texts = []
         for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
             try:
                 text = json.loads(line)["text"]
-            except (ValueError, KeyError, TypeError):
+                text.encode()  # a lone surrogate is no text
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
                 text = None
             if not isinstance(text, str):
                 raise BadInput(f'{str(path)!r} line {number} is not {{"text": "..."}}: {line[:60]!r}')
@@ -146,9 +150,40 @@ class TextDomain(Domain):
         return target
 
 
+def _load(source: str) -> Any:
+    """-> (model, what the file held and lacked)"""
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(
+        source, dtype="float32", use_safetensors=True, trust_remote_code=False, output_loading_info=True
+    )
+
+
+def _card(folder: Path) -> dict[str, Any]:
+    """What a model's folder says about it beside the weights; raises `BadInput` when that is not readable."""
+    path = folder / "card.json"
+    if not path.is_file():
+        return {}
+    try:
+        card = json.loads(path.read_text())
+    except ValueError:
+        card = None
+    if not isinstance(card, dict) or not isinstance(card.get("sampler", {}), dict):
+        raise BadInput(f"{str(path)!r} is not a JSON object with an object 'sampler'")
+    return card
+
+
+def _check_sampler(settings: Mapping[str, Any], allowed: Mapping[str, Any]) -> None:
+    for name, value in settings.items():
+        if name not in allowed:
+            raise unknown("sampler setting", name, allowed)
+        upper = {"temperature": 100.0, "nucleus": 1.0, "max_tokens": float(MAX_TOKENS)}[name]
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= upper:
+            raise BadInput(f"sampler setting {name}={value!r} is not a number above 0 and at most {upper:g}")
+
+
 def _spec(name: str, folder: Path) -> ModelSpec:
-    card = folder / "card.json"
-    known = json.loads(card.read_text()) if card.is_file() else {}
+    known = _card(folder)
     return ModelSpec(
         name,
         str(folder),
@@ -166,30 +201,42 @@ class TextGenerator(Generator):
     """A causal language model from `transformers`, with its tokenizer."""
 
     def __init__(self, spec: ModelSpec, device: str, settings: Mapping[str, Any]) -> None:
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from safetensors import SafetensorError
+        from transformers import AutoTokenizer
 
         self.device = device
         try:
-            loaded: Any = AutoModelForCausalLM.from_pretrained(spec.source, dtype="float32", use_safetensors=True)
-            self.network = loaded.to(device).eval()
-            self.tokenizer = AutoTokenizer.from_pretrained(spec.source)
-        except (OSError, ValueError, ImportError) as error:
-            raise BadInput(f"cannot open the model {spec.name!r}: {str(error).splitlines()[0]}") from None
-        card = Path(spec.source) / "card.json"
-        sampler = json.loads(card.read_text())["sampler"] if card.is_file() else {}
+            loaded, info = _load(spec.source)
+            self.network, missing = loaded.to(device).eval(), info["missing_keys"]
+            self.tokenizer = AutoTokenizer.from_pretrained(spec.source, trust_remote_code=False)
+        except (OSError, ValueError, ImportError, RuntimeError, KeyError, SafetensorError) as error:
+            raise BadInput(f"cannot open the model {spec.name!r}: {next(iter(str(error).splitlines()), type(error).__name__)}") from None
+        if missing:
+            raise BadInput(
+                f"the model {spec.name!r} is not whole: its file lacks {len(missing)} tensors, {sorted(missing)[0]!r} among them"
+            )
+        sampler = _card(Path(spec.source)).get("sampler", {})
         start = self.tokenizer.bos_token_id if self.tokenizer.bos_token_id is not None else self.tokenizer.eos_token_id
         if start is None:
             raise BadInput(f"the tokenizer of {spec.name!r} has neither a start nor an end token to begin a text with")
         longest = getattr(self.network.config, "max_position_embeddings", None) or MAX_TOKENS
         defaults = {"temperature": 1.0, "nucleus": 1.0, "max_tokens": min(MAX_TOKENS, longest - 1)}
         self._settings = {**defaults, **sampler, **settings}
-        for name in self._settings:
-            if name not in defaults:
-                raise unknown("sampler setting", name, defaults)
+        _check_sampler(self._settings, defaults)
         self.start, self.end = start, self.tokenizer.eos_token_id
 
     def settings(self) -> dict[str, Any]:
         return dict(self._settings)
+
+    def identity(self) -> str:
+        """Of configuration and tokenizer: networks of equal tensors may still write different texts."""
+        config = self.network.config.to_dict()
+        known = {
+            name: value for name, value in config.items() if name not in ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
+        }
+        vocabulary = sorted(self.tokenizer.get_vocab().items())
+        content = json.dumps([known, vocabulary, self.start, self.end], sort_keys=True, default=str)
+        return hashlib.sha256(content.encode()).hexdigest()
 
     def rebuild(self, structure: Sequence[Edit]) -> Module:
         import torch
@@ -198,7 +245,7 @@ class TextGenerator(Generator):
         if structure:
             raise BadInput(f"this domain cannot rebuild a network with edits of kind {structure[0].kind!r}")
         with torch.random.fork_rng(devices=[]):  # the fresh weights are thrown away
-            network = AutoModelForCausalLM.from_config(self.network.config)
+            network = AutoModelForCausalLM.from_config(self.network.config, trust_remote_code=False)
         return network.float().to(self.device).eval()
 
     def sample(self, network: Module, n: int, seed: int) -> list[str]:
@@ -226,6 +273,7 @@ class TextGenerator(Generator):
 
 
 MAX_TOKENS = 256
+NO_PART_OF_IDENTITY = ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
 
 
 # ------------------------------------------------------------------------------------------------------------- metrics

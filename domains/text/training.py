@@ -8,6 +8,7 @@ so a run that is stopped and resumed ends with the same weights.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -59,6 +60,9 @@ class VerseTraining(Training):
         self._batches_an_epoch = len(epoch(tokens, recipe.batch, seed, 0))
         self._epoch = -1
         self._order: list[list[int]] = []
+
+    def shorten(self, steps: int) -> None:
+        self.recipe, self.total_steps = dataclasses.replace(self.recipe, steps=steps), steps
 
     def step(self) -> dict[str, float]:
         network, recipe = self.networks["network"], self.recipe
