@@ -36,6 +36,9 @@ def write_atomically(path: Path, data: bytes | str) -> None:
 
 def check_writable(folder: Path) -> None:
     """Raises `BadInput`, before anything is computed, when files cannot be written to `folder`. Leaves nothing behind."""
+    for parent in (folder, *folder.parents):
+        if parent.exists() and not parent.is_dir():
+            raise BadInput(f"cannot write to {str(folder)!r}: {str(parent)!r} is not a folder")
     made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)

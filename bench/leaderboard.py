@@ -94,7 +94,8 @@ def _section(domain: str, model: str, n: int, k: int, records: Sequence[Record],
     return "\n".join(
         [
             f"## {domain} · {model}\n",
-            f"{baseline_line(records)} N = {n} samples a seed, k = {k}, {_count(records)}. {_identity(records[0])} {link}{_provenance(records)}\n",
+            f"{baseline_line(records)} N = {n} samples a seed, k = {k}, {_count(records)}. "
+            f"{_identity(records[0])} {link}{_provenance(records)}\n",
             first + "\n",
             f"Reproduce: `{command(domain, model, n, [method for method, _ in rows], records)}`\n",
             *(["Not ok:\n", *unusual, ""] if unusual else []),

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from bench.errors import BadInput, unknown
 from bench.interfaces import Damage, Domain, Edit, Evaluator, Generator, Metric, ModelSpec, Observed, Training, Wrap
@@ -230,10 +230,8 @@ class TextGenerator(Generator):
 
     def identity(self) -> str:
         """Of configuration and tokenizer: networks of equal tensors may still write different texts."""
-        config = self.network.config.to_dict()
-        known = {
-            name: value for name, value in config.items() if name not in ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
-        }
+        config = cast(Any, self.network).config.to_dict()
+        known = {name: value for name, value in config.items() if name not in NO_PART_OF_IDENTITY}
         vocabulary = sorted(self.tokenizer.get_vocab().items())
         content = json.dumps([known, vocabulary, self.start, self.end], sort_keys=True, default=str)
         return hashlib.sha256(content.encode()).hexdigest()
