@@ -239,3 +239,33 @@ def test_score_prints_the_ceiling_beside(invoke: Invoke, tmp_path: Path) -> None
     np.save(tmp_path / "points.npy", np.random.default_rng(0).normal(size=(50, 2)).astype("f4"))
     status, out, _ = invoke("score", "--domain", "toy", "--samples", "points.npy")
     assert status == 0 and "quality_valid" in out and "other real samples" in out
+
+
+def test_a_record_that_was_given_another_name_is_not_taken_for_finished(invoke: Invoke, tmp_path: Path) -> None:
+    invoke(*RUN)
+    path = next((tmp_path / "results/local/toy/s@0/int8").glob("*.json"))
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps({**record, "sample_seed": 7}))
+    assert "1 finished before" in invoke(*RUN)[2]
+
+
+def test_a_metric_may_not_take_the_benchmarks_names(invoke: Invoke, tmp_path: Path) -> None:
+    folder = tmp_path / "quality_valid"
+    folder.mkdir()
+    (folder / "quality_valid.py").write_text(
+        "import datasets\nimport evaluate\n"
+        "class QualityValid(evaluate.Metric):\n"
+        "    def _info(self):\n"
+        "        row = datasets.Sequence(datasets.Value('float32'))\n"
+        "        features = datasets.Features({'predictions': row, 'references': row})\n"
+        "        return evaluate.MetricInfo(description='x', citation='', inputs_description='', features=features)\n"
+        "    def _compute(self, predictions, references):\n"
+        "        return {'quality_valid': 0.9}\n"
+    )
+    status, _, err = invoke(*RUN, "--metric", "quality_valid")
+    assert status == 2 and "'quality_valid'" in err
+
+
+def test_permute_after_a_quantizer_is_refused_before_anything_is_measured(invoke: Invoke, tmp_path: Path) -> None:
+    assert invoke(*RUN, "--method", "int8+permute")[0] == 2
+    assert files(tmp_path) == []

@@ -109,3 +109,24 @@ def test_twins_fall_into_exactly_one_of_five() -> None:
         "intact": 0, "drifted": 1, "degraded": 2, "repaired": 3, "still_invalid": 4,
     }  # fmt: skip
     assert (sum(flags.astype(int) for flags in found.values()) == 1).all()
+
+
+def test_other_measurements_never_share_a_row(tmp_path: Path) -> None:
+    first = record("int8", 0, quality_retention=0.9)
+    other = record("int8", 1, quality_retention=0.1).model_copy(update={"reference": "own:1234"})
+    text = write_leaderboard([first, other], tmp_path, tmp_path / "leaderboard.md")
+    assert text.count("## elsewhere") == 2 and "0.500" not in text
+
+
+def test_a_seed_that_diverged_counts_as_zero(tmp_path: Path) -> None:
+    diverged = record("int8", 1).model_copy(update={"status": "diverged", "reason": "NaN"})
+    text = write_leaderboard([record("int8", 0, quality_retention=0.9), diverged], tmp_path, tmp_path / "leaderboard.md")
+    assert "0.450 ± 0.636" in text and "diverged" in text
+
+
+def test_the_comparison_sees_what_only_one_side_measured() -> None:
+    from bench.comparison import agreement
+
+    whole, half = record("int8", 0, quality_retention=0.9, diversity_retention=0.5), record("int8", 0, quality_retention=0.9)
+    assert agreement(whole, whole) == "identical"
+    assert agreement(whole, half).startswith("DIFFERS") and agreement(half, whole).startswith("DIFFERS")

@@ -155,3 +155,33 @@ def test_a_reference_of_the_users_own(tmp_path: Path) -> None:
 def test_twins_are_shown_under_each_other(tmp_path: Path) -> None:
     path = DOMAIN.show({"none": ["a verse", "b"], "int8": ["a horse", "b\n\x07"]}, tmp_path / "twins")
     assert path.read_text() == "none | a verse\nint8 | a horse\n\nnone | b\nint8 | b\\x0a\\x07\n"
+
+
+def test_equal_tensors_with_another_configuration_are_another_model(generator: Generator, tmp_path: Path) -> None:
+    """Otherwise the cache would hand out the samples of one for the other."""
+    import shutil
+
+    folder = shutil.copytree(WEIGHTS / "s@0", tmp_path / "copy")
+    same = DOMAIN.open(DOMAIN.locate(str(folder)))
+    config = json.loads((folder / "config.json").read_text())
+    config["rope_parameters"] = {"rope_type": "default", "rope_theta": 3.0}
+    (folder / "config.json").write_text(json.dumps(config))
+    other = DOMAIN.open(DOMAIN.locate(str(folder)))
+    assert tensors_digest(generator.network) == tensors_digest(other.network)
+    assert generator.identity() == same.identity() != other.identity()
+
+
+def test_a_model_that_is_not_whole_is_refused(tmp_path: Path) -> None:
+    import shutil
+
+    from safetensors.torch import load_file, save_file
+
+    folder = shutil.copytree(WEIGHTS / "s@0", tmp_path / "copy")
+    tensors = load_file(folder / "model.safetensors")
+    tensors.pop("model.layers.1.mlp.up_proj.weight")
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(BadInput, match="not whole"):
+        DOMAIN.open(DOMAIN.locate(str(folder)))
+    (folder / "card.json").write_text('{"sampler": {"temperature": 0}}')
+    with pytest.raises(BadInput):
+        DOMAIN.open(DOMAIN.locate(str(folder)))
