@@ -89,6 +89,10 @@ class Training(ABC):
     total_steps: int
     step_number: int
 
+    def identity(self) -> str:
+        """Of recipe, data and seed: a checkpoint of another training is never continued."""
+        return ""
+
     def shorten(self, steps: int) -> None:
         """Fewer or more steps than the recipe's, its schedule stretched to them: another model than the published one."""
         self.total_steps = steps

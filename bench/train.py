@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import shutil
@@ -22,16 +21,15 @@ VALIDATE_EVERY = 0.05  # of all steps
 def train(domain: Domain, name: str, data: str | None, output: Path, device: str = "cpu", steps: int | None = None) -> dict[str, Any]:
     """Train, validate now and then, checkpoint, freeze to `output` -> the last line of the log.
 
-    The checkpoint and the log lie in the user's cache folder, under a name made of domain, model and data, so that
+    The checkpoint and the log lie in the user's cache folder, under a name made of domain, model, data and recipe, so that
     the same command continues a run that was stopped at any point.
     """
     import torch
 
-    key = hashlib.sha256(json.dumps([data, steps]).encode()).hexdigest()[:8]
-    folder = cache_folder() / "training" / slug(domain.name) / f"{slug(name)}-{key}"
     training = domain.train(name, data, device)
     if steps is not None:
         training.shorten(steps)
+    folder = cache_folder() / "training" / slug(domain.name) / f"{slug(name)}-{training.identity()[:12]}"
     checkpoint, log = folder / "checkpoint.pt", Log(folder / "log.jsonl")
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True, map_location=device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ class Workbench:
         self.panel = Panel(domain, n, k, reference=reference, device=device, cache=cache, extra=extra)
         with self.watch("load model"):
             self.generator = domain.open(spec, device)
+        self._samples: dict[str, Native] = {}  # of this process, so that --fresh samples each network once
         self._baselines: dict[int, tuple[Observed, dict[str, Verdict]]] = {}
 
     @property
@@ -88,7 +90,10 @@ class Workbench:
         key = ["samples", self.domain.name, self.domain.version, tensors_digest(network), self.generator.identity()]
         key += [self.generator.settings(), seed, self.n, self.device]
         with self.watch("sample"):
-            return self.panel.cache.samples(key, self.domain, lambda: self.generator.sample(network, self.n, seed))
+            memo = json.dumps(key, sort_keys=True)
+            if memo not in self._samples:
+                self._samples[memo] = self.panel.cache.samples(key, self.domain, lambda: self.generator.sample(network, self.n, seed))
+            return self._samples[memo]
 
     def observe(self, network: Module, seed: int) -> Observed:
         """The network's samples as the evaluators see them."""

@@ -137,6 +137,7 @@ def test_any_local_causal_language_model_can_be_run(tmp_path: Path) -> None:
     assert {weight.layer for weight in weights_of(opened.network).values()} == {"Conv1D", "Embedding"}
     assert len(opened.sample(opened.network, 5, 0)) == 5
     assert opened.settings()["max_tokens"] == 31
+    assert opened.likelihood(opened.network) == {}, "its context is too short for the longest verse"
 
 
 def test_a_folder_without_a_tokenizer_is_bad_input(tmp_path: Path) -> None:

@@ -109,3 +109,11 @@ def test_the_schedule_warms_up_and_ends_near_zero() -> None:
     assert schedule(0, recipe) == pytest.approx(0.01, rel=1e-3)
     assert schedule(99, recipe) > 0.95
     assert schedule(999, recipe) < 1e-5
+
+
+def test_other_steps_stretch_the_schedule_and_other_data_are_another_training() -> None:
+    short, other = TinyTraining(), TinyTraining(seed=1)
+    before = short.identity()
+    short.shorten(10)
+    assert schedule(9, short.recipe) < 0.1 < schedule(9, TinyTraining().recipe)
+    assert len({before, short.identity(), other.identity()}) == 3

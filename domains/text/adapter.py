@@ -58,11 +58,11 @@ class TextDomain(Domain):
         size, _, seed = name.partition("@")
         texts = verses("train") if data is None else text_column(load_rows(data), data)
         if name == "judge":
-            return recipes.JudgeTraining(texts)
+            return recipes.JudgeTraining(texts, device=device)
         if size not in recipes.generators.SIZES or not seed.isdigit():
             raise unknown("model to train", name, [*(f"{size}@0" for size in recipes.generators.SIZES), "judge"])
         network, tokenizer = recipes.fresh_generator(size, int(seed), texts)
-        return recipes.GeneratorTraining(network, tokenizer, texts, int(seed))
+        return recipes.GeneratorTraining(network.to(device), tokenizer, texts, int(seed))
 
     # --------------------------------------------------------------------------------------------- data and evaluators
 
@@ -261,7 +261,8 @@ class TextGenerator(Generator):
     def likelihood(self, network: Module, base: Module | None = None) -> dict[str, float]:
         from domains.text.likelihood import likelihood
 
-        return likelihood(network, base, self.tokenizer, self.start, self.end, self.device)
+        context = getattr(self.network.config, "max_position_embeddings", None)
+        return likelihood(network, base, self.tokenizer, self.start, self.end, self.device, context=context)
 
     def training(self, network: Module, seed: int, wrap: Wrap | None = None) -> Training:
         from domains.text.data import verses

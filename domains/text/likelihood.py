@@ -25,13 +25,17 @@ def likelihood(
     device: str,
     part: str = "test",
     first: int | None = None,
+    context: int | None = None,
 ) -> dict[str, float]:
     """`bits_per_byte` and `perplexity` on the verses of a part; `kl_to_base` [nats] and `flip_rate` beside `base`.
 
-    Every verse is scored alone: its tokens and its end token, given the start token.
+    Every verse is scored alone: its tokens and its end token, given the start token. Nothing is returned for a network whose
+    context is too short for the longest verse.
     """
     texts = verses(part)[:first]
     rows = sorted((encode(tokenizer, text, start, end) for text in texts), key=len)
+    if context is not None and len(rows[-1]) - 1 > context:
+        return {}
     sums = torch.zeros(3, dtype=torch.float64)  # nats, KL, flips
     count = 0
     for at in range(0, len(rows), BATCH):

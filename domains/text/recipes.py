@@ -42,7 +42,7 @@ class GeneratorTraining(VerseTraining):
 
     def freeze(self, folder: Path) -> None:
         """Averaged weights, rounded to fp16, stored as fp32 so that every reader computes the same."""
-        model: Any = self.averaged().model.half().float()  # type: ignore[operator,union-attr]
+        model: Any = self.averaged().cpu().model.half().float()  # type: ignore[operator,union-attr]
         folder.mkdir(parents=True, exist_ok=True)
         model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
@@ -91,13 +91,13 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 class JudgeTraining(VerseTraining):
     """Trains the recurrent judge, with its own tokens; freezes network and tokenizer."""
 
-    def __init__(self, texts: Sequence[str], seed: int = 0) -> None:
+    def __init__(self, texts: Sequence[str], seed: int = 0, device: str = "cpu") -> None:
         from domains.text.judge import JudgeNetwork
 
         self.texts, self.tokenizer = texts, generators.train_tokenizer(texts, JUDGE_VOCABULARY)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            network = JudgeNetwork(JUDGE_VOCABULARY, JUDGE_WIDTH, JUDGE_STATES)
+            network = JudgeNetwork(JUDGE_VOCABULARY, JUDGE_WIDTH, JUDGE_STATES).to(device)
         held_out = verses("validation")
         super().__init__(
             network, encode(self.tokenizer, texts), encode(self.tokenizer, held_out), sum(len(t.encode()) for t in held_out), JUDGE, seed
@@ -107,7 +107,7 @@ class JudgeTraining(VerseTraining):
         from safetensors.torch import save_file
 
         folder.mkdir(parents=True, exist_ok=True)
-        state = {name: value.half().contiguous() for name, value in self.averaged().state_dict().items()}
+        state = {name: value.half().cpu().contiguous() for name, value in self.averaged().state_dict().items()}
         save_file(state, folder / "judge.safetensors")
         self.tokenizer.save_pretrained(folder)
         shape = {"vocabulary": JUDGE_VOCABULARY, "width": JUDGE_WIDTH, "states": JUDGE_STATES}

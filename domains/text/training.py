@@ -9,6 +9,7 @@ so a run that is stopped and resumed ends with the same weights.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -60,6 +61,9 @@ class VerseTraining(Training):
         self._batches_an_epoch = len(epoch(tokens, recipe.batch, seed, 0))
         self._epoch = -1
         self._order: list[list[int]] = []
+
+    def identity(self) -> str:
+        return hashlib.sha256(repr((self.recipe, self.seed, self.tokens)).encode()).hexdigest()
 
     def shorten(self, steps: int) -> None:
         self.recipe, self.total_steps = dataclasses.replace(self.recipe, steps=steps), steps
@@ -129,6 +133,7 @@ class VerseTraining(Training):
 
 def cross_entropy(network: Module, batch: Tensor, reduction: str = "mean") -> Tensor:
     """Of each token given those before it; `batch` [b, t] is padded with IGNORED."""
+    batch = batch.to(next(network.parameters()).device)
     inputs, targets = batch[:, :-1].clamp(min=0), batch[:, 1:]
     return F.cross_entropy(network(inputs).flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORED, reduction=reduction)
 
