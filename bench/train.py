@@ -16,6 +16,7 @@ from bench.progress import bar
 
 CHECKPOINT_EVERY_S = 60.0
 VALIDATE_EVERY = 0.05  # of all steps
+SNAPSHOT_EVERY = 0.1  # of all steps: frozen models beside the checkpoint, so that quality over training time can be measured later
 
 
 def train(domain: Domain, name: str, data: str | None, output: Path, device: str = "cpu", steps: int | None = None) -> dict[str, Any]:
@@ -43,9 +44,11 @@ def train(domain: Domain, name: str, data: str | None, output: Path, device: str
 
 def _run(training: Training, checkpoint: Path, log: Log, title: str) -> None:
     saved_at, losses = time.monotonic(), []
-    every = max(1, round(training.total_steps * VALIDATE_EVERY))
+    every, snapshot = (max(1, round(training.total_steps * share)) for share in (VALIDATE_EVERY, SNAPSHOT_EVERY))
     for _ in bar(range(training.step_number, training.total_steps), title, total=training.total_steps, initial=training.step_number):
         losses.append(training.step())
+        if training.step_number % snapshot == 0:
+            training.freeze(checkpoint.parent / "snapshots" / f"{training.step_number:07}")
         if training.step_number % every == 0 or training.step_number == training.total_steps:
             means = {k: sum(row[k] for row in losses) / len(losses) for k in losses[0]}
             log.add(training.step_number, {**means, **{f"validation_{k}": v for k, v in training.validate().items()}})

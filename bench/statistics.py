@@ -1,0 +1,39 @@
+"""Running statistics of normalisation layers, estimated anew."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch.nn import Module
+from torch.nn.modules.batchnorm import _NormBase
+
+Batches = Iterable[tuple[tuple[Any, ...], Mapping[str, Any]]]  # what a network is called with
+
+
+def layers_with_statistics(network: Module) -> dict[str, _NormBase]:
+    """Path -> layer: those that normalise by running means and variances, not by their input's own."""
+    return {path: m for path, m in network.named_modules() if isinstance(m, _NormBase) and m.running_mean is not None}
+
+
+@torch.no_grad()
+def reestimate(network: Module, batches: Batches) -> None:
+    """Set all running statistics to the plain average over `batches` of each batch's own; everything else stays as it is.
+
+    Only these layers run in training mode, so that dropout stays off. Their momentum is as it was afterwards.
+    """
+    layers = layers_with_statistics(network).values()
+    before = [(layer, layer.momentum, layer.training) for layer in layers]
+    was_training = network.training
+    network.eval()
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None  # PyTorch's word for the cumulative average
+        layer.train()
+    for args, kwargs in batches:
+        network(*args, **kwargs)
+    network.train(was_training)
+    for layer, momentum, training in before:
+        layer.momentum = momentum
+        layer.train(training)

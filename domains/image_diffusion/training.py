@@ -1,0 +1,116 @@
+"""The recipe: flow matching (Lipman et al. 2023, arXiv:2210.02747) with logit-normal times (Esser et al. 2024, arXiv:2403.03206).
+
+x_t = (1 - t) x + t noise; the network sees x_t and 1000 t and predicts the velocity noise - x; the loss is the mean squared error.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import Module
+
+from bench.artifact import tensors_digest
+from bench.interfaces import Wrap
+from domains.image_diffusion.network import fold
+from domains.images.training import ImageTraining, Muon, Recipe, generator, round_to_half, to_floats, write_json
+
+TIMES = 1000.0  # the scale of times that diffusers' schedulers hand to a network
+
+
+@dataclass(frozen=True)
+class FlowRecipe(Recipe):
+    muon_learning_rate: float | None = None  # of Muon for kernels and matrices; None: AdamW for all
+    weight_decay: float = 0.01
+    clip: float = 1.0
+
+
+RECIPE = FlowRecipe(steps=6000, muon_learning_rate=3e-3)
+
+
+class FlowTraining(ImageTraining):
+    """Trains a diffusers network; freezes it as a pipeline folder, `unet/` and `scheduler/`."""
+
+    recipe: FlowRecipe
+
+    def __init__(
+        self,
+        network: Module,
+        pixels: np.ndarray,
+        held_out: np.ndarray,
+        seed: int,
+        recipe: FlowRecipe = RECIPE,
+        wrap: Wrap | None = None,
+        device: str = "cpu",
+    ) -> None:
+        network = network if wrap is None else wrap("network", network)
+        super().__init__({"network": network}, pixels, recipe, seed, device)
+        self.held_out = torch.from_numpy(np.ascontiguousarray(held_out))
+        named = dict(network.named_parameters())
+        matrices = {} if recipe.muon_learning_rate is None else {n: p for n, p in named.items() if p.ndim > 1 and is_hidden(n)}
+        if recipe.muon_learning_rate is not None:
+            muon = Muon(matrices.values(), recipe.muon_learning_rate, recipe.weight_decay)
+            self.optimizers["muon"] = (muon, recipe.muon_learning_rate)
+        others = [p for n, p in named.items() if n not in matrices]
+        adamw = torch.optim.AdamW(others, lr=recipe.learning_rate, betas=(0.9, 0.99), weight_decay=recipe.weight_decay)
+        self.optimizers["adamw"] = (adamw, recipe.learning_rate)
+
+    def losses(self) -> dict[str, float]:
+        network = self.networks["network"]
+        loss = flow_loss(network, self.batch(), self.noise())
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), self.recipe.clip)
+        for optimizer, _ in self.optimizers.values():
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        return {"loss": loss.item()}
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """The loss on held-out images, always with the same times and noise."""
+        average, total = self.averages["network"], 0.0
+        rows = self.held_out[:2000].split(250)
+        for i, images in enumerate(rows):
+            total += flow_loss(average, to_floats(images).to(self.device), generator(0, i, "validation")).item() / len(rows)
+        return {"loss": total}
+
+    def freeze(self, folder: Path) -> None:
+        network: Any = round_to_half(self.averages["network"])
+        folder.mkdir(parents=True, exist_ok=True)
+        network.save_pretrained(folder / "unet")
+        write_scheduler(folder)
+        write_json(folder / "recipe.json", {**vars(self.recipe), "seed": self.seed})
+        card = {
+            "licence": "Apache-2.0; trained on Fashion-MNIST (MIT)",
+            "description": "diffusers UNet2DModel, flow matching on Fashion-MNIST",
+            "parameters": sum(p.numel() for p in network.parameters()),
+            "train_seed": self.seed,
+            "images_seen": self.step_number * self.recipe.batch,
+            "weights_sha256": tensors_digest(network),
+        }
+        write_json(folder / "card.json", card)
+
+
+def is_hidden(name: str) -> bool:
+    """Neither the first layer nor the last: those stay with AdamW."""
+    return not name.startswith(("conv_in", "conv_out"))
+
+
+def flow_loss(network: Module, images: Tensor, noise: torch.Generator) -> Tensor:
+    x = fold(images)
+    times = torch.sigmoid(torch.randn(len(x), generator=noise)).to(x.device)
+    start = torch.randn(x.shape, generator=noise).to(x.device)
+    along = times[:, None, None, None]
+    velocity = network(torch.lerp(x, start, along), times * TIMES).sample
+    return torch.nn.functional.mse_loss(velocity, start - x)
+
+
+def write_scheduler(folder: Path) -> None:
+    """The deterministic sampler that belongs to the model: Heun's method (second order) on the flow's equation."""
+    from diffusers import FlowMatchHeunDiscreteScheduler
+
+    FlowMatchHeunDiscreteScheduler().save_pretrained(folder / "scheduler")

@@ -1,0 +1,1 @@
+"""What the two image domains share: data, evaluators, damages, files."""

@@ -1,0 +1,149 @@
+"""Fashion-MNIST: 70,000 grey pictures of garments, 28x28, ten classes, in four parts that share no picture.
+
+Xiao, Rasul, Vollgraf 2017, arXiv:1708.07747; MIT licence. `python -m domains.images.data` makes the shipped Parquet files anew
+from the four original files (Debian's package `dataset-fashion-mnist`, or any folder that holds them); everything but training reads
+the shipped files. Test and ceiling are halves of the 10,000 test images, validation is cut from the training images;
+which image goes where, and the order within a part, is fixed by a hash of its number. Of equal images one stays.
+"""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import hashlib
+import json
+import struct
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bench.errors import BadInput
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+FOLDER = Path(__file__).parent / "data"
+SHIPPED = ("test", "ceiling", "validation")
+PARTS = (*SHIPPED, "train")
+HELD_OUT = 5000
+SIDE = 28
+CLASSES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
+PACKAGED = Path("/usr/share/datasets/fashion-mnist")  # Debian's dataset-fashion-mnist
+FILES = {"train": "train", "test": "t10k"}
+
+
+@dataclass(frozen=True)
+class Images:
+    """Pictures as all of this code knows them, with their classes where these are known."""
+
+    pixels: np.ndarray  # uint8 [n, 1, 28, 28]; 0 = black background
+    labels: np.ndarray | None = None  # int64 [n]
+
+    def __getitem__(self, which: np.ndarray) -> Images:
+        return Images(self.pixels[which], None if self.labels is None else self.labels[which])
+
+
+@functools.cache
+def part(name: str) -> Images:
+    """A shipped part, in its hashed order."""
+    from bench.data import load_rows
+    from domains.images.files import decode
+
+    rows = load_rows(FOLDER / f"{name}.parquet")
+    pixels = np.stack([decode(row["bytes"], f"{name} {i}") for i, row in enumerate(rows.with_format("arrow")["image"].to_pylist())])
+    return Images(pixels, np.array(rows["label"]))
+
+
+def training_part(folder: str | Path | None = None) -> Images:
+    """The training images: all 60,000 but the validation part and repeats, in hashed order.
+
+    Raises `BadInput` when the original files are not there.
+    """
+    return split(Path(folder) if folder else PACKAGED)[0]["train"]
+
+
+def split(folder: Path) -> tuple[dict[str, Images], dict[str, object]]:
+    """Cut the original files into the four parts -> (parts, what was removed)."""
+    found = {name: read_idx(folder, stem) for name, stem in FILES.items()}
+    order = {name: _hashed_order(name, len(images.pixels)) for name, images in found.items()}
+    cut = {
+        "test": found["test"][order["test"][:HELD_OUT]],
+        "ceiling": found["test"][order["test"][HELD_OUT:]],
+        "validation": found["train"][order["train"][:HELD_OUT]],
+        "train": found["train"][order["train"][HELD_OUT:]],
+    }
+    seen: set[bytes] = set()
+    facts: dict[str, object] = {}
+    for name in PARTS:  # a repeat stays in the first part that has it
+        kept = np.array([not (key in seen or seen.add(key)) for key in (p.tobytes() for p in cut[name].pixels)])  # type: ignore[func-returns-value]
+        facts[name] = {"found": len(kept), "kept": int(kept.sum())}
+        cut[name] = cut[name][kept]
+    return cut, facts
+
+
+def read_idx(folder: Path, stem: str) -> Images:
+    """One pair of the original files, gzipped or not (LeCun's IDX format: magic, sizes, bytes)."""
+    pixels = _read_idx_file(folder, f"{stem}-images-idx3-ubyte", 3)
+    labels = _read_idx_file(folder, f"{stem}-labels-idx1-ubyte", 1)
+    if pixels.shape[1:] != (SIDE, SIDE) or len(pixels) != len(labels):
+        raise BadInput(f"the files {stem}-* in {str(folder)!r} hold images {pixels.shape} and {len(labels)} labels; wanted: 28x28, as many")
+    return Images(pixels[:, None], labels.astype(np.int64))
+
+
+def _read_idx_file(folder: Path, name: str, dimensions: int) -> np.ndarray:
+    for path, opener in ((folder / f"{name}.gz", gzip.open), (folder / name, open)):
+        if path.is_file():
+            break
+    else:
+        raise BadInput(
+            f"the training images are not at {str(folder)!r}: no {name}[.gz] there. Install Debian's package dataset-fashion-mnist, "
+            "or name the folder of the four original files with --data"
+        )
+    try:
+        with opener(path, "rb") as file:
+            magic, *shape = struct.unpack(f">{1 + dimensions}I", file.read(4 + 4 * dimensions))
+            data = np.frombuffer(file.read(), np.uint8)
+        if magic != 0x800 + dimensions:
+            raise ValueError(f"magic number {magic:#x}")
+        return data.reshape(shape)
+    except (OSError, EOFError, ValueError, struct.error) as error:
+        raise BadInput(f"{str(path)!r} is not a whole IDX file: {error}") from None
+
+
+def _hashed_order(name: str, count: int) -> np.ndarray:
+    return np.array(sorted(range(count), key=lambda i: hashlib.sha256(f"fashion-mnist split 1:{name}:{i}".encode()).digest()))
+
+
+def to_dataset(images: Images) -> Dataset:
+    """Rows with an `Image` (PNG) and a `ClassLabel`."""
+    import datasets
+
+    from domains.images.files import encode
+
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=list(CLASSES))})
+    assert images.labels is not None
+    rows = {"image": [{"bytes": encode(p), "path": None} for p in images.pixels], "label": images.labels.tolist()}
+    return datasets.Dataset.from_dict(rows, features=features)
+
+
+def make(source: Path = PACKAGED, folder: Path = FOLDER) -> dict[str, object]:
+    """Write the shipped Parquet files and `origin.json` -> the facts of the split."""
+    folder.mkdir(parents=True, exist_ok=True)
+    parts, facts = split(source)
+    for name in SHIPPED:
+        to_dataset(parts[name]).to_parquet(folder / f"{name}.parquet")
+    origin = {
+        "origin": "Fashion-MNIST, https://github.com/zalandoresearch/fashion-mnist (Xiao, Rasul, Vollgraf 2017, arXiv:1708.07747)",
+        "licence": "MIT (Expat), Copyright 2017 Zalando SE",
+        "changes": "cut into parts by a hash of each image's number; of equal images the first stays; stored as PNG in Parquet",
+        "split": facts,
+    }
+    (folder / "origin.json").write_text(json.dumps(origin, indent=1) + "\n")
+    return facts
+
+
+if __name__ == "__main__":
+    print(json.dumps(make(*map(Path, sys.argv[1:])), indent=1))

@@ -1,0 +1,117 @@
+"""Pictures from files and into files. Everything becomes uint8 [n, 1, 28, 28] by one stated rule.
+
+The rule: transparent pixels are laid on black; colour becomes grey (ITU-R 601 luma); other sizes are scaled to 28x28 with an antialiased
+bilinear filter, aspect ratio not kept; floats in [0, 1] are multiplied by 255 and rounded.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from bench.errors import BadInput
+
+SIDE = 28
+ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".pgm", ".ppm")
+LARGEST = 2**26  # pixels of one picture: more is a decompression bomb
+LARGEST_ARRAY = 2**32  # bytes
+
+
+def encode(pixels: np.ndarray) -> bytes:
+    """uint8 [1, 28, 28] -> PNG."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(pixels[0]).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def decode(data: bytes, name: str) -> np.ndarray:
+    """Bytes of any known image format -> uint8 [1, 28, 28]. Raises `BadInput` naming a broken file."""
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            if image.width * image.height > LARGEST:
+                raise ValueError(f"{image.width}x{image.height} pixels are too many")
+            return _grey(image)
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        raise BadInput(f"{name!r} cannot be read as a picture: {next(iter(str(error).splitlines()), type(error).__name__)}") from None
+
+
+def _grey(image: object) -> np.ndarray:
+    from PIL import Image
+
+    assert isinstance(image, Image.Image)
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba)
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    image = image.convert("L")
+    if image.size != (SIDE, SIDE):
+        image = image.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+    return np.asarray(image)[None].copy()
+
+
+def read(path: Path) -> np.ndarray:
+    """A folder of pictures (in the order of their names) or an NPZ whose first array holds them -> uint8 [n, 1, 28, 28]."""
+    if path.is_dir():
+        return read_folder(path)
+    if path.suffix.lower() == ".npz" and path.is_file():
+        return read_npz(path)
+    raise BadInput(f"cannot read samples from {str(path)!r}: it is neither a folder of pictures nor an .npz file")
+
+
+def read_folder(path: Path) -> np.ndarray:
+    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in ENDINGS and not file.name.startswith("."))
+    if not files:
+        raise BadInput(f"the folder {str(path)!r} holds no pictures; known endings: {', '.join(ENDINGS)}")
+    return np.stack([decode(file.read_bytes(), str(file)) for file in files])
+
+
+def read_npz(path: Path) -> np.ndarray:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > LARGEST_ARRAY:
+                raise ValueError("its arrays are too large")
+        with np.load(path, allow_pickle=False) as arrays:
+            array = arrays[arrays.files[0]]
+    except (OSError, ValueError, IndexError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        raise BadInput(f"cannot read samples from {str(path)!r}: {next(iter(str(error).splitlines()), 'it holds no array')}") from None
+    return from_array(array, str(path))
+
+
+def from_array(array: np.ndarray, name: str) -> np.ndarray:
+    """[n, h, w] or [n, h, w, c], uint8 or float in [0, 1] -> uint8 [n, 1, 28, 28]."""
+    from PIL import Image
+
+    wanted = "allowed: [n, h, w] or [n, h, w, c] with c = 1, 3 or 4, uint8 or float in [0, 1]"
+    if array.ndim not in (3, 4) or (array.ndim == 4 and array.shape[3] not in (1, 3, 4)) or 0 in array.shape:
+        raise BadInput(f"the array of {name!r} has shape {list(array.shape)}; {wanted}")
+    if array.dtype.kind == "f":
+        if not (np.isfinite(array).all() and array.min() >= 0 and array.max() <= 1):
+            raise BadInput(f"the floats of {name!r} do not all lie in [0, 1]; {wanted}")
+        array = np.rint(array.astype(np.float64) * 255).astype(np.uint8)
+    if array.dtype != np.uint8:
+        raise BadInput(f"the array of {name!r} is of type {array.dtype}; {wanted}")
+    if array.ndim == 4 and array.shape[3] == 1:
+        array = array[..., 0]
+    if array.shape[1:] == (SIDE, SIDE):
+        return array[:, None].copy()
+    return np.stack([_grey(Image.fromarray(picture)) for picture in array])
+
+
+def write(pixels: Sequence[np.ndarray] | np.ndarray, path: Path) -> Path:
+    """uint8 [n, 1, 28, 28] -> `path`.npz, which `read_npz` and every NumPy reads."""
+    from bench.files import write_atomically
+
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, samples=np.asarray(pixels)[:, 0])
+    target = path.with_name(path.name + ".npz")
+    write_atomically(target, buffer.getvalue())
+    return target

@@ -1,0 +1,174 @@
+"""What the image recipes share: batches, optimizers, schedules, averaged weights, and runs that resume to the same bits.
+
+A run is a pure function of its seed: the order of the images follows from (seed, epoch), every other draw from (seed, step).
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import Module, Parameter
+
+from bench.interfaces import Training
+
+ImageBatch = Tensor  # float32 [b, 1, 28, 28] in [-1, 1]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The settings that all image recipes have; each adds its own."""
+
+    steps: int
+    batch: int = 128
+    learning_rate: float = 2e-3  # of AdamW
+    warmup: int = 100
+    average: float = 0.9995  # of the exponential average of the weights, which is what is kept
+
+
+class ImageTraining(Training):
+    """Trains `networks` on pictures. A subclass sets the optimizers and writes `losses`, which may step several of them."""
+
+    def __init__(self, networks: Mapping[str, Module], pixels: np.ndarray, recipe: Recipe, seed: int, device: str = "cpu") -> None:
+        self.networks = {name: network.to(device) for name, network in networks.items()}
+        self.pixels = torch.from_numpy(np.ascontiguousarray(pixels))
+        self.recipe, self.seed, self.device = recipe, seed, device
+        self.total_steps, self.step_number = recipe.steps, 0
+        self.optimizers: dict[str, tuple[torch.optim.Optimizer, float]] = {}  # with their full rates
+        self.averages = {name: copy.deepcopy(network).eval().requires_grad_(False) for name, network in self.networks.items()}
+        self._epoch = (-1, torch.empty(0))
+
+    def identity(self) -> str:
+        """Of recipe, seed, data and the networks as they were made."""
+        digest = hashlib.sha256(repr((type(self).__name__, self.recipe, self.seed)).encode())
+        digest.update(hashlib.sha256(self.pixels.numpy().tobytes()).digest())
+        for network in self.networks.values():
+            digest.update(repr([(name, tuple(p.shape)) for name, p in network.named_parameters()]).encode())
+        return digest.hexdigest()
+
+    def shorten(self, steps: int) -> None:
+        self.recipe, self.total_steps = dataclasses.replace(self.recipe, steps=steps), steps
+
+    def step(self) -> dict[str, float]:
+        for network in self.networks.values():
+            network.train()
+        for optimizer, rate in self.optimizers.values():
+            for group in optimizer.param_groups:
+                group["lr"] = rate * self.schedule()
+        losses = self.losses()
+        self.step_number += 1
+        decay = min(self.recipe.average, self.step_number / (self.step_number + 10))
+        for name, network in self.networks.items():
+            follow(self.averages[name], network, decay)
+        return losses
+
+    def losses(self) -> dict[str, float]:
+        """Draw, compute, step the optimizers -> losses by name."""
+        raise NotImplementedError
+
+    def schedule(self) -> float:
+        """Share of the full learning rate: linear warm-up, then a cosine down to 0."""
+        return min(1.0, (self.step_number + 1) / self.recipe.warmup) * 0.5 * (1 + math.cos(math.pi * self.step_number / self.total_steps))
+
+    def batch(self, images: Tensor | None = None, offset: int = 0) -> ImageBatch:
+        """The next real images, each once an epoch; `offset` batches further on within the step's own."""
+        return to_floats(self.pixels[self.indices()]).to(self.device)
+
+    def indices(self) -> Tensor:
+        """[b]: which images this step sees."""
+        an_epoch = len(self.pixels) // self.recipe.batch
+        number, position = divmod(self.step_number, an_epoch)
+        if number != self._epoch[0]:
+            order = torch.randperm(len(self.pixels), generator=generator(self.seed, number, "order"))
+            self._epoch = (number, order)
+        return self._epoch[1][position * self.recipe.batch : (position + 1) * self.recipe.batch]
+
+    def noise(self, purpose: str = "") -> torch.Generator:
+        """Of this step: the same after a resume."""
+        return generator(self.seed, self.step_number, purpose)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "step": self.step_number,
+            "networks": {name: network.state_dict() for name, network in self.networks.items()},
+            "averages": {name: network.state_dict() for name, network in self.averages.items()},
+            "optimizers": {name: optimizer.state_dict() for name, (optimizer, _) in self.optimizers.items()},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.step_number = state["step"]
+        for name, network in self.networks.items():
+            network.load_state_dict(state["networks"][name])
+            self.averages[name].load_state_dict(state["averages"][name])
+        for name, (optimizer, _) in self.optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][name])
+
+
+def generator(seed: int, number: int, purpose: str) -> torch.Generator:
+    """Noise that follows from its name."""
+    digest = hashlib.sha256(f"{seed}:{number}:{purpose}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "little"))
+
+
+def to_floats(pixels: Tensor) -> Tensor:
+    """uint8 -> float32 in [-1, 1]"""
+    return pixels.float() / 127.5 - 1
+
+
+def to_pixels(images: Tensor) -> np.ndarray:
+    """float in [-1, 1], clipped -> uint8"""
+    return ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu().numpy()
+
+
+@torch.no_grad()
+def follow(average: Module, network: Module, decay: float) -> None:
+    """Move the averaged weights towards the network's; buffers are copied."""
+    torch._foreach_lerp_(list(average.parameters()), [p.detach() for p in network.parameters()], 1 - decay)
+    for ours, theirs in zip(average.buffers(), network.buffers()):
+        ours.copy_(theirs)
+
+
+def round_to_half(network: Module) -> Module:
+    """Values that fp16 can hold, kept as fp32: what every embedded model is frozen to."""
+    frozen = copy.deepcopy(network).cpu().eval()
+    with torch.no_grad():
+        for tensor in (*frozen.parameters(), *frozen.buffers()):
+            if tensor.is_floating_point():
+                tensor.copy_(tensor.half().float())
+    return frozen
+
+
+class Muon(torch.optim.Muon):
+    """Muon (Jordan et al. 2024) for kernels of any shape: each is orthogonalised as the matrix [out, everything else].
+
+    torch's own takes matrices only, so it is given views: they share memory with the kernels, and each step their gradients.
+    """
+
+    def __init__(self, kernels: Iterable[Parameter], lr: float, weight_decay: float) -> None:
+        self.kernels = list(kernels)
+        self.views = [Parameter(kernel.detach().flatten(1)) for kernel in self.kernels]
+        super().__init__(self.views, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
+
+    def step(self, closure: Any = None) -> Any:
+        for kernel, view in zip(self.kernels, self.views):
+            view.grad = None if kernel.grad is None else kernel.grad.flatten(1)
+        return super().step(closure)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        super().zero_grad(set_to_none)
+        for kernel in self.kernels:
+            kernel.grad = None
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=1) + "\n")
