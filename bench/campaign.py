@@ -6,13 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.artifact import fill
 from bench.cache import Cache
 from bench.errors import BadInput
 from bench.files import check_writable, slug
 from bench.interfaces import Domain, ModelSpec, Native
 from bench.methods.notation import expand, parse
-from bench.methods.plain import original
 from bench.metrics.custom import load_metric
 from bench.plan import Cell, cells, is_finished, look_up
 from bench.progress import Bar
@@ -48,12 +46,12 @@ def run(request: Request, say: Callable[[str], None]) -> list[Record]:
 
     Bad input raises `BadInput` before anything is written. A cell that fails leaves a `failed` record and the run goes on.
     """
-    methods = expand(request.methods)
+    expand(request.methods)  # raises before anything is opened
     domains = [open_domain(name) for name in (DOMAINS if request.domain == "all" else [request.domain])]
     opened = [(domain, domain.locate(request.model) if request.model else default_model(domain)) for domain in domains]
     for folder in filter(None, (request.results, request.save_samples)):
         check_writable(folder)
-    return [record for domain, spec in opened for record in _run_model(domain, spec, methods, request, say)]
+    return [record for domain, spec in opened for record in _run_model(domain, spec, request, say)]
 
 
 def open_domain(name: str) -> Domain:
@@ -68,7 +66,7 @@ def default_model(domain: Domain) -> ModelSpec:
     raise BadInput(f"domain {domain.name!r} ships no model; name one with --model")
 
 
-def _run_model(domain: Domain, spec: ModelSpec, methods: Sequence[str], request: Request, say: Callable[[str], None]) -> list[Record]:
+def _run_model(domain: Domain, spec: ModelSpec, request: Request, say: Callable[[str], None]) -> list[Record]:
     device = pick_device(request.device)
     bench = Workbench(
         domain,
@@ -78,8 +76,9 @@ def _run_model(domain: Domain, spec: ModelSpec, methods: Sequence[str], request:
         device=device,
         cache=Cache(use=not request.fresh),
         command=request.command,
-        extra=[load_metric(name, request.trust_remote_code) for name in request.metrics],
+        extra=[domain.optional_metric(name) or load_metric(name, request.trust_remote_code) for name in request.metrics],
     )
+    methods = expand(request.methods, recalibrate=bench.has_statistics)
     planned = cells(bench.template, methods, request.seeds, {m: parse(m).versions for m in ["none", *methods]})
     found = [look_up(cell, request.results) for cell in planned]
     records = [record if is_finished(record) and not request.fresh else None for record, _ in found]
@@ -114,7 +113,9 @@ def keep_samples(bench: Workbench, planned: Sequence[Cell], request: Request) ->
         return
     first = [cell for cell in planned if cell.sample_seed == planned[0].sample_seed]
     wanted = planned if request.save_samples else first
-    samples: list[tuple[Cell, Native]] = [(cell, remake_samples(cell, bench)) for cell in wanted]
+    samples: list[tuple[Cell, Native]] = [
+        (cell, bench.samples(bench.compressed(cell.method, cell.sample_seed), cell.sample_seed)) for cell in wanted
+    ]
     folder = request.results / slug(bench.domain.name) / slug(bench.spec.name)
     columns = {cell.method: made[:TWINS_SHOWN] for cell, made in samples if cell.sample_seed == first[0].sample_seed}
     if columns:
@@ -125,14 +126,6 @@ def keep_samples(bench: Workbench, planned: Sequence[Cell], request: Request) ->
             name = f"{slug(bench.domain.name)}-{slug(bench.spec.name)}-{slug(cell.method)}-seed{cell.sample_seed}"
             bench.domain.write_samples(made, request.save_samples / name)
         bench.domain.show(columns, request.save_samples / f"{slug(bench.domain.name)}-{slug(bench.spec.name)}-twins")
-
-
-def remake_samples(cell: Cell, bench: Workbench) -> Native:
-    """The samples of a cell; the cache has them unless it was not to be used."""
-    compressed = parse(cell.method)(original(bench.generator.network), bench.context(cell.sample_seed))
-    network = bench.generator.rebuild(compressed.structure).to(bench.device)
-    fill(network, compressed.tensors)
-    return bench.samples(network, cell.sample_seed)
 
 
 def pick_device(name: str) -> str:

@@ -54,6 +54,18 @@ def text_column(rows: Dataset, source: object = "the data") -> list[str]:
     return list(rows[column])
 
 
+def image_column(rows: Dataset, source: object = "the data") -> list[bytes]:
+    """The bytes of the files in the column `image` of a table, or in its only column of images."""
+    import datasets
+
+    images = [name for name, feature in rows.features.items() if isinstance(feature, datasets.Image)]
+    column = "image" if "image" in images else images[0] if len(images) == 1 else None
+    if column is None:
+        raise BadInput(f"{source} needs a column 'image' of images; its columns are: {', '.join(rows.column_names)}")
+    undecoded = rows.select_columns([column]).cast_column(column, datasets.Image(decode=False))
+    return [row["bytes"] or Path(row["path"]).read_bytes() for row in undecoded[column]]
+
+
 def _load_file(path: Path) -> Dataset:
     import datasets
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
 
-Native = Sequence[Any]  # samples as their domain knows them: a list of texts, an array [n, c, h, w] ...
+Native = Any  # a sequence of samples as their domain knows them: a list of texts, an array [n, c, h, w] ...
 Role = Literal["quality", "diversity"]
 Hurts = Literal["nothing", "surface", "variety", "both", "foreign"]
 Direction = Literal["higher", "lower", "none"]  # which way is better; "none": nearest to the real data's value is best
@@ -65,6 +65,17 @@ class Generator(ABC):
     def likelihood(self, network: Module, base: Module | None = None) -> dict[str, float] | None:
         """Held-out likelihood figures by name, compared with `base` where given; None where the model has no likelihood."""
         return None
+
+    def opinion(self, samples: Native) -> dict[str, float]:
+        """What frozen companions say of samples, by name: a discriminator's p(real). Interested parties, never evaluators."""
+        return {}
+
+    def calibration(self, seed: int) -> Iterator[tuple[tuple[Any, ...], Mapping[str, Any]]]:
+        """What the network is called with when it samples, (args, kwargs) batch by batch, made when asked for; never real data.
+
+        A domain whose networks have no running statistics may leave it out.
+        """
+        raise LookupError(f"{type(self).__name__} has no calibration batches")
 
     def training(self, network: Module, seed: int, wrap: Wrap | None = None) -> Training:
         """The recipe that trains `network`; `wrap(name, module)` is applied before any optimizer exists.
@@ -230,6 +241,13 @@ class Domain(ABC):
 
     def is_training_sample(self, samples: Native) -> list[bool] | None:
         """For each sample, whether the training part holds it word for word; None where nobody can tell."""
+        return None
+
+    def optional_metric(self, name: str) -> Metric | None:
+        """A metric that is computed only where the user names it, since it needs weights that are not shipped; None: not known here.
+
+        Raises `bench.errors.BadInput` when it is known, and what it needs cannot be had.
+        """
         return None
 
     def trainings(self) -> Mapping[str, str]:

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 # type name -> {parameter: axis of the output channels}. A name, not a class: transformers' Conv1D needs no import here.
 COVERED: Mapping[str, Mapping[str, int]] = {
     "Linear": {"weight": 0},
+    **{f"Conv{d}d": {"weight": 0} for d in (1, 2, 3)},
+    **{f"ConvTranspose{d}d": {"weight": 1} for d in (1, 2, 3)},  # stored [in, out / groups, ...]
     "Conv1D": {"weight": 1},  # transformers' (GPT-2): stored [in, out]
     "Embedding": {"weight": 0},
 }

@@ -63,6 +63,10 @@ METHODS = Registry(
         "ternary": ("bench.methods.quantize:Ternary", "-s, 0, s per output channel, optimal threshold"),
         "binary": ("bench.methods.quantize:Binary", "sign times the mean magnitude of each output channel"),
         "magnitude": ("bench.methods.prune:Magnitude", "the smallest weights of each tensor become zero; sparsity=0.5"),
+        "recalibrate": (
+            "bench.methods.recalibrate:Recalibrate",
+            "running statistics estimated anew on the generator's own inputs; last of a chain",
+        ),
         "permute": ("bench.methods.plain:Permute", "weights permuted within each tensor: the floor; seed=0"),
     },
 )

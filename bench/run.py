@@ -37,7 +37,10 @@ def run_cell(cell: Cell, bench: Workbench) -> Record:
         verdicts = bench.panel.judge(seen)
         with watch("likelihood"):
             likelihood = bench.generator.likelihood(network, bench.generator.network) or {}
-        metrics: dict[str, float | None] = {**bench.panel.metrics_of(seen, verdicts), **bench.panel.own_metrics_of(seen), **likelihood}
+        with watch("metrics"):
+            opinion = bench.generator.opinion(seen.samples)
+        metrics: dict[str, float | None] = {**bench.panel.metrics_of(seen, verdicts), **bench.panel.own_metrics_of(seen)}
+        metrics |= likelihood | opinion
         metrics |= relative_metrics(cell, bench, metrics)
 
         quality, diversity = bench.panel.primary["quality"], bench.panel.primary["diversity"]

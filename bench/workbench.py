@@ -22,6 +22,7 @@ from bench.methods.plain import original
 from bench.panel import Panel
 from bench.plan import Cell, K
 from bench.provenance import Stopwatch, provenance
+from bench.statistics import layers_with_statistics
 
 
 class Workbench:
@@ -85,6 +86,18 @@ class Workbench:
             raise BadInput(f"model {self.spec.name!r} keeps tensors that its network does not have: {', '.join(unknown)}")
         return Context(self.generator, seed, self.device, self.spec.kept)
 
+    @functools.cached_property
+    def has_statistics(self) -> bool:
+        """Whether the network normalises by running statistics: then its ladder is recalibrated."""
+        return bool(layers_with_statistics(self.generator.network))
+
+    def compressed(self, method: str, seed: int) -> Module:
+        """The network that a method makes, without the detour over a file."""
+        made = parse(method)(original(self.generator.network), self.context(seed))
+        network = self.generator.rebuild(made.structure)
+        fill(network, made.tensors)
+        return network.to(self.device)
+
     def samples(self, network: Module, seed: int) -> Native:
         """The network's samples. Networks of equal tensors share them."""
         key = ["samples", self.domain.name, self.domain.version, tensors_digest(network), self.generator.identity()]
@@ -118,7 +131,7 @@ class Workbench:
     @property
     def bounds_key(self) -> dict[str, Any]:
         """What floors and ceiling depend on; not a user's own metrics, which they do not hold."""
-        implementation = {**self.panel.implementation(own=False), **parse("permute").versions}
+        implementation = {**self.panel.implementation(own=False), **parse(self.floor_method()).versions}
         return {**vars(self.template), "implementation": implementation, "ceiling_sha256": self.panel.ceiling_sha256}
 
     @property
@@ -134,10 +147,11 @@ class Workbench:
         )
 
     def _floor(self, seed: int) -> dict[str, float]:
-        permuted = parse(f"permute:seed={seed}")(original(self.generator.network), self.context(seed))
-        network = self.generator.rebuild(permuted.structure)
-        fill(network, permuted.tensors)
         try:
-            return self.panel.metrics_of(self.observe(network.to(self.device), seed))
+            return self.panel.metrics_of(self.observe(self.compressed(self.floor_method(seed), seed), seed))
         except Diverged:  # a permuted network without finite samples has neither quality nor diversity
             return dict.fromkeys(("quality_valid", "diversity_mutual_recall"), 0.0)
+
+    def floor_method(self, seed: int = 0) -> str:
+        """Permuted weights, with running statistics that fit them where the network has any."""
+        return f"permute:seed={seed}" + ("+recalibrate" if self.has_statistics else "")

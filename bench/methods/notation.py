@@ -13,6 +13,13 @@ from bench.registry import METHODS
 # The primary ladder, the same in every domain, mildest first.
 LADDER = ("int8", "int6", "int5", "int4", "int3", "int2", "ternary", "binary")
 GROUPS = {"ladder": LADDER}
+RECALIBRATED = "+recalibrate"
+
+
+def rung_of(method: str) -> str | None:
+    """The rung of the ladder that a method's text stands for, recalibrated or not."""
+    rung = method.removesuffix(RECALIBRATED)
+    return rung if rung in LADDER else None
 
 
 @dataclass(frozen=True)
@@ -53,9 +60,11 @@ def parse(text: str) -> Chain:
     return Chain(links)
 
 
-def expand(texts: list[str] | tuple[str, ...]) -> list[str]:
-    """Canonical texts without repeats; a group such as `ladder` becomes its members."""
-    members = [member for text in texts for member in GROUPS.get(text.strip(), (text,))]
+def expand(texts: list[str] | tuple[str, ...], recalibrate: bool = False) -> list[str]:
+    """Canonical texts without repeats; a group such as `ladder` becomes its members, recalibrated where the network has
+    running statistics: what one names `int8` there stays as it is, what `ladder` means is `int8+recalibrate`."""
+    ending = RECALIBRATED if recalibrate else ""
+    members = [member for text in texts for member in ([m + ending for m in GROUPS[text.strip()]] if text.strip() in GROUPS else [text])]
     return list(dict.fromkeys(parse(member).text for member in members))
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -16,8 +16,9 @@ from torch.nn import Module
 
 from bench.artifact import tensors_digest
 from bench.interfaces import Wrap
+from domains.folders import write_json
 from domains.image_diffusion.network import fold
-from domains.images.training import ImageTraining, Muon, Recipe, generator, round_to_half, to_floats, write_json
+from domains.images.training import ImageTraining, Muon, Recipe, generator, round_to_half, to_floats
 
 TIMES = 1000.0  # the scale of times that diffusers' schedulers hand to a network
 
@@ -113,4 +114,4 @@ def write_scheduler(folder: Path) -> None:
     """The deterministic sampler that belongs to the model: Heun's method (second order) on the flow's equation."""
     from diffusers import FlowMatchHeunDiscreteScheduler
 
-    FlowMatchHeunDiscreteScheduler().save_pretrained(folder / "scheduler")
+    cast(Any, FlowMatchHeunDiscreteScheduler()).save_pretrained(folder / "scheduler")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -20,7 +20,9 @@ from torch.nn import Module
 from bench.artifact import tensors_digest
 from bench.interfaces import Wrap
 from bench.statistics import reestimate
-from domains.images.training import ImageTraining, Recipe, generator, round_to_half, to_floats, write_json
+from domains.folders import write_json
+from domains.image_gan.network import SIZES, DiscriminatorNetwork, GeneratorNetwork
+from domains.images.training import ImageTraining, Recipe, generator, round_to_half, to_floats
 
 STATISTICS_BATCHES, STATISTICS_BATCH = 40, 250  # of latents, when the averaged generator's running statistics are set
 
@@ -71,7 +73,7 @@ class GanTraining(ImageTraining):
 
     def losses(self) -> dict[str, float]:
         recipe, noise = self.recipe, self.noise()
-        make, judge = self.networks["network"], self.networks["discriminator"]
+        make, judge = cast(Any, self.networks["network"]), self.networks["discriminator"]
         real = self.batch()
         fake = make(torch.randn(len(real), make.latent, generator=noise).to(self.device))  # type: ignore[arg-type]
 
@@ -127,9 +129,11 @@ class GanTraining(ImageTraining):
 
     def _finished(self, batches: int = STATISTICS_BATCHES) -> Any:
         """The averaged generator with running statistics that belong to it."""
-        network = round_to_half(self.averages["network"]).to(self.device)
+        network: Any = round_to_half(self.averages["network"]).to(self.device)
         noise = generator(self.seed, 0, "statistics")
-        reestimate(network, (((torch.randn(STATISTICS_BATCH, network.latent, generator=noise).to(self.device),), {}) for _ in range(batches)))  # type: ignore[call-overload]
+        reestimate(
+            network, (((torch.randn(STATISTICS_BATCH, network.latent, generator=noise).to(self.device),), {}) for _ in range(batches))
+        )  # type: ignore[call-overload]
         return round_to_half(network).to(self.device)
 
     def freeze(self, folder: Path) -> None:
@@ -162,3 +166,10 @@ def game(real: Tensor, fake: Tensor, relativistic: bool) -> Tensor:
 def p_real(discriminator: Module, images: Tensor, batch: int = 200) -> Tensor:
     """[n]: the probability that each picture is real, as the discriminator sees it, among others of its kind."""
     return torch.cat([torch.sigmoid(discriminator(part)) for part in images.split(batch)])
+
+
+def fresh_pair(size: str, seed: int) -> tuple[Module, Module]:
+    """Untrained generator and discriminator, functions of the seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return GeneratorNetwork(**SIZES[size]), DiscriminatorNetwork()

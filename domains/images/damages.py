@@ -91,7 +91,9 @@ def five_classes(pixels: Pixels) -> Pixels:
 def first_classes() -> frozenset[bytes]:
     """The pictures of the shipped parts whose label is below five."""
     parts = (part(name) for name in ("test", "ceiling", "validation"))
-    return frozenset(p.tobytes() for images in parts if images.labels is not None for p, label in zip(images.pixels, images.labels) if label < 5)
+    return frozenset(
+        p.tobytes() for images in parts if images.labels is not None for p, label in zip(images.pixels, images.labels) if label < 5
+    )
 
 
 def _with(function: Callable[..., Pixels], **strength: float) -> Callable[[Pixels], Pixels]:

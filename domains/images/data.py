@@ -14,6 +14,7 @@ import hashlib
 import json
 import struct
 import sys
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,11 +50,11 @@ class Images:
 @functools.cache
 def part(name: str) -> Images:
     """A shipped part, in its hashed order."""
-    from bench.data import load_rows
+    from bench.data import image_column, load_rows
     from domains.images.files import decode
 
     rows = load_rows(FOLDER / f"{name}.parquet")
-    pixels = np.stack([decode(row["bytes"], f"{name} {i}") for i, row in enumerate(rows.with_format("arrow")["image"].to_pylist())])
+    pixels = np.stack([decode(data, f"{name} {i}") for i, data in enumerate(image_column(rows))])
     return Images(pixels, np.array(rows["label"]))
 
 
@@ -63,6 +64,24 @@ def training_part(folder: str | Path | None = None) -> Images:
     Raises `BadInput` when the original files are not there.
     """
     return split(Path(folder) if folder else PACKAGED)[0]["train"]
+
+
+def training_images(source: str | None = None) -> Images:
+    """The training part; or a user's own: a folder of the four original files, or pictures as `own_images` reads them."""
+    if source is None or list(Path(source).glob("train-images-idx3-ubyte*")):
+        return training_part(source)
+    return Images(own_images(source))
+
+
+def own_images(source: str) -> np.ndarray:
+    """A user's pictures: a folder of image files, an NPZ, or a table with an image column (file, folder or hub id)."""
+    from bench.data import image_column, load_rows
+    from domains.images import files
+
+    path = Path(source)
+    if path.suffix.lower() == ".npz" or (path.is_dir() and any(file.suffix.lower() in files.ENDINGS for file in path.rglob("*"))):
+        return files.read(path)
+    return np.stack([files.decode(data, f"{source} row {i}") for i, data in enumerate(image_column(load_rows(source), source))])
 
 
 def split(folder: Path) -> tuple[dict[str, Images], dict[str, object]]:
@@ -94,22 +113,20 @@ def read_idx(folder: Path, stem: str) -> Images:
 
 
 def _read_idx_file(folder: Path, name: str, dimensions: int) -> np.ndarray:
-    for path, opener in ((folder / f"{name}.gz", gzip.open), (folder / name, open)):
-        if path.is_file():
-            break
-    else:
+    path = next((path for path in (folder / f"{name}.gz", folder / name) if path.is_file()), None)
+    if path is None:
         raise BadInput(
             f"the training images are not at {str(folder)!r}: no {name}[.gz] there. Install Debian's package dataset-fashion-mnist, "
             "or name the folder of the four original files with --data"
         )
     try:
-        with opener(path, "rb") as file:
-            magic, *shape = struct.unpack(f">{1 + dimensions}I", file.read(4 + 4 * dimensions))
-            data = np.frombuffer(file.read(), np.uint8)
+        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        magic, *shape = struct.unpack_from(f">{1 + dimensions}I", raw)
+        data = np.frombuffer(raw, np.uint8, offset=4 + 4 * dimensions)
         if magic != 0x800 + dimensions:
             raise ValueError(f"magic number {magic:#x}")
         return data.reshape(shape)
-    except (OSError, EOFError, ValueError, struct.error) as error:
+    except (OSError, EOFError, ValueError, struct.error, zlib.error) as error:
         raise BadInput(f"{str(path)!r} is not a whole IDX file: {error}") from None
 
 

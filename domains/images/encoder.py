@@ -7,6 +7,7 @@ JPEG, lost blocks, rotation.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,29 +17,34 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from domains.images.training import ImageTraining, Recipe, generator, round_to_half, write_json
+from domains.folders import write_json
+from domains.images.training import ImageTraining, Recipe, generator, round_to_half
 
 OUTPUT = 64
 WIDTHS = (32, 64, 128, 192)
 
 
 class EncoderNetwork(nn.Module):
-    """Strided convolutions 28 -> 14 -> 7 -> 4, one residual layer at each size, mean over positions, projection to the unit sphere."""
+    """Strided convolutions 28 -> 14 -> 7 -> 4, one residual layer at each size, two linear layers, projection to the unit sphere."""
 
-    def __init__(self, widths: Sequence[int] = WIDTHS, output: int = OUTPUT) -> None:
+    def __init__(self, widths: Sequence[int] = WIDTHS, output: int = OUTPUT, unit: bool = True) -> None:
         super().__init__()
+        self.unit = unit
         self.stem = nn.Conv2d(1, widths[0], 5, padding=2, stride=2)
-        self.down = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1, bias=False) for a, b in zip(widths, widths[1:-1]))
+        self.down = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1, bias=False) for a, b in itertools.pairwise(widths[:-1]))
         self.norms = nn.ModuleList(nn.BatchNorm2d(width) for width in widths[1:-1])
         self.same = nn.ModuleList(Residual(width) for width in widths[:-1])
-        self.head = nn.Sequential(nn.Linear(widths[-2] * 16, widths[-1]), nn.BatchNorm1d(widths[-1]), nn.ReLU(), nn.Linear(widths[-1], output))
+        self.head = nn.Sequential(
+            nn.Linear(widths[-2] * 16, widths[-1]), nn.BatchNorm1d(widths[-1]), nn.ReLU(), nn.Linear(widths[-1], output)
+        )
 
     def forward(self, images: Tensor) -> Tensor:
-        """[b, 1, 28, 28] in [0, 1] -> unit-length [b, 64]."""
+        """[b, 1, 28, 28] in [0, 1] -> [b, output], unit-length unless it was made otherwise."""
         x = self.same[0](F.relu(self.stem(images)))
         for down, norm, same in zip(self.down, self.norms, self.same[1:]):
             x = same(F.relu(norm(down(x))))
-        return F.normalize(self.head(x.flatten(1)), dim=1)
+        out = self.head(x.flatten(1))
+        return F.normalize(out, dim=1) if self.unit else out
 
 
 class Residual(nn.Module):
@@ -68,7 +74,9 @@ class EncoderTraining(ImageTraining):
 
     recipe: EncoderRecipe
 
-    def __init__(self, pixels: np.ndarray, held_out: np.ndarray, recipe: EncoderRecipe = RECIPE, seed: int = 0, device: str = "cpu") -> None:
+    def __init__(
+        self, pixels: np.ndarray, held_out: np.ndarray, recipe: EncoderRecipe = RECIPE, seed: int = 0, device: str = "cpu"
+    ) -> None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = EncoderNetwork()

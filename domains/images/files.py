@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -113,5 +113,29 @@ def write(pixels: Sequence[np.ndarray] | np.ndarray, path: Path) -> Path:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, samples=np.asarray(pixels)[:, 0])
     target = path.with_name(path.name + ".npz")
+    write_atomically(target, buffer.getvalue())
+    return target
+
+
+def write_grid(rows: Mapping[str, np.ndarray], path: Path, scale: int = 2) -> Path:
+    """Title -> pictures, as `path`.png: one row each, twins below each other."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    from bench.files import write_atomically
+
+    titled = {title: np.asarray(pictures) for title, pictures in rows.items()}
+    font = ImageFont.load_default(14)
+    margin = 12 + max(round(font.getlength(title)) for title in titled)
+    tile = SIDE * scale + 2
+    canvas = Image.new("L", (margin + tile * max(map(len, titled.values())), tile * len(titled)), 255)
+    draw = ImageDraw.Draw(canvas)
+    for row, (title, pictures) in enumerate(titled.items()):
+        draw.text((6, row * tile + tile // 2), title, fill=0, font=font, anchor="lm")
+        for column, picture in enumerate(pictures):
+            enlarged = Image.fromarray(picture[0]).resize((SIDE * scale,) * 2, Image.Resampling.NEAREST)
+            canvas.paste(enlarged, (margin + column * tile, row * tile + 1))
+    buffer = io.BytesIO()
+    canvas.save(buffer, "PNG", optimize=True)
+    target = path.with_name(path.name + ".png")
     write_atomically(target, buffer.getvalue())
     return target

@@ -8,11 +8,9 @@ from __future__ import annotations
 import copy
 import dataclasses
 import hashlib
-import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -168,7 +166,3 @@ class Muon(torch.optim.Muon):
         super().zero_grad(set_to_none)
         for kernel in self.kernels:
             kernel.grad = None
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=1) + "\n")

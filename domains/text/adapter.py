@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from bench.errors import BadInput, unknown
 from bench.interfaces import Damage, Domain, Edit, Evaluator, Generator, Metric, ModelSpec, Observed, Training, Wrap
+from domains.folders import card_of, check_numbers, embedded, spec_of
 
 if TYPE_CHECKING:
     from torch.nn import Module
@@ -27,8 +28,7 @@ class TextDomain(Domain):
 
     @property
     def models(self) -> Mapping[str, ModelSpec]:
-        cards = sorted(WEIGHTS.glob("*@*/card.json"), key=lambda path: (path.parent.name != "s@0", path.parent.name))
-        return {card.parent.name: _spec(card.parent.name, card.parent) for card in cards}
+        return embedded(WEIGHTS)
 
     def locate(self, model: str) -> ModelSpec:
         """An embedded model, a folder that `AutoModelForCausalLM` reads, or a hub id (`owner/name`)."""
@@ -36,7 +36,7 @@ class TextDomain(Domain):
             return self.models[model]
         folder = Path(model)
         if (folder / "config.json").is_file():
-            return _spec(model, folder)
+            return spec_of(model, folder)
         if folder.exists() or "@" in model or model.count("/") != 1 or model.startswith((".", "/", "~")):
             reason = "it is a folder without config.json" if folder.exists() else "it is neither a folder nor a hub id"
             raise BadInput(f"{unknown('model', model, self.models)}, or the folder of a causal language model ({reason})")
@@ -159,41 +159,6 @@ def _load(source: str) -> Any:
     )
 
 
-def _card(folder: Path) -> dict[str, Any]:
-    """What a model's folder says about it beside the weights; raises `BadInput` when that is not readable."""
-    path = folder / "card.json"
-    if not path.is_file():
-        return {}
-    try:
-        card = json.loads(path.read_text())
-    except ValueError:
-        card = None
-    if not isinstance(card, dict) or not isinstance(card.get("sampler", {}), dict):
-        raise BadInput(f"{str(path)!r} is not a JSON object with an object 'sampler'")
-    return card
-
-
-def _check_sampler(settings: Mapping[str, Any], allowed: Mapping[str, Any]) -> None:
-    for name, value in settings.items():
-        if name not in allowed:
-            raise unknown("sampler setting", name, allowed)
-        upper = {"temperature": 100.0, "nucleus": 1.0, "max_tokens": float(MAX_TOKENS)}[name]
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= upper:
-            raise BadInput(f"sampler setting {name}={value!r} is not a number above 0 and at most {upper:g}")
-
-
-def _spec(name: str, folder: Path) -> ModelSpec:
-    known = _card(folder)
-    return ModelSpec(
-        name,
-        str(folder),
-        known.get("licence", "unknown"),
-        known.get("parameters"),
-        known.get("train_seed"),
-        description=known.get("description", ""),
-    )
-
-
 # ----------------------------------------------------------------------------------------------------------- generator
 
 
@@ -215,14 +180,14 @@ class TextGenerator(Generator):
             raise BadInput(
                 f"the model {spec.name!r} is not whole: its file lacks {len(missing)} tensors, {sorted(missing)[0]!r} among them"
             )
-        sampler = _card(Path(spec.source)).get("sampler", {})
+        sampler = card_of(Path(spec.source)).get("sampler", {})
         start = self.tokenizer.bos_token_id if self.tokenizer.bos_token_id is not None else self.tokenizer.eos_token_id
         if start is None:
             raise BadInput(f"the tokenizer of {spec.name!r} has neither a start nor an end token to begin a text with")
         longest = getattr(self.network.config, "max_position_embeddings", None) or MAX_TOKENS
         defaults = {"temperature": 1.0, "nucleus": 1.0, "max_tokens": min(MAX_TOKENS, longest - 1)}
         self._settings = {**defaults, **sampler, **settings}
-        _check_sampler(self._settings, defaults)
+        check_numbers(self._settings, {"temperature": 100.0, "nucleus": 1.0, "max_tokens": MAX_TOKENS})
         self.start, self.end = start, self.tokenizer.eos_token_id
 
     def settings(self) -> dict[str, Any]:

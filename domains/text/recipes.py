@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 
 from bench.artifact import tensors_digest
 from bench.interfaces import Wrap
+from domains.folders import write_json
 from domains.text import evaluators
 from domains.text import network as generators
 from domains.text.data import verses
@@ -82,10 +82,6 @@ def fresh_generator(size: str, seed: int, texts: Sequence[str]) -> tuple[torch.n
         torch.manual_seed(seed)
         model = LlamaForCausalLM(generators.config(size))
     return model, generators.train_tokenizer(texts)
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=1) + "\n")
 
 
 class JudgeTraining(VerseTraining):

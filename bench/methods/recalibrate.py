@@ -1,0 +1,41 @@
+"""Recalibration: running statistics that fit the compressed weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from bench.errors import Unsupported
+from bench.interfaces import Compressed, Context, Method, Stored
+from bench.methods.plain import half, plain
+from bench.statistics import layers_with_statistics, reestimate
+
+
+@dataclass(frozen=True)
+class Recalibrate(Method):
+    """Batch norm divides by what the *original* weights made; after compression that is wrong, layer upon layer.
+
+    The running means and variances are replaced by exact averages over a fixed number of batches of the generator's own inputs
+    (latents; never real data). In a generative adversarial network this decides whether low bits give pictures or fragments.
+    """
+
+    name = "recalibrate"
+    description = "running statistics estimated anew on the generator's own inputs"
+
+    def __call__(self, compressed: Compressed, context: Context) -> Compressed:
+        from bench.artifact import fill
+
+        if context.generator is None or not layers_with_statistics(compressed.network):
+            raise Unsupported("the network has no running statistics to recalibrate")
+        network = context.generator.rebuild(compressed.structure).to(context.device)
+        fill(network, compressed.tensors)
+        reestimate(network, context.generator.calibration(context.seed))
+        changed: dict[str, Stored] = {}
+        for path, layer in layers_with_statistics(network).items():
+            for part in ("running_mean", "running_var"):
+                name = f"{path}.{part}" if path else part
+                fresh = plain(getattr(layer, part).detach())
+                was_half = (old := compressed.tensors[name].values) is not None and old.dtype == torch.float16
+                changed[name] = half(fresh) if was_half else fresh
+        return compressed.replace(changed)

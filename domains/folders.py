@@ -1,0 +1,63 @@
+"""Model folders: a card beside the weights says what must be said about them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bench.errors import BadInput
+from bench.interfaces import ModelSpec
+
+
+def embedded(weights: Path) -> dict[str, ModelSpec]:
+    """The models that ship below a folder, by name, `s@0` first."""
+    cards = sorted(weights.glob("*@*/card.json"), key=lambda path: (path.parent.name != "s@0", path.parent.name))
+    return {card.parent.name: spec_of(card.parent.name, card.parent) for card in cards}
+
+
+def spec_of(name: str, folder: Path) -> ModelSpec:
+    known = card_of(folder)
+    return ModelSpec(
+        name,
+        str(folder),
+        known.get("licence", "unknown"),
+        known.get("parameters"),
+        known.get("train_seed"),
+        description=known.get("description", ""),
+    )
+
+
+def card_of(folder: Path) -> dict[str, Any]:
+    """What a model's folder says about it beside the weights; raises `BadInput` when that is not readable."""
+    card = read_object(folder / "card.json") if (folder / "card.json").is_file() else {}
+    if not isinstance(card.get("sampler", {}), dict):
+        raise BadInput(f"{str(folder / 'card.json')!r} is not a JSON object with an object 'sampler'")
+    return card
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """A JSON object from a file. Raises `BadInput`."""
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise BadInput(f"{str(path)!r} is not a JSON object")
+    return found
+
+
+def check_numbers(settings: Mapping[str, Any], allowed: Mapping[str, float]) -> None:
+    """Each setting is a number above 0 and at most its bound. Raises `BadInput`."""
+    from bench.errors import unknown
+
+    for name, value in settings.items():
+        if name not in allowed:
+            raise unknown("sampler setting", name, allowed)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= allowed[name]:
+            raise BadInput(f"sampler setting {name}={value!r} is not a number above 0 and at most {allowed[name]:g}")
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=1) + "\n")

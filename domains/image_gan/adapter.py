@@ -1,0 +1,151 @@
+"""The domain `image_gan`: garments from a DCGAN generator, in one pass from latents to a picture."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bench.errors import BadInput
+from bench.interfaces import Edit, Generator, Metric, ModelSpec, Training, Wrap
+from domains.folders import embedded, read_object
+from domains.image_gan.network import SIZES
+from domains.images.adapter import ImageDomain, locate_folder
+
+if TYPE_CHECKING:
+    from torch.nn import Module
+
+    from domains.images.data import Images
+
+WEIGHTS = Path(__file__).parent / "weights"
+FILES = ("config.json", "generator.safetensors")
+BATCH = 100  # fixed, the last one filled up: so a picture does not depend on how many others are made
+CALIBRATION_BATCHES, CALIBRATION_BATCH = 20, 250
+
+
+class GanDomain(ImageDomain):
+    name = "image_gan"
+    description = "grey pictures of garments (Fashion-MNIST) from a small DCGAN generator"
+    version = 1
+    sizes = SIZES
+
+    @property
+    def models(self) -> Mapping[str, ModelSpec]:
+        return embedded(WEIGHTS)
+
+    def locate(self, model: str) -> ModelSpec:
+        """An embedded model or a folder with the generator's `config.json` and `generator.safetensors`."""
+        return locate_folder(self.models, model, "a generator of this domain", *FILES)
+
+    def open(self, spec: ModelSpec, device: str = "cpu", settings: Mapping[str, Any] | None = None) -> Generator:
+        return GanGenerator(spec, device, settings or {})
+
+    def train_generator(self, size: str, seed: int, images: Images, held_out: Images, device: str) -> Training:
+        from domains.image_gan.training import GanTraining, fresh_pair
+
+        return GanTraining(*fresh_pair(size, seed), images.pixels, held_out.pixels, seed, device=device)
+
+    def metrics(self) -> Mapping[str, Metric]:
+        own = Metric("p_real", "mean probability of being real, as the generator's own discriminator sees it; not an evaluator", "higher")
+        return {**super().metrics(), own.name: own}
+
+
+class GanGenerator(Generator):
+    """A transposed-convolutional generator; its discriminator, where there is one, stays whole and only gives an opinion."""
+
+    def __init__(self, spec: ModelSpec, device: str, settings: Mapping[str, Any]) -> None:
+        from bench.errors import unknown
+
+        for name in settings:
+            raise unknown("sampler setting", name, [])
+        self.device, self.folder = device, Path(spec.source)
+        self.config = read_object(self.folder / "config.json")
+        self.network = self._load(self._empty(), self.folder / "generator.safetensors", spec.name).to(device)
+
+    def _empty(self) -> Module:
+        from domains.image_gan.network import GeneratorNetwork
+
+        try:
+            latent, widths = self.config["latent"], self.config["widths"]
+            if len(widths) != 4 or not all(isinstance(size, int) and 0 < size <= 4096 for size in (latent, *widths)):
+                raise ValueError
+        except (KeyError, TypeError, ValueError):
+            raise BadInput(f"{str(self.folder / 'config.json')!r} needs a number 'latent' and four 'widths', from 1 to 4096") from None
+        return GeneratorNetwork(latent, widths).eval()
+
+    @staticmethod
+    def _load(network: Module, file: Path, name: str) -> Module:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in load_file(file).items()})
+        except (OSError, SafetensorError, RuntimeError) as error:
+            raise BadInput(f"cannot open the model {name!r}: {' '.join(str(error).split())[:200]}") from None
+        return network.eval()
+
+    def identity(self) -> str:
+        return hashlib.sha256(json.dumps(self.config, sort_keys=True).encode()).hexdigest()
+
+    def rebuild(self, structure: Sequence[Edit]) -> Module:
+        import torch
+
+        if structure:
+            raise BadInput(f"this domain cannot rebuild a network with edits of kind {structure[0].kind!r}")
+        with torch.random.fork_rng(devices=[]):  # the fresh weights are thrown away
+            return self._empty().to(self.device)
+
+    def sample(self, network: Module, n: int, seed: int) -> np.ndarray:
+        import torch
+
+        from bench.errors import Diverged
+        from bench.progress import Bar
+        from domains.images.noise import item_noise
+        from domains.images.training import to_pixels
+
+        made = []
+        with torch.inference_mode(), Bar("sampling", n) as bar:
+            for start in range(0, n, BATCH):
+                latents = item_noise(seed, range(start, start + BATCH), (self.config["latent"],))
+                images = network(latents.to(self.device))
+                if not images.isfinite().all():
+                    raise Diverged("the generator's output is not finite")
+                made.append(to_pixels(images))
+                bar.update(min(BATCH, n - start))
+        return np.concatenate(made)[:n]
+
+    def calibration(self, seed: int) -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:
+        """Latents, other ones than any sample's."""
+        import torch
+
+        from domains.images.training import generator
+
+        noise = generator(seed, 0, "calibration")
+        for _ in range(CALIBRATION_BATCHES):
+            yield (torch.randn(CALIBRATION_BATCH, self.config["latent"], generator=noise).to(self.device),), {}
+
+    def opinion(self, samples: Any) -> dict[str, float]:
+        """The discriminator's mean p(real)."""
+        import torch
+
+        from domains.image_gan.network import DiscriminatorNetwork
+        from domains.image_gan.training import p_real
+        from domains.images.training import to_floats
+
+        file = self.folder / "discriminator.safetensors"
+        if not file.is_file():
+            return {}
+        judge = self._load(DiscriminatorNetwork(), file, str(file)).to(self.device)
+        with torch.inference_mode():
+            return {"p_real": p_real(judge, to_floats(torch.from_numpy(np.ascontiguousarray(samples))).to(self.device)).mean().item()}
+
+    def training(self, network: Module, seed: int, wrap: Wrap | None = None) -> Training:
+        from domains.image_gan.training import GanTraining, fresh_pair
+        from domains.images.data import part, training_part
+
+        _, discriminator = fresh_pair("s", seed)
+        return GanTraining(network, discriminator, training_part().pixels, part("validation").pixels, seed, wrap=wrap, device=self.device)

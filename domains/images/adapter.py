@@ -1,0 +1,135 @@
+"""What the image domains share; each adds its models and how they are opened and trained."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bench.errors import BadInput, unknown
+from bench.interfaces import Damage, Domain, Evaluator, Metric, ModelSpec, Training
+
+if TYPE_CHECKING:
+    from domains.images.data import Images
+
+EVALUATORS = {"effnet": "quality", "encoder": "diversity"}
+JUDGES = {"encoder": "the evaluator of diversity", "labeller": "tells the classes apart, for the metrics of lost classes"}
+
+
+class ImageDomain(Domain):
+    """Grey pictures of 28x28, uint8 [n, 1, 28, 28], judged beside real garments."""
+
+    sizes: Mapping[str, Any]
+
+    # -------------------------------------------------------------------------------------------------------- training
+
+    def trainings(self) -> Mapping[str, str]:
+        return {**{f"{size}@N": f"the generator of size {size}, training seed N" for size in self.sizes}, **JUDGES}
+
+    def train(self, name: str, data: str | None, device: str) -> Training:
+        from domains.images.data import part, training_images
+
+        size, _, seed = name.partition("@")
+        if name not in JUDGES and (size not in self.sizes or not seed.isdigit()):
+            raise unknown("model to train", name, [*(f"{size}@0" for size in self.sizes), *JUDGES])
+        images, held_out = training_images(data), part("validation")
+        if name == "encoder":
+            from domains.images.encoder import EncoderTraining
+
+            return EncoderTraining(images.pixels, held_out.pixels, device=device)
+        if name == "labeller":
+            from domains.images.labeller import LabellerTraining
+
+            return LabellerTraining(images, held_out, device=device)
+        return self.train_generator(size, int(seed), images, held_out, device)
+
+    def train_generator(self, size: str, seed: int, images: Images, held_out: Images, device: str) -> Training:
+        raise NotImplementedError
+
+    # --------------------------------------------------------------------------------------------- data and evaluators
+
+    def reference(self, split: str = "test", source: str | None = None) -> np.ndarray:
+        from domains.images.data import SHIPPED, own_images, part
+
+        if split not in SHIPPED:
+            raise unknown("split", split, SHIPPED)
+        if source is None:
+            return part(split).pixels
+        pixels = own_images(source)
+        pixels = pixels[np.sort(np.unique(pixels.reshape(len(pixels), -1), axis=0, return_index=True)[1])]
+        half = len(pixels) // 2  # the second half serves as the ceiling
+        return pixels[half:] if split == "ceiling" else pixels[:half]
+
+    def is_training_sample(self, samples: np.ndarray) -> list[bool] | None:
+        known = _training_pictures()
+        return None if known is None else [np.asarray(sample).tobytes() in known for sample in samples]
+
+    def evaluators(self) -> Mapping[str, str]:
+        return EVALUATORS
+
+    def evaluator(self, name: str, device: str = "cpu") -> Evaluator:
+        from domains.images.evaluators import Effnet, Encoder
+
+        if name not in EVALUATORS:
+            raise unknown("evaluator", name, EVALUATORS)
+        return Effnet(device) if name == "effnet" else Encoder(device)
+
+    def damages(self) -> Mapping[str, Damage]:
+        from domains.images.damages import DAMAGES
+
+        return DAMAGES
+
+    def metrics(self) -> Mapping[str, Metric]:
+        from domains.images.metrics import METRICS
+
+        return {metric.name: metric for metric in METRICS}
+
+    def optional_metric(self, name: str) -> Metric | None:
+        from domains.images.metrics import inception_metric
+
+        return inception_metric(name)
+
+    # ----------------------------------------------------------------------------------------------------------- files
+
+    def read_samples(self, path: Path) -> np.ndarray:
+        """A folder of pictures, or an NPZ whose first array holds them (`domains.images.files` states the rule)."""
+        from domains.images import files
+
+        return files.read(path)
+
+    def write_samples(self, samples: np.ndarray, path: Path) -> Path:
+        from domains.images import files
+
+        return files.write(samples, path)
+
+    def show(self, columns: Mapping[str, np.ndarray], path: Path) -> Path:
+        """Twins in columns, one row for each title."""
+        from domains.images import files
+
+        return files.write_grid(columns, path)
+
+
+@functools.cache
+def _training_pictures() -> frozenset[bytes] | None:
+    """None where the training images are not installed."""
+    from domains.images.data import training_part
+
+    try:
+        return frozenset(picture.tobytes() for picture in training_part().pixels)
+    except BadInput:
+        return None
+
+
+def locate_folder(models: Mapping[str, ModelSpec], model: str, kind: str, *files: str) -> ModelSpec:
+    """An embedded model's name or a folder that holds `files`. Raises `BadInput`."""
+    from domains.folders import spec_of
+
+    if model in models:
+        return models[model]
+    folder = Path(model)
+    if folder.is_dir() and all((folder / file).is_file() for file in files):
+        return spec_of(model, folder)
+    raise BadInput(f"{unknown('model', model, models)}, or {kind}: a folder with {' and '.join(files)}")

@@ -1,0 +1,130 @@
+"""The image domains' own metrics: distances between distributions, and which classes are still made."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.errors import BadInput
+from bench.interfaces import Metric, Observed
+
+KID_SUBSETS, KID_SUBSET = 100, 1000
+COVERED = 0.02  # a class counts as covered from this share on: a fifth of its share among real pictures
+INCEPTION = {
+    "fid": ("frechet_inception_distance", "Fréchet distance in torch-fidelity's Inception features", "lower"),
+    "kid": ("kernel_inception_distance_mean", "kernel distance in torch-fidelity's Inception features", "lower"),
+    "is": ("inception_score_mean", "inception score, torch-fidelity's", "higher"),
+}
+
+
+def fid_effnet(generated: Observed, real: Observed) -> float:
+    """Fréchet distance between Gaussians fitted to the quality evaluator's 64 features (Heusel et al. 2017). Biased upwards for small N."""
+    from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
+
+    statistics = [fid_features_to_statistics(seen.views["effnet"].features.double()) for seen in (generated, real)]
+    return float(fid_statistics_to_metric(*statistics, verbose=False)["frechet_inception_distance"])
+
+
+def kid_effnet(generated: Observed, real: Observed) -> float:
+    """Squared maximum mean discrepancy, cubic polynomial kernel, in the same features (Binkowski et al. 2018). Unbiased."""
+    from torch_fidelity.metric_kid import kid_features_to_metric
+
+    features = [seen.views["effnet"].features.double() for seen in (generated, real)]
+    size = min(KID_SUBSET, *map(len, features))
+    found = kid_features_to_metric(
+        *features,
+        kid_subsets=KID_SUBSETS,
+        kid_subset_size=size,
+        kid_kernel="poly",
+        kid_kernel_poly_degree=3,
+        kid_kernel_poly_gamma=None,
+        kid_kernel_poly_coef0=1,
+        rng_seed=2020,
+        verbose=False,
+    )
+    return float(found["kernel_inception_distance_mean"])
+
+
+def shares(observed: Observed) -> Tensor:
+    """[10]: the share of each class, as the labeller sees it."""
+    from domains.images.labeller import CLASSES, labels
+
+    return torch.bincount(labels(observed.samples), minlength=len(CLASSES)) / len(observed.samples)  # type: ignore[arg-type]
+
+
+def classes_covered(generated: Observed, real: Observed) -> float:
+    return float((shares(generated) >= COVERED).sum())
+
+
+def class_entropy(generated: Observed, real: Observed) -> float:
+    """In bits; ten classes of equal share have log2 10 = 3.32."""
+    p = shares(generated)
+    return float(-(p[p > 0] * p[p > 0].log2()).sum()) + 0.0
+
+
+METRICS = (
+    Metric(
+        "fid_effnet", "Fréchet distance in the quality evaluator's features; biased for small N", "lower", compute=fid_effnet, headline=True
+    ),
+    Metric("kid_effnet", "kernel distance (MMD^2) in the same features", "lower", compute=kid_effnet),
+    Metric("classes_covered", f"classes with a share of at least {COVERED:g}, of 10", "higher", compute=classes_covered, headline=True),
+    Metric("class_entropy", f"entropy of the classes; at most {math.log2(10):.2f}", "higher", "bits", compute=class_entropy),
+)
+
+
+def inception_metric(name: str) -> Metric | None:
+    """`fid`, `kid` or `is` as others publish them. Raises `BadInput` when Inception's weights cannot be had."""
+    if name not in INCEPTION:
+        return None
+    key, description, direction = INCEPTION[name]
+    load_inception()
+
+    def compute(generated: Observed, real: Observed) -> float:
+        return float(inception_metrics(generated, real)[key])
+
+    return Metric(name, description, direction, compute=compute, headline=True)  # type: ignore[arg-type]
+
+
+def load_inception() -> None:
+    """Fetch the weights, or say in one line why not."""
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+    try:
+        FeatureExtractorInceptionV3("inception-v3-compat", ["2048"])
+    except Exception as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise BadInput(f"fid, kid and is need the weights of torch-fidelity's Inception, which cannot be had: {reason}") from None
+
+
+class Coloured(torch.utils.data.Dataset[Tensor]):
+    """Grey pictures as torch-fidelity wants them: uint8 [3, h, w]."""
+
+    def __init__(self, observed: Observed) -> None:
+        self.pixels = torch.from_numpy(np.ascontiguousarray(observed.samples))
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __getitem__(self, row: int) -> Tensor:
+        return self.pixels[row].expand(3, -1, -1)
+
+
+def inception_metrics(generated: Observed, real: Observed) -> Mapping[str, float]:
+    from torch_fidelity import calculate_metrics
+
+    count = len(generated.samples)
+    return calculate_metrics(
+        input1=Coloured(generated),
+        input2=Coloured(real),
+        fid=True,
+        kid=True,
+        isc=True,
+        kid_subset_size=min(1000, count),
+        cuda=torch.cuda.is_available(),
+        verbose=False,
+        save_cpu_ram=True,
+    )

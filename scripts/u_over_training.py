@@ -1,0 +1,39 @@
+"""How good a model was while it was trained, on the validation part: `python -m scripts.u_over_training image_gan FOLDER...`
+
+Each folder is a snapshot that `bench train` kept (in the user's cache, below training/). U = (value - floor) / (ceiling - floor), with the
+floors of the last one. Not part of the package.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from bench import campaign
+from bench.judging import usable
+from bench.workbench import Workbench
+
+ROOT = Path(__file__).parent.parent
+VALIDATION = {"text": "domains/text/data/validation.parquet"}
+IMAGES = "domains/images/data/validation.parquet"
+N = {"text": 1000}
+
+
+def main(domain_name: str, *folders: str) -> None:
+    domain = campaign.open_domain(domain_name)
+    reference = str(ROOT / VALIDATION.get(domain_name, IMAGES))
+    benches = [Workbench(domain, domain.locate(folder), N.get(domain_name, 2000), reference=reference) for folder in sorted(folders)]
+    bounds = benches[-1].make_bounds()
+    for bench in benches:
+        seen, verdicts = bench.baseline(0)
+        values = bench.panel.metrics_of(seen, verdicts)
+        line: dict[str, object] = {"step": Path(bench.spec.source).name}
+        for metric in ("quality_valid", "diversity_mutual_recall"):
+            u = usable(values[metric], bounds.floor(metric), bounds.ceiling[metric])
+            line |= {metric: round(values[metric], 4), f"u_{metric.split('_')[0]}": None if u is None else round(u, 4)}
+        print(json.dumps(line), flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
