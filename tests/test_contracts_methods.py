@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import pytest
 import torch
@@ -12,18 +12,20 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from bench.artifact import decode, encode, fill, tensors_digest
-from bench.interfaces import Compressed, Context, Stored
+from bench.errors import Unsupported
+from bench.interfaces import Compressed, Context, Edit, Generator, Stored
 from bench.layers import tensors_of, weights_of
 from bench.methods.notation import parse
 from bench.methods.plain import original
 from bench.registry import METHODS
 
 QUANTIZERS = [name for name in METHODS if METHODS.load(name).quantizes]
+CHANGE_WEIGHTS = [name for name in METHODS if name not in ("none", "recalibrate")]
 every_method = pytest.mark.parametrize("method", METHODS)
 
 
 class Small(nn.Module):
-    """Linear, Conv1D, Embedding, tied weights, norms, biases, buffers of floats and integers."""
+    """Linear, Conv1D, Embedding, convolutions both ways and in groups, tied weights, norms, biases, buffers of floats and integers."""
 
     def __init__(self, seed: int = 0) -> None:
         super().__init__()
@@ -33,11 +35,39 @@ class Small(nn.Module):
             self.norm = nn.LayerNorm(32)
             self.expand = Conv1D(64, 32)  # [32, 64]: output channels are axis 1
             self.batch_norm = nn.BatchNorm1d(64)
+            self.up = nn.ConvTranspose2d(64, 24, 4, stride=2)  # [64, 24, 4, 4]: output channels are axis 1
+            self.up_groups = nn.ConvTranspose2d(24, 16, 3, groups=2)  # [24, 8, 3, 3]: a channel of each group shares a scale
+            self.batch_norm_2d = nn.BatchNorm2d(16)
+            self.down = nn.Conv2d(16, 32, 3, groups=2)  # [32, 8, 3, 3]
+            self.flat = nn.Conv1d(32, 64, 3)
             self.contract = nn.Linear(64, 32)
             self.head = nn.Linear(32, 96, bias=False)
             self.head.weight = self.embed.weight
             for parameter in self.parameters():
                 nn.init.normal_(parameter)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """[b] -> [b, 96]"""
+        x = self.batch_norm(self.expand(self.norm(self.embed(tokens))))
+        x = self.down(self.batch_norm_2d(self.up_groups(self.up(x[:, :, None, None]))))
+        return self.head(self.contract(self.flat(x.flatten(2)).mean(2)))
+
+
+class SmallGenerator(Generator):
+    """Only what methods ask of a generator."""
+
+    def __init__(self, network: Small) -> None:
+        self.network = network
+
+    def rebuild(self, structure: Sequence[Edit]) -> nn.Module:
+        return Small(seed=1)
+
+    def sample(self, network: nn.Module, n: int, seed: int) -> Tensor:
+        with torch.no_grad():
+            return network.eval()(torch.arange(n))
+
+    def calibration(self, seed: int) -> Iterator[tuple[tuple[Tensor], dict[str, Tensor]]]:
+        yield from (((torch.arange(start, start + 32),), {}) for start in (0, 32, 64))
 
 
 @pytest.fixture
@@ -46,7 +76,7 @@ def network() -> Small:
 
 
 def apply(method: str, network: nn.Module, kept: Mapping[str, str] | None = None) -> Compressed:
-    return parse(method)(original(network), Context(kept=kept or {}))
+    return parse(method)(original(network), Context(SmallGenerator(network) if isinstance(network, Small) else None, kept=kept or {}))
 
 
 def dense(tensors: Mapping[str, Stored]) -> dict[str, Tensor]:
@@ -63,7 +93,7 @@ def assert_equal(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> None:
 def test_the_input_stays_untouched(method: str, network: Small) -> None:
     before = original(network)
     tensors, values, digest = dict(before.tensors), {n: t.clone() for n, t in dense(before.tensors).items()}, tensors_digest(network)
-    parse(method)(before, Context())
+    parse(method)(before, Context(SmallGenerator(network)))
     assert tensors_digest(network) == digest
     assert dict(before.tensors) == tensors
     assert_equal(dense(before.tensors), values)
@@ -125,7 +155,7 @@ def test_pruned_zeros_stay_zeros(method: str, network: Small) -> None:
         assert not tensors[name].dequantize()[zero].any(), name
 
 
-@pytest.mark.parametrize("method", [name for name in METHODS if name != "none"])
+@pytest.mark.parametrize("method", CHANGE_WEIGHTS)
 def test_kept_tensors_stay_as_they_are_and_are_recorded(method: str, network: Small) -> None:
     kept = {"contract.weight": "it is the last one"}
     compressed, free = apply(method, network, kept), apply(method, network)
@@ -135,7 +165,7 @@ def test_kept_tensors_stay_as_they_are_and_are_recorded(method: str, network: Sm
     assert not free.untouched
 
 
-@every_method
+@pytest.mark.parametrize("method", ["none", *CHANGE_WEIGHTS])
 def test_what_no_method_covers_is_named(method: str) -> None:
     network = nn.Sequential(nn.Linear(4, 4), nn.Bilinear(4, 4, 4))
     compressed = apply(method, network)
@@ -148,8 +178,59 @@ def test_quantizers_use_the_axis_of_the_output_channels(network: Small) -> None:
     assert {name: (tensors[name].axis, tensors[name].scales.shape[0]) for name in weights_of(network)} == {  # type: ignore[union-attr]
         "embed.weight": (0, 96),
         "expand.weight": (1, 64),
+        "up.weight": (1, 24),
+        "up_groups.weight": (1, 8),
+        "down.weight": (0, 32),
+        "flat.weight": (0, 64),
         "contract.weight": (0, 32),
     }
+
+
+@pytest.mark.parametrize("method", ["int8", "int4", "binary", "magnitude"])
+def test_the_network_rebuilt_from_the_file_computes_what_the_stored_tensors_say(method: str, network: Small) -> None:
+    """Layer by layer types: the same outputs as a network into which the dequantized values were written by hand."""
+    compressed, by_hand, rebuilt = apply(method, network), Small(), Small(seed=1)
+    with torch.no_grad():
+        for name, target in tensors_of(by_hand).items():
+            target.copy_(compressed.tensors[name].dequantize())
+    fill(rebuilt, decode(encode(compressed, method))[2])
+    outputs = [SmallGenerator(network).sample(n, 96, 0) for n in (by_hand, rebuilt, network)]
+    assert torch.equal(outputs[0], outputs[1])
+    assert not torch.equal(outputs[0], outputs[2])
+
+
+# --- recalibration ---------------------------------------------------------------------------------------------------
+
+
+def test_recalibration_averages_each_batchs_own_statistics(network: Small) -> None:
+    found = apply("recalibrate", network).tensors
+    seen: list[Tensor] = []
+    hook = network.batch_norm.register_forward_hook(lambda _m, args, _o: seen.append(args[0]))
+    network.eval()(torch.arange(96))  # the first norm's input depends on no other norm
+    hook.remove()
+    batches = seen[0].detach().split(32)
+    mean, variance = (torch.stack(parts).mean(0) for parts in ([b.mean(0) for b in batches], [b.var(0) for b in batches]))
+    assert torch.allclose(found["batch_norm.running_mean"].dequantize(), mean, atol=1e-5)
+    assert torch.allclose(found["batch_norm.running_var"].dequantize(), variance, rtol=1e-5)
+
+
+def test_recalibration_follows_the_compressed_weights_and_changes_nothing_else(network: Small) -> None:
+    plain, ours = apply("binary", network).tensors, apply("binary+recalibrate", network).tensors
+    changed = {name for name in plain if not torch.equal(plain[name].dequantize(), ours[name].dequantize())}
+    assert changed == {f"{layer}.{part}" for layer in ("batch_norm", "batch_norm_2d") for part in ("running_mean", "running_var")}
+    assert plain["batch_norm.running_mean"].values.dtype == ours["batch_norm.running_mean"].values.dtype == torch.float16  # type: ignore[union-attr]
+    assert ours["batch_norm.running_var"].values.dtype == torch.float32  # type: ignore[union-attr]
+    assert len(encode(apply("binary", network), "")) == pytest.approx(len(encode(apply("binary+recalibrate", network), "")), abs=8)
+
+
+def test_recalibrating_an_intact_network_twice_changes_nothing(network: Small) -> None:
+    once, twice = apply("recalibrate", network), apply("recalibrate+recalibrate", network)
+    assert_equal(dense(once.tensors), dense(twice.tensors))
+
+
+def test_a_network_without_running_statistics_cannot_be_recalibrated() -> None:
+    with pytest.raises(Unsupported, match="no running statistics"):
+        apply("int8+recalibrate", nn.Sequential(nn.Linear(4, 4)))
 
 
 @pytest.mark.parametrize("text", [*METHODS, "permute:seed=3", "magnitude:sparsity=0.75+int4", "magnitude+fp16"])
