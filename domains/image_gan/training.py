@@ -29,8 +29,8 @@ STATISTICS_BATCHES, STATISTICS_BATCH = 40, 250  # of latents, when the averaged 
 
 @dataclass(frozen=True)
 class GanRecipe(Recipe):
-    discriminator_rate: float = 5e-4
-    penalty: float = 1.0  # gamma of R1
+    discriminator_rate: float = 1e-3
+    penalty: float = 0.2  # gamma of R1
     penalty_every: int = 8
     shift: int = 3  # pixels
     cutout: float = 0.35  # share of the side
@@ -39,7 +39,7 @@ class GanRecipe(Recipe):
     flat: float = 0.5  # share of the steps at the full rate, before it falls
 
 
-RECIPE = GanRecipe(steps=16_000, batch=64, learning_rate=5e-4, average=0.999)
+RECIPE = GanRecipe(steps=10_000, batch=64, learning_rate=1e-3, average=0.999)
 
 
 class GanTraining(ImageTraining):

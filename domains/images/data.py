@@ -97,7 +97,10 @@ def split(folder: Path) -> tuple[dict[str, Images], dict[str, object]]:
     seen: set[bytes] = set()
     facts: dict[str, object] = {}
     for name in PARTS:  # a repeat stays in the first part that has it
-        kept = np.array([not (key in seen or seen.add(key)) for key in (p.tobytes() for p in cut[name].pixels)])  # type: ignore[func-returns-value]
+        kept = np.zeros(len(cut[name].pixels), dtype=bool)
+        for i, picture in enumerate(cut[name].pixels):
+            kept[i] = (key := picture.tobytes()) not in seen
+            seen.add(key)
         facts[name] = {"found": len(kept), "kept": int(kept.sum())}
         cut[name] = cut[name][kept]
     return cut, facts

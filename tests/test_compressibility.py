@@ -1,0 +1,104 @@
+"""C: mean retention over halvings of the file, after a non-increasing fit."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from test_leaderboard import record
+
+from bench.compressibility import HARD, Ladder, Rung, is_recalibrated, ladder_of, score
+from bench.leaderboard import side_by_side
+from bench.methods.notation import LADDER, expand, rung_of
+from bench.record import Record
+
+RATES = (2.0, 2.4, 2.7, 3.0, 3.4, 3.9, 4.2, 4.8)  # of the eight rungs, log2
+
+
+def test_nothing_lost_is_one_and_all_lost_is_what_is_left_of_the_first_halvings() -> None:
+    assert score(RATES, [1.0] * 8) == pytest.approx(1.0)
+    assert score(RATES, [1.0] * 8, HARD) == pytest.approx(1.0)
+    assert score(RATES, [0.0] * 8) == pytest.approx(0.25)  # a straight line from 1 at rate 0 to 0 at rate 2: area 1 of 4
+    assert score(RATES, [0.0] * 8, HARD) == 0.0
+
+
+def test_between_rungs_the_curve_is_a_straight_line() -> None:
+    """Closed form: 1 up to rate 2, then down to 0 at rate 4."""
+    assert score([2.0, 4.0], [1.0, 0.0]) == pytest.approx((2 + 1) / 4)
+    assert score([2.0, 4.0], [1.0, 0.0], HARD) == pytest.approx(0.5)
+    assert score([2.0, 6.0], [1.0, 0.0]) == pytest.approx((2 + 0.75 * 2) / 4)  # cut off at 4, where it is at one half
+
+
+def test_retention_that_rises_again_is_averaged_away_not_believed() -> None:
+    rising = [1.0, 0.4, 0.8, 0.0]
+    pooled = [1.0, 0.6, 0.6, 0.0]
+    assert score([1, 2, 3, 4], rising) == pytest.approx(score([1, 2, 3, 4], pooled))
+
+
+def test_retention_above_one_counts_as_one_and_below_zero_as_zero() -> None:
+    assert score([2, 4], [1.3, -0.4]) == score([2, 4], [1.0, 0.0])
+
+
+def test_the_order_of_the_rungs_does_not_matter() -> None:
+    assert score([4, 1, 3, 2], [0.1, 0.9, 0.3, 0.7]) == score([1, 2, 3, 4], [0.9, 0.7, 0.3, 0.1])
+
+
+def test_a_network_that_does_not_reach_16x_has_no_score() -> None:
+    assert score([1.0, 3.9], [1.0, 1.0]) is None
+    assert score([], []) is None
+
+
+def test_a_missing_rung_is_not_zero() -> None:
+    ladder = Ladder((Rung("int8", 2.0, 1.0, 1.0),), ("binary",))
+    assert ladder.score("quality") is None
+
+
+def test_rungs_are_recognised() -> None:
+    assert [rung_of(m) for m in ("int8", "int8+recalibrate", "magnitude+int8", "none")] == ["int8", "int8", None, None]
+    assert expand(["ladder"], recalibrate=True) == [f"{rung}+recalibrate" for rung in LADDER]
+    assert expand(["int4"], recalibrate=True) == ["int4"], "what is named plainly stays plain"
+    assert expand(["ladder", "int8"]) == list(LADDER)
+
+
+def measured(domain: str, ending: str = "", quality: float = 1.0, u: float = 0.9, skip: str = "") -> list[Record]:
+    def one(method: str, rate: float, seed: int, kept: float) -> Record:
+        made = record(method, seed, quality_retention=kept, diversity_retention=1.0, quality_u=u, diversity_u=u)
+        assert made.cost is not None
+        cost = made.cost.model_copy(update={"ratio": 2**rate})
+        return made.model_copy(update={"domain": domain, "cost": cost, "implementation": {}})
+
+    rungs = [one(rung + ending, rate, seed, quality) for rung, rate in zip(LADDER, RATES) for seed in (0, 1) if rung != skip]
+    return [one("none", 0.0, 0, 1.0), *rungs]
+
+
+def test_the_ladder_is_the_recalibrated_one_where_there_is_one() -> None:
+    plain, better = measured("d", quality=0.2), measured("d", "+recalibrate", quality=0.8)
+    assert {rung.quality for rung in ladder_of([*plain, *better]).rungs} == {0.8}
+    assert {rung.quality for rung in ladder_of(plain).rungs} == {0.2}
+    assert is_recalibrated([*plain, *better]) and not is_recalibrated(plain)
+
+
+def test_a_diverged_rung_counts_as_zero() -> None:
+    records = [r.model_copy(update={"status": "diverged", "metrics": {}}) if r.method == "binary" else r for r in measured("d")]
+    binary = ladder_of(records).rungs[-1]
+    assert (binary.quality, binary.diversity) == (0.0, 0.0)
+
+
+def test_domains_are_ranked_side_by_side() -> None:
+    text = "\n".join(side_by_side([*measured("worse", quality=0.5), *measured("better", "+recalibrate", quality=0.9)]))
+    assert text.index("| better ") < text.index("| worse ")
+    assert "One model a domain (s@0): descriptive, no interval." in text
+    lines = {line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")[2:-1]] for line in text.splitlines() if "|" in line}
+    assert lines["better"][0] == f"{(1.9 / 2 * 2 + 0.9 * 2) / 4:.3f}" and lines["better"][1] == "1.000"
+    assert lines["`int8`"] == ["4.0x", "0.900", "1.000", "4.0x", "0.500", "1.000"]
+    assert math.isclose(float(lines["worse"][2]), 0.5)
+
+
+def test_a_missing_rung_and_a_bad_model_are_said() -> None:
+    text = "\n".join(side_by_side([*measured("gap", skip="int4"), *measured("bad", u=0.4)]))
+    assert "gap (not measured: int4)" in text and "bad (does not count)" in text
+    assert next(line for line in text.splitlines() if "gap (" in line).split("|")[2].strip() == "-"
+
+
+def test_one_domain_alone_is_not_ranked() -> None:
+    assert side_by_side(measured("alone")) == []

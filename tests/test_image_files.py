@@ -1,0 +1,178 @@
+"""Pictures from files: one stated rule, and broken files are named."""
+
+from __future__ import annotations
+
+import io
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bench.errors import BadInput
+from domains.image_gan.adapter import GanDomain
+from domains.images import files
+from domains.images.data import own_images, part, read_idx, split
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def pictures() -> np.ndarray:
+    return part("test").pixels[:40]
+
+
+def test_npz_and_folder_give_the_same_bytes(pictures: np.ndarray, tmp_path: Path) -> None:
+    path = files.write(pictures, tmp_path / "samples")
+    assert np.array_equal(files.read(path), pictures)
+    for i, picture in enumerate(pictures):
+        (tmp_path / "folder").mkdir(exist_ok=True)
+        (tmp_path / "folder" / f"{i:03}.png").write_bytes(files.encode(picture))
+    assert np.array_equal(files.read(tmp_path / "folder"), pictures)
+
+
+@pytest.mark.parametrize(
+    "convert",
+    [
+        lambda x: x[:, 0],
+        lambda x: x[:, 0, :, :, None],
+        lambda x: np.repeat(x[:, 0, :, :, None], 3, axis=3),
+        lambda x: x[:, 0].astype(np.float32) / 255,
+        lambda x: x[:, 0].astype(np.float64) / 255,
+        lambda x: np.concatenate([np.repeat(x[:, 0, :, :, None], 3, axis=3), np.full((*x[:, 0].shape, 1), 255, np.uint8)], axis=3),
+    ],
+    ids=["grey", "one channel", "colour", "float32", "float64", "opaque"],
+)
+def test_every_allowed_array_of_grey_is_the_same_pictures(convert, pictures: np.ndarray) -> None:  # type: ignore[no-untyped-def]
+    assert np.array_equal(files.from_array(convert(pictures), "x"), pictures)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros((4, 28), np.uint8),
+        np.zeros((4, 1, 28, 28), np.uint8),  # channels come last
+        np.zeros((0, 28, 28), np.uint8),
+        np.full((4, 28, 28), 1.5),
+        np.full((4, 28, 28), np.nan),
+        np.zeros((4, 28, 28), np.int32),
+    ],
+    ids=["flat", "channels first", "empty", "above 1", "nan", "int32"],
+)
+def test_other_arrays_are_refused_with_what_is_allowed(array: np.ndarray, tmp_path: Path) -> None:
+    np.savez(tmp_path / "bad.npz", array)
+    with pytest.raises(BadInput, match=r"bad\.npz.*allowed: \[n, h, w\]"):
+        files.read(tmp_path / "bad.npz")
+
+
+def test_pickled_arrays_are_never_loaded(tmp_path: Path) -> None:
+    np.savez(tmp_path / "objects.npz", np.array([{"a": 1}], dtype=object))
+    with pytest.raises(BadInput, match="objects"):
+        files.read(tmp_path / "objects.npz")
+
+
+def test_sizes_and_modes_are_converted_by_the_rule(pictures: np.ndarray) -> None:
+    grey = Image.fromarray(pictures[0, 0])
+    large = _png(grey.resize((56, 56), Image.Resampling.NEAREST))
+    assert np.abs(files.decode(large, "x").astype(int) - pictures[0]).mean() < 8  # the filter's own softness
+    assert np.array_equal(files.decode(_png(grey.convert("RGB")), "x"), pictures[0])
+    clear = Image.new("RGBA", (28, 28), (255, 255, 255, 0))
+    assert files.decode(_png(clear), "x").max() == 0, "transparent is black"
+    red = Image.new("RGB", (28, 28), (255, 0, 0))
+    assert files.decode(_png(red), "x").max() == 76, "luma of ITU-R 601: .299 * 255"
+    deep = Image.fromarray(pictures[0, 0].astype(np.uint16) << 8)
+    assert np.array_equal(files.decode(_png(deep), "x"), pictures[0])
+
+
+def test_a_broken_file_in_a_folder_is_named(pictures: np.ndarray, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(files.encode(pictures[0]))
+    (tmp_path / "b.png").write_bytes(files.encode(pictures[1])[:60])
+    with pytest.raises(BadInput, match=r"b\.png"):
+        files.read(tmp_path)
+
+
+def test_a_decompression_bomb_is_refused(tmp_path: Path) -> None:
+    bomb = bytearray(_png(Image.new("L", (28, 28))))
+    bomb[16:24] = struct.pack(">II", 60_000, 60_000)
+    (tmp_path / "bomb.png").write_bytes(bytes(bomb))
+    with pytest.raises(BadInput, match=r"bomb\.png"):
+        files.read(tmp_path)
+
+
+def test_score_judges_foreign_pictures(tmp_path: Path) -> None:
+    """Held-out real pictures from an NPZ of colour floats score as real; noise scores nothing."""
+    good, bad = tmp_path / "good.npz", tmp_path / "bad.npz"
+    real = part("ceiling").pixels[:300, 0, :, :, None]
+    np.savez(good, np.repeat(real, 3, axis=3) / 255.0)
+    np.savez(bad, np.random.default_rng(0).random((300, 28, 28)))
+    import json
+
+    found = {}
+    for path in (good, bad):
+        command = [sys.executable, "-m", "bench", "score", "--domain", "image_gan", "--samples", str(path), "--json"]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300)
+        assert done.returncode == 0, done.stderr
+        found[path.stem] = json.loads(done.stdout)["metrics"]
+    assert found["good"]["quality_valid"] > 0.7 and found["good"]["diversity_mutual_recall"] > 0.8
+    assert found["bad"]["quality_valid"] == 0 and found["bad"]["diversity_mutual_recall"] < 0.1
+
+
+def test_twins_are_drawn_below_each_other(pictures: np.ndarray, tmp_path: Path) -> None:
+    path = GanDomain().show({"none": pictures[:6], "int2+recalibrate": 255 - pictures[:6]}, tmp_path / "twins")
+    drawn = np.asarray(Image.open(path))
+    side = files.SIDE * 2
+    assert drawn.shape[0] == 2 * (side + 2)
+    left = drawn.shape[1] - 6 * (side + 2)
+    assert np.array_equal(drawn[1 : 1 + side : 2, left : left + side : 2], pictures[0, 0])
+    assert np.array_equal(drawn[side + 3 : 2 * side + 3 : 2, left : left + side : 2], 255 - pictures[0, 0])
+
+
+# ----------------------------------------------------------------------------------------------------------- original files
+
+
+def write_idx(folder: Path, stem: str, pixels: np.ndarray, labels: np.ndarray) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / f"{stem}-images-idx3-ubyte").write_bytes(struct.pack(">4I", 0x803, *pixels.shape) + pixels.tobytes())
+    (folder / f"{stem}-labels-idx1-ubyte").write_bytes(struct.pack(">2I", 0x801, len(labels)) + labels.astype(np.uint8).tobytes())
+
+
+def test_the_original_files_are_read_cut_and_freed_of_repeats(pictures: np.ndarray, tmp_path: Path) -> None:
+    labels = np.arange(40) % 10
+    write_idx(tmp_path, "train", np.concatenate([pictures[:30, 0], pictures[:3, 0]]), np.arange(33) % 10)
+    write_idx(tmp_path, "t10k", pictures[28:, 0], labels[:12])
+    assert np.array_equal(read_idx(tmp_path, "train").pixels[:30], pictures[:30])
+    parts, facts = split(tmp_path)  # fewer than a held-out part holds: test and validation take all
+    known = [p.tobytes() for images in parts.values() for p in images.pixels]
+    assert len(known) == len(set(known)) == 40
+    assert facts["validation"] == {"found": 33, "kept": 28}
+
+
+def test_files_that_are_missing_or_cut_short_are_named(pictures: np.ndarray, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"no train-images-idx3-ubyte.*dataset-fashion-mnist.*--data"):
+        read_idx(tmp_path, "train")
+    write_idx(tmp_path, "train", pictures[:, 0], np.zeros(40))
+    cut = tmp_path / "train-images-idx3-ubyte"
+    cut.write_bytes(cut.read_bytes()[:-1])
+    with pytest.raises(BadInput, match="train-images-idx3-ubyte"):
+        read_idx(tmp_path, "train")
+
+
+def test_a_users_own_pictures_come_from_tables_too(pictures: np.ndarray, tmp_path: Path) -> None:
+    import datasets
+
+    rows = {"image": [{"bytes": files.encode(p), "path": None} for p in pictures]}
+    table = datasets.Dataset.from_dict(rows, features=datasets.Features({"image": datasets.Image()}))
+    table.to_parquet(tmp_path / "mine.parquet")
+    assert np.array_equal(own_images(str(tmp_path / "mine.parquet")), pictures)
+    domain = GanDomain()
+    halves = [domain.reference(name, str(tmp_path / "mine.parquet")) for name in ("test", "ceiling")]
+    assert [len(half) for half in halves] == [20, 20] and np.array_equal(np.concatenate(halves), pictures)
+
+
+def _png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
