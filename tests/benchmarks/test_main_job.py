@@ -8,21 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 
-def test_run_text_int8(benchmark, tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "bench",
-        "run",
-        "--domain",
-        "text",
-        "--method",
-        "int8",
-        "--results",
-        str(tmp_path / "results"),
-        "--json",
-    ]
+
+@pytest.mark.parametrize("domain", ["text", "image_gan", "image_diffusion"])
+def test_run_int8(benchmark, tmp_path: Path, domain: str) -> None:
+    command = [sys.executable, "-m", "bench", "run", "--domain", domain, "--method", "int8"]
+    command += ["--results", str(tmp_path / "results"), "--json"]
     environment = {**os.environ, "GENCOMPRESS_CACHE": str(tmp_path / "cache")}
 
     def job() -> str:
