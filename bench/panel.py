@@ -82,7 +82,8 @@ class Panel:
         """Features of all evaluators, from the cache where these very samples were seen before."""
         views = {}
         for name, evaluator in self.evaluators.items():
-            key = ["view", self.domain.name, name, evaluator.version, content_digest(samples)]
+            kind = f"{type(evaluator).__module__}.{type(evaluator).__qualname__}"  # domains that share an evaluator share its views
+            key = ["view", kind, evaluator.version, content_digest(samples)]
             with self.watch(f"judge {title}"):
                 views[name] = self.cache.view(key, lambda e=evaluator: view(e, samples))  # type: ignore[misc]
         return Observed(samples, views)

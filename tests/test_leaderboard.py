@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from bench.compressibility import is_recalibrated, ladder_of
 from bench.judging import retention, survival, usable
 from bench.leaderboard import cell_text, write_leaderboard
+from bench.methods.notation import LADDER, expand
 from bench.provenance import Provenance
 from bench.record import Cost, Record, read_records
 
@@ -67,16 +69,24 @@ def test_the_readme_shows_the_committed_ladder() -> None:
     assert len(shown) > 8 and all(line in published for line in shown)
 
 
-def test_published_records_are_complete() -> None:
-    """The full ladder, three prunings, one combination; 3 sampling seeds; N = 2,000; clean commits."""
-    records = [r for r in read_records(ROOT / "results") if r.model == "s@0" and r.domain == "text"]
+@pytest.mark.parametrize("domain", ["text", "image_gan", "image_diffusion"])
+def test_published_records_are_complete(domain: str) -> None:
+    """The full ladder, three prunings, one combination; 3 sampling seeds; N = 2,000; clean commits; whole file trees."""
+    records = [r for r in read_records(ROOT / "results") if r.model == "s@0" and r.domain == domain]
     methods = {r.method for r in records}
-    assert {"none", "fp16", "int8", "int6", "int5", "int4", "int3", "int2", "ternary", "binary"} <= methods
-    assert sum("magnitude" in m and "+" not in m for m in methods) >= 3 and any("+" in m for m in methods)
+    ladder = expand(["ladder"], recalibrate=is_recalibrated(records))
+    assert {"none", "fp16", *ladder} <= methods
+    assert sum(m.startswith("magnitude") and "int" not in m for m in methods) >= 3 and any("+int" in m for m in methods)
     for method in methods:
         assert {r.sample_seed for r in records if r.method == method} == {0, 1, 2}
     assert {r.samples for r in records} == {2000}
     assert all(r.provenance.commit and not r.provenance.dirty for r in records)
+    assert ladder_of(records).score("quality") is not None
+
+
+def test_rungs_that_were_not_recalibrated_stand_beside_the_gans_ladder() -> None:
+    records = [r for r in read_records(ROOT / "results") if r.domain == "image_gan"]
+    assert is_recalibrated(records) and set(LADDER) <= {r.method for r in records}
 
 
 @pytest.mark.parametrize(

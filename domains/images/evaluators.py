@@ -64,7 +64,7 @@ class Effnet(Evaluator):
         return self._last[1]
 
     @torch.inference_mode()
-    def _grids(self, pixels: np.ndarray, batch: int = 250) -> Tensor:
+    def _grids(self, pixels: np.ndarray, batch: int = 25) -> Tensor:
         rows = []
         for start in range(0, len(pixels), batch):
             images = dithered(pixels[start : start + batch]).to(self.device)

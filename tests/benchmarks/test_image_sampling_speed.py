@@ -1,4 +1,4 @@
-"""Images a second of the two image generators, as they run and through `torch.compile`, by batch size. Two networks a cell: does compiling pay?"""
+"""Images a second of the two image generators, by batch size, and through `torch.compile`. A run has two networks: does compiling pay?"""
 
 from __future__ import annotations
 
