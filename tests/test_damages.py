@@ -9,7 +9,6 @@ from bench.damage import damage_matrix, failures
 from bench.registry import DOMAINS
 from bench.workbench import Workbench
 
-
 ONE_OF_EACH = {str(sorted(DOMAINS.load(name)().damages())): name for name in DOMAINS}
 
 

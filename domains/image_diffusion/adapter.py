@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 WEIGHTS = Path(__file__).parent / "weights"
 FILES = ("unet/config.json", "scheduler/scheduler_config.json")
-BATCH = 100  # fixed, the last one filled up: so a picture does not depend on how many others are made
+BATCH = 50  # fixed, the last one filled up: so a picture does not depend on how many others are made
 SCHEDULERS = (  # deterministic given the start noise
     *("FlowMatchHeunDiscreteScheduler", "FlowMatchEulerDiscreteScheduler", "DDIMScheduler", "HeunDiscreteScheduler"),
     *("EulerDiscreteScheduler", "DPMSolverMultistepScheduler", "UniPCMultistepScheduler", "PNDMScheduler", "LMSDiscreteScheduler"),
