@@ -1,4 +1,7 @@
-"""Copy the ranking and the ladder side by side from leaderboard.md to the README's first screen: `python -m scripts.update_readme`. Not part of the package."""
+"""Copy the ranking and the ladder side by side to the README's first screen: `python -m scripts.update_readme`.
+
+Not part of the package.
+"""
 
 from __future__ import annotations
 

@@ -8,24 +8,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import torch
-import torch.nn.functional as F
-
 if TYPE_CHECKING:
     from diffusers import UNet2DModel
+    from torch import Tensor
 
 FOLD = 2
 CHANNELS, SIDE = FOLD**2, 28 // FOLD
 
 SIZES: dict[str, dict[str, Any]] = {  # name -> channels of the two resolutions               parameters
-    "xs": dict(block_out_channels=(16, 24)),
-    "s": dict(block_out_channels=(32, 48)),
-    "m": dict(block_out_channels=(64, 104)),
+    "xs": dict(block_out_channels=(16, 24)),  # 117,932
+    "s": dict(block_out_channels=(32, 48)),  # 464,980
+    "m": dict(block_out_channels=(64, 104)),  # 2,061,356
 }
 
 
 def unet(size: str, seed: int) -> UNet2DModel:
     """An untrained network, a function of its seed."""
+    import torch
     from diffusers import UNet2DModel
 
     with torch.random.fork_rng(devices=[]):
@@ -43,11 +42,8 @@ def unet(size: str, seed: int) -> UNet2DModel:
         )
 
 
-def fold(images: torch.Tensor) -> torch.Tensor:
+def fold(images: Tensor) -> Tensor:
     """[b, 1, 28, 28] -> [b, 4, 14, 14]"""
+    import torch.nn.functional as F
+
     return F.pixel_unshuffle(images, FOLD)
-
-
-def unfold(folded: torch.Tensor) -> torch.Tensor:
-    """[b, 4, 14, 14] -> [b, 1, 28, 28]"""
-    return F.pixel_shuffle(folded, FOLD)

@@ -13,7 +13,7 @@ import numpy as np
 from bench.errors import BadInput
 from bench.interfaces import Edit, Generator, Metric, ModelSpec, Training, Wrap
 from domains.folders import embedded, read_object
-from domains.image_gan.network import SIZES
+from domains.image_gan.sizes import SIZES
 from domains.images.adapter import ImageDomain, locate_folder
 
 if TYPE_CHECKING:

@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-LATENT = 64
-
-SIZES: dict[str, dict[str, Any]] = {  # name -> channels at 4x4, 7x7, 14x14, 28x28               parameters
-    "xs": dict(widths=(56, 48, 32, 16)),
-    "s": dict(widths=(128, 96, 64, 32)),
-    "m": dict(widths=(256, 208, 128, 64)),
-}
-DISCRIMINATOR_WIDTHS = (48, 96, 192)  # the same for all sizes: the judge of the game does not shrink with the player
+from domains.image_gan.sizes import DISCRIMINATOR_WIDTHS, LATENT, SIZES
 
 
 class GeneratorNetwork(nn.Module):

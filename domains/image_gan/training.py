@@ -21,7 +21,8 @@ from bench.artifact import tensors_digest
 from bench.interfaces import Wrap
 from bench.statistics import reestimate
 from domains.folders import write_json
-from domains.image_gan.network import SIZES, DiscriminatorNetwork, GeneratorNetwork
+from domains.image_gan.network import DiscriminatorNetwork, GeneratorNetwork
+from domains.image_gan.sizes import SIZES
 from domains.images.training import ImageTraining, Recipe, generator, round_to_half, to_floats
 
 STATISTICS_BATCHES, STATISTICS_BATCH = 40, 250  # of latents, when the averaged generator's running statistics are set

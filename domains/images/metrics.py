@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
-from torch import Tensor
-
-from bench.errors import BadInput
 from bench.interfaces import Metric, Observed
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 KID_SUBSET = 2000  # all at once up to here: the usual 100 subsets of 1,000 cost 18 s and add noise of their own
 COVERED = 0.02  # a class counts as covered from this share on: a fifth of its share among real pictures
@@ -52,6 +50,8 @@ def kid_effnet(generated: Observed, real: Observed) -> float:
 
 def shares(observed: Observed) -> Tensor:
     """[10]: the share of each class, as the labeller sees it."""
+    import torch
+
     from domains.images.labeller import CLASSES, labels
 
     return torch.bincount(labels(observed.samples), minlength=len(CLASSES)) / len(observed.samples)  # type: ignore[arg-type]
@@ -82,50 +82,11 @@ def inception_metric(name: str) -> Metric | None:
     if name not in INCEPTION:
         return None
     key, description, direction = INCEPTION[name]
+    from domains.images.inception import inception_metrics, load_inception
+
     load_inception()
 
     def compute(generated: Observed, real: Observed) -> float:
         return float(inception_metrics(generated, real)[key])
 
     return Metric(name, description, direction, compute=compute, headline=True)  # type: ignore[arg-type]
-
-
-def load_inception() -> None:
-    """Fetch the weights, or say in one line why not."""
-    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-
-    try:
-        FeatureExtractorInceptionV3("inception-v3-compat", ["2048"])
-    except Exception as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise BadInput(f"fid, kid and is need the weights of torch-fidelity's Inception, which cannot be had: {reason}") from None
-
-
-class Coloured(torch.utils.data.Dataset[Tensor]):
-    """Grey pictures as torch-fidelity wants them: uint8 [3, h, w]."""
-
-    def __init__(self, observed: Observed) -> None:
-        self.pixels = torch.from_numpy(np.ascontiguousarray(observed.samples))
-
-    def __len__(self) -> int:
-        return len(self.pixels)
-
-    def __getitem__(self, row: int) -> Tensor:
-        return self.pixels[row].expand(3, -1, -1)
-
-
-def inception_metrics(generated: Observed, real: Observed) -> Mapping[str, float]:
-    from torch_fidelity import calculate_metrics
-
-    count = len(generated.samples)
-    return calculate_metrics(
-        input1=Coloured(generated),
-        input2=Coloured(real),
-        fid=True,
-        kid=True,
-        isc=True,
-        kid_subset_size=min(1000, count),
-        cuda=torch.cuda.is_available(),
-        verbose=False,
-        save_cpu_ram=True,
-    )

@@ -1,0 +1,53 @@
+"""`fid`, `kid` and `is` as others publish them: torch-fidelity with its own Inception network, whose weights it downloads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.errors import BadInput
+from bench.interfaces import Observed
+
+
+def load_inception() -> None:
+    """Fetch the weights, or say in one line why not."""
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+    try:
+        FeatureExtractorInceptionV3("inception-v3-compat", ["2048"])
+    except Exception as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise BadInput(f"fid, kid and is need the weights of torch-fidelity's Inception, which cannot be had: {reason}") from None
+
+
+class Coloured(torch.utils.data.Dataset[Tensor]):
+    """Grey pictures as torch-fidelity wants them: uint8 [3, h, w]."""
+
+    def __init__(self, observed: Observed) -> None:
+        self.pixels = torch.from_numpy(np.ascontiguousarray(observed.samples))
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __getitem__(self, row: int) -> Tensor:
+        return self.pixels[row].expand(3, -1, -1)
+
+
+def inception_metrics(generated: Observed, real: Observed) -> Mapping[str, float]:
+    from torch_fidelity import calculate_metrics
+
+    count = len(generated.samples)
+    return calculate_metrics(
+        input1=Coloured(generated),
+        input2=Coloured(real),
+        fid=True,
+        kid=True,
+        isc=True,
+        kid_subset_size=min(1000, count),
+        cuda=torch.cuda.is_available(),
+        verbose=False,
+        save_cpu_ram=True,
+    )
