@@ -48,15 +48,17 @@ def read_object(path: Path) -> dict[str, Any]:
     return found
 
 
-def check_numbers(settings: Mapping[str, Any], allowed: Mapping[str, float]) -> None:
-    """Each setting is a number above 0 and at most its bound. Raises `BadInput`."""
+def check_numbers(settings: Mapping[str, Any], allowed: Mapping[str, int | float]) -> None:
+    """Each setting is a number above 0 and at most its bound, a whole one where the bound is. Raises `BadInput`."""
     from bench.errors import unknown
 
     for name, value in settings.items():
         if name not in allowed:
             raise unknown("sampler setting", name, allowed)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= allowed[name]:
-            raise BadInput(f"sampler setting {name}={value!r} is not a number above 0 and at most {allowed[name]:g}")
+        whole = isinstance(allowed[name], int)
+        if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)) or not 0 < value <= allowed[name]:
+            kind = "a whole number" if whole else "a number"
+            raise BadInput(f"sampler setting {name}={value!r} is not {kind} above 0 and at most {allowed[name]:g}")
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -17,13 +17,13 @@ from bench.workbench import Workbench
 ROOT = Path(__file__).parent.parent
 VALIDATION = {"text": "domains/text/data/validation.parquet"}
 IMAGES = "domains/images/data/validation.parquet"
-N = {"text": 1000}
+N = 1000  # each half of the shortest validation part, text's
 
 
 def main(domain_name: str, *folders: str) -> None:
     domain = campaign.open_domain(domain_name)
     reference = str(ROOT / VALIDATION.get(domain_name, IMAGES))
-    benches = [Workbench(domain, domain.locate(folder), N.get(domain_name, 2000), reference=reference) for folder in sorted(folders)]
+    benches = [Workbench(domain, domain.locate(folder), N, reference=reference) for folder in sorted(folders)]
     bounds = benches[-1].make_bounds()
     for bench in benches:
         seen, verdicts = bench.baseline(0)

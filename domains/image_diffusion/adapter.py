@@ -6,7 +6,7 @@ import functools
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -47,7 +47,10 @@ class DiffusionDomain(ImageDomain):
 
     def locate(self, model: str) -> ModelSpec:
         """An embedded model, or the folder of an unconditional diffusers pipeline with a `UNet2DModel`."""
-        return locate_folder(self.models, model, "an unconditional diffusers pipeline", *FILES)
+        spec = locate_folder(self.models, model, "an unconditional diffusers pipeline", *FILES)
+        if any((Path(spec.source) / other).exists() for other in ("vae", "vqvae", "text_encoder")):
+            raise BadInput(f"{model!r} is a pipeline in a latent space; this domain opens those that draw pixels")
+        return spec
 
     def open(self, spec: ModelSpec, device: str = "cpu", settings: Mapping[str, Any] | None = None) -> Generator:
         return DiffusionGenerator(spec, device, settings or {})
@@ -75,24 +78,31 @@ class DiffusionGenerator(Generator):
         if info["missing_keys"]:
             raise BadInput(f"the model {spec.name!r} is not whole: its file lacks {len(info['missing_keys'])} tensors")
         self.network: Module = loaded.float().to(device).eval()
+        self.unet_config = read_object(self.folder / "unet" / "config.json")
         self.channels, self.side = loaded.config["in_channels"], loaded.config["sample_size"]
         self.fold = math.isqrt(self.channels) if math.isqrt(self.channels) ** 2 == self.channels else 1
         if self.channels // self.fold**2 not in (1, 3) or not isinstance(self.side, int):
             raise BadInput(f"the model {spec.name!r} makes {self.channels} channels of size {self.side}; this domain wants grey or colour")
-        card = card_of(self.folder)
         self.scheduler_config = read_object(self.folder / "scheduler" / "scheduler_config.json")
-        self._settings = {"steps": STEPS, **card.get("sampler", {}), **settings}
+        self._settings = {"steps": STEPS, **card_of(self.folder).get("sampler", {}), **settings}
         check_numbers(self._settings, {"steps": 1000})
-        self.scheduler()
+        self.scheduler()  # raises now, not after the compression
 
     def scheduler(self) -> Any:
+        """A fresh one, its times set. Raises `BadInput` for one that draws noise of its own, or that cannot be set up."""
         import diffusers
 
-        kind = self.scheduler_config.get("_class_name")
+        kind, config = self.scheduler_config.get("_class_name"), self.scheduler_config
         if kind not in SCHEDULERS:
             raise unknown("deterministic scheduler", str(kind), SCHEDULERS)
-        scheduler = getattr(diffusers, kind).from_config(self.scheduler_config)
-        scheduler.set_timesteps(int(self._settings["steps"]), device=self.device)
+        if config.get("stochastic_sampling") or str(config.get("algorithm_type", "")).startswith("sde"):
+            raise BadInput(f"the scheduler of {str(self.folder)!r} draws noise while it samples; only deterministic ones make twins")
+        try:
+            scheduler = getattr(diffusers, kind).from_config(config)
+            scheduler.set_timesteps(self._settings["steps"], device=self.device)
+        except Exception as error:
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise BadInput(f"the scheduler of {str(self.folder)!r} cannot be set up: {reason}") from None
         return scheduler
 
     def settings(self) -> dict[str, Any]:
@@ -100,9 +110,8 @@ class DiffusionGenerator(Generator):
 
     def identity(self) -> str:
         """Of both configurations: networks of equal tensors may still draw different pictures."""
-        configs = [dict(cast(Any, self.network).config), self.scheduler_config]
-        known = [{name: value for name, value in config.items() if name not in NO_PART_OF_IDENTITY} for config in configs]
-        return hashlib.sha256(json.dumps(known, sort_keys=True, default=str).encode()).hexdigest()
+        known = [{k: v for k, v in config.items() if k not in NO_PART_OF_IDENTITY} for config in (self.unet_config, self.scheduler_config)]
+        return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 
     def rebuild(self, structure: Sequence[Edit]) -> Module:
         import torch
@@ -150,16 +159,6 @@ class DiffusionGenerator(Generator):
 
         pixels = to_pixels(F.pixel_shuffle(x, self.fold))
         return from_array(pixels.transpose(0, 2, 3, 1), "the network's output")
-
-    def calibration(self, seed: int) -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:
-        """Calls as sampling makes them: noise of every level. Only networks with running statistics ask for it."""
-        import torch
-
-        from domains.images.training import generator
-
-        noise = generator(seed, 0, "calibration")
-        for time in self.scheduler().timesteps:
-            yield (torch.randn(BATCH, self.channels, self.side, self.side, generator=noise).to(self.device), time), {}
 
     def training(self, network: Module, seed: int, wrap: Wrap | None = None) -> Training:
         from domains.image_diffusion.training import FlowTraining

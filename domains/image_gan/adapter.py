@@ -65,8 +65,11 @@ class GanGenerator(Generator):
         self.device, self.folder = device, Path(spec.source)
         self.config = read_object(self.folder / "config.json")
         self.network = self._load(self._empty(), self.folder / "generator.safetensors", spec.name).to(device)
+        self.discriminator, self._discriminator_sha256 = self._open_discriminator()
 
     def _empty(self) -> Module:
+        import torch
+
         from domains.image_gan.network import GeneratorNetwork
 
         try:
@@ -75,7 +78,21 @@ class GanGenerator(Generator):
                 raise ValueError
         except (KeyError, TypeError, ValueError):
             raise BadInput(f"{str(self.folder / 'config.json')!r} needs a number 'latent' and four 'widths', from 1 to 4096") from None
-        return GeneratorNetwork(latent, widths).eval()
+        with torch.random.fork_rng(devices=[]):  # the fresh weights are thrown away
+            return GeneratorNetwork(latent, widths).eval()
+
+    def _open_discriminator(self) -> tuple[Module | None, str]:
+        """-> (network, SHA-256 of its file); a generator may come without."""
+        import torch
+
+        from domains.image_gan.network import DiscriminatorNetwork
+
+        file = self.folder / "discriminator.safetensors"
+        if not file.is_file():
+            return None, ""
+        with torch.random.fork_rng(devices=[]):
+            network = DiscriminatorNetwork()
+        return self._load(network, file, str(file)).to(self.device), hashlib.sha256(file.read_bytes()).hexdigest()
 
     @staticmethod
     def _load(network: Module, file: Path, name: str) -> Module:
@@ -89,15 +106,13 @@ class GanGenerator(Generator):
         return network.eval()
 
     def identity(self) -> str:
-        return hashlib.sha256(json.dumps(self.config, sort_keys=True).encode()).hexdigest()
+        """Of the configuration, and of the discriminator whose opinion is in the record."""
+        return hashlib.sha256(json.dumps([self.config, self._discriminator_sha256], sort_keys=True).encode()).hexdigest()
 
     def rebuild(self, structure: Sequence[Edit]) -> Module:
-        import torch
-
         if structure:
             raise BadInput(f"this domain cannot rebuild a network with edits of kind {structure[0].kind!r}")
-        with torch.random.fork_rng(devices=[]):  # the fresh weights are thrown away
-            return self._empty().to(self.device)
+        return self._empty().to(self.device)
 
     def sample(self, network: Module, n: int, seed: int) -> np.ndarray:
         import torch
@@ -132,16 +147,14 @@ class GanGenerator(Generator):
         """The discriminator's mean p(real)."""
         import torch
 
-        from domains.image_gan.network import DiscriminatorNetwork
         from domains.image_gan.training import p_real
         from domains.images.training import to_floats
 
-        file = self.folder / "discriminator.safetensors"
-        if not file.is_file():
+        if self.discriminator is None:
             return {}
-        judge = self._load(DiscriminatorNetwork(), file, str(file)).to(self.device)
         with torch.inference_mode():
-            return {"p_real": p_real(judge, to_floats(torch.from_numpy(np.ascontiguousarray(samples))).to(self.device)).mean().item()}
+            images = to_floats(torch.from_numpy(np.ascontiguousarray(samples))).to(self.device)
+            return {"p_real": p_real(self.discriminator, images).mean().item()}
 
     def training(self, network: Module, seed: int, wrap: Wrap | None = None) -> Training:
         from domains.image_gan.training import GanTraining, fresh_pair
