@@ -9,7 +9,7 @@ from pathlib import Path
 from bench.cache import Cache
 from bench.errors import BadInput
 from bench.files import check_writable, slug
-from bench.interfaces import Domain, ModelSpec, Native
+from bench.interfaces import Domain, Metric, ModelSpec, Native
 from bench.methods.notation import expand, parse
 from bench.metrics.custom import load_metric
 from bench.plan import Cell, cells, is_finished, look_up
@@ -51,7 +51,14 @@ def run(request: Request, say: Callable[[str], None]) -> list[Record]:
     opened = [(domain, domain.locate(request.model) if request.model else default_model(domain)) for domain in domains]
     for folder in filter(None, (request.results, request.save_samples)):
         check_writable(folder)
-    return [record for domain, spec in opened for record in _run_model(domain, spec, request, say)]
+    metrics = [_metrics_of(domain, request) for domain, _ in opened]
+    return [record for (domain, spec), extra in zip(opened, metrics) for record in _run_model(domain, spec, extra, request, say)]
+
+
+def _metrics_of(domain: Domain, request: Request) -> list[Metric]:
+    """Those that the user named: the domain's optional ones, or somebody's own."""
+    device = pick_device(request.device)
+    return [domain.optional_metric(name, device) or load_metric(name, request.trust_remote_code) for name in request.metrics]
 
 
 def open_domain(name: str) -> Domain:
@@ -66,7 +73,7 @@ def default_model(domain: Domain) -> ModelSpec:
     raise BadInput(f"domain {domain.name!r} ships no model; name one with --model")
 
 
-def _run_model(domain: Domain, spec: ModelSpec, request: Request, say: Callable[[str], None]) -> list[Record]:
+def _run_model(domain: Domain, spec: ModelSpec, extra: list[Metric], request: Request, say: Callable[[str], None]) -> list[Record]:
     device = pick_device(request.device)
     bench = Workbench(
         domain,
@@ -76,7 +83,7 @@ def _run_model(domain: Domain, spec: ModelSpec, request: Request, say: Callable[
         device=device,
         cache=Cache(use=not request.fresh),
         command=request.command,
-        extra=[domain.optional_metric(name) or load_metric(name, request.trust_remote_code) for name in request.metrics],
+        extra=extra,
     )
     methods = expand(request.methods, recalibrate=bench.has_statistics)
     planned = cells(bench.template, methods, request.seeds, {m: parse(m).versions for m in ["none", *methods]})

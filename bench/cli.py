@@ -93,7 +93,9 @@ REFERENCE = click.option("--reference", help="Real samples of your own: a file, 
 @click.option("--save-samples", type=PATH, help="Also write all samples, and twins side by side, to this folder.")
 @click.option("--fresh", is_flag=True, help="Measure again what is finished, without the cache.")
 @REFERENCE
-@click.option("--metric", "metrics", multiple=True, help="Your own: a folder with an `evaluate` metric script; repeatable.")
+@click.option(
+    "--metric", "metrics", multiple=True, help="One more: a folder with an `evaluate` metric script; for images also fid, kid, is."
+)
 @click.option("--trust-remote-code", is_flag=True, help="Allow --metric to run code from the hub.")
 @JSON
 def run(methods: tuple[str, ...], seeds: tuple[int, ...], metrics: tuple[str, ...], as_json: bool, **options: Any) -> int:

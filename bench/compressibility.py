@@ -17,6 +17,7 @@ from statistics import mean
 import numpy as np
 
 from bench.methods.notation import LADDER, rung_of
+from bench.plan import FLOOR_RECALIBRATED
 from bench.record import FINISHED, Record
 
 FULL = (0.0, 4.0)
@@ -33,14 +34,19 @@ class Rung:
 
 @dataclass(frozen=True)
 class Ladder:
-    """A model's rungs, mildest first; `missing` were not measured, which is not zero."""
+    """A model's rungs, mildest first; `missing` were not measured, which is not zero; `undefined` have no retention."""
 
     rungs: tuple[Rung, ...]
-    missing: tuple[str, ...]
+    missing: tuple[str, ...] = ()
+    undefined: tuple[str, ...] = ()
+
+    @property
+    def reaches_the_end(self) -> bool:
+        return bool(self.rungs) and self.rungs[-1].rate >= FULL[1]
 
     def score(self, role: str, span: tuple[float, float] = FULL) -> float | None:
         """C of `quality` or `diversity`; None where a rung is missing or none reaches the span's end."""
-        if self.missing:
+        if self.missing or self.undefined:
             return None
         return score([rung.rate for rung in self.rungs], [getattr(rung, role) for rung in self.rungs], span)
 
@@ -69,12 +75,13 @@ def ladder_of(records: Sequence[Record]) -> Ladder:
         if rung is not None and (record.method != rung) == recalibrated and record.status in FINISHED:
             found[rung].append(record)
     measured = {name: whole for name, group in found.items() if (whole := _rung(name, group)) is not None}
-    return Ladder(tuple(measured.values()), tuple(name for name in LADDER if name not in measured))
+    missing = tuple(name for name in LADDER if not found[name])
+    return Ladder(tuple(measured.values()), missing, tuple(name for name in LADDER if found[name] and name not in measured))
 
 
 def is_recalibrated(records: Sequence[Record]) -> bool:
     """Whether the model has running statistics, so that its ladder is the recalibrated one."""
-    return any(rung_of(record.method) not in (None, record.method) for record in records)
+    return any(FLOOR_RECALIBRATED in record.implementation for record in records)
 
 
 def retention_of(record: Record, role: str) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bench.interfaces import Damage, Domain, Native, Observed, View
@@ -24,6 +25,8 @@ class Row:
     mutual_recall: float
     mutual_recall_ceiling: float
     valid_of_same_items: float | None  # for damages of variety
+    others: Mapping[str, float]  # validity by the quality evaluators that are not the primary one: shown, not asserted
+    others_ceiling: Mapping[str, float]
 
     def numbers(self) -> dict[str, float | str]:
         """For JSON and for the docs' table."""
@@ -35,6 +38,7 @@ class Row:
             "valid_of_ceiling": self.valid / self.valid_ceiling,
             "mutual_recall": self.mutual_recall,
             "mutual_recall_of_ceiling": self.mutual_recall / self.mutual_recall_ceiling,
+            **{f"valid_by_{name}": value for name, value in self.others.items()},
         }
 
     def failures(self, milder: float | None) -> list[str]:
@@ -71,13 +75,16 @@ def _row(domain: Domain, name: str, damage: Damage, n: int) -> Row:
     panel = Panel(domain, len(damaged))
     quality = panel.primary["quality"]
     whole = panel.observe(undamaged, "undamaged samples")
-    ceiling = panel.metrics_of(_first(whole, len(damaged)))
+    as_many = panel.judge(_first(whole, len(damaged)))
+    ceiling = panel.metrics_of(whole, as_many)
     seen, same_items = panel.observe(damaged, "damaged samples"), None
     if damage.hurts == "variety":
         rows = _rows(undamaged, damaged)
         each = JUDGES["quality"](panel.real.views[quality], whole.views[quality], panel.k).items["valid"]
         same_items = float(each[rows].mean())
-    found = panel.metrics_of(seen)
+    verdicts = panel.judge(seen)
+    found = panel.metrics_of(seen, verdicts)
+    others = [name for name, role in domain.evaluators().items() if role == "quality" and name != quality]
     return Row(
         name,
         damage,
@@ -87,6 +94,8 @@ def _row(domain: Domain, name: str, damage: Damage, n: int) -> Row:
         found["diversity_mutual_recall"],
         ceiling["diversity_mutual_recall"],
         same_items,
+        {name: verdicts[name].metrics["valid"] for name in others},
+        {name: as_many[name].metrics["valid"] for name in others},
     )
 
 
@@ -111,7 +120,8 @@ def as_table(rows: list[Row]) -> str:
     lines: list[list[str]] = []
     for n in dict.fromkeys(row.samples for row in rows):
         first = next(row for row in rows if row.samples == n)
-        lines.append(["none (other real samples)", "nothing", str(n), f"{first.valid_ceiling:.3f}", f"{first.mutual_recall_ceiling:.3f}"])
+        intact = [f"{value:.3f}" for value in (first.valid_ceiling, first.mutual_recall_ceiling, *first.others_ceiling.values())]
+        lines.append(["none (other real samples)", "nothing", str(n), *intact])
     for row in rows:
         shares = row.valid / row.valid_ceiling, row.mutual_recall / row.mutual_recall_ceiling
         lines.append(
@@ -121,6 +131,12 @@ def as_table(rows: list[Row]) -> str:
                 str(row.samples),
                 f"{row.valid:.3f} ({shares[0]:.2f})",
                 f"{row.mutual_recall:.3f} ({shares[1]:.2f})",
+                *(f"{value:.3f} ({value / row.others_ceiling[name]:.2f})" for name, value in row.others.items()),
             ]
         )
-    return tabulate(lines, headers=["damage", "hurts", "N", "valid", "mutual recall"], tablefmt="pipe", disable_numparse=True)
+    return tabulate(
+        lines,
+        headers=["damage", "hurts", "N", "valid", "mutual recall", *(f"valid by {name}" for name in rows[0].others)],
+        tablefmt="pipe",
+        disable_numparse=True,
+    )

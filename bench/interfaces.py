@@ -99,6 +99,7 @@ class Training(ABC):
     networks: dict[str, Module]
     total_steps: int
     step_number: int
+    keeps_snapshots: ClassVar[bool] = False  # a frozen model at each tenth of the steps, so that its quality over time can be measured
 
     def identity(self) -> str:
         """Of recipe, data and seed: a checkpoint of another training is never continued."""
@@ -152,6 +153,10 @@ class Evaluator(ABC):
     name: ClassVar[str]
     role: ClassVar[Role]
     version: ClassVar[int] = 1
+
+    def identity(self) -> str:
+        """What the features depend on beside name and version, where one class serves several weights: a hash. Part of the cache's keys."""
+        return ""
 
     @abstractmethod
     def features(self, samples: Native) -> Tensor:
@@ -243,7 +248,7 @@ class Domain(ABC):
         """For each sample, whether the training part holds it word for word; None where nobody can tell."""
         return None
 
-    def optional_metric(self, name: str) -> Metric | None:
+    def optional_metric(self, name: str, device: str = "cpu") -> Metric | None:
         """A metric that is computed only where the user names it, since it needs weights that are not shipped; None: not known here.
 
         Raises `bench.errors.BadInput` when it is known, and what it needs cannot be had.

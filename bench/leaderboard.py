@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import TypeVar
 
-from bench.compressibility import HARD, Ladder, is_recalibrated, ladder_of, retention_of
+from bench.compressibility import FULL, HARD, Ladder, is_recalibrated, ladder_of, retention_of
 from bench.files import slug
 from bench.interfaces import Metric
 from bench.methods.notation import LADDER, RECALIBRATED, rung_of
@@ -130,7 +130,7 @@ def _entry(records: Sequence[Record]) -> Entry | None:
     """Of a domain's records those of one model under the same conditions; the group with most of the ladder."""
     groups = [group for _, group in _grouped([r for r in records if r.model == MODEL], _conditions)]
     entries = [Entry(records[0].domain, group, ladder_of(group)) for group in groups]
-    entries = [entry for entry in entries if entry.ladder.rungs]
+    entries = [entry for entry in entries if entry.ladder.rungs or entry.ladder.undefined]
     return max(entries, key=lambda e: (len(e.ladder.rungs), len(e.records)), default=None)
 
 
@@ -146,17 +146,37 @@ def _ranking(entries: Sequence[Entry]) -> str:
         "C diversity, 4x to 16x",
         "U quality",
         "U diversity",
+        "N",
         "parameters",
     ]
     lines = []
     for entry in ordered:
-        scores = [entry.ladder.score(role, *span) for span in ((), (HARD,)) for role in ("quality", "diversity")]
+        scores = [entry.ladder.score(role, span) for span in (FULL, HARD) for role in ("quality", "diversity")]
+        ranks = [_rank(score, [e.ladder.score(role) for e in entries if e.counts]) for score, role in zip(scores, ("quality", "diversity"))]
         u = [entry.u(role) for role in ("quality", "diversity")]
         parameters = next((f"{r.cost.parameters:,}" for r in entry.records if r.cost), "-")
-        note = "" if entry.counts else " (does not count)"
-        note += f" (not measured: {', '.join(entry.ladder.missing)})" if entry.ladder.missing else ""
-        lines.append([entry.domain + note, *(cell_text([s]) for s in scores), *(cell_text([x], 2) for x in u), parameters])
-    return tabulate(lines, headers=headers, tablefmt="pipe", disable_numparse=True, colalign=["left"] + ["right"] * 7)
+        shown = [cell_text([score]) + (rank if entry.counts else "") for score, rank in zip(scores, [*ranks, "", ""])]
+        lines.append([entry.domain + _notes(entry), *shown, *(cell_text([x], 2) for x in u), str(entry.records[0].samples), parameters])
+    return tabulate(lines, headers=headers, tablefmt="pipe", disable_numparse=True, colalign=["left"] + ["right"] * 8)
+
+
+def _rank(score: float | None, among: Sequence[float | None]) -> str:
+    known = [s for s in among if s is not None]
+    return f" (#{1 + sum(s > score for s in known)})" if score is not None and len(known) > 1 else ""
+
+
+def _notes(entry: Entry) -> str:
+    """Why a model has no score, or does not count."""
+    ladder, found = entry.ladder, []
+    if not entry.counts:
+        found.append("does not count")
+    if ladder.missing:
+        found.append(f"not measured: {', '.join(ladder.missing)}")
+    if ladder.undefined:
+        found.append(f"no retention, the baseline is too near the floor: {', '.join(ladder.undefined)}")
+    if not ladder.missing and not ladder.undefined and not ladder.reaches_the_end:
+        found.append("out: it does not reach 16x")
+    return f" ({'; '.join(found)})" if found else ""
 
 
 def _rungs(entries: Sequence[Entry]) -> str:

@@ -16,6 +16,7 @@ from bench.files import slug
 from bench.record import FINISHED, Record, read_record
 
 K = 5  # nearest neighbours that make a ball
+FLOOR_RECALIBRATED = "floor recalibrate"  # among a cell's versions where the network has running statistics
 SCALE = 1  # version of the shared metrics: validity, mutual recall, survival, retention
 
 

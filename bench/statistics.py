@@ -7,14 +7,14 @@ from typing import Any
 
 import torch
 from torch.nn import Module
-from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.batchnorm import _BatchNorm
 
 Batches = Iterable[tuple[tuple[Any, ...], Mapping[str, Any]]]  # what a network is called with
 
 
-def layers_with_statistics(network: Module) -> dict[str, _NormBase]:
+def layers_with_statistics(network: Module) -> dict[str, _BatchNorm]:
     """Path -> layer: those that normalise by running means and variances, not by their input's own."""
-    return {path: m for path, m in network.named_modules() if isinstance(m, _NormBase) and m.running_mean is not None}
+    return {path: m for path, m in network.named_modules() if isinstance(m, _BatchNorm) and m.running_mean is not None}
 
 
 @torch.no_grad()

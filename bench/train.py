@@ -47,7 +47,7 @@ def _run(training: Training, checkpoint: Path, log: Log, title: str) -> None:
     every, snapshot = (max(1, round(training.total_steps * share)) for share in (VALIDATE_EVERY, SNAPSHOT_EVERY))
     for _ in bar(range(training.step_number, training.total_steps), title, total=training.total_steps, initial=training.step_number):
         losses.append(training.step())
-        if training.step_number % snapshot == 0:
+        if training.keeps_snapshots and training.step_number % snapshot == 0 and training.step_number < training.total_steps:
             training.freeze(checkpoint.parent / "snapshots" / f"{training.step_number:07}")
         if training.step_number % every == 0 or training.step_number == training.total_steps:
             means = {k: sum(row[k] for row in losses) / len(losses) for k in losses[0]}

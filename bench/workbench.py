@@ -20,7 +20,7 @@ from bench.layers import tensors_of
 from bench.methods.notation import parse
 from bench.methods.plain import original
 from bench.panel import Panel
-from bench.plan import Cell, K
+from bench.plan import FLOOR_RECALIBRATED, Cell, K
 from bench.provenance import Stopwatch, provenance
 from bench.statistics import layers_with_statistics
 
@@ -72,7 +72,7 @@ class Workbench:
             k=self.panel.k,
             sampler=self.generator.settings(),
             reference=self.panel.reference_name,
-            implementation=self.panel.implementation(),
+            implementation={**self.panel.implementation(), **self._floor_version()},
         )
 
     @functools.cached_property
@@ -151,6 +151,10 @@ class Workbench:
             return self.panel.metrics_of(self.observe(self.compressed(self.floor_method(seed), seed), seed))
         except Diverged:  # a permuted network without finite samples has neither quality nor diversity
             return dict.fromkeys(("quality_valid", "diversity_mutual_recall"), 0.0)
+
+    def _floor_version(self) -> dict[str, int]:
+        """In the cell's hash; it also says, later, that this model's ladder is the recalibrated one."""
+        return {FLOOR_RECALIBRATED: parse("recalibrate").versions["recalibrate"]} if self.has_statistics else {}
 
     def floor_method(self, seed: int = 0) -> str:
         """Permuted weights, with running statistics that fit them where the network has any."""

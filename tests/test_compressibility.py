@@ -10,6 +10,7 @@ from test_leaderboard import record
 from bench.compressibility import HARD, Ladder, Rung, is_recalibrated, ladder_of, score
 from bench.leaderboard import side_by_side
 from bench.methods.notation import LADDER, expand, rung_of
+from bench.plan import FLOOR_RECALIBRATED
 from bench.record import Record
 
 RATES = (2.0, 2.4, 2.7, 3.0, 3.4, 3.9, 4.2, 4.8)  # of the eight rungs, log2
@@ -60,22 +61,32 @@ def test_rungs_are_recognised() -> None:
     assert expand(["ladder", "int8"]) == list(LADDER)
 
 
-def measured(domain: str, ending: str = "", quality: float = 1.0, u: float = 0.9, skip: str = "") -> list[Record]:
+def measured(
+    domain: str, ending: str = "", quality: float = 1.0, u: float = 0.9, skip: str = "", recalibrated: bool = False
+) -> list[Record]:
     def one(method: str, rate: float, seed: int, kept: float) -> Record:
         made = record(method, seed, quality_retention=kept, diversity_retention=1.0, quality_u=u, diversity_u=u)
         assert made.cost is not None
         cost = made.cost.model_copy(update={"ratio": 2**rate})
-        return made.model_copy(update={"domain": domain, "cost": cost, "implementation": {}})
+        versions = {FLOOR_RECALIBRATED: 1} if ending or recalibrated else {}
+        return made.model_copy(update={"domain": domain, "cost": cost, "implementation": versions})
 
     rungs = [one(rung + ending, rate, seed, quality) for rung, rate in zip(LADDER, RATES) for seed in (0, 1) if rung != skip]
     return [one("none", 0.0, 0, 1.0), *rungs]
 
 
 def test_the_ladder_is_the_recalibrated_one_where_there_is_one() -> None:
-    plain, better = measured("d", quality=0.2), measured("d", "+recalibrate", quality=0.8)
+    plain, better = measured("d", quality=0.2, recalibrated=True), measured("d", "+recalibrate", quality=0.8)
     assert {rung.quality for rung in ladder_of([*plain, *better]).rungs} == {0.8}
-    assert {rung.quality for rung in ladder_of(plain).rungs} == {0.2}
-    assert is_recalibrated([*plain, *better]) and not is_recalibrated(plain)
+    assert ladder_of(plain).missing == LADDER, "its plain rungs alone are no ladder"
+    assert {rung.quality for rung in ladder_of(measured("d", quality=0.2)).rungs} == {0.2}
+
+
+def test_a_recalibration_that_was_not_possible_changes_nothing() -> None:
+    records = measured("d")
+    refused = records[1].model_copy(update={"method": "int8+recalibrate", "status": "unsupported", "metrics": {}, "cost": None})
+    assert not is_recalibrated([*records, refused])
+    assert ladder_of([*records, refused]) == ladder_of(records)
 
 
 def test_a_diverged_rung_counts_as_zero() -> None:
@@ -89,7 +100,8 @@ def test_domains_are_ranked_side_by_side() -> None:
     assert text.index("| better ") < text.index("| worse ")
     assert "One model a domain (s@0): descriptive, no interval." in text
     lines = {line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")[2:-1]] for line in text.splitlines() if "|" in line}
-    assert lines["better"][0] == f"{(1.9 / 2 * 2 + 0.9 * 2) / 4:.3f}" and lines["better"][1] == "1.000"
+    assert lines["better"][0] == f"{(1.9 / 2 * 2 + 0.9 * 2) / 4:.3f} (#1)" and lines["better"][1] == "1.000 (#1)"
+    assert lines["worse"][0].endswith("(#2)") and lines["worse"][1] == "1.000 (#1)" and lines["worse"][6] == "100"
     assert lines["`int8`"] == ["4.0x", "0.900", "1.000", "4.0x", "0.500", "1.000"]
     assert math.isclose(float(lines["worse"][2]), 0.5)
 
@@ -98,6 +110,17 @@ def test_a_missing_rung_and_a_bad_model_are_said() -> None:
     text = "\n".join(side_by_side([*measured("gap", skip="int4"), *measured("bad", u=0.4)]))
     assert "gap (not measured: int4)" in text and "bad (does not count)" in text
     assert next(line for line in text.splitlines() if "gap (" in line).split("|")[2].strip() == "-"
+
+
+def test_why_there_is_no_score_is_said() -> None:
+    short = [r for r in measured("short")]
+    for r in short:
+        assert r.cost is not None
+        r.cost.ratio = min(r.cost.ratio, 15.0)
+    flat = [r.model_copy(update={"metrics": {**r.metrics, "quality_retention": None}}) for r in measured("flat")]
+    text = "\n".join(side_by_side([*short, *flat, *measured("whole")]))
+    assert "short (out: it does not reach 16x)" in text
+    assert "flat (no retention, the baseline is too near the floor: int8, int6" in text
 
 
 def test_one_domain_alone_is_not_ranked() -> None:

@@ -125,14 +125,20 @@ def test_the_network_rebuilt_from_the_artifact_makes_the_same_samples(opened: Op
 # --- real samples ----------------------------------------------------------------------------------------------------
 
 
-def test_the_splits_share_no_sample_with_each_other_or_with_training(domain: Domain) -> None:
+def test_the_splits_share_no_sample_with_each_other(domain: Domain) -> None:
     splits = {split: domain.reference(split) for split in SPLITS}
     digests = [digest for samples in splits.values() for digest in items(samples)]
     assert len(set(digests)) == len(digests) == sum(map(len, splits.values()))
     assert min(map(len, splits.values())) >= SMALL
-    for samples in splits.values():
-        assert not any(domain.is_training_sample(samples[:SMALL]) or [])
     assert content_digest(domain.reference("test")) == content_digest(splits["test"])
+
+
+def test_no_held_out_sample_is_a_training_sample(domain: Domain) -> None:
+    for split in SPLITS:
+        found = domain.is_training_sample(domain.reference(split)[:SMALL])
+        if found is None:
+            pytest.skip("the training samples are not installed here, or are not known")
+        assert len(found) == SMALL and not any(found)
 
 
 def test_samples_are_read_back_as_written(domain: Domain, tmp_path: Path) -> None:
@@ -152,8 +158,10 @@ def test_a_users_own_reference_is_read_and_cut(domain: Domain, tmp_path: Path) -
 
 def test_files_that_hold_no_samples_are_named(domain: Domain, tmp_path: Path) -> None:
     (tmp_path / "rubble").write_bytes(bytes(range(256)))
-    (tmp_path / "cut").write_bytes(domain.write_samples(domain.reference("test")[:16], tmp_path / "whole").read_bytes()[:-5])
-    for name in ("missing", "rubble", "cut"):
+    whole = domain.write_samples(domain.reference("test")[:16], tmp_path / "whole")
+    cut = tmp_path / f"cut{whole.suffix}"
+    cut.write_bytes(whole.read_bytes()[:-5])
+    for name in ("missing", "rubble", cut.name):
         with pytest.raises(BadInput, match=name):
             domain.read_samples(tmp_path / name)
 

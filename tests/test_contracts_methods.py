@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from bench.artifact import decode, encode, fill, tensors_digest
-from bench.errors import Unsupported
+from bench.errors import BadInput, Unsupported
 from bench.interfaces import Compressed, Context, Edit, Generator, Stored
 from bench.layers import tensors_of, weights_of
 from bench.methods.notation import parse
@@ -224,8 +224,17 @@ def test_recalibration_follows_the_compressed_weights_and_changes_nothing_else(n
 
 
 def test_recalibrating_an_intact_network_twice_changes_nothing(network: Small) -> None:
-    once, twice = apply("recalibrate", network), apply("recalibrate+recalibrate", network)
+    once = apply("recalibrate", network)
+    twice = parse("recalibrate")(once, Context(SmallGenerator(network)))
     assert_equal(dense(once.tensors), dense(twice.tensors))
+
+
+def test_recalibration_comes_last_and_leaves_kept_statistics_alone(network: Small) -> None:
+    with pytest.raises(BadInput, match="'recalibrate' has to come last"):
+        parse("recalibrate+int8")
+    kept = apply("recalibrate", network, {"batch_norm.running_mean": "it is measured elsewhere"})
+    assert torch.equal(kept.tensors["batch_norm.running_mean"].dequantize(), network.batch_norm.running_mean)  # type: ignore[arg-type]
+    assert "batch_norm.running_var" in kept.touched and "batch_norm.running_mean" not in kept.touched
 
 
 def test_a_network_without_running_statistics_cannot_be_recalibrated() -> None:

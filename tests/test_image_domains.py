@@ -80,7 +80,16 @@ def test_the_schedulers_settings_are_part_of_the_identity(pipeline: Path, tmp_pa
         ("scheduler/scheduler_config.json", [], "not a JSON object"),
         ("unet/config.json", {"in_channels": 5, "_class_name": "UNet2DModel"}, "cannot open"),
         ("card.json", {"sampler": {"steps": 0}}, "steps=0"),
+        ("card.json", {"sampler": {"steps": 2.5}}, "steps=2.5 is not a whole number"),
         ("card.json", {"sampler": {"speed": 3}}, "speed"),
+        ("scheduler/scheduler_config.json", {"_class_name": "DDIMScheduler", "num_train_timesteps": 5}, "cannot be set up"),
+        ("scheduler/scheduler_config.json", {"_class_name": "DDIMScheduler", "num_train_timesteps": "x"}, "cannot be set up"),
+        ("scheduler/scheduler_config.json", {"_class_name": "FlowMatchEulerDiscreteScheduler", "stochastic_sampling": True}, "draws noise"),
+        (
+            "scheduler/scheduler_config.json",
+            {"_class_name": "DPMSolverMultistepScheduler", "algorithm_type": "sde-dpmsolver++"},
+            "draws noise",
+        ),
     ],
 )
 def test_bad_pipelines_are_refused_in_one_line(pipeline: Path, tmp_path: Path, file: str, content: object, message: str) -> None:
@@ -92,6 +101,40 @@ def test_bad_pipelines_are_refused_in_one_line(pipeline: Path, tmp_path: Path, f
     with pytest.raises(BadInput, match=message) as error:
         domain.open(domain.locate(str(bad)))
     assert "\n" not in str(error.value)
+
+
+def test_the_identity_is_the_same_in_every_process(pipeline: Path, tmp_path: Path) -> None:
+    """diffusers fills a config up with defaults in an order that changes from process to process."""
+    import os
+    import shutil
+    import subprocess
+    import sys
+
+    older = shutil.copytree(pipeline, tmp_path / "older")
+    file = older / "unet" / "config.json"
+    config = json.loads(file.read_text())
+    for name in ("dropout", "act_fn", "norm_eps", "freq_shift", "flip_sin_to_cos"):
+        del config[name]
+    file.write_text(json.dumps(config))
+    script = f"""
+from domains.image_diffusion.adapter import DiffusionDomain as D
+print(D().open(D().locate({str(older)!r})).identity())"""
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", script], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(found) == 1
+
+
+def test_a_pipeline_in_a_latent_space_is_refused(pipeline: Path, tmp_path: Path) -> None:
+    import shutil
+
+    latent = shutil.copytree(pipeline, tmp_path / "latent")
+    (latent / "vqvae").mkdir()
+    with pytest.raises(BadInput, match="latent space"):
+        DiffusionDomain().locate(str(latent))
 
 
 def test_pickled_weights_are_not_opened(pipeline: Path, tmp_path: Path) -> None:

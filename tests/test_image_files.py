@@ -94,6 +94,63 @@ def test_a_broken_file_in_a_folder_is_named(pictures: np.ndarray, tmp_path: Path
         files.read(tmp_path)
 
 
+def test_what_is_no_whole_npz_is_refused_in_one_line(pictures: np.ndarray, tmp_path: Path) -> None:
+    import zipfile
+
+    whole = files.write(pictures, tmp_path / "whole").read_bytes()
+    bad = tmp_path / "bad.npz"
+    variants = [whole[:-5], whole[:400], b"", whole[:200] + bytes([whole[200] ^ 255]) + whole[201:]]
+    for data in variants:
+        bad.write_bytes(data)
+        with pytest.raises(BadInput, match=r"bad\.npz"):
+            files.read(bad)
+    for members in (
+        {},
+        {"notes.txt": b"no array"},
+        {"a.npy": b"\x93NUMPY\x01\x00v\x00{'descr': '|u1', 'fortran_order': False, 'shape': (99999999, 99999)}"},
+    ):
+        with zipfile.ZipFile(bad, "w") as archive:
+            for name, data in members.items():
+                archive.writestr(name, data)
+        with pytest.raises(BadInput, match=r"bad\.npz"):
+            files.read(bad)
+
+
+def test_a_damaged_cached_set_of_samples_is_made_anew(pictures: np.ndarray, tmp_path: Path) -> None:
+    from bench.cache import Cache
+
+    cache, domain = Cache(folder=tmp_path), GanDomain()
+    cache.samples(["key"], domain, lambda: pictures)
+    (file,) = tmp_path.rglob("*.npz")
+    file.write_bytes(file.read_bytes()[:200] + b"rubble" + file.read_bytes()[206:])
+    assert np.array_equal(cache.samples(["key"], domain, lambda: pictures), pictures)
+
+
+def test_odd_files_in_a_folder(pictures: np.ndarray, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(files.encode(pictures[0]))
+    (tmp_path / "sub.png").mkdir()
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere")
+    assert len(files.read(tmp_path)) == 1
+    (tmp_path / "script.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 28 28\nshowpage\n")
+    with pytest.raises(BadInput, match=r"script\.png"):
+        files.read(tmp_path)
+
+
+def test_values_without_a_stated_range_are_refused(tmp_path: Path) -> None:
+    Image.fromarray(np.full((28, 28), 0.5, np.float32)).save(tmp_path / "a.tif")
+    with pytest.raises(BadInput, match=r"a\.tif.*8 or 16 bits"):
+        files.read(tmp_path)
+
+
+def test_tables_are_read_from_embedded_pictures_only(tmp_path: Path) -> None:
+    import datasets
+
+    rows = {"image": [{"bytes": None, "path": "/etc/hostname"}]}
+    datasets.Dataset.from_dict(rows, features=datasets.Features({"image": datasets.Image()})).to_parquet(tmp_path / "mine.parquet")
+    with pytest.raises(BadInput, match="row 0 holds no picture"):
+        own_images(str(tmp_path / "mine.parquet"))
+
+
 def test_a_decompression_bomb_is_refused(tmp_path: Path) -> None:
     bomb = bytearray(_png(Image.new("L", (28, 28))))
     bomb[16:24] = struct.pack(">II", 60_000, 60_000)

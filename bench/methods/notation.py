@@ -55,6 +55,8 @@ def parse(text: str) -> Chain:
     for i, link in enumerate(links):
         if link.name == "permute" and any(before.quantizes for before in links[:i]):
             raise BadInput(f"{text!r}: 'permute' has to come before a quantizer")
+    if any(link.name == "recalibrate" for link in links[:-1]):
+        raise BadInput(f"{text!r}: 'recalibrate' has to come last, since statistics must fit the final weights")
     if len(links) > 1:
         links = tuple(link for link in links if link.name != "none") or links[:1]
     return Chain(links)

@@ -14,11 +14,10 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
-from bench.artifact import tensors_digest
 from bench.interfaces import Wrap
 from domains.folders import write_json
 from domains.image_diffusion.network import fold
-from domains.images.training import ImageTraining, Muon, Recipe, generator, round_to_half, to_floats
+from domains.images.training import ImageTraining, Muon, Recipe, card, generator, round_to_half, to_floats
 
 TIMES = 1000.0  # the scale of times that diffusers' schedulers hand to a network
 
@@ -37,6 +36,7 @@ class FlowTraining(ImageTraining):
     """Trains a diffusers network; freezes it as a pipeline folder, `unet/` and `scheduler/`."""
 
     recipe: FlowRecipe
+    keeps_snapshots = True
 
     def __init__(
         self,
@@ -85,15 +85,7 @@ class FlowTraining(ImageTraining):
         network.save_pretrained(folder / "unet")
         write_scheduler(folder)
         write_json(folder / "recipe.json", {**vars(self.recipe), "seed": self.seed})
-        card = {
-            "licence": "Apache-2.0; trained on Fashion-MNIST (MIT)",
-            "description": "diffusers UNet2DModel, flow matching on Fashion-MNIST",
-            "parameters": sum(p.numel() for p in network.parameters()),
-            "train_seed": self.seed,
-            "images_seen": self.step_number * self.recipe.batch,
-            "weights_sha256": tensors_digest(network),
-        }
-        write_json(folder / "card.json", card)
+        write_json(folder / "card.json", card(self, network, "diffusers UNet2DModel, flow matching on Fashion-MNIST"))
 
 
 def is_hidden(name: str) -> bool:

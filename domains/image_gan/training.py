@@ -17,13 +17,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn import Module
 
-from bench.artifact import tensors_digest
 from bench.interfaces import Wrap
 from bench.statistics import reestimate
 from domains.folders import write_json
 from domains.image_gan.network import DiscriminatorNetwork, GeneratorNetwork
 from domains.image_gan.sizes import SIZES
-from domains.images.training import ImageTraining, Recipe, generator, round_to_half, to_floats
+from domains.images.training import ImageTraining, Recipe, card, generator, round_to_half, to_floats
 
 STATISTICS_BATCHES, STATISTICS_BATCH = 40, 250  # of latents, when the averaged generator's running statistics are set
 
@@ -47,6 +46,7 @@ class GanTraining(ImageTraining):
     """Trains both networks; freezes the averaged generator, and the discriminator apart from it."""
 
     recipe: GanRecipe
+    keeps_snapshots = True
 
     def __init__(
         self,
@@ -146,15 +146,7 @@ class GanTraining(ImageTraining):
         save_file({name: v.half() for name, v in discriminator.state_dict().items()}, folder / "discriminator.safetensors")
         write_json(folder / "config.json", {"latent": network.latent, "widths": network.widths})
         write_json(folder / "recipe.json", {**vars(self.recipe), "seed": self.seed})
-        card = {
-            "licence": "Apache-2.0; trained on Fashion-MNIST (MIT)",
-            "description": "DCGAN on Fashion-MNIST",
-            "parameters": sum(p.numel() for p in network.parameters()),
-            "train_seed": self.seed,
-            "images_seen": self.step_number * self.recipe.batch,
-            "weights_sha256": tensors_digest(network),
-        }
-        write_json(folder / "card.json", card)
+        write_json(folder / "card.json", card(self, network, "DCGAN on Fashion-MNIST"))
 
 
 def game(real: Tensor, fake: Tensor, relativistic: bool) -> Tensor:

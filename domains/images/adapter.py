@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from bench.interfaces import Damage, Domain, Evaluator, Metric, ModelSpec, Train
 if TYPE_CHECKING:
     from domains.images.data import Images
 
-EVALUATORS = {"effnet": "quality", "encoder": "diversity"}
+EVALUATORS = {"effnet": "quality", "encoder": "diversity", "effnet_undithered": "quality"}  # the first of a role is the primary one
 JUDGES = {"encoder": "the evaluator of diversity", "labeller": "tells the classes apart, for the metrics of lost classes"}
 
 
@@ -71,11 +71,12 @@ class ImageDomain(Domain):
         return EVALUATORS
 
     def evaluator(self, name: str, device: str = "cpu") -> Evaluator:
-        from domains.images.evaluators import Effnet, Encoder
+        from domains.images.evaluators import Effnet, EffnetUndithered, Encoder
 
-        if name not in EVALUATORS:
+        kinds: dict[str, Callable[[str], Evaluator]] = {kind.name: kind for kind in (Effnet, Encoder, EffnetUndithered)}
+        if name not in kinds:
             raise unknown("evaluator", name, EVALUATORS)
-        return Effnet(device) if name == "effnet" else Encoder(device)
+        return kinds[name](device)
 
     def damages(self) -> Mapping[str, Damage]:
         from domains.images.damages import DAMAGES
@@ -87,10 +88,10 @@ class ImageDomain(Domain):
 
         return {metric.name: metric for metric in METRICS}
 
-    def optional_metric(self, name: str) -> Metric | None:
+    def optional_metric(self, name: str, device: str = "cpu") -> Metric | None:
         from domains.images.metrics import inception_metric
 
-        return inception_metric(name)
+        return inception_metric(name, device)
 
     # ----------------------------------------------------------------------------------------------------------- files
 

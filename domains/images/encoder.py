@@ -17,8 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from domains.folders import write_json
-from domains.images.training import ImageTraining, Recipe, generator, round_to_half
+from domains.images.training import ImageTraining, Recipe, generator, save_half
 
 OUTPUT = 64
 WIDTHS = (32, 64, 128, 192)
@@ -108,12 +107,7 @@ class EncoderTraining(ImageTraining):
         return {"found": found.float().mean().item(), "loss": contrast(clean, damaged, self.recipe.temperature).item()}
 
     def freeze(self, folder: Path) -> None:
-        from safetensors.torch import save_file
-
-        folder.mkdir(parents=True, exist_ok=True)
-        state = round_to_half(self.averages["network"]).state_dict()
-        save_file({name: v.half() if v.is_floating_point() else v for name, v in state.items()}, folder / "encoder.safetensors")
-        write_json(folder / "recipe.json", {**vars(self.recipe), "seed": self.seed})
+        save_half(self, folder, "encoder")
 
 
 def contrast(clean: Tensor, damaged: Tensor, temperature: float) -> Tensor:

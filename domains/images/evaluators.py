@@ -23,7 +23,7 @@ WEIGHTS = Path(__file__).parent / "weights"
 COMPONENTS = 64
 DITHER = 0.03  # of the range
 GRID = 4
-ENLARGED = 2  # pictures are looked at in twice their size: blur of half a pixel is not seen otherwise (docs/image-domains.md)
+ENLARGED = 64  # pixels: at their own size pictures can be blurred by half a pixel unseen (docs/training-log.md)
 
 Pictures = Sequence[np.ndarray] | np.ndarray  # uint8 [n, 1, 28, 28]
 
@@ -38,14 +38,19 @@ class Effnet(Evaluator):
     name = "effnet"
     role = "quality"
     version = 1
+    dither = DITHER
 
-    def __init__(self, device: str = "cpu", components: Path | None = WEIGHTS / "effnet" / "components.safetensors") -> None:
+    def __init__(self, device: str = "cpu", fitted: bool = True) -> None:
         from safetensors.torch import load_file
 
         self.network = EffnetStages(load_file(FILE)).to(device).eval()
-        self.model = ProbabilisticPCA.read(components) if components else None
+        self.model = ProbabilisticPCA.read(self.components_file()) if fitted else None
         self.device = device
         self._last: tuple[str, Tensor] = ("", torch.empty(0))
+
+    @classmethod
+    def components_file(cls) -> Path:
+        return WEIGHTS / "effnet" / f"{cls.name}.safetensors"
 
     def features(self, samples: Pictures) -> Tensor:
         assert self.model is not None
@@ -67,11 +72,18 @@ class Effnet(Evaluator):
     def _grids(self, pixels: np.ndarray, batch: int = 25) -> Tensor:
         rows = []
         for start in range(0, len(pixels), batch):
-            images = dithered(pixels[start : start + batch]).to(self.device)
-            images = F.interpolate(images, scale_factor=ENLARGED, mode="bilinear")
+            images = dithered(pixels[start : start + batch], self.dither).to(self.device)
+            images = F.interpolate(images, size=(ENLARGED, ENLARGED), mode="bilinear")
             stages = self.network(images.expand(-1, 3, -1, -1) * 2 - 1)
             rows.append(torch.cat([F.adaptive_avg_pool2d(stage, GRID).flatten(1) for stage in stages], dim=1).cpu())
         return torch.cat(rows)
+
+
+class EffnetUndithered(Effnet):
+    """The same without the dither, beside it and never the primary one: it takes noise that no eye sees for damage."""
+
+    name = "effnet_undithered"
+    dither = 0.0
 
 
 class Encoder(Evaluator):
@@ -84,7 +96,9 @@ class Encoder(Evaluator):
     def __init__(self, device: str = "cpu", folder: Path = WEIGHTS / "encoder") -> None:
         from domains.images.encoder import EncoderNetwork, load
 
-        self.network, self.device = load(EncoderNetwork(), folder / "encoder.safetensors").to(device), device
+        with torch.random.fork_rng(devices=[]):
+            empty = EncoderNetwork()
+        self.network, self.device = load(empty, folder / "encoder.safetensors").to(device), device
 
     @torch.inference_mode()
     def features(self, samples: Pictures, batch: int = 250) -> Tensor:
@@ -92,13 +106,13 @@ class Encoder(Evaluator):
         return torch.cat([self.network(images.to(self.device).float() / 255).cpu() for images in pixels.split(batch)])
 
 
-def dithered(pixels: np.ndarray) -> Tensor:
+def dithered(pixels: np.ndarray, sigma: float = DITHER) -> Tensor:
     """uint8 [n, 1, h, w] -> float in about [0, 1] with Gaussian noise that follows from each picture's content."""
     noise = torch.empty(pixels.shape)
     for i, picture in enumerate(pixels):
         seed = int.from_bytes(hashlib.blake2b(picture.tobytes(), digest_size=7).digest(), "little")
         noise[i] = torch.randn(picture.shape, generator=torch.Generator().manual_seed(seed))
-    return torch.from_numpy(pixels).float() / 255 + DITHER * noise
+    return torch.from_numpy(pixels).float() / 255 + sigma * noise
 
 
 class ProbabilisticPCA:
@@ -150,5 +164,6 @@ class ProbabilisticPCA:
 if __name__ == "__main__":  # after `python -m domains.images.effnet`
     from domains.images.data import training_part
 
-    pixels = training_part().pixels[:20_000]
-    ProbabilisticPCA.fit(Effnet(components=None).grids(pixels)).write(WEIGHTS / "effnet" / "components.safetensors")
+    for kind in (Effnet, EffnetUndithered):
+        grids = kind(fitted=False).grids(training_part().pixels[:20_000])
+        ProbabilisticPCA.fit(grids).write(kind.components_file())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from bench.errors import BadInput
 SIDE = 28
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".pgm", ".ppm")
 LARGEST = 2**26  # pixels of one picture: more is a decompression bomb
-LARGEST_ARRAY = 2**32  # bytes
+LARGEST_ARRAY = 2**30  # bytes
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # what Pillow may try: not PostScript and its like
 
 
 def encode(pixels: np.ndarray) -> bytes:
@@ -35,7 +37,7 @@ def decode(data: bytes, name: str) -> np.ndarray:
     from PIL import Image
 
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if image.width * image.height > LARGEST:
                 raise ValueError(f"{image.width}x{image.height} pixels are too many")
             return _grey(image)
@@ -47,6 +49,8 @@ def _grey(image: object) -> np.ndarray:
     from PIL import Image
 
     assert isinstance(image, Image.Image)
+    if image.mode in ("I", "F"):
+        raise ValueError("32-bit values have no stated range; give 8 or 16 bits")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba)
@@ -68,10 +72,16 @@ def read(path: Path) -> np.ndarray:
 
 
 def read_folder(path: Path) -> np.ndarray:
-    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in ENDINGS and not file.name.startswith("."))
+    files = sorted(f for f in path.rglob("*") if f.suffix.lower() in ENDINGS and not f.name.startswith(".") and f.is_file())
     if not files:
         raise BadInput(f"the folder {str(path)!r} holds no pictures; known endings: {', '.join(ENDINGS)}")
-    return np.stack([decode(file.read_bytes(), str(file)) for file in files])
+    try:
+        return np.stack([decode(file.read_bytes(), str(file)) for file in files])
+    except OSError as error:
+        raise BadInput(f"cannot read the pictures in {str(path)!r}: {error.strerror}: {error.filename!r}") from None
+
+
+UNREADABLE = (OSError, ValueError, EOFError, KeyError, MemoryError, NotImplementedError, RuntimeError, SyntaxError)
 
 
 def read_npz(path: Path) -> np.ndarray:
@@ -80,9 +90,13 @@ def read_npz(path: Path) -> np.ndarray:
             if sum(entry.file_size for entry in archive.infolist()) > LARGEST_ARRAY:
                 raise ValueError("its arrays are too large")
         with np.load(path, allow_pickle=False) as arrays:
+            if not arrays.files:
+                raise ValueError("it holds no array")
             array = arrays[arrays.files[0]]
-    except (OSError, ValueError, IndexError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise BadInput(f"cannot read samples from {str(path)!r}: {next(iter(str(error).splitlines()), 'it holds no array')}") from None
+        if not isinstance(array, np.ndarray):
+            raise ValueError("its first member is not an array")
+    except (*UNREADABLE, zipfile.BadZipFile, zlib.error) as error:
+        raise BadInput(f"cannot read samples from {str(path)!r}: {next(iter(str(error).splitlines()), type(error).__name__)}") from None
     return from_array(array, str(path))
 
 

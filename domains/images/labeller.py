@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,10 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from domains.folders import write_json
 from domains.images.data import CLASSES, Images
 from domains.images.encoder import EncoderNetwork, load, spoil
-from domains.images.training import ImageTraining, Recipe, generator, round_to_half
+from domains.images.training import ImageTraining, Recipe, generator, save_half
 
 WEIGHTS = Path(__file__).parent / "weights" / "labeller"
 WIDTHS = (16, 32, 64, 128)
@@ -38,6 +39,9 @@ class LabellerTraining(ImageTraining):
             recipe.learning_rate,
         )
 
+    def identity(self) -> str:
+        return hashlib.sha256(super().identity().encode() + self.labels.numpy().tobytes()).hexdigest()
+
     def losses(self) -> dict[str, float]:
         rows, noise = self.indices(), self.noise()
         images = self.pixels[rows].float() / 255
@@ -59,17 +63,18 @@ class LabellerTraining(ImageTraining):
         return {name: (network(x.to(self.device)).argmax(1).cpu() == labels).float().mean().item() for name, x in sets.items()}
 
     def freeze(self, folder: Path) -> None:
-        from safetensors.torch import save_file
-
-        folder.mkdir(parents=True, exist_ok=True)
-        state = round_to_half(self.averages["network"]).state_dict()
-        save_file({name: v.half() if v.is_floating_point() else v for name, v in state.items()}, folder / "labeller.safetensors")
-        write_json(folder / "recipe.json", {**vars(self.recipe), "seed": self.seed})
+        save_half(self, folder, "labeller")
 
 
 @torch.inference_mode()
 def labels(samples: Sequence[np.ndarray] | np.ndarray, batch: int = 500) -> Tensor:
     """uint8 [n, 1, 28, 28] -> the likeliest class of each, int64 [n]."""
-    network = load(EncoderNetwork(WIDTHS, len(CLASSES), unit=False), WEIGHTS / "labeller.safetensors")
     pixels = torch.from_numpy(np.ascontiguousarray(samples))
-    return torch.cat([network(images.float() / 255).argmax(1) for images in pixels.split(batch)])
+    return torch.cat([_network()(images.float() / 255).argmax(1) for images in pixels.split(batch)])
+
+
+@functools.cache
+def _network() -> torch.nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        empty = EncoderNetwork(WIDTHS, len(CLASSES), unit=False)
+    return load(empty, WEIGHTS / "labeller.safetensors")

@@ -77,7 +77,7 @@ METRICS = (
 )
 
 
-def inception_metric(name: str) -> Metric | None:
+def inception_metric(name: str, device: str) -> Metric | None:
     """`fid`, `kid` or `is` as others publish them. Raises `BadInput` when Inception's weights cannot be had."""
     if name not in INCEPTION:
         return None
@@ -87,6 +87,6 @@ def inception_metric(name: str) -> Metric | None:
     load_inception()
 
     def compute(generated: Observed, real: Observed) -> float:
-        return float(inception_metrics(generated, real)[key])
+        return inception_metrics(generated, real, device)[key]
 
-    return Metric(name, description, direction, compute=compute, headline=True)  # type: ignore[arg-type]
+    return Metric(name, description, direction, compute=compute)  # type: ignore[arg-type]

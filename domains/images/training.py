@@ -11,6 +11,7 @@ import hashlib
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,10 @@ import torch
 from torch import Tensor
 from torch.nn import Module, Parameter
 
+from bench.artifact import tensors_digest
+from bench.errors import BadInput
 from bench.interfaces import Training
+from domains.folders import write_json
 
 ImageBatch = Tensor  # float32 [b, 1, 28, 28] in [-1, 1]
 
@@ -39,6 +43,8 @@ class ImageTraining(Training):
 
     def __init__(self, networks: Mapping[str, Module], pixels: np.ndarray, recipe: Recipe, seed: int, device: str = "cpu") -> None:
         self.networks = {name: network.to(device) for name, network in networks.items()}
+        if len(pixels) < recipe.batch:
+            raise BadInput(f"{len(pixels)} pictures are too few to train on: a batch has {recipe.batch}")
         self.pixels = torch.from_numpy(np.ascontiguousarray(pixels))
         self.recipe, self.seed, self.device = recipe, seed, device
         self.total_steps, self.step_number = recipe.steps, 0
@@ -78,8 +84,8 @@ class ImageTraining(Training):
         """Share of the full learning rate: linear warm-up, then a cosine down to 0."""
         return min(1.0, (self.step_number + 1) / self.recipe.warmup) * 0.5 * (1 + math.cos(math.pi * self.step_number / self.total_steps))
 
-    def batch(self, images: Tensor | None = None, offset: int = 0) -> ImageBatch:
-        """The next real images, each once an epoch; `offset` batches further on within the step's own."""
+    def batch(self) -> ImageBatch:
+        """The next real images, each once an epoch."""
         return to_floats(self.pixels[self.indices()]).to(self.device)
 
     def indices(self) -> Tensor:
@@ -134,6 +140,28 @@ def follow(average: Module, network: Module, decay: float) -> None:
     torch._foreach_lerp_(list(average.parameters()), [p.detach() for p in network.parameters()], 1 - decay)
     for ours, theirs in zip(average.buffers(), network.buffers()):
         ours.copy_(theirs)
+
+
+def save_half(training: ImageTraining, folder: Path, name: str) -> None:
+    """The averaged network as `name`.safetensors in fp16, with its recipe."""
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    state = round_to_half(training.averages["network"]).state_dict()
+    save_file({key: v.half() if v.is_floating_point() else v for key, v in state.items()}, folder / f"{name}.safetensors")
+    write_json(folder / "recipe.json", {**vars(training.recipe), "seed": training.seed})
+
+
+def card(training: ImageTraining, network: Module, description: str) -> dict[str, Any]:
+    """What a generator's `card.json` says."""
+    return {
+        "licence": "Apache-2.0; trained on Fashion-MNIST (MIT)",
+        "description": description,
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "train_seed": training.seed,
+        "images_seen": training.step_number * training.recipe.batch,
+        "weights_sha256": tensors_digest(network),
+    }
 
 
 def round_to_half(network: Module) -> Module:

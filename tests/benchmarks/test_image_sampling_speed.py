@@ -45,3 +45,4 @@ def test_variants(benchmark, name: str, variant: str) -> None:
     benchmark.pedantic(lambda: generator.sample(network, items, 0), rounds=2)
     benchmark.extra_info["images_per_s"] = items / benchmark.stats["min"]
     benchmark.extra_info["pixels_that_differ"] = float(np.mean(after != before[:100]))
+    assert np.abs(after.astype(int) - before[:100].astype(int)).max() <= 2, "twins must stay twins"
