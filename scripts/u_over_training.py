@@ -1,7 +1,7 @@
 """How good a model was while it was trained, on the validation part: `python -m scripts.u_over_training image_gan FOLDER...`
 
-Each folder is a snapshot that `bench train` kept (in the user's cache, below training/). U = (value - floor) / (ceiling - floor), with the
-floors of the last one. Not part of the package.
+Each folder is a snapshot that `bench train` kept (in the user's cache, below training/). U = (value - floor) / (ceiling - floor); the
+floor is one permuted network, of the last snapshot. Not part of the package.
 """
 
 from __future__ import annotations
@@ -24,13 +24,15 @@ def main(domain_name: str, *folders: str) -> None:
     domain = campaign.open_domain(domain_name)
     reference = str(ROOT / VALIDATION.get(domain_name, IMAGES))
     benches = [Workbench(domain, domain.locate(folder), N, reference=reference) for folder in sorted(folders)]
-    bounds = benches[-1].make_bounds()
+    last = benches[-1]
+    floor = last.panel.metrics_of(last.observe(last.compressed(last.floor_method(0), 0), 0))
+    ceiling = last.panel.ceiling(own=False)
     for bench in benches:
         seen, verdicts = bench.baseline(0)
         values = bench.panel.metrics_of(seen, verdicts)
         line: dict[str, object] = {"step": Path(bench.spec.source).name}
         for metric in ("quality_valid", "diversity_mutual_recall"):
-            u = usable(values[metric], bounds.floor(metric), bounds.ceiling[metric])
+            u = usable(values[metric], [floor[metric]], ceiling[metric])
             line |= {metric: round(values[metric], 4), f"u_{metric.split('_')[0]}": None if u is None else round(u, 4)}
         print(json.dumps(line), flush=True)
 
