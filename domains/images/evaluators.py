@@ -23,6 +23,7 @@ WEIGHTS = Path(__file__).parent / "weights"
 COMPONENTS = 64
 DITHER = 0.03  # of the range
 GRID = 4
+WHITE, LEAST_WHITE = 98, 32  # percentile of a picture that is stretched to white; never from below this level
 ENLARGED = 64  # pixels: at their own size pictures can be blurred by half a pixel unseen (docs/training-log.md)
 
 Pictures = Sequence[np.ndarray] | np.ndarray  # uint8 [n, 1, 28, 28]
@@ -32,7 +33,8 @@ class Effnet(Evaluator):
     """EfficientNet-lite0's early stages of the picture in twice its size, averaged on a 4x4 grid, standardized, 64 principal components.
 
     Surprisal: negative log-likelihood in nats under probabilistic PCA (Tipping and Bishop 1999), residual included.
-    Before it every picture, real or generated, gets the same faint dither, seeded by its content: what no eye sees must not count.
+    Before it every picture, real or generated, is stretched to full contrast, since a network that is shown fragments in the dark takes them
+    for a dark garment, and gets the same faint dither, seeded by its content: what no eye sees must not count.
     """
 
     name = "effnet"
@@ -72,7 +74,7 @@ class Effnet(Evaluator):
     def _grids(self, pixels: np.ndarray, batch: int = 25) -> Tensor:
         rows = []
         for start in range(0, len(pixels), batch):
-            images = dithered(pixels[start : start + batch], self.dither).to(self.device)
+            images = dithered(stretched(pixels[start : start + batch]), self.dither).to(self.device)
             images = F.interpolate(images, size=(ENLARGED, ENLARGED), mode="bilinear")
             stages = self.network(images.expand(-1, 3, -1, -1) * 2 - 1)
             rows.append(torch.cat([F.adaptive_avg_pool2d(stage, GRID).flatten(1) for stage in stages], dim=1).cpu())
@@ -104,6 +106,12 @@ class Encoder(Evaluator):
     def features(self, samples: Pictures, batch: int = 250) -> Tensor:
         pixels = torch.from_numpy(np.ascontiguousarray(samples))
         return torch.cat([self.network(images.to(self.device).float() / 255).cpu() for images in pixels.split(batch)])
+
+
+def stretched(pixels: np.ndarray) -> np.ndarray:
+    """uint8 [n, 1, h, w] -> uint8: black stays black, the 98th percentile of each picture becomes white."""
+    white = np.percentile(pixels.reshape(len(pixels), -1), WHITE, axis=1).clip(LEAST_WHITE, 255)
+    return np.rint((pixels * (255 / white)[:, None, None, None]).clip(0, 255)).astype(np.uint8)
 
 
 def dithered(pixels: np.ndarray, sigma: float = DITHER) -> Tensor:
