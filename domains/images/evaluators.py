@@ -33,8 +33,8 @@ class Effnet(Evaluator):
     """EfficientNet-lite0's early stages of the picture in twice its size, averaged on a 4x4 grid, standardized, 64 principal components.
 
     Surprisal: negative log-likelihood in nats under probabilistic PCA (Tipping and Bishop 1999), residual included.
-    Before it every picture, real or generated, is stretched to full contrast, since a network that is shown fragments in the dark takes them
-    for a dark garment, and gets the same faint dither, seeded by its content: what no eye sees must not count.
+    Before it every picture, real or generated, is stretched to full contrast (the network takes fragments in the dark for a dark
+    garment), and gets the same faint dither, seeded by its content: what no eye sees must not count.
     """
 
     name = "effnet"
