@@ -84,14 +84,20 @@ class GanGenerator(Generator):
     def _open_discriminator(self) -> tuple[Module | None, str]:
         """-> (network, SHA-256 of its file); a generator may come without."""
         import torch
+        from safetensors import SafetensorError, safe_open
 
         from domains.image_gan.network import DiscriminatorNetwork
 
         file = self.folder / "discriminator.safetensors"
         if not file.is_file():
             return None, ""
+        try:
+            with safe_open(file, "pt") as opened:
+                widths = [opened.get_slice(f"{layer}.weight").get_shape()[0] for layer in ("first", "second", "third")]
+        except (OSError, SafetensorError) as error:
+            raise BadInput(f"cannot open the discriminator {str(file)!r}: {' '.join(str(error).split())[:200]}") from None
         with torch.random.fork_rng(devices=[]):
-            network = DiscriminatorNetwork()
+            network = DiscriminatorNetwork(widths)
         return self._load(network, file, str(file)).to(self.device), hashlib.sha256(file.read_bytes()).hexdigest()
 
     @staticmethod
