@@ -14,7 +14,7 @@ import numpy as np
 
 from bench.errors import BadInput, unknown
 from bench.interfaces import Edit, Generator, ModelSpec, Training, Wrap
-from domains.folders import card_of, check_numbers, embedded, read_object
+from domains.folders import card_of, check_numbers, read_object
 from domains.image_diffusion.network import SIZES
 from domains.images.adapter import ImageDomain, locate_folder
 
@@ -39,11 +39,7 @@ class DiffusionDomain(ImageDomain):
     name = "image_diffusion"
     description = "grey pictures of garments (Fashion-MNIST) from a small diffusers U-Net"
     version = 1
-    sizes = SIZES
-
-    @property
-    def models(self) -> Mapping[str, ModelSpec]:
-        return embedded(WEIGHTS)
+    sizes, weights = SIZES, WEIGHTS
 
     def locate(self, model: str) -> ModelSpec:
         """An embedded model, or the folder of an unconditional diffusers pipeline with a `UNet2DModel`."""
@@ -86,7 +82,7 @@ class DiffusionGenerator(Generator):
         self.scheduler_config = read_object(self.folder / "scheduler" / "scheduler_config.json")
         self._settings = {"steps": STEPS, **card_of(self.folder).get("sampler", {}), **settings}
         check_numbers(self._settings, {"steps": 1000})
-        self.scheduler()  # raises now, not after the compression
+        self.network_calls = len(self.scheduler().timesteps)  # raises now, not after the compression
 
     def scheduler(self) -> Any:
         """A fresh one, its times set. Raises `BadInput` for one that draws noise of its own, or that cannot be set up."""
@@ -106,7 +102,7 @@ class DiffusionGenerator(Generator):
         return scheduler
 
     def settings(self) -> dict[str, Any]:
-        return {**self._settings, "scheduler": str(self.scheduler_config["_class_name"]), "network_calls": len(self.scheduler().timesteps)}
+        return {**self._settings, "scheduler": str(self.scheduler_config["_class_name"]), "network_calls": self.network_calls}
 
     def identity(self) -> str:
         """Of both configurations: networks of equal tensors may still draw different pictures."""
@@ -128,8 +124,8 @@ class DiffusionGenerator(Generator):
         from bench.errors import Diverged
         from bench.progress import Bar
 
-        made, calls = [], len(self.scheduler().timesteps)
-        with torch.inference_mode(), Bar("sampling", n * calls) as bar:
+        made = []
+        with torch.inference_mode(), Bar("sampling", n * self.network_calls) as bar:
             for start in range(0, n, BATCH):
                 x = self._draw(network, seed, start, functools.partial(bar.update, min(BATCH, n - start)))
                 if not x.isfinite().all():

@@ -12,7 +12,7 @@ import numpy as np
 
 from bench.errors import BadInput
 from bench.interfaces import Edit, Generator, Metric, ModelSpec, Training, Wrap
-from domains.folders import embedded, read_object
+from domains.folders import read_object
 from domains.image_gan.sizes import SIZES
 from domains.images.adapter import ImageDomain, locate_folder
 
@@ -31,11 +31,7 @@ class GanDomain(ImageDomain):
     name = "image_gan"
     description = "grey pictures of garments (Fashion-MNIST) from a small DCGAN generator"
     version = 1
-    sizes = SIZES
-
-    @property
-    def models(self) -> Mapping[str, ModelSpec]:
-        return embedded(WEIGHTS)
+    sizes, weights = SIZES, WEIGHTS
 
     def locate(self, model: str) -> ModelSpec:
         """An embedded model or a folder with the generator's `config.json` and `generator.safetensors`."""
@@ -103,13 +99,13 @@ class GanGenerator(Generator):
     @staticmethod
     def _load(network: Module, file: Path, name: str) -> Module:
         from safetensors import SafetensorError
-        from safetensors.torch import load_file
+
+        from domains.images.encoder import load
 
         try:
-            network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in load_file(file).items()})
+            return load(network, file)
         except (OSError, SafetensorError, RuntimeError) as error:
             raise BadInput(f"cannot open the model {name!r}: {' '.join(str(error).split())[:200]}") from None
-        return network.eval()
 
     def identity(self) -> str:
         """Of the configuration, and of the discriminator whose opinion is in the record."""

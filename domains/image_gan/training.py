@@ -76,7 +76,7 @@ class GanTraining(ImageTraining):
         recipe, noise = self.recipe, self.noise()
         make, judge = cast(Any, self.networks["network"]), self.networks["discriminator"]
         real = self.batch()
-        fake = make(torch.randn(len(real), make.latent, generator=noise).to(self.device))  # type: ignore[arg-type]
+        fake = make(torch.randn(len(real), make.latent, generator=noise).to(self.device))
 
         seen_real, seen_fake = self._augment(real, noise), self._augment(fake.detach(), noise)
         loss = game(judge(seen_real), judge(seen_fake), recipe.relativistic)
@@ -124,7 +124,7 @@ class GanTraining(ImageTraining):
     def validate(self) -> dict[str, float]:
         """The discriminator's mean p(real), averaged weights: of held-out pictures and of generated ones."""
         make, judge = self._finished(4), self.averages["discriminator"]
-        latents = torch.randn(2000, make.latent, generator=generator(0, 0, "validation")).to(self.device)  # type: ignore[call-overload]
+        latents = torch.randn(2000, make.latent, generator=generator(0, 0, "validation")).to(self.device)
         found = {"real": to_floats(self.held_out).to(self.device), "generated": make(latents)}
         return {f"p_real_{name}": p_real(judge, images).mean().item() for name, images in found.items()}
 
@@ -134,7 +134,7 @@ class GanTraining(ImageTraining):
         noise = generator(self.seed, 0, "statistics")
         reestimate(
             network, (((torch.randn(STATISTICS_BATCH, network.latent, generator=noise).to(self.device),), {}) for _ in range(batches))
-        )  # type: ignore[call-overload]
+        )
         return round_to_half(network).to(self.device)
 
     def freeze(self, folder: Path) -> None:

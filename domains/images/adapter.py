@@ -11,6 +11,7 @@ import numpy as np
 
 from bench.errors import BadInput, unknown
 from bench.interfaces import Damage, Domain, Evaluator, Metric, ModelSpec, Training
+from domains.folders import embedded, spec_of
 
 if TYPE_CHECKING:
     from domains.images.data import Images
@@ -23,6 +24,11 @@ class ImageDomain(Domain):
     """Grey pictures of 28x28, uint8 [n, 1, 28, 28], judged beside real garments."""
 
     sizes: Mapping[str, Any]
+    weights: Path  # the folder of the embedded models
+
+    @property
+    def models(self) -> Mapping[str, ModelSpec]:
+        return embedded(self.weights)
 
     # -------------------------------------------------------------------------------------------------------- training
 
@@ -126,8 +132,6 @@ def _training_pictures() -> frozenset[bytes] | None:
 
 def locate_folder(models: Mapping[str, ModelSpec], model: str, kind: str, *files: str) -> ModelSpec:
     """An embedded model's name or a folder that holds `files`. Raises `BadInput`."""
-    from domains.folders import spec_of
-
     if model in models:
         return models[model]
     folder = Path(model)

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bench.errors import BadInput
+from domains.images.files import SIDE
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -30,7 +31,6 @@ FOLDER = Path(__file__).parent / "data"
 SHIPPED = ("test", "ceiling", "validation")
 PARTS = (*SHIPPED, "train")
 HELD_OUT = 5000
-SIDE = 28
 CLASSES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 PACKAGED = Path("/usr/share/datasets/fashion-mnist")  # Debian's dataset-fashion-mnist
 FILES = {"train": "train", "test": "t10k"}
