@@ -277,33 +277,95 @@ class Edit:
 
 
 @dataclass(frozen=True)
-class Stored:
-    """One tensor as it is written: plain values, or indices into a grid of levels with one scale per channel.
+class Layout:
+    """How a tensor becomes a matrix whose rows share a scale: output channels first, each cut into groups of `group` weights.
 
-    value[i] = scales[channel(i)] * levels[indices[i]],   exactly 0 where mask[i] is False
+    `granularity` is `tensor` (one row), `channel` (a row a channel) or `group` (a channel's last row is padded with zeros).
+    """
+
+    granularity: str = "channel"
+    axis: int = 0  # of the output channels
+    group: int = 0  # weights a row, for `group` only
+
+    def rows(self, tensor: Tensor) -> Tensor:
+        """[..., channels at axis, ...] -> [rows, n]"""
+        import torch.nn.functional as F
+
+        if not tensor.ndim or self.granularity == "tensor":
+            return self.flat(tensor).reshape(1, -1)
+        channels = tensor.movedim(self.axis, 0).flatten(1) if tensor.ndim > 1 else tensor[:, None]
+        if self.granularity == "group":
+            rest = -channels.shape[1] % self.group
+            channels = (F.pad(channels, (0, rest)) if rest else channels).reshape(-1, self.group)
+        return channels.contiguous()
+
+    def restore(self, rows: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """[rows, n] -> the tensor, contiguous: the inverse of `rows`."""
+        if self.granularity == "group":
+            rows = rows.reshape(shape[self.axis], -1)[:, : self.channel_length(shape)]
+        return self.unflat(rows, shape)
+
+    def flat(self, tensor: Tensor) -> Tensor:
+        """The order in which a file holds weights, without padding: [numel]."""
+        return (tensor.movedim(self.axis, 0) if tensor.ndim else tensor).reshape(-1)
+
+    def unflat(self, flat: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """The inverse of `flat`."""
+        if not shape:
+            return flat.reshape(())
+        moved = [shape[self.axis], *(size for i, size in enumerate(shape) if i != self.axis)]
+        return flat.reshape(moved).movedim(0, self.axis).contiguous()
+
+    def channel_length(self, shape: tuple[int, ...]) -> int:
+        """Weights of one output channel."""
+        return math.prod(size for i, size in enumerate(shape) if i != self.axis)
+
+    def row_count(self, shape: tuple[int, ...]) -> int:
+        """Rows of the matrix that a tensor of this shape becomes: how many scales it has."""
+        if not shape or self.granularity == "tensor":
+            return 1
+        groups = -(-self.channel_length(shape) // self.group) if self.granularity == "group" else 1
+        return shape[self.axis] * groups
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One tensor as it is written: plain values, or indices into a code book that each row of a layout scales for itself.
+
+    value[i] = sum over planes p of scales[p, row(i)] * codebook[p][indices[i]],   exactly 0 where mask[i] is False
+
+    One plane is the usual scaled grid; two are a grid with an offset (the second plane all ones), or two binary bases.
     """
 
     shape: tuple[int, ...]
     values: Tensor | None = None  # plain: float16 or float32 (buffers: any dtype), [*shape]
-    indices: Tensor | None = None  # grid: uint8 [*shape]
-    levels: tuple[float, ...] = ()
-    scales: Tensor | None = None  # float16 [shape[axis]], or [1] for one scale per tensor
-    axis: int = 0
+    indices: Tensor | None = None  # uint8, or int16 above 256 levels, [*shape]
+    codebook: tuple[tuple[float, ...], ...] = ()  # [planes][levels]
+    scales: Tensor | None = None  # float16 [planes, rows]
+    layout: Layout = Layout()
     mask: Tensor | None = None  # bool [*shape]; True = kept
+    pattern: tuple[int, int] | None = None  # (n, m): the mask keeps n of every m weights of a channel
 
     @property
     def quantized(self) -> bool:
         return self.indices is not None
+
+    @property
+    def levels(self) -> int:
+        """How many values a weight of one row can have."""
+        return len(self.codebook[0]) if self.codebook else 0
 
     def dequantize(self) -> Tensor:
         """The tensor that the network computes with: float32 (a plain integer buffer keeps its type)."""
         import torch
 
         if self.indices is not None and self.scales is not None:
-            levels = torch.tensor(self.levels, dtype=torch.float32, device=self.indices.device)
-            along = [1] * len(self.shape)
-            along[self.axis] = -1
-            dense = levels[self.indices.long()] * self.scales.float().reshape(along)
+            rows = self.layout.rows(self.indices).int()
+            planes = torch.tensor(self.codebook, dtype=torch.float32, device=rows.device)
+            dense = planes[0][rows] * self.scales[0].float()[:, None]
+            for levels, scales in zip(planes[1:], self.scales[1:]):
+                dense += levels[rows] * scales.float()[:, None]
+            dense = self.layout.restore(dense, self.shape)
         else:
             assert self.values is not None
             dense = self.values.float() if self.values.is_floating_point() else self.values

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import fnmatch
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-# type name -> {parameter: axis of the output channels}. A name, not a class: transformers' Conv1D needs no import here.
+# type name -> {parameter, or pattern of parameters: axis of the output channels}. A name, not a class: transformers' Conv1D needs no
+# import here. Subclasses are covered with their parents. To cover another layer type, add a line.
 COVERED: Mapping[str, Mapping[str, int]] = {
     "Linear": {"weight": 0},
     **{f"Conv{d}d": {"weight": 0} for d in (1, 2, 3)},
     **{f"ConvTranspose{d}d": {"weight": 1} for d in (1, 2, 3)},  # stored [in, out / groups, ...]
     "Conv1D": {"weight": 1},  # transformers' (GPT-2): stored [in, out]
     "Embedding": {"weight": 0},
+    "EmbeddingBag": {"weight": 0},
+    "RNNBase": {"weight_*": 0},  # RNN, LSTM, GRU: [gates * hidden, in] for each layer and direction
+    "RNNCellBase": {"weight_*": 0},
+    "MultiheadAttention": {"*proj_weight": 0},  # its output projection is a Linear of its own
 }
 
 
@@ -41,7 +47,7 @@ def weights_of(network: nn.Module) -> dict[str, Weight]:
     found: dict[str, Weight] = {}
     for path, module in network.named_modules():
         kind = next((c.__name__ for c in type(module).__mro__ if c.__name__ in COVERED), None)
-        for parameter, axis in COVERED.get(kind or "", {}).items():
+        for parameter, axis in _parameters(module, COVERED.get(kind or "", {})):
             own_name = f"{path}.{parameter}" if path else parameter
             name = first.get(id(getattr(module, parameter)), "")
             if not name:
@@ -52,6 +58,14 @@ def weights_of(network: nn.Module) -> dict[str, Weight]:
             else:
                 found[name] = Weight(name, str(kind), axis)
     return found
+
+
+def _parameters(module: nn.Module, patterns: Mapping[str, int]) -> Iterator[tuple[str, int]]:
+    """(attribute, axis of the output channels) of a layer's weights, those included that are computed from other parameters."""
+    own = [name for name, _ in module.named_parameters(recurse=False)]
+    for pattern, axis in patterns.items():
+        for name in fnmatch.filter(own, pattern) or ([pattern] if hasattr(module, pattern) else []):
+            yield name, axis
 
 
 def uncovered(network: nn.Module) -> dict[str, str]:

@@ -54,15 +54,23 @@ class Registry(Mapping[str, str]):
 
 DOMAINS = Registry("domain", {})  # our own domains come through entry points as everybody's do
 
+GRID_SETTINGS = "granularity=channel|tensor, group=G, asym, scale=mse|minmax"
 METHODS = Registry(
     "method",
     {
         "none": ("bench.methods.plain:NoCompression", "the baseline: plain float32 tensors"),
         "fp16": ("bench.methods.plain:Half", "every tensor as float16 (lossless for the embedded models)"),
-        **{f"int{b}": (f"bench.methods.quantize:Int{b}", f"uniform, {b} bits, per output channel") for b in range(8, 1, -1)},
+        **{f"int{b}": (f"bench.methods.quantize:Int{b}", f"uniform, {b} bits; {GRID_SETTINGS}") for b in range(8, 1, -1)},
         "ternary": ("bench.methods.quantize:Ternary", "-s, 0, s per output channel, optimal threshold"),
-        "binary": ("bench.methods.quantize:Binary", "sign times the mean magnitude of each output channel"),
-        "magnitude": ("bench.methods.prune:Magnitude", "the smallest weights of each tensor become zero; sparsity=0.5"),
+        "binary": ("bench.methods.quantize:Binary", "sign times the mean magnitude of each output channel; residual=2 for two of them"),
+        "nf4": ("bench.methods.quantize:NF4", "16 levels at the quantiles of a Gaussian, per group of 64"),
+        "ecsq": (
+            "bench.methods.entropy_coded:EntropyCoded",
+            "entropy-coded uniform steps, rate-distortion optimised; bits=2, 1.6 ...",
+        ),
+        "magnitude": ("bench.methods.prune:Magnitude", "the smallest weights become zero; sparsity=0.5, scope=layer|global"),
+        "nm": ("bench.methods.prune:Structured", "of every m weights of a channel the n largest stay; written 2:4"),
+        "random": ("bench.methods.prune:RandomPruning", "weights drawn by lot become zero: the null of pruning; sparsity=0.5, seed=0"),
         "recalibrate": (
             "bench.methods.recalibrate:Recalibrate",
             "running statistics estimated anew on the generator's own inputs; last of a chain",

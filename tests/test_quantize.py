@@ -132,7 +132,7 @@ def test_no_scale_is_worse_than_min_max(method: Quantizer, n: int, size: float, 
 
 def test_ternary_is_the_best_of_all_thresholds():
     weights = normal(6, 300)
-    for row, scale in zip(weights.double().abs().numpy(), quantized(Ternary(), weights).scales.numpy()):
+    for row, scale in zip(weights.double().abs().numpy(), quantized(Ternary(), weights).scales[0].numpy()):
         kept = [row[row >= threshold] for threshold in row]
         best = min(kept, key=lambda k: np.square(k - k.mean()).sum() + np.square(row).sum() - np.square(k).sum())
         assert scale == np.float16(best.mean())
@@ -140,7 +140,7 @@ def test_ternary_is_the_best_of_all_thresholds():
 
 def test_binary_is_the_mean_magnitude():
     weights = normal(6, 300)
-    assert torch.equal(quantized(Binary(), weights).scales, weights.double().abs().mean(1).half())
+    assert torch.equal(quantized(Binary(), weights).scales[0], weights.double().abs().mean(1).half())
 
 
 @every_quantizer
@@ -148,7 +148,7 @@ def test_indices_are_chosen_for_the_rounded_scale(method: Quantizer):
     weights = 1e-3 * normal(4, 200)  # int8's scales, 2e-5, are then subnormal in float16: up to 0.2 % off
     stored = quantized(method, weights)
     assert stored.scales is not None and stored.scales.dtype == torch.float16
-    grid = stored.scales.float()[:, None, None] * torch.tensor(method.levels)  # [channels, 1, levels]
+    grid = stored.scales[0].float()[:, None, None] * torch.tensor(method.levels)  # [channels, 1, levels]
     nearest = (weights[..., None] - grid).abs().amin(-1)
     assert torch.allclose((stored.dequantize() - weights).abs(), nearest, rtol=0, atol=1e-9)  # 1e-9: ties of float32
 
@@ -163,7 +163,7 @@ def test_the_channels_of_a_conv1d_are_its_columns(method: Quantizer):
         layer.weight.copy_(normal(50, 6) * torch.tensor([1.0, 2, 4, 8, 16, 32]))
     stored = compress(method.name, layer).tensors["weight"]
     rows = quantized(method, layer.weight.detach().T.contiguous())
-    assert stored.axis == 1 and stored.scales is not None and stored.scales.shape == (6,)
+    assert stored.layout.axis == 1 and stored.scales is not None and stored.scales.shape == (1, 6)
     assert torch.equal(stored.scales, rows.scales)
     assert torch.equal(stored.dequantize(), rows.dequantize().T)
 

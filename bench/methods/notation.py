@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from bench.registry import METHODS
 LADDER = ("int8", "int6", "int5", "int4", "int3", "int2", "ternary", "binary")
 GROUPS = {"ladder": LADDER}
 RECALIBRATED = "+recalibrate"
+PATTERN = re.compile(r"(\d{1,4}):(\d{1,4})(?:,|$)")  # 2:4 is short for nm:n=2,m=4
 
 
 def rung_of(method: str) -> str | None:
@@ -38,7 +40,7 @@ class Chain(Method):
 
     @property
     def text(self) -> str:
-        """The shortest canonical text: settings at their defaults are left out."""
+        """The shortest canonical text: settings at their defaults are left out, but for those that say what it is (`shown`)."""
         return "+".join(_text(link) for link in self.links)
 
     @property
@@ -71,6 +73,8 @@ def expand(texts: list[str] | tuple[str, ...], recalibrate: bool = False) -> lis
 
 
 def _parse_link(text: str) -> Method:
+    if pattern := PATTERN.match(text):
+        text = f"nm:n={pattern[1]},m={pattern[2]},{text[pattern.end() :]}"
     name, _, settings = text.partition(":")
     if name in GROUPS:
         raise BadInput(f"{name!r} stands for several methods ({', '.join(GROUPS[name])}): give it alone, or name one of them")
@@ -81,6 +85,8 @@ def _parse_link(text: str) -> Method:
     values: dict[str, Any] = {}
     for setting in filter(None, settings.split(",")):
         key, equals, value = setting.partition("=")
+        if not equals and key in fields and fields[key].default is False:
+            equals, value = "=", "true"  # a flag: its name says it all
         if key not in fields:
             raise unknown(f"setting of {name!r}", key, fields)
         if not equals:
@@ -105,13 +111,15 @@ def _value(method: str, key: str, text: str, default: Any) -> Any:
 
 
 def _text(link: Method) -> str:
-    settings = [
-        f"{f.name}={_setting_text(getattr(link, f.name))}"
-        for f in dataclasses.fields(link)  # type: ignore[arg-type]
-        if getattr(link, f.name) != f.default
-    ]
-    return link.name + (":" + ",".join(settings) if settings else "")
+    fields = dataclasses.fields(link)  # type: ignore[arg-type]
+    values = {f.name: value for f in fields if (value := getattr(link, f.name)) != f.default or f.metadata.get("shown")}
+    if link.name == "nm":
+        n, m = (values.pop(key, default) for key, default in (("n", 2), ("m", 4)))
+        return ",".join([f"{n}:{m}", *(_setting(*item) for item in values.items())])
+    return link.name + (":" if values else "") + ",".join(_setting(*item) for item in values.items())
 
 
-def _setting_text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)  # a float's str loses no digit
+def _setting(name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return name if value else f"{name}=false"
+    return f"{name}={str(value).removesuffix('.0')}"  # a float's str loses no digit

@@ -14,13 +14,19 @@ from bench.layers import tensors_of, uncovered, weights_of
 
 
 def original(network: nn.Module) -> Compressed:
-    """Every tensor as plain float32 (integer buffers keep their type): what each chain of methods starts from."""
+    """Every tensor as plain float32 (integer buffers keep their type): what each chain of methods starts from.
+
+    Shares the network's memory; no method writes to its input. Raises `BadInput` for a tensor with NaN or infinity.
+    """
+    for name, value in tensors_of(network).items():
+        if value.is_floating_point() and not value.isfinite().all():
+            raise BadInput(f"tensor {name!r} holds NaN or infinity: there is nothing to compress")
     tensors = {name: plain(value.float() if value.is_floating_point() else value) for name, value in tensors_of(network).items()}
     return Compressed(network, tensors, untouched=uncovered(network))
 
 
 def plain(value: Tensor) -> Stored:
-    return Stored(tuple(value.shape), values=value.clone())
+    return Stored(tuple(value.shape), values=value)
 
 
 def half(stored: Stored) -> Stored:

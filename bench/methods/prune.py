@@ -3,38 +3,130 @@
 from __future__ import annotations
 
 import dataclasses
+from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from bench.errors import BadInput
-from bench.interfaces import Compressed, Context, Method
-from bench.layers import weights_of
+from bench.interfaces import Compressed, Context, Layout, Stored
+from bench.layers import Weight
+from bench.methods.weightwise import Weightwise, one_of
+
+
+class Pruning(Weightwise):
+    """Subclasses say which weights stay. A weight that was zero by an earlier step stays zero, whatever they say."""
+
+    def __call__(self, compressed: Compressed, context: Context) -> Compressed:
+        weights, exempt = self.weights(compressed, context)
+        masks = self.masks({name: compressed.tensors[name] for name in weights}, weights)
+        return compressed.replace({name: self._pruned(compressed.tensors[name], mask) for name, mask in masks.items()}, exempt)
+
+    def _pruned(self, stored: Stored, mask: Tensor) -> Stored:
+        pattern = self.kept_of_every if stored.mask is None else None  # two masks together follow no pattern
+        return dataclasses.replace(stored, mask=mask if stored.mask is None else mask & stored.mask, pattern=pattern)
+
+    @property
+    def kept_of_every(self) -> tuple[int, int] | None:
+        """(n, m) where the mask keeps n of every m weights of a channel, so that a file can say it in fewer bits."""
+        return None
+
+    @abstractmethod
+    def masks(self, tensors: Mapping[str, Stored], weights: Mapping[str, Weight]) -> dict[str, Tensor]:
+        """For each tensor bool [*shape]: True = kept."""
+
+
+def without_smallest(score: Tensor, share: float) -> Tensor:
+    """bool: all but the `share` of entries with the smallest score; of equal ones the first go."""
+    flat = score.flatten()
+    mask = torch.ones(flat.numel(), dtype=torch.bool, device=flat.device)
+    mask[flat.argsort(stable=True)[: round(share * flat.numel())]] = False
+    return mask.reshape(score.shape)
+
+
+def check_sparsity(sparsity: float) -> None:
+    if not 0 <= sparsity < 1:
+        raise BadInput(f"sparsity={sparsity:g} is outside of [0, 1): allowed are 0 <= sparsity < 1, such as 0.5")
 
 
 @dataclass(frozen=True)
-class Magnitude(Method):
-    """The share `sparsity` of each tensor's weights that is smallest in magnitude becomes zero (Han et al. 2015)."""
+class Magnitude(Pruning):
+    """The share `sparsity` of weights that is smallest in magnitude becomes zero (Han et al. 2015, arXiv:1506.02626).
+
+    `scope=layer`: of each tensor; `scope=global`: of all tensors together, so that tensors of small weights lose more.
+    """
 
     sparsity: float = 0.5
+    scope: str = "layer"
 
     name = "magnitude"
-    description = "the smallest weights of each tensor become zero"
+    description = "the smallest weights become zero"
 
     def __post_init__(self) -> None:
-        if not 0 <= self.sparsity < 1:
-            raise BadInput(f"sparsity={self.sparsity:g} is outside of [0, 1): allowed are 0 <= sparsity < 1, such as 0.5")
+        check_sparsity(self.sparsity)
+        one_of(self.name, "scope", self.scope, ("layer", "global"))
 
-    def __call__(self, compressed: Compressed, context: Context) -> Compressed:
-        changed, kept = {}, {}
-        for name in weights_of(compressed.network):
-            if name in context.kept:
-                kept[name] = context.kept[name]
-                continue
-            stored = compressed.tensors[name]
-            magnitude = stored.dequantize().abs().flatten()
-            mask = torch.ones(magnitude.numel(), dtype=torch.bool, device=magnitude.device)
-            mask[magnitude.argsort(stable=True)[: round(self.sparsity * magnitude.numel())]] = False
-            mask = mask.reshape(stored.shape)
-            changed[name] = dataclasses.replace(stored, mask=mask if stored.mask is None else mask & stored.mask)
-        return compressed.replace(changed, kept)
+    def masks(self, tensors: Mapping[str, Stored], weights: Mapping[str, Weight]) -> dict[str, Tensor]:
+        if self.scope == "layer":
+            return {name: without_smallest(stored.dequantize().abs(), self.sparsity) for name, stored in tensors.items()}
+        sizes = [stored.dequantize().numel() for stored in tensors.values()]
+        mask = without_smallest(torch.cat([stored.dequantize().abs().flatten() for stored in tensors.values()]), self.sparsity)
+        return {name: part.reshape(tensors[name].shape) for name, part in zip(tensors, mask.split(sizes), strict=True)}
+
+
+@dataclass(frozen=True)
+class RandomPruning(Pruning):
+    """The null that any other pruning must beat: the share `sparsity` of each tensor's weights, drawn by lot."""
+
+    sparsity: float = 0.5
+    seed: int = 0
+
+    name = "random"
+    description = "weights drawn by lot become zero: the null of pruning"
+
+    def __post_init__(self) -> None:
+        check_sparsity(self.sparsity)
+        if not 0 <= self.seed < 2**63:
+            raise BadInput(f"seed={self.seed} is outside of [0, 2^63): give a seed such as 0")
+
+    def masks(self, tensors: Mapping[str, Stored], weights: Mapping[str, Weight]) -> dict[str, Tensor]:
+        lots = torch.Generator().manual_seed(self.seed)
+        return {
+            name: without_smallest(torch.rand(stored.shape, generator=lots), self.sparsity).to(stored.dequantize().device)
+            for name, stored in tensors.items()
+        }
+
+
+@dataclass(frozen=True)
+class Structured(Pruning):
+    """Of every `m` neighbouring weights of an output channel the `n` largest stay (Mishra et al. 2021, arXiv:2104.08378).
+
+    Written `2:4`. Neighbours follow each other in the channel's row, inputs first, kernel positions last. A last, shorter
+    group keeps at most n.
+    """
+
+    n: int = 2
+    m: int = 4
+
+    name = "nm"
+    description = "of every m weights of a channel the n largest stay; written 2:4"
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.n < self.m <= 32:
+            raise BadInput(f"'{self.n}:{self.m}' is no pattern: allowed is n:m with 1 <= n < m <= 32, such as 2:4")
+
+    @property
+    def kept_of_every(self) -> tuple[int, int]:
+        return self.n, self.m
+
+    def masks(self, tensors: Mapping[str, Stored], weights: Mapping[str, Weight]) -> dict[str, Tensor]:
+        return {name: self._mask(stored.dequantize().abs(), weights[name].axis) for name, stored in tensors.items()}
+
+    def _mask(self, magnitude: Tensor, axis: int) -> Tensor:
+        layout = Layout("group", axis, self.m)
+        groups = layout.rows(magnitude.double() + 1e-300)  # [groups, m]; padding is 0, so it goes first
+        order = groups.argsort(dim=1, descending=True, stable=True)
+        mask = torch.zeros_like(groups, dtype=torch.bool).scatter_(1, order[:, : self.n], True)
+        return layout.restore(mask, tuple(magnitude.shape))

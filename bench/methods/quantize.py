@@ -1,138 +1,218 @@
-"""Quantizers: a weight becomes an index into a few levels, times a scale for its output channel.
+"""Quantizers: a weight becomes an index into a small code book, which each row of the layout scales for itself.
 
-Every scale minimises the squared error of its channel. (With min/max scales 1 bit is worse than setting the tensor to
-zero, and the benchmark would measure the quantizer's failure, not the model's.) Scales are stored as float16, and
-indices are chosen after that rounding. Zeros of pruned weights stay in the mask, and take no part in choosing a scale.
+A quantizer is one function: rows of weights in, code book, scales and indices out (`Grid`). How a tensor becomes rows
+(`granularity=tensor|channel|group`) is laid out before, by `bench.interfaces.Layout`.
+
+Scales minimise the squared error of their row. (With min/max scales 1 bit is worse than setting the tensor to zero, and the
+benchmark would measure the quantizer's failure; `scale=minmax` is there to compare.) They are stored as float16, and indices
+are chosen after that rounding. Zeros of pruned weights stay in the mask, and take no part in choosing a scale.
 """
 
 from __future__ import annotations
 
+import itertools
 from abc import abstractmethod
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from bench.errors import BadInput
-from bench.interfaces import Compressed, Context, Method, Stored
-from bench.layers import weights_of
+from bench.interfaces import Compressed, Context, Layout, Stored
 from bench.methods.plain import halve_the_rest
+from bench.methods.weightwise import Weightwise, kept_of, one_of
 
 SMALLEST_SCALE, LARGEST_SCALE = 2.0**-24, 65504.0  # of float16
+BLOCK = 2**20  # weights whose scales are looked for together: bounds the memory
+
+CodeBook = tuple[tuple[float, ...], ...]  # [planes][levels]
 
 
-class Quantizer(Method):
-    """Subclasses say how one matrix [channels, weights per channel] maps to levels and scales."""
+@dataclass(frozen=True)
+class Grid:
+    """Rows, quantized: value = sum over planes p of scales[p, row] * codebook[p][index]."""
+
+    codebook: CodeBook
+    scales: Tensor  # [planes, rows], as float16 holds them
+    indices: Tensor  # [rows, n], whole numbers
+
+
+@dataclass(frozen=True)
+class Quantizer(Weightwise):
+    """Subclasses say what becomes of one matrix whose rows share a scale."""
+
+    granularity: str = "channel"
+    group: int = 0  # weights that share a scale, of one channel; 0: see granularity
 
     quantizes = True
 
+    def __post_init__(self) -> None:
+        one_of(self.name, "granularity", self.granularity, ("tensor", "channel", "group"))
+        if self.group < 0 or (self.granularity == "group" and not self.group) or (self.granularity == "tensor" and self.group):
+            raise BadInput(f"group={self.group} does not go with granularity={self.granularity} of {self.name!r}: give group=32 alone")
+        if self.granularity == "group":
+            object.__setattr__(self, "granularity", "channel")  # `group=32` says it all: one text for one method
+
     def __call__(self, compressed: Compressed, context: Context) -> Compressed:
+        weights, exempt = self.weights(compressed, context)
         changed = {}
-        kept = {}
-        for name, weight in weights_of(compressed.network).items():
+        for name, weight in weights.items():
             stored = compressed.tensors[name]
             if stored.quantized:
                 raise BadInput(f"{self.name!r} would quantize {name!r} a second time: give one quantizer")
-            if name in context.kept:
-                kept[name] = context.kept[name]
-            else:
-                changed[name] = self.quantize(stored, weight.axis)
-        return halve_the_rest(compressed.replace(changed, kept), context.kept)
+            changed[name] = self.quantize(stored, weight.axis)
+        return halve_the_rest(compressed.replace(changed, exempt), {**context.kept, **exempt})
 
     def quantize(self, stored: Stored, axis: int) -> Stored:
-        rows, mask = (by_channel(t, axis) for t in (stored.dequantize(), kept_of(stored)))
-        scales = storable(self.scales(rows, mask.float()))  # [channels]
-        levels = torch.tensor(self.levels, dtype=torch.float32, device=rows.device)
-        indices = nearest(rows / divisor(scales), levels).to(torch.uint8)
-        moved = [stored.shape[axis], *(size for i, size in enumerate(stored.shape) if i != axis)]
-        dense = indices.reshape(moved).movedim(0, axis).contiguous()
-        return Stored(stored.shape, indices=dense, levels=self.levels, scales=scales.half(), axis=axis, mask=stored.mask)
+        layout = Layout("group" if self.group else self.granularity, axis, self.group)
+        rows, mask = layout.rows(stored.dequantize()), layout.rows(kept_of(stored))
+        if self.granularity == "channel":  # scales do not know of each other
+            size = max(1, BLOCK // max(rows.shape[1], 1))
+            parts = [self.fit(r, m.float()) for r, m in zip(rows.split(size), mask.split(size))]
+            grid = Grid(parts[0].codebook, torch.cat([p.scales for p in parts], 1), torch.cat([p.indices for p in parts]))
+        else:
+            grid = self.fit(rows, mask.float())
+        kind = torch.uint8 if len(grid.codebook[0]) <= 256 else torch.int16
+        return Stored(
+            stored.shape,
+            indices=layout.restore(grid.indices.to(kind), stored.shape),
+            codebook=grid.codebook,
+            scales=grid.scales.half(),
+            layout=layout,
+            mask=stored.mask,
+            pattern=stored.pattern,
+        )
 
-    @property
     @abstractmethod
-    def levels(self) -> tuple[float, ...]:
-        """The grid in units of the scale, ascending."""
-
-    @abstractmethod
-    def scales(self, rows: Tensor, mask: Tensor) -> Tensor:
-        """[channels, n], 1.0 where kept else 0.0 [channels, n] -> the scale of each channel [channels]."""
-
-
-def by_channel(tensor: Tensor, axis: int) -> Tensor:
-    """[..., channels at axis, ...] -> [channels, n]."""
-    return tensor.movedim(axis, 0).reshape(tensor.shape[axis], -1).contiguous()
-
-
-def kept_of(stored: Stored) -> Tensor:
-    if stored.mask is not None:
-        return stored.mask
-    return torch.ones(stored.shape, dtype=torch.bool, device=stored.dequantize().device)
+    def fit(self, rows: Tensor, mask: Tensor) -> Grid:
+        """float32 [rows, n], 1.0 where kept else 0.0 [rows, n] -> how they are stored."""
 
 
 def storable(scales: Tensor) -> Tensor:
-    """float32 as float16 holds it; a scale that is too small becomes 0, and its channel with it."""
-    return scales.clamp(max=LARGEST_SCALE).half().float()
+    """float32 as float16 holds it; a scale that is too small becomes 0, and its row with it."""
+    return scales.clamp(-LARGEST_SCALE, LARGEST_SCALE).half().float()
 
 
 def divisor(scales: Tensor) -> Tensor:
-    """[channels] -> [channels, 1], never 0."""
+    """[rows] -> [rows, 1], never 0."""
     return scales.clamp(min=SMALLEST_SCALE)[:, None]
 
 
 def nearest(values: Tensor, levels: Tensor) -> Tensor:
     """The index of the nearest level; a value half-way goes to the upper one."""
-    return torch.bucketize(values, (levels[1:] + levels[:-1]) / 2, right=True)
+    return torch.bucketize(values, (levels[1:] + levels[:-1]) / 2, right=True, out_int32=True)
 
 
-# ------------------------------------------------------------------------------------------------------ uniform grids
+class Best:
+    """Of several candidates for each row's scales the ones of least squared error, as float16 stores them; the first of equals."""
+
+    def __init__(self, rows: Tensor, mask: Tensor, codebook: CodeBook) -> None:
+        self.rows, self.mask = rows, mask
+        self.planes = torch.tensor(codebook, dtype=torch.float32, device=rows.device)  # [planes, levels]
+        self.scales = torch.zeros(len(codebook), len(rows), device=rows.device)
+        self.error = torch.full((len(rows),), torch.inf, device=rows.device)
+
+    def assign(self, scales: Tensor) -> Tensor:
+        """[planes, rows] -> the index of the nearest value, int32 [rows, n]."""
+        if len(self.planes) == 1:
+            return nearest(self.rows / divisor(scales[0]), self.planes[0])
+        values, order = (scales.T @ self.planes).sort(dim=1, stable=True)  # [rows, levels]
+        place = torch.searchsorted((values[:, 1:] + values[:, :-1]) / 2, self.rows, right=True)
+        return order.gather(1, place).int()
+
+    def judge(self, *candidate: Tensor) -> None:
+        """One [rows] a plane."""
+        scales = torch.stack([storable(c) for c in candidate])
+        indices = self.assign(scales)
+        rounded = self.planes[0][indices] * scales[0][:, None]
+        for levels, scale in zip(self.planes[1:], scales[1:]):
+            rounded += levels[indices] * scale[:, None]
+        error = ((self.rows - rounded).square() * self.mask).sum(1)
+        better = error < self.error
+        self.scales, self.error = torch.where(better, scales, self.scales), torch.minimum(error, self.error)
+
+    def refit(self) -> None:
+        """Least squares for fixed indices: with one plane of levels q the best scale is <w, q> / <q, q>."""
+        chosen = self.planes[:, self.assign(self.scales)] * self.mask  # [planes, rows, n]
+        if len(chosen) == 1:
+            self.judge((self.rows * chosen[0]).sum(1) / (chosen[0] * chosen[0]).sum(1).clamp(min=1e-30))
+            return
+        gram = torch.einsum("prn,qrn->rpq", chosen, chosen).double()
+        right = torch.einsum("prn,rn->rp", chosen, self.rows).double()
+        ridge = 1e-9 * gram.diagonal(dim1=1, dim2=2).sum(1).clamp(min=1e-30)  # a row that uses one level leaves a plane open
+        eye = torch.eye(len(chosen), dtype=torch.float64, device=self.rows.device)
+        self.judge(*torch.linalg.solve(gram + ridge[:, None, None] * eye, right).float().T)
+
+    def grid(self) -> Grid:
+        return Grid(tuple(tuple(levels) for levels in self.planes.tolist()), self.scales, self.assign(self.scales))
 
 
+# ------------------------------------------------------------------------------------------------------ given code books
+
+
+def sweep(rows: Tensor, mask: Tensor, levels: tuple[float, ...], scale: str = "mse", coarse: int = 96, fine: int = 21) -> Grid:
+    """The best of a sweep of clipping points, of a finer one around it, and of alternating least squares.
+
+    For a fixed scale rounding is optimal; for fixed indices least squares is. Every candidate is judged as float16 stores it
+    and kept only where it lowers the error; the first is the min/max scale.
+    """
+    best = Best(rows, mask, (levels,))
+    largest = (rows.abs() * mask).amax(1).clamp(min=1e-30)
+    best.judge(largest / levels[-1])
+    if scale == "mse":
+        step = 0.9 / (coarse - 1)
+        for share in torch.linspace(1.0, 0.1, coarse).tolist()[1:]:
+            best.judge(largest * share / levels[-1])
+        centre = best.scales[0]
+        for offset in torch.linspace(-step, step, fine).tolist():
+            best.judge(centre + largest * offset / levels[-1])
+        for _ in range(4):
+            best.refit()
+    return best.grid()
+
+
+def sweep_range(rows: Tensor, mask: Tensor, levels: int, scale: str, coarse: int = 24) -> Grid:
+    """An offset and a step for each row: ranges from all of min...max down to a tenth of it, then alternating least squares."""
+    best = Best(rows, mask, (tuple(map(float, range(levels))), (1.0,) * levels))
+    high = rows.masked_fill(mask == 0, -torch.inf).amax(1)
+    low = rows.masked_fill(mask == 0, torch.inf).amin(1)
+    high, low = (torch.where(high >= low, end, torch.zeros_like(end)) for end in (high, low))  # nothing kept: nothing to store
+    middle, width = (high + low) / 2, (high - low).clamp(min=1e-30)
+    for share in torch.linspace(1.0, 0.1, coarse if scale == "mse" else 1).tolist():
+        best.judge(width * share / (levels - 1), middle - width * share / 2)
+    for _ in range(8 if scale == "mse" else 0):
+        best.refit()
+    return best.grid()
+
+
+@dataclass(frozen=True)
 class Uniform(Quantizer):
     """`bits` bits, symmetric. 2 and 3 bits: odd multiples of half a step (mid-rise, all 2^bits levels are used);
-    4 and more: multiples of a step, zero among them (mid-tread, 2^bits - 1 levels)."""
+    4 and more: multiples of a step, zero among them (mid-tread, 2^bits - 1 levels). With `asym` all 2^bits levels, from an offset."""
+
+    asym: bool = False
+    scale: str = "mse"
 
     bits: ClassVar[int]
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        one_of(self.name, "scale", self.scale, ("mse", "minmax"))
+
     @property
     def levels(self) -> tuple[float, ...]:
+        """The symmetric grid in units of the scale, ascending."""
         top = 2 ** (self.bits - 1)
         if self.bits <= 3:
             return tuple(step + 0.5 for step in range(-top, top))
         return tuple(float(step) for step in range(-top + 1, top))
 
-    def scales(self, rows: Tensor, mask: Tensor, coarse: int = 96, fine: int = 21, refinements: int = 4) -> Tensor:
-        """The best of a sweep of clipping points, of a finer one around it, and of alternating least squares.
-
-        For a fixed scale rounding is optimal; for fixed indices q the optimal scale is <w, q> / <q, q>. Every candidate is
-        judged as float16 stores it and kept only where it lowers the error; the first is the min/max scale.
-        """
-        levels = torch.tensor(self.levels, dtype=torch.float32, device=rows.device)
-        largest = (rows.abs() * mask).amax(1).clamp(min=1e-30)
-        best, least = storable(largest / levels[-1]), torch.full_like(largest, torch.inf)
-
-        def judge(candidate: Tensor) -> None:
-            nonlocal best, least
-            scale = storable(candidate)
-            error = squared_error(rows, mask, levels, scale)
-            best, least = torch.where(error < least, scale, best), torch.minimum(error, least)
-
-        step = 0.9 / (coarse - 1)
-        for share in torch.linspace(1.0, 0.1, coarse).tolist():
-            judge(largest * share / levels[-1])
-        centre = best
-        for offset in torch.linspace(-step, step, fine).tolist():
-            judge(centre + largest * offset / levels[-1])
-        for _ in range(refinements):
-            chosen = levels[nearest(rows / divisor(best), levels)] * mask
-            judge((rows * chosen).sum(1) / (chosen * chosen).sum(1).clamp(min=1e-30))
-        return best
-
-
-def squared_error(rows: Tensor, mask: Tensor, levels: Tensor, scale: Tensor) -> Tensor:
-    """[channels]: of rounding every kept weight to the nearest level."""
-    rounded = levels[nearest(rows / divisor(scale), levels)] * scale[:, None]
-    return ((rows - rounded).square() * mask).sum(1)
+    def fit(self, rows: Tensor, mask: Tensor) -> Grid:
+        if self.asym:
+            return sweep_range(rows, mask, 2**self.bits, self.scale)
+        return sweep(rows, mask, self.levels, self.scale)
 
 
 @dataclass(frozen=True)
@@ -170,6 +250,35 @@ class Int8(Uniform):
     name, description, bits = "int8", "uniform, 8 bits, per output channel", 8
 
 
+@dataclass(frozen=True)
+class NF4(Quantizer):
+    """16 levels at quantiles of a Gaussian, zero among them, for groups of 64 weights (Dettmers et al. 2023, arXiv:2305.14314).
+
+    As published a group is scaled by its largest magnitude: `nf4:scale=minmax`.
+    """
+
+    group: int = 64
+    scale: str = "mse"
+
+    name = "nf4"
+    description = "16 levels at the quantiles of a Gaussian, per group of 64"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        one_of(self.name, "scale", self.scale, ("mse", "minmax"))
+
+    @property
+    def levels(self) -> tuple[float, ...]:
+        """Seven quantiles below zero, zero, eight above, evenly spaced in probability up to 0.9677; the largest is 1."""
+        top, quantile = 0.9677083, NormalDist().inv_cdf
+        above = [quantile(top + (0.5 - top) * i / 8) for i in range(8)]
+        below = [-quantile(top + (0.5 - top) * i / 7) for i in range(7)]
+        return tuple(sorted(value / above[0] for value in (*below, 0.0, *above)))
+
+    def fit(self, rows: Tensor, mask: Tensor) -> Grid:
+        return sweep(rows, mask, self.levels, self.scale)
+
+
 # ------------------------------------------------------------------------------------------------- ternary and binary
 
 
@@ -183,23 +292,46 @@ class Ternary(Quantizer):
 
     name = "ternary"
     description = "-s, 0, s per output channel, optimal threshold"
-    levels = (-1.0, 0.0, 1.0)  # type: ignore[assignment]
+    levels: ClassVar[tuple[float, ...]] = (-1.0, 0.0, 1.0)
 
-    def scales(self, rows: Tensor, mask: Tensor) -> Tensor:
+    def fit(self, rows: Tensor, mask: Tensor) -> Grid:
         largest_first = (rows.abs() * mask).sort(1, descending=True).values.double()
         counts = torch.arange(1, rows.shape[1] + 1, device=rows.device)
         sums = largest_first.cumsum(1)
-        best = (sums.square() / counts).argmax(1, keepdim=True)
-        return (sums.gather(1, best) / (best + 1))[:, 0].float()
+        count = (sums.square() / counts).argmax(1, keepdim=True)
+        best = Best(rows, mask, (self.levels,))
+        best.judge((sums.gather(1, count) / (count + 1))[:, 0].float())
+        return best.grid()
 
 
 @dataclass(frozen=True)
 class Binary(Quantizer):
-    """sign(w) * mean|w|: the least squared error of two levels -s, s (Rastegari et al. 2016, arXiv:1603.05279)."""
+    """sign(w) * mean|w|: the least squared error of two levels -s, s (Rastegari et al. 2016, arXiv:1603.05279).
+
+    `residual=2`: what is left over is made binary in turn, and both scales are fitted anew to the best signs, a few times
+    (Guo et al. 2017, arXiv:1706.02021; Xu et al. 2018, arXiv:1802.00150): 2 bits a weight, 4 values -+s -+t.
+    """
+
+    residual: int = 1
 
     name = "binary"
-    description = "sign times the mean magnitude of each output channel"
-    levels = (-1.0, 1.0)  # type: ignore[assignment]
+    description = "sign times the mean magnitude of each output channel; residual=2: twice"
+    levels: ClassVar[tuple[float, ...]] = (-1.0, 1.0)
 
-    def scales(self, rows: Tensor, mask: Tensor) -> Tensor:
-        return (rows.abs() * mask).sum(1) / mask.sum(1).clamp(min=1)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 1 <= self.residual <= 4:
+            raise BadInput(f"residual={self.residual} of {self.name!r} is outside of 1 to 4")
+
+    def fit(self, rows: Tensor, mask: Tensor) -> Grid:
+        kept = mask.sum(1).clamp(min=1)
+        left, scales = rows, []
+        for _ in range(self.residual):
+            scales.append((left.abs() * mask).sum(1) / kept)
+            left = left - torch.where(left >= 0, 1.0, -1.0) * scales[-1][:, None]
+        signs = [tuple(plane) for plane in zip(*itertools.product(self.levels, repeat=self.residual), strict=True)]
+        best = Best(rows, mask, tuple(signs))
+        best.judge(*scales)
+        for _ in range(8 if self.residual > 1 else 0):
+            best.refit()
+        return best.grid()

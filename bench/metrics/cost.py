@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from bench.artifact import fixed_width_bits
-from bench.interfaces import Compressed
+import math
+
+from bench.interfaces import Compressed, Stored
 from bench.layers import tensors_of, weights_of
 from bench.record import Cost
 
@@ -13,7 +14,7 @@ def cost_of(compressed: Compressed, stored_bytes: int, fp32_bytes: int) -> Cost:
     parameters = sum(p.numel() for p in compressed.network.parameters())
     weights = weights_of(compressed.network)
     sizes = {name: tensor.numel() for name, tensor in tensors_of(compressed.network).items() if name in weights}
-    bits = sum(size * fixed_width_bits(compressed.tensors[name]) for name, size in sizes.items())
+    bits = sum(size * nominal_bits(compressed.tensors[name]) for name, size in sizes.items())
     return Cost(
         stored_bytes=stored_bytes,
         fp32_bytes=fp32_bytes,
@@ -24,3 +25,11 @@ def cost_of(compressed: Compressed, stored_bytes: int, fp32_bytes: int) -> Cost:
         nominal_bits=bits / max(sum(sizes.values()), 1),
         untouched=dict(compressed.untouched),
     )
+
+
+def nominal_bits(stored: Stored) -> float:
+    """Bits a weight at fixed width, scales and mask left out."""
+    if stored.quantized:
+        return math.log2(stored.levels)
+    assert stored.values is not None
+    return 8.0 * stored.values.element_size()

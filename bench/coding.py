@@ -1,0 +1,207 @@
+"""Whole numbers as bytes: at fixed width, or at their entropy; and masks.
+
+A coded stream of n symbols is never shorter than n / 256 bytes (it is filled up with zeros): so a reader knows, before it makes
+room for anything, that a file of B bytes cannot hold more than 256 B symbols, whatever its header says.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+
+import numpy as np
+
+SYMBOLS_PER_BYTE = 256  # at most, in any stream
+MOST_SYMBOLS = 2**15  # in an alphabet
+
+
+def filled_up(stream: bytes, count: int) -> bytes:
+    return stream.ljust(-(-count // SYMBOLS_PER_BYTE), b"\0")
+
+
+# ------------------------------------------------------------------------------------------------------- at fixed width
+
+
+def word(levels: int) -> tuple[int, int]:
+    """The tightest packing of base-`levels` digits: (bytes a word, digits a word), words of at most 8 bytes."""
+    if levels == 1:
+        return 1, SYMBOLS_PER_BYTE  # nothing to say
+    choices = [(size, int(8 * size / math.log2(levels) + 1e-9)) for size in range(1, 9)]
+    return min(((size, digits) for size, digits in choices if digits), key=lambda c: (c[0] / c[1], c[0]))
+
+
+def pack(symbols: np.ndarray, levels: int) -> bytes:
+    """[n], each below `levels` -> bytes (ternary: 40 digits in 8 bytes, 1.6 bits each)."""
+    size, digits = word(levels)
+    block = 2**16 * digits  # bounds the memory
+    if len(symbols) > block:
+        return b"".join(pack(symbols[start : start + block], levels) for start in range(0, len(symbols), block))
+    padded = np.zeros((-(-len(symbols) // digits), digits), np.uint64)
+    padded.ravel()[: len(symbols)] = symbols
+    values = np.zeros(len(padded), np.uint64)
+    for column in padded.T[::-1] if levels > 1 else ():
+        values = values * np.uint64(levels) + column
+    return values.astype("<u8").view(np.uint8).reshape(-1, 8)[:, :size].tobytes()
+
+
+def packed_length(count: int, levels: int) -> int:
+    """Bytes that `pack` takes."""
+    size, digits = word(levels)
+    return -(-count // digits) * size
+
+
+def unpack(data: bytes, count: int, levels: int) -> np.ndarray:
+    """The inverse of `pack` -> uint64 [count]. Raises `ValueError` where the length is another."""
+    if len(data) != packed_length(count, levels):
+        raise ValueError(f"{len(data)} bytes cannot be {count} symbols of {levels}")
+    size, digits = word(levels)
+    words = np.zeros((len(data) // size, 8), np.uint8)
+    words[:, :size] = np.frombuffer(data, np.uint8).reshape(-1, size)
+    values = words.view("<u8")[:, 0].astype(np.uint64)
+    kind = np.uint8 if levels <= 256 else np.uint64
+    columns = np.zeros((len(values), digits), kind)
+    for i in range(digits if levels > 1 else 0):
+        values, columns[:, i] = np.divmod(values, np.uint64(levels))
+    return columns.ravel()[:count]
+
+
+# ---------------------------------------------------------------------------------------------------- at their entropy
+
+
+def table_of(counts: np.ndarray) -> bytes:
+    """How often each symbol occurs, as one byte each: 0 never, else 16 steps an octave below the most frequent symbol.
+
+    Rounding to a sixteenth of an octave costs less than a thousandth of a bit a symbol.
+    """
+    if not counts.any():
+        return bytes(len(counts))
+    weights = _weights(np.arange(256, dtype=np.uint8))
+    wanted = counts / counts.max() * weights[-1]
+    nearest = np.searchsorted((weights[1:-1] + weights[2:]) / 2, wanted) + 1  # never 0 for a symbol that occurs
+    return np.where(counts > 0, nearest, 0).astype(np.uint8).tobytes()
+
+
+def _weights(table: np.ndarray) -> np.ndarray:
+    """uint8 -> float64: whole numbers, so that every machine finds the same probabilities."""
+    octave, step = np.divmod(table.astype(np.int64), 16)
+    return np.where(table > 0, (16 + step) << octave, 0).astype(np.float64)
+
+
+def probabilities(table: bytes) -> np.ndarray:
+    """float64 [symbols in use], sum 1."""
+    weights = _weights(np.frombuffer(table, np.uint8))
+    weights = weights[weights > 0]
+    return weights / weights.sum()
+
+
+def coded_bits(counts: np.ndarray, table: bytes) -> float:
+    """What symbols that occur so often cost under a table; infinity where it lacks one of them."""
+    used = np.frombuffer(table, np.uint8) > 0
+    if (counts[~used] > 0).any():
+        return math.inf
+    return float(-(counts[used] * np.log2(probabilities(table))).sum())
+
+
+def _model(table: bytes):  # type: ignore[no-untyped-def]
+    import constriction
+
+    return constriction.stream.model.Categorical(probabilities(table), perfect=False)
+
+
+def entropy_encode(symbols: np.ndarray, table: bytes) -> bytes:
+    """[n] -> bytes, by a range coder (Martin 1979; the library `constriction`, Bamler 2022, arXiv:2201.01741)."""
+    import constriction
+
+    used = np.frombuffer(table, np.uint8) > 0
+    if used.sum() < 2 or not len(symbols):
+        return b""
+    rank = (used.cumsum() - 1).astype(np.int32)
+    coder = constriction.stream.queue.RangeEncoder()
+    coder.encode(rank[symbols], _model(table))
+    return coder.get_compressed().astype("<u4").tobytes()
+
+
+def entropy_decode(data: bytes, count: int, table: bytes) -> np.ndarray:
+    """The inverse -> int64 [count]. Foreign bytes give symbols, too, but never one that the table lacks."""
+    import constriction
+
+    symbols = np.flatnonzero(np.frombuffer(table, np.uint8))
+    if not count:
+        return np.zeros(0, np.int64)
+    if not len(symbols):
+        raise ValueError("symbols of an empty table")
+    if len(symbols) == 1:
+        return np.broadcast_to(symbols, (count,))
+    coder = constriction.stream.queue.RangeDecoder(np.frombuffer(data[: len(data) // 4 * 4], "<u4").astype(np.uint32))
+    return symbols.astype(np.int32)[coder.decode(_model(table), count)]
+
+
+# ---------------------------------------------------------------------------------------------------------------- masks
+
+
+def binomials(n: int, m: int) -> np.ndarray:
+    """[m, n + 1]: i over j."""
+    return np.array([[math.comb(i, j) for j in range(n + 1)] for i in range(m)], np.int64)
+
+
+def rank_patterns(groups: np.ndarray, n: int) -> np.ndarray:
+    """bool [g, m], n True in each -> the number of its pattern among all m-over-n (the combinatorial number system), [g]."""
+    table, kept = binomials(n, groups.shape[1]), groups.cumsum(1)
+    return (table[np.arange(groups.shape[1]), kept] * groups).sum(1)
+
+
+def unrank_patterns(ranks: np.ndarray, n: int, m: int) -> np.ndarray:
+    """The inverse."""
+    table, left, ranks = binomials(n, m), np.full(len(ranks), n), ranks.astype(np.int64)
+    groups = np.zeros((len(ranks), m), bool)
+    for i in reversed(range(m)):
+        groups[:, i] = (left > 0) & (ranks >= table[i, left])
+        ranks = ranks - np.where(groups[:, i], table[i, left], 0)
+        left = left - groups[:, i]
+    return groups
+
+
+def fill_groups(rows: np.ndarray, n: int, m: int) -> np.ndarray | None:
+    """bool [channels, length] -> [g, m] with exactly n True in each, the last of a channel filled up; None where the pattern fails."""
+    length = rows.shape[1]
+    rest = -length % m
+    filled = np.pad(rows, ((0, 0), (0, rest)))
+    if rest:
+        missing = n - filled[:, -m:].sum(1)
+        filled[:, length:] = np.arange(rest) < missing[:, None]
+    groups = filled.reshape(-1, m)
+    return groups if (groups.sum(1) == n).all() else None
+
+
+# --------------------------------------------------------------------------------------------------------------- floats
+
+
+def squeeze(halves: np.ndarray) -> bytes:
+    """float16 [n] -> deflated: all upper bytes (sign, exponent), then all lower ones, since the upper ones resemble each other."""
+    planes = halves.astype("<f2").view(np.uint8).reshape(-1, 2)
+    return deflate(np.ascontiguousarray(planes[:, ::-1].T).tobytes())
+
+
+def unsqueeze(data: bytes, count: int) -> np.ndarray:
+    planes = np.frombuffer(inflate(data, 2 * count), np.uint8)
+    if len(planes) != 2 * count:
+        raise ValueError(f"{len(planes)} bytes cannot be {count} half floats")
+    return np.ascontiguousarray(planes.reshape(2, -1)[::-1].T).view("<f2").ravel()
+
+
+def deflate(data: bytes) -> bytes:
+    """Without zlib's own header and checksum: the file has one over everything."""
+    coder = zlib.compressobj(9, zlib.DEFLATED, -15)
+    return coder.compress(data) + coder.flush()
+
+
+def inflate(data: bytes, largest: int) -> bytes:
+    """Raises `ValueError` for what is cut short or would be larger than `largest` bytes."""
+    coder = zlib.decompressobj(-15)
+    try:
+        text = coder.decompress(data, largest + 1)
+    except zlib.error as error:
+        raise ValueError(f"it cannot be inflated: {error}") from None
+    if len(text) > largest or not coder.eof or coder.unused_data:
+        raise ValueError("it is cut short or too large")
+    return text
