@@ -224,8 +224,6 @@ def test_recalibration_follows_the_compressed_weights_and_changes_nothing_else(n
     assert ours["batch_norm.running_var"].values.dtype == torch.float32  # type: ignore[union-attr]
     sizes = [len(encode(apply(method, network), "")) for method in ("binary", "binary+recalibrate")]
     assert sizes[0] == pytest.approx(sizes[1], abs=2 * 80 + 32)  # fresh means, all zero, take nothing once deflated
-        len(encode(apply("binary+recalibrate", network), "")), abs=2 * 80 + 32
-    )  # fresh means, all zero, take nothing once deflated
 
 
 def test_recalibrating_an_intact_network_twice_changes_nothing(network: Small) -> None:
