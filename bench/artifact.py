@@ -23,7 +23,7 @@ import torch
 from torch.nn import Module
 
 from bench import coding
-from bench.errors import BadInput
+from bench.errors import BadInput, Unsupported
 from bench.files import write_atomically
 from bench.header import ARRAY_TYPES, COUNTED, FOLDED, FOLDED_INTO_ZERO, PATTERNS, PLAIN_BITS, UNMASKED, Entry, Header
 from bench.interfaces import Compressed, Edit, Layout, Stored
@@ -53,6 +53,10 @@ def encode(compressed: Compressed, method: str, entropy: bool = True) -> bytes:
 
     header, streams = encode_tensors(compressed, method, entropy)
     packed = header.pack()
+    try:
+        Header.unpack(packed, sum(map(len, streams)))  # a file that could not be read is not written
+    except ValueError as error:
+        raise Unsupported(f"the network cannot be stored: {error}") from None
     body = b"".join([HEAD.pack(MAGIC, VERSION, len(packed)), packed, *streams])
     return body + hashlib.sha256(body).digest()
 
@@ -98,6 +102,8 @@ class Artifact:
         pattern = (entry.n, entry.m) if entry.mask == PATTERNS else None
         if entry.array:
             kind = ARRAY_TYPES[entry.array]
+            if entry.array == "b1" and body.strip(b"\0\1"):
+                raise ValueError(f"{entry.name[:80]!r} holds flags that are neither 0 nor 1")
             values = halves if entry.array == "f2" else np.frombuffer(body, kind).astype(kind.newbyteorder("="))
             stored = Stored(entry.shape, values=_restore(values, flat_mask, layout, entry), layout=layout, pattern=pattern)
         else:
@@ -176,6 +182,8 @@ def parse(data: bytes) -> Artifact:
     if hashlib.sha256(memoryview(data)[:-CHECKSUM]).digest() != data[-CHECKSUM:]:
         raise BadInput("the artifact is damaged: its checksum does not match")
     start = HEAD.size + header_length
+    if start > len(data) - CHECKSUM:
+        raise BadInput("the artifact's header is not valid: it is cut short")
     streams = memoryview(data)[start:-CHECKSUM]
     try:
         return Artifact(Header.unpack(data[HEAD.size : start], len(streams)), header_length, streams)
@@ -223,10 +231,11 @@ def check_fit(network: Module, shapes: Mapping[str, tuple[int, ...]]) -> None:
     wanted = tensors_of(network)
     if wanted.keys() != shapes.keys():
         missing, extra = sorted(wanted.keys() - shapes.keys()), sorted(shapes.keys() - wanted.keys())
-        raise BadInput(f"the artifact does not fit the network: missing {missing[:3]}, not wanted {extra[:3]}")
+        not_wanted = [name[:80] for name in extra[:3]]
+        raise BadInput(f"the artifact does not fit the network: missing {missing[:3]}, not wanted {not_wanted}")
     for name, target in wanted.items():
         if tuple(target.shape) != shapes[name]:
-            raise BadInput(f"the artifact does not fit the network: {name} is {shapes[name]}, not {tuple(target.shape)}")
+            raise BadInput(f"the artifact does not fit the network: {name} is {str(shapes[name])[:80]}, not {tuple(target.shape)}")
 
 
 def tensors_digest(network: Module) -> str:

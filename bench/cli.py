@@ -173,6 +173,21 @@ def leaderboard(results: Path, output: Path | None, local: bool) -> int:
     return OK
 
 
+@commands.command()
+@click.option("--results", type=PATH, default=PUBLISHED, show_default=True, help="The records to read.")
+@click.option("--output", type=PATH, default=Path("docs/images"), show_default=True, help="Folder for the pictures.")
+def pictures(results: Path, output: Path) -> int:
+    """Draw retention over file size from the records."""
+    from bench.pictures import draw
+    from bench.record import read_records
+
+    if not results.is_dir():
+        raise BadInput(f"there is no folder of records at {str(results)!r}")
+    for path in draw(read_records(results, _say), output):
+        _say(f"wrote {path}")
+    return OK
+
+
 @commands.command(name="list")
 @click.argument("what", type=click.Choice(["domains", "methods", "models", "metrics", "evaluators"]), required=False)
 def list_(what: str | None) -> int:
@@ -227,9 +242,70 @@ def damages(domain: str, samples: int, as_json: bool) -> int:
     return FAILED if failures else OK
 
 
+MODEL = click.option("--model", "-m", help="See `list models`; or a folder or hub id.  [default: the domain's first]")
+
+
 @commands.command()
 @DOMAIN
-@click.option("--model", "-m", help="[default: the domain's first]")
+@MODEL
+@click.option("--method", "-M", default="int8", show_default=True, help="See `list methods`; `none` packs the plain tensors.")
+@click.option("--output", "-o", type=PATH, required=True, help="The file to write, under exactly this name.")
+@click.option(
+    "--seed", "-s", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Of the calibration, where there is one."
+)
+@DEVICE
+def compress(domain: str, model: str | None, method: str, output: Path, seed: int, device: str) -> int:
+    """Compress a model into one file."""
+    _check_domain(domain)
+    from bench import campaign
+    from bench.packing import compress_model
+
+    opened = campaign.open_domain(domain)
+    spec = opened.locate(model) if model else campaign.default_model(opened)
+    click.echo(compress_model(opened, spec, method, output, seed, campaign.pick_device(device)))
+    return OK
+
+
+@commands.command()
+@click.argument("file", type=PATH)
+@JSON
+def inspect(file: Path, as_json: bool) -> int:
+    """What a compressed file holds: by tensor the method, the shape, where the bits went, and what was lost."""
+    from bench.account import account, as_table
+
+    found = account(file)
+    click.echo(json.dumps(found) if as_json else as_table(found))
+    return OK
+
+
+@commands.command()
+@click.argument("file", type=PATH)
+@click.option("--output", "-o", type=PATH, required=True, help="The safetensors file to write.")
+def decompress(file: Path, output: Path) -> int:
+    """Write a compressed file's tensors, as the network computes with them, to a safetensors file."""
+    from bench.packing import decompress_file
+
+    click.echo(decompress_file(file, output))
+    return OK
+
+
+@commands.command()
+@click.option("--results", type=PATH, default=LOCAL, show_default=True, help="The records to cost anew.")
+@DEVICE
+def recost(results: Path, device: str) -> int:
+    """Find sizes and operation counts of records anew, without sampling; tensors must be those that were measured."""
+    from bench import campaign
+    from bench import recost as costs
+
+    if not results.is_dir():
+        raise BadInput(f"there is no folder of records at {str(results)!r}")
+    _say(f"{costs.recost(results, _say, campaign.pick_device(device))} records have today's cost")
+    return OK
+
+
+@commands.command()
+@DOMAIN
+@MODEL
 @click.option("--samples", "-n", default=2000, show_default=True)
 @click.option("--output", type=PATH, help="Folder.  [default: beside the model's weights]")
 @DEVICE

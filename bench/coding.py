@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import math
 import zlib
+from typing import Any
 
 import numpy as np
+
+from bench.errors import BadInput
 
 SYMBOLS_PER_BYTE = 256  # at most, in any stream
 MOST_SYMBOLS = 2**15  # in an alphabet
@@ -102,29 +105,32 @@ def coded_bits(counts: np.ndarray, table: bytes) -> float:
     return float(-(counts[used] * np.log2(probabilities(table))).sum())
 
 
-def _model(table: bytes):  # type: ignore[no-untyped-def]
-    import constriction
+def _coder() -> Any:
+    """The library, imported when something is coded. Raises `BadInput` where it is missing: not every platform has a wheel of it."""
+    try:
+        from constriction import stream
+    except ImportError:
+        raise BadInput("the entropy coder is missing: pip install constriction (it has no ready wheel for this platform)") from None
+    return stream
 
-    return constriction.stream.model.Categorical(probabilities(table), perfect=False)
+
+def _model(table: bytes) -> Any:
+    return _coder().model.Categorical(probabilities(table), perfect=False)
 
 
 def entropy_encode(symbols: np.ndarray, table: bytes) -> bytes:
     """[n] -> bytes, by a range coder (Martin 1979; the library `constriction`, Bamler 2022, arXiv:2201.01741)."""
-    import constriction
-
     used = np.frombuffer(table, np.uint8) > 0
     if used.sum() < 2 or not len(symbols):
         return b""
     rank = (used.cumsum() - 1).astype(np.int32)
-    coder = constriction.stream.queue.RangeEncoder()
+    coder = _coder().queue.RangeEncoder()
     coder.encode(rank[symbols], _model(table))
     return coder.get_compressed().astype("<u4").tobytes()
 
 
 def entropy_decode(data: bytes, count: int, table: bytes) -> np.ndarray:
-    """The inverse -> int64 [count]. Foreign bytes give symbols, too, but never one that the table lacks."""
-    import constriction
-
+    """The inverse -> whole numbers [count]. Foreign bytes give symbols, too, but never one that the table lacks."""
     symbols = np.flatnonzero(np.frombuffer(table, np.uint8))
     if not count:
         return np.zeros(0, np.int64)
@@ -132,8 +138,8 @@ def entropy_decode(data: bytes, count: int, table: bytes) -> np.ndarray:
         raise ValueError("symbols of an empty table")
     if len(symbols) == 1:
         return np.broadcast_to(symbols, (count,))
-    coder = constriction.stream.queue.RangeDecoder(np.frombuffer(data[: len(data) // 4 * 4], "<u4").astype(np.uint32))
-    return symbols.astype(np.int32)[coder.decode(_model(table), count)]
+    coder = _coder().queue.RangeDecoder(np.frombuffer(data[: len(data) // 4 * 4], "<u4").astype(np.uint32))
+    return symbols.astype(np.min_scalar_type(len(table) - 1))[coder.decode(_model(table), count)]
 
 
 # ---------------------------------------------------------------------------------------------------------------- masks

@@ -54,7 +54,10 @@ def fidelity(original: Tensor | None, stored: Stored) -> int:
     """Signal-to-noise ratio of a stored tensor in quarter decibels, 0 to 254; 255: nothing is lost."""
     if original is None or tuple(original.shape) != stored.shape:
         return 0  # another structure: there is nothing to compare with
-    difference = stored.dequantize().sub_(original) if stored.quantized else stored.dequantize() - original
+    dense = stored.dequantize()
+    if not original.is_floating_point():
+        dense, original = dense.double(), original.double()  # flags have no difference
+    difference = dense.sub_(original) if stored.quantized else dense - original
     noise, signal = difference.double().square().sum().item(), original.double().square().sum().item()
     if not noise:
         return EXACT
@@ -185,7 +188,8 @@ class Writer:
     def write(self, flat: Flat) -> tuple[Entry, bytes, bytes]:
         """-> (entry, mask stream, body stream)."""
         layout, count = flat.stored.layout, math.prod(flat.stored.shape)
-        entry = Entry(flat.name, flat.stored.shape, flat.array, layout.axis, layout.granularity, layout.group, halves=len(flat.halves))
+        group = min(layout.group, layout.channel_length(flat.stored.shape))  # nobody has to pad a channel to a longer one
+        entry = Entry(flat.name, flat.stored.shape, flat.array, layout.axis, layout.granularity, group, halves=len(flat.halves))
         kept = count if flat.mask is None else int(flat.mask.sum())
         kind, mask = self._mask(flat)
         if flat.indices is None:

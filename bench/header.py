@@ -13,10 +13,15 @@ import numpy as np
 from bench import coding
 from bench.interfaces import Edit
 
-LARGEST = 16 * 2**20  # bytes, inflated; far above any real network's
-MOST_TENSORS = 100_000
-MOST_LEVELS = 2**20  # of all code books together
+# All far above any real network's: what a small file that lies can make a reader do stays within seconds and some tens of MB.
+LARGEST = 16 * 2**20  # bytes, inflated
+LONGEST_TEXT, LONGEST_NAMES = 2**20, 2**22  # bytes
+MOST_TENSORS = 20_000
+MOST_PLANES = 8  # of a code book
+MOST_LEVELS = 2**20  # of all planes of all code books together
+MOST_LEVELS_USED = 2**25  # of the code book of each tensor, summed: a coder is set up for each
 MOST_SCALARS = 2**40  # of a shape: beyond it arithmetic is not worth doing
+FARTHEST = 4 * coding.MOST_SYMBOLS  # from zero that an evenly spaced code book begins, in halves
 ARRAY_TYPES: dict[str, np.dtype] = {
     "f4": np.dtype("<f4"),
     "f2": np.dtype("<f2"),
@@ -97,15 +102,15 @@ class Header:
     def unpack(data: bytes, stream_bytes: int) -> Header:
         """Raises `ValueError` for anything that this program would not have written so."""
         source = Reader(coding.inflate(data, LARGEST))
-        method, structure = source.text(), _structure(source.text())
+        method, structure = source.text(LONGEST_TEXT), _structure(source.text(LONGEST_TEXT))
+        if not method.isprintable():
+            raise ValueError("the method's text is not one line")
         halves_bytes, squeezed, codebook_count, table_count, count = source.numbers(5)
         if count > MOST_TENSORS or codebook_count > count or table_count > 2 * count:
             raise ValueError(f"{count} tensors, {codebook_count} code books, {table_count} tables")
         codebooks = _codebooks(source, codebook_count)
         tables = tuple(source.bytes_() for _ in range(table_count))
-        names = source.text().split("\n") if count else [source.text()][1:]
-        if len(names) != count or len(set(names)) != count:
-            raise ValueError(f"{len(names)} names, {len(set(names))} of them different, for {count} tensors")
+        names = _names(source.text(LONGEST_NAMES), count)
         ranks = source.numbers(count)
         if max(ranks, default=0) > 16:
             raise ValueError(f"a tensor of {max(ranks)} dimensions")
@@ -119,6 +124,8 @@ class Header:
         )
         for entry in entries:
             _check(entry, codebooks, tables)
+        if sum(len(codebooks[entry.codebook][0]) for entry in entries if not entry.array) > MOST_LEVELS_USED:
+            raise ValueError(f"tensors that use more than {MOST_LEVELS_USED} levels in all")
         total = halves_bytes + sum(entry.mask_bytes + entry.body_bytes for entry in entries)
         if total != stream_bytes or squeezed > 1:
             raise ValueError(f"streams of {total} bytes in a file that has {stream_bytes}")
@@ -127,11 +134,21 @@ class Header:
 
 def _codebooks(source: Reader, count: int) -> tuple[Codebook, ...]:
     found: list[Codebook] = []
+    levels = 0
     for _ in range(count):
         found.append(source.codebook())
-        if sum(len(book[0]) for book in found) > MOST_LEVELS:
+        levels += len(found[-1]) * len(found[-1][0])
+        if levels > MOST_LEVELS:
             raise ValueError(f"code books of more than {MOST_LEVELS} levels in all")
     return tuple(found)
+
+
+def _names(text: str, count: int) -> list[str]:
+    lines = text.count("\n") + 1 if count or text else 0  # counted before they are made
+    names = text.split("\n") if lines == count and count else []
+    if lines != count or len(set(names)) != count:
+        raise ValueError(f"{lines} names, {len(set(names))} of them different, for {count} tensors")
+    return names
 
 
 @dataclass(frozen=True)
@@ -180,7 +197,7 @@ def _check(entry: Entry, codebooks: Sequence[Codebook], tables: Sequence[bytes])
         if not fine:
             raise ValueError(f"tensor {entry.name[:80]!r}: {what}")
 
-    need(entry.count <= MOST_SCALARS, f"shape {str(entry.shape)[:80]}")
+    need(math.prod(size or 1 for size in entry.shape) <= MOST_SCALARS, f"shape {str(entry.shape)[:80]}")
     need(entry.axis < max(len(entry.shape), 1), f"axis {entry.axis} of shape {str(entry.shape)[:80]}")
     need((entry.group > 0) == (entry.granularity == "group"), f"groups of {entry.group}, granularity {entry.granularity}")
     need(entry.kept <= entry.count and entry.fidelity <= EXACT, "it keeps more weights than it has")
@@ -193,14 +210,17 @@ def _check(entry: Entry, codebooks: Sequence[Codebook], tables: Sequence[bytes])
     if entry.mask == PATTERNS:
         need(1 <= entry.n < entry.m <= 32 and entry.count > 0, f"a mask of {entry.n}:{entry.m}")
     if entry.array:
-        need(entry.mask not in (FOLDED, FOLDED_INTO_ZERO) and not entry.table, "plain values with a table")
+        need(entry.mask == UNMASKED or (beside and entry.array in ("f2", "f4")), "a mask of values that are not pruned")
+        need(not entry.table, "plain values with a table")
         own = entry.kept if entry.array == "f2" else 0
         body = 0 if entry.array == "f2" else entry.kept * ARRAY_TYPES[entry.array].itemsize
         need(entry.halves == own and entry.body_bytes == body, "sizes that lie")
         return
-    need(entry.codebook < len(codebooks) and len(entry.shape) > 0, "no code book")
+    need(entry.codebook < len(codebooks) and len(entry.shape) > 0 and entry.count > 0, "no code book, or nothing to index it")
     need(entry.coded <= coding.SYMBOLS_PER_BYTE * entry.body_bytes, f"shape {str(entry.shape)[:80]} is larger than the file can hold")
-    rows = Layout(entry.granularity, entry.axis, entry.group).row_count(entry.shape)
+    layout = Layout(entry.granularity, entry.axis, entry.group)
+    need(entry.group <= layout.channel_length(entry.shape), f"groups of {entry.group} are longer than a channel")  # they would be padded
+    rows = layout.row_count(entry.shape)
     need(entry.halves == rows * len(codebooks[entry.codebook]), f"{entry.halves} scales for {rows} rows")
 
 
@@ -231,7 +251,8 @@ class Writer:
     def codebook(self, codebook: Codebook) -> None:
         """Evenly spaced by 1 from a multiple of 1/2: (0, levels, twice the first, its sign); else (planes, levels, float32s)."""
         first = codebook[0][0] if codebook[0] else 0.0
-        if len(codebook) == 1 and (2 * first).is_integer() and all(level == first + i for i, level in enumerate(codebook[0])):
+        near = abs(2 * first) <= FARTHEST and (2 * first).is_integer()
+        if len(codebook) == 1 and near and all(level == first + i for i, level in enumerate(codebook[0])):
             self.numbers([0, len(codebook[0]), int(abs(2 * first)), first < 0])
         else:
             self.numbers([len(codebook), len(codebook[0])])
@@ -261,23 +282,23 @@ class Reader:
                 return number
             shift += 7
 
-    def bytes_(self) -> bytes:
+    def bytes_(self, longest: int = LARGEST) -> bytes:
         (length,) = self.numbers(1)
-        if length > len(self.data) - self.place:
-            raise ValueError("it is cut short")
+        if length > min(longest, len(self.data) - self.place):
+            raise ValueError("it is cut short, or a part of it is too long")
         self.place += length
         return bytes(self.data[self.place - length : self.place])
 
-    def text(self) -> str:
-        return self.bytes_().decode()
+    def text(self, longest: int) -> str:
+        return self.bytes_(longest).decode()
 
     def codebook(self) -> Codebook:
         planes, levels = self.numbers(2)
-        if not 1 <= levels <= coding.MOST_SYMBOLS or planes > 8:
+        if not 1 <= levels <= coding.MOST_SYMBOLS or planes > MOST_PLANES:
             raise ValueError(f"a code book of {planes} planes and {levels} levels")
         if not planes:
             first, negative = self.numbers(2)
-            if first > 4 * coding.MOST_SYMBOLS or negative > 1:
+            if first > FARTHEST or negative > 1:
                 raise ValueError(f"a code book that begins at {first} / 2")
             return (tuple((-first if negative else first) / 2 + i for i in range(levels)),)
         raw = self.data[self.place : self.place + 4 * planes * levels]

@@ -50,6 +50,7 @@ class Generator(ABC):
     """A network together with what it needs to make samples: tokenizer, scheduler, start noise."""
 
     network: Module  # the one module that is compressed
+    counted_on: ClassVar[int] = 100  # samples drawn to count operations: whole batches, where samples are drawn in fixed ones
 
     @abstractmethod
     def rebuild(self, structure: Sequence[Edit]) -> Module:

@@ -67,8 +67,8 @@ SURVIVAL = Column("survival ↑", survival_of)
 def write_leaderboard(records: Sequence[Record], results: Path, output: Path, title: str = "Leaderboard") -> str:
     """The text of the leaderboard; `output` is where it will lie, for its links."""
     parts = [f"# {title}\n", *side_by_side(records), HOW_TO_READ]
-    for (domain, model), group in _grouped(records, lambda r: (r.domain, r.model)):
-        for _, same in _grouped(group, _conditions):
+    for (domain, model), group in grouped(records, lambda r: (r.domain, r.model)):
+        for _, same in grouped(group, conditions):
             parts.append(_section(domain, model, same[0].samples, same[0].k, same, results, output))
     if not records:
         parts.append("There are no records yet.\n")
@@ -101,7 +101,7 @@ class Entry:
 
 def side_by_side(records: Sequence[Record]) -> list[str]:
     """The domains ranked, then the ladder rung by rung; nothing where fewer than two domains were measured."""
-    entries = [entry for _, group in _grouped(records, lambda r: r.domain) if (entry := _entry(group)) is not None]
+    entries = [entry for _, group in grouped(records, lambda r: r.domain) if (entry := _entry(group)) is not None]
     if len(entries) < 2:
         return []
     return [
@@ -128,7 +128,7 @@ Retention of quality and of diversity, means over sampling seeds. Rungs are reca
 
 def _entry(records: Sequence[Record]) -> Entry | None:
     """Of a domain's records those of one model under the same conditions; the group with most of the ladder."""
-    groups = [group for _, group in _grouped([r for r in records if r.model == MODEL], _conditions)]
+    groups = [group for _, group in grouped([r for r in records if r.model == MODEL], conditions)]
     entries = [Entry(records[0].domain, group, ladder_of(group)) for group in groups]
     entries = [entry for entry in entries if entry.ladder.rungs or entry.ladder.undefined]
     return max(entries, key=lambda e: (len(e.ladder.rungs), len(e.records)), default=None)
@@ -196,7 +196,7 @@ def _rungs(entries: Sequence[Entry]) -> str:
 # ---------------------------------------------------------------------------------------------------------------- one model
 
 
-def _conditions(record: Record) -> str:
+def conditions(record: Record) -> str:
     """Records that differ in any of these are no repeats of each other, and never share a row."""
     versions = {name: version for name, version in record.implementation.items() if " " in name}  # not the method's own
     same = (record.samples, record.k, record.weights_sha256, record.companions, record.reference, record.sampler, versions)
@@ -207,7 +207,7 @@ def _section(domain: str, model: str, n: int, k: int, records: Sequence[Record],
     metrics = domain_metrics(domain)
     headline = [metric_column(m.name, direction=m.direction) for m in metrics.values() if m.headline]
     recalibrated = is_recalibrated(records)
-    rows = sorted(_grouped(records, lambda r: r.method), key=lambda item: _order(item[0], item[1], recalibrated))
+    rows = sorted(grouped(records, lambda r: r.method), key=lambda item: _order(item[0], item[1], recalibrated))
     first = table(rows, [*SIZE_COLUMNS, *RETENTION_COLUMNS, *headline, SURVIVAL])
     twins = next((path for path in sorted((results / slug(domain) / slug(model)).glob("twins.*"))), None)
     link = f"Twins side by side: [{twins.name}]({os.path.relpath(twins, output.parent)}). " if twins else ""
@@ -322,7 +322,7 @@ def _provenance(records: Sequence[Record]) -> str:
     return f"Commit {', '.join(commits)}; torch {', '.join(torch)}; {records[0].provenance.processor}."
 
 
-def _grouped(records: Iterable[Record], key: Callable[[Record], Key]) -> list[tuple[Key, list[Record]]]:
+def grouped(records: Iterable[Record], key: Callable[[Record], Key]) -> list[tuple[Key, list[Record]]]:
     """(key, its records by seed), by key."""
     ordered = sorted(records, key=lambda r: (str(key(r)), r.sample_seed))
     return [(group, list(members)) for group, members in itertools.groupby(ordered, key=key)]

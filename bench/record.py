@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from bench.files import slug, write_atomically
 from bench.provenance import Provenance
 
-SCHEMA = 1
+SCHEMA = 2  # 1: sizes of the first file format, no counts; `bench recost` brings such records up to date
 Status = Literal["ok", "diverged", "collapsed", "unsupported", "failed"]
 FINISHED: tuple[Status, ...] = ("ok", "diverged", "collapsed")
 
@@ -43,16 +43,30 @@ class EvaluatorBlock(BaseModel):
 
 
 class Cost(BaseModel):
-    """Sizes are lengths of files that exist; `packed_bytes` is before any entropy coding."""
+    """Sizes are lengths of files that exist; operations are counts, not times."""
 
     stored_bytes: int
     fp32_bytes: int
     parameters: int
     bits_per_param: float
     ratio: float  # fp32_bytes / stored_bytes
-    packed_bytes: int
+    packed_bytes: int  # the same file with all at fixed width
     nominal_bits: float  # mean over compressible weights, without scales and masks
+    sparsity: float  # share of compressible weights that are exactly zero
+    memory_bytes: int  # of all tensors at their stored width, zeros included; no activations
     untouched: dict[str, str]  # tensors that look compressible and were left alone -> why
+    untouched_bytes: int  # of those, as float32
+    macs: float | None  # multiply-accumulates a sample; None: the network diverged, or the record is older
+    macs_nonzero: float | None  # those with non-zero weights: a promise, until a runtime skips the others
+    bit_operations: float | None  # non-zero ones, times bits of weight and of activation
+    commit: str | None  # of the code that counted: a record can be costed anew without being measured anew
+
+
+class Speed(BaseModel):
+    """Samples a second, where this record's samples were really drawn and not taken from a cache."""
+
+    samples_per_second: float
+    runtime: str  # what computed; "simulated": with dequantized float32 weights, so no compressed network's speed
 
 
 class Record(BaseModel):
@@ -76,6 +90,9 @@ class Record(BaseModel):
     reason: str | None
     metrics: dict[str, float | None]
     cost: Cost | None
+    tensors_sha256: str | None  # of the network rebuilt from the file
+    speed: Speed | None
+    warnings: list[str]
     evaluators: dict[str, EvaluatorBlock]
     items: dict[str, Items]  # twins: intact, drifted, ...
     provenance: Provenance

@@ -3,37 +3,50 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
-from bench.artifact import rebuild, save
+from bench.artifact import rebuild, save, tensors_digest
 from bench.errors import Diverged, Unsupported
 from bench.judging import prefixed, retention, survival, usable
 from bench.methods.notation import parse
 from bench.methods.plain import original
-from bench.metrics.cost import cost_of
+from bench.metrics.cost import cost_of, warnings_of
 from bench.plan import Cell
 from bench.provenance import provenance
-from bench.record import Cost, EvaluatorBlock, Items, Record, Status
+from bench.record import Cost, EvaluatorBlock, Items, Record, Speed, Status
 from bench.workbench import Workbench
 
 COLLAPSED_BELOW = 0.1  # of either retention
 
 
+@dataclass
+class Made:
+    """What is known of a cell's network, as far as the pipeline came."""
+
+    cost: Cost | None = None
+    tensors_sha256: str | None = None
+    speed: Speed | None = None
+
+
 def run_cell(cell: Cell, bench: Workbench) -> Record:
     """Compress, store, rebuild from the file, sample, judge, compare with the baseline's twins."""
     watch = bench.restart_watch()
-    method, cost = parse(cell.method), None
+    method, made = parse(cell.method), Made()
     try:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "artifact"
             with watch("compress"):
                 compressed = method(original(bench.generator.network), bench.context(cell.sample_seed))
                 save(compressed, cell.method, file)
-                cost = cost_of(compressed, file.stat().st_size, bench.fp32_bytes)
                 network = rebuild(file, bench.generator).to(bench.device)
+                made.tensors_sha256 = tensors_digest(network)
+            with watch("count"):
+                made.cost = cost_of(compressed, cell.method, file, bench.fp32_bytes, bench.macs(network))
 
         before, verdicts_before = bench.baseline(cell.sample_seed)
         seen = bench.observe(network, cell.sample_seed)
+        made.speed = bench.speed()
         verdicts = bench.panel.judge(seen)
         with watch("likelihood"):
             likelihood = bench.generator.likelihood(network, bench.generator.network) or {}
@@ -55,9 +68,9 @@ def run_cell(cell: Cell, bench: Workbench) -> Record:
         metrics |= {name: float(flags.mean()) for name, flags in twins.items()}
         status, reason = verdict_of(metrics)
     except Diverged as error:
-        return record_of(cell, bench, "diverged", str(error), cost=cost)
+        return record_of(cell, bench, "diverged", str(error), made)
     except Unsupported as error:
-        return record_of(cell, bench, "unsupported", str(error), cost=cost)
+        return record_of(cell, bench, "unsupported", str(error), made)
 
     blocks = {
         name: EvaluatorBlock(
@@ -69,7 +82,7 @@ def run_cell(cell: Cell, bench: Workbench) -> Record:
         for name, verdict in verdicts.items()
     }
     items = {name: Items.pack(flags) for name, flags in twins.items()}
-    return record_of(cell, bench, status, reason, metrics, cost, blocks, items)
+    return record_of(cell, bench, status, reason, made, metrics, blocks, items)
 
 
 def relative_metrics(cell: Cell, bench: Workbench, metrics: dict[str, float | None]) -> dict[str, float | None]:
@@ -99,8 +112,8 @@ def record_of(
     bench: Workbench,
     status: Status,
     reason: str | None,
+    made: Made | None = None,
     metrics: dict[str, float | None] | None = None,
-    cost: Cost | None = None,
     evaluators: dict[str, EvaluatorBlock] | None = None,
     items: dict[str, Items] | None = None,
 ) -> Record:
@@ -110,7 +123,8 @@ def record_of(
         status=status,
         reason=reason,
         metrics=metrics or {},
-        cost=cost,
+        **vars(made or Made()),
+        warnings=warnings_of(made.cost) if made and made.cost else [],
         evaluators=evaluators or {},
         items=items or {},
         provenance=provenance(bench.command, bench.device, bench.watch.seconds),

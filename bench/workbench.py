@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import functools
 import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import torch
 from torch.nn import Module
 
 from bench.artifact import encode, fill, tensors_digest
 from bench.bounds import FLOORS, Bounds, find_bounds
 from bench.cache import Cache
 from bench.errors import BadInput, Diverged
-from bench.interfaces import Context, Domain, Metric, ModelSpec, Native, Observed
+from bench.interfaces import Context, Domain, Generator, Metric, ModelSpec, Native, Observed
 from bench.judging import Verdict
 from bench.layers import tensors_of
 from bench.methods.notation import parse
@@ -22,7 +24,19 @@ from bench.methods.plain import original
 from bench.panel import Panel
 from bench.plan import FLOOR_RECALIBRATED, Cell, K
 from bench.provenance import Stopwatch, provenance
+from bench.record import Speed
 from bench.statistics import layers_with_statistics
+
+if TYPE_CHECKING:
+    from bench.compute import Macs
+
+
+def context_of(generator: Generator, spec: ModelSpec, seed: int, device: str) -> Context:
+    """What a method may look at. Raises `BadInput` where the model keeps tensors that its network does not have."""
+    unknown = sorted(spec.kept.keys() - tensors_of(generator.network).keys())
+    if unknown:
+        raise BadInput(f"model {spec.name!r} keeps tensors that its network does not have: {', '.join(unknown)}")
+    return Context(generator, seed, device, spec.kept)
 
 
 class Workbench:
@@ -45,6 +59,8 @@ class Workbench:
         self.panel = Panel(domain, n, k, reference=reference, device=device, cache=cache, extra=extra)
         with self.watch("load model"):
             self.generator = domain.open(spec, device)
+        self._macs: dict[str, Macs | None] = {}
+        self._drawn_in_s: float | None = None  # the last samples; None: they came from a cache
         self._samples: dict[str, Native] = {}  # of this process, so that --fresh samples each network once
         self._baselines: dict[int, tuple[Observed, dict[str, Verdict]]] = {}
 
@@ -81,10 +97,7 @@ class Workbench:
         return len(encode(original(self.generator.network), "none"))
 
     def context(self, seed: int) -> Context:
-        unknown = sorted(self.spec.kept.keys() - tensors_of(self.generator.network).keys())
-        if unknown:
-            raise BadInput(f"model {self.spec.name!r} keeps tensors that its network does not have: {', '.join(unknown)}")
-        return Context(self.generator, seed, self.device, self.spec.kept)
+        return context_of(self.generator, self.spec, seed, self.device)
 
     @functools.cached_property
     def has_statistics(self) -> bool:
@@ -102,11 +115,37 @@ class Workbench:
         """The network's samples. Networks of equal tensors share them."""
         key = ["samples", self.domain.name, self.domain.version, tensors_digest(network), self.generator.identity()]
         key += [self.generator.settings(), seed, self.n, self.device]
+        self._drawn_in_s = None
         with self.watch("sample"):
             memo = json.dumps(key, sort_keys=True)
             if memo not in self._samples:
-                self._samples[memo] = self.panel.cache.samples(key, self.domain, lambda: self.generator.sample(network, self.n, seed))
+                self._samples[memo] = self.panel.cache.samples(key, self.domain, lambda: self._draw(network, seed))
             return self._samples[memo]
+
+    def _draw(self, network: Module, seed: int) -> Native:
+        start = time.perf_counter()
+        samples = self.generator.sample(network, self.n, seed)
+        self._drawn_in_s = time.perf_counter() - start
+        return samples
+
+    def speed(self) -> Speed | None:
+        """Of the samples that were asked for last; None where they came from a cache."""
+        if not self._drawn_in_s:
+            return None
+        where = f"torch {torch.__version__}, eager, float32 on {self.device}, threads {torch.get_num_threads()}"
+        return Speed(samples_per_second=round(self.n / self._drawn_in_s, 2), runtime=f"{where}; compressed networks simulated")
+
+    def macs(self, network: Module) -> Macs | None:
+        """Counted on a few samples of the network's own, once for equal networks; None where it diverges."""
+        from bench.compute import count_macs
+
+        key = tensors_digest(network)
+        if key not in self._macs:
+            try:
+                self._macs[key] = count_macs(self.generator, network, self.generator.counted_on)
+            except Diverged:
+                self._macs[key] = None
+        return self._macs[key]
 
     def observe(self, network: Module, seed: int) -> Observed:
         """The network's samples as the evaluators see them."""

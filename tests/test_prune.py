@@ -118,3 +118,72 @@ def test_permuting_is_seeded_and_leaves_the_global_generator_alone():
 def test_impossible_seeds_are_named(seed: int):
     with pytest.raises(BadInput, match=f"seed={seed}"):
         Permute(seed)
+
+
+# --- other ways to prune ---------------------------------------------------------------------------------------------
+
+
+def test_a_global_threshold_spares_the_large_tensors():
+    network = nn.Sequential(nn.Linear(10, 10, bias=False), nn.Linear(10, 10, bias=False))
+    with torch.no_grad():
+        network[0].weight.copy_(normal(10, 10))
+        network[1].weight.copy_(100 * normal(10, 10, seed=1))
+    by_layer, all_together = (compress(f"magnitude:scope={scope}", network).tensors for scope in ("layer", "global"))
+    assert [int((t.dequantize() == 0).sum()) for t in by_layer.values()] == [50, 50]
+    assert [int((t.dequantize() == 0).sum()) for t in all_together.values()] == [95, 5] or int(
+        sum((t.dequantize() == 0).sum() for t in all_together.values())
+    ) == 100
+    smallest_kept = min(t.dequantize().abs()[t.mask].min() for t in all_together.values() if t.mask.any())
+    largest_gone = max(network[i].weight.detach().abs()[~t.mask].max() for i, t in enumerate(all_together.values()) if not t.mask.all())
+    assert largest_gone <= smallest_kept
+
+
+def test_random_pruning_is_drawn_by_its_seed_and_looks_at_no_weight():
+    network = layer_of(normal(40, 50, seed=7))  # the seeds of the lots would give the same stream
+    a, again, other = (compress(text, network).tensors["weight"].mask for text in ("random", "random:seed=0", "random:seed=1"))
+    assert int((~a).sum()) == 1000 and torch.equal(a, again) and not torch.equal(a, other)
+    gone = network.weight.detach().abs()[~a]
+    assert gone.mean() == pytest.approx(network.weight.detach().abs().mean().item(), rel=0.1)  # 1,000 draws
+
+
+@pytest.mark.parametrize("n, m", [(2, 4), (1, 4), (3, 8)])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_n_of_every_m_stay_and_they_are_the_largest(n: int, m: int, axis: int):
+    weights = normal(6, 16, 3) if axis else normal(6, 16 * 3)
+    kind = nn.ConvTranspose1d(6, 16, 3, bias=False) if axis else nn.Linear(48, 6, bias=False)
+    with torch.no_grad():
+        kind.weight.copy_(weights)
+    mask = compress(f"{n}:{m}", kind).tensors["weight"].mask
+    rows, kept = (t.movedim(axis, 0).flatten(1) for t in (weights.abs(), mask))
+    whole = rows.shape[1] // m * m
+    groups, flags = rows[:, :whole].reshape(-1, m), kept[:, :whole].reshape(-1, m)
+    assert (flags.sum(1) == n).all()
+    assert (torch.where(flags, groups, torch.inf).amin(1) >= torch.where(flags, -torch.inf, groups).amax(1)).all()
+    assert kept[:, whole:].sum(1).max() <= n if whole < rows.shape[1] else True
+
+
+def test_the_published_error_of_2_of_4():
+    """8.78 dB for a Gaussian (reference/limits.json); 400,000 weights leave 0.02 dB."""
+    weights = normal(1000, 400)
+    error = (compress("2:4", layer_of(weights)).tensors["weight"].dequantize() - weights).square().mean().item()
+    assert -10 * math.log10(error / weights.square().mean().item()) == pytest.approx(8.78, abs=0.03)
+
+
+@pytest.mark.parametrize("text", ["magnitude:sparsity=0.6,keep=1.*", "random:keep=1.*", "2:4,keep=1.*", "magnitude:scope=global,keep=1.*"])
+def test_exempt_tensors_keep_all_their_weights(text: str):
+    network = nn.Sequential(nn.Linear(8, 4), nn.Linear(4, 4))
+    compressed = compress(text, network)
+    assert compressed.tensors["1.weight"].mask is None and compressed.tensors["0.weight"].mask is not None
+    assert list(compressed.untouched) == ["1.weight"] and "keep=1.*" in compressed.untouched["1.weight"]
+
+
+THEN = ["int4", "int2", "int4:asym", "nf4", "ternary", "binary:residual=2", "ecsq:bits=1", "int4:group=8", "fp16"]
+
+
+@pytest.mark.parametrize("first", ["magnitude:sparsity=0.75", "random", "2:4", "1:4"])
+@pytest.mark.parametrize("then", THEN)
+def test_zeros_stay_zeros_whatever_comes_next(first: str, then: str):
+    network = layer_of(normal(24, 36))
+    zeros = compress(first, network).tensors["weight"].dequantize() == 0
+    assert zeros.float().mean() >= 0.5
+    assert not compress(f"{first}+{then}", network).tensors["weight"].dequantize()[zeros].any()

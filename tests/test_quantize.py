@@ -280,3 +280,121 @@ def test_the_input_is_not_changed():
     parse("magnitude+int2")(start, Context())
     assert torch.equal(layer.weight, before)
     assert torch.equal(start.tensors["weight"].dequantize(), before) and not start.touched
+
+
+# --- other granularities, offsets, other code books ------------------------------------------------------------------
+
+
+def error_of(text: str, weights: Tensor) -> float:
+    (method,) = parse(text).links
+    assert isinstance(method, Quantizer)
+    return (quantized(method, weights).dequantize() - weights).double().square().sum().item()
+
+
+@pytest.mark.parametrize("name", ["int2", "int3", "int4", "int8", "ternary", "binary"])
+def test_finer_granularity_never_errs_more(name: str):
+    weights = normal(16, 96) * torch.linspace(0.1, 2, 16)[:, None]
+    errors = [error_of(name + g, weights) for g in (":granularity=tensor", "", ":group=32", ":group=8")]
+    assert errors == sorted(errors, reverse=True) and errors[0] > errors[-1]
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_groups_are_parts_of_a_channel(axis: int):
+    """Each group by itself gives the same values; a last, shorter one too."""
+    weights = normal(6, 10, 3)
+    stored = parse("int4:group=8").links[0].quantize(Stored((6, 10, 3), values=weights), axis)  # type: ignore[attr-defined]
+    rows, dense = weights.movedim(axis, 0).flatten(1), stored.dequantize().movedim(axis, 0).flatten(1)
+    assert stored.scales.shape == (1, rows.shape[0] * -(-rows.shape[1] // 8))
+    for start in range(0, rows.shape[1], 8):
+        part = rows[:, start : start + 8]
+        assert torch.equal(dense[:, start : start + 8], quantized(Int4(), part.contiguous()).dequantize())
+
+
+def test_an_offset_pays_where_weights_are_not_centred():
+    shifted = normal(8, 200) + 3
+    assert error_of("int4:asym", shifted) < 0.3 * error_of("int4", shifted)  # steps over 6 deviations instead of 13
+    assert error_of("int4:asym", shifted) <= error_of("int4:asym,scale=minmax", shifted)
+    constant = torch.full((2, 5), 0.3)
+    assert error_of("int2:asym", constant) < 1e-6
+
+
+@pytest.mark.parametrize("name", ["int2", "int3", "int4", "int8", "nf4"])
+def test_minmax_is_the_worse_scale(name: str):
+    weights = normal(8, 512)
+    assert error_of(f"{name}:scale=minmax", weights) > error_of(name, weights)
+
+
+def test_two_binary_bases_are_the_four_best_levels():
+    """9.30 dB is Lloyd-Max at 2 bits, whose four levels are -+s -+t; greedy residuals alone reach less."""
+    weights = ideal_normal(100_000)
+    error = error_of("binary:residual=2", weights) / weights.numel()
+    assert -10 * math.log10(error) == pytest.approx(9.30, abs=0.02)
+    first = weights.abs().mean()
+    left = weights - weights.sign() * first
+    greedy = (left.abs() - left.abs().mean()).square().mean().item()
+    assert error < 0.99 * greedy
+    assert [error_of(f"binary:residual={n}", weights) for n in (1, 2, 3, 4)] == sorted(
+        (error_of(f"binary:residual={n}", weights) for n in (1, 2, 3, 4)), reverse=True
+    )
+
+
+def test_the_levels_of_nf4_are_the_published_ones():
+    """QLoRA's table (bitsandbytes), to the digits that it prints."""
+    published = [-1.0, -0.6961928, -0.52507305, -0.39491749, -0.28444138, -0.18477343, -0.09105004, 0.0]
+    published += [0.0795803, 0.1609302, 0.2461123, 0.33791524, 0.44070983, 0.562617, 0.72295684, 1.0]
+    assert parse("nf4").links[0].levels == pytest.approx(published, abs=2e-6)  # type: ignore[attr-defined]
+
+
+def test_exempt_tensors_are_named_with_their_reason():
+    network = nn.Sequential(nn.Linear(8, 4), nn.Linear(4, 4))
+    compressed = compress("int4:keep=0.*", network)
+    assert compressed.untouched == {"0.weight": "exempt by int4:keep=0.*"}
+    assert torch.equal(compressed.tensors["0.weight"].dequantize(), network[0].weight)
+    assert compressed.tensors["1.weight"].quantized
+    with pytest.raises(BadInput, match=r"keep='head' of 'int4' matches no weight; there are: 0.weight, 1.weight"):
+        compress("int4:keep=head", network)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused_by_name(bad: float):
+    network = nn.Sequential(nn.Linear(8, 4))
+    with torch.no_grad():
+        network[0].weight[1, 2] = bad
+    with pytest.raises(BadInput, match=r"tensor '0\.weight' holds NaN or infinity"):
+        compress("int4", network)
+
+
+def test_memory_is_bounded_by_blocks():
+    """A tensor that is many blocks long gives the same as its parts."""
+    from bench.methods import quantize
+
+    weights = normal(40, 1000)
+    whole = quantized(Int4(), weights).dequantize()
+    before, quantize.BLOCK = quantize.BLOCK, 3000
+    try:
+        assert torch.equal(quantized(Int4(), weights).dequantize(), whole)
+    finally:
+        quantize.BLOCK = before
+
+
+# --- layers ----------------------------------------------------------------------------------------------------------
+
+RECURRENT = [nn.RNN(5, 7), nn.LSTM(5, 7, num_layers=2, bidirectional=True, proj_size=3), nn.GRU(5, 7), nn.GRUCell(5, 7), nn.LSTMCell(5, 7)]
+
+
+@pytest.mark.parametrize("layer", RECURRENT, ids=lambda layer: type(layer).__name__)
+def test_recurrent_layers_are_covered_whole(layer: nn.Module):
+    compressed = compress("int4", layer)
+    matrices = {name for name, p in layer.named_parameters() if p.ndim > 1}
+    assert matrices and {name for name, stored in compressed.tensors.items() if stored.quantized} == matrices
+    assert not compressed.untouched
+    for name in matrices:
+        scales = compressed.tensors[name].scales
+        assert scales is not None and scales.shape == (1, layer.get_parameter(name).shape[0])  # a row is one gate of one unit
+
+
+def test_attention_layers_are_covered_whole():
+    same, other = nn.MultiheadAttention(8, 2), nn.MultiheadAttention(8, 2, kdim=4, vdim=6)
+    names = [{name for name, stored in compress("int4", layer).tensors.items() if stored.quantized} for layer in (same, other)]
+    assert names[0] == {"in_proj_weight", "out_proj.weight"}
+    assert names[1] == {"q_proj_weight", "k_proj_weight", "v_proj_weight", "out_proj.weight"}

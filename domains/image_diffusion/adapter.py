@@ -61,6 +61,8 @@ class DiffusionDomain(ImageDomain):
 class DiffusionGenerator(Generator):
     """A `UNet2DModel` with its scheduler. Only the U-Net is compressed."""
 
+    counted_on = BATCH
+
     def __init__(self, spec: ModelSpec, device: str, settings: Mapping[str, Any]) -> None:
         from diffusers import UNet2DModel
 

@@ -53,6 +53,8 @@ class GanDomain(ImageDomain):
 class GanGenerator(Generator):
     """A transposed-convolutional generator; its discriminator, where there is one, stays whole and only gives an opinion."""
 
+    counted_on = BATCH
+
     def __init__(self, spec: ModelSpec, device: str, settings: Mapping[str, Any]) -> None:
         from bench.errors import unknown
 

@@ -1,0 +1,109 @@
+"""What drawing samples costs, in multiply-accumulates (MACs): counted from the shapes of the operators that ran, never timed.
+
+    a layer of weight W [out, in]             out * in MACs a position
+    a convolution                             its weight's elements a position of the output (transposed: of the input), so taps
+                                              that fall into the padding count, too
+    attention of s queries to t keys          2 * s * t * width, whatever the mask hides: it belongs to no weight
+
+The formulas are PyTorch's own (`torch.utils.flop_counter`; 2 FLOPs are 1 MAC). Sums, norms and activations cost nothing there. An
+operator belongs to the weight whose memory it reads, not to the module that called it: that tells a tied head from the embedding's
+lookup (which is free), and the projections of an attention layer from its products of two activations.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Module
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from bench.interfaces import Generator
+from bench.layers import tensors_of, weights_of
+
+# Whole layers as one operator, for which PyTorch has no formula. Their first argument is the input [.., .., width], packed: [.., width].
+RECURRENT = tuple(getattr(torch.ops.aten, name) for name in ("mkldnn_rnn_layer", "_cudnn_rnn", "miopen_rnn"))
+ATTENTION = tuple(getattr(torch.ops.aten, name) for name in ("_native_multi_head_attention", "_transformer_encoder_layer_fwd"))
+COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
+
+
+@dataclass(frozen=True)
+class Macs:
+    """Multiply-accumulates a sample."""
+
+    by_weight: Mapping[str, float]  # with each compressible tensor, as `bench.layers.weights_of` names it; 0 where it is only looked up
+    other: float  # of two activations, and with weights that no method covers
+
+    @property
+    def total(self) -> float:
+        return sum(self.by_weight.values()) + self.other
+
+
+def count_macs(generator: Generator, network: Module, n: int = 100, seed: int = 0) -> Macs:
+    """Draw `n` samples and share what all of them cost among them: every step, every token, no text longer than it was.
+
+    Work that is done counts even where nobody sees its result. Rows of a text batch that have ended are computed until the batch is
+    compacted; a batch that a generator fills up to a fixed size costs as much as a full one, so `n` should be a multiple of that
+    size. 100 is one for the embedded models. Raises `bench.errors.Diverged` as `Generator.sample` does.
+    """
+    with _Counter(network) as counter:
+        generator.sample(network, n, seed)
+    return Macs({name: macs / n for name, macs in counter.by_weight.items()}, counter.other / n)
+
+
+class _Counter(TorchDispatchMode):
+    """Sees all operators that run under it, in inference mode as well, and books their MACs; networks are not touched."""
+
+    def __init__(self, network: Module) -> None:
+        super().__init__()
+        tensors = tensors_of(network)
+        self.sizes = {name: tensors[name].numel() for name in weights_of(network)}
+        self.spans = sorted((start := tensors[name].data_ptr(), start + tensors[name].nbytes, name) for name in self.sizes)
+        self.by_weight, self.other = dict.fromkeys(self.sizes, 0.0), 0.0
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """No: keeping PyTorch's compiler away would import it first, which takes longer than the count."""
+        return False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> Any:
+        kwargs, packet = kwargs or {}, func.overloadpacket
+        formula = flop_registry.get(packet)
+        if formula is None and torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), COMPOSITE):
+            with self:  # made of other operators, which come here in turn. Not `func.decompose`: that may take another implementation
+                return func._op_dk(COMPOSITE, *args, **kwargs)
+        out = func(*args, **kwargs)
+        if formula is not None:  # the last weight is the factor: one before it is added (addmm), or looked up in a slice
+            self._book(self._weights(args)[-1:], formula(*args, **kwargs, out_val=out) / 2)
+        elif packet in RECURRENT or packet in ATTENTION:
+            self._book_layer(args, packet in ATTENTION)
+        return out
+
+    def _weights(self, args: Sequence[Any]) -> list[str]:
+        """The covered weights among an operator's arguments, whole or in part, transposed or not; each once."""
+        found: dict[str, None] = {}
+        for tensor in (item for arg in args for item in (arg if isinstance(arg, (list, tuple)) else (arg,)) if isinstance(item, Tensor)):
+            at = bisect_right(self.spans, (tensor.data_ptr(), math.inf, "")) - 1
+            if at >= 0 and tensor.data_ptr() < self.spans[at][1]:
+                found[self.spans[at][2]] = None
+        return list(found)
+
+    def _book(self, weights: Sequence[str], macs: float) -> None:
+        for name in weights:
+            self.by_weight[name] += macs
+        if not weights:
+            self.other += macs
+
+    def _book_layer(self, args: Sequence[Any], attends: bool) -> None:
+        """Each weight of a whole layer meets every position once: every time step, every token."""
+        shape = args[0].shape
+        for name in self._weights(args):
+            self._book([name], self.sizes[name] * math.prod(shape[:-1]))
+        if attends:  # to itself: PyTorch takes this operator only for self-attention
+            self._book([], 2 * math.prod(shape) * shape[1])
