@@ -76,6 +76,8 @@ class Artifact:
         """One tensor after another, in the network's order. Raises `BadInput` where a stream is not what the header says."""
         try:
             yield from self._tensors()
+        except BadInput:  # the coder is missing
+            raise
         except (ValueError, OverflowError, AssertionError) as error:  # the last: from the entropy coder
             raise BadInput(f"the artifact's streams are not valid: {error}") from None
 

@@ -147,7 +147,7 @@ def _names(text: str, count: int) -> list[str]:
     lines = text.count("\n") + 1 if count or text else 0  # counted before they are made
     names = text.split("\n") if lines == count and count else []
     if lines != count or len(set(names)) != count:
-        raise ValueError(f"{lines} names, {len(set(names))} of them different, for {count} tensors")
+        raise ValueError(f"{lines} names for {count} tensors, or two alike")
     return names
 
 
@@ -250,7 +250,7 @@ class Writer:
 
     def codebook(self, codebook: Codebook) -> None:
         """Evenly spaced by 1 from a multiple of 1/2: (0, levels, twice the first, its sign); else (planes, levels, float32s)."""
-        first = codebook[0][0] if codebook[0] else 0.0
+        first = float(codebook[0][0]) if codebook[0] else 0.0
         near = abs(2 * first) <= FARTHEST and (2 * first).is_integer()
         if len(codebook) == 1 and near and all(level == first + i for i, level in enumerate(codebook[0])):
             self.numbers([0, len(codebook[0]), int(abs(2 * first)), first < 0])

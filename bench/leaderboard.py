@@ -27,6 +27,7 @@ Each row is one way to compress the network: `ratio` is the bytes of the plain f
 which the network that made the samples was rebuilt, and `bits/param` counts everything in that file.
 **Quality** (could this sample be real?) and **diversity** (are all kinds of real samples still made?) are retention: 1 is as good as the
 uncompressed network, 0 is as bad as the same weights in random order; means over sampling seeds ± their standard deviation.
+**MACs left** counts the multiply-accumulates whose weight is not zero: to skip the others is a promise, until a runtime does it.
 **Survival** is the share of the uncompressed network's valid samples whose twin, made from the same noise, is still valid.
 """
 
@@ -56,10 +57,17 @@ SIZE_COLUMNS = (
 )
 
 
+def macs_left(record: Record) -> float | None:
+    """Share of multiply-accumulates whose weight is not zero."""
+    cost = record.cost
+    return cost.macs_nonzero / cost.macs if cost and cost.macs and cost.macs_nonzero is not None else None
+
+
 def retention_column(role: str) -> Column:
     return Column(f"{role} ↑", lambda record: retention_of(record, role))
 
 
+MACS_LEFT = Column("MACs left ↓", lambda r: macs_left(r))
 RETENTION_COLUMNS = (retention_column("quality"), retention_column("diversity"))
 SURVIVAL = Column("survival ↑", survival_of)
 
@@ -208,7 +216,7 @@ def _section(domain: str, model: str, n: int, k: int, records: Sequence[Record],
     headline = [metric_column(m.name, direction=m.direction) for m in metrics.values() if m.headline]
     recalibrated = is_recalibrated(records)
     rows = sorted(grouped(records, lambda r: r.method), key=lambda item: _order(item[0], item[1], recalibrated))
-    first = table(rows, [*SIZE_COLUMNS, *RETENTION_COLUMNS, *headline, SURVIVAL])
+    first = table(rows, [*SIZE_COLUMNS, MACS_LEFT, *RETENTION_COLUMNS, *headline, SURVIVAL])
     twins = next((path for path in sorted((results / slug(domain) / slug(model)).glob("twins.*"))), None)
     link = f"Twins side by side: [{twins.name}]({os.path.relpath(twins, output.parent)}). " if twins else ""
     unusual = [f"- `{method}` seed {r.sample_seed}: {r.status}, {r.reason}" for method, group in rows for r in group if r.status != "ok"]
@@ -225,6 +233,7 @@ def _section(domain: str, model: str, n: int, k: int, records: Sequence[Record],
             details("What became of each twin (shares)", rows, [metric_column(m) for m in TWINS]),
             details(f"Metrics of {domain}", rows, [metric_column(m.name, direction=m.direction) for m in metrics.values()]),
             details("Sizes in bytes", rows, SIZE_DETAILS),
+            details("Operations (counted, not timed), and the speed of the simulation", rows, OPERATION_DETAILS),
         ]
     )
 
@@ -244,6 +253,13 @@ SIZE_DETAILS = (
     Column("fp32 bytes", lambda r: r.cost.fp32_bytes if r.cost else None, 0),
     Column("nominal bits", lambda r: r.cost.nominal_bits if r.cost else None, 2),
     Column("parameters", lambda r: r.cost.parameters if r.cost else None, 0),
+)
+OPERATION_DETAILS = (
+    Column("MACs a sample, millions", lambda r: r.cost.macs / 1e6 if r.cost and r.cost.macs else None, 2),
+    Column("with non-zero weights, millions", lambda r: r.cost.macs_nonzero / 1e6 if r.cost and r.cost.macs_nonzero else None, 2),
+    Column("bit operations, billions", lambda r: r.cost.bit_operations / 1e9 if r.cost and r.cost.bit_operations else None, 2),
+    Column("bytes in memory", lambda r: r.cost.memory_bytes if r.cost else None, 0),
+    Column("samples a second, simulated in float32", lambda r: r.speed.samples_per_second if r.speed else None, 1),
 )
 
 
