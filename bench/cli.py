@@ -121,6 +121,8 @@ def run(methods: tuple[str, ...], seeds: tuple[int, ...], metrics: tuple[str, ..
         click.echo(json.dumps([json.loads(record.model_dump_json()) for record in records]))
     click.echo(comparison(records, published), err=as_json)
     _say(f"records and leaderboard.md are in {results}")
+    for warning in dict.fromkeys(f"{record.method}: {line}" for record in records for line in record.warnings):
+        _say(f"warning: {warning}")
     failed = [record for record in records if record.status == "failed"]
     for record in failed:
         _say(f"error: {record.method} seed {record.sample_seed} failed: {record.reason}")
