@@ -111,7 +111,7 @@ class Artifact:
         else:
             codebook = self.header.codebooks[entry.codebook]
             levels = len(codebook[0])
-            symbols = self._symbols(entry, body, levels + (entry.mask == FOLDED))
+            symbols = self._coded(body, entry.coded, levels + (entry.mask == FOLDED), entry.table)
             if entry.mask == FOLDED:
                 flat_mask = symbols != levels
                 symbols = np.where(flat_mask, symbols, 0)
@@ -129,14 +129,14 @@ class Artifact:
             return stored
         return dataclasses.replace(stored, mask=layout.unflat(torch.from_numpy(flat_mask), entry.shape))
 
-    def _symbols(self, entry: Entry, body: bytes, alphabet: int) -> np.ndarray:
-        count = entry.coded
-        if not entry.table:
-            return coding.unpack(body, count, alphabet)
-        table = self.header.tables[entry.table - 1]
+    def _coded(self, stream: bytes, count: int, alphabet: int, number: int) -> np.ndarray:
+        """Symbols under the table of this number; 0: at fixed width."""
+        if not number:
+            return coding.unpack(stream, count, alphabet)
+        table = self.header.tables[number - 1]
         if len(table) != alphabet:
             raise ValueError(f"a table of {len(table)} symbols for {alphabet}")
-        return coding.entropy_decode(body, count, table)
+        return coding.entropy_decode(stream, count, table)
 
     def _mask(self, entry: Entry, stream: bytes) -> np.ndarray | None:
         """bool [numel] in the file's order, or None."""
@@ -145,13 +145,10 @@ class Artifact:
         if entry.mask == PLAIN_BITS:
             return coding.unpack(stream, entry.count, 2).astype(bool)
         if entry.mask == COUNTED:
-            table = self.header.tables[entry.mask_table - 1]
-            if len(table) != 2:
-                raise ValueError("a mask's table has two symbols")
-            return coding.entropy_decode(stream, entry.count, table).astype(bool)
+            return self._coded(stream, entry.count, 2, entry.mask_table).astype(bool)
         length = Layout("channel", entry.axis).channel_length(entry.shape)
         groups = -(-length // entry.m) * (entry.count // length if length else 0)
-        ranks = coding.unpack(stream, groups, math.comb(entry.m, entry.n))
+        ranks = self._coded(stream, groups, math.comb(entry.m, entry.n), entry.mask_table)
         return coding.unrank_patterns(ranks, entry.n, entry.m).reshape(entry.count // length, -1)[:, :length].ravel()
 
 

@@ -20,6 +20,7 @@ from bench.header import (
     EXACT,
     FOLDED,
     FOLDED_INTO_ZERO,
+    MOST_PATTERNS_CODED,
     PATTERNS,
     PLAIN_BITS,
     UNMASKED,
@@ -241,8 +242,13 @@ class Writer:
         groups = coding.fill_groups(flat.mask.reshape(-1, flat.stored.layout.channel_length(flat.stored.shape)), n, m)
         if groups is None:
             return None
-        patterns = math.comb(m, n)
-        return Stream(coding.packed_length(len(groups), patterns), lambda: coding.pack(coding.rank_patterns(groups, n), patterns))
+        ranks, patterns = coding.rank_patterns(groups, n), math.comb(m, n)
+        fixed = Stream(coding.packed_length(len(groups), patterns), lambda: coding.pack(ranks, patterns))
+        if patterns > MOST_PATTERNS_CODED:
+            return fixed
+        way = Way(PATTERNS, patterns, lambda: ranks)
+        table = coding.table_of(way.counts())
+        return min(fixed, self._coded(way, way.counts(), table, len(coding.deflate(table))), key=lambda stream: stream.price)
 
     def _add_mask(self, entry: Entry, flat: Flat, kind: int, mask: Stream) -> tuple[Entry, bytes]:
         bits = coding.filled_up(mask.make(), entry.count if kind != UNMASKED else 0)

@@ -34,6 +34,7 @@ ARRAYS = ("", *ARRAY_TYPES)  # "": indices into a code book
 GRANULARITIES = ("channel", "tensor", "group")
 # how a mask is written
 UNMASKED, PLAIN_BITS, COUNTED, PATTERNS, FOLDED, FOLDED_INTO_ZERO = range(6)
+MOST_PATTERNS_CODED = 1000  # of an n:m mask whose patterns have a table
 EXACT = 255  # fidelity of a tensor that lost nothing
 
 
@@ -206,9 +207,11 @@ def _check(entry: Entry, codebooks: Sequence[Codebook], tables: Sequence[bytes])
     need(beside or entry.kept == entry.count, "pruned weights without a mask")
     need(not beside or entry.count <= coding.SYMBOLS_PER_BYTE * entry.mask_bytes, f"shape {str(entry.shape)[:80]} is larger than its mask")
     need(beside or not entry.mask_bytes, "a mask of no kind")
-    need((entry.mask == COUNTED) == (entry.mask_table > 0), "a mask's table")
+    need(entry.mask != COUNTED or entry.mask_table > 0, "a counted mask without a table")
+    need(not entry.mask_table or entry.mask in (COUNTED, PATTERNS), "a table for a mask that has none")
     if entry.mask == PATTERNS:
         need(1 <= entry.n < entry.m <= 32 and entry.count > 0, f"a mask of {entry.n}:{entry.m}")
+        need(not entry.mask_table or math.comb(entry.m, entry.n) <= MOST_PATTERNS_CODED, f"a table of {entry.n}:{entry.m}")
     if entry.array:
         need(entry.mask == UNMASKED or (beside and entry.array in ("f2", "f4")), "a mask of values that are not pruned")
         need(not entry.table, "plain values with a table")

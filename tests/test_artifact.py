@@ -335,10 +335,10 @@ def test_a_mask_costs_its_entropy(sparsity: float, wanted: float):
 
 @pytest.mark.parametrize("text, wanted", [("2:4", 0.6462), ("1:4", 0.5), ("3:5", 0.6644), ("4:8", 0.7662)])
 def test_the_mask_of_a_pattern_costs_the_number_of_patterns(text: str, wanted: float):
-    """log2(m over n) / m bits a weight, and up to 4 % more where words of 8 bytes hold no whole number of them."""
+    """log2(m over n) / m bits a weight; range-coded, since words of 8 bytes hold no whole number of patterns."""
     for entry in entries_of(artifact_of(text, large)):
         assert (entry.mask, f"{entry.n}:{entry.m}") == (PATTERNS, text)
-        assert wanted - 1e-4 < 8 * entry.mask_bytes / entry.count < 1.04 * wanted + 0.02
+        assert wanted - 2e-3 < 8 * entry.mask_bytes / entry.count < 1.005 * wanted + 0.01
 
 
 @pytest.mark.parametrize(

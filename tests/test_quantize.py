@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -408,4 +409,4 @@ def test_error_never_grows_with_bits(channels: int, n: int, seed: int, granulari
     weights = normal(channels, n, seed=seed)
     errors = [error_of(f"int{bits}{granularity}", weights) for bits in range(2, 9)]
     least = weights.double().square().sum().item() * 2.0**-20  # float16's own rounding of a scale
-    assert all(finer <= 1.02 * coarser + least for coarser, finer in zip(errors, errors[1:]))
+    assert all(finer <= 1.02 * coarser + least for coarser, finer in itertools.pairwise(errors))

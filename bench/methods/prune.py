@@ -22,11 +22,13 @@ class Pruning(Weightwise):
     def __call__(self, compressed: Compressed, context: Context) -> Compressed:
         weights, exempt = self.weights(compressed, context)
         masks = self.masks({name: compressed.tensors[name] for name in weights}, weights)
-        return compressed.replace({name: self._pruned(compressed.tensors[name], mask) for name, mask in masks.items()}, exempt)
+        pruned = {name: self._pruned(compressed.tensors[name], mask, weights[name].axis) for name, mask in masks.items()}
+        return compressed.replace(pruned, exempt)
 
-    def _pruned(self, stored: Stored, mask: Tensor) -> Stored:
+    def _pruned(self, stored: Stored, mask: Tensor, axis: int) -> Stored:
         pattern = self.kept_of_every if stored.mask is None else None  # two masks together follow no pattern
-        return dataclasses.replace(stored, mask=mask if stored.mask is None else mask & stored.mask, pattern=pattern)
+        layout = stored.layout if stored.quantized else Layout("channel", axis)  # in a file, patterns follow the channels
+        return dataclasses.replace(stored, mask=mask if stored.mask is None else mask & stored.mask, pattern=pattern, layout=layout)
 
     @property
     def kept_of_every(self) -> tuple[int, int] | None:
