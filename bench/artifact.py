@@ -57,8 +57,10 @@ def encode(compressed: Compressed, method: str, entropy: bool = True) -> bytes:
         Header.unpack(packed, sum(map(len, streams)))  # a file that could not be read is not written
     except ValueError as error:
         raise Unsupported(f"the network cannot be stored: {error}") from None
-    body = b"".join([HEAD.pack(MAGIC, VERSION, len(packed)), packed, *streams])
-    return body + hashlib.sha256(body).digest()
+    parts, checksum = [HEAD.pack(MAGIC, VERSION, len(packed)), packed, *streams], hashlib.sha256()
+    for part in parts:  # never joined before: a second copy of the file would be the largest thing in memory
+        checksum.update(part)
+    return b"".join([*parts, checksum.digest()])
 
 
 # ----------------------------------------------------------------------------------------------------------------- read

@@ -32,13 +32,14 @@ from bench.interfaces import Compressed, Stored
 from bench.layers import tensors_of
 
 
-def encode_tensors(compressed: Compressed, method: str, entropy: bool = True) -> tuple[Header, list[bytes]]:
+def encode_tensors(compressed: Compressed, method: str, entropy: bool = True) -> tuple[Header, list[bytes | memoryview]]:
     """-> (header, streams in the file's order)."""
     grids = with_common_grid(compressed.tensors) if entropy else compressed.tensors
     tensors = {name: in_file_order(name, stored) for name, stored in grids.items()}
     writer = Writer(shared_tables(tensors) if entropy else {}, entropy)
     originals = tensors_of(compressed.network)
-    entries, streams = [], []
+    entries: list[Entry] = []
+    streams: list[bytes | memoryview] = []
     for name, flat in tensors.items():
         entry, *own = writer.write(flat)
         entries.append(dataclasses.replace(entry, fidelity=fidelity(originals.get(name), compressed.tensors[name]) if entropy else EXACT))
@@ -186,7 +187,7 @@ class Writer:
     codebooks: dict[Codebook, int] = field(default_factory=dict)
     tables: dict[bytes, int] = field(default_factory=dict)
 
-    def write(self, flat: Flat) -> tuple[Entry, bytes, bytes]:
+    def write(self, flat: Flat) -> tuple[Entry, bytes, bytes | memoryview]:
         """-> (entry, mask stream, body stream)."""
         layout, count = flat.stored.layout, math.prod(flat.stored.shape)
         group = min(layout.group, layout.channel_length(flat.stored.shape))  # nobody has to pad a channel to a longer one
@@ -195,9 +196,9 @@ class Writer:
         kind, mask = self._mask(flat)
         if flat.indices is None:
             assert flat.values is not None
-            body = flat.values.tobytes()
-            entry = dataclasses.replace(entry, kept=kept, body_bytes=len(body))
-            return *self._add_mask(entry, flat, kind, mask), body
+            raw = flat.values.reshape(-1).view(np.uint8).data  # no copy: these may be all of a network's bytes
+            entry = dataclasses.replace(entry, kept=kept, body_bytes=len(raw))
+            return *self._add_mask(entry, flat, kind, mask), raw
         codebook = self.codebooks.setdefault(flat.stored.codebook, len(self.codebooks))
         options = [(way, self._indices(flat, way)) for way in ways(flat)]
         way, indices = min(options, key=lambda o: o[1].price + (mask.price if o[0].mask == PLAIN_BITS else 0))

@@ -172,7 +172,7 @@ def test_internal_failure_exits_1_leaves_a_record_and_is_tried_again(
     from bench.methods.quantize import Int8
 
     with monkeypatch.context() as patch:
-        patch.setattr(Int8, "scales", lambda *_: 1 / 0)
+        patch.setattr(Int8, "fit", lambda *_: 1 / 0)
         status, _, err = invoke(*RUN)
     record = next(r for r in read_records(tmp_path / "results/local") if r.method == "int8")
     assert status == 1 and "ZeroDivisionError" in err and "Traceback" not in err
@@ -188,7 +188,7 @@ def test_interrupt_exits_130_and_the_next_run_goes_on(invoke: Invoke, tmp_path: 
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Int8, "scales", interrupt)
+        patch.setattr(Int8, "fit", interrupt)
         assert invoke(*RUN)[0] == 130
     assert [r.method for r in read_records(tmp_path / "results/local")] == ["none"]
     assert "1 finished before" in invoke(*RUN)[2]

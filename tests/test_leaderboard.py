@@ -18,8 +18,9 @@ ROOT = Path(__file__).parent.parent
 
 def record(method: str, seed: int, **metrics: float | None) -> Record:
     cost = Cost(
-        stored_bytes=1000, fp32_bytes=4000, parameters=900, bits_per_param=8.9, ratio=4.0, packed_bytes=1000, nominal_bits=8, untouched={}
-    )
+        stored_bytes=1000, fp32_bytes=4000, parameters=900, bits_per_param=8.9, ratio=4.0, packed_bytes=1000, nominal_bits=8,
+        sparsity=0.5, memory_bytes=1000, untouched={}, untouched_bytes=0, macs=100.0, macs_nonzero=55.0, bit_operations=1600.0, commit=None,
+    )  # fmt: skip
     where = Provenance(
         commit="abcdef0123456789", dirty=False, command="", versions={"torch": "2"}, python="3", platform="x", processor="p", device="cpu",
         threads=1, time="2026-01-01T00:00:00Z", seconds={},
@@ -28,7 +29,7 @@ def record(method: str, seed: int, **metrics: float | None) -> Record:
         cell=f"{seed:064x}", domain="elsewhere", model="s@0", train_seed=0,
         weights_sha256="0", companions="", method=method, sample_seed=seed, samples=100, k=5,
         sampler={}, reference="r", implementation={}, status="ok", reason=None,
-        metrics=metrics, cost=cost, evaluators={}, items={}, provenance=where,
+        metrics=metrics, cost=cost, tensors_sha256=None, speed=None, warnings=[], evaluators={}, items={}, provenance=where,
     )  # fmt: skip
 
 
@@ -42,7 +43,8 @@ def test_rows_are_means_and_spreads(tmp_path: Path) -> None:
     assert "0.950 ± 0.071" in text
     assert "quality ↑" in text and "bits/param ↓" in text
     row = next(line for line in text.splitlines() if line.startswith("| `int4`"))
-    assert row.split("|")[4].strip() == "-", "not measured is not zero"
+    assert row.split("|")[5].strip() == "-", "not measured is not zero"
+    assert "MACs left ↓" in text and row.split("|")[4].strip() == "0.550"
     assert "python -m bench run --domain elsewhere --model s@0 --samples 100 --method int4 --method int8" in text
     assert "abcdef0123" in text and "N = 100" in text and "k = 5" in text
 

@@ -62,14 +62,15 @@ def test_twenty_million_weights(benchmark, method: str, step: str) -> None:
 
 MEASURED = """
 import json, resource, sys
-from tests.benchmarks.test_artifact_speed import synthetic
+from torch import nn
 from bench.artifact import encode
 from bench.interfaces import Context
 from bench.methods.notation import parse
 from bench.methods.plain import original
-import torch
-network, method = synthetic(int(sys.argv[2])), sys.argv[1]
-encode(parse(method)(original(synthetic(1)), Context()), method)  # what libraries allocate once is not the network's
+def of(millions):
+    return nn.Sequential(*(nn.Linear(1000, 1000) for _ in range(millions)))
+network, method = of(int(sys.argv[2])), sys.argv[1]
+encode(parse(method)(original(of(1)), Context()), method)  # what libraries allocate once is not the network's
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 size = len(encode(parse(method)(original(network), Context()), method))
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
