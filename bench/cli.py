@@ -130,29 +130,61 @@ def run(methods: tuple[str, ...], seeds: tuple[int, ...], metrics: tuple[str, ..
 
 
 @commands.command()
-@DOMAIN
-@click.option("--model", "-m", required=True, help="What to train; see `list models`.")
+@click.option("--domain", "-d", required=True, help="See `list domains`; `all` for every one.")
+@click.option("--model", "-m", help="What to train; see `list models`.  [default: all that is missing of the published comparison]")
 @click.option("--data", help="Training data of your own: a file, a folder or a hub id.  [default: what the domain ships]")
 @click.option("--output", type=PATH, help="Folder for the finished model.  [default: in the user's cache]")
 @click.option("--steps", type=click.IntRange(1), help="Fewer or more steps than the recipe's: another model than the published one.")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Two runs on one thread each beat one on two.")
+@click.option("--workers", type=click.IntRange(1), default=2, show_default=True, help="Trainings at a time, where there are several.")
+@click.option("--progress-file", type=PATH, hidden=True, help="Report there, for another process to show, in place of the bar.")
 @DEVICE
-def train(domain: str, model: str, data: str | None, output: Path | None, steps: int | None, threads: int, device: str) -> int:
-    """Train a model by its recipe; a stopped training goes on where it was."""
-    _check_domain(domain)
+def train(domain: str, model: str | None, data: str | None, output: Path | None, steps: int | None, workers: int, **how: Any) -> int:
+    """Train a model by its recipe; a stopped training goes on where it was.
+
+    \b
+    --domain text --model s@1     this one
+    --domain text                 what is missing of this domain's published models, several at a time
+    --domain all                  what is missing in every domain
+    --domain all --model s@1      this one of every domain
+    """
+    _check_domain(domain, also=("all",))
+    if domain == "all" or model is None:
+        for option, value in {"--data": data, "--output": output}.items():
+            if value is not None:
+                raise BadInput(f"{option} {str(value)!r} goes with one model of one domain: name it with --domain and --model")
+        return _train_missing(domain, model, steps, workers, how["threads"], how["device"])
     import torch
 
     from bench import campaign
     from bench import train as training
-    from bench.files import cache_folder, check_writable, slug
+    from bench.files import check_writable
 
-    torch.set_num_threads(threads)
-    folder = output or cache_folder() / "models" / slug(domain) / slug(model)
+    torch.set_num_threads(how["threads"])
+    folder = output or training.default_output(domain, model, steps)
     check_writable(folder)
-    final = training.train(campaign.open_domain(domain), model, data, folder, campaign.pick_device(device), steps)
+    device = campaign.pick_device(how["device"])
+    final = training.train(campaign.open_domain(domain), model, data, folder, device, steps, how["progress_file"])
     click.echo(json.dumps(final))
     _say(f"finished: {folder}")
     return OK
+
+
+def _train_missing(domain: str, model: str | None, steps: int | None, workers: int, threads: int, device: str) -> int:
+    from bench import train_all
+
+    if device != "auto":
+        from bench.campaign import pick_device
+
+        pick_device(device)  # raises before anything is started; `auto` is left to the workers, and this process without torch
+    domains = [DOMAINS.load(name)() for name in (DOMAINS if domain == "all" else [domain])]
+    jobs = train_all.missing(domains, model, train_all.Options(threads, device, steps), _say)
+    if not jobs:
+        _say("nothing is missing")
+    failures = train_all.train_missing(jobs, workers) if jobs else []
+    for failure in failures:
+        _say(f"error: {failure}")
+    return FAILED if failures else OK
 
 
 @commands.command()
@@ -188,6 +220,21 @@ def pictures(results: Path, output: Path) -> int:
     for path in draw(read_records(results, _say), output):
         _say(f"wrote {path}")
     return OK
+
+
+@commands.command()
+@click.option("--domain", "-d", required=True, help="See `list domains`; `all` for every one.")
+@click.option("--model", "-m", "models", multiple=True, help="Repeatable.  [default: every model that has records]")
+@click.option("--results", type=PATH, default=PUBLISHED, show_default=True, help="The records; model.json goes beside each model's.")
+def describe(domain: str, models: tuple[str, ...], results: Path) -> int:
+    """Describe models with records: what they are, which samples survive, whether those that fail at one rung fail at the next."""
+    _check_domain(domain, also=("all",))
+    if not results.is_dir():
+        raise BadInput(f"there is no folder of records at {str(results)!r}")
+    from bench import describe as descriptions
+
+    _, failed = descriptions.describe(domain, models, results, _say)
+    return FAILED if failed else OK
 
 
 @commands.command(name="list")

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
     from torch.nn import Module
 
@@ -44,6 +45,7 @@ class ModelSpec:
     train_seed: int | None = None
     kept: Mapping[str, str] = field(default_factory=dict)  # tensor that is never compressed -> why
     description: str = ""
+    samples_seen: int | None = None  # in training, repeats counted
 
 
 class Generator(ABC):
@@ -249,6 +251,13 @@ class Domain(ABC):
         """For each sample, whether the training part holds it word for word; None where nobody can tell."""
         return None
 
+    def traits(self, samples: Native) -> Mapping[str, np.ndarray]:
+        """What each sample is like, by name: a finite number or a label a sample, [n]. Each depends on that sample alone.
+
+        `bench describe` tells survival apart by them: length, class ... (`surprisal` and `rarity` are there in every domain.)
+        """
+        return {}
+
     def optional_metric(self, name: str, device: str = "cpu") -> Metric | None:
         """A metric that is computed only where the user names it, since it needs weights that are not shipped; None: not known here.
 
@@ -259,6 +268,10 @@ class Domain(ABC):
     def trainings(self) -> Mapping[str, str]:
         """What `bench train` can make here: name -> one line."""
         return {}
+
+    def grid(self) -> Sequence[str]:
+        """The models that the published comparison consists of, in the order in which they are made: what `train` without --model makes."""
+        return ()
 
     def train(self, name: str, data: str | None, device: str) -> Training:
         """The recipe that makes `name` from scratch."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import json
 import math
 import os
 import shlex
@@ -11,16 +9,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
-from typing import TypeVar
 
 from bench.compressibility import FULL, HARD, Ladder, is_recalibrated, ladder_of, retention_of
 from bench.files import slug
 from bench.interfaces import Metric
+from bench.measured import conditions, grouped
 from bench.methods.notation import LADDER, RECALIBRATED, rung_of
 from bench.record import Record
 from bench.registry import DOMAINS
 
-Key = TypeVar("Key")
 ARROW = {"higher": " ↑", "lower": " ↓", "none": ""}
 HOW_TO_READ = """\
 Each row is one way to compress the network: `ratio` is the bytes of the plain fp32 file over the bytes of the compressed file from
@@ -204,13 +201,6 @@ def _rungs(entries: Sequence[Entry]) -> str:
 # ---------------------------------------------------------------------------------------------------------------- one model
 
 
-def conditions(record: Record) -> str:
-    """Records that differ in any of these are no repeats of each other, and never share a row."""
-    versions = {name: version for name, version in record.implementation.items() if " " in name}  # not the method's own
-    same = (record.samples, record.k, record.weights_sha256, record.companions, record.reference, record.sampler, versions)
-    return json.dumps(same, sort_keys=True)
-
-
 def _section(domain: str, model: str, n: int, k: int, records: Sequence[Record], results: Path, output: Path) -> str:
     metrics = domain_metrics(domain)
     headline = [metric_column(m.name, direction=m.direction) for m in metrics.values() if m.headline]
@@ -336,9 +326,3 @@ def _provenance(records: Sequence[Record]) -> str:
     commits = sorted({(r.provenance.commit or "no git")[:10] + (" (changed)" if r.provenance.dirty else "") for r in records})
     torch = sorted({r.provenance.versions.get("torch", "?") for r in records})
     return f"Commit {', '.join(commits)}; torch {', '.join(torch)}; {records[0].provenance.processor}."
-
-
-def grouped(records: Iterable[Record], key: Callable[[Record], Key]) -> list[tuple[Key, list[Record]]]:
-    """(key, its records by seed), by key."""
-    ordered = sorted(records, key=lambda r: (str(key(r)), r.sample_seed))
-    return [(group, list(members)) for group, members in itertools.groupby(ordered, key=key)]

@@ -21,7 +21,7 @@ import numpy as np
 from bench.compressibility import is_recalibrated, ladder_of, retention_of
 from bench.errors import BadInput
 from bench.files import slug, write_atomically
-from bench.leaderboard import conditions, grouped
+from bench.measured import conditions, grouped
 from bench.methods.notation import LADDER, PATTERN, RECALIBRATED
 from bench.record import FINISHED, Record
 from bench.registry import METHODS

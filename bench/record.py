@@ -16,6 +16,7 @@ from bench.provenance import Provenance
 SCHEMA = 2  # 1: sizes of the first file format, no counts; `bench recost` brings such records up to date
 Status = Literal["ok", "diverged", "collapsed", "unsupported", "failed"]
 FINISHED: tuple[Status, ...] = ("ok", "diverged", "collapsed")
+MODEL_FILE, DAMAGES_FILE = "model.json", "damages.json"  # they lie among the records: of a model, of a domain
 
 
 class Items(BaseModel):
@@ -128,10 +129,21 @@ def read_record(path: Path) -> Record:
     return record
 
 
+def record_files(results: Path) -> list[Path]:
+    """All files below a folder that may be records, in a stable order: <domain>/<model>/model.json and <domain>/damages.json are others."""
+
+    def is_other(path: Path) -> bool:
+        parts = path.relative_to(results).parts
+        parts = parts[1:] if parts[0] == "local" else parts
+        return (len(parts), parts[-1]) in ((3, MODEL_FILE), (2, DAMAGES_FILE))
+
+    return [path for path in sorted(results.rglob("*.json")) if not is_other(path)]
+
+
 def read_records(results: Path, warn: Any = None) -> list[Record]:
     """All records below a folder, in a stable order. A damaged or foreign file is named to `warn` and skipped, never touched."""
     records = []
-    for path in sorted(results.rglob("*.json")):
+    for path in record_files(results):
         if "local" in path.relative_to(results).parts[:1]:
             continue  # a user's own records are not the published ones
         try:

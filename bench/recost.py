@@ -16,7 +16,7 @@ from bench.methods.notation import parse
 from bench.methods.plain import original
 from bench.metrics.cost import cost_of, warnings_of
 from bench.progress import Bar
-from bench.record import SCHEMA, Record
+from bench.record import SCHEMA, Record, record_files
 from bench.workbench import Workbench
 
 NEW_IN_2: dict[str, Any] = {"tensors_sha256": None, "speed": None, "warnings": []}
@@ -55,7 +55,7 @@ def recost(results: Path, say: Callable[[str], None], device: str = "cpu") -> in
 
 
 def read(results: Path, say: Callable[[str], None]) -> Iterator[tuple[Path, Record]]:
-    for path in sorted(results.rglob("*.json")):
+    for path in record_files(results):
         try:
             record = Record.model_validate(upgrade(json.loads(path.read_bytes())))
             if not record.belongs_at(path):

@@ -2,28 +2,41 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import os
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from bench.errors import BadInput
-from bench.files import cache_folder, slug, write_atomically
+from bench.files import cache_folder, check_writable, slug, write_atomically
 from bench.interfaces import Domain, Training
-from bench.progress import bar
+from bench.progress import bar, report
 
 CHECKPOINT_EVERY_S = 60.0
 VALIDATE_EVERY = 0.05  # of all steps
 SNAPSHOT_EVERY = 0.1  # of all steps: frozen models beside the checkpoint, so that quality over training time can be measured later
+FINISHED = "training.jsonl"  # the last file of a finished model's folder: what lacks it was stopped while it was written
 
 
-def train(domain: Domain, name: str, data: str | None, output: Path, device: str = "cpu", steps: int | None = None) -> dict[str, Any]:
+def train(
+    domain: Domain,
+    name: str,
+    data: str | None,
+    output: Path,
+    device: str = "cpu",
+    steps: int | None = None,
+    progress: Path | None = None,
+) -> dict[str, Any]:
     """Train, validate now and then, checkpoint, freeze to `output` -> the last line of the log.
 
     The checkpoint and the log lie in the user's cache folder, under a name made of domain, model, data and recipe, so that
-    the same command continues a run that was stopped at any point.
+    the same command continues a run that was stopped at any point. `progress` names a file that tells another process how far
+    it is (`bench.progress.report`), in place of the bar. Raises `BadInput` when another process trains the same already.
     """
     import torch
 
@@ -31,21 +44,76 @@ def train(domain: Domain, name: str, data: str | None, output: Path, device: str
     if steps is not None:
         training.shorten(steps)
     folder = cache_folder() / "training" / slug(domain.name) / f"{slug(name)}-{training.identity()[:12]}"
-    checkpoint, log = folder / "checkpoint.pt", Log(folder / "log.jsonl")
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True, map_location=device)
-        training.load_state_dict(state["training"])
-        log.truncate(training.step_number, state["cpu_seconds"])
-    _run(training, checkpoint, log, f"{domain.name} {name}")
-    training.freeze(output)
-    shutil.copyfile(log.path, output / "training.jsonl")
+    title = f"{domain.name} {name}"
+    with locked(folder, title):
+        checkpoint, log = folder / "checkpoint.pt", Log(folder / "log.jsonl")
+        if checkpoint.exists():
+            state = torch.load(checkpoint, weights_only=True, map_location=device)
+            training.load_state_dict(state["training"])
+            log.truncate(training.step_number, state["cpu_seconds"])
+        _run(training, checkpoint, log, title, progress)
+        _finish(training, log, output)
     return log.lines[-1]
 
 
-def _run(training: Training, checkpoint: Path, log: Log, title: str) -> None:
+def default_output(domain: str, name: str, steps: int | None = None) -> Path:
+    """Where a finished model goes unless the user says otherwise: one of other steps than the recipe's is another model."""
+    return cache_folder() / "models" / slug(domain) / (slug(name) + (f"-steps={steps}" if steps is not None else ""))
+
+
+def is_finished(output: Path) -> bool:
+    """Whether the folder holds a whole model that `train` wrote."""
+    return (output / FINISHED).is_file()
+
+
+@contextlib.contextmanager
+def locked(folder: Path, title: str) -> Iterator[None]:
+    """Keep other processes from training into the same folder; the system lets go of the lock when this process ends, however it ends.
+
+    Raises `BadInput` when another process holds it. Without effect where neither system nor file system knows such locks.
+    """
+    check_writable(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "lock", "a+") as file:
+        try:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise BadInput(f"{title} is being trained already, by process {file.read().strip() or 'unknown'}") from None
+        except (ImportError, OSError):
+            pass
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield
+
+
+def _finish(training: Training, log: Log, output: Path) -> None:
+    """Freeze beside the output and rename; into a folder that exists already, file by file, `FINISHED` last."""
+    output = output.resolve()
+    part = (output if output.exists() else output.parent) / f".{output.name.replace('@', '-')}.part"  # no `@`: never a model's folder
+    shutil.rmtree(part, ignore_errors=True)  # of a run that was stopped here
+    training.freeze(part)
+    shutil.copyfile(log.path, part / FINISHED)
+    if not output.exists():
+        part.rename(output)
+        return
+    (output / FINISHED).unlink(missing_ok=True)
+    for path in sorted((path for path in part.rglob("*") if path.is_file()), key=lambda path: path == part / FINISHED):
+        target = output / path.relative_to(part)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.replace(target)
+    shutil.rmtree(part)
+
+
+def _run(training: Training, checkpoint: Path, log: Log, title: str, progress: Path | None = None) -> None:
     saved_at, losses = time.monotonic(), []
     every, snapshot = (max(1, round(training.total_steps * share)) for share in (VALIDATE_EVERY, SNAPSHOT_EVERY))
-    for _ in bar(range(training.step_number, training.total_steps), title, total=training.total_steps, initial=training.step_number):
+    first, total = training.step_number, training.total_steps
+    left = range(first, total)
+    for _ in bar(left, title, total, first) if progress is None else report(left, progress, total, first):
         losses.append(training.step())
         if training.keeps_snapshots and training.step_number % snapshot == 0 and training.step_number < training.total_steps:
             training.freeze(checkpoint.parent / "snapshots" / f"{training.step_number:07}")

@@ -10,6 +10,8 @@ from typing import Any
 from bench.errors import BadInput
 from bench.interfaces import ModelSpec
 
+GRID = ("s@0", "s@1", "s@2", "xs@0", "xs@1", "xs@2", "m@0")  # size@training seed, of every domain here, in the order of making
+
 
 def embedded(weights: Path) -> dict[str, ModelSpec]:
     """The models that ship below a folder, by name, `s@0` first."""
@@ -26,7 +28,14 @@ def spec_of(name: str, folder: Path) -> ModelSpec:
         known.get("parameters"),
         known.get("train_seed"),
         description=known.get("description", ""),
+        samples_seen=samples_seen(known),
     )
+
+
+def samples_seen(card: Mapping[str, Any]) -> int | None:
+    """Of a card: `images_seen`, `verses_seen` or whatever the samples are called there; None where it does not say one whole number."""
+    found = [value for name, value in card.items() if name.endswith("_seen")]
+    return found[0] if len(found) == 1 and type(found[0]) is int and found[0] >= 0 else None
 
 
 def card_of(folder: Path) -> dict[str, Any]:

@@ -166,6 +166,16 @@ def test_files_that_hold_no_samples_are_named(domain: Domain, tmp_path: Path) ->
             domain.read_samples(tmp_path / name)
 
 
+def test_traits_say_one_thing_of_each_sample_by_itself(domain: Domain) -> None:
+    samples = domain.reference("test")[:SMALL]
+    traits, few = domain.traits(samples), domain.traits(samples[:8])
+    assert not traits.keys() & {"surprisal", "rarity"}, "these are there in every domain"
+    for name, values in traits.items():
+        assert values.shape == (SMALL,) and values.dtype.kind in "biufU", name
+        assert values.dtype.kind == "U" or np.isfinite(values).all(), name
+        assert values[:8].tolist() == few[name].tolist() == domain.traits(samples)[name][:8].tolist(), name
+
+
 # --- evaluators ------------------------------------------------------------------------------------------------------
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from bench.errors import BadInput, unknown
 from bench.interfaces import Damage, Domain, Evaluator, Metric, ModelSpec, Training
-from domains.folders import embedded, spec_of
+from domains.folders import GRID, embedded, spec_of
 
 if TYPE_CHECKING:
     from domains.images.data import Images
@@ -34,6 +34,9 @@ class ImageDomain(Domain):
 
     def trainings(self) -> Mapping[str, str]:
         return {**{f"{size}@N": f"the generator of size {size}, training seed N" for size in self.sizes}, **JUDGES}
+
+    def grid(self) -> Sequence[str]:
+        return GRID
 
     def train(self, name: str, data: str | None, device: str) -> Training:
         from domains.images.data import part, training_images
@@ -72,6 +75,13 @@ class ImageDomain(Domain):
     def is_training_sample(self, samples: np.ndarray) -> list[bool] | None:
         known = _training_pictures()
         return None if known is None else [np.asarray(sample).tobytes() in known for sample in samples]
+
+    def traits(self, samples: np.ndarray) -> dict[str, np.ndarray]:
+        """`class`: the garment that the labeller takes it for."""
+        from domains.images.data import CLASSES
+        from domains.images.labeller import labels
+
+        return {"class": np.array(CLASSES)[labels(samples).numpy()]}
 
     def evaluators(self) -> Mapping[str, str]:
         return EVALUATORS

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 from bench.errors import BadInput, unknown
 from bench.interfaces import Damage, Domain, Edit, Evaluator, Generator, Metric, ModelSpec, Observed, Training, Wrap
-from domains.folders import card_of, check_numbers, embedded, spec_of
+from domains.folders import GRID, card_of, check_numbers, embedded, spec_of
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch.nn import Module
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -50,6 +51,9 @@ class TextDomain(Domain):
 
         return {**{f"{size}@N": f"the generator of size {size}, training seed N" for size in SIZES}, "judge": "the evaluator of quality"}
 
+    def grid(self) -> Sequence[str]:
+        return GRID
+
     def train(self, name: str, data: str | None, device: str) -> Training:
         from bench.data import load_rows, text_column
         from domains.text import recipes
@@ -84,6 +88,12 @@ class TextDomain(Domain):
 
         known = set(verses("train"))
         return [sample in known for sample in samples]
+
+    def traits(self, samples: Sequence[str]) -> dict[str, np.ndarray]:
+        """`length`: words between white space."""
+        import numpy as np
+
+        return {"length": np.array([len(sample.split()) for sample in samples], int)}
 
     def evaluators(self) -> Mapping[str, str]:
         return EVALUATORS

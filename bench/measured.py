@@ -1,0 +1,195 @@
+"""One model's ladder as arrays: what the statistics read, made from records, or by the simulation that tests the statistics."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TypeVar
+
+import numpy as np
+
+from bench.compressibility import is_recalibrated, retention_of
+from bench.intervals import Estimate, item_covariance, seed_variance
+from bench.methods.notation import LADDER, rung_of
+from bench.record import FINISHED, Record
+
+Key = TypeVar("Key")
+ROLES = ("quality", "diversity")
+VALUE = {"quality": "quality_valid", "diversity": "diversity_mutual_recall"}
+ITEMS = {"quality": "valid", "diversity": "mutual_recall"}
+CROSSED = {"quality": False, "diversity": True}  # the items of mutual recall are real samples, the same under every seed
+LENGTH = "length_ratio"  # a domain whose samples have a length publishes it under this name
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Retention of one role, rung by rung, with what each item adds to it.
+
+    `influence` is the linearised ratio, (m_i - R b_i) / (baseline - floor): its mean over items varies as R does. The floor counts
+    as known, since it ships with the model. A network that diverged has retention 0 and no influence.
+    """
+
+    retention: np.ndarray  # [rungs, seeds]
+    influence: np.ndarray  # [rungs, seeds, items]
+    crossed: bool
+    span: float = 1.0  # baseline minus floor
+
+    @cached_property
+    def mean(self) -> np.ndarray:
+        """[rungs], over sampling seeds."""
+        return self.retention.mean(axis=1)
+
+    @cached_property
+    def item_mean(self) -> np.ndarray:
+        """[rungs, items], over sampling seeds."""
+        return self.influence.mean(axis=1)
+
+    @cached_property
+    def covariance(self) -> np.ndarray:
+        """[rungs, rungs] of the means, from items. Two items more are taken to have failed at each rung than did (Agresti and Coull
+        1998), since a share of exactly 0 or 1 would otherwise have no variance."""
+        _, seeds, items = self.influence.shape
+        count = items if self.crossed else items * seeds
+        return item_covariance(self.influence, self.crossed) + 2 / (count * self.span) ** 2 * np.eye(len(self.retention))
+
+    @cached_property
+    def between_seeds(self) -> float:
+        """Variance between sampling seeds beyond the items', pooled over the rungs: three seeds alone say too little."""
+        if self.retention.shape[1] < 2:
+            return 0.0
+        return float(np.maximum(seed_variance(self.retention, self.influence, self.crossed), 0.0).mean())
+
+    def estimate(self, weights: np.ndarray) -> Estimate:
+        """Of a weighted sum of the rungs' retentions (`weights` [rungs]), for this model: over sampling seeds and items."""
+        rungs, seeds = self.retention.shape
+        between = self.between_seeds * float(np.abs(weights).sum()) ** 2 / seeds  # as if the rungs' seed effects were one
+        return Estimate(float(weights @ self.mean), between, max(1, rungs * (seeds - 1)), float(weights @ self.covariance @ weights))
+
+    def rung(self, i: int) -> Estimate:
+        return self.estimate(np.eye(len(self.retention))[i])
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The primary ladder of one model; `missing` rungs were not measured, which is not zero."""
+
+    domain: str
+    model: str
+    rungs: tuple[str, ...]  # measured, mildest first
+    rates: np.ndarray  # [rungs] log2 of the ratio, mean over seeds
+    outcomes: Mapping[str, Outcome]  # by role
+    u: Mapping[str, float] = field(default_factory=dict)  # by role
+    missing: tuple[str, ...] = ()
+    undefined: tuple[str, ...] = ()
+    lengths: np.ndarray | None = None  # [rungs] mean length of the samples over that of the baseline's
+
+    @property
+    def size(self) -> str:
+        return self.model.partition("@")[0]
+
+    @property
+    def training_seed(self) -> str:
+        return self.model.partition("@")[2] or "0"
+
+    @property
+    def whole(self) -> bool:
+        return not self.missing and not self.undefined and bool(self.rungs)
+
+
+def models_of(records: Sequence[Record]) -> list[Measured]:
+    """All models that have a ladder; of a model that was measured under several conditions, those with most of the ladder."""
+    found = []
+    for _, group in grouped(records, lambda r: (r.domain, r.model)):
+        under = [m for _, same in grouped(group, conditions) if (m := measured(same)) is not None]
+        if under:
+            found.append(max(under, key=lambda m: (len(m.rungs), m.outcomes["quality"].retention.shape[1])))
+    return found
+
+
+def conditions(record: Record) -> str:
+    """Records that differ in any of these are no repeats of each other, and never share a row."""
+    versions = {name: version for name, version in record.implementation.items() if " " in name}  # not the method's own
+    same = (record.samples, record.k, record.weights_sha256, record.companions, record.reference, record.sampler, versions)
+    return json.dumps(same, sort_keys=True)
+
+
+def grouped(records: Iterable[Record], key: Callable[[Record], Key]) -> list[tuple[Key, list[Record]]]:
+    """(key, its records by seed), by key."""
+    ordered = sorted(records, key=lambda r: (str(key(r)), r.sample_seed))
+    return [(group, list(members)) for group, members in itertools.groupby(ordered, key=key)]
+
+
+def measured(records: Sequence[Record]) -> Measured | None:
+    """From a model's records, all under the same conditions; None where there is no baseline or no rung."""
+    base = {r.sample_seed: r for r in records if r.method == "none" and r.status in FINISHED}
+    recalibrated = is_recalibrated(records)
+    found: dict[str, dict[int, Record]] = {rung: {} for rung in LADDER}
+    for record in records:
+        rung = rung_of(record.method)
+        if rung is not None and (record.method != rung) == recalibrated and record.status in FINISHED and record.sample_seed in base:
+            found[rung][record.sample_seed] = record
+    missing = tuple(rung for rung in LADDER if not found[rung])
+    undefined = tuple(rung for rung in LADDER if any(retention_of(r, role) is None for r in found[rung].values() for role in ROLES))
+    rungs = [rung for rung in LADDER if found[rung] and rung not in undefined]
+    seeds = sorted(set.intersection(*(set(found[rung]) for rung in rungs))) if rungs else []
+    if not seeds:
+        return None
+    grid = [[found[rung][seed] for seed in seeds] for rung in rungs]
+    return Measured(
+        records[0].domain,
+        records[0].model,
+        tuple(rungs),
+        np.array([np.mean([math.log2(r.cost.ratio) if r.cost else math.nan for r in row]) for row in grid]),
+        {role: outcome([base[seed] for seed in seeds], grid, role) for role in ROLES},
+        {
+            role: float(np.mean(known))
+            for role in ROLES
+            if (known := [u for r in base.values() if (u := r.metric(f"{role}_u")) is not None])
+        },
+        missing,
+        undefined,
+        _lengths([base[seed] for seed in seeds], grid),
+    )
+
+
+def outcome(base: Sequence[Record], grid: Sequence[Sequence[Record]], role: str) -> Outcome:
+    """`base` [seeds] and `grid` [rungs][seeds] -> retention and influence."""
+    retention = np.array([[retention_of(r, role) or 0.0 for r in row] for row in grid])
+    spans = [_span(base[s], [row[s] for row in grid], role) for s in range(len(base))]
+    before = [_flags(record, role) for record in base]
+    influence = np.zeros((*retention.shape, len(before[0])))
+    for i, row in enumerate(grid):
+        for s, record in enumerate(row):
+            if record.status != "diverged":
+                influence[i, s] = (_flags(record, role) - retention[i, s] * before[s]) / spans[s]
+    return Outcome(retention, influence, CROSSED[role], float(np.mean(spans)))
+
+
+def _span(base: Record, rungs: Sequence[Record], role: str) -> float:
+    """Baseline minus floor. Records hold values and retentions; R = (m - floor) / span gives span = (baseline - m) / (1 - R)."""
+    before = base.metric(VALUE[role]) or 0.0
+    pairs = [
+        (before - m, 1 - kept) for r in rungs if (m := r.metric(VALUE[role])) is not None and (kept := retention_of(r, role)) is not None
+    ]
+    lost, share = max(pairs, key=lambda pair: abs(pair[1]), default=(before, 1.0))
+    return lost / share if abs(share) > 1e-6 else before
+
+
+def _flags(record: Record, role: str) -> np.ndarray:
+    """float [items] of the primary evaluator: the first of its role whose mean is the record's value."""
+    for block in record.evaluators.values():
+        if block.role == role and block.metrics.get(ITEMS[role]) == record.metric(VALUE[role]):
+            return block.items[ITEMS[role]].unpack().astype(float)
+    raise ValueError(f"the record {record.cell[:16]} has no items of {role}")
+
+
+def _lengths(base: Sequence[Record], grid: Sequence[Sequence[Record]]) -> np.ndarray | None:
+    before = [r.metric(LENGTH) for r in base]
+    if any(not value for value in before):
+        return None
+    ratios = [[(r.metric(LENGTH) or 0.0) / b for r, b in zip(row, before) if b] for row in grid]
+    return np.array(ratios).mean(axis=1)
