@@ -1,0 +1,218 @@
+"""How compressible is a model, a domain, and do two domains differ? From arrays of retention to scores with intervals.
+
+A model's score C is the mean of the fitted retention over halvings of the file (`bench.compressibility.score`). What is averaged,
+and what intervals are made of, is the same integral before it is clipped to [0, 1] and made monotone: clipping pushes noisy
+retentions near 1 downwards, so that an interval round the clipped score would miss a true score of 1. The ends are clipped instead.
+
+The unit of a claim about a domain is the training seed: its mean over the sizes that are compared. Between domains: Welch, Holm.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import mean
+
+import numpy as np
+
+from bench.compressibility import FULL, HARD, score
+from bench.intervals import Difference, Estimate, fixed_sequence, holm, mean_of, shared_variance, welch
+from bench.measured import ROLES, Measured
+
+COUNTS_FROM, REGRESSED_FROM = 0.5, 0.25  # of U, both roles
+LENGTH_KEPT = 0.9  # of the baseline's samples: shorter ones are no longer the same task
+
+
+def quadrature(rates: Sequence[float] | np.ndarray, span: tuple[float, float] = FULL) -> tuple[float, np.ndarray]:
+    """(constant, weights [rungs]) so that the mean over the span of the curve through (0, 1) and the rungs is constant + weights @ R.
+
+    Raises `ValueError` where the rungs do not reach the span's end.
+    """
+    x = np.concatenate([[0.0], np.asarray(rates, float)])
+    low, high = span
+    if x[-1] < high:
+        raise ValueError(f"the mildest file is 2^{x[-1]:.2f} times smaller: the span ends at 2^{high}")
+    corners = np.unique(np.concatenate([[low, high], x[(x > low) & (x < high)]]))
+    widths = np.diff(corners)
+    of_corner = (np.concatenate([widths, [0.0]]) + np.concatenate([[0.0], widths])) / 2 / (high - low)
+    order = np.argsort(x, kind="stable")
+    hats = np.array([np.interp(corners, x[order], row) for row in np.eye(len(x))[:, order]])  # [1 + rungs, corners]
+    weights = hats @ of_corner
+    return float(weights[0]), weights[1:]
+
+
+@dataclass(frozen=True)
+class Score:
+    """`value` is C as defined, clipped and monotone; `estimate` is of the plain integral, and the interval is its own."""
+
+    value: float
+    estimate: Estimate
+
+    def interval(self) -> tuple[float, float] | None:
+        """95 %, ends clipped to [0, 1]; it always holds the value."""
+        raw = self.estimate.interval()
+        return None if raw is None else (min(max(raw[0], 0.0), self.value), max(min(raw[1], 1.0), self.value))
+
+
+def model_score(m: Measured, role: str, span: tuple[float, float] = FULL) -> Score | None:
+    """Of one model, over sampling seeds and items; None where rungs are missing or do not reach the span's end."""
+    if not m.whole or max(m.rates) < span[1]:
+        return None
+    outcome = m.outcomes[role]
+    constant, weights = quadrature(m.rates, span)
+    inner = outcome.estimate(weights)
+    value = score(list(m.rates), list(outcome.mean), span)
+    assert value is not None
+    # below 0 there is nothing left to lose, and hardly any noise: clipping there does not bias
+    return Score(value, replace(inner, value=constant + float(weights @ np.maximum(outcome.mean, 0.0))))
+
+
+# --------------------------------------------------------------------------------------------------------- one domain
+
+
+@dataclass(frozen=True)
+class Domain:
+    """The models of one domain. `units` are those that the comparison averages: [training seeds][sizes], all whole and good enough."""
+
+    name: str
+    models: tuple[Measured, ...]
+    units: tuple[tuple[Measured, ...], ...]
+
+    def score(self, role: str, span: tuple[float, float] = FULL) -> Score | None:
+        """C of the domain: the mean over training seeds of each seed's mean over sizes."""
+        scores = [[model_score(m, role, span) for m in unit] for unit in self.units]
+        if not scores or any(one is None for unit in scores for one in unit):
+            return None
+        values = [mean(one.value for one in unit if one) for unit in scores]
+        raw = [[one.estimate for one in unit if one] for unit in scores]
+        return Score(mean(values), self._mean(role, raw, lambda m: quadrature(m.rates, span)[1]))
+
+    def retention(self, role: str, rung: str) -> Estimate | None:
+        """Mean over training seeds; with a single model it is that model's own, over sampling seeds and items."""
+        if not self.units or any(rung not in m.rungs for unit in self.units for m in unit):
+            return None
+        found = [[m.outcomes[role].rung(m.rungs.index(rung)) for m in unit] for unit in self.units]
+        if len(found) == 1 and len(found[0]) == 1:
+            return found[0][0]
+        return self._mean(role, found, lambda m: np.eye(len(m.rungs))[m.rungs.index(rung)])
+
+    def _mean(self, role: str, found: Sequence[Sequence[Estimate]], weights: Callable[[Measured], np.ndarray]) -> Estimate:
+        """Of the training seeds' means over sizes: [seeds][sizes] -> their mean. `weights` [rungs] say what the estimates are of."""
+        inside = mean((e.variance or 0.0) + e.known for unit in found for e in unit) / sum(len(unit) for unit in found)
+        shared = 0.0
+        if self._shares_items(role):
+            items = [np.mean([weights(m) @ m.outcomes[role].item_mean for m in unit], axis=0) for unit in self.units]
+            shared = shared_variance(np.array(items))
+        return mean_of([mean(e.value for e in unit) for unit in found], shared, inside - shared)
+
+    def rate(self, rung: str) -> float | None:
+        """Mean log2 of the ratio."""
+        known = [float(m.rates[m.rungs.index(rung)]) for unit in self.units for m in unit if rung in m.rungs]
+        return mean(known) if known else None
+
+    def long_enough(self, rung: str) -> bool:
+        """Whether the samples are about as long as the baseline's; true where samples have no length."""
+        known = [float(m.lengths[m.rungs.index(rung)]) for unit in self.units for m in unit if m.lengths is not None and rung in m.rungs]
+        return not known or mean(known) >= LENGTH_KEPT
+
+    def _shares_items(self, role: str) -> bool:
+        """The same real samples judge all models, unless N differs."""
+        outcomes = [m.outcomes[role] for unit in self.units for m in unit]
+        return outcomes[0].crossed and len({o.influence.shape[-1] for o in outcomes}) == 1
+
+
+def good_enough(m: Measured, threshold: float = COUNTS_FROM) -> bool:
+    """There must be something to lose: U of both roles."""
+    return all(m.u.get(role, 0.0) >= threshold for role in ROLES)
+
+
+def domains_of(models: Sequence[Measured], threshold: float = COUNTS_FROM) -> list[Domain]:
+    """Models by domain, with the units that may be compared: sizes which every domain has, balanced within each.
+
+    A size takes part when each domain has at least two models of it that count (one, where no size has two): a size of a single
+    model, trained to see how size matters, stays out of the mean and in the regression.
+    """
+    by_domain = {name: [m for m in models if m.domain == name] for name in sorted({m.domain for m in models})}
+    counting = {name: [m for m in group if m.whole and good_enough(m, threshold)] for name, group in by_domain.items()}
+    compared = [group for group in counting.values() if group]
+    counts = {
+        size: min(sum(m.size == size for m in group) for group in compared)
+        for size in sorted({m.size for group in compared for m in group})
+    }
+    most = max(counts.values(), default=0)
+    sizes = [size for size, count in counts.items() if count >= min(2, max(most, 1))]
+    return [Domain(name, tuple(group), _units(counting[name], sizes)) for name, group in by_domain.items()]
+
+
+def _units(models: Sequence[Measured], sizes: Sequence[str]) -> tuple[tuple[Measured, ...], ...]:
+    """Training seeds that have a model of every compared size."""
+    found = []
+    for seed in sorted({m.training_seed for m in models}):
+        unit = tuple(m for size in sizes for m in models if m.training_seed == seed and m.size == size)
+        if sizes and len(unit) == len(sizes):
+            found.append(unit)
+    return tuple(found)
+
+
+# ------------------------------------------------------------------------------------------------- ratio at a retention
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """The largest compression whose retention is shown to be at least a threshold, every milder rung's too.
+
+    `certified` is None where even the mildest rung could not be shown; `refuted` is the first rung whose retention is shown to be lower:
+    the true ratio lies from one to below the other.
+    """
+
+    certified: float | None
+    refuted: float | None
+    rung: str | None = None
+    stopped_by: str = ""  # `interval`, or `length` of the samples
+
+
+def ratio_at(domain: Domain, role: str, threshold: float) -> Ratio | None:
+    """One-sided 95 % bounds, rungs in their fixed order from the mildest (no adjustment is needed); None without models."""
+    rungs = [rung for rung in (domain.units[0][0].rungs if domain.units else ()) if domain.retention(role, rung) is not None]
+    if not rungs:
+        return None
+    estimates = [e for rung in rungs if (e := domain.retention(role, rung)) is not None]
+    count = fixed_sequence([e.lower() for e in estimates], threshold)
+    short = next((i for i, rung in enumerate(rungs) if not domain.long_enough(rung)), len(rungs))
+    refuted = next((i for i, e in enumerate(estimates) if (upper := e.upper()) is not None and upper < threshold), None)
+    last = min(count, short) - 1
+    ratio = lambda i: None if i is None or i < 0 else 2 ** (domain.rate(rungs[i]) or 0.0)
+    return Ratio(ratio(last), ratio(refuted), rungs[last] if last >= 0 else None, "length" if short < count else "interval")
+
+
+# ------------------------------------------------------------------------------------------------------ between domains
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """C of one domain minus C of another, in one role; `p` is adjusted by Holm over all comparisons made at once."""
+
+    role: str
+    a: str
+    b: str
+    difference: Difference | None  # None: a domain has fewer than two training seeds
+    p: float | None
+
+    @property
+    def shown(self) -> bool:
+        return self.p is not None and self.p < 0.05
+
+
+def compare(domains: Sequence[Domain], span: tuple[float, float] = FULL) -> list[Comparison]:
+    """Every pair of domains in both roles; the one with the larger score is named first."""
+    rows = []
+    for role in ROLES:
+        scored = [(d.name, s) for d in domains if (s := d.score(role, span)) is not None]
+        for (a, sa), (b, sb) in itertools.combinations(sorted(scored, key=lambda pair: -pair[1].value), 2):
+            rows.append((role, a, b, welch(sa.estimate, sb.estimate)))
+    adjusted = iter(holm([d.p for *_, d in rows if d is not None]))
+    return [Comparison(role, a, b, d, next(adjusted) if d is not None else None) for role, a, b, d in rows]
+
+
+SPANS: Mapping[str, tuple[float, float]] = {"all sizes to 16x": FULL, "4x to 16x": HARD}
