@@ -5,27 +5,15 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from bench.interfaces import Layout, ModelSpec
 from bench.layers import weights_of
+from bench.model_file import Anatomy
 
 NORMALISATION = re.compile(r"(Batch|Group|Layer|Instance|RMS)Norm(\dd)?$")  # by class name: `LlamaRMSNorm` needs no import here
-
-
-@dataclass(frozen=True)
-class Anatomy:
-    """Covariates of a model. None is what nobody wrote down, or what the network does not have."""
-
-    parameters: int  # tied ones once
-    samples_seen: int | None  # in training, repeats counted
-    samples_per_parameter: float | None
-    weight_kurtosis: float | None  # excess, of the compressible weights; 0 = Gaussian, above = heavy tails
-    normalisation: dict[str, int]  # type of layer -> how many
-    untouched_share: float  # of the parameters, those in tensors that no method compresses
 
 
 def anatomy(network: nn.Module, spec: ModelSpec) -> Anatomy:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -17,11 +16,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from torch import Tensor
 
 from bench import survivors
-from bench.anatomy import Anatomy, anatomy
+from bench.anatomy import anatomy
 from bench.campaign import open_domain, pick_device
 from bench.compressibility import is_recalibrated
 from bench.errors import BadInput, Diverged
@@ -29,104 +27,17 @@ from bench.files import slug, write_atomically
 from bench.interfaces import Domain, Native, Observed
 from bench.measured import conditions, grouped
 from bench.methods.notation import LADDER, RECALIBRATED
+from bench.model_file import ModelFile, Step
 from bench.progress import Bar
 from bench.record import FINISHED, MODEL_FILE, Record, read_records
 from bench.registry import DOMAINS
-from bench.survivors import Bins, Survival, Transition
+from bench.survivors import Bins, Survival
 from bench.workbench import Workbench
 
-SCHEMA = 1
-DIGITS = 6  # significant ones, of every float in the file
 SURPRISAL, RARITY = "surprisal", "rarity"
 OTHER_FLOATS = 0.01  # of a baseline's flags: as many may differ between two runs of it on two machines; other samples differ in far more
 Flags = Mapping[int, np.ndarray]  # sampling seed -> bool [n]
 Say = Callable[[str], None]
-
-
-class Step(BaseModel):
-    """Two neighbouring rungs of the ladder."""
-
-    milder: str
-    harsher: str
-    table: Transition
-
-
-class ModelFile(BaseModel):
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-
-    schema_version: int = SCHEMA
-    domain: str
-    model: str
-    weights_sha256: str
-    anatomy: Anatomy
-    samples: int  # a seed
-    k: int
-    sample_seeds: list[int]
-    sampler: dict[str, Any]
-    reference: str
-    records: int
-    records_sha256: str  # of the cells and flags that this was made from: another one means that the file is out of date
-    covariates: dict[str, Bins]  # of the baseline's valid samples
-    survival: dict[str, Survival]  # by method
-    ladder: list[Step]
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> ModelFile:
-        """Every analysed method has a share for every bin of every covariate."""
-        bins = {name: len(bins) for name, bins in self.covariates.items()}
-        for method, found in self.survival.items():
-            if found.by is not None and {name: len(by.survival) for name, by in found.by.items()} != bins:
-                raise ValueError(f"survival of {method!r} does not fit the covariates' bins")
-        return self
-
-    def text(self) -> str:
-        """JSON, innermost lists and objects on a line each."""
-        spread = json.dumps(rounded(self.model_dump(mode="json")), indent=1, ensure_ascii=False, allow_nan=False)
-        return re.sub(r"[\[{][^\[\]{}]*[\]}]", lambda found: re.sub(r"\n\s*", " ", found[0]), spread) + "\n"
-
-    def belongs_at(self, path: Path) -> bool:
-        return path.parts[-3:] == (slug(self.domain), slug(self.model), MODEL_FILE)
-
-
-def rounded(value: Any) -> Any:
-    """Floats to `DIGITS` significant digits, wherever they are in lists and objects."""
-    if isinstance(value, float):
-        return float(f"{value:.{DIGITS}g}")
-    if isinstance(value, dict):
-        return {name: rounded(entry) for name, entry in value.items()}
-    return [rounded(entry) for entry in value] if isinstance(value, list | tuple) else value
-
-
-def read_models(results: Path, warn: Say | None = None) -> dict[tuple[str, str], ModelFile]:
-    """(domain, model) -> its file. A damaged or foreign one is named to `warn` and skipped, never touched."""
-    found: dict[tuple[str, str], ModelFile] = {}
-    for path in sorted(results.glob(f"*/*/{MODEL_FILE}")):
-        if path.relative_to(results).parts[0] == "local":
-            continue
-        try:
-            file = _read(path)
-            found[file.domain, file.model] = file
-        except ValueError as error:
-            if warn is not None:
-                warn(f"skipped {path}: {error}")
-    return found
-
-
-def _read(path: Path) -> ModelFile:
-    """Raises `ValueError` with one line when the file is not a whole one of this schema, or lies in the wrong place."""
-    try:
-        file = ModelFile.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise ValueError(f"cannot be read: {error.strerror}") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        message = " ".join(first["msg"].split())
-        raise ValueError(f"not a whole description: {'.'.join(map(str, first['loc'])) or 'file'}: {message}") from None
-    if file.schema_version != SCHEMA:
-        raise ValueError(f"schema version {file.schema_version}; this program reads {SCHEMA}")
-    if not file.belongs_at(path):
-        raise ValueError(f"it describes {file.domain} {file.model}, which is not looked for here")
-    return file
 
 
 # -------------------------------------------------------------------------------------------------------- which models

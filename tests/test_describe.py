@@ -13,9 +13,10 @@ import torch
 
 from bench import campaign
 from bench.cli import main
-from bench.describe import ModelFile, describe_model, rarity, read_models, rounded, traits_of
+from bench.describe import describe_model, rarity, traits_of
 from bench.errors import BadInput
 from bench.interfaces import Domain, Native
+from bench.model_file import ModelFile, read_models, rounded
 from bench.record import Items, Record, read_records
 from bench.recost import read as read_to_recost
 from bench.registry import DOMAINS

@@ -1,0 +1,121 @@
+"""The file that says about a model what its records alone cannot: `<domain>/<model>/model.json`. Its schema, and reading it back.
+
+Floats are rounded to six significant digits: equal records and weights give equal bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from bench.files import slug
+from bench.record import MODEL_FILE
+from bench.survivors import Bins, Survival, Transition
+
+Say = Callable[[str], None]
+SCHEMA = 1
+DIGITS = 6  # significant ones, of every float in the file
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """Covariates of a model. None is what nobody wrote down, or what the network does not have."""
+
+    parameters: int  # tied ones once
+    samples_seen: int | None  # in training, repeats counted
+    samples_per_parameter: float | None
+    weight_kurtosis: float | None  # excess, of the compressible weights; 0 = Gaussian, above = heavy tails
+    normalisation: dict[str, int]  # type of layer -> how many
+    untouched_share: float  # of the parameters, those in tensors that no method compresses
+
+
+class Step(BaseModel):
+    """Two neighbouring rungs of the ladder."""
+
+    milder: str
+    harsher: str
+    table: Transition
+
+
+class ModelFile(BaseModel):
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    schema_version: int = SCHEMA
+    domain: str
+    model: str
+    weights_sha256: str
+    anatomy: Anatomy
+    samples: int  # a seed
+    k: int
+    sample_seeds: list[int]
+    sampler: dict[str, Any]
+    reference: str
+    records: int
+    records_sha256: str  # of the cells and flags that this was made from: another one means that the file is out of date
+    covariates: dict[str, Bins]  # of the baseline's valid samples
+    survival: dict[str, Survival]  # by method
+    ladder: list[Step]
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> ModelFile:
+        """Every analysed method has a share for every bin of every covariate."""
+        bins = {name: len(bins) for name, bins in self.covariates.items()}
+        for method, found in self.survival.items():
+            if found.by is not None and {name: len(by.survival) for name, by in found.by.items()} != bins:
+                raise ValueError(f"survival of {method!r} does not fit the covariates' bins")
+        return self
+
+    def text(self) -> str:
+        """JSON, innermost lists and objects on a line each."""
+        spread = json.dumps(rounded(self.model_dump(mode="json")), indent=1, ensure_ascii=False, allow_nan=False)
+        return re.sub(r"[\[{][^\[\]{}]*[\]}]", lambda found: re.sub(r"\n\s*", " ", found[0]), spread) + "\n"
+
+    def belongs_at(self, path: Path) -> bool:
+        return path.parts[-3:] == (slug(self.domain), slug(self.model), MODEL_FILE)
+
+
+def rounded(value: Any) -> Any:
+    """Floats to `DIGITS` significant digits, wherever they are in lists and objects."""
+    if isinstance(value, float):
+        return float(f"{value:.{DIGITS}g}")
+    if isinstance(value, dict):
+        return {name: rounded(entry) for name, entry in value.items()}
+    return [rounded(entry) for entry in value] if isinstance(value, list | tuple) else value
+
+
+def read_models(results: Path, warn: Say | None = None) -> dict[tuple[str, str], ModelFile]:
+    """(domain, model) -> its file. A damaged or foreign one is named to `warn` and skipped, never touched."""
+    found: dict[tuple[str, str], ModelFile] = {}
+    for path in sorted(results.glob(f"*/*/{MODEL_FILE}")):
+        if path.relative_to(results).parts[0] == "local":
+            continue
+        try:
+            file = _read(path)
+            found[file.domain, file.model] = file
+        except ValueError as error:
+            if warn is not None:
+                warn(f"skipped {path}: {error}")
+    return found
+
+
+def _read(path: Path) -> ModelFile:
+    """Raises `ValueError` with one line when the file is not a whole one of this schema, or lies in the wrong place."""
+    try:
+        file = ModelFile.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise ValueError(f"cannot be read: {error.strerror}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        message = " ".join(first["msg"].split())
+        raise ValueError(f"not a whole description: {'.'.join(map(str, first['loc'])) or 'file'}: {message}") from None
+    if file.schema_version != SCHEMA:
+        raise ValueError(f"schema version {file.schema_version}; this program reads {SCHEMA}")
+    if not file.belongs_at(path):
+        raise ValueError(f"it describes {file.domain} {file.model}, which is not looked for here")
+    return file

@@ -1,0 +1,160 @@
+"""The sentence: which domain is more compressible, made from the figures and never typed in.
+
+A domain is called more compressible only where the Holm-adjusted test over training seeds says so. Everything else is said to be
+undecided, with how large a difference could hide there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from bench.intervals import Difference
+from bench.measured import ROLES, Measured
+from bench.scores import COUNTS_FROM, REGRESSED_FROM, Comparison, Domain, compare, domains_of
+
+Agreement = Mapping[tuple[str, str, str], bool]  # (role, domain, domain) -> whether a second evaluator orders them alike
+
+
+@dataclass(frozen=True)
+class Situation:
+    """All that the paragraph speaks of."""
+
+    domains: Sequence[Domain]
+    comparisons: Sequence[Comparison]
+    missing: Mapping[str, Sequence[str]]  # domain -> models of the published grid without a ladder
+    second: Agreement | None = None
+
+
+def situation(
+    models: Sequence[Measured],
+    missing: Mapping[str, Sequence[str]],
+    threshold: float = COUNTS_FROM,
+    second: Agreement | None = None,
+) -> Situation:
+    domains = domains_of(models, threshold)
+    return Situation(domains, compare(domains), missing, second)
+
+
+def sentence(now: Situation) -> str:
+    """One statement for each role, in plain words. Empty where there are not two domains to compare."""
+    return " ".join(filter(None, (_of_role(role, now) for role in ROLES)))
+
+
+def _of_role(role: str, now: Situation) -> str:
+    rows = [c for c in now.comparisons if c.role == role]
+    shown = [f"**{c.a} is more compressible than {c.b} in {role}** ({_figures(c)}{_second(c, now.second)})" for c in rows if c.shown]
+    tested = [c for c in rows if not c.shown and c.difference is not None]
+    untested = [c for c in rows if c.difference is None]
+    parts = []
+    if shown:
+        parts.append(_capital("; ".join(shown)) + ".")
+    if tested:
+        pairs = "; ".join(f"{c.a} and {c.b}, {_hides(c)}" for c in tested)
+        parts.append(f"Not distinguishable in {role} with these models: {pairs}.")
+    if untested:
+        pairs = "; ".join(f"{c.a} and {c.b}" for c in untested)
+        parts.append(f"No test is possible in {role}, since a domain has fewer than two training seeds: {pairs}.")
+    return " ".join(parts)
+
+
+def _figures(c: Comparison) -> str:
+    assert c.difference is not None and c.p is not None
+    d = c.difference
+    return f"C differs by {d.value:.3f}, 95 % interval {d.low:.3f} to {d.high:.3f}, adjusted p {_p(c.p)}"
+
+
+def _hides(c: Comparison) -> str:
+    """How much they may differ, either way; only the interval, since it was not adjusted, says so of this pair alone."""
+    assert c.difference is not None and c.p is not None
+    d: Difference = c.difference
+    return f"whose C differs by {d.value:.3f} here and may truly differ by {d.low:+.3f} to {d.high:+.3f} (adjusted p {_p(c.p)})"
+
+
+def _p(value: float) -> str:
+    return "below 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _second(c: Comparison, second: Agreement | None) -> str:
+    """The slot for second evaluators: a claim of the first alone is marked."""
+    if second is None:
+        return ""
+    agrees = second.get((c.role, c.a, c.b))
+    return (
+        "; not judged by a second evaluator"
+        if agrees is None
+        else "; both evaluators agree"
+        if agrees
+        else "; THE SECOND EVALUATOR DISAGREES"
+    )
+
+
+def _capital(text: str) -> str:
+    return text if text.startswith("*") else text[:1].upper() + text[1:]
+
+
+# -------------------------------------------------------------------------------------------------------------- paragraph
+
+
+def paragraph(now: Situation, wider: Situation) -> str:
+    """What the data show, how sure, and what they cannot show. `wider` also lets models count whose U is at least 0.25."""
+    lines = [sentence(now) or "Fewer than two domains have a score: there is nothing to compare."]
+    lines.append(_how_sure(now))
+    lines.append(_with_and_without(now, wider))
+    if gaps := _gaps(now):
+        lines.append(gaps)
+    lines.append(CANNOT)
+    return "\n\n".join(line for line in lines if line) + "\n"
+
+
+CANNOT = """\
+**What this cannot show.** Domain, architecture, normalisation, training recipe and judge change together, so a difference between rows is
+one between these models as they were trained, and not a law of images or of text. All models are small."""
+
+
+def _how_sure(now: Situation) -> str:
+    counts = [f"{d.name} {_count(d)}" for d in now.domains]
+    tail = "" if now.second is not None else " One evaluator a role has judged; a second one may disagree."
+    return (
+        f"**How sure.** Models compared: {', '.join(counts)}. Intervals are over training seeds (Student's t; between domains Welch's "
+        f"test, Holm over all comparisons): with few seeds they are wide ([docs/statistics.md](docs/statistics.md)).{tail}"
+    )
+
+
+def _count(domain: Domain) -> str:
+    seeds = len(domain.units)
+    if not seeds:
+        return "none"
+    sizes = ", ".join(m.size for m in domain.units[0])
+    return f"{seeds} training seed{'s' if seeds > 1 else ''} of size {sizes}"
+
+
+def _with_and_without(now: Situation, wider: Situation) -> str:
+    added = [f"{d.name} {m.model}" for d in wider.domains for unit in d.units for m in unit if not _counted(now, m)]
+    if not added:
+        return f"No further model would count if U of {REGRESSED_FROM} were enough instead of {COUNTS_FROM}: the conclusions are the same."
+    same = [(c.role, c.a, c.b, c.shown) for c in now.comparisons] == [(c.role, c.a, c.b, c.shown) for c in wider.comparisons]
+    verdict = "the conclusions stay the same" if same else f"it reads: {sentence(wider)}"
+    return f"With models of U from {REGRESSED_FROM} as well ({', '.join(sorted(added))}) {verdict}."
+
+
+def _counted(now: Situation, m: Measured) -> bool:
+    return any(one is m for d in now.domains for unit in d.units for one in unit)
+
+
+def _gaps(now: Situation) -> str:
+    """Models that are out, or not measured, or not trained: never counted as zero."""
+    found = [f"{d.name} {', '.join(names)}" for d in now.domains if (names := now.missing.get(d.name))]
+    parts = [f"Not measured yet: {'; '.join(found)}."] if found else []
+    for d in now.domains:
+        for m in d.models:
+            reasons = []
+            if m.missing:
+                reasons.append(f"rungs not measured: {', '.join(m.missing)}")
+            if m.undefined:
+                reasons.append(f"its baseline is too near the floor for a retention: {', '.join(m.undefined)}")
+            if m.whole and max(m.rates) < 4:
+                reasons.append("it is out, since its files do not reach a sixteenth")
+            if reasons:
+                parts.append(f"{d.name} {m.model} has no score ({'; '.join(reasons)}).")
+    return " ".join(parts)
