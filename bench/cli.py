@@ -211,13 +211,12 @@ def leaderboard(results: Path, output: Path | None, local: bool) -> int:
 @click.option("--results", type=PATH, default=PUBLISHED, show_default=True, help="The records to read.")
 @click.option("--output", type=PATH, default=Path("docs/images"), show_default=True, help="Folder for the pictures.")
 def pictures(results: Path, output: Path) -> int:
-    """Draw retention over file size from the records."""
-    from bench.pictures import draw
-    from bench.record import read_records
+    """Draw retention, survival and what domains have in common, from the records."""
+    from bench.gallery import draw_all
 
     if not results.is_dir():
         raise BadInput(f"there is no folder of records at {str(results)!r}")
-    for path in draw(read_records(results, _say), output):
+    for path in draw_all(results, output, _say):
         _say(f"wrote {path}")
     return OK
 
@@ -277,14 +276,22 @@ def score(domain: str, path: Path, reference: str | None, device: str, as_json: 
 @commands.command()
 @DOMAIN
 @click.option("--samples", "-n", default=2000, show_default=True, help="Real samples to damage.")
+@click.option("--save", type=PATH, help="A folder of records: also write its <domain>/damages.json, the landmarks of `pictures`.")
 @JSON
-def damages(domain: str, samples: int, as_json: bool) -> int:
+def damages(domain: str, samples: int, save: Path | None, as_json: bool) -> int:
     """Damage real samples on purpose, and see whether the evaluators notice. Exit status 1 if they do not."""
     _check_domain(domain)
     from bench import campaign, damage
+    from bench.damage_file import file_of
+    from bench.files import check_writable
 
-    rows = damage.damage_matrix(campaign.open_domain(domain), samples)
+    if save is not None:
+        check_writable(save)
+    opened = campaign.open_domain(domain)
+    rows = damage.damage_matrix(opened, samples)
     failures = damage.failures(rows)
+    if save is not None:
+        _say(f"wrote {file_of(opened, rows, samples, _command_line()).write(save)}")
     click.echo(json.dumps([row.numbers() for row in rows]) if as_json else damage.as_table(rows))
     for line in failures:
         _say(f"error: {line}")

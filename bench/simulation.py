@@ -51,6 +51,25 @@ class Scenario:
     sampling_seeds: int = 3
 
 
+REQUIRED = ("retention", "retention, one model", "C", "C, one model", "difference of C")  # must hold the truth in 93 % of studies
+
+
+def measured_spread(models: Sequence[Measured]) -> float:
+    """Standard deviation of C between training seeds, pooled over domains, sizes and roles; sampling noise is inside.
+
+    Raises `ValueError` where no size of any domain has two training seeds.
+    """
+    groups = [
+        [one.estimate.value for m in models if (m.domain, m.size) == key and (one := model_score(m, role)) is not None]
+        for key in sorted({(m.domain, m.size) for m in models})
+        for role in ROLES
+    ]
+    several = [group for group in groups if len(group) > 1]
+    if not several:
+        raise ValueError("no two models differ by their training seed alone: give the spread")
+    return float(np.sqrt(sum(np.var(g, ddof=1) * (len(g) - 1) for g in several) / sum(len(g) - 1 for g in several)))
+
+
 def scenarios(spread: float) -> list[Scenario]:
     """Fixed before any was run; `spread` is the measured one."""
     found = []

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from bench.canvas import DPI
 from bench.errors import BadInput
 from bench.methods.notation import LADDER
-from bench.pictures import DPI, SIZE, draw, families_of, family_of, label_of, ladders_of, points_of
+from bench.pictures import SIZE, draw, families_of, family_of, label_of, ladders_of, points_of
 from bench.plan import FLOOR_RECALIBRATED
 from bench.record import Cost, Record
 

@@ -1,0 +1,316 @@
+"""Pictures across domains show the estimates, the records' shares and the published damages; equal records give equal bytes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bench import cli, pictures_domains, pictures_paths, pictures_survival, twins_text
+from bench.damage_file import DamagesFile, SavedRow, read, read_damages
+from bench.errors import BadInput
+from bench.gallery import across_domains, draw_all
+from bench.measured import ROLES, models_of
+from bench.methods.notation import LADDER
+from bench.pictures_domains import DomainSeries, series_of
+from bench.provenance import Provenance
+from bench.record import Cost, EvaluatorBlock, Items, Record, read_records
+from bench.scores import domains_of
+
+STATES = tuple(pictures_survival.STATES)
+N = 40
+NAMES = {"domains.png", "quality-diversity.png", "survival.png"}
+
+
+def record(domain: str, model: str, method: str, seed: int, ratio: float, kept: float, u: float = 1.0, status: str = "ok") -> Record:
+    """Of `kept` of the baseline's quality, and of the root of that of its diversity. Only what these pictures look at."""
+    rng = np.random.default_rng([len(domain), len(model), len(method), seed])
+    shares = {"quality": 0.8 * kept, "diversity": 0.8 * kept**0.5}
+    flags = {role: rng.permutation(N) < round(share * N) for role, share in shares.items()}
+    names = {"quality": ("judge", "valid"), "diversity": ("kinds", "mutual_recall")}
+    value = {role: float(flags[role].mean()) for role in ROLES}
+    blocks = {
+        name: EvaluatorBlock(role=role, version=1, metrics={item: value[role]}, items={item: Items.pack(flags[role])})
+        for role, (name, item) in names.items()
+    }
+    twins = dict(zip(STATES, (0.7 * kept, 0.1 * kept, 0.0, 0.8 - 0.8 * kept, 0.2)))
+    metrics = {"quality_valid": value["quality"], "diversity_mutual_recall": value["diversity"], **twins}
+    metrics |= {f"{role}_retention": value[role] / 0.8 for role in ROLES} | {f"{role}_u": u for role in ROLES}
+    diverged = status == "diverged"
+    return Record.model_construct(
+        domain=domain, model=model, method=method, sample_seed=seed, samples=N, k=5, weights_sha256=model, companions="",
+        reference="shipped:1", sampler={}, implementation={}, status=status, metrics={} if diverged else metrics, cell=f"{seed:064d}",
+        evaluators={} if diverged else blocks, items={}, cost=Cost.model_construct(ratio=ratio),
+    )  # fmt: skip
+
+
+def ladder(domain: str = "elsewhere", model: str = "s@0", u: float = 1.0, drop: Sequence[str] = (), less: float = 0.0) -> list[Record]:
+    rungs = {"none": (1.0, 1.0), **{rung: (4.0 + 3 * i, max(0.0, 1 - i / 8 - less)) for i, rung in enumerate(LADDER)}}
+    return [record(domain, model, m, seed, *where, u) for m, where in rungs.items() if m not in drop for seed in (0, 1)]
+
+
+def series(records: Sequence[Record]) -> dict[str, DomainSeries]:
+    return {one.domain.name: one for one in series_of(records, lambda _: None)}
+
+
+def refuse(line: str) -> None:
+    raise AssertionError(line)
+
+
+def damages(domain: str = "elsewhere", **other: object) -> DamagesFile:
+    numbers = {"hurts": "surface", "samples": N, "valid": 0.4, "valid_share": 0.5, "mutual_recall": 0.9, "mutual_recall_share": 1.0}
+    provenance = Provenance(
+        commit=None, dirty=None, command="", versions={}, python="", platform="", processor="", device="", threads=1, time="", seconds={}
+    )
+    found = DamagesFile(
+        domain=domain, samples=N, k=5, reference="shipped:1", evaluators={"judge": 1, "kinds": 1}, failures=[], provenance=provenance,
+        rows=[SavedRow.model_validate({"name": name, **numbers}) for name in ("noise .1", "half repeated")],
+    )  # fmt: skip
+    return found.model_copy(update=other)
+
+
+# ------------------------------------------------------------------------------------------------------------- domains
+
+
+def test_the_curves_are_the_estimates() -> None:
+    records = [*ladder(), *ladder(model="s@1", less=0.1), *ladder("text", model="s@7")]
+    found = series(records)
+    domains = {domain.name: domain for domain in domains_of(models_of(records))}
+    for name, domain in domains.items():
+        for role in ROLES:
+            start, *rungs = found[name].mean[role]
+            assert (start.name, start.ratio, start.value) == ("none", 1.0, 1.0)
+            assert [rung.name for rung in rungs] == list(LADDER)
+            for rung in rungs:
+                estimate, rate = domain.retention(role, rung.name), domain.rate(rung.name)
+                assert estimate is not None and rate is not None
+                assert (rung.ratio, rung.value, rung.interval) == (2**rate, estimate.value, estimate.interval())
+    assert found["elsewhere"].label == "elsewhere (2 training seeds)" and found["text"].label == "text (1 model)"
+    assert [single.model for single in found["elsewhere"].singles] == ["s@0", "s@1"] and found["text"].singles == []
+    assert found["elsewhere"].mean["quality"][3].value == pytest.approx(
+        np.mean([s.values["quality"][3] for s in found["elsewhere"].singles])
+    )
+
+
+def test_a_weak_model_is_drawn_and_not_in_the_mean() -> None:
+    one = series([*ladder(), *ladder(model="s@1", u=0.4, less=0.1)])["elsewhere"]
+    assert one.label == "elsewhere (1 model)" and [single.counts for single in one.singles] == [True, False]
+    assert one.mean == series(ladder())["elsewhere"].mean
+    alone = series(ladder(u=0.4))["elsewhere"]
+    assert alone.label == "elsewhere (no model counts)" and alone.mean == {role: () for role in ROLES} and len(alone.singles) == 1
+
+
+def test_a_model_without_some_rungs_is_left_out_and_named() -> None:
+    said: list[str] = []
+    whole = ladder()
+    found = series_of([*whole, *ladder(model="s@1", drop=["int3", "int2"]), *ladder("text", drop=LADDER)], said.append)
+    assert [one.domain.name for one in found] == ["elsewhere"] and found[0].mean == series(whole)["elsewhere"].mean
+    assert said[0] == "elsewhere s@1 is not drawn: not measured: int3, int2" and said[1].startswith("text s@0 is not drawn")
+
+
+def test_files_are_pngs_and_equal_for_equal_records(tmp_path: Path) -> None:
+    imported = "matplotlib.pyplot" in sys.modules  # by another test
+    records = [*ladder(), *ladder(model="s@1", less=0.1), *ladder(model="s@2", u=0.3), *ladder("text")]
+    damages().write(tmp_path)
+    first, second = across_domains(records, tmp_path, refuse), across_domains(records[::-1], tmp_path, refuse)
+    assert first == second and set(first) == NAMES
+    for name, data in first.items():
+        (tmp_path / name).write_bytes(data)
+        with Image.open(tmp_path / name) as image:
+            assert image.format == "PNG" and "Software" not in image.info
+    assert imported or "matplotlib.pyplot" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("records", "names"),
+    [
+        (ladder(), NAMES),
+        (ladder(u=0.4), {"domains.png", "survival.png"}),
+        ([r for i in range(7) for r in ladder(f"domain {i} of a long name")], NAMES),
+        ([record("odd", "s@0", m, s, 100.0 * (i + 1), 0.0**i * 1.2) for i, m in enumerate(["none", *LADDER]) for s in (0, 1)], NAMES),
+        ([*ladder(drop=["int2"]), *(record("elsewhere", "s@0", "int2", s, 19.0, 0, status="diverged") for s in (0, 1))], NAMES),
+        (ladder(drop=["int3"]), set()),
+        ([], set()),
+    ],
+)  # fmt: skip
+def test_any_subset_is_drawn(records: list[Record], names: set[str], tmp_path: Path) -> None:
+    assert set(across_domains(records, tmp_path, lambda _: None)) == names
+
+
+# --------------------------------------------------------------------------------------------------------------- paths
+
+
+def test_paths_are_the_means_and_landmarks_the_damages_of_the_same_judges() -> None:
+    records = [*ladder(), *ladder("text"), *(r.model_copy(update={"reference": "shipped:2"}) for r in ladder("sounds"))]
+    found = series(records)
+    left, right = pictures_paths.panels_of(list(found.values()), records, {"text": damages("text")}, refuse)
+    assert [one.domain.name for one in left.series] == ["elsewhere", "text"] and [one.domain.name for one in right.series] == ["sounds"]
+    assert [(m.name, m.quality, m.diversity) for m in left.landmarks] == [("half repeated", 0.5, 1.0), ("noise .1", 0.5, 1.0)]
+    assert right.landmarks == ()
+    (mark,) = pictures_paths.in_one_place(left.landmarks)
+    assert mark.name == "half repeated, noise .1"
+    start, first, *_ = pictures_paths.path_of(found["text"])
+    assert start == ("none", 1.0, 1.0)
+    assert first == ("int8", found["text"].mean["quality"][1].value, found["text"].mean["diversity"][1].value)
+
+
+@pytest.mark.parametrize("other", [{"reference": "own:1"}, {"samples": 30}, {"k": 3}, {"evaluators": {"judge": 2, "kinds": 1}}])
+def test_damages_by_other_judges_are_no_landmarks(other: dict[str, object]) -> None:
+    records, said = ladder(), list[str]()
+    (panel,) = pictures_paths.panels_of(list(series(records).values()), records, {"elsewhere": damages(**other)}, said.append)
+    assert panel.landmarks == () and said[0].startswith("the damages of elsewhere are not drawn")
+
+
+def test_damages_come_back_as_they_were_written(tmp_path: Path) -> None:
+    path = damages().write(tmp_path)
+    assert path == tmp_path / "elsewhere" / "damages.json" and [p.name for p in path.parent.iterdir()] == ["damages.json"]
+    assert read_damages(tmp_path, refuse) == {"elsewhere": damages()}
+    assert read_records(tmp_path, refuse) == [], "it is not taken for a record"
+
+
+def broken(**change: object) -> str:
+    return json.dumps({**json.loads(damages().model_dump_json()), **change})
+
+
+ROW = json.loads(damages().model_dump_json())["rows"][0]
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "no whole file of damages"),
+        (damages().model_dump_json()[:-40], "no whole file of damages"),
+        (broken(rows=[]), "rows"),
+        (broken(rows=[{**ROW, "valid": 1.5}]), "rows.0.valid"),
+        (broken(rows=[{**ROW, "valid_share": None}]), "rows.0.valid_share"),
+        (broken(rows=[ROW, ROW]), "two rows"),
+        (broken(rows=[{**ROW, "hurts": "feelings"}]), "'feelings' is none of nothing, surface"),
+        (broken(more=1), "more"),
+        (broken(schema_version=99), "schema version 99; this program reads 1"),
+        (broken(domain="text"), "it is of the domain 'text'"),
+    ],
+)
+def test_a_damaged_file_of_damages_is_refused_and_left_alone(text: str, why: str, tmp_path: Path) -> None:
+    path = damages().write(tmp_path)
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"^[^\n]*$") as caught:
+        read(path)
+    assert why in str(caught.value)
+    said: list[str] = []
+    assert read_damages(tmp_path, said.append) == {} and len(said) == 1 and str(path) in said[0]
+    assert path.read_text() == text
+
+
+def test_the_command_saves_the_matrix_that_it_shows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["damages", "--domain", "toy", "--samples", "300", "--save", str(tmp_path), "--json"]) in (cli.OK, cli.FAILED)
+    shown = json.loads(capsys.readouterr().out)
+    file = read_damages(tmp_path, refuse)["toy"]
+    assert [(r.name, r.valid, r.mutual_recall_share) for r in file.rows] == [
+        (r["damage"], r["valid"], r["mutual_recall_of_ceiling"]) for r in shown
+    ]
+    assert file.samples == 300 and file.provenance.command.startswith("python -m bench")
+
+
+# ------------------------------------------------------------------------------------------------------------ survival
+
+
+def test_shares_are_the_records_and_sum_to_one() -> None:
+    records = [*ladder(), *ladder(model="s@1", less=0.1), *ladder(model="s@2", u=0.3, less=0.2)]
+    fates = pictures_survival.fates_of(series(records)["elsewhere"], records)
+    assert fates is not None and fates.rungs == ("none", *LADDER) and fates.title == "elsewhere (2 training seeds)"
+    assert fates.shares.sum(axis=1) == pytest.approx(1.0)
+    assert fates.ratios == pytest.approx([1.0, *(4.0 + 3 * i for i in range(8))])
+    assert fates.shares[1] == pytest.approx([0.7 * 0.95, 0.1 * 0.95, 0, 0.8 - 0.8 * 0.95, 0.2]), "means over the models that count"
+
+
+def test_a_network_that_diverged_has_lost_every_sample() -> None:
+    records = [*ladder(drop=["binary"]), *(record("elsewhere", "s@0", "binary", s, 30.0, 0, status="diverged") for s in (0, 1))]
+    fates = pictures_survival.fates_of(series(records)["elsewhere"], records)
+    assert fates is not None and fates.shares[-1] == pytest.approx([0, 0, 0, 0.8, 0.2])
+
+
+# --------------------------------------------------------------------------------------------------------------- texts
+
+TWINS = """   none | In the beginning | was <b>it</b>
+   int8 | In the *beginning*
+
+   none | a_b_c `d` [e](f)
+   int8 | {}
+   int4 | x
+   fp16 | left out
+""".format("y" * 300)
+
+
+def test_texts_become_a_table_with_nothing_in_it_that_markdown_reads(tmp_path: Path) -> None:
+    samples = twins_text.twins(TWINS)
+    assert samples[0] == {"none": "In the beginning | was <b>it</b>", "int8": "In the *beginning*"}
+    text = twins_text.markdown("text", samples, {"int8": 4.0})
+    rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| `")]
+    assert [row[0] for row in rows] == ["| `none`", "| `int8`", "| `none`", "| `int8`", "| `int4`"] and {len(row) for row in rows} == {3}
+    assert [row[1] for row in rows] == ["-", "4.0x", "-", "4.0x", "-"]
+    assert rows[0][2] == "In the beginning &#124; was &lt;b&gt;it&lt;/b&gt; |" and rows[1][2] == "In the &#42;beginning&#42; |"
+    assert rows[2][2] == "a&#95;b&#95;c &#96;d&#96; &#91;e&#93;(f) |"
+    assert rows[3][2] == "y" * twins_text.LONGEST + f" … *({300 - twins_text.LONGEST} more)* |"
+
+
+def test_a_text_that_looks_like_an_entity_stays_text() -> None:
+    assert twins_text.escaped("&lt; &copy; a:b c: d") == "&amp;lt; &amp;copy; a&#58;b c: d"
+
+
+def test_everything_is_drawn_by_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    results, records = tmp_path / "results", [*ladder("text"), *ladder("text", "s@1")]
+    monkeypatch.setattr("bench.gallery.read_records", lambda *_: records)
+    (results / "text" / "s@0").mkdir(parents=True)
+    (results / "text" / "s@0" / "twins.txt").write_text(TWINS)
+    pngs = {"rate-retention.png", "rate-retention-text.png", *NAMES}
+    assert {path.name for path in draw_all(results, tmp_path / "a", refuse)} == pngs | {"text-twins.md"}
+    (results / "text" / "s@0" / "twins.txt").write_text("no twins")
+    said: list[str] = []
+    assert {path.name for path in draw_all(results, tmp_path / "b", said.append)} == pngs and "this is no line of twins" in said[0]
+    for name in pngs:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_without_the_first_model_the_others_are_drawn_and_without_any_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("bench.gallery.read_records", lambda *_: ladder(model="s@1"))
+    assert {path.name for path in draw_all(tmp_path, tmp_path / "a", said.append)} == NAMES and "'s@0'" in said[0]
+    monkeypatch.setattr("bench.gallery.read_records", lambda *_: [])
+    with pytest.raises(BadInput, match="there are no records of model 's@0' to draw"):
+        draw_all(tmp_path, tmp_path / "b", said.append)
+    assert not (tmp_path / "b").exists()
+
+
+def test_no_label_is_led_through_another() -> None:
+    """Landmarks in a crowd: names may lie far away, with a line that crosses nothing."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    from bench import canvas
+
+    marks = [pictures_paths.Landmark(f"damage number {i}", 0.1 + i / 12, 1.0) for i in range(11)]
+    labels = [canvas.Label(m.name, m.quality, m.diversity, canvas.GREY, pictures_paths.FAR, 8) for m in marks]
+    figure = Figure(figsize=(6, 6), dpi=canvas.DPI)
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    axes = figure.subplots()
+    axes.set_xlim(*pictures_paths.ACROSS)
+    axes.set_ylim(*pictures_paths.ALONG)
+    curve = canvas.Curve([m.quality for m in marks], [m.diversity for m in marks], line=False)
+    boxes = canvas.write_labels(axes, labels, [curve], renderer)
+    leaders = [text for text in axes.texts if not text.get_text()]
+    assert len(boxes) > 5 and len(leaders) > 2
+    for leader in leaders:
+        here, step = axes.transData.transform(leader.xy), np.array(leader.xyann) * canvas.DPI / 72
+        line = here + np.linspace(0.1, 0.95, 50)[:, None] * step
+        assert not any(box.count_contains(line) for box in boxes)
+    assert not any(box.count_overlaps([b for b in boxes if b is not box]) for box in boxes)
+
+
+def test_series_keep_their_colours_in_every_picture() -> None:
+    found = series([*ladder("b"), *ladder("a"), *ladder("c")])
+    assert [one.colour for one in found.values()] == list(pictures_domains.COLOURS[:3]) and list(found) == ["a", "b", "c"]
