@@ -236,6 +236,19 @@ def describe(domain: str, models: tuple[str, ...], results: Path) -> int:
     return FAILED if failed else OK
 
 
+@commands.command()
+@click.argument("cell")
+@click.option("--results", type=PATH, help="The records to read.  [default: the published ones, then your own]")
+@JSON
+def show(cell: str, results: Path | None, as_json: bool) -> int:
+    """One record in full: CELL is the beginning of its name; with the command that repeats it."""
+    from bench.show import find, text_of
+
+    record = find(cell, [results] if results else [PUBLISHED, LOCAL], _say)
+    click.echo(record.model_dump_json() if as_json else text_of(record))
+    return OK
+
+
 @commands.command(name="list")
 @click.argument("what", type=click.Choice(["domains", "methods", "models", "metrics", "evaluators"]), required=False)
 def list_(what: str | None) -> int:
