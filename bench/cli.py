@@ -373,6 +373,38 @@ def recost(results: Path, device: str) -> int:
 
 
 @commands.command()
+@click.option("--check", "only_check", is_flag=True, help="Only a random 2 % of the cells, some of each domain, without the cache.")
+@click.option("--seed", default=0, show_default=True, help="Chooses the cells of a check.")
+@click.option("--cell", "cells", multiple=True, help="Check this one: the beginning of its name; repeatable.")
+@click.option("--results", type=PATH, default=Path("results/local/reproduced"), show_default=True, help="Where records of a whole run go.")
+@DEVICE
+def reproduce(only_check: bool, seed: int, cells: tuple[str, ...], results: Path, device: str) -> int:
+    """Measure what is published again, from nothing (hours), resumable; or --check a few cells. Exit status 1 if anything disagrees."""
+    from bench import reproduce as repeating
+    from bench.campaign import pick_device
+    from bench.files import write_atomically
+    from bench.leaderboard import write_leaderboard
+    from bench.record import read_records
+    from bench.show import find
+
+    records = read_records(PUBLISHED, _say) if PUBLISHED.is_dir() else []
+    device = pick_device(device)
+    if only_check or cells:
+        chosen = [find(cell, [PUBLISHED], _say) for cell in cells] or repeating.draw_cells(records, seed)
+        outcomes = repeating.check(records, chosen, _command_line(), device, _say)
+        click.echo(repeating.as_table(outcomes))
+        return FAILED if any(one.problems for one in outcomes) else OK
+    made = repeating.reproduce(records, results, _command_line(), device, _say)
+    write_atomically(results / "leaderboard.md", write_leaderboard(made, results, results / "leaderboard.md"))
+    known = {record.cell: record for record in records}
+    wrong = [(r, said) for r in made if r.cell in known and (said := repeating.problems(known[r.cell], r, repeating.tolerance(records, r)))]
+    for record, said in wrong:
+        _say(f"error: {record.domain} {record.model} {record.method} seed {record.sample_seed}: {'; '.join(said)}")
+    _say(f"{len(made)} cells measured, {len(wrong)} disagree; {results / 'leaderboard.md'}")
+    return FAILED if wrong else OK
+
+
+@commands.command()
 @DOMAIN
 @MODEL
 @click.option("--samples", "-n", default=2000, show_default=True)
