@@ -46,8 +46,8 @@ def frontier(records: Sequence[Record], targets: Sequence[float] = TARGETS) -> l
             continue
         method = ranked[0][1]
         others = [r for r in small[method] if r.sample_seed != CHOOSING_SEED]
-        if others:
-            values = {role: [v for r in others if (v := retention_of(r, role)) is not None] for role in ROLES}
+        values = {role: [v for r in others if (v := retention_of(r, role)) is not None] for role in ROLES}
+        if all(values.values()):
             found.append(Best(target, method, _ratio(small[method]), values))
     return found
 

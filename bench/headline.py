@@ -9,7 +9,7 @@ from statistics import mean, stdev
 
 from bench.compressibility import FULL, HARD
 from bench.frontier import TARGETS, Best, frontier
-from bench.measured import ROLES, Measured, conditions, grouped, models_of
+from bench.measured import ROLES, Measured, conditions, grouped, with_records
 from bench.methods.notation import LADDER
 from bench.model_file import ModelFile
 from bench.order import Onset, order_of
@@ -27,14 +27,13 @@ ModelFiles = Mapping[tuple[str, str], ModelFile]
 class Material:
     """What all tables are made of."""
 
-    records: Sequence[Record]
+    records: Sequence[Record]  # of each model those under the conditions of its ladder
     models: Sequence[Measured]
     files: ModelFiles
     now: Situation
     wider: Situation
 
     def of(self, domain: str) -> list[Record]:
-        """Its records that are under the conditions of the model's ladder."""
         return [r for r in self.records if r.domain == domain]
 
     def parameters(self, m: Measured) -> int | None:
@@ -42,9 +41,11 @@ class Material:
 
 
 def material(records: Sequence[Record], files: ModelFiles) -> Material:
-    models = models_of(records)
+    found = with_records(records)
+    models = [m for m, _ in found]
     missing = _missing(models)
-    return Material(records, models, files, situation(models, missing), situation(models, missing, REGRESSED_FROM))
+    used = [r for _, same in found for r in same]
+    return Material(used, models, files, situation(models, missing), situation(models, missing, REGRESSED_FROM))
 
 
 def _missing(models: Sequence[Measured]) -> dict[str, list[str]]:

@@ -102,11 +102,16 @@ class Measured:
 
 def models_of(records: Sequence[Record]) -> list[Measured]:
     """All models that have a ladder; of a model that was measured under several conditions, those with most of the ladder."""
+    return [m for m, _ in with_records(records)]
+
+
+def with_records(records: Sequence[Record]) -> list[tuple[Measured, list[Record]]]:
+    """The same, each with all records that were made under the conditions of its ladder."""
     found = []
     for _, group in grouped(records, lambda r: (r.domain, r.model)):
-        under = [m for _, same in grouped(group, conditions) if (m := measured(same)) is not None]
+        under = [(m, same) for _, same in grouped(group, conditions) if (m := measured(same)) is not None]
         if under:
-            found.append(max(under, key=lambda m: (len(m.rungs), m.outcomes["quality"].retention.shape[1])))
+            found.append(max(under, key=lambda pair: (len(pair[0].rungs), pair[0].outcomes["quality"].retention.shape[1])))
     return found
 
 
@@ -124,8 +129,8 @@ def grouped(records: Iterable[Record], key: Callable[[Record], Key]) -> list[tup
 
 
 def measured(records: Sequence[Record]) -> Measured | None:
-    """From a model's records, all under the same conditions; None where there is no baseline or no rung."""
-    base = {r.sample_seed: r for r in records if r.method == "none" and r.status in FINISHED}
+    """From a model's records, all under the same conditions; None without a baseline or any rung."""
+    base = {r.sample_seed: r for r in records if r.method == "none" and r.status in FINISHED and r.status != "diverged"}
     recalibrated = is_recalibrated(records)
     found: dict[str, dict[int, Record]] = {rung: {} for rung in LADDER}
     for record in records:
@@ -135,15 +140,15 @@ def measured(records: Sequence[Record]) -> Measured | None:
     missing = tuple(rung for rung in LADDER if not found[rung])
     undefined = tuple(rung for rung in LADDER if any(retention_of(r, role) is None for r in found[rung].values() for role in ROLES))
     rungs = [rung for rung in LADDER if found[rung] and rung not in undefined]
-    seeds = sorted(set.intersection(*(set(found[rung]) for rung in rungs))) if rungs else []
-    if not seeds:
+    seeds = sorted(set.intersection(*(set(found[rung]) for rung in rungs))) if rungs else sorted(base)
+    if not seeds or not (rungs or undefined):
         return None
     grid = [[found[rung][seed] for seed in seeds] for rung in rungs]
     return Measured(
         records[0].domain,
         records[0].model,
         tuple(rungs),
-        np.array([np.mean([math.log2(r.cost.ratio) if r.cost else math.nan for r in row]) for row in grid]),
+        np.array([float(np.mean([math.log2(r.cost.ratio) for r in row if r.cost] or math.nan)) for row in grid]),
         {role: outcome([base[seed] for seed in seeds], grid, role) for role in ROLES},
         {
             role: float(np.mean(known))
@@ -158,7 +163,7 @@ def measured(records: Sequence[Record]) -> Measured | None:
 
 def outcome(base: Sequence[Record], grid: Sequence[Sequence[Record]], role: str) -> Outcome:
     """`base` [seeds] and `grid` [rungs][seeds] -> retention and influence."""
-    retention = np.array([[retention_of(r, role) or 0.0 for r in row] for row in grid])
+    retention = np.array([[retention_of(r, role) or 0.0 for r in row] for row in grid]).reshape(len(grid), len(base))
     spans = [_span(base[s], [row[s] for row in grid], role) for s in range(len(base))]
     before = [_flags(record, role) for record in base]
     influence = np.zeros((*retention.shape, len(before[0])))
@@ -192,4 +197,4 @@ def _lengths(base: Sequence[Record], grid: Sequence[Sequence[Record]]) -> np.nda
     if any(not value for value in before):
         return None
     ratios = [[(r.metric(LENGTH) or 0.0) / b for r, b in zip(row, before) if b] for row in grid]
-    return np.array(ratios).mean(axis=1)
+    return np.array(ratios).reshape(len(grid), len(base)).mean(axis=1)

@@ -10,6 +10,7 @@ The unit of a claim about a domain is the training seed: its mean over the sizes
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import mean
@@ -31,8 +32,8 @@ def quadrature(rates: Sequence[float] | np.ndarray, span: tuple[float, float] = 
     """
     x = np.concatenate([[0.0], np.asarray(rates, float)])
     low, high = span
-    if x[-1] < high:
-        raise ValueError(f"the mildest file is 2^{x[-1]:.2f} times smaller: the span ends at 2^{high}")
+    if not x.max() >= high:  # a rate that is not a number reaches nothing
+        raise ValueError(f"the smallest file is 2^{x.max():.2f} times smaller: the span ends at 2^{high:g}")
     corners = np.unique(np.concatenate([[low, high], x[(x > low) & (x < high)]]))
     widths = np.diff(corners)
     of_corner = (np.concatenate([widths, [0.0]]) + np.concatenate([[0.0], widths])) / 2 / (high - low)
@@ -57,7 +58,7 @@ class Score:
 
 def model_score(m: Measured, role: str, span: tuple[float, float] = FULL) -> Score | None:
     """Of one model, over sampling seeds and items; None where rungs are missing or do not reach the span's end."""
-    if not m.whole or max(m.rates) < span[1]:
+    if not m.whole or not m.rates.max() >= span[1]:
         return None
     outcome = m.outcomes[role]
     constant, weights = quadrature(m.rates, span)
@@ -103,12 +104,13 @@ class Domain:
         shared = 0.0
         if self._shares_items(role):
             items = [np.mean([weights(m) @ m.outcomes[role].item_mean for m in unit], axis=0) for unit in self.units]
-            shared = shared_variance(np.array(items))
-        return mean_of([mean(e.value for e in unit) for unit in found], shared, inside - shared)
+            shared = max(0.0, shared_variance(np.array(items)))
+        return mean_of([mean(e.value for e in unit) for unit in found], shared, inside - shared / len(found))
 
     def rate(self, rung: str) -> float | None:
-        """Mean log2 of the ratio."""
-        known = [float(m.rates[m.rungs.index(rung)]) for unit in self.units for m in unit if rung in m.rungs]
+        """Mean log2 of the ratio, of those models whose files' sizes are known."""
+        rates = [float(m.rates[m.rungs.index(rung)]) for unit in self.units for m in unit if rung in m.rungs]
+        known = [rate for rate in rates if not math.isnan(rate)]
         return mean(known) if known else None
 
     def long_enough(self, rung: str) -> bool:
@@ -182,7 +184,7 @@ def ratio_at(domain: Domain, role: str, threshold: float) -> Ratio | None:
     short = next((i for i, rung in enumerate(rungs) if not domain.long_enough(rung)), len(rungs))
     refuted = next((i for i, e in enumerate(estimates) if (upper := e.upper()) is not None and upper < threshold), None)
     last = min(count, short) - 1
-    ratio = lambda i: None if i is None or i < 0 else 2 ** (domain.rate(rungs[i]) or 0.0)
+    ratio = lambda i: None if i is None or i < 0 or (rate := domain.rate(rungs[i])) is None else 2**rate
     return Ratio(ratio(last), ratio(refuted), rungs[last] if last >= 0 else None, "length" if short < count else "interval")
 
 
@@ -205,11 +207,11 @@ class Comparison:
 
 
 def compare(domains: Sequence[Domain], span: tuple[float, float] = FULL) -> list[Comparison]:
-    """Every pair of domains in both roles; the one with the larger score is named first."""
+    """Every pair of domains in both roles; the one with the larger estimate, which is what is tested, is named first."""
     rows = []
     for role in ROLES:
         scored = [(d.name, s) for d in domains if (s := d.score(role, span)) is not None]
-        for (a, sa), (b, sb) in itertools.combinations(sorted(scored, key=lambda pair: -pair[1].value), 2):
+        for (a, sa), (b, sb) in itertools.combinations(sorted(scored, key=lambda pair: -pair[1].estimate.value), 2):
             rows.append((role, a, b, welch(sa.estimate, sb.estimate)))
     adjusted = iter(holm([d.p for *_, d in rows if d is not None]))
     return [Comparison(role, a, b, d, next(adjusted) if d is not None else None) for role, a, b, d in rows]

@@ -129,8 +129,9 @@ def gain_of(records: Sequence[Record], dense: Sequence[tuple[float, float]]) -> 
     quality = mean(_quality(r) for r in records)
     stored = mean(math.log2(r.cost.stored_bytes) for r in records if r.cost)
     x, q = [x for x, _ in dense], [q for _, q in dense]
+    smallest = next((size for size, reached in dense if reached == quality), None)  # of several that are equally good
     bound = "at least" if quality > q[-1] else "at most" if quality < q[0] else ""
-    needed = x[-1] if quality > q[-1] else x[0] if quality < q[0] else float(np.interp(quality, q, x))
+    needed = x[-1] if quality > q[-1] else x[0] if quality < q[0] else smallest or float(np.interp(quality, q, x))
     return Gain(needed - stored, records[0].method, records[0].model, bound)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from bench.compressibility import FULL
 from bench.intervals import Difference
 from bench.measured import ROLES, Measured
 from bench.scores import COUNTS_FROM, REGRESSED_FROM, Comparison, Domain, compare, domains_of
@@ -98,7 +99,7 @@ def _capital(text: str) -> str:
 
 def paragraph(now: Situation, wider: Situation) -> str:
     """What the data show, how sure, and what they cannot show. `wider` also lets models count whose U is at least 0.25."""
-    lines = [sentence(now) or "Fewer than two domains have a score: there is nothing to compare."]
+    lines = [sentence(now) or NOTHING]
     lines.append(_how_sure(now))
     lines.append(_with_and_without(now, wider))
     if gaps := _gaps(now):
@@ -107,6 +108,7 @@ def paragraph(now: Situation, wider: Situation) -> str:
     return "\n\n".join(line for line in lines if line) + "\n"
 
 
+NOTHING = "Fewer than two domains have a score: there is nothing to compare."
 CANNOT = """\
 **What this cannot show.** Domain, architecture, normalisation, training recipe and judge change together, so a difference between rows is
 one between these models as they were trained, and not a law of images or of text. All models are small."""
@@ -131,11 +133,13 @@ def _count(domain: Domain) -> str:
 
 def _with_and_without(now: Situation, wider: Situation) -> str:
     added = [f"{d.name} {m.model}" for d in wider.domains for unit in d.units for m in unit if not _counted(now, m)]
-    if not added:
+    fewer = any(not _counted(wider, m) for d in now.domains for unit in d.units for m in unit)  # other sizes are compared
+    if not added and not fewer:
         return f"No further model would count if U of {REGRESSED_FROM} were enough instead of {COUNTS_FROM}: the conclusions are the same."
     same = [(c.role, c.a, c.b, c.shown) for c in now.comparisons] == [(c.role, c.a, c.b, c.shown) for c in wider.comparisons]
-    verdict = "the conclusions stay the same" if same else f"it reads: {sentence(wider)}"
-    return f"With models of U from {REGRESSED_FROM} as well ({', '.join(sorted(added))}) {verdict}."
+    verdict = "the conclusions stay the same." if same else f"it reads: {sentence(wider) or NOTHING}"
+    names = f" ({', '.join(sorted(added))})" if added else ""
+    return f"With models of U from {REGRESSED_FROM} as well{names} {verdict}"
 
 
 def _counted(now: Situation, m: Measured) -> bool:
@@ -153,7 +157,7 @@ def _gaps(now: Situation) -> str:
                 reasons.append(f"rungs not measured: {', '.join(m.missing)}")
             if m.undefined:
                 reasons.append(f"its baseline is too near the floor for a retention: {', '.join(m.undefined)}")
-            if m.whole and max(m.rates) < 4:
+            if m.whole and not m.rates.max() >= FULL[1]:
                 reasons.append("it is out, since its files do not reach a sixteenth")
             if reasons:
                 parts.append(f"{d.name} {m.model} has no score ({'; '.join(reasons)}).")

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
-
+import numpy as np
 import pytest
 from test_leaderboard import record
 
 from bench.compressibility import HARD, Ladder, Rung, is_recalibrated, ladder_of, score
-from bench.leaderboard import side_by_side
+from bench.headline import headline
 from bench.methods.notation import LADDER, expand, rung_of
 from bench.plan import FLOOR_RECALIBRATED
-from bench.record import Record
+from bench.record import EvaluatorBlock, Items, Record
 
 RATES = (2.0, 2.4, 2.7, 3.0, 3.4, 3.9, 4.2, 4.8)  # of the eight rungs, log2
 
@@ -65,14 +64,21 @@ def measured(
     domain: str, ending: str = "", quality: float = 1.0, u: float = 0.9, skip: str = "", recalibrated: bool = False
 ) -> list[Record]:
     def one(method: str, rate: float, seed: int, kept: float) -> Record:
-        made = record(method, seed, quality_retention=kept, diversity_retention=1.0, quality_u=u, diversity_u=u)
+        valid, found = round(80 * kept), 80  # of 100; the floor is 0
+        values = {"quality_valid": valid / 100, "diversity_mutual_recall": found / 100}
+        made = record(method, seed, quality_retention=kept, diversity_retention=1.0, quality_u=u, diversity_u=u, **values)
         assert made.cost is not None
         cost = made.cost.model_copy(update={"ratio": 2**rate})
         versions = {FLOOR_RECALIBRATED: 1} if ending or recalibrated else {}
-        return made.model_copy(update={"domain": domain, "cost": cost, "implementation": versions})
+        blocks = {"judge": judged("quality", "valid", valid), "finder": judged("diversity", "mutual_recall", found)}
+        return made.model_copy(update={"domain": domain, "cost": cost, "implementation": versions, "evaluators": blocks})
 
     rungs = [one(rung + ending, rate, seed, quality) for rung, rate in zip(LADDER, RATES) for seed in (0, 1) if rung != skip]
-    return [one("none", 0.0, 0, 1.0), *rungs]
+    return [*(one("none", 0.0, seed, 1.0) for seed in (0, 1)), *rungs]
+
+
+def judged(role: str, name: str, count: int) -> EvaluatorBlock:
+    return EvaluatorBlock(role=role, version=1, metrics={name: count / 100}, items={name: Items.pack(np.arange(100) < count)})
 
 
 def test_the_ladder_is_the_recalibrated_one_where_there_is_one() -> None:
@@ -95,21 +101,45 @@ def test_a_diverged_rung_counts_as_zero() -> None:
     assert (binary.quality, binary.diversity) == (0.0, 0.0)
 
 
+def shown(records: list[Record]) -> tuple[str, dict[str, list[str]]]:
+    """The headline's text; the cells of all its tables' lines by their first one (the first table's where it comes again)."""
+    text = "\n".join(headline(records, {}))
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| ")]
+    return text, {line[0]: line[1:] for line in reversed(cells)}
+
+
 def test_domains_are_ranked_side_by_side() -> None:
-    text = "\n".join(side_by_side([*measured("worse", quality=0.5), *measured("better", "+recalibrate", quality=0.9)]))
+    text, lines = shown([*measured("worse", quality=0.5), *measured("better", "+recalibrate", quality=0.9)])
     assert text.index("| better ") < text.index("| worse ")
-    assert "One model a domain (s@0): descriptive, no interval." in text
-    lines = {line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")[2:-1]] for line in text.splitlines() if "|" in line}
-    assert lines["better"][0] == f"{(1.9 / 2 * 2 + 0.9 * 2) / 4:.3f} (#1)" and lines["better"][1] == "1.000 (#1)"
-    assert lines["worse"][0].endswith("(#2)") and lines["worse"][1] == "1.000 (#1)" and lines["worse"][6] == "100"
+    assert "No test is possible in quality, since a domain has fewer than two training seeds: better and worse." in text
+    assert "more compressible" not in text
+    c, hard = f"{(1.9 / 2 * 2 + 0.9 * 2) / 4:.3f}", "0.900"
+    assert lines["better"][:5] == ["1 x s", c, "1.000", hard, "1.000"], "one model: no interval"
+    assert lines["worse"][0] == "1 x s" and lines["worse"][2] == "1.000" and lines["worse"][3] == "0.500"
+    assert lines["better"][5:] == ["-", f"{2**4.8:.1f}x", "-"], "0.90 with an error is not shown to be 0.90"
+    assert lines["worse"][5] == "- (lost at 4.0x)", "0.5 is shown to be less than 0.9 at the first rung"
     assert lines["`int8`"] == ["4.0x", "0.900", "1.000", "4.0x", "0.500", "1.000"]
-    assert math.isclose(float(lines["worse"][2]), 0.5)
+    covariates = next(line for line in text[text.index("What else differs") :].splitlines() if line.startswith("| better s@0 "))
+    assert [cell.strip() for cell in covariates.split("|")[2:5]] == ["900", "0.90", "0.90"], "parameters and U"
+
+
+def test_training_seeds_are_compared_with_intervals() -> None:
+    def domain(name: str, *quality: float) -> list[Record]:
+        return [r.model_copy(update={"model": f"s@{i}"}) for i, kept in enumerate(quality) for r in measured(name, quality=kept)]
+
+    text, lines = shown([*domain("worse", 0.4, 0.4125, 0.425), *domain("better", 0.9, 0.9125, 0.925)])
+    assert "**better is more compressible than worse in quality** (C differs by 0.375, 95 % interval 0." in text
+    assert "Not distinguishable in diversity with these models: better and worse" in text
+    assert lines["better"][0] == "3 x s" and lines["better"][1].startswith("0.934 [0.9") and lines["`int8`"][1] == "0.912 ± 0.013"
 
 
 def test_a_missing_rung_and_a_bad_model_are_said() -> None:
-    text = "\n".join(side_by_side([*measured("gap", skip="int4"), *measured("bad", u=0.4)]))
-    assert "gap (not measured: int4)" in text and "bad (does not count)" in text
-    assert next(line for line in text.splitlines() if "gap (" in line).split("|")[2].strip() == "-"
+    text, lines = shown([*measured("gap", skip="int4"), *measured("bad", u=0.4)])
+    assert "gap s@0 has no score (rungs not measured: int4)." in text
+    assert lines["gap"][:3] == ["0", "-", "-"]
+    assert "Fewer than two domains have a score" in text
+    assert "With models of U from 0.25 as well (bad s@0)" in text and "(bad s@0)" in lines and "bad none" in text
+    assert lines["bad"][:3] == ["0", "-", "-"]
 
 
 def test_why_there_is_no_score_is_said() -> None:
@@ -118,10 +148,11 @@ def test_why_there_is_no_score_is_said() -> None:
         assert r.cost is not None
         r.cost.ratio = min(r.cost.ratio, 15.0)
     flat = [r.model_copy(update={"metrics": {**r.metrics, "quality_retention": None}}) for r in measured("flat")]
-    text = "\n".join(side_by_side([*short, *flat, *measured("whole")]))
-    assert "short (out: it does not reach 16x)" in text
-    assert "flat (no retention, the baseline is too near the floor: int8, int6" in text
+    text, lines = shown([*short, *flat, *measured("whole")])
+    assert "short s@0 has no score (it is out, since its files do not reach a sixteenth)." in text
+    assert "flat s@0 has no score (its baseline is too near the floor for a retention: int8, int6" in text
+    assert lines["short"][1] == lines["flat"][1] == "-" and lines["whole"][1] == "1.000"
 
 
 def test_one_domain_alone_is_not_ranked() -> None:
-    assert side_by_side(measured("alone")) == []
+    assert headline(measured("alone"), {}) == []

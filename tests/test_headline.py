@@ -1,0 +1,145 @@
+"""The leaderboard's first tables accept whatever was measured, and say what was not."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from made_up import judged, ladder, model, stored
+
+from bench.compressibility import FULL
+from bench.headline import gain_text, headline, material, onset_text, ratio_text, rungs, sizes, with_interval
+from bench.intervals import Estimate
+from bench.order import Onset
+from bench.record import Record
+from bench.registry import DOMAINS
+from bench.scores import Ratio, Score
+from bench.sizes import Gain
+
+
+def grid(name: str, *models: str, kept: float = 0.9) -> list[Record]:
+    return [r for i, at in enumerate(models) for r in ladder(name, at, quality=kept + 0.03 * i)]
+
+
+def line(text: str, title: str, first: str) -> list[str]:
+    """Cells of a row of the table below a heading."""
+    below = text[text.index(title) :] if title else text
+    found = next(row for row in below.splitlines() if row.startswith(f"| {first} "))
+    return [cell.strip() for cell in found.split("|")[2:-1]]
+
+
+WHOLE = [*grid("a", "s@0", "s@1"), *grid("b", "s@0", "s@1", kept=0.3)]
+
+
+# ------------------------------------------------------------------------------------------------------- any subset
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        [],
+        WHOLE[:1],
+        grid("a", "s@0", "s@1"),
+        WHOLE,
+        [r for r in WHOLE if r.sample_seed == 0],
+        [r for r in WHOLE if r.method != "none" or r.model == "s@0"],
+        [r for r in WHOLE if r.method in ("none", "int8")],
+        [*WHOLE, *ladder("c", "org/model")],
+        [*WHOLE, *[r.model_copy(update={"samples": 50, "model": "s@2"}) for r in ladder("a")]],
+        [r.model_copy(update={"cost": None}) if r.method == "binary" else r for r in WHOLE],
+        [*WHOLE, *[stored(judged(name, seed, 0.5, 0.5, "a"), 9) for name in ("ecsq:bits=3", "nf4") for seed in (0, 1)]],
+        [r.model_copy(update={"status": "diverged", "metrics": {}, "evaluators": {}}) if r.method == "int2" else r for r in WHOLE],
+        [r.model_copy(update={"status": "diverged", "metrics": {}, "evaluators": {}}) if r.model == "s@1" else r for r in WHOLE],
+    ],
+    ids=["none", "one record", "one domain", "whole", "one sampling seed", "no baseline", "one rung", "no @", "other N", "no size",
+         "more methods", "diverged", "diverged baseline"],
+)  # fmt: skip
+def test_any_subset_makes_a_headline(records: list[Record]) -> None:
+    parts = headline(records, {})
+    assert bool(parts) is (len({r.domain for r in records}) > 1)
+    assert "nan" not in "\n".join(parts).lower()
+
+
+def test_what_the_grid_asks_for_and_nobody_measured_is_named() -> None:
+    """Of a domain that is installed; others say nothing of a grid."""
+    name = "text"
+    asked = list(DOMAINS.load(name)().grid())
+    text = "\n".join(headline([*grid(name, "s@0"), *grid("b", "s@0")], {}))
+    assert f"Not measured yet: {name} {', '.join(m for m in asked if m != 's@0')}." in text
+
+
+def test_other_conditions_stay_out_of_the_iso_quality_gain() -> None:
+    """Dense networks measured with fewer samples are no dense networks of this comparison."""
+    small = [stored(r, r.cost.ratio, 1_000_000) for r in ladder("a", "xs@0", quality=0.5) if r.cost]
+    records = [*ladder("a", "s@0", quality=0.8), *small]
+    foreign = [r.model_copy(update={"samples": 7, "sample_seed": r.sample_seed + 5}) for r in records if r.method == "none"]
+    assert material([*records, *foreign], {}).of("a") == material(records, {}).of("a")
+    assert len(material(records, {}).of("a")) == len(records)
+
+
+def test_models_below_u_stand_in_brackets_and_hollow() -> None:
+    poor = [r.model_copy(update={"metrics": {**r.metrics, "quality_u": 0.3}}) for r in ladder("a", "xs@0")]
+    text = "\n".join(headline([*WHOLE, *poor], {}))
+    assert line(text, "What else differs", "(a xs@0)")[1:3] == ["0.30", "0.90"]
+    assert line(text, "", "a")[0] == "2 x s"
+
+
+def test_size_is_regressed_with_and_without_hollow_models() -> None:
+    def sized(at: str, parameters: int, kept: float, u: float = 0.9) -> list[Record]:
+        made = [
+            r.model_copy(update={"cost": r.cost.model_copy(update={"parameters": parameters})}) for r in ladder("a", at, kept) if r.cost
+        ]
+        return [r.model_copy(update={"metrics": {**r.metrics, "quality_u": u}}) if r.method == "none" else r for r in made]
+
+    records = [*sized("xs@0", 125_000, 0.5), *sized("s@0", 500_000, 0.7), *sized("m@0", 2_000_000, 0.9), *sized("m@1", 2_000_000, 0.8, 0.3)]
+    (_, text) = sizes(material(records, {}))
+    every, solid = (row for row in text.splitlines() if row.startswith("- quality"))
+    assert "(4 models, 2 degrees of freedom)" in every and "without the models whose U is below 0.5" in solid
+    assert "(3 models, 1 degrees of freedom)" in solid and "+0.075 a doubling" in solid, ".2 of R is .15 of C, in two doublings"
+    (_, text) = sizes(material(WHOLE, {}))
+    assert text.count("no regression: 4 models, and no domain has two sizes") == 2
+
+
+def test_rungs_are_means_over_models_and_their_spread() -> None:
+    table = rungs(material(WHOLE, {}))
+    assert line(table, "", "`int4`")[:2] == ["8.0x", "0.914 ± 0.020"]  # of 100 samples, .93 is .929
+
+
+# --------------------------------------------------------------------------------------------------------------- cells
+
+
+def test_scores() -> None:
+    assert with_interval(None) == "-"
+    assert with_interval(Score(0.5, Estimate(0.5, None))) == "0.500", "one training seed: no interval"
+    assert with_interval(Score(0.99, Estimate(0.99, 1e-4))) == "0.990 [0.970, 1.000]"
+
+
+@pytest.mark.parametrize(
+    ("ratio", "text"),
+    [
+        (None, "-"),
+        (Ratio(9.04, 11.3, "int4"), "9.0x (lost at 11.3x)"),
+        (Ratio(None, 4.3), "- (lost at 4.3x)"),
+        (Ratio(29.0, None, "binary"), "29.0x"),
+        (Ratio(9.0, None, "int4", "length"), "9.0x; samples too short"),
+    ],
+)
+def test_ratios(ratio: Ratio | None, text: str) -> None:
+    assert ratio_text(ratio) == text
+
+
+def test_gains_and_onsets() -> None:
+    assert gain_text(None) == "-"
+    assert gain_text(Gain(1.25, "int4", "s@0")) == "+1.25 (`int4`, s@0)"
+    assert gain_text(Gain(-0.5, "int8", "m@0", "at least")) == "at least -0.50 (`int8`, m@0)"
+    assert onset_text(Onset(8.0, 7.5, math.inf)) == "8.0x [7.5x, ∞]"
+
+
+def test_made_up_models_and_records_agree() -> None:
+    """The helpers of these tests, against each other."""
+    from bench.measured import models_of
+    from bench.scores import model_score
+
+    (read,) = models_of(ladder("a", quality=0.9))
+    a, b = model_score(read, "quality", FULL), model_score(model("a", quality=0.9), "quality", FULL)
+    assert a is not None and b is not None and a.value == pytest.approx(b.value)

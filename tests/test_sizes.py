@@ -1,0 +1,128 @@
+"""Scores against size, and the bytes of a dense network that is as good."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+from made_up import BASE, FLOOR, judged, model, stored
+
+from bench.record import Record
+from bench.sizes import REFERENCE_SIZE, Point, dense_curve, gain_of, iso_quality_gain, points, regress
+
+
+def made(slope: float, levels: dict[str, float], sizes: tuple[int, ...] = (125_000, 500_000, 2_000_000)) -> list[Point]:
+    return [Point(name, f"{n}@0", n, level + slope * math.log2(n / REFERENCE_SIZE), False) for name, level in levels.items() for n in sizes]
+
+
+def test_a_known_slope_comes_back_exactly_with_the_levels_at_half_a_million() -> None:
+    fit = regress(made(0.03, {"a": 0.9, "b": 0.5}))
+    assert fit is not None and fit.residual_df == 6 - 3
+    assert fit.slope.value == pytest.approx(0.03)
+    assert {name: level.value for name, level in fit.levels.items()} == pytest.approx({"a": 0.9, "b": 0.5})
+    assert (fit.slope.interval() or (1,))[0] == pytest.approx(0.03), "no error is left"
+
+
+def test_the_interval_of_the_slope_is_that_of_a_simple_regression() -> None:
+    """One domain: scipy's."""
+    from scipy.stats import linregress, t
+
+    errors = [0.02, -0.03, 0.01, 0.04, -0.02]
+    data = [
+        replace(p, score=p.score + e) for p, e in zip(made(0.05, {"a": 0.7}, (100_000, 200_000, 500_000, 1_000_000, 3_000_000)), errors)
+    ]
+    fit = regress(data)
+    reference = linregress([math.log2(p.parameters / REFERENCE_SIZE) for p in data], [p.score for p in data])
+    half = t.ppf(0.975, 3) * reference.stderr
+    assert fit is not None and fit.levels["a"].value == pytest.approx(reference.intercept)
+    assert fit.slope.interval() == pytest.approx((reference.slope - half, reference.slope + half))
+
+
+def test_levels_of_domains_are_no_slope() -> None:
+    """The larger models are of the better domain; within each, size does nothing."""
+    data = made(0.0, {"a": 0.2}, (100_000, 200_000)) + made(0.0, {"b": 0.9}, (1_000_000, 2_000_000))
+    fit = regress([*data, replace(data[0])])
+    assert fit is not None and fit.slope.value == pytest.approx(0.0, abs=1e-12)
+
+
+def test_no_regression_without_two_sizes_or_with_nothing_left_over() -> None:
+    one_size = [replace(p, score=p.score + 0.01 * i) for i, p in enumerate(made(0.0, {"a": 0.5, "b": 0.6}, (500_000,)) * 3)]
+    assert regress(one_size) is None, "sizes differ between domains alone"
+    assert regress(made(0.1, {"a": 0.5}, (500_000, 2_000_000))) is None, "two points, a line: no error can be estimated"
+    assert regress([]) is None
+
+
+def test_models_of_low_u_are_hollow_and_bad_ones_no_points() -> None:
+    models = [model("a", "s@0", 0.9), model("a", "xs@0", 0.9, u=0.3), model("a", "m@0", 0.9, u=0.2), model("a", "s@1", missing=["int8"])]
+    found = points([*models, model("a", "s@2")], lambda m: None if m.model == "s@2" else 500_000, "quality")
+    assert [(p.model, p.hollow) for p in found] == [("s@0", False), ("xs@0", True)]
+    assert found[0].score == pytest.approx((0.95 * 2 + 0.9 * 2) / 4)  # from 1 down to .9 at rate 2
+
+
+# ----------------------------------------------------------------------------------------------------- iso-quality gain
+
+SIZES = ("xs", "s", "m")
+BYTES = {"xs": 500_000, "s": 2_000_000, "m": 8_000_000}
+VALID = {"xs": 0.4, "s": 0.6, "m": 0.8}
+
+
+def network(at: str, method: str, ratio: float, valid: float, seeds: tuple[int, ...] = (0, 1, 2)) -> list[Record]:
+    """Of that validity under all seeds."""
+    kept = (valid - FLOOR) / (BASE - FLOOR)
+    return [stored(judged(method, seed, kept, 1.0, "d", at), ratio, BYTES[at.partition("@")[0]]) for seed in seeds]
+
+
+def dense() -> list[Record]:
+    return [r for size in SIZES for r in network(f"{size}@0", "none", 1.0, VALID[size])]
+
+
+def test_dense_networks_from_small_to_large() -> None:
+    assert dense_curve(dense(), SIZES) == [pytest.approx((math.log2(BYTES[size]), VALID[size])) for size in SIZES]
+    worse = [*dense(), *network("m@1", "none", 1.0, 0.1)]
+    assert [q for _, q in dense_curve(worse, SIZES)] == pytest.approx([0.4, 0.6, 0.6]), "a larger one is never needed for less"
+    assert dense_curve(dense(), ("s",)) == [pytest.approx((math.log2(2_000_000), 0.6))]
+    assert dense_curve([], SIZES) == []
+
+
+def test_a_known_gain() -> None:
+    """m in an eighth of its bytes is as valid as s: 1 MB beside 2 MB, one halving. Halfway between s and m: 4 MB beside 1 MB, two."""
+    found = iso_quality_gain([*dense(), *network("m@0", "int4", 8, 0.6)], SIZES)
+    assert found is not None and (found.rung, found.model, found.bound) == ("int4", "m@0", "") and found.value == pytest.approx(1.0)
+    found = iso_quality_gain([*dense(), *network("m@0", "int4", 8, 0.7)], SIZES)
+    assert found is not None and found.value == pytest.approx(2.0)
+    loss = iso_quality_gain([*dense(), *network("m@0", "int8", 4, 0.4)], SIZES)
+    assert loss is not None and loss.value == pytest.approx(-2.0), "a dense xs of a quarter of the bytes is as good"
+
+
+def test_beyond_the_dense_networks_a_gain_is_a_bound() -> None:
+    curve = dense_curve(dense(), SIZES)
+    better = gain_of(network("m@0", "int8", 4, 0.9), curve)
+    assert better is not None and (better.bound, better.value) == ("at least", pytest.approx(2.0))
+    worse = gain_of(network("m@0", "binary", 32, 0.2), curve)
+    assert worse is not None and (worse.bound, worse.value) == ("at most", pytest.approx(1.0))
+
+
+def test_of_equally_good_dense_networks_the_smallest_counts() -> None:
+    flat = [(18.0, 0.4), (20.0, 0.6), (22.0, 0.6)]
+    found = gain_of(network("m@0", "int4", 8, 0.6), flat)
+    assert found is not None and found.value == pytest.approx(20.0 - math.log2(1_000_000)) and not found.bound
+
+
+def test_the_rung_is_chosen_on_one_seed_and_measured_on_the_others() -> None:
+    """int4 wins on seed 0 by luck; what it gains is what seeds 1 and 2 say."""
+    lucky = network("m@0", "int4", 8, 0.7, (0,)) + network("m@0", "int4", 8, 0.5, (1, 2))
+    found = iso_quality_gain([*dense(), *lucky, *network("m@0", "int6", 4, 0.6)], SIZES)
+    assert found is not None and found.rung == "int4"
+    assert found.value == pytest.approx(0.0), "halfway between xs and s: 1 MB, as large as the compressed file"
+
+
+def test_what_gives_no_gain() -> None:
+    rungs = network("m@0", "int4", 8, 0.6)
+    assert iso_quality_gain([*dense()[:3], *rungs], SIZES) is None, "one size"
+    assert iso_quality_gain(dense(), SIZES) is None, "no rung"
+    assert iso_quality_gain([*dense(), *network("m@0", "magnitude", 8, 0.6)], SIZES) is None, "no rung of the ladder"
+    assert iso_quality_gain([*dense(), *rungs[:1]], SIZES) is None, "nothing but the seed that chose"
+    died = [r.model_copy(update={"status": "diverged", "metrics": {}}) for r in rungs]
+    assert iso_quality_gain([*dense(), *died], SIZES) is None
+    assert iso_quality_gain([], SIZES) is None and gain_of([], [(1.0, 0.5)]) is None
