@@ -65,6 +65,8 @@ def headline(records: Sequence[Record], files: ModelFiles) -> list[str]:
         paragraph(found.now, found.wider),
         ranking(found) + "\n",
         RANKING_NOTES,
+        RATIO_NOTES,
+        ratios(found) + "\n",
         f"## Rung by rung\n\n{RUNG_NOTES}",
         rungs(found) + "\n",
         f"## The best method at each ratio\n\n{FRONTIER_NOTES}",
@@ -94,7 +96,8 @@ RANKING_NOTES = """\
   the 95 % interval over training seeds ([docs/statistics.md](docs/statistics.md)); with one training seed there is none.
 - **4x to 16x**: the same from a quarter of the file down to a sixteenth, where the losses are.
 - **90 % of … kept**: the largest compression at which at least 0.90 of it is shown to be left (one-sided 95 %, every milder rung too); in
-  brackets the first rung at which less is shown to be left. With one model: of that model, over sampling seeds and items.
+  brackets the mildest rung at which less is shown to be left, there and at every harsher one. With one model: of that model, over
+  sampling seeds and items.
 - **iso-quality gain**: log2 of the bytes of the smallest uncompressed network of equal validity, minus log2 of the compressed file's;
   positive = compressing a larger network beats training a smaller one, 1 = by a factor of two; `-` until two sizes are measured.
 """
@@ -114,6 +117,21 @@ def ranking(found: Material) -> str:
         models = f"{len(d.units)} x {'+'.join(sizes)}" if d.units else "0"
         lines.append([d.name, models, *scores, *ratios, gain_text(iso_quality_gain(found.of(d.name), _all_sizes(d)))])
     return table(headers, lines)
+
+
+RATIO_NOTES = """\
+How small, for how much: the same at two thresholds, for all models of the mean together and for each alone (over its sampling seeds and
+items). A single model is sure of more than a mean over few training seeds; it speaks for itself only.
+"""
+
+
+def ratios(found: Material) -> str:
+    lines = []
+    for d in found.now.domains:
+        alone = [Domain(d.name, (m,), ((m,),)) for unit in d.units for m in unit]
+        for name, one in [(f"**{d.name}**", d), *((f"{d.name} {a.models[0].model}", a) for a in alone)]:
+            lines.append([name, *(ratio_text(ratio_at(one, role, threshold)) for role in ROLES for threshold in (0.9, 0.95))])
+    return table(["models", *(f"{role}, {threshold} kept ↑" for role in ROLES for threshold in ("0.90", "0.95"))], lines)
 
 
 def _value(score: Score | None) -> float:
@@ -143,7 +161,7 @@ def ratio_text(ratio: Ratio | None) -> str:
 
 
 def gain_text(gain: Gain | None) -> str:
-    return DASH if gain is None else f"{gain.bound} {gain.value:+.2f} (`{gain.rung}`, {gain.model})".strip()
+    return DASH if gain is None else f"{gain.bound} {gain.value:+.2f} (`{gain.rung}` of {gain.size})".strip()
 
 
 # --------------------------------------------------------------------------------------------------------------- second table

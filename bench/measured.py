@@ -15,7 +15,7 @@ import numpy as np
 from bench.compressibility import is_recalibrated, retention_of
 from bench.intervals import Estimate, item_covariance, seed_variance
 from bench.methods.notation import LADDER, rung_of
-from bench.record import FINISHED, Record
+from bench.record import FINISHED, EvaluatorBlock, Record
 
 Key = TypeVar("Key")
 ROLES = ("quality", "diversity")
@@ -129,13 +129,14 @@ def grouped(records: Iterable[Record], key: Callable[[Record], Key]) -> list[tup
 
 
 def measured(records: Sequence[Record]) -> Measured | None:
-    """From a model's records, all under the same conditions; None without a baseline or any rung."""
-    base = {r.sample_seed: r for r in records if r.method == "none" and r.status in FINISHED and r.status != "diverged"}
+    """From a model's records, all under the same conditions, those that hold their items; None without a baseline or any rung."""
+    records = [r for r in records if r.status in FINISHED and has_items(r)]
+    base = {r.sample_seed: r for r in records if r.method == "none" and r.status != "diverged"}
     recalibrated = is_recalibrated(records)
     found: dict[str, dict[int, Record]] = {rung: {} for rung in LADDER}
     for record in records:
         rung = rung_of(record.method)
-        if rung is not None and (record.method != rung) == recalibrated and record.status in FINISHED and record.sample_seed in base:
+        if rung is not None and (record.method != rung) == recalibrated and record.sample_seed in base:
             found[rung][record.sample_seed] = record
     missing = tuple(rung for rung in LADDER if not found[rung])
     undefined = tuple(rung for rung in LADDER if any(retention_of(r, role) is None for r in found[rung].values() for role in ROLES))
@@ -185,11 +186,19 @@ def _span(base: Record, rungs: Sequence[Record], role: str) -> float:
 
 
 def _flags(record: Record, role: str) -> np.ndarray:
-    """float [items] of the primary evaluator: the first of its role whose mean is the record's value."""
-    for block in record.evaluators.values():
-        if block.role == role and block.metrics.get(ITEMS[role]) == record.metric(VALUE[role]):
-            return block.items[ITEMS[role]].unpack().astype(float)
-    raise ValueError(f"the record {record.cell[:16]} has no items of {role}")
+    """float [items] of the primary evaluator."""
+    return _block(record, role).items[ITEMS[role]].unpack().astype(float)  # type: ignore[union-attr]
+
+
+def _block(record: Record, role: str) -> EvaluatorBlock | None:
+    """The first evaluator of the role whose mean is the record's value and whose items are there."""
+    fits = (b for b in record.evaluators.values() if b.role == role and b.metrics.get(ITEMS[role]) == record.metric(VALUE[role]))
+    return next((block for block in fits if ITEMS[role] in block.items), None)
+
+
+def has_items(record: Record) -> bool:
+    """Whether statistics can be made of it: a network that diverged needs none, others flags for both roles."""
+    return record.status == "diverged" or all(_block(record, role) is not None for role in ROLES)
 
 
 def _lengths(base: Sequence[Record], grid: Sequence[Sequence[Record]]) -> np.ndarray | None:

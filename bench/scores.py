@@ -1,8 +1,8 @@
 """How compressible is a model, a domain, and do two domains differ? From arrays of retention to scores with intervals.
 
-A model's score C is the mean of the fitted retention over halvings of the file (`bench.compressibility.score`). What is averaged,
-and what intervals are made of, is the same integral before it is clipped to [0, 1] and made monotone: clipping pushes noisy
-retentions near 1 downwards, so that an interval round the clipped score would miss a true score of 1. The ends are clipped instead.
+A model's score C is the mean of the fitted retention over halvings of the file (`bench.compressibility.score`). Beside it stands the same
+integral before it is clipped to [0, 1] and made monotone: clipping pushes noisy retentions near 1 downwards, so that an interval round
+the clipped score alone would miss a true score of 1.
 
 The unit of a claim about a domain is the training seed: its mean over the sizes that are compared. Between domains: Welch, Holm.
 """
@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from statistics import mean
 
 import numpy as np
 
-from bench.compressibility import FULL, HARD, score
+from bench.compressibility import FULL, score
 from bench.intervals import Difference, Estimate, fixed_sequence, holm, mean_of, shared_variance, welch
 from bench.measured import ROLES, Measured
 
@@ -45,15 +45,22 @@ def quadrature(rates: Sequence[float] | np.ndarray, span: tuple[float, float] = 
 
 @dataclass(frozen=True)
 class Score:
-    """`value` is C as defined, clipped and monotone; `estimate` is of the plain integral, and the interval is its own."""
+    """`value` is C as defined, clipped and monotone; `estimate` is of the plain integral.
+
+    Near 1 the first is biased, since clipping cuts off only what lies above; where retention truly exceeds 1 or rises again, the second
+    estimates something else. So the interval is as wide as the estimate's, round both of them.
+    """
 
     value: float
     estimate: Estimate
 
     def interval(self) -> tuple[float, float] | None:
-        """95 %, ends clipped to [0, 1]; it always holds the value."""
-        raw = self.estimate.interval()
-        return None if raw is None else (min(max(raw[0], 0.0), self.value), max(min(raw[1], 1.0), self.value))
+        """95 %, ends clipped to [0, 1]."""
+        half = self.estimate.half_width(0.975)
+        if half is None:
+            return None
+        low, high = sorted((self.value, self.estimate.value))
+        return max(low - half, 0.0), min(high + half, 1.0)
 
 
 def model_score(m: Measured, role: str, span: tuple[float, float] = FULL) -> Score | None:
@@ -74,11 +81,15 @@ def model_score(m: Measured, role: str, span: tuple[float, float] = FULL) -> Sco
 
 @dataclass(frozen=True)
 class Domain:
-    """The models of one domain. `units` are those that the comparison averages: [training seeds][sizes], all whole and good enough."""
+    """The models of one domain. `units` are those that its score averages: [training seeds][sizes], all whole and good enough.
+
+    A domain that shares no size with the others has a score of its own sizes, and is not `compared`.
+    """
 
     name: str
     models: tuple[Measured, ...]
     units: tuple[tuple[Measured, ...], ...]
+    compared: bool = True
 
     def score(self, role: str, span: tuple[float, float] = FULL) -> Score | None:
         """C of the domain: the mean over training seeds of each seed's mean over sizes."""
@@ -129,22 +140,39 @@ def good_enough(m: Measured, threshold: float = COUNTS_FROM) -> bool:
     return all(m.u.get(role, 0.0) >= threshold for role in ROLES)
 
 
-def domains_of(models: Sequence[Measured], threshold: float = COUNTS_FROM) -> list[Domain]:
-    """Models by domain, with the units that may be compared: sizes which every domain has, balanced within each.
+def counts(m: Measured, threshold: float = COUNTS_FROM) -> bool:
+    """Whether a model can take part in a score: its ladder is whole and reaches 16x, and there is something to lose."""
+    return m.whole and bool(m.rates.max() >= FULL[1]) and good_enough(m, threshold)
 
-    A size takes part when each domain has at least two models of it that count (one, where no size has two): a size of a single
-    model, trained to see how size matters, stays out of the mean and in the regression.
+
+def domains_of(models: Sequence[Measured], threshold: float = COUNTS_FROM) -> list[Domain]:
+    """Models by domain, with the units that may be compared: sizes which every compared domain has, balanced within each.
+
+    Compared are the domains that have the size which most domains have. A size takes part when each of them has at least two models of
+    it that count (one, where no size has two): a size of a single model, trained to see how size matters, stays out of the mean and
+    in the regression.
     """
     by_domain = {name: [m for m in models if m.domain == name] for name in sorted({m.domain for m in models})}
-    counting = {name: [m for m in group if m.whole and good_enough(m, threshold)] for name, group in by_domain.items()}
-    compared = [group for group in counting.values() if group]
-    counts = {
-        size: min(sum(m.size == size for m in group) for group in compared)
-        for size in sorted({m.size for group in compared for m in group})
-    }
-    most = max(counts.values(), default=0)
-    sizes = [size for size, count in counts.items() if count >= min(2, max(most, 1))]
-    return [Domain(name, tuple(group), _units(counting[name], sizes)) for name, group in by_domain.items()]
+    counting = {name: [m for m in group if counts(m, threshold)] for name, group in by_domain.items()}
+    have = {size: [name for name, group in counting.items() if any(m.size == size for m in group)] for size in _sizes(counting.values())}
+    commonest = max(have, key=lambda size: (len(have[size]), sum(m.size == size for g in counting.values() for m in g)), default="")
+    compared = have.get(commonest, [])
+    sizes = _shared_sizes([counting[name] for name in compared])
+    return [
+        Domain(name, tuple(group), _units(counting[name], sizes if name in compared else _shared_sizes([counting[name]])), name in compared)
+        for name, group in by_domain.items()
+    ]
+
+
+def _sizes(groups: Iterable[Sequence[Measured]]) -> list[str]:
+    return sorted({m.size for group in groups for m in group})
+
+
+def _shared_sizes(groups: Sequence[Sequence[Measured]]) -> list[str]:
+    """Sizes of which every group has two models; one, where there is no such size."""
+    fewest = {size: min(sum(m.size == size for m in group) for group in groups) for size in _sizes(groups)}
+    needed = min(2, max([1, *fewest.values()]))
+    return [size for size, count in fewest.items() if count >= needed]
 
 
 def _units(models: Sequence[Measured], sizes: Sequence[str]) -> tuple[tuple[Measured, ...], ...]:
@@ -164,8 +192,8 @@ def _units(models: Sequence[Measured], sizes: Sequence[str]) -> tuple[tuple[Meas
 class Ratio:
     """The largest compression whose retention is shown to be at least a threshold, every milder rung's too.
 
-    `certified` is None where even the mildest rung could not be shown; `refuted` is the first rung whose retention is shown to be lower:
-    the true ratio lies from one to below the other.
+    `certified` is None where even the mildest rung could not be shown; `refuted` is the mildest rung whose retention, and that of every
+    harsher one, is shown to be lower: the true ratio lies from one to below the other.
     """
 
     certified: float | None
@@ -175,14 +203,15 @@ class Ratio:
 
 
 def ratio_at(domain: Domain, role: str, threshold: float) -> Ratio | None:
-    """One-sided 95 % bounds, rungs in their fixed order from the mildest (no adjustment is needed); None without models."""
+    """One-sided 95 % bounds, rungs in a fixed order, from the mildest, and from the harshest; None without models."""
     rungs = [rung for rung in (domain.units[0][0].rungs if domain.units else ()) if domain.retention(role, rung) is not None]
     if not rungs:
         return None
     estimates = [e for rung in rungs if (e := domain.retention(role, rung)) is not None]
     count = fixed_sequence([e.lower() for e in estimates], threshold)
     short = next((i for i, rung in enumerate(rungs) if not domain.long_enough(rung)), len(rungs))
-    refuted = next((i for i, e in enumerate(estimates) if (upper := e.upper()) is not None and upper < threshold), None)
+    lost = fixed_sequence([None if (upper := e.upper()) is None else -upper for e in reversed(estimates)], -threshold)
+    refuted = len(rungs) - lost if lost else None
     last = min(count, short) - 1
     ratio = lambda i: None if i is None or i < 0 or (rate := domain.rate(rungs[i])) is None else 2**rate
     return Ratio(ratio(last), ratio(refuted), rungs[last] if last >= 0 else None, "length" if short < count else "interval")
@@ -207,14 +236,21 @@ class Comparison:
 
 
 def compare(domains: Sequence[Domain], span: tuple[float, float] = FULL) -> list[Comparison]:
-    """Every pair of domains in both roles; the one with the larger estimate, which is what is tested, is named first."""
+    """Every pair of compared domains in both roles; the one with the larger score is named first."""
     rows = []
     for role in ROLES:
-        scored = [(d.name, s) for d in domains if (s := d.score(role, span)) is not None]
-        for (a, sa), (b, sb) in itertools.combinations(sorted(scored, key=lambda pair: -pair[1].estimate.value), 2):
-            rows.append((role, a, b, welch(sa.estimate, sb.estimate)))
+        scored = [(d.name, s) for d in domains if d.compared and (s := d.score(role, span)) is not None]
+        for (a, sa), (b, sb) in itertools.combinations(sorted(scored, key=lambda pair: -pair[1].value), 2):
+            rows.append((role, a, b, difference(sa, sb)))
     adjusted = iter(holm([d.p for *_, d in rows if d is not None]))
     return [Comparison(role, a, b, d, next(adjusted) if d is not None else None) for role, a, b, d in rows]
 
 
-SPANS: Mapping[str, tuple[float, float]] = {"all sizes to 16x": FULL, "4x to 16x": HARD}
+def difference(a: Score, b: Score) -> Difference | None:
+    """Of C as defined; the interval is round that and round the difference of the plain integrals, and both have to be significant."""
+    raw = welch(a.estimate, b.estimate)
+    defined = welch(replace(a.estimate, value=a.value), replace(b.estimate, value=b.value))
+    if raw is None or defined is None:
+        return None
+    p = max(raw.p, defined.p) if raw.value * defined.value > 0 else 1.0
+    return Difference(defined.value, max(-1.0, min(raw.low, defined.low)), min(1.0, max(raw.high, defined.high)), p)

@@ -18,7 +18,7 @@ from bench.compressibility import FULL, score
 from bench.intervals import Estimate, mean_of, quantile, welch
 from bench.measured import CROSSED, ROLES, Measured, Outcome
 from bench.methods.notation import LADDER
-from bench.scores import Domain, model_score, ratio_at
+from bench.scores import Domain, difference, model_score, ratio_at
 
 RATES = np.array([2.10, 2.55, 2.83, 3.15, 3.50, 4.02, 4.30, 4.80])  # of the eight rungs, about as measured
 BASELINE = {"quality": 0.80, "diversity": 0.80}  # validity and mutual recall of the uncompressed model
@@ -33,6 +33,8 @@ CURVES: dict[str, dict[str, tuple[float, ...]]] = {  # retention at rate 0 and a
     "cliff": {"quality": (1, 1, 0.99, 0.96, 0.45, 0.02, 0, 0, 0), "diversity": (1, 1, 0.99, 0.96, 0.87, 0.5, 0.05, 0, 0)},
     "slope": {"quality": (1, 1, 0.99, 0.96, 0.74, 0.1, 0, 0, 0), "diversity": (1, 1, 1, 0.99, 0.94, 0.71, 0.12, 0.05, 0)},
     "near 1": {"quality": (1, 1, 1, 1, 1, 0.99, 0.97, 0.92, 0.85), "diversity": (1, 1, 1, 1, 1, 0.995, 0.98, 0.95, 0.9)},
+    "rises again": {"quality": (1, 1, 1, 1, 1, 0.89, 0.63, 0.85, 0.29), "diversity": (1, 1, 1, 1, 0.98, 0.95, 0.88, 0.57, 0.56)},
+    "above 1": {"quality": (1, 1.01, 1.02, 1.02, 1.01, 0.89, 0.63, 0.5, 0.29), "diversity": (1, 1, 1, 1.01, 0.98, 0.95, 0.88, 0.57, 0.5)},
     "edge": {"quality": (1, 1, 0.97, 0.93, 0.895, 0.8, 0.6, 0.4, 0.2), "diversity": (1, 1, 0.98, 0.94, 0.895, 0.8, 0.6, 0.4, 0.2)},
 }
 
@@ -55,28 +57,36 @@ REQUIRED = ("retention", "retention, one model", "C", "C, one model", "differenc
 
 
 def measured_spread(models: Sequence[Measured]) -> float:
-    """Standard deviation of C between training seeds, pooled over domains, sizes and roles; sampling noise is inside.
+    """Standard deviation of C between training seeds, pooled over sizes and roles, of the domain where it is largest.
 
+    Sampling noise is inside.
     Raises `ValueError` where no size of any domain has two training seeds.
     """
-    groups = [
-        [one.estimate.value for m in models if (m.domain, m.size) == key and (one := model_score(m, role)) is not None]
-        for key in sorted({(m.domain, m.size) for m in models})
-        for role in ROLES
-    ]
-    several = [group for group in groups if len(group) > 1]
-    if not several:
+    found = []
+    for domain in sorted({m.domain for m in models}):
+        of = [m for m in models if m.domain == domain]
+        groups = [
+            [one.estimate.value for m in of if m.size == size and (one := model_score(m, role)) is not None]
+            for size in sorted({m.size for m in of})
+            for role in ROLES
+        ]
+        several = [group for group in groups if len(group) > 1]
+        if several:
+            found.append(sum(np.var(g, ddof=1) * (len(g) - 1) for g in several) / sum(len(g) - 1 for g in several))
+    if not found:
         raise ValueError("no two models differ by their training seed alone: give the spread")
-    return float(np.sqrt(sum(np.var(g, ddof=1) * (len(g) - 1) for g in several) / sum(len(g) - 1 for g in several)))
+    return float(np.sqrt(max(found)))
 
 
 def scenarios(spread: float) -> list[Scenario]:
-    """Fixed before any was run; `spread` is the measured one."""
+    """`spread` is the measured one. All but one were fixed before any was run: "above 1, rises again" was added by a review, which asked
+    for retentions that truly exceed 1 or are not monotone, as the GAN's are."""
     found = []
     for seeds in (2, 3, 6):
         for factor in (0.5, 1.0, 2.0):
             found.append(Scenario(f"spread x {factor:g}", ("cliff", "slope"), spread * factor, seeds))
         found.append(Scenario("retention near 1", ("near 1", "near 1"), spread / 2, seeds))
+        found.append(Scenario("above 1, rises again", ("above 1", "rises again"), spread, seeds))
         found.append(Scenario("just below 0.90", ("edge", "edge"), spread, seeds))
         found.append(Scenario("one diverged seed", ("cliff", "slope"), spread, seeds, diverged=True))
     return found
@@ -215,8 +225,9 @@ def coverage(scenario: Scenario, runs: int, seed: int = 0, watch: Iterable[int] 
                 _one_domain(tally, domain, curves, role, kept, c)
             a, b = (domain.score(role) for domain, _ in made)
             assert a is not None and b is not None
-            difference = welch(a.estimate, b.estimate)
-            tally("difference of C").add((difference.low, difference.high) if difference else None, truths[0, role][1] - truths[1, role][1])
+            found_difference = difference(a, b)
+            interval = (found_difference.low, found_difference.high) if found_difference else None
+            tally("difference of C").add(interval, truths[0, role][1] - truths[1, role][1])
     return found
 
 
@@ -270,8 +281,8 @@ def power(gap: float, spread: float, training_seeds: int, runs: int = 400, items
         a, b = (made_up_domain(base, "slope", rng)[0].score("quality") for _ in range(2))
         assert a is not None and b is not None
         moved = replace(a.estimate, value=a.estimate.value + gap)
-        difference = welch(moved, b.estimate)
-        found += difference is not None and difference.p < 0.05 / 6
+        tested = welch(moved, b.estimate)
+        found += tested is not None and tested.p < 0.05 / 6
     return found / runs
 
 

@@ -12,10 +12,10 @@ from statistics import mean
 
 import numpy as np
 
-from bench.compressibility import FULL
-from bench.intervals import Estimate, quantile
-from bench.measured import Measured
-from bench.methods.notation import rung_of
+from bench.compressibility import FULL, is_recalibrated
+from bench.intervals import Estimate
+from bench.measured import Measured, grouped
+from bench.methods.notation import LADDER, RECALIBRATED
 from bench.record import Record
 from bench.scores import REGRESSED_FROM, good_enough, model_score
 
@@ -75,39 +75,35 @@ def regress(data: Sequence[Point]) -> Fit | None:
 
 @dataclass(frozen=True)
 class Gain:
-    """log2(bytes of the smallest dense network of equal quality) - log2(bytes of the compressed one), at the best rung.
+    """log2(bytes of the smallest dense network of equal quality) - log2(bytes of the compressed one), mean over training seeds.
 
-    Positive: compressing a larger network beats training a smaller one; 1 is a halving. `bounded`: the compressed network is better
+    Positive: compressing a larger network beats training a smaller one; 1 is a halving. `bound`: the compressed network is better
     than the largest dense one, or worse than the smallest, so that the gain is at least, or at most, this.
     """
 
     value: float
     rung: str
-    model: str
+    size: str
     bound: str = ""  # "", "at least", "at most"
 
 
 def iso_quality_gain(records: Sequence[Record], sizes: Sequence[str], seeds: tuple[int, ...] = (0,)) -> Gain | None:
-    """Of one domain, over all its models; None with fewer than two sizes.
+    """Of one domain: the size and rung with the largest gain; None with fewer than two sizes.
 
-    Dense networks count with their fp32 file. The rung is chosen on the sampling seeds `seeds`, its gain is measured on the others.
+    Chosen on the sampling seeds `seeds`, measured on the others; training seeds are averaged before anything is chosen, since the
+    luckiest of three trainings is no property of a size. Dense networks count with their fp32 file.
     """
     dense = dense_curve(records, sizes)
     if len(dense) < 2:
         return None
-    best: Gain | None = None
-    chosen = [r for r in records if r.sample_seed in seeds]
-    others = [r for r in records if r.sample_seed not in seeds]
-    for record in chosen:
-        if rung_of(record.method) is None:
-            continue
-        found = gain_of([record], dense)
-        if found is not None and not found.bound and (best is None or found.value > best.value):
-            best = found
-    if best is None:
+    ending = RECALIBRATED if is_recalibrated(records) else ""
+    cells = grouped([r for r in records if r.method in {rung + ending for rung in LADDER}], lambda r: (r.model.partition("@")[0], r.method))
+    gains = [(gain_of([r for r in group if r.sample_seed in seeds], dense), group) for _, group in cells]
+    eligible = [(gain, group) for gain, group in gains if gain is not None and gain.bound != "at most"]
+    if not eligible:
         return None
-    rest = [r for r in others if r.model == best.model and r.method == best.rung]
-    return gain_of(rest, dense) if rest else None
+    _, group = max(eligible, key=lambda pair: pair[0].value)
+    return gain_of([r for r in group if r.sample_seed not in seeds], dense)
 
 
 def dense_curve(records: Sequence[Record], sizes: Sequence[str]) -> list[tuple[float, float]]:
@@ -123,7 +119,7 @@ def dense_curve(records: Sequence[Record], sizes: Sequence[str]) -> list[tuple[f
 
 
 def gain_of(records: Sequence[Record], dense: Sequence[tuple[float, float]]) -> Gain | None:
-    """Of repeats of one compressed network."""
+    """Of repeats of one size and rung, training and sampling seeds alike."""
     if not records or any(r.cost is None or r.status not in ("ok", "collapsed") for r in records):
         return None
     quality = mean(_quality(r) for r in records)
@@ -132,13 +128,8 @@ def gain_of(records: Sequence[Record], dense: Sequence[tuple[float, float]]) -> 
     smallest = next((size for size, reached in dense if reached == quality), None)  # of several that are equally good
     bound = "at least" if quality > q[-1] else "at most" if quality < q[0] else ""
     needed = x[-1] if quality > q[-1] else x[0] if quality < q[0] else smallest or float(np.interp(quality, q, x))
-    return Gain(needed - stored, records[0].method, records[0].model, bound)
+    return Gain(needed - stored, records[0].method.removesuffix(RECALIBRATED), records[0].model.partition("@")[0], bound)
 
 
 def _quality(record: Record) -> float:
     return record.metric("quality_valid") or 0.0
-
-
-def slope_interval(fit: Fit) -> tuple[float, float]:
-    half = quantile(0.975, fit.residual_df) * math.sqrt(fit.slope.variance or 0.0)
-    return fit.slope.value - half, fit.slope.value + half

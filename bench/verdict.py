@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from bench.compressibility import FULL
 from bench.intervals import Difference
 from bench.measured import ROLES, Measured
-from bench.scores import COUNTS_FROM, REGRESSED_FROM, Comparison, Domain, compare, domains_of
+from bench.scores import COUNTS_FROM, REGRESSED_FROM, Comparison, Domain, compare, domains_of, good_enough
 
 Agreement = Mapping[tuple[str, str, str], bool]  # (role, domain, domain) -> whether a second evaluator orders them alike
 
@@ -66,10 +66,11 @@ def _figures(c: Comparison) -> str:
 
 
 def _hides(c: Comparison) -> str:
-    """How much they may differ, either way; only the interval, since it was not adjusted, says so of this pair alone."""
+    """How much they may differ, either way. The interval is of this pair alone; only p is adjusted for there being several."""
     assert c.difference is not None and c.p is not None
     d: Difference = c.difference
-    return f"whose C differs by {d.value:.3f} here and may truly differ by {d.low:+.3f} to {d.high:+.3f} (adjusted p {_p(c.p)})"
+    interval = f"95 % interval of this pair alone {d.low:+.3f} to {d.high:+.3f}"
+    return f"whose C differs by {d.value:.3f} here ({interval}; adjusted p {_p(c.p)})"
 
 
 def _p(value: float) -> str:
@@ -80,14 +81,10 @@ def _second(c: Comparison, second: Agreement | None) -> str:
     """The slot for second evaluators: a claim of the first alone is marked."""
     if second is None:
         return ""
-    agrees = second.get((c.role, c.a, c.b))
-    return (
-        "; not judged by a second evaluator"
-        if agrees is None
-        else "; both evaluators agree"
-        if agrees
-        else "; THE SECOND EVALUATOR DISAGREES"
-    )
+    agrees = second.get((c.role, c.a, c.b), second.get((c.role, c.b, c.a)))
+    if agrees is None:
+        return "; not judged by a second evaluator"
+    return "; both evaluators agree" if agrees else "; THE SECOND EVALUATOR DISAGREES"
 
 
 def _capital(text: str) -> str:
@@ -108,7 +105,7 @@ def paragraph(now: Situation, wider: Situation) -> str:
     return "\n\n".join(line for line in lines if line) + "\n"
 
 
-NOTHING = "Fewer than two domains have a score: there is nothing to compare."
+NOTHING = "Fewer than two domains have a score for the same sizes: there is nothing to compare."
 CANNOT = """\
 **What this cannot show.** Domain, architecture, normalisation, training recipe and judge change together, so a difference between rows is
 one between these models as they were trained, and not a law of images or of text. All models are small."""
@@ -128,7 +125,8 @@ def _count(domain: Domain) -> str:
     if not seeds:
         return "none"
     sizes = ", ".join(m.size for m in domain.units[0])
-    return f"{seeds} training seed{'s' if seeds > 1 else ''} of size {sizes}"
+    apart = "" if domain.compared else " (no size in common with the others: not compared)"
+    return f"{seeds} training seed{'s' if seeds > 1 else ''} of size {sizes}{apart}"
 
 
 def _with_and_without(now: Situation, wider: Situation) -> str:
@@ -161,4 +159,13 @@ def _gaps(now: Situation) -> str:
                 reasons.append("it is out, since its files do not reach a sixteenth")
             if reasons:
                 parts.append(f"{d.name} {m.model} has no score ({'; '.join(reasons)}).")
+            elif not good_enough(m):
+                parts.append(f"{d.name} {m.model} does not count, since its U is below {COUNTS_FROM}.")
+            elif not _counted(now, m):
+                parts.append(f"{d.name} {m.model} is in no mean, since not every compared domain and training seed has its size.")
+    samples = sorted({m.outcomes["quality"].influence.shape[-1] for d in now.domains for unit in d.units for m in unit})
+    if len(samples) > 1:
+        parts.append(
+            f"Models were measured with different numbers of samples ({', '.join(map(str, samples))}), on which the metrics depend."
+        )
     return " ".join(parts)

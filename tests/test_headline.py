@@ -130,8 +130,8 @@ def test_ratios(ratio: Ratio | None, text: str) -> None:
 
 def test_gains_and_onsets() -> None:
     assert gain_text(None) == "-"
-    assert gain_text(Gain(1.25, "int4", "s@0")) == "+1.25 (`int4`, s@0)"
-    assert gain_text(Gain(-0.5, "int8", "m@0", "at least")) == "at least -0.50 (`int8`, m@0)"
+    assert gain_text(Gain(1.25, "int4", "s")) == "+1.25 (`int4` of s)"
+    assert gain_text(Gain(-0.5, "int8", "m", "at least")) == "at least -0.50 (`int8` of m)"
     assert onset_text(Onset(8.0, 7.5, math.inf)) == "8.0x [7.5x, ∞]"
 
 

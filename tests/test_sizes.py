@@ -88,7 +88,7 @@ def test_dense_networks_from_small_to_large() -> None:
 def test_a_known_gain() -> None:
     """m in an eighth of its bytes is as valid as s: 1 MB beside 2 MB, one halving. Halfway between s and m: 4 MB beside 1 MB, two."""
     found = iso_quality_gain([*dense(), *network("m@0", "int4", 8, 0.6)], SIZES)
-    assert found is not None and (found.rung, found.model, found.bound) == ("int4", "m@0", "") and found.value == pytest.approx(1.0)
+    assert found is not None and (found.rung, found.size, found.bound) == ("int4", "m", "") and found.value == pytest.approx(1.0)
     found = iso_quality_gain([*dense(), *network("m@0", "int4", 8, 0.7)], SIZES)
     assert found is not None and found.value == pytest.approx(2.0)
     loss = iso_quality_gain([*dense(), *network("m@0", "int8", 4, 0.4)], SIZES)
@@ -115,6 +115,19 @@ def test_the_rung_is_chosen_on_one_seed_and_measured_on_the_others() -> None:
     found = iso_quality_gain([*dense(), *lucky, *network("m@0", "int6", 4, 0.6)], SIZES)
     assert found is not None and found.rung == "int4"
     assert found.value == pytest.approx(0.0), "halfway between xs and s: 1 MB, as large as the compressed file"
+
+
+def test_training_seeds_are_averaged_before_anything_is_chosen() -> None:
+    """The luckiest training of a size would be worth two halvings; the size is worth what its trainings are worth together."""
+    lucky = network("m@0", "int4", 8, 0.7) + network("m@1", "int4", 8, 0.5)
+    found = iso_quality_gain([*dense(), *lucky], SIZES)
+    assert found is not None and found.value == pytest.approx(1.0), "mean validity .6: as a dense s"
+
+
+def test_a_bound_may_win_and_is_called_one() -> None:
+    found = iso_quality_gain([*dense(), *network("m@0", "int8", 4, 0.9), *network("m@0", "int4", 8, 0.6)], SIZES)
+    assert found is not None and (found.rung, found.bound, found.value) == ("int8", "at least", pytest.approx(2.0))
+    assert iso_quality_gain([*dense(), *network("m@0", "binary", 32, 0.2)], SIZES) is None, "at most so much is no gain"
 
 
 def test_what_gives_no_gain() -> None:

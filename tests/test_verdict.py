@@ -46,7 +46,7 @@ def test_a_tie_is_said_with_how_much_may_hide() -> None:
     text = sentence(situation([*seeds("a", 0.7, 0.9), *seeds("b", 0.7, 0.8)], {}))
     assert not CLAIM.search(text) and text.count("Not distinguishable in") == 2
     found = re.search(
-        r"a and b, whose C differs by 0\.038 here and may truly differ by (-\d\.\d{3}) to (\+\d\.\d{3}) \(adjusted p 1\.000", text
+        r"a and b, whose C differs by 0\.038 here \(95 % interval of this pair alone (-\d\.\d{3}) to (\+\d\.\d{3}); adjusted p 1\.000", text
     )
     assert found and float(found[1]) < 0 < float(found[2])
     assert "quality with these models" in text and "diversity with these models" in text
@@ -165,12 +165,20 @@ def test_a_wider_threshold_that_changes_the_conclusion_shows_the_other_sentence(
     assert CLAIM.search(first) and not CLAIM.search(second) and "Not distinguishable in quality" in second
 
 
-def test_a_wider_threshold_under_which_other_sizes_are_compared_is_said() -> None:
-    """A domain that takes part only then has no size in common with the others."""
+def test_a_domain_with_sizes_of_its_own_is_named_and_changes_no_conclusion() -> None:
     other = seeds("third", 0.5, 0.5, u=0.3, size="own")
     text = said([*GOOD, *BAD, *other])
     assert "No further model would count" not in text
-    assert f"With models of U from 0.25 as well it reads: {NOTHING}" in text
+    assert "With models of U from 0.25 as well (third own@0, third own@1) the conclusions stay the same." in text
+    strong = said([*GOOD, *BAD, *seeds("third", 0.5, 0.5, size="own")])
+    assert "(no size in common with the others: not compared)" in strong and CLAIM.findall(strong) == CLAIM.findall(text)
+
+
+def test_why_a_model_is_in_no_mean_is_said() -> None:
+    weak, lonely = seeds("good", 0.9, 0.9, u=0.1, size="xs")[:1], seeds("good", 0.9, 0.9, size="m")[:1]
+    text = said([*GOOD, *BAD, *weak, *lonely])
+    assert "good xs@0 does not count, since its U is below 0.5." in text
+    assert "good m@0 is in no mean, since not every compared domain and training seed has its size." in text
 
 
 # ------------------------------------------------------------------------------------------------------ second evaluators
