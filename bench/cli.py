@@ -212,7 +212,7 @@ def leaderboard(results: Path, output: Path | None, local: bool) -> int:
 @click.option("--output", type=PATH, default=Path("docs/images"), show_default=True, help="Folder for the pictures.")
 def pictures(results: Path, output: Path) -> int:
     """Draw retention, survival and what domains have in common, from the records."""
-    from bench.gallery import draw_all
+    from bench.drawing.gallery import draw_all
 
     if not results.is_dir():
         raise BadInput(f"there is no folder of records at {str(results)!r}")

@@ -18,20 +18,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench import survivors
+from bench.analysis import survivors
+from bench.analysis.measured import conditions, grouped
+from bench.analysis.survivors import Bins, Survival
 from bench.anatomy import anatomy
 from bench.campaign import open_domain, pick_device
 from bench.compressibility import is_recalibrated
 from bench.errors import BadInput, Diverged
 from bench.files import slug, write_atomically
 from bench.interfaces import Domain, Native, Observed
-from bench.measured import conditions, grouped
 from bench.methods.notation import LADDER, RECALIBRATED
 from bench.model_file import ModelFile, Step
 from bench.progress import Bar
 from bench.record import FINISHED, MODEL_FILE, Record, read_records
 from bench.registry import DOMAINS
-from bench.survivors import Bins, Survival
 from bench.workbench import Workbench
 
 SURPRISAL, RARITY = "surprisal", "rarity"

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
 
+from bench.analysis.headline import headline
+from bench.analysis.measured import conditions, grouped
 from bench.compressibility import is_recalibrated, retention_of
 from bench.files import slug
-from bench.headline import headline
 from bench.interfaces import Metric
-from bench.measured import conditions, grouped
 from bench.methods.notation import LADDER, RECALIBRATED, rung_of
 from bench.model_file import read_models
 from bench.record import Record

@@ -14,9 +14,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
+from bench.analysis.survivors import Bins, Survival, Transition
 from bench.files import slug
 from bench.record import MODEL_FILE
-from bench.survivors import Bins, Survival, Transition
 
 Say = Callable[[str], None]
 SCHEMA = 1

@@ -11,11 +11,11 @@ from statistics import stdev
 
 import numpy as np
 
+from bench.analysis.measured import grouped
 from bench.campaign import Request
 from bench.campaign import run as run_request
 from bench.comparison import COMPARED, SIZE_TOLERANCE
 from bench.errors import BadInput
-from bench.measured import grouped
 from bench.record import FINISHED, Record
 
 SHARE = 0.02  # of the published cells, for a check

@@ -10,17 +10,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import mean
 
+from bench.analysis.headline import Material, material
+from bench.analysis.measured import ROLES
+from bench.analysis.order import order_of
+from bench.analysis.scores import Domain
+from bench.analysis.verdict import paragraph
 from bench.compressibility import retention_of
 from bench.files import write_atomically
-from bench.headline import Material, material
 from bench.leaderboard import survival_of
-from bench.measured import ROLES
 from bench.methods.notation import LADDER
 from bench.model_file import ModelFile, read_models
-from bench.order import order_of
 from bench.record import Record, read_records
-from bench.scores import Domain
-from bench.verdict import paragraph
 
 ROOT = Path(__file__).parent.parent
 GAN, DIFFUSION, TEXT = "image_gan", "image_diffusion", "text"

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from test_leaderboard import record
 
+from bench.analysis.headline import headline
 from bench.compressibility import HARD, Ladder, Rung, is_recalibrated, ladder_of, score
-from bench.headline import headline
 from bench.methods.notation import LADDER, expand, rung_of
 from bench.plan import FLOOR_RECALIBRATED
 from bench.record import EvaluatorBlock, Items, Record

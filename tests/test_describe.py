@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from bench import campaign
+from bench.analysis.survivors import wilson
 from bench.cli import main
 from bench.describe import describe_model, rarity, traits_of
 from bench.errors import BadInput
@@ -20,7 +21,6 @@ from bench.model_file import ModelFile, read_models, rounded
 from bench.record import Items, Record, read_records
 from bench.recost import read as read_to_recost
 from bench.registry import DOMAINS
-from bench.survivors import wilson
 
 N, SEEDS = 500, (0, 1)
 RUNGS = ("int3", "int2", "ternary")

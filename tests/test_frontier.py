@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from made_up import judged, stored
 
-from bench.frontier import frontier
+from bench.analysis.frontier import frontier
 from bench.methods.notation import RECALIBRATED
 from bench.plan import FLOOR_RECALIBRATED
 from bench.record import Record

@@ -7,14 +7,14 @@ import math
 import pytest
 from made_up import judged, ladder, model, stored
 
+from bench.analysis.headline import gain_text, headline, material, onset_text, ratio_text, rungs, sizes, with_interval
+from bench.analysis.intervals import Estimate
+from bench.analysis.order import Onset
+from bench.analysis.scores import Ratio, Score
+from bench.analysis.sizes import Gain
 from bench.compressibility import FULL
-from bench.headline import gain_text, headline, material, onset_text, ratio_text, rungs, sizes, with_interval
-from bench.intervals import Estimate
-from bench.order import Onset
 from bench.record import Record
 from bench.registry import DOMAINS
-from bench.scores import Ratio, Score
-from bench.sizes import Gain
 
 
 def grid(name: str, *models: str, kept: float = 0.9) -> list[Record]:
@@ -137,8 +137,8 @@ def test_gains_and_onsets() -> None:
 
 def test_made_up_models_and_records_agree() -> None:
     """The helpers of these tests, against each other."""
-    from bench.measured import models_of
-    from bench.scores import model_score
+    from bench.analysis.measured import models_of
+    from bench.analysis.scores import model_score
 
     (read,) = models_of(ladder("a", quality=0.9))
     a, b = model_score(read, "quality", FULL), model_score(model("a", quality=0.9), "quality", FULL)

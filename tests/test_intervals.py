@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.intervals import (
+from bench.analysis.intervals import (
     Estimate,
     fixed_sequence,
     holm,

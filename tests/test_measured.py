@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from made_up import BASE, FLOOR, judged, ladder, stored
 
+from bench.analysis.intervals import item_covariance
+from bench.analysis.measured import ITEMS, ROLES, VALUE, Measured, measured, models_of, with_records
 from bench.bounds import Bounds
-from bench.intervals import item_covariance
-from bench.measured import ITEMS, ROLES, VALUE, Measured, measured, models_of, with_records
 from bench.methods.notation import LADDER, RECALIBRATED
 from bench.plan import FLOOR_RECALIBRATED
 from bench.record import Record, read_records

@@ -11,18 +11,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench import cli, pictures_domains, pictures_paths, pictures_survival, twins_text
+from bench import cli
+from bench.analysis.measured import ROLES, models_of
+from bench.analysis.scores import domains_of
 from bench.damage_file import DamagesFile, SavedRow, read, read_damages
+from bench.drawing import domains, paths, survival, twins_text
+from bench.drawing.domains import DomainSeries, series_of
+from bench.drawing.gallery import across_domains, draw_all
 from bench.errors import BadInput
-from bench.gallery import across_domains, draw_all
-from bench.measured import ROLES, models_of
 from bench.methods.notation import LADDER
-from bench.pictures_domains import DomainSeries, series_of
 from bench.provenance import Provenance
 from bench.record import Cost, EvaluatorBlock, Items, Record, read_records
-from bench.scores import domains_of
 
-STATES = tuple(pictures_survival.STATES)
+STATES = tuple(survival.STATES)
 N = 40
 NAMES = {"domains.png", "quality-diversity.png", "survival.png"}
 
@@ -148,13 +149,13 @@ def test_any_subset_is_drawn(records: list[Record], names: set[str], tmp_path: P
 def test_paths_are_the_means_and_landmarks_the_damages_of_the_same_judges() -> None:
     records = [*ladder(), *ladder("text"), *(r.model_copy(update={"reference": "shipped:2"}) for r in ladder("sounds"))]
     found = series(records)
-    left, right = pictures_paths.panels_of(list(found.values()), records, {"text": damages("text")}, refuse)
+    left, right = paths.panels_of(list(found.values()), records, {"text": damages("text")}, refuse)
     assert [one.domain.name for one in left.series] == ["elsewhere", "text"] and [one.domain.name for one in right.series] == ["sounds"]
     assert [(m.name, m.quality, m.diversity) for m in left.landmarks] == [("half repeated", 0.5, 1.0), ("noise .1", 0.5, 1.0)]
     assert right.landmarks == ()
-    (mark,) = pictures_paths.in_one_place(left.landmarks)
+    (mark,) = paths.in_one_place(left.landmarks)
     assert mark.name == "half repeated, noise .1"
-    start, first, *_ = pictures_paths.path_of(found["text"])
+    start, first, *_ = paths.path_of(found["text"])
     assert start == ("none", 1.0, 1.0)
     assert first == ("int8", found["text"].mean["quality"][1].value, found["text"].mean["diversity"][1].value)
 
@@ -162,7 +163,7 @@ def test_paths_are_the_means_and_landmarks_the_damages_of_the_same_judges() -> N
 @pytest.mark.parametrize("other", [{"reference": "own:1"}, {"samples": 30}, {"k": 3}, {"evaluators": {"judge": 2, "kinds": 1}}])
 def test_damages_by_other_judges_are_no_landmarks(other: dict[str, object]) -> None:
     records, said = ladder(), list[str]()
-    (panel,) = pictures_paths.panels_of(list(series(records).values()), records, {"elsewhere": damages(**other)}, said.append)
+    (panel,) = paths.panels_of(list(series(records).values()), records, {"elsewhere": damages(**other)}, said.append)
     assert panel.landmarks == () and said[0].startswith("the damages of elsewhere are not drawn")
 
 
@@ -221,7 +222,7 @@ def test_the_command_saves_the_matrix_that_it_shows(tmp_path: Path, capsys: pyte
 
 def test_shares_are_the_records_and_sum_to_one() -> None:
     records = [*ladder(), *ladder(model="s@1", less=0.1), *ladder(model="s@2", u=0.3, less=0.2)]
-    fates = pictures_survival.fates_of(series(records)["elsewhere"], records)
+    fates = survival.fates_of(series(records)["elsewhere"], records)
     assert fates is not None and fates.rungs == ("none", *LADDER) and fates.title == "elsewhere (2 training seeds)"
     assert fates.shares.sum(axis=1) == pytest.approx(1.0)
     assert fates.ratios == pytest.approx([1.0, *(4.0 + 3 * i for i in range(8))])
@@ -230,7 +231,7 @@ def test_shares_are_the_records_and_sum_to_one() -> None:
 
 def test_a_network_that_diverged_has_lost_every_sample() -> None:
     records = [*ladder(drop=["binary"]), *(record("elsewhere", "s@0", "binary", s, 30.0, 0, status="diverged") for s in (0, 1))]
-    fates = pictures_survival.fates_of(series(records)["elsewhere"], records)
+    fates = survival.fates_of(series(records)["elsewhere"], records)
     assert fates is not None and fates.shares[-1] == pytest.approx([0, 0, 0, 0.8, 0.2])
 
 
@@ -264,7 +265,7 @@ def test_a_text_that_looks_like_an_entity_stays_text() -> None:
 
 def test_everything_is_drawn_by_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     results, records = tmp_path / "results", [*ladder("text"), *ladder("text", "s@1")]
-    monkeypatch.setattr("bench.gallery.read_records", lambda *_: records)
+    monkeypatch.setattr("bench.drawing.gallery.read_records", lambda *_: records)
     (results / "text" / "s@0").mkdir(parents=True)
     (results / "text" / "s@0" / "twins.txt").write_text(TWINS)
     pngs = {"rate-retention.png", "rate-retention-text.png", *NAMES}
@@ -278,9 +279,9 @@ def test_everything_is_drawn_by_the_command(tmp_path: Path, monkeypatch: pytest.
 
 def test_without_the_first_model_the_others_are_drawn_and_without_any_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
-    monkeypatch.setattr("bench.gallery.read_records", lambda *_: ladder(model="s@1"))
+    monkeypatch.setattr("bench.drawing.gallery.read_records", lambda *_: ladder(model="s@1"))
     assert {path.name for path in draw_all(tmp_path, tmp_path / "a", said.append)} == NAMES and "'s@0'" in said[0]
-    monkeypatch.setattr("bench.gallery.read_records", lambda *_: [])
+    monkeypatch.setattr("bench.drawing.gallery.read_records", lambda *_: [])
     with pytest.raises(BadInput, match="there are no records of model 's@0' to draw"):
         draw_all(tmp_path, tmp_path / "b", said.append)
     assert not (tmp_path / "b").exists()
@@ -291,15 +292,15 @@ def test_no_label_is_led_through_another() -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    from bench import canvas
+    from bench.drawing import canvas
 
-    marks = [pictures_paths.Landmark(f"damage number {i}", 0.1 + i / 12, 1.0) for i in range(11)]
-    labels = [canvas.Label(m.name, m.quality, m.diversity, canvas.GREY, pictures_paths.FAR, 8) for m in marks]
+    marks = [paths.Landmark(f"damage number {i}", 0.1 + i / 12, 1.0) for i in range(11)]
+    labels = [canvas.Label(m.name, m.quality, m.diversity, canvas.GREY, paths.FAR, 8) for m in marks]
     figure = Figure(figsize=(6, 6), dpi=canvas.DPI)
     renderer = FigureCanvasAgg(figure).get_renderer()
     axes = figure.subplots()
-    axes.set_xlim(*pictures_paths.ACROSS)
-    axes.set_ylim(*pictures_paths.ALONG)
+    axes.set_xlim(*paths.ACROSS)
+    axes.set_ylim(*paths.ALONG)
     curve = canvas.Curve([m.quality for m in marks], [m.diversity for m in marks], line=False)
     boxes = canvas.write_labels(axes, labels, [curve], renderer)
     leaders = [text for text in axes.texts if not text.get_text()]
@@ -313,4 +314,4 @@ def test_no_label_is_led_through_another() -> None:
 
 def test_series_keep_their_colours_in_every_picture() -> None:
     found = series([*ladder("b"), *ladder("a"), *ladder("c")])
-    assert [one.colour for one in found.values()] == list(pictures_domains.COLOURS[:3]) and list(found) == ["a", "b", "c"]
+    assert [one.colour for one in found.values()] == list(domains.COLOURS[:3]) and list(found) == ["a", "b", "c"]

@@ -9,11 +9,8 @@ import numpy as np
 import pytest
 from made_up import model
 
-from bench.compressibility import score
-from bench.measured import ROLES, models_of
-from bench.methods.notation import LADDER
-from bench.record import read_records
-from bench.simulation import (
+from bench.analysis.measured import ROLES, models_of
+from bench.analysis.simulation import (
     CURVES,
     DIVERGED_FROM,
     RATES,
@@ -28,6 +25,9 @@ from bench.simulation import (
     scenarios,
     true_retention,
 )
+from bench.compressibility import score
+from bench.methods.notation import LADDER
+from bench.record import read_records
 
 ROOT = Path(__file__).parent.parent
 SPREAD = 0.02  # standard deviation of C between training seeds, while no published models say it

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 from made_up import BASE, FLOOR, judged, model, stored
 
+from bench.analysis.sizes import REFERENCE_SIZE, Point, dense_curve, gain_of, iso_quality_gain, points, regress
 from bench.record import Record
-from bench.sizes import REFERENCE_SIZE, Point, dense_curve, gain_of, iso_quality_gain, points, regress
 
 
 def made(slope: float, levels: dict[str, float], sizes: tuple[int, ...] = (125_000, 500_000, 2_000_000)) -> list[Point]:

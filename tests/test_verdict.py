@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from made_up import RATES, model
 
-from bench.intervals import Difference
-from bench.measured import ROLES, Measured
-from bench.scores import COUNTS_FROM, REGRESSED_FROM, Comparison
-from bench.simulation import Scenario, made_up_domain
-from bench.verdict import CANNOT, NOTHING, Agreement, Situation, paragraph, sentence, situation
+from bench.analysis.intervals import Difference
+from bench.analysis.measured import ROLES, Measured
+from bench.analysis.scores import COUNTS_FROM, REGRESSED_FROM, Comparison
+from bench.analysis.simulation import Scenario, made_up_domain
+from bench.analysis.verdict import CANNOT, NOTHING, Agreement, Situation, paragraph, sentence, situation
 
 
 def seeds(domain: str, *quality: float, diversity: float | tuple[float, ...] = 0.9, u: float = 0.9, size: str = "s") -> list[Measured]:

@@ -17,9 +17,9 @@ from statistics import mean
 
 import numpy as np
 
+from bench.analysis.intervals import Difference, Estimate, fixed_sequence, holm, mean_of, shared_variance, welch
+from bench.analysis.measured import ROLES, Measured
 from bench.compressibility import FULL, score
-from bench.intervals import Difference, Estimate, fixed_sequence, holm, mean_of, shared_variance, welch
-from bench.measured import ROLES, Measured
 
 COUNTS_FROM, REGRESSED_FROM = 0.5, 0.25  # of U, both roles
 LENGTH_KEPT = 0.9  # of the baseline's samples: shorter ones are no longer the same task

@@ -12,8 +12,8 @@ from typing import TypeVar
 
 import numpy as np
 
+from bench.analysis.intervals import Estimate, item_covariance, seed_variance
 from bench.compressibility import is_recalibrated, retention_of
-from bench.intervals import Estimate, item_covariance, seed_variance
 from bench.methods.notation import LADDER, rung_of
 from bench.record import FINISHED, EvaluatorBlock, Record
 

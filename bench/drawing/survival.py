@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench import canvas
+from bench.analysis.measured import conditions, grouped
 from bench.compressibility import is_recalibrated, ladder_of
-from bench.measured import conditions, grouped
+from bench.drawing import canvas
+from bench.drawing.domains import BASELINE, DomainSeries, models_in
 from bench.methods.notation import LADDER, rung_of
-from bench.pictures_domains import BASELINE, DomainSeries, models_in
 from bench.record import FINISHED, Record
 
 if TYPE_CHECKING:

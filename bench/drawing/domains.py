@@ -1,6 +1,6 @@
 """`domains.png`: retention over file size of all domains in one picture, each the mean over its models, with what is not known of it.
 
-The curves and bands are the estimates and intervals of `bench.scores`; nothing is computed here a second time.
+The curves and bands are the estimates and intervals of `bench.analysis.scores`; nothing is computed here a second time.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bench import canvas
-from bench.canvas import COLOURS, MARKER, MARKERS, Curve, Label
+from bench.analysis.measured import ROLES, Measured, grouped, models_of
+from bench.analysis.scores import Domain, domains_of
 from bench.compressibility import is_recalibrated
-from bench.measured import ROLES, Measured, grouped, models_of
+from bench.drawing import canvas
+from bench.drawing.canvas import COLOURS, MARKER, MARKERS, Curve, Label
 from bench.methods.notation import LADDER
 from bench.record import Record
-from bench.scores import Domain, domains_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

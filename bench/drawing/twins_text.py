@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 
+from bench.analysis.measured import grouped
 from bench.files import slug
-from bench.measured import grouped
 from bench.methods.notation import LADDER, rung_of
 from bench.record import Record
 

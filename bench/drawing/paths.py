@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from bench import canvas
-from bench.canvas import GREY, MARKER, OFFSETS, Curve, Label, Offset
 from bench.damage_file import DamagesFile
-from bench.pictures_domains import BASELINE, DomainSeries, Say
+from bench.drawing import canvas
+from bench.drawing.canvas import GREY, MARKER, OFFSETS, Curve, Label, Offset
+from bench.drawing.domains import BASELINE, DomainSeries, Say
 from bench.record import Record
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Made-up domains whose true retention is known, to see whether the intervals of `bench.scores` hold what they promise.
+"""Made-up domains whose true retention is known, to see whether the intervals of `bench.analysis.scores` hold what they promise.
 
 A training seed shifts its model's retention curve along the axis of rates (halvings of the file) by a normal draw: where the curve
 falls steeply, models of one domain differ much; where nothing is lost, not at all. A generated sample is valid by its own luck; a real
@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from bench.analysis.intervals import Estimate, mean_of, quantile, welch
+from bench.analysis.measured import CROSSED, ROLES, Measured, Outcome
+from bench.analysis.scores import Domain, difference, model_score, ratio_at
 from bench.compressibility import FULL, score
-from bench.intervals import Estimate, mean_of, quantile, welch
-from bench.measured import CROSSED, ROLES, Measured, Outcome
 from bench.methods.notation import LADDER
-from bench.scores import Domain, difference, model_score, ratio_at
 
 RATES = np.array([2.10, 2.55, 2.83, 3.15, 3.50, 4.02, 4.30, 4.80])  # of the eight rungs, about as measured
 BASELINE = {"quality": 0.80, "diversity": 0.80}  # validity and mutual recall of the uncompressed model
@@ -166,7 +166,7 @@ def _diversity(scenario: Scenario, truth: np.ndarray, dead: bool, likings: Seque
 
 
 def _outcome(role: str, truth: np.ndarray, luck: np.ndarray, dead: bool) -> Outcome:
-    """Luck [1 + rungs, seeds, items], standard normal -> flags -> what `bench.measured.outcome` makes of them."""
+    """Luck [1 + rungs, seeds, items], standard normal -> flags -> what `bench.analysis.measured.outcome` makes of them."""
     from scipy.special import ndtri
 
     floor, base = FLOOR[role], BASELINE[role]

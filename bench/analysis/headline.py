@@ -7,17 +7,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
 
+from bench.analysis.frontier import TARGETS, Best, frontier
+from bench.analysis.measured import ROLES, Measured, conditions, grouped, with_records
+from bench.analysis.order import Onset, order_of
+from bench.analysis.scores import REGRESSED_FROM, Domain, Ratio, Score, good_enough, model_score, ratio_at
+from bench.analysis.sizes import Gain, Point, iso_quality_gain, points, regress
+from bench.analysis.verdict import Situation, paragraph, situation
 from bench.compressibility import FULL, HARD
-from bench.frontier import TARGETS, Best, frontier
-from bench.measured import ROLES, Measured, conditions, grouped, with_records
 from bench.methods.notation import LADDER
 from bench.model_file import ModelFile
-from bench.order import Onset, order_of
 from bench.record import Record
 from bench.registry import DOMAINS
-from bench.scores import REGRESSED_FROM, Domain, Ratio, Score, good_enough, model_score, ratio_at
-from bench.sizes import Gain, Point, iso_quality_gain, points, regress
-from bench.verdict import Situation, paragraph, situation
 
 DASH = "-"
 ModelFiles = Mapping[tuple[str, str], ModelFile]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.measured import ROLES, Measured
+from bench.analysis.measured import ROLES, Measured
 
 LOST = 0.9  # of the baseline: below, a loss has begun
 

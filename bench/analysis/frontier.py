@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean
 
+from bench.analysis.measured import ROLES, grouped
 from bench.compressibility import is_recalibrated, retention_of
-from bench.measured import ROLES, grouped
 from bench.methods.notation import RECALIBRATED
 from bench.record import FINISHED, Record
 

@@ -12,12 +12,12 @@ from statistics import mean
 
 import numpy as np
 
+from bench.analysis.intervals import Estimate
+from bench.analysis.measured import Measured, grouped
+from bench.analysis.scores import REGRESSED_FROM, good_enough, model_score
 from bench.compressibility import FULL, is_recalibrated
-from bench.intervals import Estimate
-from bench.measured import Measured, grouped
 from bench.methods.notation import LADDER, RECALIBRATED
 from bench.record import Record
-from bench.scores import REGRESSED_FROM, good_enough, model_score
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench import pictures, pictures_domains, pictures_paths, pictures_survival
 from bench.damage_file import read_damages
+from bench.drawing import domains, families, paths, survival
+from bench.drawing.twins_text import texts_of
 from bench.errors import BadInput
 from bench.files import slug, write_atomically
 from bench.record import Record, read_records
-from bench.twins_text import texts_of
 
 MODEL = "s@0"  # the one that pictures of every method are of
 
@@ -20,7 +20,7 @@ def draw_all(results: Path, output: Path, say: Callable[[str], None]) -> list[Pa
     records = read_records(results, say)
     drawn = []
     try:
-        drawn += pictures.draw(records, output, MODEL)
+        drawn += families.draw(records, output, MODEL)
     except BadInput as error:
         refused = error
         say(f"no pictures of single models: {error}")
@@ -38,10 +38,10 @@ def draw_all(results: Path, output: Path, say: Callable[[str], None]) -> list[Pa
 def across_domains(records: Sequence[Record], results: Path, say: Callable[[str], None]) -> dict[str, bytes]:
     """File name -> PNG; empty where no model has a whole ladder."""
     found = {}
-    if series := pictures_domains.series_of(records, say):
-        found["domains.png"] = pictures_domains.picture(series)
-    if panels := pictures_paths.panels_of(series, records, read_damages(results, say), say):
-        found["quality-diversity.png"] = pictures_paths.picture(panels)
-    if fates := [known for one in series if (known := pictures_survival.fates_of(one, records)) is not None]:
-        found["survival.png"] = pictures_survival.picture(fates)
+    if series := domains.series_of(records, say):
+        found["domains.png"] = domains.picture(series)
+    if panels := paths.panels_of(series, records, read_damages(results, say), say):
+        found["quality-diversity.png"] = paths.picture(panels)
+    if fates := [known for one in series if (known := survival.fates_of(one, records)) is not None]:
+        found["survival.png"] = survival.picture(fates)
     return found

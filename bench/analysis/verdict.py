@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from bench.analysis.intervals import Difference
+from bench.analysis.measured import ROLES, Measured
+from bench.analysis.scores import COUNTS_FROM, REGRESSED_FROM, Comparison, Domain, compare, domains_of, good_enough
 from bench.compressibility import FULL
-from bench.intervals import Difference
-from bench.measured import ROLES, Measured
-from bench.scores import COUNTS_FROM, REGRESSED_FROM, Comparison, Domain, compare, domains_of, good_enough
 
 Agreement = Mapping[tuple[str, str, str], bool]  # (role, domain, domain) -> whether a second evaluator orders them alike
 

@@ -14,12 +14,12 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
 
-from bench import canvas
-from bench.canvas import COLOURS, GREY, MARKER, MARKERS, Curve, Label
+from bench.analysis.measured import conditions, grouped
 from bench.compressibility import is_recalibrated, ladder_of, retention_of
+from bench.drawing import canvas
+from bench.drawing.canvas import COLOURS, GREY, MARKER, MARKERS, Curve, Label
 from bench.errors import BadInput
 from bench.files import slug, write_atomically
-from bench.measured import conditions, grouped
 from bench.methods.notation import LADDER, PATTERN, RECALIBRATED
 from bench.record import FINISHED, Record
 from bench.registry import METHODS

@@ -1,0 +1,1 @@
+"""Pictures and tables for people, from the records alone; equal records give equal bytes."""
