@@ -1,4 +1,4 @@
-"""Copy the ranking and the ladder side by side to the README's first screen: `python -m scripts.update_readme`.
+"""Copy the answer, the ranking and the ladder side by side to the README's first screen: `python -m scripts.update_readme`.
 
 Not part of the package.
 """
@@ -12,12 +12,14 @@ ROOT = Path(__file__).parent.parent
 
 
 def main() -> None:
-    lines = (ROOT / "leaderboard.md").read_text().splitlines()
-    tables = ["\n".join(group) for is_table, group in itertools.groupby(lines, lambda line: line.startswith("|")) if is_table]
+    text = (ROOT / "leaderboard.md").read_text()
+    tables = ["\n".join(group) for is_table, group in itertools.groupby(text.splitlines(), lambda line: line.startswith("|")) if is_table]
+    answer = text.split("## How compressible is each domain?\n\n", 1)[1].split("\n\n", 1)[0]
     readme = ROOT / "README.md"
     before, _, rest = readme.read_text().partition("<!-- ladder -->")
     _, _, after = rest.partition("<!-- end -->")
-    readme.write_text(f"{before}<!-- ladder -->\n" + "\n\n".join(tables[:2]) + f"\n<!-- end -->{after}")
+    shown = [answer, tables[0], next(table for table in tables if table.startswith("| rung"))]
+    readme.write_text(f"{before}<!-- ladder -->\n" + "\n\n".join(shown) + f"\n<!-- end -->{after}")
 
 
 if __name__ == "__main__":

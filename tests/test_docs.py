@@ -1,0 +1,44 @@
+"""What the documents say is what the records say, and their links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from bench.model_file import read_models
+from bench.record import read_records
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+LINK = re.compile(r"\]\(([^)#\s]+)(?:#([^)\s]+))?\)")
+
+
+def anchors(page: Path) -> set[str]:
+    """As the usual renderers make them of headings."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target, anchor in LINK.findall(page.read_text()):
+        if "://" in target:
+            continue
+        found = (page.parent / target).resolve()
+        assert found.exists(), f"{page.name} links to {target}, which is not there"
+        assert not anchor or anchor in anchors(found), f"{page.name} links to {target}#{anchor}, a heading that is not there"
+
+
+def test_the_committed_findings_are_what_the_committed_records_give() -> None:
+    """The script asserts what its words claim; here it must also give the committed figures."""
+    from scripts.findings import findings
+
+    results = ROOT / "results"
+    assert findings(read_records(results), read_models(results)) == (ROOT / "docs" / "findings.md").read_text()
+
+
+def test_every_page_of_docs_is_named_in_the_readme() -> None:
+    readme = (ROOT / "README.md").read_text()
+    assert [page.name for page in (ROOT / "docs").glob("*.md") if page.name not in readme] == []
