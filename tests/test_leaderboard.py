@@ -9,9 +9,11 @@ import pytest
 from bench.compressibility import is_recalibrated, ladder_of
 from bench.judging import retention, survival, usable
 from bench.leaderboard import cell_text, write_leaderboard
-from bench.methods.notation import LADDER, expand
+from bench.methods.notation import LADDER, expand, parse
+from bench.plan import SCALE
 from bench.provenance import Provenance
 from bench.record import Cost, Record, read_records
+from bench.registry import DOMAINS
 
 ROOT = Path(__file__).parent.parent
 
@@ -84,6 +86,17 @@ def test_published_records_are_complete(domain: str) -> None:
     assert {r.samples for r in records} == {2000}
     assert all(r.provenance.commit and not r.provenance.dirty for r in records)
     assert ladder_of(records).score("quality") is not None
+
+
+def test_published_records_are_of_the_committed_codes_versions() -> None:
+    """Of methods, shared metrics, domains and their metrics; those of evaluators are in the golden values."""
+    domains = {name: DOMAINS.load(name)() for name in ("text", "image_gan", "image_diffusion")}
+    for r in read_records(ROOT / "results"):
+        domain = domains[r.domain]
+        now = {"shared metrics": SCALE, f"domain {r.domain}": domain.version, **parse(r.method).versions}
+        now |= {f"metric {name}": metric.version for name, metric in domain.metrics().items()}
+        assert {name: r.implementation.get(name) for name in now} == now, r.cell
+        assert {name for name in r.implementation if name.startswith("evaluator ")} == {f"evaluator {name}" for name in domain.evaluators()}
 
 
 def test_rungs_that_were_not_recalibrated_stand_beside_the_gans_ladder() -> None:

@@ -12,6 +12,7 @@ from bench.analysis.measured import ROLES, Measured, conditions, grouped, with_r
 from bench.analysis.order import Onset, order_of
 from bench.analysis.scores import REGRESSED_FROM, Domain, Ratio, Score, good_enough, model_score, ratio_at
 from bench.analysis.sizes import Gain, Point, iso_quality_gain, points, regress
+from bench.analysis.survivors import ByCovariate
 from bench.analysis.verdict import Situation, paragraph, situation
 from bench.compressibility import FULL, HARD
 from bench.methods.notation import LADDER
@@ -308,7 +309,8 @@ SURVIVOR_NOTES = """\
 Of the uncompressed network's valid samples, the share whose twin is still valid. **AUC**: the chance that a sample that failed was more
 surprising to the judge (or rarer: farther from its neighbours among the real samples) than one that survived; 0.5 = it tells nothing.
 **fails again**: of the samples that failed one rung of the ladder earlier, the share that fails here, beside that of those which had
-survived it. Intervals: 95 %, over items. By class or length of the sample: `results/<domain>/<model>/model.json`.
+survived it. Intervals: 95 %, over items. Of labels (classes of garments) the one that fares worst and the one that fares best: chosen as
+extremes, so they differ by chance alone, too. All of it: `results/<domain>/<model>/model.json`.
 """
 
 
@@ -316,8 +318,18 @@ def survivors(found: Material) -> list[str]:
     lines = [line for m in found.models if (file := found.files.get((m.domain, m.model))) for line in _survival_lines(m, file)]
     if not lines:
         return []
-    headers = ["model", "rung", "survival ↑", "AUC surprisal", "AUC rarity", "fails again", "fails after surviving"]
-    return [f"## Which samples survive?\n\n{SURVIVOR_NOTES}", table(headers, lines, left=2) + "\n"]
+    headers = [
+        "model",
+        "rung",
+        "survival ↑",
+        "AUC surprisal",
+        "AUC rarity",
+        "by the domain's own traits",
+        "fails again",
+        "fails after surviving",
+    ]
+    folded = f"<details><summary>All models, rung by rung</summary>\n\n{table(headers, lines, left=2)}\n\n</details>\n"
+    return [f"## Which samples survive?\n\n{SURVIVOR_NOTES}", folded]
 
 
 def _survival_lines(m: Measured, file: ModelFile) -> list[list[str]]:
@@ -337,10 +349,24 @@ def _survival_lines(m: Measured, file: ModelFile) -> list[list[str]]:
                 f"`{rung}`",
                 _bracketed(found.overall.share, found.overall.low, found.overall.high),
                 *(_bracketed(a.value, a.low, a.high) if name in by and (a := by[name].auc) else DASH for name in ("surprisal", "rarity")),
+                _by_traits(file, by),
                 *(_bracketed(s.share, s.low, s.high) if s is not None else DASH for s in shares),
             ]
         )
     return lines
+
+
+def _by_traits(file: ModelFile, by: Mapping[str, ByCovariate]) -> str:
+    """Survival of the label that fares worst and of the one that fares best; the AUC of a trait that is a number."""
+    parts = []
+    for name, found in by.items():
+        if found.auc is not None and name not in ("surprisal", "rarity"):
+            parts.append(f"{name}: AUC {found.auc.value:.3f}")
+        if (ends := found.labels) is not None:
+            labels = file.covariates[name].labels
+            shares = [(label, found.survival[labels.index(label)].share) for label in (ends.lowest, ends.highest)]
+            parts.append(f"{name}: " + " to ".join(f"{label} {share:.2f}" for label, share in shares if share is not None))
+    return "; ".join(parts) or DASH
 
 
 def _bracketed(value: float | None, low: float, high: float) -> str:
