@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from bench.interfaces import Domain, Metric, ModelSpec, Native
 from bench.methods.notation import expand, parse
 from bench.metrics.custom import load_metric
 from bench.plan import Cell, cells, is_finished, look_up
+from bench.pool import measure
 from bench.progress import Bar
 from bench.record import Record
 from bench.registry import DOMAINS
@@ -39,6 +40,7 @@ class Request:
     metrics: tuple[str, ...] = ()
     trust_remote_code: bool = False
     command: str = ""
+    workers: int = 1  # processes of one thread each; with one, this process and all its threads
 
 
 def run(request: Request, say: Callable[[str], None]) -> list[Record]:
@@ -73,34 +75,62 @@ def default_model(domain: Domain) -> ModelSpec:
     raise BadInput(f"domain {domain.name!r} ships no model; name one with --model")
 
 
-def _run_model(domain: Domain, spec: ModelSpec, extra: list[Metric], request: Request, say: Callable[[str], None]) -> list[Record]:
-    device = pick_device(request.device)
-    bench = Workbench(
+def workbench(domain: Domain, spec: ModelSpec, extra: list[Metric], request: Request) -> Workbench:
+    return Workbench(
         domain,
         spec,
         request.samples,
         reference=request.reference,
-        device=device,
+        device=pick_device(request.device),
         cache=Cache(use=not request.fresh),
         command=request.command,
         extra=extra,
     )
+
+
+@dataclass(frozen=True)
+class OpenModel:
+    """What a worker process does first: open the model, as this process did."""
+
+    domain: str
+    spec: ModelSpec
+    request: Request
+
+    def __call__(self) -> Callable[[Cell], Record]:
+        domain = open_domain(self.domain)
+        bench = workbench(domain, self.spec, _metrics_of(domain, self.request), self.request)
+        return lambda cell: attempt(cell, bench)
+
+
+def _run_model(domain: Domain, spec: ModelSpec, extra: list[Metric], request: Request, say: Callable[[str], None]) -> list[Record]:
+    bench = workbench(domain, spec, extra, request)
     methods = expand(request.methods, recalibrate=bench.has_statistics)
     planned = cells(bench.template, methods, request.seeds, {m: parse(m).versions for m in ["none", *methods]})
-    found = [look_up(cell, request.results) for cell in planned]
-    records = [record if is_finished(record) and not request.fresh else None for record, _ in found]
-    done = sum(record is not None for record in records)
-    say(f"{domain.name} {spec.name}: {len(planned)} cells, {done} finished before; N = {request.samples}, device {device}")
-    with Bar("cells", len(planned) - done) as bar:
-        for i, cell in enumerate(planned):
-            if records[i] is None:
-                bar.describe(f"{cell.method} seed {cell.sample_seed}")
-                fresh = records[i] = attempt(cell, bench)
-                fresh.write(found[i][1])
-                bar.update()
-    made = [record for record in records if record is not None]
+    found = {cell.hash: look_up(cell, request.results) for cell in planned}
+    records = {name: record for name, (record, _) in found.items() if record is not None and is_finished(record) and not request.fresh}
+    missing = [cell for cell in planned if cell.hash not in records]
+    say(f"{domain.name} {spec.name}: {len(planned)} cells, {len(records)} finished before; N = {request.samples}, device {bench.device}")
+    with Bar("cells", len(missing)) as bar:
+        for cell, fresh in _measured(missing, bench, OpenModel(domain.name, spec, request), request.workers, bar):
+            records[cell.hash] = fresh
+            fresh.write(found[cell.hash][1])
+            bar.update()
+    made = [records[cell.hash] for cell in planned]
     keep_samples(bench, [cell for cell, record in zip(planned, made) if record.status in ("ok", "collapsed")], request)
     return made
+
+
+def _measured(missing: Sequence[Cell], bench: Workbench, setup: OpenModel, workers: int, bar: Bar) -> Iterator[tuple[Cell, Record]]:
+    """Each cell with its record, as it is measured: here, or by workers."""
+    if workers == 1 or len(missing) < 2:
+        for cell in missing:
+            bar.describe(f"{cell.method} seed {cell.sample_seed}")
+            yield cell, attempt(cell, bench)
+        return
+    _ = bench.bounds  # made once, here, where they do not ship with the model
+    for cell, record in measure(missing, setup, workers):
+        bar.describe(f"{cell.method} seed {cell.sample_seed} done")
+        yield cell, record or record_of(cell, bench, "failed", "its worker process died: out of memory, or killed")
 
 
 def attempt(cell: Cell, bench: Workbench) -> Record:

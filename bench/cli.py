@@ -92,6 +92,7 @@ REFERENCE = click.option("--reference", help="Real samples of your own: a file, 
 @DEVICE
 @click.option("--save-samples", type=PATH, help="Also write all samples, and twins side by side, to this folder.")
 @click.option("--fresh", is_flag=True, help="Measure again what is finished, without the cache.")
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes; with several, one thread each.")
 @REFERENCE
 @click.option(
     "--metric", "metrics", multiple=True, help="One more: a folder with an `evaluate` metric script; for images also fid, kid, is."

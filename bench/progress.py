@@ -13,6 +13,7 @@ from typing import TypeVar
 from bench.files import write_atomically
 
 T = TypeVar("T")
+silent = False  # set in worker processes, whose bars nobody could read
 REPORT_EVERY_S = 3.0
 PLAIN_LINE_EVERY_S = 60.0
 
@@ -23,7 +24,9 @@ class Bar:
     def __init__(self, title: str, total: int, initial: int = 0) -> None:
         from tqdm import tqdm
 
-        self.inner = tqdm(desc=title, total=total, initial=initial, file=sys.stderr, mininterval=0.5, dynamic_ncols=True, leave=False)
+        self.inner = tqdm(
+            desc=title, total=total, initial=initial, file=sys.stderr, mininterval=0.5, dynamic_ncols=True, leave=False, disable=silent
+        )
 
     def describe(self, title: str) -> None:
         self.inner.set_description(title)
