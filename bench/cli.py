@@ -378,8 +378,9 @@ def recost(results: Path, device: str) -> int:
 @click.option("--seed", default=0, show_default=True, help="Chooses the cells of a check.")
 @click.option("--cell", "cells", multiple=True, help="Check this one: the beginning of its name; repeatable.")
 @click.option("--results", type=PATH, default=Path("results/local/reproduced"), show_default=True, help="Where records of a whole run go.")
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes of a whole run, one thread each.")
 @DEVICE
-def reproduce(only_check: bool, seed: int, cells: tuple[str, ...], results: Path, device: str) -> int:
+def reproduce(only_check: bool, seed: int, cells: tuple[str, ...], results: Path, workers: int, device: str) -> int:
     """Measure what is published again, from nothing (hours), resumable; or --check a few cells. Exit status 1 if anything disagrees."""
     from bench import reproduce as repeating
     from bench.campaign import pick_device
@@ -395,7 +396,7 @@ def reproduce(only_check: bool, seed: int, cells: tuple[str, ...], results: Path
         outcomes = repeating.check(records, chosen, _command_line(), device, _say)
         click.echo(repeating.as_table(outcomes))
         return FAILED if any(one.problems for one in outcomes) else OK
-    made = repeating.reproduce(records, results, _command_line(), device, _say)
+    made = repeating.reproduce(records, results, _command_line(), device, _say, workers)
     write_atomically(results / "leaderboard.md", write_leaderboard(made, results, results / "leaderboard.md"))
     known = {record.cell: record for record in records}
     wrong = [(r, said) for r in made if r.cell in known and (said := repeating.problems(known[r.cell], r, repeating.tolerance(records, r)))]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import stdev
 
@@ -47,7 +47,7 @@ def jobs_of(records: Sequence[Record]) -> list[Job]:
     return found
 
 
-def reproduce(records: Sequence[Record], results: Path, command: str, device: str, say: Say) -> list[Record]:
+def reproduce(records: Sequence[Record], results: Path, command: str, device: str, say: Say, workers: int = 1) -> list[Record]:
     """Everything published, from nothing, into `results`; resumable, since what is finished there is not measured again."""
     made: list[Record] = []
     jobs, started = jobs_of(_published(records)), time.monotonic()
@@ -55,7 +55,7 @@ def reproduce(records: Sequence[Record], results: Path, command: str, device: st
         ahead, behind = sum(j.seconds for j in jobs[i:]), sum(j.seconds for j in jobs[:i])
         pace = (time.monotonic() - started) / behind if behind else 1.0  # of this machine beside the one that published
         say(f"model {i + 1} of {len(jobs)}: {job.domain} {job.model}; about {_duration(ahead * pace)} left in all")
-        made += run_request(_request(job, results, command, device), say)
+        made += run_request(replace(_request(job, results, command, device), workers=workers), say)
     return made
 
 
