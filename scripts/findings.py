@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import mean
 
-from bench.analysis.headline import Material, material
+from bench.analysis.material import Material, material
 from bench.analysis.measured import ROLES
 from bench.analysis.order import order_of
 from bench.analysis.scores import Domain

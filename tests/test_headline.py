@@ -7,9 +7,11 @@ import math
 import pytest
 from made_up import judged, ladder, model, stored
 
-from bench.analysis.headline import gain_text, headline, material, onset_text, ratio_text, rungs, sizes, with_interval
+from bench.analysis.headline import gain_text, headline, ratio_text, rungs
 from bench.analysis.intervals import Estimate
+from bench.analysis.material import material, with_interval
 from bench.analysis.order import Onset
+from bench.analysis.particulars import onset_text, sizes
 from bench.analysis.scores import Ratio, Score
 from bench.analysis.sizes import Gain
 from bench.compressibility import FULL
