@@ -14,7 +14,8 @@ from prdc import compute_prdc
 from torch import Tensor
 
 from bench.errors import BadInput, Diverged
-from bench.metrics.manifold import Manifold, manifold, nearest_neighbour_distance, radii
+from bench.metrics import manifold as manifold_module
+from bench.metrics.manifold import Manifold, _dtypes, _Screen, manifold, nearest_neighbour_distance, radii
 
 
 def normal(n: int, d: int, seed: int) -> Tensor:
@@ -138,7 +139,8 @@ def awkward_sets(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, int]:
     """Two sets on a small lattice, so that ties and copies abound, shrunk and moved to where float32 just holds them;
     some generated rows are copies of real ones, which puts them exactly on the border of balls."""
     k, d = draw(st.integers(1, 5)), draw(st.integers(1, 6))
-    offset, scale = draw(st.sampled_from([(0, 1), (1, 1e-6), (1e3, 1), (1e3, 1e-4), (-1e6, 1), (0, 1e-20), (0, 1e15)]))
+    places = [(0, 1), (1, 1e-6), (1e3, 1), (1e3, 1e-4), (-1e6, 1), (0, 1e-20), (0, 1e15), (1e4, 1e-3), (0, 1e20), (0, 1e36), (0, 1e-44)]
+    offset, scale = draw(st.sampled_from(places))
 
     def features(n: int) -> np.ndarray:
         lattice = draw(hnp.arrays(np.int8, (n, d), elements=st.integers(-3, 3)))
@@ -172,6 +174,30 @@ def adversarial(case: str) -> tuple[Tensor, Tensor]:
         real, generated = real + 1e3, generated + 1e3
     elif case == "offset 1e6, tiny spread":  # float32 steps of 1/16
         real, generated = real * 0.1 + 1e6, generated * 0.1 + 1e6
+    elif case == "offset 1e4":
+        real, generated = real + 1e4, generated + 1e4
+    elif case == "neighbours one float32 step away":
+        generated[:300] = torch.nextafter(real, torch.tensor(torch.inf))
+        real[150:] = torch.nextafter(real[:150], torch.tensor(-torch.inf))
+    elif case == "a dynamic range of 1e40":
+        real, generated = (x * 10 ** (40 * torch.linspace(0, 1, len(x))[:, None] - 22) for x in (real, generated))
+    elif case == "magnitude 1e20":  # squares overflow float32
+        real, generated = 1e20 * real, 1e20 * generated
+    elif case == "magnitude 1e-30":  # squares underflow float32
+        real, generated = 1e-30 * real, 1e-30 * generated
+    elif case == "clusters 1e5 apart":  # float32 separates none of a cluster: its blocks are screened again
+        centres = 1e5 * normal(10, 16, seed=7)
+        real, generated = (centres[torch.arange(len(x)) % 10] + x for x in (real, generated))
+    elif case == "every generated sample in every real ball":
+        generated = 1e-3 * generated
+    elif case == "on the border":  # of integer balls
+        real, generated = (2 * real).round(), (2 * generated).round()
+    elif case == "1 dimension":
+        real, generated = real[:, :1], generated[:, :1]
+    elif case == "512 dimensions":
+        real, generated = normal(300, 512, seed=5), 0.98 * normal(400, 512, seed=6)
+    elif case == "real all alike":
+        real[:] = real[0]
     elif case == "outlier":
         generated[0] = 1e30
         real[0] = -1e18
@@ -181,7 +207,9 @@ def adversarial(case: str) -> tuple[Tensor, Tensor]:
 
 
 CASES = ["ordinary", "copies of real samples", "all copies of one", "clusters of 1e-6 at 1e3 and at the origin",
-         "offset 1e3", "offset 1e6, tiny spread", "outlier"]  # fmt: skip
+         "offset 1e3", "offset 1e6, tiny spread", "outlier", "offset 1e4", "neighbours one float32 step away",
+         "a dynamic range of 1e40", "magnitude 1e20", "magnitude 1e-30", "clusters 1e5 apart",
+         "every generated sample in every real ball", "on the border", "1 dimension", "512 dimensions", "real all alike"]  # fmt: skip
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -197,6 +225,70 @@ def test_the_block_size_changes_nothing(case):
     whole = manifold(real, generated, block=1000)
     for block in (1, 7, 256):
         assert_same(whole, manifold(real, generated, block=block))
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_bounds_hold_and_gaps_settle(case, dtype):
+    """Every bound is at most the squared distance; with a gap that knows one of the two it never claims too much."""
+    real, generated = (x.double() for x in adversarial(case))
+    truth = torch.from_numpy(brute_squares(real.numpy(), generated.numpy()))
+    screen = _Screen(real, generated, dtype, group=7)
+    truth, bounds = truth * screen.scale**2, screen.bounds(slice(0, 300)).flatten(1).double()
+    assert bounds[:, 400:].isinf().all() and bounds.shape[1] == 406
+    bounds = bounds[:, :400]
+    assert (bounds <= truth + screen.tiny).all()
+    for norms in (screen.x_norms[:, None], screen.y_norms):  # as if each distance were the radius: is its pair held for inside?
+        assert (bounds >= truth - screen.gap(norms, truth)).all()
+
+
+def test_the_screen_settles_nearly_all_pairs(monkeypatch):
+    """Of 600 ordinary samples' 1.1 million distances, few are summed: the k + 1 in each ball and those near a border."""
+    summed = []
+    exact = manifold_module._squared_distances
+    monkeypatch.setattr(manifold_module, "_squared_distances", lambda x, y, i, j: (summed.append(len(i)), exact(x, y, i, j))[1])
+    manifold(normal(600, 64, seed=1), normal(600, 64, seed=2))
+    assert 2 * 600 * 6 <= sum(summed) < 2 * 600 * 6 + 600
+
+
+@pytest.mark.parametrize("n", [2, 3, 6, 31, 32, 33, 65])
+def test_sets_smaller_than_a_group(n):
+    real, generated = normal(n, 3, seed=1), normal(n + 1, 3, seed=2)
+    assert_same(manifold(real, generated, k=n - 1), brute_force(real.numpy(), generated.numpy(), n - 1))
+    assert_same(manifold(real, generated, k=1), brute_force(real.numpy(), generated.numpy(), 1))
+
+
+def test_lower_precision_allowed_by_the_caller_changes_nothing():
+    real, generated = normal(200, 16, seed=1), normal(200, 16, seed=2)
+    before = manifold(real, generated)
+    assert _dtypes(real) == [torch.float32, torch.float64]
+    with torch.autocast("cpu", torch.bfloat16):
+        assert _dtypes(real) == [torch.float64]
+        assert_same(manifold(real, generated), before)
+    torch.set_float32_matmul_precision("medium")
+    try:
+        assert _dtypes(real) == [torch.float64]
+        assert_same(manifold(real, generated), before)
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
+def test_a_bar_where_it_takes_long(monkeypatch, capsys):
+    real, generated = normal(200, 4, seed=1), normal(200, 4, seed=2)
+    quiet = manifold(real, generated)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(manifold_module, "BAR_ABOVE", 1000)
+    assert_same(manifold(real, generated, block=10), quiet)
+    shown = capsys.readouterr().err
+    assert "balls" in shown and "pairs" in shown and "20" in shown
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("case", CASES)
+def test_a_gpu_gives_the_same(case):
+    real, generated = adversarial(case)
+    there = manifold(real.cuda(), generated.cuda())
+    assert_same(Manifold(*(getattr(there, field.name).cpu() for field in fields(Manifold))), manifold(real, generated))
 
 
 # --- what it is for: damages, against the figures measured when the benchmark was designed ---------------------------

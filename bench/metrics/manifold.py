@@ -6,8 +6,9 @@ All metrics here ask which samples of one set lie in which balls of the other. T
 
 - "Inside" is strict, `distance < radius`, as in the package `prdc`. A sample that has k exact copies in its own set
   has radius 0 and nothing lies in its ball, not even itself: copies add no variety.
-- Squared distances are compared, as float64 sums of squared differences, exactly (`_blocks` tells how). So answers
-  do not depend on the block size, the threads or the device, and a copy of a sample is at just that sample's distances.
+- Squared distances are compared, as float64 sums of squared differences, exactly. Most comparisons are settled by a
+  float32 lower bound (`_Screen` derives it); only pairs that the bound leaves open are summed. So answers do not depend
+  on the block size, the threads or the device, and a copy of a sample is at just that sample's distances.
 
 Higher is better, except that `density` may exceed 1. All values depend on the number of samples and, for real
 against real, stay below 1 (k = 5, N = 2,000, ten Gaussians in 64 dimensions: precision .78, mutual recall .66),
@@ -16,18 +17,24 @@ so compare only at equal N and beside that null.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
-from typing import TypeAlias
+from functools import cache
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from bench.errors import BadInput, Diverged
+from bench.progress import bar
 
 CAP_QUANTILE = 0.9  # of the real radii, for `inside_capped`
 PAIRS = 1 << 12  # whose distances are computed at a time: their coordinates fit in a CPU's cache
-Bounds: TypeAlias = tuple[Tensor, Tensor]  # lower and upper [b, n], of squared distances
+GROUP = 32  # columns, of which only the smallest value is looked at first
+OPEN_SHARE = 1 / 32  # of a block's pairs: when float32 leaves more of them open, float64 screens the block again
+AT_ONCE = 1 << 21  # pairs in a block: 8 MB of bounds, and at most 200 MB where most of them lie in some ball
+BAR_ABOVE = 4e8  # pairs in a pass: seconds
 
 
 @dataclass(frozen=True)
@@ -65,7 +72,7 @@ class Manifold:
 def manifold(real: Tensor, generated: Tensor, k: int = 5, *, block: int = 256) -> Manifold:
     """Compare `real` [N, d] with `generated` [M, d], float32 features on one device, in blocks of `block` rows.
 
-    Takes O((N + M)² d) time and O(block (N + M)) memory.
+    Takes O((N + M)² d) time and O((N + M) d) memory, plus that of one block; above 20,000 samples it shows a bar.
     Raises `ValueError` when the shapes do not fit, `BadInput` when a set has no more than k samples, `Diverged`
     when a feature is NaN or infinite.
     """
@@ -78,14 +85,13 @@ def manifold(real: Tensor, generated: Tensor, k: int = 5, *, block: int = 256) -
     recall, coverage, mutual = (torch.zeros(len(real), dtype=torch.bool, device=real.device) for _ in range(3))
     capped = torch.zeros(len(generated), dtype=torch.bool, device=real.device)
     hits = torch.zeros(len(generated), dtype=torch.int64, device=real.device)  # real balls around each item
-    for rows, x, bounds in _blocks(real, generated, block):
-        in_real = _inside(x, generated, bounds, real_balls[rows, None])  # [b, M]
-        in_generated = _inside(x, generated, bounds, generated_balls)  # [b, M]
-        coverage[rows] = in_real.any(1)
-        recall[rows] = in_generated.any(1)
-        mutual[rows] = (in_real & in_generated).any(1)
-        hits += in_real.sum(0)
-        capped |= _inside(x, generated, bounds, capped_balls[rows, None]).any(0)
+    for i, j, squared in _near_pairs(real, generated, (real_balls, capped_balls), generated_balls, block):
+        in_real, in_generated = squared < real_balls[i], squared < generated_balls[j]  # [p]
+        coverage[i[in_real]] = True
+        recall[i[in_generated]] = True
+        mutual[i[in_real & in_generated]] = True
+        hits += j[in_real].bincount(minlength=len(generated))
+        capped[j[squared < capped_balls[i]]] = True
     inside = (hits > 0, recall, hits.double() / k, coverage, mutual, capped)
     return Manifold(*inside, real_balls.sqrt(), generated_balls.sqrt())
 
@@ -116,45 +122,148 @@ def _checked(features: Tensor, k: int, name: str) -> Tensor:
 
 
 def _squared_radii(x: Tensor, k: int, block: int) -> Tensor:
-    """Squared radii of checked features [N]. k + 1 rows, each row itself among them, are no farther than the
-    (k + 1)-th smallest upper bound: a row whose lower bound is above that is not among the nearest."""
+    """Squared radii of checked features [N]: the (k + 1)-th smallest distance in each row, which holds itself too.
+
+    The bounds of k + 1 pairs of a row are at most the (k + 1)-th smallest of its groups' least bounds, `least`. So the
+    radius is at most `least` and what the bounds may be too low by; any pair whose bound is above that is not needed.
+    """
+    group = max(1, min(GROUP, len(x) // (8 * (k + 1))))
+    screen = cache(lambda dtype: _Screen(x, x, dtype, group))
     found = []
-    for _, here, (low, high) in _blocks(x, x, block):
-        limit = high.topk(k + 1, largest=False).values[:, -1:]
-        i, j = (low <= limit).nonzero(as_tuple=True)
-        squared = low.fill_(torch.inf)
-        squared[i, j] = _squared_distances(here, x, i, j)
-        found.append(squared.topk(k + 1, largest=False).values[:, -1])
+    for rows in _slices(x, x, block, "balls"):
+        here = x[rows]
+        for dtype in _dtypes(x):
+            s = screen(dtype)
+            bounds = s.bounds(rows)
+            least = bounds.amin(2).topk(k + 1, largest=False).values[:, -1].double()
+            limits = s.above(least + s.gap(s.x_norms[rows], least.clamp(min=0)))
+            i, j, _ = _at_most(bounds, limits, torch.full_like(bounds[0], -torch.inf))
+            if len(i) <= (OPEN_SHARE * len(x) + 2 * (k + 1)) * len(here):
+                break
+        squared = _squared_distances(here, x, i, j)
+        order = squared.argsort()
+        order = order[i[order].argsort(stable=True)]  # by row, in a row by distance
+        first = torch.searchsorted(i, torch.arange(len(here), device=x.device))  # i ascends
+        found.append(squared[order[first + k]])
     return torch.cat(found)
 
 
-def _inside(x: Tensor, y: Tensor, bounds: Bounds, squared_radius: Tensor) -> Tensor:
-    """[b, n] bool: is y[j] nearer to x[i] than a radius ([b, 1] or [n])? By the bounds where they suffice."""
-    low, high = bounds
-    answer = high < squared_radius
-    i, j = ((low <= squared_radius) ^ answer).nonzero(as_tuple=True)
-    answer[i, j] = _squared_distances(x, y, i, j) < squared_radius.expand_as(low)[i, j]
-    return answer
+def _near_pairs(
+    x: Tensor, y: Tensor, x_balls: tuple[Tensor, Tensor], y_balls: Tensor, block: int
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """For each block of rows of x: pairs i, j [p] and squared distances [p]. All pairs inside a ball are among them.
 
-
-def _blocks(x: Tensor, y: Tensor, block: int) -> Iterator[tuple[slice, Tensor, Bounds]]:
-    """For each block of rows of x: its slice, the rows [b, d], and bounds of their squared distances to y, 2 x [b, n].
-
-    s = |x|² + |y|² - 2xy takes one matrix product, but where x and y are close it is mostly rounding error. A
-    sum's error is at most nu times the sum of its terms' absolute values, where n counts the roundings that a term
-    passes, in whatever order, and u = 2**-53 (Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., eq.
-    3.5; terms of order u² left out). Here |s - truth| <= (2d + 4) u (|x| + |y|)² (norms: d roundings to compute, up
-    to d + 4 to add), and the plain sum of squared differences, which decides, is within (d + 3) u |x - y|². Both
-    squares are at most 2 (|x|² + |y|²): together (6d + 14) u (|x|² + |y|²). The bounds' own roundings add less than
-    8u of it; 8 (d + 4) u leaves room for order u².
+    `x_balls` are two squared radii for each row of x, of which the first is no smaller. The distances are exact where
+    that matters: each lies on the true side of the pair's three squared radii. Rows of y go by radius, so that one
+    limit fits a whole group.
     """
-    x_norms, y_norms = x.square().sum(1), y.square().sum(1)
-    error = 8 * (x.shape[1] + 4) * 2**-53
-    for start in range(0, len(x), block):
-        rows = slice(start, start + block)
-        norms = x_norms[rows, None] + y_norms  # [b, n]
-        high = torch.addmm(norms, x[rows], y.T, beta=1 + error, alpha=-2)
-        yield rows, x[rows], (high - norms.mul_(2 * error), high)
+    order = y_balls.argsort()
+    screen = cache(lambda dtype: _Screen(x, y[order], dtype, GROUP))
+    for rows in _slices(x, y, block, "pairs"):
+        for dtype in _dtypes(x):
+            s = screen(dtype)
+            unit = s.scale**2
+            outer, inner, columns = x_balls[0][rows] * unit, x_balls[1][rows] * unit, y_balls[order] * unit
+            i, j, bound = _at_most(s.bounds(rows), s.inside_below(outer), s.by_group(s.inside_below(columns)))
+            norms = s.x_norms[rows][i]
+            open_ = s.is_open(bound, norms, outer[i]) | s.is_open(bound, norms, inner[i]) | s.is_open(bound, s.y_norms[j], columns[j])
+            if open_.sum() <= OPEN_SHARE * len(y) * len(outer):
+                break
+        i, j, squared = i + rows.start, order[j], bound / unit
+        squared[open_] = _squared_distances(x, y, i[open_], j[open_])
+        yield i, j, squared
+
+
+def _at_most(bounds: Tensor, row_limits: Tensor, column_limits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Pairs i, j [p] of bounds [b, groups, n] that are at most row_limits [b] or column_limits [groups, n], and these
+    bounds [p] as float64, those below 0 as 0; i ascends. Few groups hold any, and only these are looked into."""
+    least, loosest = bounds.amin(2), column_limits.amax(1)
+    i, g = (least <= torch.maximum(row_limits[:, None], loosest)).nonzero(as_tuple=True)
+    some = bounds[i, g]  # [q, n]
+    q, n = (some <= torch.maximum(row_limits[i, None], column_limits[g])).nonzero(as_tuple=True)
+    return i[q], g[q] * bounds.shape[2] + n, some[q, n].double().clamp(min=0)
+
+
+def _slices(x: Tensor, y: Tensor, block: int, title: str) -> Iterable[slice]:
+    """Slices of `block` rows of x or fewer, for `AT_ONCE` pairs; under a bar when comparing all with y takes long."""
+    block = max(1, min(block, AT_ONCE // len(y)))
+    slices = [slice(start, start + block) for start in range(0, len(x), block)]
+    return bar(slices, title, len(slices)) if len(x) * len(y) > BAR_ABOVE else slices
+
+
+def _dtypes(x: Tensor) -> list[torch.dtype]:
+    """What to screen in, in turn. Float32 only where a matrix product of float32 is computed in float32 (not TF32 or
+    bfloat16, as a caller may have allowed) and where the bound holds, in less than 2**16 dimensions."""
+    backends = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)  # type: ignore[attr-defined]
+    full = all(backend.fp32_precision in ("none", "ieee") for backend in backends)
+    full = full and not torch.is_autocast_enabled(x.device.type)
+    return [torch.float32, torch.float64] if full and x.shape[1] < 1 << 16 else [torch.float64]
+
+
+class _Screen:
+    """Lower bounds of the squared distances of x [N, d] to y [M, d], from one matrix product of `dtype` (float32, 64).
+
+    |a|² + |b|² - 2ab is cheap, but where a and b are close it is mostly rounding error. A sum's error is at most nu
+    times the sum of its terms' absolute values, where n counts the roundings that a term passes, in whatever order, and
+    u is half of `eps` (Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., eq. 3.5; terms of order u² left
+    out). Let v = 2**-53, a and b be rows of x and y less a common centre, which leaves S = |a - b|² as it is but makes
+    Q = |a|² + |b|² small, and the columns of the product -2a, |a|², 1 and b, 1, |b|². Rounding a and b moves S by at
+    most 4uQ; the product's terms add up to at most 2Q and pass d + 2 roundings: 2 (d + 2) uQ; the norms cost (dv + u) Q;
+    and the plain float64 sum of squared differences, which decides, is within (d + 3) vS, where S <= 2Q. Together less
+    than eQ with e = (d + 4) (3u + 4v), with room for order u². Computed with norms (1 - e) |a|², (1 - e) |b|²,
+
+        S - 2eQ <= bound <= S    for the S that decides: where bound >= r², a pair is outside a ball of radius r.
+
+    It is inside where bound < r² - gap, for a gap that knows only one of the two, the centre a of the ball: if the
+    other is far away, |b| = |a| + h, then S >= h² and Q <= 3 |a|² + 2h². So r² > bound >= h² - 2eQ makes
+    h² <= (r² + 6e |a|²) / (1 - 4e), and with e < 1/64, 2eQ <= 2e (3.3 |a|² + 2.2 r²) < 8e (|a|² + r²): the gap.
+
+    A common power of two, `scale`, which rounds nothing, makes the largest coordinate nearly 2**40, so that no float32
+    overflows. What underflows, to 0 at worst, is less than `tiny` in all: (d + 4) products of at most 2**46 and the
+    smallest normal number. Bounds, norms and limits are in units of 1 / scale².
+    """
+
+    def __init__(self, x: Tensor, y: Tensor, dtype: torch.dtype, group: int) -> None:
+        """`bounds` come in groups of `group` columns, the last filled up with columns at distance infinity."""
+        d, numbers = x.shape[1], torch.finfo(dtype)
+        some = y[:: 1 + len(y) // 1000].sort(0).values
+        centre = some[len(some) // 2]  # about the median, which outliers do not move; any centre is right
+        x, y = x - centre, y - centre
+        largest = max(x.abs().max().item(), y.abs().max().item())
+        self.scale = 2.0 ** min(40 - math.frexp(largest)[1], 400)
+        x, y = (x * self.scale).to(dtype), (y * self.scale).to(dtype)
+        self.error, self.tiny = (d + 4) * (3 * numbers.eps / 2 + 4 * 2**-53), (d + 4) * 2**46 * numbers.tiny
+        self.x_norms, self.y_norms = x.double().square().sum(1), y.double().square().sum(1)
+        lower = 1 - self.error
+        self.x = torch.cat([-2 * x, (lower * self.x_norms).to(dtype)[:, None], torch.ones_like(x[:, :1])], 1)
+        self.y = torch.cat([y, torch.ones_like(y[:, :1]), (lower * self.y_norms).to(dtype)[:, None]], 1)
+        self.group, self.missing = group, -len(y) % group
+        self.y = pad(self.y, (0, 0, 0, self.missing))
+        self.y[len(y) :, -1] = torch.inf
+
+    def bounds(self, rows: slice) -> Tensor:
+        """[b, groups, group]"""
+        return (self.x[rows] @ self.y.T).unflatten(1, (-1, self.group))
+
+    def by_group(self, limits: Tensor) -> Tensor:
+        """[M] -> [groups, group]"""
+        return pad(limits, (0, self.missing), value=-torch.inf).unflatten(0, (-1, self.group))
+
+    def above(self, values: Tensor) -> Tensor:
+        """At least values + tiny, in the screen's type."""
+        return (values + values.abs() * 2**-22 + self.tiny).to(self.x.dtype)
+
+    def inside_below(self, squared_radii: Tensor) -> Tensor:
+        """A pair whose bound is above this is outside. Nothing is inside a ball of radius 0."""
+        return self.above(squared_radii).masked_fill(squared_radii == 0, -torch.inf)
+
+    def gap(self, norms: Tensor, squared_radii: Tensor) -> Tensor:
+        """A pair whose bound is less than its ball's squared radius by more than this is inside."""
+        return 8 * self.error * (norms + squared_radii) + 4 * self.tiny
+
+    def is_open(self, bound: Tensor, norms: Tensor, squared_radii: Tensor) -> Tensor:
+        """[p] bool: do the bounds of pairs [p] leave open whether they are inside balls [p]?"""
+        return (bound <= self.inside_below(squared_radii)) & (bound >= squared_radii - self.gap(norms, squared_radii))
 
 
 def _squared_distances(x: Tensor, y: Tensor, i: Tensor, j: Tensor) -> Tensor:
