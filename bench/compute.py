@@ -31,6 +31,7 @@ from bench.layers import tensors_of, weights_of
 RECURRENT = tuple(getattr(torch.ops.aten, name) for name in ("mkldnn_rnn_layer", "_cudnn_rnn", "miopen_rnn"))
 ATTENTION = tuple(getattr(torch.ops.aten, name) for name in ("_native_multi_head_attention", "_transformer_encoder_layer_fwd"))
 COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
+FUSED_ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu  # PyTorch 2.15 is the first to have a formula for it
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,11 @@ def count_macs(generator: Generator, network: Module, n: int = 100, seed: int = 
     return Macs({name: macs / n for name, macs in counter.by_weight.items()}, counter.other / n)
 
 
+def attention_flops(query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> int:
+    """Of both products, queries with keys and weights with values: [b, heads, s, d], [b, heads, t, d], [b, heads, t, e]."""
+    return 2 * math.prod(query.shape[:-1]) * key.shape[-2] * (query.shape[-1] + value.shape[-1])
+
+
 class _Counter(TorchDispatchMode):
     """Sees all operators that run under it, in inference mode as well, and books their MACs; networks are not touched."""
 
@@ -74,7 +80,7 @@ class _Counter(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> Any:
         kwargs, packet = kwargs or {}, func.overloadpacket
-        formula = flop_registry.get(packet)
+        formula = flop_registry.get(packet) or (attention_flops if packet is FUSED_ATTENTION else None)
         if formula is None and torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), COMPOSITE):
             with self:  # made of other operators, which come here in turn. Not `func.decompose`: that may take another implementation
                 return func._op_dk(COMPOSITE, *args, **kwargs)

@@ -15,9 +15,9 @@ from bench import cli
 from bench.analysis.measured import ROLES, models_of
 from bench.analysis.scores import domains_of
 from bench.damage_file import DamagesFile, SavedRow, read, read_damages
-from bench.drawing import domains, paths, survival, twins_text
-from bench.drawing.domains import DomainSeries, series_of
+from bench.drawing import overview, paths, survival, twins_text
 from bench.drawing.gallery import across_domains, draw_all
+from bench.drawing.overview import DomainSeries, series_of
 from bench.errors import BadInput
 from bench.methods.notation import LADDER
 from bench.provenance import Provenance
@@ -314,4 +314,4 @@ def test_no_label_is_led_through_another() -> None:
 
 def test_series_keep_their_colours_in_every_picture() -> None:
     found = series([*ladder("b"), *ladder("a"), *ladder("c")])
-    assert [one.colour for one in found.values()] == list(domains.COLOURS[:3]) and list(found) == ["a", "b", "c"]
+    assert [one.colour for one in found.values()] == list(overview.COLOURS[:3]) and list(found) == ["a", "b", "c"]

@@ -251,13 +251,13 @@ def test_a_stopped_run_stops_its_workers(number: signal.Signals, steady: Domain,
     until(lambda: (tmp_path / "pid").exists())
     worker = int((tmp_path / "pid").read_text())
     run.send_signal(number)
-    _, err = run.communicate(timeout=20)
+    _, err = run.communicate(timeout=60)
     assert run.returncode == 130 and "the same command goes on from here" in err
     with pytest.raises(ProcessLookupError):
         os.kill(worker, 0)
 
 
-def until(done: Callable[[], bool], within_s: float = 20) -> None:
+def until(done: Callable[[], bool], within_s: float = 60) -> None:
     started = time.monotonic()
     while not done():
         assert time.monotonic() - started < within_s

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench.damage_file import read_damages
-from bench.drawing import domains, families, paths, survival
+from bench.drawing import families, overview, paths, survival
 from bench.drawing.twins_text import texts_of
 from bench.errors import BadInput
 from bench.files import slug, write_atomically
@@ -38,8 +38,8 @@ def draw_all(results: Path, output: Path, say: Callable[[str], None]) -> list[Pa
 def across_domains(records: Sequence[Record], results: Path, say: Callable[[str], None]) -> dict[str, bytes]:
     """File name -> PNG; empty where no model has a whole ladder."""
     found = {}
-    if series := domains.series_of(records, say):
-        found["domains.png"] = domains.picture(series)
+    if series := overview.series_of(records, say):
+        found["domains.png"] = overview.picture(series)
     if panels := paths.panels_of(series, records, read_damages(results, say), say):
         found["quality-diversity.png"] = paths.picture(panels)
     if fates := [known for one in series if (known := survival.fates_of(one, records)) is not None]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from bench.damage_file import DamagesFile
 from bench.drawing import canvas
 from bench.drawing.canvas import GREY, MARKER, OFFSETS, Curve, Label, Offset
-from bench.drawing.domains import BASELINE, DomainSeries, Say
+from bench.drawing.overview import BASELINE, DomainSeries, Say
 from bench.record import Record
 
 if TYPE_CHECKING:

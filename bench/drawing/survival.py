@@ -13,7 +13,7 @@ import numpy as np
 from bench.analysis.measured import conditions, grouped
 from bench.compressibility import is_recalibrated, ladder_of
 from bench.drawing import canvas
-from bench.drawing.domains import BASELINE, DomainSeries, models_in
+from bench.drawing.overview import BASELINE, DomainSeries, models_in
 from bench.methods.notation import LADDER, rung_of
 from bench.record import FINISHED, Record
 
