@@ -308,3 +308,15 @@ def test_from_records_to_a_comparison() -> None:
     (quality,) = [c for c in found if c.role == "quality"]
     assert (quality.a, quality.b) == ("good", "bad") and quality.difference is not None
     assert quality.difference.value == pytest.approx(0.5 * 0.75, abs=0.01)  # 3/4 of the weights lie on rungs
+
+
+def test_models_that_agree_beside_a_cliff_are_not_surer_than_their_scores() -> None:
+    """Both keep .95 at int4, one loses all at int3 and the other nothing: a shift of the curve, which int4 alone does not show."""
+    near, far = ([1.0, 1.0, 1.0, 0.95, after, 0.0, 0.0, 0.0] for after in (0.0, 0.9))
+    one = domain("a", {"quality": [near, far], "diversity": [near, far]})
+    at_cliff, on_plateau = one.retention("quality", "int4"), one.retention("quality", "int8")
+    assert at_cliff is not None and on_plateau is not None and at_cliff.variance is not None and on_plateau.variance is not None
+    shift = 4 * abs(np.diff([score.estimate.value for m in one.models if (score := model_score(m, "quality"))])[0]) / math.sqrt(2)
+    slope = (abs(0.95 - 1.0) / (RATES[3] - RATES[2]) + abs(0.45 - 0.95) / (RATES[4] - RATES[3])) / 2
+    assert at_cliff.variance == pytest.approx((shift * slope) ** 2 / 2, rel=0.05)
+    assert on_plateau.variance < 1e-4

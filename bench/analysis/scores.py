@@ -13,6 +13,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from statistics import mean
 
 import numpy as np
@@ -107,7 +108,33 @@ class Domain:
         found = [[m.outcomes[role].rung(m.rungs.index(rung)) for m in unit] for unit in self.units]
         if len(found) == 1 and len(found[0]) == 1:
             return found[0][0]
-        return self._mean(role, found, lambda m: np.eye(len(m.rungs))[m.rungs.index(rung)])
+        plain = self._mean(role, found, lambda m: np.eye(len(m.rungs))[m.rungs.index(rung)])
+        if plain.variance is None or rung not in self._shifted[role]:
+            return plain
+        return replace(plain, variance=max(plain.variance, self._shifted[role][rung]))
+
+    @cached_property
+    def _shifted(self) -> dict[str, dict[str, float]]:
+        """By role and rung: the variance of the mean, were training seeds to shift the whole curve along the rates and do nothing else.
+
+        Beside a cliff two models may lie on the same side by chance, agree, and know nothing of it; their scores do. A shift of one halving
+        moves C by 1/4; the slope at a rung is the mean of the slopes to its neighbours. Empty without scores.
+        """
+        found: dict[str, dict[str, float]] = {}
+        for role in ROLES:
+            scores = [[model_score(m, role) for m in unit] for unit in self.units]
+            if len(scores) < 2 or any(one is None for unit in scores for one in unit):
+                found[role] = {}
+                continue
+            raw = [mean(one.estimate.value for one in unit if one) for unit in scores]
+            shift = (FULL[1] - FULL[0]) ** 2 * float(np.var(raw, ddof=1)) / len(raw)
+            rungs = [rung for rung in self.units[0][0].rungs if self.rate(rung) is not None]
+            rates = [0.0, *(self.rate(rung) or 0.0 for rung in rungs)]
+            curve = [1.0, *(mean(float(m.outcomes[role].mean[m.rungs.index(rung)]) for u in self.units for m in u) for rung in rungs)]
+            slopes = np.abs(np.diff(curve) / np.maximum(np.diff(rates), 1e-9))
+            both = (slopes + np.append(slopes[1:], slopes[-1])) / 2  # [rungs]
+            found[role] = {rung: shift * float(slope) ** 2 for rung, slope in zip(rungs, both)}
+        return found
 
     def _mean(self, role: str, found: Sequence[Sequence[Estimate]], weights: Callable[[Measured], np.ndarray]) -> Estimate:
         """Of the training seeds' means over sizes: [seeds][sizes] -> their mean. `weights` [rungs] say what the estimates are of."""
