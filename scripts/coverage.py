@@ -32,7 +32,9 @@ GAP = 0.05
 def main(runs: int, spread: float | None, write: bool) -> None:
     """Coverage and width of every interval, rejected estimators included; and the power to tell domains apart."""
     spread = spread or measured_spread(models_of(read_records(Path("results"))))
-    found = [(one, coverage(one, runs, watch=bar(range(runs), f"{one.name}, {one.training_seeds} seeds"))) for one in scenarios(spread)]
+    found = [
+        (one, coverage(one, runs, watch=bar(range(runs), f"{one.name}, {one.training_seeds} seeds", runs))) for one in scenarios(spread)
+    ]
     said = f"{runs:,} made-up studies a row; measured spread of C between training seeds: {spread:.4f}.\n\n"
     tables = {"coverage": said + used(found), "rejected": rejected(found), "power": powers(spread)}
     for name, table in tables.items():

@@ -175,16 +175,28 @@ def survivors_differ(f: Figures) -> str:
     )
 
 
-def seeds_agree(f: Figures) -> str:
-    several = [d for d in f.domains.values() if len(d.units) > 1]
-    parts = []
-    for d in several:
+def seeds_matter(f: Figures) -> str:
+    """How far models go apart that differ by their training seed alone."""
+    spreads, widest = [], []
+    for d in f.domains.values():
+        if len(d.units) < 2:
+            continue
         for role in ROLES:
             score = d.score(role)
             assert score is not None and score.estimate.variance is not None
-            parts.append(f"{d.name} {role} {math.sqrt(score.estimate.variance * len(d.units)):.4f}")
-    said = "; ".join(parts) if parts else "no domain has two training seeds yet"
-    return f"**Training seeds agree far better than domains do.** Standard deviation of C between training seeds: {said}."
+            spreads.append(f"{d.name} {role} {math.sqrt(score.estimate.variance * len(d.units)):.3f}")
+            for rung in LADDER:
+                values = [mean(float(m.outcomes[role].mean[m.rungs.index(rung)]) for m in unit) for unit in d.units]
+                widest.append(
+                    (max(values) - min(values), f"{d.name} {role} at `{rung}`, from {short(min(values))} to {short(max(values))}")
+                )
+    if not spreads:
+        return "**Training seeds**: no domain has two yet."
+    return (
+        "**Another training seed is another network, in some domains more than in others.** Standard deviation of C between training seeds: "
+        f"{'; '.join(spreads)}. The farthest apart at one rung: {max(widest)[1]}. A single model a domain would have hidden this: "
+        "more training seeds say more than more samples ([statistics.md](statistics.md#how-many-models-does-one-need))."
+    )
 
 
 CLAIMS: Sequence[Callable[[Figures], str]] = (
@@ -193,7 +205,7 @@ CLAIMS: Sequence[Callable[[Figures], str]] = (
     quality_first,
     coding_matters,
     survivors_differ,
-    seeds_agree,
+    seeds_matter,
 )
 
 
