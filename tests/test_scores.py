@@ -267,12 +267,14 @@ def test_all_comparisons_are_adjusted_together() -> None:
     assert pair[0].p == pytest.approx(2 * pair[0].difference.p if pair[0].difference else None)
 
 
-def test_one_training_seed_is_not_tested_and_costs_the_others_nothing() -> None:
+def test_one_training_seed_is_not_tested_and_still_counts_among_the_comparisons() -> None:
+    """Otherwise a claim could be made while the other tests wait for their models, and fall when they come."""
     alone = domain("alone", {"quality": [0.1], "diversity": [0.1]})
     found = compare([*three()[:2], alone])
     assert all(c.difference is None and c.p is None and not c.shown for c in found if "alone" in (c.a, c.b))
     tested = [c for c in found if c.difference is not None]
-    assert len(tested) == 2 and {c.p for c in tested} == {c.p for c in compare(three()[:2])}
+    raw = sorted((c.difference.p, c.p) for c in tested if c.difference is not None)
+    assert len(tested) == 2 and len(found) == 6 and raw[0][1] == pytest.approx(min(1.0, 6 * raw[0][0]))
 
 
 def test_where_clipped_and_plain_integral_disagree_nothing_is_claimed() -> None:

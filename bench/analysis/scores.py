@@ -263,14 +263,17 @@ class Comparison:
 
 
 def compare(domains: Sequence[Domain], span: tuple[float, float] = FULL) -> list[Comparison]:
-    """Every pair of compared domains in both roles; the one with the larger score is named first."""
+    """Every pair of compared domains in both roles; the one with the larger score is named first.
+
+    Holm's adjustment is over all of them, those included that cannot be tested yet: they will be, when there are more models.
+    """
     rows = []
     for role in ROLES:
         scored = [(d.name, s) for d in domains if d.compared and (s := d.score(role, span)) is not None]
         for (a, sa), (b, sb) in itertools.combinations(sorted(scored, key=lambda pair: -pair[1].value), 2):
             rows.append((role, a, b, difference(sa, sb)))
-    adjusted = iter(holm([d.p for *_, d in rows if d is not None]))
-    return [Comparison(role, a, b, d, next(adjusted) if d is not None else None) for role, a, b, d in rows]
+    adjusted = holm([1.0 if d is None else d.p for *_, d in rows])
+    return [Comparison(role, a, b, d, None if d is None else p) for (role, a, b, d), p in zip(rows, adjusted)]
 
 
 def difference(a: Score, b: Score) -> Difference | None:
