@@ -38,25 +38,26 @@ def situation(
 
 
 def sentence(now: Situation) -> str:
-    """One statement for each role, in plain words. Empty where there are not two domains to compare."""
-    return " ".join(filter(None, (_of_role(role, now) for role in ROLES)))
+    """In plain words: what is shown, what is undecided, what cannot be tested. Empty where there are not two domains to compare."""
+    statements = [_shown(now), *(_undecided(role, now) for role in ROLES), *(_untested(role, now) for role in ROLES)]
+    return " ".join(filter(None, statements))
 
 
-def _of_role(role: str, now: Situation) -> str:
-    rows = [c for c in now.comparisons if c.role == role]
-    shown = [f"**{c.a} is more compressible than {c.b} in {role}** ({_figures(c)}{_second(c, now.second)})" for c in rows if c.shown]
-    tested = [c for c in rows if not c.shown and c.difference is not None]
-    untested = [c for c in rows if c.difference is None]
-    parts = []
-    if shown:
-        parts.append(_capital("; ".join(shown)) + ".")
-    if tested:
-        pairs = "; ".join(f"{c.a} and {c.b}, {_hides(c)}" for c in tested)
-        parts.append(f"Not distinguishable in {role} with these models: {pairs}.")
-    if untested:
-        pairs = "; ".join(f"{c.a} and {c.b}" for c in untested)
-        parts.append(f"No test is possible in {role}, since a domain has fewer than two training seeds: {pairs}.")
-    return " ".join(parts)
+def _shown(now: Situation) -> str:
+    rows = [c for c in now.comparisons if c.shown]
+    claims = [f"**{c.a} is more compressible than {c.b} in {c.role}** ({_figures(c)}{_second(c, now.second)})" for c in rows]
+    return "; ".join(claims) + "." if claims else ""
+
+
+def _undecided(role: str, now: Situation) -> str:
+    rows = [c for c in now.comparisons if c.role == role and not c.shown and c.difference is not None]
+    pairs = "; ".join(f"{c.a} and {c.b}, {_hides(c)}" for c in rows)
+    return f"Not distinguishable in {role} with these models: {pairs}." if pairs else ""
+
+
+def _untested(role: str, now: Situation) -> str:
+    pairs = "; ".join(f"{c.a} and {c.b}" for c in now.comparisons if c.role == role and c.difference is None)
+    return f"No test is possible in {role}, since a domain has fewer than two training seeds: {pairs}." if pairs else ""
 
 
 def _figures(c: Comparison) -> str:
@@ -85,10 +86,6 @@ def _second(c: Comparison, second: Agreement | None) -> str:
     if agrees is None:
         return "; not judged by a second evaluator"
     return "; both evaluators agree" if agrees else "; THE SECOND EVALUATOR DISAGREES"
-
-
-def _capital(text: str) -> str:
-    return text if text.startswith("*") else text[:1].upper() + text[1:]
 
 
 # -------------------------------------------------------------------------------------------------------------- paragraph
