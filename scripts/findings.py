@@ -239,7 +239,7 @@ def eight_times(f: Figures) -> tuple[str, str, str]:
     kept = {d: min(f.retention(d, "ecsq:bits=4", role) for role in ROLES) for d in DOMAINS}
     assert kept[GAN] > 0.95 and kept[DIFFUSION] > 0.9 > kept[TEXT]
     return (
-        "true for both image models with good coding, not for text",
+        "true for both image models (their `s@0`) with good coding, not for text",
         f"`ecsq:bits=4` {f.everywhere('ecsq:bits=4')}",
         run_of("ecsq:bits=4"),
     )
@@ -271,7 +271,7 @@ def only_the_generator(f: Figures) -> tuple[str, str, str]:
     share = bytes_of("discriminator") / (bytes_of("discriminator") + bytes_of("generator"))
     return (
         "true: nothing else takes part in sampling",
-        f"the discriminator, {share:.0%} of the trained GAN's bytes, is not shipped; the diffusion scheduler and the tokenizer have no weights",
+        f"the discriminator, {share:.0%} of the trained GAN's bytes, is in no compressed file; the diffusion scheduler and the tokenizer have no weights",
         "`python -m bench compress --domain image_gan --method int4+recalibrate --output tiny.genc`",
     )
 
