@@ -244,7 +244,7 @@ def test_why_a_worker_failed(code: str, reason: str, steady: Domain, monkeypatch
 def test_a_stopped_run_stops_its_workers(number: signal.Signals, steady: Domain, tmp_path: Path) -> None:
     write = "import os, time; open('part', 'w').write(str(os.getpid())); os.rename('part', 'pid'); time.sleep(60)"
     code = (
-        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a job in the background may have been told to ignore it
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # jobs in the background may ignore it
         f"import sys; from bench.train_all import Job; Job.command = lambda *_: [sys.executable, '-S', '-c', {write!r}]\n"
         "from bench.cli import main; sys.exit(main(['train', '--domain', 'steady', '--workers', '1']))"
     )
