@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from bench.errors import BadInput
@@ -48,7 +49,7 @@ def check_writable(folder: Path) -> None:
         raise BadInput(f"cannot write to {str(folder)!r}: {error.strerror}") from None
     finally:
         for parent in made:  # the innermost first
-            if parent.is_dir():
+            with suppress(OSError):  # it was never made, or another process has written into it meanwhile
                 parent.rmdir()
 
 
