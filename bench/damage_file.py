@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from bench.files import slug, write_atomically
 from bench.interfaces import Domain, Hurts
 from bench.provenance import Provenance, provenance
-from bench.record import DAMAGES_FILE
+from bench.record import DAMAGES_FILE, read_whole
 
 if TYPE_CHECKING:
     from bench.damage import Row
@@ -115,15 +115,7 @@ def read_damages(results: Path, say: Say | None = None) -> dict[str, DamagesFile
 
 def read(path: Path) -> DamagesFile:
     """Raises `ValueError` with one line when the file is not a whole one of this schema, or lies in the wrong place."""
-    try:
-        file = DamagesFile.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise ValueError(f"cannot be read: {error.strerror}") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ValueError(f"no whole file of damages: {'.'.join(map(str, first['loc'])) or 'file'}: {first['msg']}") from None
-    if file.schema_version != SCHEMA:
-        raise ValueError(f"schema version {file.schema_version}; this program reads {SCHEMA}")
+    file = read_whole(path, DamagesFile, SCHEMA, "no whole file of damages")
     if path.parent.name != slug(file.domain):
         raise ValueError(f"it is of the domain {file.domain!r}, which is not looked for here")
     return file

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from bench.analysis.survivors import Bins, Survival, Transition
 from bench.files import slug
-from bench.record import MODEL_FILE
+from bench.record import MODEL_FILE, read_whole
 
 Say = Callable[[str], None]
 SCHEMA = 1
@@ -106,16 +106,7 @@ def read_models(results: Path, warn: Say | None = None) -> dict[tuple[str, str],
 
 def _read(path: Path) -> ModelFile:
     """Raises `ValueError` with one line when the file is not a whole one of this schema, or lies in the wrong place."""
-    try:
-        file = ModelFile.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise ValueError(f"cannot be read: {error.strerror}") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        message = " ".join(first["msg"].split())
-        raise ValueError(f"not a whole description: {'.'.join(map(str, first['loc'])) or 'file'}: {message}") from None
-    if file.schema_version != SCHEMA:
-        raise ValueError(f"schema version {file.schema_version}; this program reads {SCHEMA}")
+    file = read_whole(path, ModelFile, SCHEMA, "not a whole description")
     if not file.belongs_at(path):
         raise ValueError(f"it describes {file.domain} {file.model}, which is not looked for here")
     return file

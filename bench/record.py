@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import math
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
@@ -14,6 +14,7 @@ from bench.files import slug, write_atomically
 from bench.provenance import Provenance
 
 SCHEMA = 2  # 1: sizes of the first file format, no counts; `bench recost` brings such records up to date
+Versioned = TypeVar("Versioned", bound=BaseModel)
 Status = Literal["ok", "diverged", "collapsed", "unsupported", "failed"]
 FINISHED: tuple[Status, ...] = ("ok", "diverged", "collapsed")
 MODEL_FILE, DAMAGES_FILE = "model.json", "damages.json"  # they lie among the records: of a model, of a domain
@@ -117,16 +118,22 @@ class Record(BaseModel):
 
 def read_record(path: Path) -> Record:
     """Raises `ValueError` with one line when the file is not a whole record of this schema."""
+    return read_whole(path, Record, SCHEMA, "not a whole record")
+
+
+def read_whole(path: Path, kind: type[Versioned], version: int, complaint: str) -> Versioned:
+    """A file that holds one model with a `schema_version`. Raises `ValueError` with one line when it is not a whole one of this version."""
     try:
-        record = Record.model_validate_json(path.read_bytes())
+        file = kind.model_validate_json(path.read_bytes())
     except OSError as error:
         raise ValueError(f"cannot be read: {error.strerror}") from None
     except ValidationError as error:
         first = error.errors()[0]
-        raise ValueError(f"not a whole record: {'.'.join(map(str, first['loc'])) or 'file'}: {first['msg']}") from None
-    if record.schema_version != SCHEMA:
-        raise ValueError(f"schema version {record.schema_version}; this program reads {SCHEMA}")
-    return record
+        message = " ".join(first["msg"].split())
+        raise ValueError(f"{complaint}: {'.'.join(map(str, first['loc'])) or 'file'}: {message}") from None
+    if (found := getattr(file, "schema_version", None)) != version:
+        raise ValueError(f"schema version {found}; this program reads {version}")
+    return file
 
 
 def record_files(results: Path) -> list[Path]:
