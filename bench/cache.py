@@ -56,6 +56,15 @@ class Cache:
                 self.use = False
         return made
 
+    def keep(self, key: list[Any], kind: str, data: bytes) -> None:
+        """Bytes that can say themselves whether they are whole, as an artifact can."""
+        if self.use:
+            self._write(self._path(key, kind), data)
+
+    def kept(self, key: list[Any], kind: str) -> Path | None:
+        path = self._path(key, kind)
+        return path if self.use and path.is_file() else None
+
     def _write(self, path: Path, data: bytes) -> None:
         try:
             write_atomically(path, data)

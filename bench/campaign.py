@@ -38,6 +38,7 @@ class Request:
     fresh: bool = False
     reference: str | None = None
     metrics: tuple[str, ...] = ()
+    evaluators: tuple[str, ...] = ()
     trust_remote_code: bool = False
     command: str = ""
     workers: int = 1  # processes of one thread each; with one, this process and all its threads
@@ -85,6 +86,7 @@ def workbench(domain: Domain, spec: ModelSpec, extra: list[Metric], request: Req
         cache=Cache(use=not request.fresh),
         command=request.command,
         extra=extra,
+        evaluators=request.evaluators,
     )
 
 
@@ -127,7 +129,8 @@ def _measured(missing: Sequence[Cell], bench: Workbench, setup: OpenModel, worke
             bar.describe(f"{cell.method} seed {cell.sample_seed}")
             yield cell, attempt(cell, bench)
         return
-    _ = bench.bounds  # made once, here, where they do not ship with the model
+    for panel in (bench.panel, *bench.second.judges.values()):
+        bench.bounds_by(panel)  # made once, here, where they do not ship with the model
     for cell, record in measure(missing, setup, workers):
         bar.describe(f"{cell.method} seed {cell.sample_seed} done")
         yield cell, record or record_of(cell, bench, "failed", "its worker process died: out of memory, or killed")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from bench.errors import BadInput
 from bench.interfaces import Damage, Domain, Native, Observed, View
 from bench.judging import JUDGES
 from bench.panel import Panel, content_digest
@@ -58,10 +59,21 @@ class Row:
         return found
 
 
-def damage_matrix(domain: Domain, n: int = 2000, names: list[str] | None = None) -> list[Row]:
-    """Every damage of the domain, applied to the real samples of the ceiling, judged against the reference."""
+def damage_matrix(domain: Domain, n: int = 2000, names: list[str] | None = None, judges: Mapping[str, str] | None = None) -> list[Row]:
+    """Every damage of the domain, applied to the real samples of the ceiling, judged against the reference.
+
+    `judges`: evaluator -> role, one of each role at least; the domain's own unless others are named.
+    """
     wanted = {name: damage for name, damage in domain.damages().items() if names is None or name in names}
-    return [_row(domain, name, damage, n) for name, damage in bar(wanted.items(), "damages", len(wanted))]
+    return [_row(domain, name, damage, n, judges) for name, damage in bar(wanted.items(), "damages", len(wanted))]
+
+
+def second_judges(domain: Domain) -> dict[str, str]:
+    """The second evaluators; where a role has none, the first. Raises `BadInput` where there is none at all."""
+    found = dict(domain.second_evaluators())
+    if not found:
+        raise BadInput(f"domain {domain.name!r} has no second evaluators")
+    return found | {name: role for name, role in domain.evaluators().items() if role not in found.values()}
 
 
 def failures(rows: list[Row]) -> list[str]:
@@ -69,10 +81,10 @@ def failures(rows: list[Row]) -> list[str]:
     return [line for row in rows for line in row.failures(valid.get(row.damage.milder) if row.damage.milder is not None else None)]
 
 
-def _row(domain: Domain, name: str, damage: Damage, n: int) -> Row:
+def _row(domain: Domain, name: str, damage: Damage, n: int, judges: Mapping[str, str] | None) -> Row:
     undamaged = domain.reference("ceiling")[:n]
     damaged = damage.apply(undamaged)
-    panel = Panel(domain, len(damaged))
+    panel = Panel(domain, len(damaged), judges=judges)
     quality = panel.primary["quality"]
     whole = panel.observe(undamaged, "undamaged samples")
     as_many = panel.judge(_first(whole, len(damaged)))
@@ -84,7 +96,7 @@ def _row(domain: Domain, name: str, damage: Damage, n: int) -> Row:
         same_items = float(each[rows].mean())
     verdicts = panel.judge(seen)
     found = panel.metrics_of(seen, verdicts)
-    others = [name for name, role in domain.evaluators().items() if role == "quality" and name != quality]
+    others = [name for name, role in panel.judges.items() if role == "quality" and name != quality]
     return Row(
         name,
         damage,

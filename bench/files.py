@@ -15,7 +15,7 @@ from bench.errors import BadInput
 def write_atomically(path: Path, data: bytes | str) -> None:
     """Write beside the target, flush to disk, rename: a reader never sees a part.
 
-    Raises `BadInput` when the folder cannot be written.
+    Raises `BadInput` when the folder cannot be written, or the disk is full.
     """
     raw = data.encode() if isinstance(data, str) else data
     try:
@@ -30,6 +30,9 @@ def write_atomically(path: Path, data: bytes | str) -> None:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
+    except OSError as error:
+        Path(temporary).unlink(missing_ok=True)
+        raise BadInput(f"cannot write {str(path)!r}: {error.strerror}") from None
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise

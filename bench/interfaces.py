@@ -170,6 +170,18 @@ class Evaluator(ABC):
         raise LookupError(f"evaluator {self.name!r} has no surprisal")
 
 
+class Task(ABC):
+    """What people want samples for: something is trained on them, and tried on real data."""
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+    description: ClassVar[str]
+
+    @abstractmethod
+    def score(self, samples: Native) -> np.ndarray:
+        """[real items] float: how well what was trained on the samples does on each; higher is better, the mean is the utility."""
+
+
 @dataclass(frozen=True)
 class Damage:
     """A known way to spoil real samples, and what a good pair of evaluators must see of it.
@@ -207,8 +219,22 @@ class Domain(ABC):
     def evaluators(self) -> Mapping[str, str]:
         """Evaluator name -> its role; the first of each role is the primary one."""
 
+    def second_evaluators(self) -> Mapping[str, str]:
+        """Others, of another kind -> role: they judge the same samples, and are asked whether they agree.
+
+        They are in no cell's name, so that one may be added when there are records (`bench judge`).
+        """
+        return {}
+
     @abstractmethod
     def evaluator(self, name: str, device: str = "cpu") -> Evaluator: ...
+
+    def optional_evaluator(self, name: str, device: str = "cpu") -> Evaluator | None:
+        """A further one that judges only where the user names it, since its weights are not shipped; None: not known here.
+
+        Raises `bench.errors.BadInput` when it is known, and what it needs cannot be had.
+        """
+        return None
 
     @abstractmethod
     def reference(self, split: str = "test", source: str | None = None) -> Native:
@@ -219,6 +245,10 @@ class Domain(ABC):
 
     @abstractmethod
     def damages(self) -> Mapping[str, Damage]: ...
+
+    def task(self, device: str = "cpu") -> Task | None:
+        """What samples of this kind are good for; None where nobody has said."""
+        return None
 
     @abstractmethod
     def read_samples(self, path: Path) -> Native:

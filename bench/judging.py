@@ -31,6 +31,7 @@ class Verdict:
 
     metrics: dict[str, float]
     items: dict[str, np.ndarray]  # bool
+    shares: np.ndarray | None = None  # float [items], where what counts is the mean of something that is no flag
 
 
 def judge_quality(real: View, generated: View, k: int) -> Verdict:

@@ -43,6 +43,10 @@ def evaluators() -> Iterator[str]:
     for name, domain in _working():
         for evaluator, role in domain.evaluators().items():
             yield f"{name:<16} {evaluator:<24} {role}"
+        for evaluator, role in domain.second_evaluators().items():
+            yield f"{name:<16} {evaluator:<24} {role}, second opinion"
+        if (task := domain.task()) is not None:
+            yield f"{name:<16} {task.name:<24} use: {task.description}"
 
 
 SHARED: Mapping[str, str] = {

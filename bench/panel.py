@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from bench.cache import Cache
-from bench.errors import BadInput
+from bench.errors import BadInput, unknown
 from bench.interfaces import Domain, Evaluator, Metric, Native, Observed
 from bench.judging import JUDGES, Verdict, prefixed, same_distance, view
 from bench.listing import SHARED
@@ -21,7 +21,10 @@ from bench.provenance import Stopwatch
 
 
 class Panel:
-    """Judges `n` samples at a time against the first `n` real ones."""
+    """Judges `n` samples at a time against the first `n` real ones.
+
+    `judges`: evaluator -> role, the first of each role the primary one; those of the domain, unless others are named.
+    """
 
     def __init__(
         self,
@@ -29,6 +32,7 @@ class Panel:
         n: int,
         k: int = K,
         *,
+        judges: Mapping[str, str] | None = None,
         reference: str | None = None,
         device: str = "cpu",
         cache: Cache | None = None,
@@ -37,7 +41,8 @@ class Panel:
         self.domain, self.n, self.k, self.source, self.device = domain, n, k, reference, device
         self.cache, self.watch = cache or Cache(), Stopwatch()
         check_samples(n, k, len(domain.reference("test", reference)))
-        self.primary = {role: next(name for name, r in domain.evaluators().items() if r == role) for role in JUDGES}
+        self.judges = dict(domain.evaluators()) if judges is None else dict(judges)
+        self.primary = {role: next(name for name, r in self.judges.items() if r == role) for role in JUDGES if role in self.judges.values()}
         self.own = dict(domain.metrics())
         for metric in extra:
             if metric.name in self.own or metric.name in SHARED:
@@ -49,7 +54,7 @@ class Panel:
     @functools.cached_property
     def evaluators(self) -> dict[str, Evaluator]:
         with self.watch("load evaluators"):
-            return {name: self.domain.evaluator(name, self.device) for name in self.domain.evaluators()}
+            return {name: find_evaluator(self.domain, name, self.device) for name in self.judges}
 
     @functools.cached_property
     def real(self) -> Observed:
@@ -78,6 +83,10 @@ class Panel:
 
     # ----------------------------------------------------------------------------------------------------- judging
 
+    def score(self, samples: Native) -> dict[str, float]:
+        """The primary evaluators' metrics of any samples."""
+        return self.metrics_of(self.observe(samples, "samples"))
+
     def observe(self, samples: Native, title: str) -> Observed:
         """Features of all evaluators, from the cache where these very samples were seen before."""
         views = {}
@@ -90,9 +99,8 @@ class Panel:
 
     def judge(self, seen: Observed) -> dict[str, Verdict]:
         """Evaluator -> its verdict."""
-        roles = self.domain.evaluators()
         with self.watch("metrics"):
-            return {name: JUDGES[roles[name]](self.real.views[name], seen.views[name], self.k) for name in seen.views}
+            return {name: JUDGES[self.judges[name]](self.real.views[name], seen.views[name], self.k) for name in seen.views}
 
     def metrics_of(self, seen: Observed, verdicts: Mapping[str, Verdict] | None = None) -> dict[str, float]:
         """The primary evaluators' metrics: `quality_valid`, `diversity_mutual_recall` and those beside them."""
@@ -107,8 +115,17 @@ class Panel:
     def implementation(self, own: bool = True) -> dict[str, int]:
         """Versions of everything here that a number depends on; `own`: the domain's own metrics too."""
         metrics = {f"metric {name}": metric.version for name, metric in self.own.items() if own}
-        judges = {f"evaluator {name}": evaluator.version for name, evaluator in self.evaluators.items()}
+        judges = {f"evaluator {name} {e.identity()[:12]}".rstrip(): e.version for name, e in self.evaluators.items()}
         return {"shared metrics": SCALE, f"domain {self.domain.name}": self.domain.version, **judges, **metrics}
+
+
+def find_evaluator(domain: Domain, name: str, device: str = "cpu") -> Evaluator:
+    """One of the domain's own, or one that it knows by what the user calls it. Raises `BadInput`."""
+    own = {**domain.evaluators(), **domain.second_evaluators()}
+    found = domain.evaluator(name, device) if name in own else domain.optional_evaluator(name, device)
+    if found is None:
+        raise unknown("evaluator", name, own)
+    return found
 
 
 def content_digest(samples: Native) -> str:

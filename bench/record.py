@@ -17,6 +17,7 @@ SCHEMA = 2  # 1: sizes of the first file format, no counts; `bench recost` bring
 Versioned = TypeVar("Versioned", bound=BaseModel)
 Status = Literal["ok", "diverged", "collapsed", "unsupported", "failed"]
 FINISHED: tuple[Status, ...] = ("ok", "diverged", "collapsed")
+VALUE = {"quality": "valid", "diversity": "mutual_recall", "use": "utility"}  # role -> the metric that counts, a mean over items
 MODEL_FILE, DAMAGES_FILE = "model.json", "damages.json"  # they lie among the records: of a model, of a domain
 
 
@@ -36,10 +37,17 @@ class Items(BaseModel):
 
 
 class EvaluatorBlock(BaseModel):
-    """What one evaluator saw: its own metrics and which items they counted."""
+    """What one evaluator saw: its own metrics and which items they counted.
+
+    Those of second evaluators also hold `retention` with its standard `error` over items and, of the baseline, `u`; the primary ones'
+    retention stands among the record's metrics.
+    """
 
     role: str
     version: int
+    second: bool = False  # it is none of those that the cell is named after: it may have been asked later
+    identity: str = ""  # of its weights, where one class serves several
+    commit: str | None = None  # of the code that judged; None: the record's own
     metrics: dict[str, float]
     items: dict[str, Items]
 

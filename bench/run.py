@@ -40,6 +40,7 @@ def run_cell(cell: Cell, bench: Workbench) -> Record:
                 compressed = method(original(bench.generator.network), bench.context(cell.sample_seed))
                 save(compressed, cell.method, file)
                 network = rebuild(file, bench.generator).to(bench.device)
+                bench.panel.cache.keep(bench.artifact_key(cell.method, cell.sample_seed), "artifact", file.read_bytes())
                 made.tensors_sha256 = tensors_digest(network)
             with watch("count"):
                 made.cost = cost_of(compressed, cell.method, file, bench.fp32_bytes, bench.macs(network))
@@ -74,13 +75,14 @@ def run_cell(cell: Cell, bench: Workbench) -> Record:
 
     blocks = {
         name: EvaluatorBlock(
-            role=bench.domain.evaluators()[name],
+            role=bench.panel.judges[name],
             version=bench.panel.evaluators[name].version,
             metrics=verdict.metrics,
             items={item: Items.pack(flags) for item, flags in verdict.items.items()},
         )
         for name, verdict in verdicts.items()
     }
+    blocks |= bench.second.blocks(seen.samples, cell.sample_seed, cell.method == "none")
     items = {name: Items.pack(flags) for name, flags in twins.items()}
     return record_of(cell, bench, status, reason, made, metrics, blocks, items)
 

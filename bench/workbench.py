@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,8 @@ from bench.methods.plain import original
 from bench.panel import Panel
 from bench.plan import FLOOR_RECALIBRATED, Cell, K
 from bench.provenance import Stopwatch, provenance
-from bench.record import Speed
+from bench.record import VALUE, Speed
+from bench.second import Judging, SecondJudges
 from bench.statistics import layers_with_statistics
 
 if TYPE_CHECKING:
@@ -54,9 +55,11 @@ class Workbench:
         cache: Cache | None = None,
         command: str = "",
         extra: Sequence[Metric] = (),
+        evaluators: Sequence[str] = (),
     ) -> None:
         self.domain, self.spec, self.n, self.device, self.command = domain, spec, n, device, command
         self.panel = Panel(domain, n, k, reference=reference, device=device, cache=cache, extra=extra)
+        self.second = SecondJudges(self, evaluators)
         with self.watch("load model"):
             self.generator = domain.open(spec, device)
         self._macs: dict[str, Macs | None] = {}
@@ -111,15 +114,24 @@ class Workbench:
         fill(network, made.tensors)
         return network.to(self.device)
 
+    def artifact_key(self, method: str, seed: int) -> list[Any]:
+        """What a compressed file depends on."""
+        versions = {f"domain {self.domain.name}": self.domain.version, **parse(method).versions}
+        return ["artifact", self.template.weights_sha256, self.generator.identity(), method, seed, versions, self.device]
+
     def samples(self, network: Module, seed: int) -> Native:
         """The network's samples. Networks of equal tensors share them."""
-        key = ["samples", self.domain.name, self.domain.version, tensors_digest(network), self.generator.identity()]
+        return self.samples_of(tensors_digest(network), seed, lambda: network)
+
+    def samples_of(self, tensors: str, seed: int, network: Callable[[], Module]) -> Native:
+        """The same by the digest of the network's tensors; it is only made where the samples are not at hand."""
+        key = ["samples", self.domain.name, self.domain.version, tensors, self.generator.identity()]
         key += [self.generator.settings(), seed, self.n, self.device]
         self._drawn_in_s = None
         with self.watch("sample"):
             memo = json.dumps(key, sort_keys=True)
             if memo not in self._samples:
-                self._samples[memo] = self.panel.cache.samples(key, self.domain, lambda: self._draw(network, seed))
+                self._samples[memo] = self.panel.cache.samples(key, self.domain, lambda: self._draw(network(), seed))
             return self._samples[memo]
 
     def _draw(self, network: Module, seed: int) -> Native:
@@ -165,31 +177,35 @@ class Workbench:
 
     @functools.cached_property
     def bounds(self) -> Bounds:
-        return find_bounds(self.bounds_key, self.shipped_bounds if self.spec.name in self.domain.models else None, self.make_bounds)
+        return self.bounds_by(self.panel)
 
-    @property
-    def bounds_key(self) -> dict[str, Any]:
+    def bounds_by(self, panel: Judging) -> Bounds:
+        """As a panel, or a task, judges them: those that ship with the model, else from the cache, else made now."""
+        shipped = self.shipped_bounds if self.spec.name in self.domain.models else None
+        return find_bounds(self.bounds_key(panel), shipped, lambda: self.make_bounds(panel))
+
+    def bounds_key(self, panel: Judging) -> dict[str, Any]:
         """What floors and ceiling depend on; not a user's own metrics, which they do not hold."""
-        implementation = {**self.panel.implementation(own=False), **parse(self.floor_method()).versions}
+        implementation = {**panel.implementation(own=False), **parse(self.floor_method()).versions}
         return {**vars(self.template), "implementation": implementation, "ceiling_sha256": self.panel.ceiling_sha256}
 
     @property
     def shipped_bounds(self) -> Path:
         return Path(self.spec.source) / "bounds"
 
-    def make_bounds(self) -> Bounds:
+    def make_bounds(self, panel: Judging) -> Bounds:
         watch = self.watch
-        floors = [self._floor(i) for i in range(FLOORS)]
-        fields = {name: value for name, value in self.bounds_key.items() if name in Bounds.model_fields}
+        floors = [self._floor(i, panel) for i in range(FLOORS)]
+        fields = {name: value for name, value in self.bounds_key(panel).items() if name in Bounds.model_fields}
         return Bounds(
-            **fields, floors=floors, ceiling=self.panel.ceiling(own=False), provenance=provenance(self.command, self.device, watch.seconds)
+            **fields, floors=floors, ceiling=panel.ceiling(own=False), provenance=provenance(self.command, self.device, watch.seconds)
         )
 
-    def _floor(self, seed: int) -> dict[str, float]:
+    def _floor(self, seed: int, panel: Judging) -> dict[str, float]:
         try:
-            return self.panel.metrics_of(self.observe(self.compressed(self.floor_method(seed), seed), seed))
+            return panel.score(self.samples(self.compressed(self.floor_method(seed), seed), seed))
         except Diverged:  # a permuted network without finite samples has neither quality nor diversity
-            return dict.fromkeys(("quality_valid", "diversity_mutual_recall"), 0.0)
+            return {f"{role}_{VALUE[role]}": 0.0 for role in panel.primary}
 
     def _floor_version(self) -> dict[str, int]:
         """In the cell's hash; it also says, later, that this model's ladder is the recalibrated one."""

@@ -269,3 +269,32 @@ def test_a_metric_may_not_take_the_benchmarks_names(invoke: Invoke, tmp_path: Pa
 def test_permute_after_a_quantizer_is_refused_before_anything_is_measured(invoke: Invoke, tmp_path: Path) -> None:
     assert invoke(*RUN, "--method", "int8+permute")[0] == 2
     assert files(tmp_path) == []
+
+
+# --- second judges -----------------------------------------------------------------------------------------------------
+
+
+def test_judge_leaves_records_alone_that_lack_no_opinion(invoke: Invoke, tmp_path: Path) -> None:
+    invoke(*RUN, "--method", "int8")
+    before = {path: (tmp_path / path).read_bytes() for path in files(tmp_path)}
+    status, _, err = invoke("judge", "--domain", "all")
+    assert status == 0 and "toy s@0: 0 of 2 records lack an opinion" in err and "0 records have new opinions" in err
+    assert {path: (tmp_path / path).read_bytes() for path in files(tmp_path)} == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("judge", "--domain", "all"), "there is no folder of records at 'results/local'"),
+        (("judge", "--domain", "nonsense"), "unknown domain 'nonsense'"),
+        (("judge", "--domain", "all", "--results", "."), "there is no record of domain 'all'"),
+        (("damages", "--domain", "toy", "--second"), "domain 'toy' has no second evaluators"),
+        (("damages", "--domain", "text", "--second", "--save", "."), "--save goes with the first evaluators"),
+        ((*RUN, "--evaluator", "nonsense"), "unknown evaluator 'nonsense'; allowed: direction, position"),
+        ((*RUN, "--evaluator", "position"), "evaluator 'position' judges every cell anyway"),
+    ],
+)
+def test_bad_input_about_judges_gets_one_line(arguments: tuple[str, ...], words: str, invoke: Invoke, tmp_path: Path) -> None:
+    status, out, err = invoke(*arguments)
+    assert status == 2 and out == "" and err.startswith("error: ") and err.count("\n") == 1 and words in err
+    assert files(tmp_path) == []

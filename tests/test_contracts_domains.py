@@ -50,7 +50,9 @@ def opened(request: pytest.FixtureRequest) -> Opened:
     return domain, domain.models[model], domain.open(domain.models[model])
 
 
-EVALUATORS = [(name, evaluator) for name in DOMAINS for evaluator in DOMAINS.load(name)().evaluators()]
+EVALUATORS = [
+    (name, evaluator) for name in DOMAINS for evaluator in (*DOMAINS.load(name)().evaluators(), *DOMAINS.load(name)().second_evaluators())
+]
 
 
 @pytest.fixture(scope="session", params=EVALUATORS, ids="/".join)
@@ -185,7 +187,7 @@ def test_each_role_has_an_evaluator(domain: Domain) -> None:
 
 def test_evaluators_answer_in_the_right_shape_and_repeatably(judged: tuple[Domain, Evaluator]) -> None:
     domain, evaluator = judged
-    assert domain.evaluators()[evaluator.name] == evaluator.role
+    assert {**domain.evaluators(), **domain.second_evaluators()}[evaluator.name] == evaluator.role
     samples = domain.reference("test")[:SMALL]
     answers = [evaluator.features(samples), evaluator.features(samples)]
     if evaluator.role == "quality":
@@ -194,6 +196,21 @@ def test_evaluators_answer_in_the_right_shape_and_repeatably(judged: tuple[Domai
         assert answer.shape[0] == SMALL and answer.dtype == torch.float32 and answer.isfinite().all()
         assert torch.equal(answer, again)
     assert [answer.ndim for answer in answers[::2]] == [2, 1][: len(answers) // 2]
+
+
+def test_second_evaluators_are_others_than_the_first(domain: Domain) -> None:
+    assert not domain.second_evaluators().keys() & domain.evaluators().keys()
+
+
+def test_a_task_says_the_same_twice_and_sees_whether_samples_are_varied(domain: Domain) -> None:
+    task = domain.task()
+    if task is None:
+        return
+    samples = domain.reference("ceiling")[:500]
+    score, again = task.score(samples), task.score(samples)
+    assert score.ndim == 1 and len(score) > 100 and np.isfinite(score).all() and np.array_equal(score, again)
+    poor = [samples[i % 5] for i in range(500)]
+    assert task.score(poor if isinstance(samples, list) else np.stack(poor)).mean() < score.mean()
 
 
 def test_an_item_is_judged_alone(judged: tuple[Domain, Evaluator]) -> None:

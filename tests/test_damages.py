@@ -40,7 +40,7 @@ def test_permuted_weights_hurt_both(name: str) -> None:
     def nothing_shipped() -> None:
         raise AssertionError("no bounds ship with this model, sampler and these evaluators: run `python -m bench bounds`")
 
-    bounds = find_bounds(bench.bounds_key, bench.shipped_bounds, nothing_shipped)  # type: ignore[arg-type]
+    bounds = find_bounds(bench.bounds_key(bench.panel), bench.shipped_bounds, nothing_shipped)  # type: ignore[arg-type]
     assert len(bounds.floors) == 5
     for metric, most in MOST[name].items():
         assert max(bounds.floor(metric)) <= most * bounds.ceiling[metric]

@@ -46,12 +46,14 @@ def values() -> dict[str, list[float]]:
         found[f"method {name} v{version}"] = [dense.sum().item(), dense.square().sum().item(), dense[3, 5].item()]
 
     for domain, samples in ((TextDomain(), TEXTS), (GanDomain(), part("test").pixels[:3])):
-        for name in domain.evaluators():
+        for name in (*domain.evaluators(), *domain.second_evaluators()):
             evaluator = domain.evaluator(name)
             numbers = evaluator.features(samples)[:, :3].flatten().tolist()
             if evaluator.role == "quality":
                 numbers += evaluator.surprisal(samples).tolist()
             found[f"evaluator {name} v{evaluator.version}"] = numbers
+        task = domain.task()
+        found[f"task {task.name} v{task.version}"] = [task.score(samples).mean()]
     found |= image_metrics()
     from bench.metrics import text
 

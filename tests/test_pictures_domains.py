@@ -14,6 +14,7 @@ from PIL import Image
 from bench import cli
 from bench.analysis.measured import ROLES, models_of
 from bench.analysis.scores import domains_of
+from bench.commands.shared import FAILED, OK
 from bench.damage_file import DamagesFile, SavedRow, read, read_damages
 from bench.drawing import overview, paths, survival, twins_text
 from bench.drawing.gallery import across_domains, draw_all
@@ -208,7 +209,7 @@ def test_a_damaged_file_of_damages_is_refused_and_left_alone(text: str, why: str
 
 
 def test_the_command_saves_the_matrix_that_it_shows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["damages", "--domain", "toy", "--samples", "300", "--save", str(tmp_path), "--json"]) in (cli.OK, cli.FAILED)
+    assert cli.main(["damages", "--domain", "toy", "--samples", "300", "--save", str(tmp_path), "--json"]) in (OK, FAILED)
     shown = json.loads(capsys.readouterr().out)
     file = read_damages(tmp_path, refuse)["toy"]
     assert [(r.name, r.valid, r.mutual_recall_share) for r in file.rows] == [

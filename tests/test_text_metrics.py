@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.errors import BadInput
 from bench.metrics import text
 from bench.metrics.text import Distinct2, LengthRatio, Rep4, SelfBleu4
 
@@ -242,3 +243,34 @@ def test_nothing_is_written(metric_class: type[text.TextMetric], tmp_path: Path,
 def test_the_package_does_not_import_evaluate() -> None:
     code = "import sys, bench.metrics; sys.exit('evaluate' in sys.modules or 'datasets' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+# --- MAUVE, an optional extra ------------------------------------------------------------------------------------------
+
+
+def test_mauve_compares_the_judges_features(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a stand-in for the package, which may not be installed: real first, then generated, and the package's own defaults."""
+    from types import ModuleType, SimpleNamespace
+
+    import torch
+
+    from bench.interfaces import Observed, View
+    from domains.text.mauve import mauve
+
+    asked = []
+    module = ModuleType("mauve")
+    module.compute_mauve = lambda p, q, verbose: asked.append((p, q)) or SimpleNamespace(mauve=0.25)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "mauve", module)
+    made, real = (Observed([], {"judge": View(torch.full((3, 2), float(i)))}) for i in (1, 2))
+    assert mauve(made, real) == 0.25 and asked[0][0][0, 0] == 2 and asked[0][1][0, 0] == 1
+
+
+def test_without_the_package_one_line_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib.util
+
+    from bench.registry import DOMAINS
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(BadInput, match=r"mauve-text \(GPL-3\.0\): pip install 'gencompress\[mauve\]'"):
+        DOMAINS.load("text")().optional_metric("mauve")
+    assert DOMAINS.load("text")().optional_metric("nonsense") is None

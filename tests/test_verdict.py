@@ -11,9 +11,9 @@ from made_up import RATES, model
 
 from bench.analysis.intervals import Difference
 from bench.analysis.measured import ROLES, Measured
-from bench.analysis.scores import COUNTS_FROM, REGRESSED_FROM, Comparison
+from bench.analysis.scores import COUNTS_FROM, REGRESSED_FROM, Comparison, compare, domains_of
 from bench.analysis.simulation import Scenario, made_up_domain
-from bench.analysis.verdict import CANNOT, NOTHING, Agreement, Situation, paragraph, sentence, situation
+from bench.analysis.verdict import CANNOT, NOTHING, TWO_JUDGES, Situation, Support, paragraph, sentence, situation, support_of
 
 
 def seeds(domain: str, *quality: float, diversity: float | tuple[float, ...] = 0.9, u: float = 0.9, size: str = "s") -> list[Measured]:
@@ -23,10 +23,12 @@ def seeds(domain: str, *quality: float, diversity: float | tuple[float, ...] = 0
 
 
 GOOD, BAD = seeds("good", 0.90, 0.91, 0.92, diversity=(0.9, 0.8, 0.7)), seeds("bad", 0.50, 0.51, 0.52, diversity=(0.8, 0.7, 0.9))
+BAD_AS_GOOD = [replace(m, domain="bad") for m in GOOD]
+GOOD_AS_BAD = [replace(m, domain="good") for m in BAD]
 CLAIM = re.compile(r"\*\*(\w+) is more compressible than (\w+) in (quality|diversity)\*\*")
 
 
-def said(models: list[Measured], missing: dict[str, list[str]] | None = None, second: Agreement | None = None) -> str:
+def said(models: list[Measured], missing: dict[str, list[str]] | None = None, second: Support | None = None) -> str:
     missing = missing or {}
     return paragraph(situation(models, missing, second=second), situation(models, missing, REGRESSED_FROM, second))
 
@@ -184,19 +186,38 @@ def test_why_a_model_is_in_no_mean_is_said() -> None:
 # ------------------------------------------------------------------------------------------------------ second evaluators
 
 
+def by_second_judges(*models: Measured) -> Support:
+    return support_of(compare(domains_of(models, threshold=-np.inf)))
+
+
+def test_what_both_judges_show_is_claimed() -> None:
+    text = said([*GOOD, *BAD], second=by_second_judges(*GOOD, *BAD))
+    assert CLAIM.findall(text) == [("good", "bad", "quality")]
+    assert "; by the second judges +0.300, adjusted p below 0.001)" in text
+    assert "One evaluator a role has judged" not in text and TWO_JUDGES in text
+
+
 @pytest.mark.parametrize(
     ("second", "words"),
     [
-        ({("quality", "good", "bad"): True}, "; both evaluators agree)"),
-        ({("quality", "good", "bad"): False}, "; THE SECOND EVALUATOR DISAGREES)"),
-        ({("diversity", "good", "bad"): True}, "; not judged by a second evaluator)"),
+        (by_second_judges(*BAD_AS_GOOD, *GOOD_AS_BAD), "by the second judges -0.300, adjusted p below 0.001"),  # the other way round
+        (by_second_judges(*seeds("good", 0.5, 0.9), *seeds("bad", 0.5, 0.8)), "by the second judges +0.038, adjusted p 1.000"),
+        (by_second_judges(*seeds("good", 0.9), *seeds("bad", 0.5)), "the second judges allow no test"),
+        (by_second_judges(*GOOD), "not compared by the second judges"),
     ],
 )
-def test_a_second_evaluator_marks_a_claim(second: dict[tuple[str, str, str], bool], words: str) -> None:
+def test_what_only_the_first_judges_show_is_not_claimed(second: Support, words: str) -> None:
     text = said([*GOOD, *BAD], second=second)
-    assert words in text and "One evaluator a role has judged" not in text
+    assert not CLAIM.search(text)
+    assert re.search(r"Not claimed, since only the first judges show a difference: good beside bad in quality \(C differs by 0\.300,", text)
+    assert words in text
+
+
+def test_what_only_the_second_judges_show_stays_undecided() -> None:
+    text = said([*seeds("good", 0.7, 0.9), *seeds("bad", 0.7, 0.8)], second=by_second_judges(*GOOD, *BAD))
+    assert not CLAIM.search(text) and "Not distinguishable in quality with these models: good and bad" in text
 
 
 def test_without_a_second_evaluator_that_is_said_once() -> None:
     text = said([*GOOD, *BAD])
-    assert text.count("a second one may disagree") == 1 and "both evaluators" not in text
+    assert text.count("a second one may disagree") == 1 and "second judges" not in text

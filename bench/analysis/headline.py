@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import mean, stdev
 
-from bench.analysis.frontier import TARGETS, Best, frontier
-from bench.analysis.material import DASH, Material, ModelFiles, material, table, with_interval
+from bench.analysis.frontier import Best, frontier
+from bench.analysis.intervals import Estimate
+from bench.analysis.material import DASH, Material, ModelFiles, estimate_text, material, table, with_interval
 from bench.analysis.measured import ROLES, conditions, grouped
 from bench.analysis.particulars import particulars
 from bench.analysis.scores import Domain, Ratio, Score, ratio_at
+from bench.analysis.second_table import second_opinions
 from bench.analysis.sizes import Gain, iso_quality_gain
+from bench.analysis.use import use_by_method
 from bench.analysis.verdict import paragraph
 from bench.compressibility import FULL, HARD
 from bench.methods.notation import LADDER
@@ -32,6 +35,7 @@ def headline(records: Sequence[Record], files: ModelFiles) -> list[str]:
         ratios(found) + "\n",
         f"## Rung by rung\n\n{RUNG_NOTES}",
         rungs(found) + "\n",
+        *second_opinions(found),
         f"## The best method at each ratio\n\n{FRONTIER_NOTES}",
         best_methods(found) + "\n",
         *particulars(found),
@@ -140,26 +144,23 @@ def _spread(d: Domain, role: str, rung: str) -> str:
 FRONTIER_NOTES = """\
 Of all methods measured, the one whose smaller retention (quality or diversity) is largest in a file at least so many times smaller. It is
 chosen on sampling seed 0, and what stands here was measured on the other seeds: the winner of many is otherwise flattered. Of each domain
-the model with the most methods; recalibrated methods only, where the network has running statistics.
+the model with the most methods; recalibrated methods only, where the network has running statistics. **use**: what the samples are good
+for, as training data, tried on real data ([docs/second-judges.md](docs/second-judges.md)); 1 = as good as the uncompressed network's,
+0 = as those of permuted ones; 95 % interval of this model.
 """
 
 
 def best_methods(found: Material) -> str:
-    columns: dict[str, dict[float, Best]] = {}
+    lines: list[tuple[float, list[str]]] = []
     for d in found.now.domains:
         groups = [same for _, group in grouped(found.of(d.name), lambda r: r.model) for _, same in grouped(group, conditions)]
         if groups:
             richest = max(groups, key=lambda g: len({r.method for r in g}))
-            columns[f"{d.name} {richest[0].model}"] = {best.target: best for best in frontier(richest)}
-    lines = []
-    for target in TARGETS:
-        line = [f"{target}x"]
-        for by_target in columns.values():
-            best = by_target.get(target)
-            line += (
-                [DASH] * 3
-                if best is None
-                else [f"`{best.method}` {best.ratio:.1f}x", *(f"{mean(best.values[role]):.3f}" for role in ROLES)]
-            )
-        lines.append(line)
-    return table(["at least", *(f"{name}: {what}" for name in columns for what in ("method", *ROLES))], lines)
+            lines += [(best.target, _best_line(best, f"{d.name} {richest[0].model}", use_by_method(richest))) for best in frontier(richest)]
+    headers = ["at least", "model", "method", "ratio", *(f"{role} ↑" for role in ROLES), "use ↑"]
+    return table(headers, [line for _, line in sorted(lines, key=lambda pair: pair[0])], left=3)
+
+
+def _best_line(best: Best, model: str, use: Mapping[str, Estimate]) -> list[str]:
+    kept = [f"{mean(best.values[role]):.3f}" for role in ROLES]
+    return [f"{best.target}x", model, f"`{best.method}`", f"{best.ratio:.1f}x", *kept, estimate_text(use.get(best.method))]

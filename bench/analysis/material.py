@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from bench.analysis.measured import Measured, with_records
-from bench.analysis.scores import REGRESSED_FROM, Score
-from bench.analysis.verdict import Situation, situation
+from bench.analysis.agreement import as_second_judges_see
+from bench.analysis.intervals import Estimate
+from bench.analysis.measured import Measured, models_of, with_records
+from bench.analysis.scores import COUNTS_FROM, REGRESSED_FROM, Domain, Score, compare, domains_of
+from bench.analysis.verdict import Situation, Support, situation, support_of
 from bench.model_file import ModelFile
 from bench.record import Record
 from bench.registry import DOMAINS
@@ -25,6 +28,7 @@ class Material:
     files: ModelFiles
     now: Situation
     wider: Situation
+    second: Sequence[Domain] | None = None  # as the second judges see them
 
     def of(self, domain: str) -> list[Record]:
         return [r for r in self.records if r.domain == domain]
@@ -38,7 +42,22 @@ def material(records: Sequence[Record], files: ModelFiles) -> Material:
     models = [m for m, _ in found]
     missing = _missing(models)
     used = [r for _, same in found for r in same]
-    return Material(used, models, files, situation(models, missing), situation(models, missing, REGRESSED_FROM))
+    now, wider = (situation(models, missing, threshold) for threshold in (COUNTS_FROM, REGRESSED_FROM))
+    seconds = [second_domains(used, one) for one in (now, wider)]
+    now, wider = (replace(one, second=second) for one, second in zip((now, wider), map(_support, seconds)))
+    return Material(used, models, files, now, wider, seconds[0])
+
+
+def second_domains(records: Sequence[Record], one: Situation) -> list[Domain] | None:
+    """The domains as the second judges score them, over the very models that the first judges compare; None where none was asked."""
+    counted = {(m.domain, m.model) for d in one.domains for unit in d.units for m in unit}
+    seen = [other for r in records if (r.domain, r.model) in counted and (other := as_second_judges_see(r)) is not None]
+    models = [m for m in models_of(seen) if m.whole]
+    return domains_of(models, threshold=-math.inf) if any(r.status != "diverged" for r in seen) else None
+
+
+def _support(domains: Sequence[Domain] | None) -> Support | None:
+    return None if domains is None else support_of(compare(domains))
 
 
 def _missing(models: Sequence[Measured]) -> dict[str, list[str]]:
@@ -60,3 +79,10 @@ def with_interval(score: Score | None, digits: int = 3) -> str:
         return DASH
     interval = score.interval()
     return f"{score.value:.{digits}f}" + ("" if interval is None else f" [{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]")
+
+
+def estimate_text(estimate: Estimate | None, digits: int = 3) -> str:
+    if estimate is None:
+        return DASH
+    interval = estimate.interval()
+    return f"{estimate.value:.{digits}f}" + ("" if interval is None else f" [{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]")

@@ -16,11 +16,11 @@ from bench.analysis.intervals import Estimate, item_covariance, seed_variance
 from bench.compressibility import is_recalibrated, retention_of
 from bench.methods.notation import LADDER, rung_of
 from bench.record import FINISHED, EvaluatorBlock, Record
+from bench.record import VALUE as ITEMS
 
 Key = TypeVar("Key")
 ROLES = ("quality", "diversity")
 VALUE = {"quality": "quality_valid", "diversity": "diversity_mutual_recall"}
-ITEMS = {"quality": "valid", "diversity": "mutual_recall"}
 CROSSED = {"quality": False, "diversity": True}  # the items of mutual recall are real samples, the same under every seed
 LENGTH = "length_ratio"  # a domain whose samples have a length publishes it under this name
 

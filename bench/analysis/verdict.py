@@ -1,7 +1,7 @@
 """The sentence: which domain is more compressible, made from the figures and never typed in.
 
-A domain is called more compressible only where the Holm-adjusted test over training seeds says so. Everything else is said to be
-undecided, with how large a difference could hide there.
+A domain is called more compressible only where the Holm-adjusted test over training seeds says so, by the first judges and, where they
+were asked, by the second. Everything else is said to be undecided, with how large a difference could hide there.
 """
 
 from __future__ import annotations
@@ -14,7 +14,11 @@ from bench.analysis.measured import ROLES, Measured
 from bench.analysis.scores import COUNTS_FROM, REGRESSED_FROM, Comparison, Domain, compare, domains_of, good_enough
 from bench.compressibility import FULL
 
-Agreement = Mapping[tuple[str, str, str], bool]  # (role, domain, domain) -> whether a second evaluator orders them alike
+Support = Mapping[tuple[str, str, str], Comparison]  # (role, domain, domain), the domains in order -> what the second judges find
+
+
+def support_of(comparisons: Sequence[Comparison]) -> Support:
+    return {(c.role, *sorted((c.a, c.b))): c for c in comparisons}  # type: ignore[misc]
 
 
 @dataclass(frozen=True)
@@ -24,14 +28,23 @@ class Situation:
     domains: Sequence[Domain]
     comparisons: Sequence[Comparison]
     missing: Mapping[str, Sequence[str]]  # domain -> models of the published grid without a ladder
-    second: Agreement | None = None
+    second: Support | None = None  # None: no second judge was asked
+
+    def claimed(self, c: Comparison) -> bool:
+        """Shown by the first judges, and, where second ones were asked, by them as well."""
+        other = self.theirs(c)
+        return c.shown and (self.second is None or (other is not None and other.shown and other.a == c.a))
+
+    def theirs(self, c: Comparison) -> Comparison | None:
+        """The same pair as the second judges see it."""
+        return (self.second or {}).get((c.role, *sorted((c.a, c.b))))  # type: ignore[arg-type]
 
 
 def situation(
     models: Sequence[Measured],
     missing: Mapping[str, Sequence[str]],
     threshold: float = COUNTS_FROM,
-    second: Agreement | None = None,
+    second: Support | None = None,
 ) -> Situation:
     domains = domains_of(models, threshold)
     return Situation(domains, compare(domains), missing, second)
@@ -39,14 +52,34 @@ def situation(
 
 def sentence(now: Situation) -> str:
     """In plain words: what is shown, what is undecided, what cannot be tested. Empty where there are not two domains to compare."""
-    statements = [_shown(now), *(_undecided(role, now) for role in ROLES), *(_untested(role, now) for role in ROLES)]
+    statements = [_shown(now), _disputed(now), *(_undecided(role, now) for role in ROLES), *(_untested(role, now) for role in ROLES)]
     return " ".join(filter(None, statements))
 
 
 def _shown(now: Situation) -> str:
-    rows = [c for c in now.comparisons if c.shown]
-    claims = [f"**{c.a} is more compressible than {c.b} in {c.role}** ({_figures(c)}{_second(c, now.second)})" for c in rows]
+    rows = [c for c in now.comparisons if now.claimed(c)]
+    claims = [f"**{c.a} is more compressible than {c.b} in {c.role}** ({_figures(c)}{_seconded(c, now)})" for c in rows]
     return "; ".join(claims) + "." if claims else ""
+
+
+def _disputed(now: Situation) -> str:
+    """What the first judges alone would claim."""
+    rows = [c for c in now.comparisons if c.shown and not now.claimed(c)]
+    said = [f"{c.a} beside {c.b} in {c.role} ({_figures(c)}; {_second_figures(now.theirs(c), c)})" for c in rows]
+    return f"Not claimed, since only the first judges show a difference: {'; '.join(said)}." if said else ""
+
+
+def _seconded(c: Comparison, now: Situation) -> str:
+    return "" if now.second is None else f"; {_second_figures(now.theirs(c), c)}"
+
+
+def _second_figures(other: Comparison | None, c: Comparison) -> str:
+    if other is None:
+        return "not compared by the second judges"
+    if other.difference is None or other.p is None:
+        return "the second judges allow no test"
+    sign = 1 if other.a == c.a else -1
+    return f"by the second judges {sign * other.difference.value:+.3f}, adjusted p {_p(other.p)}"
 
 
 def _undecided(role: str, now: Situation) -> str:
@@ -78,16 +111,6 @@ def _p(value: float) -> str:
     return "below 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def _second(c: Comparison, second: Agreement | None) -> str:
-    """The slot for second evaluators: a claim of the first alone is marked."""
-    if second is None:
-        return ""
-    agrees = second.get((c.role, c.a, c.b), second.get((c.role, c.b, c.a)))
-    if agrees is None:
-        return "; not judged by a second evaluator"
-    return "; both evaluators agree" if agrees else "; THE SECOND EVALUATOR DISAGREES"
-
-
 # -------------------------------------------------------------------------------------------------------------- paragraph
 
 
@@ -102,6 +125,7 @@ def paragraph(now: Situation, wider: Situation) -> str:
     return "\n\n".join(line for line in lines if line) + "\n"
 
 
+TWO_JUDGES = " A difference is claimed only where second judges of another kind show it as well."
 NOTHING = "Fewer than two domains have a score for the same sizes: there is nothing to compare."
 CANNOT = """\
 **What this cannot show.** Domain, architecture, normalisation, training recipe and judge change together, so a difference between rows is
@@ -110,7 +134,7 @@ one between these models as they were trained, and not a law of images or of tex
 
 def _how_sure(now: Situation) -> str:
     counts = [f"{d.name} {_count(d)}" for d in now.domains]
-    tail = "" if now.second is not None else " One evaluator a role has judged; a second one may disagree."
+    tail = TWO_JUDGES if now.second is not None else " One evaluator a role has judged; a second one may disagree."
     return (
         f"**How sure.** Models compared: {', '.join(counts)}. Intervals are over training seeds (Student's t; between domains Welch's "
         f"test, Holm over all comparisons): with few seeds they are wide ([docs/statistics.md](docs/statistics.md)).{tail}"
@@ -131,7 +155,9 @@ def _with_and_without(now: Situation, wider: Situation) -> str:
     fewer = any(not _counted(wider, m) for d in now.domains for unit in d.units for m in unit)  # other sizes are compared
     if not added and not fewer:
         return f"No further model would count if U of {REGRESSED_FROM} were enough instead of {COUNTS_FROM}: the conclusions are the same."
-    same = [(c.role, c.a, c.b, c.shown) for c in now.comparisons] == [(c.role, c.a, c.b, c.shown) for c in wider.comparisons]
+    same = [(c.role, c.a, c.b, now.claimed(c)) for c in now.comparisons] == [
+        (c.role, c.a, c.b, wider.claimed(c)) for c in wider.comparisons
+    ]
     verdict = "the conclusions stay the same." if same else f"it reads: {sentence(wider) or NOTHING}"
     names = f" ({', '.join(sorted(added))})" if added else ""
     return f"With models of U from {REGRESSED_FROM} as well{names} {verdict}"

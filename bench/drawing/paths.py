@@ -69,7 +69,7 @@ def judges_of(one: DomainSeries, records: Sequence[Record]) -> Judges | None:
     """Of the baselines of the models in the mean; None where their records disagree, or name no evaluators."""
     models = {m.model for unit in one.domain.units for m in unit}
     found = {
-        (r.reference, r.samples, r.k, tuple(sorted((name, block.version) for name, block in r.evaluators.items())))
+        (r.reference, r.samples, r.k, tuple(sorted((name, block.version) for name, block in r.evaluators.items() if not block.second)))
         for r in records
         if r.domain == one.domain.name and r.model in models and r.method == BASELINE and r.evaluators
     }

@@ -10,14 +10,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.errors import BadInput, unknown
-from bench.interfaces import Damage, Domain, Evaluator, Metric, ModelSpec, Training
+from bench.interfaces import Damage, Domain, Evaluator, Metric, ModelSpec, Task, Training
 from domains.folders import GRID, embedded, spec_of
 
 if TYPE_CHECKING:
     from domains.images.data import Images
 
 EVALUATORS = {"effnet": "quality", "encoder": "diversity", "effnet_undithered": "quality"}  # the first of a role is the primary one
-JUDGES = {"encoder": "the evaluator of diversity", "labeller": "tells the classes apart, for the metrics of lost classes"}
+SECOND = {"pixel_judge": "quality", "restorer": "diversity"}
+JUDGES = {
+    "encoder": "the evaluator of diversity",
+    "pixel_judge": "the second evaluator of quality",
+    "restorer": "the second evaluator of diversity",
+    "labeller": "tells the classes apart, for the metrics of lost classes",
+}
 
 
 class ImageDomain(Domain):
@@ -49,6 +55,14 @@ class ImageDomain(Domain):
             from domains.images.encoder import EncoderTraining
 
             return EncoderTraining(images.pixels, held_out.pixels, device=device)
+        if name == "pixel_judge":
+            from domains.images.pixel_judge import PixelJudgeTraining
+
+            return PixelJudgeTraining(images.pixels, held_out.pixels, device=device)
+        if name == "restorer":
+            from domains.images.restorer import RestorerTraining
+
+            return RestorerTraining(images.pixels, held_out.pixels, device=device)
         if name == "labeller":
             from domains.images.labeller import LabellerTraining
 
@@ -86,13 +100,32 @@ class ImageDomain(Domain):
     def evaluators(self) -> Mapping[str, str]:
         return EVALUATORS
 
+    def second_evaluators(self) -> Mapping[str, str]:
+        return SECOND
+
     def evaluator(self, name: str, device: str = "cpu") -> Evaluator:
         from domains.images.evaluators import Effnet, EffnetUndithered, Encoder
+        from domains.images.pixel_judge import PixelJudge
+        from domains.images.restorer import Restorer
 
-        kinds: dict[str, Callable[[str], Evaluator]] = {kind.name: kind for kind in (Effnet, Encoder, EffnetUndithered)}
+        shipped = (Effnet, Encoder, EffnetUndithered, PixelJudge, Restorer)
+        kinds: dict[str, Callable[[str], Evaluator]] = {kind.name: kind for kind in shipped}
         if name not in kinds:
-            raise unknown("evaluator", name, EVALUATORS)
+            raise unknown("evaluator", name, kinds)
         return kinds[name](device)
+
+    def optional_evaluator(self, name: str, device: str = "cpu") -> Evaluator | None:
+        """`inception`, or an image model of transformers by its folder or hub id."""
+        from domains.images.further import Inception, Vision
+
+        if name == "inception":
+            return Inception(device)
+        return Vision(name, device) if "/" in name or Path(name).is_dir() else None
+
+    def task(self, device: str = "cpu") -> Task:
+        from domains.images.use import Classifier
+
+        return Classifier()
 
     def damages(self) -> Mapping[str, Damage]:
         from domains.images.damages import DAMAGES

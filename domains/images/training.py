@@ -148,7 +148,7 @@ def save_half(training: ImageTraining, folder: Path, name: str) -> None:
 
     folder.mkdir(parents=True, exist_ok=True)
     state = round_to_half(training.averages["network"]).state_dict()
-    save_file({key: v.half() if v.is_floating_point() else v for key, v in state.items()}, folder / f"{name}.safetensors")
+    save_file({key: (v.half() if v.is_floating_point() else v).contiguous() for key, v in state.items()}, folder / f"{name}.safetensors")
     write_json(folder / "recipe.json", {**vars(training.recipe), "seed": training.seed})
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from bench.errors import BadInput, unknown
-from bench.interfaces import Damage, Domain, Edit, Evaluator, Generator, Metric, ModelSpec, Observed, Training, Wrap
+from bench.interfaces import Damage, Domain, Edit, Evaluator, Generator, Metric, ModelSpec, Observed, Task, Training, Wrap
 from domains.folders import GRID, card_of, check_numbers, embedded, spec_of
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 WEIGHTS = Path(__file__).parent / "weights"
 EVALUATORS = {"judge": "quality", "wordllama": "diversity"}
+SECOND = {"conv_judge": "quality", "topics": "diversity"}
 
 
 class TextDomain(Domain):
@@ -49,7 +50,8 @@ class TextDomain(Domain):
     def trainings(self) -> Mapping[str, str]:
         from domains.text.network import SIZES
 
-        return {**{f"{size}@N": f"the generator of size {size}, training seed N" for size in SIZES}, "judge": "the evaluator of quality"}
+        judges = {"judge": "the evaluator of quality", "conv_judge": "the second evaluator of quality"}
+        return {**{f"{size}@N": f"the generator of size {size}, training seed N" for size in SIZES}, **judges}
 
     def grid(self) -> Sequence[str]:
         return GRID
@@ -61,10 +63,10 @@ class TextDomain(Domain):
 
         size, _, seed = name.partition("@")
         texts = verses("train") if data is None else text_column(load_rows(data), data)
-        if name == "judge":
-            return recipes.JudgeTraining(texts, device=device)
+        if name in recipes.JUDGES:
+            return recipes.JudgeTraining(texts, name, device=device)
         if size not in recipes.generators.SIZES or not seed.isdigit():
-            raise unknown("model to train", name, [*(f"{size}@0" for size in recipes.generators.SIZES), "judge"])
+            raise unknown("model to train", name, [*(f"{size}@0" for size in recipes.generators.SIZES), *recipes.JUDGES])
         network, tokenizer = recipes.fresh_generator(size, int(seed), texts)
         return recipes.GeneratorTraining(network.to(device), tokenizer, texts, int(seed))
 
@@ -98,12 +100,30 @@ class TextDomain(Domain):
     def evaluators(self) -> Mapping[str, str]:
         return EVALUATORS
 
-    def evaluator(self, name: str, device: str = "cpu") -> Evaluator:
-        from domains.text.evaluators import Judge, Words
+    def second_evaluators(self) -> Mapping[str, str]:
+        return SECOND
 
-        if name not in EVALUATORS:
-            raise unknown("evaluator", name, EVALUATORS)
-        return Judge(device) if name == "judge" else Words(device)
+    def evaluator(self, name: str, device: str = "cpu") -> Evaluator:
+        from domains.text.evaluators import ConvJudge, Judge, Words
+        from domains.text.topics import Topics
+
+        kinds: dict[str, Callable[[str], Evaluator]] = {kind.name: kind for kind in (Judge, Words, ConvJudge, Topics)}
+        if name not in kinds:
+            raise unknown("evaluator", name, kinds)
+        return kinds[name](device)
+
+    def optional_evaluator(self, name: str, device: str = "cpu") -> Evaluator | None:
+        """Any causal language model, by its folder or hub id."""
+        if "/" not in name and not Path(name).is_dir():
+            return None
+        from domains.text.model_judge import ModelJudge
+
+        return ModelJudge(name, device)
+
+    def task(self, device: str = "cpu") -> Task:
+        from domains.text.use import ByteModel
+
+        return ByteModel()
 
     def damages(self) -> Mapping[str, Damage]:
         from domains.text.damages import DAMAGES
@@ -112,6 +132,13 @@ class TextDomain(Domain):
 
     def metrics(self) -> Mapping[str, Metric]:
         return {metric.name: metric for metric in METRICS}
+
+    def optional_metric(self, name: str, device: str = "cpu") -> Metric | None:
+        if name != "mauve":
+            return None
+        from domains.text.mauve import mauve_metric
+
+        return mauve_metric()
 
     # ----------------------------------------------------------------------------------------------------------- files
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from bench.errors import BadInput
 from bench.interfaces import Evaluator
+from domains.text.conv_judge import ConvJudgeNetwork
 from domains.text.judge import JudgeNetwork
 from domains.text.training import IGNORED, pad
 
@@ -28,30 +30,33 @@ COMPONENTS = 64
 WORDS_SHA256 = "64b47a2dc493cb8e85944076601189739852d7b64e0e1eedcb1937a251cd9fd5"
 
 
-class Judge(Evaluator):
-    """A GRU language model, trained on the same training part as the generators, with its own tokens.
+class LanguageJudge(Evaluator):
+    """A language model, trained on the same training part as the generators, with its own tokens.
 
     Features: its states, averaged over a verse, in the 64 main directions of training verses.
     Surprisal: mean negative log-likelihood of a token, the end of the verse included, in nats.
     """
 
-    name = "judge"
     role = "quality"
-    version = 1
+    longest: ClassVar[int | None] = None  # tokens that are read of a text
 
-    def __init__(self, device: str = "cpu", folder: Path = WEIGHTS / "judge", directions: bool = True) -> None:
+    def __init__(self, device: str = "cpu", folder: Path | None = None, directions: bool = True) -> None:
         from safetensors.torch import load_file
         from transformers import AutoTokenizer
 
-        state = load_file(folder / "judge.safetensors")
-        vocabulary, width = state["embed.weight"].shape
-        layers = sum(name.startswith("gru.weight_hh") for name in state)
-        self.network = JudgeNetwork(vocabulary, width, state["project.weight"].shape[1], layers).to(device).eval()
+        folder = folder or WEIGHTS / self.name
+        state = load_file(folder / f"{self.name}.safetensors")
+        self.network = self.empty(state).to(device).eval()
         self.network.load_state_dict({name: value.float() for name, value in state.items()})
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
         self.directions = Directions.read(folder / "directions.safetensors") if directions else None
         self.device = device
         self._last: tuple[str, Tensor, Tensor] = ("", torch.empty(0), torch.empty(0))
+
+    @staticmethod
+    def empty(state: Mapping[str, Tensor]) -> Any:
+        """A network of the shapes of these weights, with `states(tokens)` and `logits(states)`."""
+        raise NotImplementedError
 
     def features(self, samples: Sequence[str]) -> Tensor:
         assert self.directions is not None
@@ -69,21 +74,47 @@ class Judge(Evaluator):
 
     @torch.inference_mode()
     def _read(self, samples: Sequence[str], batch: int = 128) -> tuple[Tensor, Tensor]:
-        tokens = self.tokenizer(list(samples))["input_ids"]
+        tokens = [row[: self.longest] for row in self.tokenizer(list(samples))["input_ids"]]
         order = sorted(range(len(tokens)), key=lambda i: len(tokens[i]))
-        states = torch.empty(len(tokens), self.network.gru.hidden_size)
-        surprisal = torch.empty(len(tokens))
+        states, surprisal = torch.empty(0), torch.empty(len(tokens))
         for start in range(0, len(order), batch):
             rows = order[start : start + batch]
             padded = pad([tokens[i] for i in rows]).to(self.device)
             inputs, targets = padded[:, :-1].clamp(min=0), padded[:, 1:]
             real = (targets != IGNORED).float()
             hidden = self.network.states(inputs)  # [b, t, states]
+            if not len(states):
+                states = torch.empty(len(tokens), hidden.shape[2])
             states[rows] = ((hidden * real[..., None]).sum(1) / real.sum(1, keepdim=True)).cpu()
             logits = self.network.logits(hidden).flatten(0, 1)
             nats = F.cross_entropy(logits, targets.flatten(), ignore_index=IGNORED, reduction="none").reshape(targets.shape)
             surprisal[rows] = (nats.sum(1) / real.sum(1)).cpu()
         return states, surprisal
+
+
+class Judge(LanguageJudge):
+    """A recurrent one (GRU)."""
+
+    name = "judge"
+    version = 1
+
+    @staticmethod
+    def empty(state: Mapping[str, Tensor]) -> JudgeNetwork:
+        vocabulary, width = state["embed.weight"].shape
+        layers = sum(name.startswith("gru.weight_hh") for name in state)
+        return JudgeNetwork(vocabulary, width, state["project.weight"].shape[1], layers)
+
+
+class ConvJudge(LanguageJudge):
+    """A convolutional one, the second judge: it reads smaller tokens through a window, where the first remembers."""
+
+    name = "conv_judge"
+    version = 1
+    longest = 256  # the longest verse has 230; networks that are broken write without end
+
+    @staticmethod
+    def empty(state: Mapping[str, Tensor]) -> ConvJudgeNetwork:
+        return ConvJudgeNetwork(*state["embed.weight"].shape)
 
 
 class Words(Evaluator):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from bench.interfaces import Wrap
 from domains.folders import write_json
 from domains.text import evaluators
 from domains.text import network as generators
+from domains.text.conv_judge import ConvJudgeNetwork
 from domains.text.data import verses
+from domains.text.judge import JudgeNetwork
 from domains.text.training import Recipe, VerseTraining
 
 # Of all embedded models; chosen on the validation part (docs/training-log.md).
@@ -21,7 +24,7 @@ SAMPLER = {"temperature": 1.0, "nucleus": 1.0, "max_tokens": 256}
 
 GENERATOR = Recipe(steps=20_000, batch=32, learning_rate=4e-3, muon_learning_rate=2e-2)
 JUDGE = Recipe(steps=7_000, batch=32, learning_rate=4e-3, muon_learning_rate=2e-2)
-JUDGE_VOCABULARY, JUDGE_WIDTH, JUDGE_STATES = 2048, 160, 448
+CONV_JUDGE = Recipe(steps=6_000, batch=32, learning_rate=4e-3, muon_learning_rate=2e-2)
 
 
 class GeneratorTraining(VerseTraining):
@@ -85,29 +88,39 @@ def fresh_generator(size: str, seed: int, texts: Sequence[str]) -> tuple[torch.n
 
 
 class JudgeTraining(VerseTraining):
-    """Trains the recurrent judge, with its own tokens; freezes network and tokenizer."""
+    """Trains a judge, with its own tokens; freezes network, tokenizer and the main directions of its states."""
 
-    def __init__(self, texts: Sequence[str], seed: int = 0, device: str = "cpu") -> None:
-        from domains.text.judge import JudgeNetwork
-
-        self.texts, self.tokenizer = texts, generators.train_tokenizer(texts, JUDGE_VOCABULARY)
+    def __init__(self, texts: Sequence[str], name: str = "judge", seed: int = 0, device: str = "cpu") -> None:
+        self.texts, self.plan = texts, JUDGES[name]
+        self.tokenizer = generators.train_tokenizer(texts, self.plan.shape["vocabulary"])
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            network = JudgeNetwork(JUDGE_VOCABULARY, JUDGE_WIDTH, JUDGE_STATES).to(device)
+            network = self.plan.network(**self.plan.shape).to(device)
         held_out = verses("validation")
-        super().__init__(
-            network, encode(self.tokenizer, texts), encode(self.tokenizer, held_out), sum(len(t.encode()) for t in held_out), JUDGE, seed
-        )
+        tokens = encode(self.tokenizer, texts), encode(self.tokenizer, held_out)
+        super().__init__(network, *tokens, sum(len(t.encode()) for t in held_out), self.plan.recipe, seed)
 
     def freeze(self, folder: Path) -> None:
         from safetensors.torch import save_file
 
         folder.mkdir(parents=True, exist_ok=True)
         state = {name: value.half().cpu().contiguous() for name, value in self.averaged().state_dict().items()}
-        save_file(state, folder / "judge.safetensors")
+        save_file(state, folder / f"{self.plan.evaluator.name}.safetensors")
         self.tokenizer.save_pretrained(folder)
-        shape = {"vocabulary": JUDGE_VOCABULARY, "width": JUDGE_WIDTH, "states": JUDGE_STATES}
-        write_json(folder / "recipe.json", {**vars(self.recipe), "seed": self.seed, **shape})
-        evaluators.Directions.fit(evaluators.Judge(folder=folder, directions=False).read(self.texts)[0]).write(
-            folder / "directions.safetensors"
-        )
+        write_json(folder / "recipe.json", {**vars(self.recipe), "seed": self.seed, **self.plan.shape})
+        judge = self.plan.evaluator(folder=folder, directions=False)
+        evaluators.Directions.fit(judge.read(self.texts)[0]).write(folder / "directions.safetensors")
+
+
+@dataclass(frozen=True)
+class JudgePlan:
+    evaluator: type[evaluators.LanguageJudge]
+    network: Callable[..., torch.nn.Module]
+    shape: Mapping[str, int]
+    recipe: Recipe
+
+
+JUDGES = {
+    "judge": JudgePlan(evaluators.Judge, JudgeNetwork, {"vocabulary": 2048, "width": 160, "states": 448}, JUDGE),
+    "conv_judge": JudgePlan(evaluators.ConvJudge, ConvJudgeNetwork, {"vocabulary": 512, "width": 128}, CONV_JUDGE),
+}

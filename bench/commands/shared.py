@@ -1,0 +1,53 @@
+"""What the commands share: the group that they belong to, the options that several have, and how they speak."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+
+import click
+
+from bench.registry import DOMAINS
+
+OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+LOCAL = Path("results/local")
+PUBLISHED = Path("results")
+
+PATH = click.Path(path_type=Path)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+def commands() -> None:
+    """How far can a generative model be compressed before its samples lose quality or diversity?
+
+    \b
+    python -m bench run --domain text --method int8      measure one method
+    python -m bench run --domain text --method ladder    all eight rungs, 8 bits down to 1
+    python -m bench list                                 what there is
+    """
+
+
+DOMAIN = click.option("--domain", "-d", required=True, help="See `list domains`.")
+JSON = click.option("--json", "as_json", is_flag=True, help="Standard output holds only JSON; all else goes to standard error.")
+DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+EVALUATOR = click.option(
+    "--evaluator", "-e", "evaluators", multiple=True, help="One judge more, repeatable: for images `inception`; for text a causal model."
+)
+REFERENCE = click.option("--reference", help="Real samples of your own: a file, a folder or a hub id.")
+MODEL = click.option("--model", "-m", help="See `list models`; or a folder or hub id.  [default: the domain's first]")
+
+
+def say(line: str) -> None:
+    click.echo(line, err=True)
+
+
+def check_domain(name: str, also: tuple[str, ...] = ()) -> None:
+    from bench.errors import unknown
+
+    if name not in DOMAINS and name not in also:
+        raise unknown("domain", name, [*DOMAINS, *also])
+
+
+def command_line() -> str:
+    return shlex.join(["python", "-m", "bench", *sys.argv[1:]])

@@ -1,0 +1,122 @@
+"""`--evaluator`: further judges of pictures whose weights are not shipped: Inception, or any image model of transformers.
+
+Both look at the picture in colour and at their own size; features are standardized, in 64 principal components fitted on the
+validation part.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import abstractmethod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bench.errors import BadInput
+from bench.interfaces import Evaluator
+from domains.images.evaluators import Pictures, ProbabilisticPCA
+
+BATCH = 50
+
+
+class Further(Evaluator):
+    """Surprisal: negative log-likelihood in nats under probabilistic PCA of the features, residual included."""
+
+    role = "quality"
+    version = 1
+
+    def __init__(self, name: str, device: str) -> None:
+        self.name, self.device = name, device  # type: ignore[misc]
+        self._components: ProbabilisticPCA | None = None
+        self._last: tuple[str, Tensor] = ("", torch.empty(0))
+
+    @abstractmethod
+    def see(self, images: Tensor) -> Tensor:
+        """uint8 [b, 3, h, w] -> [b, d]"""
+
+    def features(self, samples: Pictures) -> Tensor:
+        return self.components.features(self.read(samples))
+
+    def surprisal(self, samples: Pictures) -> Tensor:
+        return self.components.surprisal(self.read(samples))
+
+    @property
+    def components(self) -> ProbabilisticPCA:
+        if self._components is None:
+            from domains.images.data import part
+
+            self._components = ProbabilisticPCA.fit(self._read(part("validation").pixels))
+        return self._components
+
+    def read(self, samples: Pictures) -> Tensor:
+        """[n, d]; the last answer is kept, since both features and surprisal are wanted of the same samples."""
+        pixels = np.ascontiguousarray(samples)
+        key = hashlib.sha256(pixels.tobytes()).hexdigest()
+        if self._last[0] != key:
+            self._last = (key, self._read(pixels))
+        return self._last[1]
+
+    @torch.inference_mode()
+    def _read(self, pixels: np.ndarray) -> Tensor:
+        from bench.progress import Bar
+
+        rows = []
+        with Bar(f"judge {Path(self.name).name}", len(pixels)) as bar:
+            for images in torch.from_numpy(np.ascontiguousarray(pixels)).split(BATCH):
+                rows.append(self.see(images.expand(-1, 3, -1, -1).to(self.device)).float().cpu())
+                bar.update(len(images))
+        return torch.cat(rows)
+
+
+class Inception(Further):
+    """The 2,048 pooled features of torch-fidelity's Inception, whose weights it downloads: the space of the FID."""
+
+    def __init__(self, device: str = "cpu") -> None:
+        from domains.images.inception import load_inception
+
+        super().__init__("inception", device)
+        self.network = load_inception().to(device)
+
+    def see(self, images: Tensor) -> Tensor:
+        return self.network(images)[0]
+
+
+class Vision(Further):
+    """An image model of transformers, from a folder or the hub: DINOv2, as Stein et al. 2023 (arXiv:2306.04675) advise, CLIP, a ViT."""
+
+    def __init__(self, source: str, device: str = "cpu") -> None:
+        from safetensors import SafetensorError
+        from transformers import AutoConfig, AutoModel
+
+        from bench.artifact import tensors_digest
+
+        super().__init__(source, device)
+        try:
+            config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+            config = getattr(config, "vision_config", config)
+            network: Any = AutoModel.from_pretrained(source, config=config, dtype="float32", use_safetensors=True, trust_remote_code=False)
+        except (OSError, ValueError, ImportError, RuntimeError, KeyError, SafetensorError) as error:
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise BadInput(f"cannot open {source!r} as an image model: {reason}") from None
+        if getattr(network, "main_input_name", "") != "pixel_values":
+            raise BadInput(f"{source!r} is no image model: it takes {getattr(network, 'main_input_name', 'something else')!r}")
+        self.network, self.size = network.to(device).eval(), int(getattr(config, "image_size", 224))
+        self.channels = int(getattr(config, "num_channels", 3))
+        self._identity = tensors_digest(network)
+
+    def identity(self) -> str:
+        return self._identity
+
+    def see(self, images: Tensor) -> Tensor:
+        enlarged = F.interpolate(images.float() / 127.5 - 1, size=(self.size, self.size), mode="bilinear", antialias=True)
+        seen = self.network(pixel_values=enlarged[:, : self.channels])
+        pooled = getattr(seen, "pooler_output", None)
+        return (
+            pooled.flatten(1)
+            if pooled is not None
+            else seen.last_hidden_state.flatten(2).mean(1 if seen.last_hidden_state.ndim == 3 else 2)
+        )

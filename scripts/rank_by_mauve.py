@@ -1,0 +1,62 @@
+"""Does MAUVE rank the methods as our measures do? `python -m scripts.rank_by_mauve`; needs `gencompress[mauve]`.
+
+Reads the published text records; samples come from the cache, or are drawn again. Prints Kendall's tau with each retention, and with
+the two together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from statistics import mean
+
+from bench.analysis.agreement import agreement, interval_of
+from bench.analysis.measured import ROLES, grouped
+from bench.analysis.use import use_retention
+from bench.campaign import open_domain
+from bench.compressibility import retention_of
+from bench.progress import bar
+from bench.record import FINISHED, Record, read_records
+from bench.rejudge import samples_of
+from bench.workbench import Workbench
+from domains.text.mauve import mauve, mauve_metric
+
+
+def both(record: Record) -> float | None:
+    """Quality times diversity: what a sample set has of both."""
+    kept = [retention_of(record, role) for role in ROLES]
+    return None if None in kept else max(0.0, kept[0] or 0.0) * max(0.0, kept[1] or 0.0)
+
+
+VIEWS: dict[str, Callable[[Record], float | None]] = {
+    "quality": lambda r: retention_of(r, "quality"),
+    "diversity": lambda r: retention_of(r, "diversity"),
+    "their product": both,
+    "use": use_retention,
+}
+
+
+def main() -> None:
+    mauve_metric()  # raises where the package is missing
+    records = [r for r in read_records(Path("results")) if r.domain == "text" and r.status in FINISHED and r.evaluators]
+    tables: dict[str, dict[str, dict[str, tuple[float, float]]]] = {name: {} for name in VIEWS}
+    for (model, n), group in grouped(records, lambda r: (r.model, r.samples)):
+        domain = open_domain("text")
+        bench = Workbench(domain, domain.locate(model), n)
+        scores = {
+            r.cell: mauve(bench.panel.observe(samples_of(r, bench), "samples"), bench.panel.real) for r in bar(group, model, len(group))
+        }
+        print(model, {m: round(mean(scores[r.cell] for r in same), 3) for m, same in grouped(group, lambda r: r.method)})
+        for name, view in VIEWS.items():
+            tables[name][model] = {
+                method: (mean(scores[r.cell] for r in same), mean(v for r in same if (v := view(r)) is not None))
+                for method, same in grouped([r for r in group if r.method != "none" and view(r) is not None], lambda r: r.method)
+            }
+    for name, by_model in tables.items():
+        found = agreement("text", name, ("mauve", name), by_model)
+        low, high = interval_of(found.tau) or (float("nan"), float("nan"))
+        print(f"tau of MAUVE and {name}: {found.tau.value:.2f} [{low:.2f}, {high:.2f}] over {found.methods} methods")
+
+
+if __name__ == "__main__":
+    main()

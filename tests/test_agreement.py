@@ -1,0 +1,184 @@
+"""Kendall's tau between two judges, on made-up retentions and on records that hold second opinions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pytest
+from made_up import BASE, FLOOR, ladder
+from scipy import stats
+
+from bench.analysis.agreement import agreement, agreements, as_second_judges_see, interval_of, jackknife_variance, retentions, tau_of
+from bench.analysis.headline import best_methods, headline
+from bench.analysis.material import material
+from bench.analysis.measured import ITEMS, ROLES, measured
+from bench.analysis.use import foretold, use_by_method
+from bench.compressibility import retention_of
+from bench.record import EvaluatorBlock, Items, Record
+
+Table = Mapping[str, tuple[float, float]]
+
+
+def table(first: Sequence[float], second: Sequence[float]) -> Table:
+    return {f"m{i}": (a, b) for i, (a, b) in enumerate(zip(first, second))}
+
+
+def seconded(record: Record, quality: float, diversity: float, u: float = 0.8) -> Record:
+    """The record with a second opinion of these retentions, floor and baseline as the first judges have them."""
+    blocks = {}
+    for role, kept in zip(ROLES, (quality, diversity)):
+        count = round(100 * (FLOOR + kept * (BASE - FLOOR)))
+        metrics = {ITEMS[role]: count / 100, "retention": (count / 100 - FLOOR) / (BASE - FLOOR)}
+        metrics |= {"u": u} if record.method == "none" else {}
+        flags = Items.pack(np.arange(100) < count)
+        blocks[f"second {role}"] = EvaluatorBlock(role=role, version=1, second=True, metrics=metrics, items={ITEMS[role]: flags})
+    return record.model_copy(update={"evaluators": {**record.evaluators, **blocks}})
+
+
+def both(name: str, first: float, second: float, at: str = "s@0") -> list[Record]:
+    """A ladder that falls evenly from `first` (by the first judges) and from `second`, in both roles."""
+    made = ladder(name, at, np.linspace(first, 0, 8), np.linspace(first, 0, 8))
+    kept = {r.method: s for r, s in zip(made[::3], [1.0, *np.linspace(second, 0, 8)])}
+    return [seconded(r, kept[r.method], kept[r.method]) for r in made]
+
+
+# --- tau -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_of_one_model_it_is_scipys(seed: int) -> None:
+    x, y = np.random.default_rng(seed).integers(0, 6, (2, 12)).astype(float)  # with ties
+    assert tau_of([table(x, y)]) == pytest.approx(stats.kendalltau(x, y).statistic)
+
+
+def test_the_same_order_is_1_and_the_reverse_minus_1() -> None:
+    x = [0.9, 0.5, 0.3, 0.1]
+    assert tau_of([table(x, [2 * v for v in x])]) == pytest.approx(1) and tau_of([table(x, x[::-1])]) == pytest.approx(-1)
+
+
+def test_models_are_not_compared_with_each_other() -> None:
+    """Two models whose methods both judges rank alike, though the second thinks less of one model: pooled, tau would fall."""
+    good, poor = table([0.9, 0.8], [0.2, 0.1]), table([0.5, 0.4], [0.9, 0.8])
+    assert tau_of([good, poor]) == 1
+    pooled = np.array([*good.values(), *poor.values()]).T
+    assert stats.kendalltau(*pooled).statistic < 0
+
+
+def test_without_any_difference_there_is_no_tau() -> None:
+    assert tau_of([table([1, 1, 1], [0.1, 0.2, 0.3])]) is None and tau_of([]) is None
+
+
+def test_the_jackknife_of_a_mean_is_its_usual_variance() -> None:
+    x = np.random.default_rng(0).normal(size=20)
+    without = [float(np.delete(x, i).mean()) for i in range(20)]
+    assert jackknife_variance(without) == pytest.approx(x.var(ddof=1) / 20)
+    assert jackknife_variance(without[:2]) is None
+
+
+def test_its_interval_covers() -> None:
+    """30 methods whose two retentions correlate by .8 (Gaussian): tau = 2/pi asin .8 = .590. 95 % of 300 studies, within error."""
+    rng, true, hits = np.random.default_rng(1), 2 / np.pi * np.arcsin(0.8), 0
+    for _ in range(300):
+        x, noise = rng.normal(size=(2, 30))
+        interval = interval_of(agreement("d", "quality", ("a", "b"), {"s@0": table(x, 0.8 * x + 0.6 * noise)}).tau)
+        assert interval is not None
+        hits += interval[0] <= true <= interval[1]
+    assert 0.92 <= hits / 300 <= 0.98
+
+
+def test_pairs_that_both_tell_apart_and_where_they_part() -> None:
+    found = agreement("d", "quality", ("a", "b"), {"s@0": table([1.0, 0.99, 0.5, 0.1], [0.9, 0.95, 0.1, 0.5])})
+    assert found.pairs == 5 and found.concordant == pytest.approx(4 / 5)  # m0 and m1 lie too close; m2 and m3 stand the other way round
+    assert [p.method for p in found.partings] == ["m2", "m3", "m0"] and found.partings[0].second == 0.1
+
+
+# --- from records ----------------------------------------------------------------------------------------------------
+
+
+def test_records_as_the_second_judges_see_them_make_their_own_ladder() -> None:
+    records = both("d", 1.0, 0.5)
+    seen = [r for record in records if (r := as_second_judges_see(record))]
+    first, second = measured(records), measured(seen)
+    assert first and second and second.u == pytest.approx({"quality": 0.8, "diversity": 0.8})
+    for role in ROLES:
+        assert first.outcomes[role].mean[0] == pytest.approx(1.0) and second.outcomes[role].mean[0] == pytest.approx(0.5, abs=0.01)
+        assert second.outcomes[role].influence.mean(axis=(1, 2)) == pytest.approx(np.zeros(8), abs=0.8)  # flags of the second's own
+
+
+def test_a_record_without_both_opinions_is_not_seen_and_one_that_diverged_is_zero() -> None:
+    record = ladder("d")[0]
+    assert as_second_judges_see(record) is None
+    gone = record.model_copy(update={"status": "diverged", "evaluators": {}, "metrics": {}})
+    assert (seen := as_second_judges_see(gone)) is not None and retention_of(seen, "quality") == 0
+
+
+def test_agreements_count_methods_over_models_and_name_the_judges() -> None:
+    rows = agreements([*both("d", 1.0, 0.5), *both("d", 0.9, 0.4, "s@1"), *ladder("other")])
+    assert [(r.domain, r.role, r.methods) for r in rows] == [("d", "quality", 16), ("d", "diversity", 16)]
+    assert rows[0].judges == ("quality", "second quality")
+    assert rows[0].tau.value == pytest.approx(1, abs=0.05) and rows[0].concordant == 1
+
+
+def test_seeds_of_which_only_one_was_judged_twice_count_by_that_one() -> None:
+    records = both("d", 1.0, 0.5)
+    half = [
+        r if r.sample_seed == 0 else r.model_copy(update={"evaluators": {n: b for n, b in r.evaluators.items() if not b.second}})
+        for r in records
+    ]
+    found = retentions(
+        half,
+        (
+            lambda r: retention_of(r, "quality"),
+            lambda r: next((b.metrics.get("retention") for b in r.evaluators.values() if b.second and b.role == "quality"), None),
+        ),
+    )
+    assert len(found) == 8 and found["int8"] == pytest.approx((1.0, 0.5), abs=0.01)
+
+
+def test_the_leaderboard_has_the_section_only_where_second_judges_were_asked() -> None:
+    plain = [r for name in ("a", "b") for r in ladder(name)]
+    assert "Would other judges agree?" not in "\n".join(headline(plain, {}))
+    text = "\n".join(headline([r for name in ("a", "b") for r in both(name, 1.0, 0.5)], {}))
+    assert "Would other judges agree?" in text and "quality, second quality" in text
+    assert "A difference is claimed only where second judges" in text
+
+
+# --- what samples are good for -----------------------------------------------------------------------------------------
+
+
+def useful(records: Sequence[Record], kept: Sequence[float], error: float = 0.01) -> list[Record]:
+    """The records with a task's retention: of the baseline 1, then of the rungs."""
+    by_method = dict(zip(dict.fromkeys(r.method for r in records), [1.0, *kept]))
+
+    def block(r: Record) -> EvaluatorBlock:
+        metrics = {"utility": 0.5, "retention": by_method[r.method] + 0.01 * r.sample_seed, "error": error}
+        return EvaluatorBlock(role="use", version=1, second=True, metrics=metrics, items={})
+
+    return [r.model_copy(update={"evaluators": {**r.evaluators, "task": block(r)}}) for r in records]
+
+
+def test_use_by_method_has_the_items_error_whatever_the_seeds() -> None:
+    found = use_by_method(useful(ladder("d"), np.linspace(1, 0, 8), error=0.03))
+    assert found["int8"].value == pytest.approx(1.01) and len(found) == 8
+    assert found["int8"].known == pytest.approx(0.03**2)  # not a third of it
+    assert found["int8"].variance == pytest.approx(0.01**2 / 3) and found["int8"].df == 16
+    interval = found["int8"].interval()
+    assert interval and interval[1] - interval[0] > 2 * 1.96 * 0.03
+
+
+def test_what_foretells_use() -> None:
+    """Quality falls as use does, diversity the other way round."""
+    records = useful(ladder("d", quality=np.linspace(1, 0, 8), diversity=np.linspace(0, 1, 8)), np.linspace(1, 0, 8))
+    found = {one.role: one for one in foretold(records)}
+    assert found["quality"].tau.value == pytest.approx(1) and found["diversity"].tau.value == pytest.approx(-1)
+    assert found["quality"].task == "task" and found["quality"].methods == 8
+    assert foretold(ladder("d")) == []
+
+
+def test_the_third_table_shows_use_with_its_interval() -> None:
+    records = [r for name in ("a", "b") for r in ladder(name, quality=np.linspace(1, 0.5, 8))]
+    assert all(line.split("|")[-2].strip() in ("use ↑", "-") or ":" in line for line in best_methods(material(records, {})).splitlines())
+    (line, *_) = [line for line in best_methods(material(useful(records, np.linspace(1, 0.9, 8)), {})).splitlines() if "`int8`" in line]
+    assert re.search(r"1\.010 \[0\.9\d\d, 1\.0\d\d\] \|$", line)

@@ -1,0 +1,129 @@
+"""`--evaluator`: judges whose weights are not shipped, on tiny models saved in the hub's own format."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from bench.errors import BadInput
+from bench.panel import Panel, find_evaluator
+from bench.registry import DOMAINS
+from domains.images.data import part
+from domains.text.data import verses
+
+
+@pytest.fixture(scope="module")
+def language_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Untrained, another architecture than the generators'."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    from domains.text.network import train_tokenizer
+
+    folder = tmp_path_factory.mktemp("gpt2")
+    torch.manual_seed(0)
+    GPT2LMHeadModel(GPT2Config(vocab_size=300, n_embd=80, n_layer=1, n_head=2, n_positions=128)).save_pretrained(folder)
+    train_tokenizer(verses("validation")[:200], 300).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module", params=["vit", "dinov2"])
+def image_model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from transformers import Dinov2Config, Dinov2Model, ViTConfig, ViTModel
+
+    size: dict[str, Any] = dict(
+        hidden_size=80, num_hidden_layers=1, num_attention_heads=2, intermediate_size=80, image_size=28, patch_size=14
+    )
+    folder = tmp_path_factory.mktemp(request.param)
+    torch.manual_seed(0)
+    (ViTModel(ViTConfig(**size)) if request.param == "vit" else Dinov2Model(Dinov2Config(**size))).save_pretrained(folder)
+    return folder
+
+
+def test_a_language_model_judges(language_model: Path) -> None:
+    judge = find_evaluator(DOMAINS.load("text")(), str(language_model))
+    texts = [*verses("test")[:20], "", "\ud7ffodd"]
+    features, surprisal = judge.features(texts), judge.surprisal(texts)
+    assert judge.role == "quality" and features.shape == (22, 64) and surprisal.shape == (22,)
+    assert features.dtype == surprisal.dtype == torch.float32 and features.isfinite().all()
+    assert surprisal.mean() == pytest.approx(np.log(300), rel=0.05)  # untrained: as good as a guess among 300 tokens
+    assert torch.allclose(judge.features(texts[5:6]), features[5:6], atol=1e-5)
+
+
+def test_its_surprisal_is_the_models_own_loss(language_model: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    judge = find_evaluator(DOMAINS.load("text")(), str(language_model))
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(language_model), AutoTokenizer.from_pretrained(language_model)
+    text = verses("test")[3]
+    ids = torch.tensor([tokenizer(text)["input_ids"]])  # the tokenizer adds start and end
+    assert judge.surprisal([text]).item() == pytest.approx(model(input_ids=ids, labels=ids).loss.item(), rel=1e-5)
+
+
+def test_an_image_model_judges(image_model: Path) -> None:
+    judge = find_evaluator(DOMAINS.load("image_gan")(), str(image_model))
+    pictures = part("test").pixels[:20]
+    features, surprisal = judge.features(pictures), judge.surprisal(pictures)
+    assert judge.role == "quality" and features.shape == (20, 64) and surprisal.shape == (20,) and features.isfinite().all()
+    assert torch.allclose(judge.features(pictures[5:6]), features[5:6], atol=1e-3)
+    noise = np.random.default_rng(0).integers(0, 256, (20, 1, 28, 28), dtype=np.uint8)
+    assert judge.surprisal(noise).min() > surprisal.median()  # its directions were fitted on real pictures
+
+
+def test_what_it_is_is_part_of_what_is_remembered(language_model: Path, tmp_path: Path) -> None:
+    """Other weights under the same name are another judge: for the cache of features, and for floors and ceilings."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    other = tmp_path / "other"
+    model = AutoModelForCausalLM.from_pretrained(language_model)
+    torch.nn.init.normal_(model.transformer.wte.weight)
+    model.save_pretrained(other)
+    AutoTokenizer.from_pretrained(language_model).save_pretrained(other)
+    domain = DOMAINS.load("text")()
+    first, second = (find_evaluator(domain, str(folder)) for folder in (language_model, other))
+    assert len(first.identity()) == 64 and first.identity() != second.identity()
+    named = [list(Panel(domain, 50, judges={str(folder): "quality"}).implementation(own=False)) for folder in (language_model, other)]
+    assert named[0][-1].split()[-1] == first.identity()[:12] and named[0] != named[1]
+
+
+@pytest.mark.parametrize("domain", ["text", "image_gan"])
+def test_what_is_no_model_is_refused_in_a_line(domain: str, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BadInput) as error:
+        find_evaluator(DOMAINS.load(domain)(), str(tmp_path / "empty"))
+    assert "\n" not in str(error.value) and "empty" in str(error.value)
+    with pytest.raises(BadInput, match="unknown evaluator 'nonsense'"):
+        find_evaluator(DOMAINS.load(domain)(), "nonsense")
+
+
+def test_a_language_model_is_no_image_model(language_model: Path) -> None:
+    with pytest.raises(BadInput, match="is no image model: it takes 'input_ids'"):
+        find_evaluator(DOMAINS.load("image_gan")(), str(language_model))
+
+
+def test_inception_without_weights_is_refused_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch_fidelity.feature_extractor_inceptionv3 as theirs
+
+    def cannot(*arguments: Any, **options: Any) -> None:
+        raise OSError("no network\nat all")
+
+    monkeypatch.setattr(theirs, "FeatureExtractorInceptionV3", cannot)
+    with pytest.raises(BadInput, match="cannot be had: no network"):
+        find_evaluator(DOMAINS.load("image_gan")(), "inception")
+
+
+def test_inception_judges_with_a_network_of_its_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its 24 M weights cannot be had here: a small network that takes and gives the same stands in."""
+    import domains.images.inception
+
+    class Small(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> tuple[torch.Tensor]:
+            assert images.dtype == torch.uint8 and images.shape[1:] == (3, 28, 28)
+            return (torch.nn.functional.adaptive_avg_pool2d(images.float(), 10)[:, :, :, :].flatten(1),)
+
+    monkeypatch.setattr(domains.images.inception, "load_inception", lambda weights=None: Small())
+    judge = find_evaluator(DOMAINS.load("image_gan")(), "inception")
+    assert judge.name == "inception" and judge.features(part("test").pixels[:10]).shape == (10, 64)

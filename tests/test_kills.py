@@ -1,0 +1,129 @@
+"""Kill it: at random moments, on a full disk, beside itself. Nothing may be lost, doubled or believed that is not whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from bench.methods.notation import LADDER
+from bench.record import Record, read_record, record_files
+
+pytestmark = pytest.mark.slow
+
+KILLS, SEEDS = 20, (0, 1, 2)
+CELLS = len(SEEDS) * (len(LADDER) + 1)
+
+
+def sweep(results: Path, workers: int = 2) -> list[str]:
+    seeds = [word for seed in SEEDS for word in ("--seed", str(seed))]
+    how = ["--samples", "200", "--workers", str(workers), "--results", str(results)]
+    return [sys.executable, "-m", "bench", "run", "--domain", "toy", "--method", "ladder", *seeds, *how]
+
+
+@pytest.fixture
+def env(toy_env: dict[str, str], tmp_path: Path) -> dict[str, str]:
+    """A cache of its own: what one run has cached must not help the next."""
+    return {**toy_env, "GENCOMPRESS_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
+
+
+def whole(results: Path) -> list[Record]:
+    """All records; every file that has the name of one has to be one."""
+    return [read_record(path) for path in record_files(results)]
+
+
+def numbers(records: list[Record]) -> dict[str, object]:
+    return {r.cell: (r.status, r.metrics, r.tensors_sha256, r.cost and r.cost.stored_bytes) for r in records}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> dict[str, object]:
+    from conftest import FOLDER, TOY
+
+    folder = tmp_path_factory.mktemp("undisturbed")
+    paths = [str(pytestconfig.stash[FOLDER] / "plugins"), str(TOY)]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "GENCOMPRESS_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
+    subprocess.run(sweep(folder / "results"), env=env, check=True, capture_output=True)
+    found = numbers(whole(folder / "results"))
+    assert len(found) == CELLS
+    return found
+
+
+def test_killed_at_random_moments(env: dict[str, str], tmp_path: Path, undisturbed: dict[str, object]) -> None:
+    """Every second kill spares the workers, who have to notice that nobody is there any more."""
+    results, random_moment, counts = tmp_path / "results", random.Random(0), []
+    for number in range(KILLS):
+        process = subprocess.Popen(sweep(results), env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        time.sleep(random_moment.uniform(1, 12))
+        if process.poll() is not None:
+            break
+        if number % 2:
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.kill()
+        process.wait()
+        assert all_gone(process.pid), "workers outlive the run that started them"
+        found = whole(results)
+        counts.append(len(found))
+        assert all(undisturbed[cell] == said for cell, said in numbers(found).items())
+    assert counts == sorted(counts) and len(counts) >= 3, counts
+    subprocess.run(sweep(results), env=env, check=True, capture_output=True)
+    records = whole(results)
+    assert numbers(records) == undisturbed and max(Counter(r.cell for r in records).values()) == 1
+
+
+def all_gone(session: int, within_s: float = 20.0) -> bool:
+    """Whether no process of a session is left; it may take a worker a cell's time to notice."""
+    until = time.monotonic() + within_s
+    while time.monotonic() < until:
+        if not subprocess.run(["ps", "-o", "stat=", "-s", str(session)], capture_output=True, text=True).stdout.replace("Z", "").strip():
+            return True
+        time.sleep(0.2)
+    return False
+
+
+def test_two_runs_on_one_folder_at_once(env: dict[str, str], tmp_path: Path, undisturbed: dict[str, object]) -> None:
+    results = tmp_path / "results"
+    both = [subprocess.Popen(sweep(results, 1), env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [process.communicate()[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    records = whole(results)
+    assert numbers(records) == undisturbed and len(records) == CELLS
+
+
+def test_on_a_full_disk(env: dict[str, str], tmp_path: Path, undisturbed: dict[str, object]) -> None:
+    """Files may grow to 4 KiB, less than a record: every write fails half-way, as on a full disk. One line says so; then all is made."""
+    results = tmp_path / "results"
+
+    def small_files() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+
+    full = subprocess.run(sweep(results, 1), env=env, capture_output=True, text=True, preexec_fn=small_files)
+    last = full.stderr.strip().splitlines()[-1]
+    assert full.returncode == 2 and last.startswith("error: cannot write ") and "File too large" in last and "Traceback" not in full.stderr
+    assert whole(results) == [] and not list(results.rglob("*.part"))
+    subprocess.run(sweep(results, 1), env=env, check=True, capture_output=True)
+    assert numbers(whole(results)) == undisturbed
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.999])
+def test_a_record_cut_off_is_never_believed(env: dict[str, str], tmp_path: Path, undisturbed: dict[str, object], share: float) -> None:
+    results = tmp_path / "results"
+    subprocess.run(sweep(results, 1), env=env, check=True, capture_output=True)
+    path = record_files(results)[3]
+    cell, content = json.loads(path.read_text())["cell"], path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    again = subprocess.run(sweep(results, 1), env=env, check=True, capture_output=True, text=True)
+    assert f"skipped {path}: not a whole record" in again.stderr
+    assert path.read_bytes() == content[: int(share * len(content))], "what is damaged is not overwritten"
+    (mended,) = [p for p in record_files(results) if p.name.startswith(path.stem) and p != path]
+    assert read_record(mended).cell == cell and numbers([read_record(mended)]) == {cell: undisturbed[cell]}

@@ -1,0 +1,260 @@
+"""Second opinions on the toy domain: what a run asks, what `bench judge` adds later, and what it leaves alone."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import bench.rejudge
+from bench.cache import Cache
+from bench.campaign import Request, run
+from bench.errors import BadInput
+from bench.interfaces import Evaluator, Task
+from bench.judging import Verdict
+from bench.record import Record, read_records
+from bench.registry import DOMAINS
+from bench.rejudge import Wanted
+from bench.second import error_of
+
+N = 300
+SAID: list[str] = []
+TOY = Wanted("toy")
+
+
+class Radius(Evaluator):
+    """Quality by the distance from the origin alone."""
+
+    name, role, version = "radius", "quality", 3
+
+    def features(self, samples: Any) -> torch.Tensor:
+        return torch.from_numpy(np.linalg.norm(np.asarray(samples, "f4"), axis=1, keepdims=True))
+
+    def surprisal(self, samples: Any) -> torch.Tensor:
+        return (self.features(samples)[:, 0] - 2).abs()
+
+
+class Nearest(Task):
+    """How near the nearest sample lies to each real point."""
+
+    name, description = "nearest", "minus the distance to the nearest sample"
+
+    def score(self, samples: Any) -> np.ndarray:
+        real = torch.from_numpy(DOMAINS.load("toy")().reference()).double()
+        return -torch.cdist(real, torch.from_numpy(np.asarray(samples)).double()).min(1).values.numpy()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def opened_once() -> Iterator[None]:
+    """The toy trains whenever it is opened: once is enough here."""
+    kind, patch = DOMAINS.load("toy"), pytest.MonkeyPatch()
+    generator = kind.open(kind.models["s@0"])
+    patch.setattr(kind, "open", staticmethod(lambda spec, device="cpu": generator))
+    yield
+    patch.undo()
+
+
+@pytest.fixture
+def toy(monkeypatch: pytest.MonkeyPatch) -> type:
+    """The toy domain, with a second evaluator and a task."""
+    kind = DOMAINS.load("toy")
+    own = kind.evaluator
+    monkeypatch.setattr(kind, "second_evaluators", lambda self: {"radius": "quality"})
+    monkeypatch.setattr(kind, "evaluator", lambda self, name, device="cpu": Radius() if name == "radius" else own(self, name))
+    monkeypatch.setattr(kind, "task", lambda self, device="cpu": Nearest())
+    return kind
+
+
+@pytest.fixture(scope="module")
+def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Records of before anyone thought of a second judge."""
+    folder = tmp_path_factory.mktemp("results")
+    run(Request("toy", methods=("int8", "binary"), seeds=(0, 1), samples=N, results=folder), print)
+    return folder
+
+
+@pytest.fixture
+def results(before: Path, tmp_path: Path) -> Path:
+    shutil.copytree(before, tmp_path / "results")
+    return tmp_path / "results"
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """What is compressed and what is sampled while a test runs."""
+    from bench.workbench import Workbench
+
+    calls: list[str] = []
+    compress, draw = Workbench.compressed, Workbench._draw
+    monkeypatch.setattr(
+        Workbench, "compressed", lambda self, method, seed: calls.append(f"compress {method}") or compress(self, method, seed)
+    )
+    monkeypatch.setattr(Workbench, "_draw", lambda self, network, seed: calls.append("sample") or draw(self, network, seed))
+    yield calls
+
+
+def judge(results: Path, wanted: Wanted = TOY, workers: int = 1) -> tuple[int, int]:
+    SAID.clear()
+    return bench.rejudge.judge(wanted, results, "cpu", workers, SAID.append)
+
+
+def by_method(results: Path) -> dict[tuple[str, int], Record]:
+    return {(r.method, r.sample_seed): r for r in read_records(results)}
+
+
+# --- a run asks all of them --------------------------------------------------------------------------------------------
+
+
+def test_a_run_asks_the_second_judges_and_the_task(toy: type, tmp_path: Path) -> None:
+    records = {r.method: r for r in run(Request("toy", methods=("binary",), samples=N, results=tmp_path), print)}
+    assert list(records["binary"].evaluators) == ["position", "direction", "radius", "nearest"]
+    block, base = records["binary"].evaluators["radius"], records["none"].evaluators["radius"]
+    assert block.second and block.role == "quality" and block.version == 3 and block.commit is None
+    assert not records["binary"].evaluators["position"].second
+    assert block.metrics["valid"] == block.items["valid"].unpack().mean()
+    assert base.metrics["retention"] == 1 and base.metrics["error"] == 0 and "u" in base.metrics and "u" not in block.metrics
+    assert records["none"].evaluators["nearest"].metrics["retention"] == 1
+
+
+def test_it_is_named_in_no_cell(toy: type, tmp_path: Path, before: Path) -> None:
+    records = run(Request("toy", methods=("int8", "binary"), samples=N, results=tmp_path), print)
+    assert {r.cell for r in records} <= {r.cell for r in read_records(before)}
+    assert not any("radius" in name or "nearest" in name for r in records for name in r.implementation)
+
+
+def test_retention_is_between_the_judges_own_floor_and_baseline(toy: type, tmp_path: Path) -> None:
+    from bench.workbench import Workbench
+
+    domain = toy()
+    bench = Workbench(domain, domain.models["s@0"], N, cache=Cache(use=False))
+    samples = bench.samples(bench.generator.network, 0)
+    for name, what in (("radius", "valid"), ("nearest", "utility")):
+        floor = bench.bounds_by(bench.second.judges[name]).floor(
+            f"{bench.second.judges[name].primary and next(iter(bench.second.judges[name].primary))}_{what}"
+        )
+        assert len(floor) == 5
+        worse = samples * 1.5
+        value, base = (bench.second.blocks(x, 0)[name].metrics for x in (worse, samples))
+        span = base[what] - np.mean(floor)
+        assert value["retention"] == pytest.approx((value[what] - np.mean(floor)) / span)
+
+
+def test_the_error_of_a_retention_is_over_items_that_both_were_tried_on() -> None:
+    """Closed form: b = 1 for all n, m = 1 for half; R = 1/2 with span 1, so m - R b is +-1/2: its error is .5 / sqrt(n - 1)."""
+    n = 100
+    before, now = Verdict({}, {"valid": np.ones(n, bool)}), Verdict({}, {"valid": np.arange(n) < n // 2})
+    assert error_of(now, before, 0.5, 1.0, "valid") == pytest.approx(0.5 / np.sqrt(n - 1))
+    assert error_of(before, before, 1.0, 1.0, "valid") == 0
+
+
+def test_a_judge_of_every_cell_cannot_be_named_as_a_further_one(toy: type, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="'position' judges every cell anyway"):
+        run(Request("toy", samples=N, results=tmp_path, evaluators=("position",)), print)
+    with pytest.raises(BadInput, match="unknown evaluator 'nonsense'"):
+        run(Request("toy", samples=N, results=tmp_path, evaluators=("nonsense",)), print)
+
+
+# --- a judge that comes later ------------------------------------------------------------------------------------------
+
+
+def test_records_get_an_opinion_without_compressing_or_sampling_again(toy: type, results: Path, drawn: list[str]) -> None:
+    old = by_method(results)
+    assert judge(results) == (6, 0)
+    assert not [call for call in drawn if call == "sample"] and not [call for call in drawn if call in ("compress int8", "compress binary")]
+    for key, record in by_method(results).items():
+        assert list(record.evaluators) == ["position", "direction", "radius", "nearest"]
+        assert record.evaluators["radius"].commit is not None
+        left = record.model_copy(update={"evaluators": {n: b for n, b in record.evaluators.items() if not b.second}})
+        assert left == old[key]
+
+
+def test_it_says_the_same_as_a_run_that_asks_at_once(toy: type, results: Path, tmp_path: Path) -> None:
+    judge(results)
+    fresh = {r.method: r for r in run(Request("toy", methods=("int8", "binary"), samples=N, results=tmp_path / "new"), print)}
+    for method, record in fresh.items():
+        later = by_method(results)[method, 0].evaluators["radius"].model_copy(update={"commit": None})
+        assert later == record.evaluators["radius"]
+
+
+def test_it_goes_on_where_it_stopped_and_then_has_nothing_to_do(toy: type, results: Path) -> None:
+    judge(results)
+    path = next(iter(results.rglob("binary/*.json")))
+    record = json.loads(path.read_text())
+    del record["evaluators"]["radius"]
+    path.write_text(json.dumps(record))
+    assert judge(results) == (1, 0) and "1 of 6 records lack an opinion" in SAID[0]
+    assert judge(results) == (0, 0)
+
+
+def test_an_opinion_of_an_older_version_is_asked_again(toy: type, results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    judge(results)
+    monkeypatch.setattr(Radius, "version", 4)
+    assert judge(results) == (6, 0)
+    assert {r.evaluators["radius"].version for r in by_method(results).values()} == {4}
+
+
+def test_without_the_samples_they_are_drawn_from_the_kept_artifact(
+    toy: type, results: Path, drawn: list[str], pytestconfig: pytest.Config
+) -> None:
+    from bench.files import cache_folder
+
+    shutil.rmtree(cache_folder() / "samples")
+    assert judge(results) == (6, 0)
+    assert "sample" in drawn and not {"compress int8", "compress binary"} & set(drawn)
+
+
+def test_without_the_artifact_the_method_is_applied_again(toy: type, results: Path, drawn: list[str]) -> None:
+    from bench.files import cache_folder
+
+    for kind in ("samples", "artifact"):
+        shutil.rmtree(cache_folder() / kind)
+    assert judge(results) == (6, 0) and {"compress int8", "compress binary"} <= set(drawn)
+
+
+def test_a_record_whose_samples_come_out_otherwise_is_left_alone(toy: type, results: Path) -> None:
+    path = next(iter(results.rglob("binary/*.json")))
+    record = Record.model_validate_json(path.read_bytes())
+    flags = ~record.evaluators["position"].items["valid"].unpack()
+    record.evaluators["position"].items["valid"] = type(record.evaluators["position"].items["valid"]).pack(flags)
+    record.write(path)
+    content = path.read_bytes()
+    assert judge(results) == (5, 1) and path.read_bytes() == content
+    assert any("its samples come out otherwise here: 300 of 300 flags" in line for line in SAID)
+
+
+def test_a_record_of_other_tensors_is_left_alone(toy: type, results: Path) -> None:
+    path = next(iter(results.rglob("binary/*.json")))
+    record = json.loads(path.read_text())
+    record["tensors_sha256"] = "0" * 64
+    path.write_text(json.dumps(record))
+    assert judge(results) == (5, 1) and any("its tensors are not those that were measured" in line for line in SAID)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "words"),
+    [
+        (Wanted("toy", models=("m@9",)), "no record is of model 'm@9'; there are s@0"),
+        (Wanted("toy", methods=("int4",)), "no record is of method 'int4'; there are binary, int8, none"),
+        (Wanted("text"), "there is no record of domain 'text'"),
+    ],
+)
+def test_where_nothing_is_meant_that_is_said(toy: type, results: Path, wanted: Wanted, words: str) -> None:
+    with pytest.raises(BadInput, match=words):
+        judge(results, wanted)
+
+
+def test_only_the_methods_that_were_asked_are_judged_and_the_baseline(toy: type, results: Path) -> None:
+    assert judge(results, Wanted("all", methods=("int8",))) == (4, 0)
+    assert {r.method for r in read_records(results) if "radius" in r.evaluators} == {"none", "int8"}
+    assert judge(results, Wanted("all", methods=("ladder",))) == (2, 0)
+
+
+def test_processes_say_the_same(results: Path) -> None:
+    """The toy of other processes has no second judge: they open, check, and find nothing to add, as this one does."""
+    assert judge(results, workers=2) == (0, 0)
