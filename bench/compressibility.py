@@ -40,10 +40,6 @@ class Ladder:
     missing: tuple[str, ...] = ()
     undefined: tuple[str, ...] = ()
 
-    @property
-    def reaches_the_end(self) -> bool:
-        return bool(self.rungs) and self.rungs[-1].rate >= FULL[1]
-
     def score(self, role: str, span: tuple[float, float] = FULL) -> float | None:
         """C of `quality` or `diversity`; None where a rung is missing or none reaches the span's end."""
         if self.missing or self.undefined:
