@@ -1,0 +1,164 @@
+"""What the records show, claim by claim, and what failed: words with the figures that they rest on, and the assertions that hold them to it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from statistics import mean
+
+from bench.analysis.measured import ROLES
+from bench.analysis.order import order_of
+from bench.compressibility import retention_of
+from bench.methods.notation import LADDER
+from scripts.figures import DIFFUSION, DOMAINS, GAN, TEXT, Figures, short
+
+
+def down_to_six_bits(f: Figures) -> str:
+    lowest = min(f.retention(d, "int6", role) for d in DOMAINS for role in ROLES)
+    assert lowest > 0.95
+    by_model = []
+    for m in f.found.models:
+        if m.whole:
+            i = m.rungs.index("int5")
+            by_model.append(f"{m.domain} {m.model} {short(float(m.outcomes['quality'].mean[i]))}")
+    return (
+        f"**Down to 6 bits, 6 times smaller, hardly anything is lost anywhere.** `int6`: {f.everywhere('int6')}. At 5 bits (7x) it depends on the "
+        f"training: quality is {'; '.join(by_model)}."
+    )
+
+
+def ways_part_at_four(f: Figures) -> str:
+    kept = {d: f.retention(d, "int4", "quality") for d in DOMAINS}
+    assert kept[GAN] > 0.9 > kept[TEXT] > kept[DIFFUSION]
+    return (
+        f"**At 4 bits the ways part, in quality.** `int4`: {f.everywhere('int4')}. One bit further, `int3`: {f.everywhere('int3')}. "
+        f"The GAN goes on to 2 bits ({f.both(GAN, 'int2')}), where nothing valid comes from the other two."
+    )
+
+
+def quality_first(f: Figures) -> str:
+    orders = [order_of(m) for m in f.found.models if m.whole]
+    first = sum(o.first == "quality" for o in orders)
+    assert all(o.first != "diversity" for o in orders)
+    where = "; ".join(
+        f"{o.model.domain} {o.model.model} {o.onsets['quality'].ratio:.1f}x, then {o.onsets['diversity'].ratio:.1f}x" for o in orders
+    )
+    return (
+        f"**Quality goes first, diversity later**, in {first} of {len(orders)} models with intervals that do not overlap, and the other way round in none. "
+        f"Less than 0.90 is left from (quality, then diversity): {where}. At `int3` the diffusion model has {short(f.retention(DIFFUSION, 'int3', 'quality'))} of its quality "
+        f"and {short(f.retention(DIFFUSION, 'int3', 'diversity'))} of its diversity: rubble, of every kind of garment. The GAN's last rungs are the exception: "
+        f"`ternary` has {f.both(GAN, 'ternary')}."
+    )
+
+
+def coding_matters(f: Figures) -> str:
+    better = {d: (f.both(d, "ecsq:bits=3"), f.both(d, "int3")) for d in DOMAINS}
+    assert all(f.retention(d, "ecsq:bits=3", "quality") > f.retention(d, "int3", "quality") for d in DOMAINS)
+    pairs = "; ".join(f"{d} {a} instead of {b}" for d, (a, b) in better.items())
+    return f"**How the bits are spent matters as much as how many.** Entropy-coded steps (`ecsq:bits=3`) beside the fixed grid `int3`: {pairs}. The cliff moves; it does not go away."
+
+
+def survivors_differ(f: Figures) -> str:
+    gan, diffusion = f.found.files[GAN, "s@0"], f.found.files[DIFFUSION, "s@0"]
+    step = next(s.table for s in gan.ladder if s.harsher.startswith("int2"))
+    by = diffusion.survival["int4"].by
+    assert step.after_failure and step.after_survival and step.after_failure.share and step.after_survival.share and by
+    labels = by["class"].labels
+    assert labels is not None
+    low, high = (by["class"].survival[diffusion.covariates["class"].labels.index(name)].share for name in (labels.lowest, labels.highest))
+    assert low is not None and high is not None and step.after_failure.low > step.after_survival.high
+    text = f.found.files[TEXT, "s@0"].survival["int4"].by
+    assert text and text["surprisal"].auc and by["surprisal"].auc
+    return (
+        f"**Which samples break is not chance.** The GAN's samples that fail at 3 bits fail at 2 in {short(step.after_failure.share)} of cases, those that survived 3 bits in "
+        f"{short(step.after_survival.share)}. At `int4` the diffusion model keeps {short(low)} of its valid {labels.lowest} pictures and {short(high)} of its {labels.highest} pictures. "
+        f"Samples that surprise the judge go first (AUC {by['surprisal'].auc.value:.2f} in the diffusion model at 4 bits, {text['surprisal'].auc.value:.2f} in text); rarity "
+        f"among real samples hardly matters. In text one flipped token makes another verse, so a verse's fate at one rung says little of the next."
+    )
+
+
+def seeds_matter(f: Figures) -> str:
+    """How far models go apart that differ by their training seed alone."""
+    spreads, widest = [], []
+    for d in f.domains.values():
+        if len(d.units) < 2:
+            continue
+        for role in ROLES:
+            score = d.score(role)
+            assert score is not None and score.estimate.variance is not None
+            spreads.append(f"{d.name} {role} {math.sqrt(score.estimate.variance * len(d.units)):.3f}")
+            for rung in LADDER:
+                values = [mean(float(m.outcomes[role].mean[m.rungs.index(rung)]) for m in unit) for unit in d.units]
+                widest.append(
+                    (max(values) - min(values), f"{d.name} {role} at `{rung}`, from {short(min(values))} to {short(max(values))}")
+                )
+    if not spreads:
+        return "**Training seeds**: no domain has two yet."
+    return (
+        "**Another training seed is another network, in some domains more than in others.** Standard deviation of C between training seeds: "
+        f"{'; '.join(spreads)}. The farthest apart at one rung: {max(widest)[1]}. A single model a domain would have hidden this: "
+        "more training seeds say more than more samples ([statistics.md](statistics.md#how-many-models-does-one-need))."
+    )
+
+
+def other_judges(f: Figures) -> str:
+    rows = agreements(f.found.records)
+    assert rows and all(row.tau.value > 0.5 for row in rows)
+    taus = "; ".join(f"{row.domain} {row.role} {tau_text(row.tau)} ({' and '.join(row.judges)}, {row.methods} methods)" for row in rows)
+    apart = sum(row.pairs for row in rows)
+    alike = sum((row.concordant or 0.0) * row.pairs for row in rows) / apart
+    widest = max(rows, key=lambda row: abs(row.partings[0].first - row.partings[0].second))
+    parting = widest.partings[0]
+    return (
+        f"**Judges of another kind put the methods in nearly the same order.** Kendall's tau between the two: {taus}. Of {apart} pairs of methods that both tell apart, "
+        f"{alike:.1%} stand in the same order. They part most over `{parting.method}` ({widest.domain} {parting.model}, {widest.role}: {short(parting.first)} beside "
+        f"{short(parting.second)}). What each is, and which damages it misses: [second-judges.md](second-judges.md)."
+    )
+
+
+def useful(f: Figures) -> str:
+    told = {(one.domain, one.role): one for one in foretold(f.found.records)}
+    taus = "; ".join(f"{d} {tau_text(told[d, 'quality'].tau)} and {tau_text(told[d, 'diversity'].tau)}" for d in DOMAINS if (d, "quality") in told)
+    return f"**What the samples are good for as training data follows ... .** Kendall's tau of use with quality and with diversity: {taus}."
+
+
+CLAIMS: Sequence[Callable[[Figures], str]] = (
+    down_to_six_bits,
+    ways_part_at_four,
+    quality_first,
+    coding_matters,
+    survivors_differ,
+    seeds_matter,
+    other_judges,
+    useful,
+)
+
+
+def no_pruning(f: Figures) -> str:
+    assert f.retention(TEXT, "magnitude", "quality") < 0.05 and f.retention(DIFFUSION, "magnitude", "quality") < 0.1
+    return (
+        f"Pruning half of the weights without training again ruins two of three: `magnitude` {f.everywhere('magnitude')}. At equal bytes "
+        f"entropy-coded quantization keeps more in both, and is level in the GAN ([compression.md](compression.md))."
+    )
+
+
+def recalibration(f: Figures) -> str:
+    plain = {m: [r for r in f.found.records if r.domain == GAN and r.model == "s@0" and r.method == m] for m in ("int2", "binary")}
+    of = lambda m, role: mean(v for r in plain[m] if (v := retention_of(r, role)) is not None)
+    return (
+        f"Recalibrating batch norm decides the GAN's fate at 1 bit ({short(of('binary', 'quality'))}/{short(of('binary', 'diversity'))} without it, "
+        f"{short(f.retention(GAN, 'binary', 'quality'))}/{short(f.retention(GAN, 'binary', 'diversity'))} with it), but at 2 bits it buys diversity with quality "
+        f"({short(of('int2', 'quality'))}/{short(of('int2', 'diversity'))} without)."
+    )
+
+
+def not_monotone(f: Figures) -> str:
+    a, b = f.retention(GAN, "int2", "quality"), f.retention(GAN, "ternary", "quality")
+    assert b > a
+    return (
+        f"The ladder is not a ladder for the GAN: `ternary`, smaller than `int2`, keeps more of its quality ({short(b)} beside {short(a)}) and less of its diversity "
+        f"({short(f.retention(GAN, 'ternary', 'diversity'))} beside {short(f.retention(GAN, 'int2', 'diversity'))}): zeros give smooth pictures of fewer kinds. C uses the monotone fit."
+    )
+
+
+NEGATIVE: Sequence[Callable[[Figures], str]] = (no_pruning, recalibration, not_monotone)

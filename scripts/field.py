@@ -1,0 +1,103 @@
+"""What the field says of compressing generative models, each with a verdict and a figure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from bench.analysis.measured import ROLES
+from bench.analysis.order import order_of
+from bench.methods.notation import LADDER
+from scripts.figures import DIFFUSION, DOMAINS, GAN, ROOT, SEEDS, TEXT, Figures, short
+
+
+def field_table(f: Figures) -> str:
+    from tabulate import tabulate
+
+    rows = [(said, *verdict(f)) for said, verdict in FIELD]
+    headers = ["what is said", "verdict here", "figures (ratio: quality/diversity)", "command"]
+    return tabulate(rows, headers=headers, tablefmt="pipe", disable_numparse=True)
+
+
+def run_of(method: str) -> str:
+    """What measures a method in all domains; the GAN's is recalibrated, which `ladder` knows by itself."""
+    if method in LADDER:
+        return f"`python -m bench run --domain all --method ladder {SEEDS}`"
+    return f"`python -m bench run --domain all --method {method} {SEEDS}`; for image_gan `{method}+recalibrate`"
+
+
+def eight_times(f: Figures) -> tuple[str, str, str]:
+    kept = {d: min(f.retention(d, "ecsq:bits=4", role) for role in ROLES) for d in DOMAINS}
+    assert kept[GAN] > 0.95 and kept[DIFFUSION] > 0.9 > kept[TEXT]
+    return (
+        "true for both image models (their `s@0`) with good coding, not for text",
+        f"`ecsq:bits=4` {f.everywhere('ecsq:bits=4')}",
+        run_of("ecsq:bits=4"),
+    )
+
+
+def one_bit(f: Figures) -> tuple[str, str, str]:
+    assert f.retention(GAN, "binary", "quality") < 0.5 and f.retention(TEXT, "binary", "quality") < 0.05
+    figures = f"`binary` {f.everywhere('binary')}; the GAN by `ecsq:bits=1` {f.both(GAN, 'ecsq:bits=1')}"
+    return (
+        "not after training: only the GAN still makes garments, and loses most of its quality or its diversity; during training not tested",
+        figures,
+        run_of("binary"),
+    )
+
+
+def combine(f: Figures) -> tuple[str, str, str]:
+    assert all(f.retention(d, "magnitude+int4", "quality") < 0.1 for d in (TEXT, DIFFUSION))
+    figures = f"`magnitude+int4` (half pruned) {f.everywhere('magnitude+int4')}; `ecsq:bits=3` {f.everywhere('ecsq:bits=3')}"
+    return (
+        "their savings combine, and so do their damages: without training again, only the GAN bears both",
+        figures,
+        run_of("magnitude+int4"),
+    )
+
+
+def only_the_generator(f: Figures) -> tuple[str, str, str]:
+    folder = ROOT / "domains" / "image_gan" / "weights" / "s@0"
+    bytes_of = lambda name: (folder / f"{name}.safetensors").stat().st_size
+    share = bytes_of("discriminator") / (bytes_of("discriminator") + bytes_of("generator"))
+    return (
+        "true: nothing else takes part in sampling",
+        f"the discriminator, {share:.0%} of the trained GAN's bytes, is in no compressed file; the diffusion scheduler and the tokenizer have no weights",
+        "`python -m bench compress --domain image_gan --method int4+recalibrate --output tiny.genc`",
+    )
+
+
+def alike(f: Figures) -> tuple[str, str, str]:
+    orders = [order_of(m) for m in f.found.models if m.whole]
+    first = sum(o.first == "quality" for o in orders)
+    gaps = "; ".join(f"{d} {f.both(d, 'int4')}" for d in (DIFFUSION, TEXT))
+    return f"false: quality goes first in {first} of {len(orders)} models", f"`int4` {gaps}", run_of("int4")
+
+
+def some_intact(f: Figures) -> tuple[str, str, str]:
+    share = {d: f.survival(d, "int4") for d in DOMAINS}
+    assert 0.1 < share[DIFFUSION] < 0.9
+    figures = "`int4`, share of valid samples whose twin is still valid: " + "; ".join(f"{d} {short(s)}" for d, s in share.items())
+    return "true, and in images it depends on what is shown", figures, "`python -m bench describe --domain all`"
+
+
+def images_easier(f: Figures) -> tuple[str, str, str]:
+    scores = {d: f.domain(d).score("quality") for d in DOMAINS}
+    values = {d: s.value for d, s in scores.items() if s is not None}
+    ordered = sorted(values, key=lambda d: -values[d])
+    assert ordered[0] == GAN and len(values) == 3
+    said = "; ".join(f"{d} {values[d]:.3f}" for d in ordered)
+    where = (
+        "text lies between the two image models" if ordered[1] == TEXT else "text lies below both image models, near the diffusion model"
+    )
+    return f"not as such: {where}", f"C quality {said}", "`python -m bench leaderboard`"
+
+
+FIELD: Sequence[tuple[str, Callable[[Figures], tuple[str, str, str]]]] = (
+    ("8x after training keeps the samples", eight_times),
+    ("1 bit (32x) is reachable", one_bit),
+    ("quantization and pruning combine their benefits", combine),
+    ("after training only the generator needs compressing", only_the_generator),
+    ("quality and diversity suffer alike", alike),
+    ("some samples stay intact where others break", some_intact),
+    ("images compress more easily than text", images_easier),
+)

@@ -1,0 +1,66 @@
+"""Numbers of the published records, as the findings cite them."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from statistics import mean
+
+from bench.analysis.material import Material
+from bench.analysis.measured import ROLES
+from bench.analysis.scores import Domain
+from bench.compressibility import retention_of
+from bench.leaderboard import survival_of
+from bench.methods.notation import LADDER
+from bench.record import Record
+
+ROOT = Path(__file__).parent.parent
+GAN, DIFFUSION, TEXT = "image_gan", "image_diffusion", "text"
+DOMAINS = (GAN, DIFFUSION, TEXT)
+SEEDS = "--seed 0 --seed 1 --seed 2"
+
+
+class Figures:
+    """Numbers of the records by domain and method; rungs are means over all compared models, other methods those of `s@0`."""
+
+    def __init__(self, found: Material) -> None:
+        self.found = found
+        self.domains = {d.name: d for d in found.now.domains}
+
+    def domain(self, name: str) -> Domain:
+        return self.domains[name]
+
+    def retention(self, domain: str, method: str, role: str) -> float:
+        if method in LADDER:
+            estimate = self.domains[domain].retention(role, method)
+            assert estimate is not None, f"{domain} has no {method}"
+            return estimate.value
+        return mean(v for r in self.records(domain, method) if (v := retention_of(r, role)) is not None)
+
+    def ratio(self, domain: str, method: str) -> float:
+        if method in LADDER:
+            return 2 ** (self.domains[domain].rate(method) or math.nan)
+        return mean(r.cost.ratio for r in self.records(domain, method) if r.cost)
+
+    def records(self, domain: str, method: str) -> list[Record]:
+        """Of `s@0`; recalibrated where the domain's ladder is."""
+        of_model = [r for r in self.found.records if r.domain == domain and r.model == "s@0"]
+        named = [r for r in of_model if r.method == method + "+recalibrate"] or [r for r in of_model if r.method == method]
+        assert named, f"{domain} has no records of {method}"
+        return named
+
+    def both(self, domain: str, method: str) -> str:
+        """`9.0x: .99/.98`: ratio, quality, diversity."""
+        q, d = (self.retention(domain, method, role) for role in ROLES)
+        return f"{self.ratio(domain, method):.1f}x: {short(q)}/{short(d)}"
+
+    def everywhere(self, method: str) -> str:
+        return "; ".join(f"{domain} {self.both(domain, method)}" for domain in DOMAINS)
+
+    def survival(self, domain: str, method: str) -> float:
+        return mean(s for r in self.records(domain, method) if (s := survival_of(r)) is not None)
+
+
+def short(value: float) -> str:
+    """.99, 1.02, -.05"""
+    return f"{value:.2f}".replace("0.", ".", 1) if abs(value) < 0.995 else f"{value:.2f}"
