@@ -118,7 +118,9 @@ def other_judges(f: Figures) -> str:
 
 def useful(f: Figures) -> str:
     told = {(one.domain, one.role): one for one in foretold(f.found.records)}
-    taus = "; ".join(f"{d} {tau_text(told[d, 'quality'].tau)} and {tau_text(told[d, 'diversity'].tau)}" for d in DOMAINS if (d, "quality") in told)
+    taus = "; ".join(
+        f"{d} {tau_text(told[d, 'quality'].tau)} and {tau_text(told[d, 'diversity'].tau)}" for d in DOMAINS if (d, "quality") in told
+    )
     return f"**What the samples are good for as training data follows ... .** Kendall's tau of use with quality and with diversity: {taus}."
 
 

@@ -1,6 +1,6 @@
 """Does MAUVE rank the methods as our measures do? `python -m scripts.rank_by_mauve`; needs `gencompress[mauve]`.
 
-Reads the published text records; samples come from the cache, or are drawn again. Prints Kendall's tau with each retention, and with
+Reads the published text records that second judges have seen; samples come from the cache, or are drawn again. Prints Kendall's tau with each retention, and with
 the two together.
 """
 
@@ -38,7 +38,8 @@ VIEWS: dict[str, Callable[[Record], float | None]] = {
 
 def main() -> None:
     mauve_metric()  # raises where the package is missing
-    records = [r for r in read_records(Path("results")) if r.domain == "text" and r.status in FINISHED and r.evaluators]
+    known = [r for r in read_records(Path("results")) if r.domain == "text" and r.status in FINISHED]
+    records = [r for r in known if any(block.second for block in r.evaluators.values())]
     tables: dict[str, dict[str, dict[str, tuple[float, float]]]] = {name: {} for name in VIEWS}
     for (model, n), group in grouped(records, lambda r: (r.model, r.samples)):
         domain = open_domain("text")

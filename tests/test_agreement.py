@@ -88,6 +88,15 @@ def test_its_interval_covers() -> None:
     assert 0.92 <= hits / 300 <= 0.98
 
 
+def test_full_agreement_is_not_certainty() -> None:
+    """Of 3 methods and of 30: one pair more the other way round moves tau by 2/3, and by 2/435."""
+    for n, step in ((3, 2 / 3), (30, 2 / 435)):
+        x = np.linspace(0, 1, n)
+        tau = agreement("d", "quality", ("a", "b"), {"s@0": table(x, x)}).tau
+        assert tau.value == pytest.approx(1) and (interval := interval_of(tau)) is not None
+        assert interval[0] == pytest.approx(1 - 1.96 * step, abs=1e-3) and interval[1] == 1
+
+
 def test_pairs_that_both_tell_apart_and_where_they_part() -> None:
     found = agreement("d", "quality", ("a", "b"), {"s@0": table([1.0, 0.99, 0.5, 0.1], [0.9, 0.95, 0.1, 0.5])})
     assert found.pairs == 5 and found.concordant == pytest.approx(4 / 5)  # m0 and m1 lie too close; m2 and m3 stand the other way round

@@ -106,7 +106,10 @@ def retentions(records: Sequence[Record], views: tuple[View, View]) -> dict[str,
 
 
 def agreement(domain: str, role: str, judges: tuple[str, str], tables: Mapping[str, Table]) -> Agreement:
-    """`tables`: model -> method -> both retentions."""
+    """`tables`: model -> method -> both retentions.
+
+    One pair more is taken to stand the other way round: where both agree on all, the jackknife alone would know no error.
+    """
     tau = tau_of(tables.values())
     methods = sorted({method for table in tables.values() for method in table})
     fewer = ([{m: v for m, v in table.items() if m != left_out} for table in tables.values()] for left_out in methods)
@@ -124,7 +127,9 @@ def agreement(domain: str, role: str, judges: tuple[str, str], tables: Mapping[s
         role,
         judges,
         sum(map(len, tables.values())),
-        Estimate(math.nan if tau is None else tau, jackknife_variance(without), max(1, len(without) - 1)),
+        Estimate(
+            math.nan if tau is None else tau, jackknife_variance(without), max(1, len(without) - 1), known=(2 / max(1, len(pairs))) ** 2
+        ),
         mean(apart) if apart else None,
         len(apart),
         tuple(differing[:3]),
