@@ -71,7 +71,7 @@ THREATS = """\
 - **One U is not another.** The GAN makes fewer kinds of garments than the others (U of diversity, in the leaderboard), so it has less to lose.
 - **N = 2,000, k = 5.** Mutual recall depends on both; all models, floors and ceilings have the same.
 - **After training only.** Nothing here says what quantization-aware training, distillation or retraining after pruning would keep.
-- **One evaluator a role.** Until a second one agrees, every sentence above is one judge's.
+- **Judges may err alike.** Second judges of another kind agree about the order of methods, but all were fitted on the same training part, and share ideas of damage.
 """
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Does MAUVE rank the methods as our measures do? `python -m scripts.rank_by_mauve`; needs `gencompress[mauve]`.
 
-Reads the published text records that second judges have seen; samples come from the cache, or are drawn again. Prints Kendall's tau with each retention, and with
-the two together.
+Reads the published text records that second judges have seen; samples come from the cache, or are drawn again. Prints Kendall's tau
+with each retention, and with the two together.
 """
 
 from __future__ import annotations
