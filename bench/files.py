@@ -32,7 +32,7 @@ def write_atomically(path: Path, data: bytes | str) -> None:
         os.replace(temporary, path)
     except OSError as error:
         Path(temporary).unlink(missing_ok=True)
-        raise BadInput(f"cannot write {str(path)!r}: {error.strerror}") from None
+        raise BadInput(f"cannot write {str(path)!r}: {error.strerror or error}") from None
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
