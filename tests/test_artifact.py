@@ -375,7 +375,7 @@ def test_a_failed_save_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest
         raise OSError("disk on fire")
 
     monkeypatch.setattr(os, "replace", fails)
-    with pytest.raises(BadInput, match="cannot write .*disk on fire"):
+    with pytest.raises(BadInput, match=r"cannot write .*disk on fire"):
         save(small("int4"), "int4", tmp_path / "a")
     assert list(tmp_path.iterdir()) == []
 
