@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,18 @@ def install_toy(site: Path) -> list[str]:
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-domain\nVersion: 0.1.0\n")
     (info / "entry_points.txt").write_text("[gencompress.domains]\ntoy = toy_domain:ToyDomain\n")
     return [str(site), str(TOY)]
+
+
+@pytest.fixture(scope="module")
+def toy_trains_once() -> Iterator[None]:
+    """The toy trains for a second or more whenever it is opened; here each opening gets a copy of the first."""
+    from bench.registry import DOMAINS
+
+    kind, patch = DOMAINS.load("toy"), pytest.MonkeyPatch()
+    first = kind.open(kind.models["s@0"])
+    patch.setattr(kind, "open", staticmethod(lambda spec, device="cpu", settings=None: copy.deepcopy(first)))
+    yield
+    patch.undo()
 
 
 @pytest.fixture

@@ -15,6 +15,8 @@ import pytest
 from bench import cli
 from bench.record import Record, read_records
 
+pytestmark = pytest.mark.usefixtures("toy_trains_once")
+
 RUN = ["run", "--domain", "toy", "--samples", "200"]
 Invoke = Callable[..., tuple[int, str, str]]
 

@@ -22,6 +22,8 @@ from bench.registry import DOMAINS
 from bench.run import run_cell
 from bench.workbench import Workbench
 
+pytestmark = pytest.mark.usefixtures("toy_trains_once")
+
 N = 300
 
 

@@ -22,6 +22,8 @@ from bench.record import Items, Record, read_records
 from bench.recost import read as read_to_recost
 from bench.registry import DOMAINS
 
+pytestmark = pytest.mark.usefixtures("toy_trains_once")
+
 N, SEEDS = 500, (0, 1)
 RUNGS = ("int3", "int2", "ternary")
 

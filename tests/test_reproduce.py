@@ -12,6 +12,8 @@ from bench.errors import BadInput
 from bench.record import Record
 from bench.reproduce import LEAST, as_table, check, draw_cells, jobs_of, problems, reproduce, tolerance
 
+pytestmark = pytest.mark.usefixtures("toy_trains_once")
+
 
 def silent(line: str) -> None:
     pass

@@ -50,14 +50,7 @@ class Nearest(Task):
         return -torch.cdist(real, torch.from_numpy(np.asarray(samples)).double()).min(1).values.numpy()
 
 
-@pytest.fixture(scope="module", autouse=True)
-def opened_once() -> Iterator[None]:
-    """The toy trains whenever it is opened: once is enough here."""
-    kind, patch = DOMAINS.load("toy"), pytest.MonkeyPatch()
-    generator = kind.open(kind.models["s@0"])
-    patch.setattr(kind, "open", staticmethod(lambda spec, device="cpu": generator))
-    yield
-    patch.undo()
+pytestmark = pytest.mark.usefixtures("toy_trains_once")
 
 
 @pytest.fixture
@@ -72,7 +65,7 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> type:
 
 
 @pytest.fixture(scope="module")
-def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def before(tmp_path_factory: pytest.TempPathFactory, toy_trains_once: None) -> Path:
     """Records of before anyone thought of a second judge."""
     folder = tmp_path_factory.mktemp("results")
     run(Request("toy", methods=("int8", "binary"), seeds=(0, 1), samples=N, results=folder), print)
