@@ -18,6 +18,7 @@ Versioned = TypeVar("Versioned", bound=BaseModel)
 Status = Literal["ok", "diverged", "collapsed", "unsupported", "failed"]
 FINISHED: tuple[Status, ...] = ("ok", "diverged", "collapsed")
 VALUE = {"quality": "valid", "diversity": "mutual_recall", "use": "utility"}  # role -> the metric that counts, a mean over items
+USE = "use"  # the role of a task
 MODEL_FILE, DAMAGES_FILE = "model.json", "damages.json"  # they lie among the records: of a model, of a domain
 
 

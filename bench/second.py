@@ -18,12 +18,10 @@ from bench.interfaces import Native, Task
 from bench.judging import Verdict, retention, usable
 from bench.panel import Panel, content_digest, find_evaluator
 from bench.plan import SCALE
-from bench.record import VALUE, EvaluatorBlock, Items
+from bench.record import USE, VALUE, EvaluatorBlock, Items
 
 if TYPE_CHECKING:
     from bench.workbench import Workbench
-
-USE = "use"  # the role of a task
 
 
 class Judging(Protocol):

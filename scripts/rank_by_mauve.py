@@ -10,8 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import mean
 
-from bench.analysis.agreement import agreement, interval_of
+from bench.analysis.agreement import agreement, retentions
 from bench.analysis.measured import ROLES, grouped
+from bench.analysis.second_table import tau_text
 from bench.analysis.use import use_retention
 from bench.campaign import open_domain
 from bench.compressibility import retention_of
@@ -49,14 +50,10 @@ def main() -> None:
         }
         print(model, {m: round(mean(scores[r.cell] for r in same), 3) for m, same in grouped(group, lambda r: r.method)})
         for name, view in VIEWS.items():
-            tables[name][model] = {
-                method: (mean(scores[r.cell] for r in same), mean(v for r in same if (v := view(r)) is not None))
-                for method, same in grouped([r for r in group if r.method != "none" and view(r) is not None], lambda r: r.method)
-            }
+            tables[name][model] = retentions(group, (lambda r, scores=scores: scores[r.cell], view))
     for name, by_model in tables.items():
         found = agreement("text", name, ("mauve", name), by_model)
-        low, high = interval_of(found.tau) or (float("nan"), float("nan"))
-        print(f"tau of MAUVE and {name}: {found.tau.value:.2f} [{low:.2f}, {high:.2f}] over {found.methods} methods")
+        print(f"tau of MAUVE and {name}: {tau_text(found.tau)} over {found.methods} methods")
 
 
 if __name__ == "__main__":

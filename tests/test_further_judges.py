@@ -124,6 +124,6 @@ def test_inception_judges_with_a_network_of_its_form(monkeypatch: pytest.MonkeyP
             assert images.dtype == torch.uint8 and images.shape[1:] == (3, 28, 28)
             return (torch.nn.functional.adaptive_avg_pool2d(images.float(), 10)[:, :, :, :].flatten(1),)
 
-    monkeypatch.setattr(domains.images.inception, "load_inception", lambda weights=None: Small())
+    monkeypatch.setattr(domains.images.inception, "load_inception", lambda: Small())
     judge = find_evaluator(DOMAINS.load("image_gan")(), "inception")
     assert judge.name == "inception" and judge.features(part("test").pixels[:10]).shape == (10, 64)

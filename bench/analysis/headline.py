@@ -8,7 +8,7 @@ from statistics import mean, stdev
 
 from bench.analysis.frontier import Best, frontier
 from bench.analysis.intervals import Estimate
-from bench.analysis.material import DASH, Material, ModelFiles, estimate_text, material, table, with_interval
+from bench.analysis.material import DASH, Material, ModelFiles, material, table, with_interval
 from bench.analysis.measured import ROLES, conditions, grouped
 from bench.analysis.particulars import particulars
 from bench.analysis.scores import Domain, Ratio, Score, ratio_at
@@ -163,4 +163,4 @@ def best_methods(found: Material) -> str:
 
 def _best_line(best: Best, model: str, use: Mapping[str, Estimate]) -> list[str]:
     kept = [f"{mean(best.values[role]):.3f}" for role in ROLES]
-    return [f"{best.target}x", model, f"`{best.method}`", f"{best.ratio:.1f}x", *kept, estimate_text(use.get(best.method))]
+    return [f"{best.target}x", model, f"`{best.method}`", f"{best.ratio:.1f}x", *kept, with_interval(use.get(best.method))]

@@ -74,15 +74,10 @@ def table(headers: Sequence[str], lines: Sequence[Sequence[str]], left: int = 1)
     return tabulate(lines, headers=headers, tablefmt="pipe", disable_numparse=True, colalign=align)
 
 
-def with_interval(score: Score | None, digits: int = 3) -> str:
-    if score is None:
-        return DASH
-    interval = score.interval()
-    return f"{score.value:.{digits}f}" + ("" if interval is None else f" [{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]")
+def with_interval(score: Score | Estimate | None, digits: int = 3) -> str:
+    return DASH if score is None else bracketed(score.value, score.interval(), digits)
 
 
-def estimate_text(estimate: Estimate | None, digits: int = 3) -> str:
-    if estimate is None:
-        return DASH
-    interval = estimate.interval()
-    return f"{estimate.value:.{digits}f}" + ("" if interval is None else f" [{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]")
+def bracketed(value: float, interval: tuple[float, float] | None, digits: int = 3) -> str:
+    """`0.976 [0.930, 1.000]`"""
+    return f"{value:.{digits}f}" + ("" if interval is None else f" [{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from bench.analysis.agreement import APART, Agreement, agreements, interval_of
 from bench.analysis.intervals import Estimate
-from bench.analysis.material import DASH, Material, table, with_interval
+from bench.analysis.material import DASH, Material, bracketed, table, with_interval
 from bench.analysis.measured import ROLES
 from bench.analysis.use import Foretold, foretold
 from bench.compressibility import FULL, HARD
@@ -47,8 +47,7 @@ def use_table(told: Sequence[Foretold]) -> str:
 
 
 def tau_text(tau: Estimate) -> str:
-    interval = interval_of(tau)
-    return f"{tau.value:.2f}" + (f" [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else "")
+    return bracketed(tau.value, interval_of(tau), 2)
 
 
 def agreement_table(rows: Sequence[Agreement]) -> str:

@@ -12,9 +12,7 @@ from bench.analysis.agreement import agreement, retentions
 from bench.analysis.intervals import Estimate
 from bench.analysis.measured import ROLES, grouped
 from bench.compressibility import retention_of
-from bench.record import FINISHED, EvaluatorBlock, Record
-
-USE = "use"
+from bench.record import FINISHED, USE, EvaluatorBlock, Record
 
 
 def use_block(record: Record) -> tuple[str, EvaluatorBlock] | None:

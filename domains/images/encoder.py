@@ -88,11 +88,7 @@ class EncoderTraining(ImageTraining):
         images = self.pixels[self.indices()].float() / 255
         clean, damaged = self._both(self.networks["network"], images, self.noise())
         loss = contrast(clean, damaged, self.recipe.temperature)
-        loss.backward()
-        optimizer, _ = self.optimizers["adamw"]
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        return {"loss": loss.item()}
+        return self.descend(loss)
 
     def _both(self, network: nn.Module, images: Tensor, noise: torch.Generator) -> tuple[Tensor, Tensor]:
         damaged = spoil(images, noise, self.recipe.second)

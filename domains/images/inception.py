@@ -14,12 +14,12 @@ from bench.interfaces import Observed
 from bench.panel import content_digest
 
 
-def load_inception(weights: str | None = None) -> Any:
-    """torch-fidelity's network; fetches its weights, unless a file of them is named, or says in one line why not."""
+def load_inception() -> Any:
+    """torch-fidelity's network; fetches its weights, or says in one line why not."""
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
     try:
-        return FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], feature_extractor_weights_path=weights)
+        return FeatureExtractorInceptionV3("inception-v3-compat", ["2048"])
     except Exception as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise BadInput(f"fid, kid and is need the weights of torch-fidelity's Inception, which cannot be had: {reason}") from None

@@ -47,11 +47,7 @@ class LabellerTraining(ImageTraining):
         images = self.pixels[rows].float() / 255
         images = torch.where(torch.rand(len(rows), 1, 1, 1, generator=noise) < 0.5, spoil(images, noise, 0.5), images)
         loss = F.cross_entropy(self.networks["network"](images.to(self.device)), self.labels[rows].to(self.device), label_smoothing=0.05)
-        loss.backward()
-        optimizer, _ = self.optimizers["adamw"]
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        return {"loss": loss.item()}
+        return self.descend(loss)
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:

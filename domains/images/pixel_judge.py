@@ -156,12 +156,7 @@ class PixelJudgeTraining(ImageTraining):
     def losses(self) -> dict[str, float]:
         levels = levels_of(self.pixels[self.indices()].numpy()).to(self.device)
         loss = F.cross_entropy(self.networks["network"](levels), levels[:, 0])
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.networks["network"].parameters(), 1.0)
-        optimizer, _ = self.optimizers["adamw"]
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        return {"loss": loss.item()}
+        return self.descend(loss, clip=1.0)
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:

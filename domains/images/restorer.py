@@ -76,11 +76,7 @@ class RestorerTraining(ImageTraining):
         images = self.pixels[self.indices()].float() / 255
         restored = self.networks["network"](spoil(images, self.noise(), 0.5).to(self.device))
         loss = F.mse_loss(restored, images.to(self.device))
-        loss.backward()
-        optimizer, _ = self.optimizers["adamw"]
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        return {"loss": loss.item()}
+        return self.descend(loss)
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:

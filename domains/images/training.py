@@ -80,6 +80,16 @@ class ImageTraining(Training):
         """Draw, compute, step the optimizers -> losses by name."""
         raise NotImplementedError
 
+    def descend(self, loss: Tensor, clip: float | None = None) -> dict[str, float]:
+        """One step of the judges' single optimizer, its gradient's norm at most `clip` -> what `losses` gives."""
+        loss.backward()
+        if clip is not None:
+            torch.nn.utils.clip_grad_norm_(self.networks["network"].parameters(), clip)
+        optimizer, _ = self.optimizers["adamw"]
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return {"loss": loss.item()}
+
     def schedule(self) -> float:
         """Share of the full learning rate: linear warm-up, then a cosine down to 0."""
         return min(1.0, (self.step_number + 1) / self.recipe.warmup) * 0.5 * (1 + math.cos(math.pi * self.step_number / self.total_steps))
