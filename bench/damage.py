@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from bench.cache import content_digest
 from bench.errors import BadInput
 from bench.interfaces import Damage, Domain, Native, Observed, View
 from bench.judging import JUDGES
-from bench.panel import Panel, content_digest
+from bench.panel import Panel
 from bench.progress import bar
 
 STEP = 0.03  # a stronger damage must cost at least this much validity

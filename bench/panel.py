@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from bench.cache import Cache
+from bench.cache import Cache, content_digest
 from bench.errors import BadInput, unknown
 from bench.interfaces import Domain, Evaluator, Metric, Native, Observed
 from bench.judging import JUDGES, Verdict, prefixed, same_distance, view
@@ -126,21 +123,6 @@ def find_evaluator(domain: Domain, name: str, device: str = "cpu") -> Evaluator:
     if found is None:
         raise unknown("evaluator", name, own)
     return found
-
-
-def content_digest(samples: Native) -> str:
-    """SHA-256 of native samples: texts, or arrays."""
-    digest = hashlib.sha256()
-    for sample in samples:
-        digest.update(_bytes(sample))
-    return digest.hexdigest()
-
-
-def _bytes(sample: Any) -> bytes:
-    if isinstance(sample, str):
-        return b"s" + len(raw := sample.encode("utf-8", "surrogatepass")).to_bytes(8, "little") + raw
-    array = np.ascontiguousarray(sample)
-    return f"a{array.dtype}{array.shape}".encode() + array.tobytes()
 
 
 def score_samples(domain: Domain, path: Path, reference: str | None = None, device: str = "cpu") -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -146,28 +147,31 @@ def read_whole(path: Path, kind: type[Versioned], version: int, complaint: str) 
 
 
 def record_files(results: Path) -> list[Path]:
-    """All files below a folder that may be records, in a stable order: <domain>/<model>/model.json and <domain>/damages.json are others."""
+    """All files below a folder that may be records, in a stable order: <domain>/<model>/model.json and <domain>/damages.json are others.
 
-    def is_other(path: Path) -> bool:
+    Folders of other records may lie in it: a user's own beside the published ones, and below those what `reproduce` made.
+    """
+
+    def may_be(path: Path) -> bool:
         parts = path.relative_to(results).parts
-        parts = parts[1:] if parts[0] == "local" else parts
-        return (len(parts), parts[-1]) in ((3, MODEL_FILE), (2, DAMAGES_FILE))
+        return parts[0] not in ("local", "reproduced") and (len(parts), parts[-1]) not in ((3, MODEL_FILE), (2, DAMAGES_FILE))
 
-    return [path for path in sorted(results.rglob("*.json")) if not is_other(path)]
+    return [path for path in sorted(results.rglob("*.json")) if may_be(path)]
 
 
-def read_records(results: Path, warn: Any = None) -> list[Record]:
-    """All records below a folder, in a stable order. A damaged or foreign file is named to `warn` and skipped, never touched."""
-    records = []
+def records_in_place(
+    results: Path, say: Callable[[str], None], read: Callable[[Path], Record] = read_record
+) -> Iterator[tuple[Path, Record]]:
+    """All records below a folder that are where they are looked for, in a stable order. Other files are named to `say`, never touched."""
     for path in record_files(results):
-        if "local" in path.relative_to(results).parts[:1]:
-            continue  # a user's own records are not the published ones
         try:
-            record = read_record(path)
+            record = read(path)
             if not record.belongs_at(path):
                 raise ValueError(f"it holds a record of {record.domain} {record.model} {record.method}, which is not looked for here")
-            records.append(record)
+            yield path, record
         except ValueError as error:
-            if warn is not None:
-                warn(f"skipped {path}: {error}")
-    return records
+            say(f"skipped {path}: {error}")
+
+
+def read_records(results: Path, warn: Callable[[str], None] | None = None) -> list[Record]:
+    return [record for _, record in records_in_place(results, warn or (lambda line: None))]

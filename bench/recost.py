@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from bench.methods.notation import parse
 from bench.methods.plain import original
 from bench.metrics.cost import cost_of, warnings_of
 from bench.progress import Bar
-from bench.record import SCHEMA, Record, record_files
+from bench.record import FINISHED, SCHEMA, Record, records_in_place
 from bench.workbench import Workbench
 
 NEW_IN_2: dict[str, Any] = {"tensors_sha256": None, "speed": None, "warnings": []}
@@ -35,7 +35,7 @@ def recost(results: Path, say: Callable[[str], None], device: str = "cpu") -> in
     A record whose tensors are not the ones that this code makes, or that does not say which it measured, is named and left as
     it is: it has to be measured anew.
     """
-    files = [(path, record) for path, record in read(results, say) if record.status in ("ok", "collapsed", "diverged")]
+    files = [(path, record) for path, record in records_in_place(results, say, read_any) if record.status in FINISHED]
     files.sort(key=lambda item: (item[1].domain, item[1].model, item[1].samples, item[1].method, item[1].sample_seed))
     count = 0
     with Bar("records", len(files)) as bar:
@@ -54,15 +54,12 @@ def recost(results: Path, say: Callable[[str], None], device: str = "cpu") -> in
     return count
 
 
-def read(results: Path, say: Callable[[str], None]) -> Iterator[tuple[Path, Record]]:
-    for path in record_files(results):
-        try:
-            record = Record.model_validate(upgrade(json.loads(path.read_bytes())))
-            if not record.belongs_at(path):
-                raise ValueError("it is not looked for here")
-            yield path, record
-        except (OSError, ValueError) as error:
-            say(f"skipped {path}: {next(iter(str(error).splitlines()), type(error).__name__)}")
+def read_any(path: Path) -> Record:
+    """A record of this schema or of an older one. Raises `ValueError` with one line."""
+    try:
+        return Record.model_validate(upgrade(json.loads(path.read_bytes())))
+    except (OSError, ValueError) as error:
+        raise ValueError(next(iter(str(error).splitlines()), type(error).__name__)) from None
 
 
 def workbench_of(record: Record, device: str) -> Workbench:

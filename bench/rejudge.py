@@ -24,7 +24,7 @@ from bench.plan import Cell, cell_of
 from bench.pool import measure
 from bench.progress import Bar
 from bench.provenance import git_state
-from bench.record import FINISHED, VALUE, Record, read_record, record_files
+from bench.record import FINISHED, VALUE, Record, read_record, records_in_place
 from bench.registry import DOMAINS
 from bench.workbench import Workbench
 
@@ -70,7 +70,7 @@ def judge(wanted: Wanted, results: Path, device: str, workers: int, say: Say) ->
     record is meant.
     """
     device = pick_device(device)
-    found = {record.cell: (path, record) for path, record in read(results, say)}
+    found = {record.cell: (path, record) for path, record in records_in_place(results, say) if can_be_judged(record)}
     paths = {cell: path for cell, (path, _) in found.items()}
     done = failed = 0
     for _, group in grouped(wanted.chosen([record for _, record in found.values()]), lambda r: (r.domain, r.model, r.samples, r.k)):
@@ -91,17 +91,9 @@ def judge(wanted: Wanted, results: Path, device: str, workers: int, say: Say) ->
     return done, failed
 
 
-def read(results: Path, say: Say) -> Iterator[tuple[Path, Record]]:
-    """Records of finished cells that have samples. Others, and damaged ones, are named or passed over, never touched."""
-    for path in record_files(results):
-        try:
-            record = read_record(path)
-            if not record.belongs_at(path):
-                raise ValueError("it is not looked for here")
-            if record.status in FINISHED and record.evaluators and record.tensors_sha256:
-                yield path, record
-        except ValueError as error:
-            say(f"skipped {path}: {error}")
+def can_be_judged(record: Record) -> bool:
+    """Whether its cell came to an end, and its samples can be made again."""
+    return record.status in FINISHED and bool(record.evaluators and record.tensors_sha256)
 
 
 @dataclass(frozen=True)

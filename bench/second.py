@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from bench.cache import Latest
 from bench.errors import BadInput, Diverged
 from bench.interfaces import Native, Task
 from bench.judging import Verdict, retention, usable
-from bench.panel import Panel, content_digest, find_evaluator
+from bench.panel import Panel, find_evaluator
 from bench.plan import SCALE
 from bench.record import USE, VALUE, EvaluatorBlock, Items
 
@@ -39,7 +40,7 @@ class Trial:
 
     def __init__(self, task: Task, panel: Panel) -> None:
         self.task, self.panel, self.primary = task, panel, {USE: task.name}
-        self._last: tuple[str, Verdict] = ("", Verdict({}, {}))
+        self._latest: Latest[Verdict] = Latest()
 
     def implementation(self, own: bool = True) -> dict[str, int]:
         domain = self.panel.domain
@@ -53,10 +54,11 @@ class Trial:
         return {f"{USE}_{VALUE[USE]}": self.verdict(samples).metrics[VALUE[USE]]}
 
     def verdict(self, samples: Native) -> Verdict:
-        if self._last[0] != (key := content_digest(samples)):
-            shares = self.task.score(samples)
-            self._last = key, Verdict({VALUE[USE]: float(shares.mean())}, {}, shares)
-        return self._last[1]
+        return self._latest.of(samples, lambda: self._verdict(samples))
+
+    def _verdict(self, samples: Native) -> Verdict:
+        shares = self.task.score(samples)
+        return Verdict({VALUE[USE]: float(shares.mean())}, {}, shares)
 
 
 class SecondJudges:

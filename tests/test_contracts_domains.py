@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 
 from bench.artifact import rebuild, save, tensors_digest
+from bench.cache import content_digest
 from bench.damage import damage_matrix, failures
 from bench.errors import BadInput
 from bench.interfaces import Direction, Domain, Evaluator, Generator, Hurts, ModelSpec, Native, Observed
 from bench.judging import view
 from bench.methods.plain import original
-from bench.panel import content_digest
 from bench.registry import DOMAINS
 
 ROOT = Path(__file__).parent.parent

@@ -185,6 +185,19 @@ def test_it_goes_on_where_it_stopped_and_then_has_nothing_to_do(toy: type, resul
     assert judge(results) == (0, 0)
 
 
+@pytest.mark.parametrize("own", ["local", "local/reproduced"])
+def test_published_records_are_judged_and_not_a_users_own_of_the_same_cells(toy: type, results: Path, own: str) -> None:
+    """They are not even read: of two files of one cell, that of a domain with a name before `local` would lose."""
+    published = results / "results"
+    shutil.copytree(results / "toy", published / "toy")
+    shutil.move(results / "toy", published / own / "toy")
+    (published / own / "damaged.json").write_text("{")
+    before = {path: path.read_bytes() for path in (published / "local").rglob("*.json")}
+    assert len(before) == 7 and judge(published) == (6, 0) and "damaged" not in " ".join(SAID)
+    assert {path: path.read_bytes() for path in before} == before
+    assert all("radius" in record.evaluators for record in read_records(published))
+
+
 def test_an_opinion_of_an_older_version_is_asked_again(toy: type, results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     judge(results)
     monkeypatch.setattr(Radius, "version", 4)

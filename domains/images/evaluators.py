@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bench.cache import Latest
 from bench.interfaces import Evaluator
 from domains.images.effnet import FILE, EffnetStages
 
@@ -48,7 +49,7 @@ class Effnet(Evaluator):
         self.network = EffnetStages(load_file(FILE)).to(device).eval()
         self.model = ProbabilisticPCA.read(self.components_file()) if fitted else None
         self.device = device
-        self._last: tuple[str, Tensor] = ("", torch.empty(0))
+        self._latest: Latest[Tensor] = Latest()
 
     @classmethod
     def components_file(cls) -> Path:
@@ -63,12 +64,8 @@ class Effnet(Evaluator):
         return self.model.surprisal(self.grids(samples))
 
     def grids(self, samples: Pictures) -> Tensor:
-        """[n, 1792]; the last answer is kept, since both features and surprisal are wanted of the same samples."""
-        pixels = np.ascontiguousarray(samples)
-        key = hashlib.sha256(pixels.tobytes()).hexdigest()
-        if self._last[0] != key:
-            self._last = (key, self._grids(pixels))
-        return self._last[1]
+        """[n, 1792]."""
+        return self._latest.of(samples, lambda: self._grids(np.ascontiguousarray(samples)))
 
     @torch.inference_mode()
     def _grids(self, pixels: np.ndarray, batch: int = 25) -> Tensor:

@@ -6,7 +6,6 @@ validation part.
 
 from __future__ import annotations
 
-import hashlib
 from abc import abstractmethod
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bench.cache import Latest
 from bench.errors import BadInput
 from bench.interfaces import Evaluator
 from domains.images.evaluators import Pictures, ProbabilisticPCA
@@ -32,7 +32,7 @@ class Further(Evaluator):
     def __init__(self, name: str, device: str) -> None:
         self.name, self.device = name, device  # type: ignore[misc]
         self._components: ProbabilisticPCA | None = None
-        self._last: tuple[str, Tensor] = ("", torch.empty(0))
+        self._latest: Latest[Tensor] = Latest()
 
     @abstractmethod
     def see(self, images: Tensor) -> Tensor:
@@ -53,12 +53,8 @@ class Further(Evaluator):
         return self._components
 
     def read(self, samples: Pictures) -> Tensor:
-        """[n, d]; the last answer is kept, since both features and surprisal are wanted of the same samples."""
-        pixels = np.ascontiguousarray(samples)
-        key = hashlib.sha256(pixels.tobytes()).hexdigest()
-        if self._last[0] != key:
-            self._last = (key, self._read(pixels))
-        return self._last[1]
+        """[n, d]."""
+        return self._latest.of(samples, lambda: self._read(np.ascontiguousarray(samples)))
 
     @torch.inference_mode()
     def _read(self, pixels: np.ndarray) -> Tensor:

@@ -7,7 +7,6 @@ shirt), so what it reports is how far the picture's surprisal lies from what the
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bench.cache import Latest
 from bench.interfaces import Evaluator
 from domains.images.encoder import load
 from domains.images.evaluators import GRID, Pictures, ProbabilisticPCA, dithered
@@ -103,7 +103,7 @@ class PixelJudge(Evaluator):
         self.network: Any = load(empty, folder / "pixel_judge.safetensors").to(device).to(memory_format=torch.channels_last)
         self.device = device
         self.components = ProbabilisticPCA.read(folder / "components.safetensors") if fitted else None
-        self._last: tuple[str, Tensor, Tensor] = ("", torch.empty(0), torch.empty(0))
+        self._latest: Latest[tuple[Tensor, Tensor]] = Latest()
 
     def features(self, samples: Pictures) -> Tensor:
         assert self.components is not None
@@ -113,12 +113,8 @@ class PixelJudge(Evaluator):
         return self.read(samples)[1]
 
     def read(self, samples: Pictures) -> tuple[Tensor, Tensor]:
-        """-> grids [n, 16 * width], surprisal [n]; the last answer is kept, since both are wanted of the same samples."""
-        pixels = np.ascontiguousarray(samples)
-        key = hashlib.sha256(pixels.tobytes()).hexdigest()
-        if self._last[0] != key:
-            self._last = (key, *self._read(pixels))
-        return self._last[1:]
+        """-> grids [n, 16 * width], surprisal [n]."""
+        return self._latest.of(samples, lambda: self._read(np.ascontiguousarray(samples)))
 
     @torch.inference_mode()
     def _read(self, pixels: np.ndarray, batch: int = 50) -> tuple[Tensor, Tensor]:

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bench.cache import Latest
 from bench.errors import BadInput
 from bench.interfaces import Evaluator
 from domains.text.conv_judge import ConvJudgeNetwork
@@ -51,7 +52,7 @@ class LanguageJudge(Evaluator):
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
         self.directions = Directions.read(folder / "directions.safetensors") if directions else None
         self.device = device
-        self._last: tuple[str, Tensor, Tensor] = ("", torch.empty(0), torch.empty(0))
+        self._latest: Latest[tuple[Tensor, Tensor]] = Latest()
 
     @staticmethod
     def empty(state: Mapping[str, Tensor]) -> Any:
@@ -66,11 +67,8 @@ class LanguageJudge(Evaluator):
         return self.read(samples)[1]
 
     def read(self, samples: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """-> mean states [n, states], mean surprisal [n]; the last answer is kept, since both are wanted of the same samples."""
-        key = hashlib.sha256("\0".join(samples).encode()).hexdigest()
-        if self._last[0] != key:
-            self._last = (key, *self._read(samples))
-        return self._last[1:]
+        """-> mean states [n, states], mean surprisal [n]."""
+        return self._latest.of(samples, lambda: self._read(samples))
 
     @torch.inference_mode()
     def _read(self, samples: Sequence[str], batch: int = 128) -> tuple[Tensor, Tensor]:

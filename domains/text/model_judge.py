@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bench.cache import Latest
 from bench.errors import BadInput
 from bench.interfaces import Evaluator
 from domains.text.evaluators import Directions
@@ -38,7 +39,7 @@ class ModelJudge(Evaluator):
         content = tensors_digest(opened.network) + opened.identity()
         self._identity = hashlib.sha256(content.encode()).hexdigest()
         self._directions: Directions | None = None
-        self._last: tuple[str, Tensor, Tensor] = ("", torch.empty(0), torch.empty(0))
+        self._latest: Latest[tuple[Tensor, Tensor]] = Latest()
 
     def identity(self) -> str:
         return self._identity
@@ -54,11 +55,8 @@ class ModelJudge(Evaluator):
         return self.read(samples)[1]
 
     def read(self, samples: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """-> mean states [n, d], mean surprisal [n]; the last answer is kept, since both are wanted of the same samples."""
-        key = hashlib.sha256("\0".join(samples).encode("utf-8", "surrogatepass")).hexdigest()
-        if self._last[0] != key:
-            self._last = (key, *self._read(samples))
-        return self._last[1:]
+        """-> mean states [n, d], mean surprisal [n]."""
+        return self._latest.of(samples, lambda: self._read(samples))
 
     @torch.inference_mode()
     def _read(self, samples: Sequence[str]) -> tuple[Tensor, Tensor]:
