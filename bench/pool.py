@@ -6,6 +6,7 @@ A worker keeps to one sampling seed as long as there are cells of it, since the 
 from __future__ import annotations
 
 import multiprocessing
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -90,9 +91,20 @@ def _answer(worker: _Worker) -> Record | None:
     return Record.model_validate_json(text)
 
 
+def _end_with_parent() -> None:
+    """A parent that was killed ends nobody, and a cell may have minutes to go that no one will hear of."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)
+
+
 def _work(pipe: Connection, setup: Setup) -> None:
     """In the worker: one thread, no bars, cells in, records out, until the pipe ends."""
     import signal
+    import threading
+
+    threading.Thread(target=_end_with_parent, daemon=True).start()
 
     import torch
 
