@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 
+from bench.bounds import Bounds
 from bench.cache import Latest
 from bench.errors import BadInput, Diverged
 from bench.interfaces import Native, Task
@@ -20,9 +21,6 @@ from bench.judging import Verdict, retention, usable
 from bench.panel import Panel, find_evaluator
 from bench.plan import SCALE
 from bench.record import USE, VALUE, EvaluatorBlock, Items
-
-if TYPE_CHECKING:
-    from bench.workbench import Workbench
 
 
 class Judging(Protocol):
@@ -62,21 +60,27 @@ class Trial:
 
 
 class SecondJudges:
-    """Those of a model's domain, its task, and evaluators that the user named; each is loaded when it is first asked."""
+    """Those of a domain, its task, and evaluators that the user named; each is loaded when it is first asked.
 
-    def __init__(self, bench: Workbench, named: Sequence[str] = ()) -> None:
-        self.bench = bench
-        self._baselines: dict[tuple[str, int], Verdict] = {}
-        self.roles = dict(bench.domain.second_evaluators())
+    `bounds_by`: a judge -> its floors and ceiling for the model; `baseline`: sampling seed -> the uncompressed network's samples.
+    """
+
+    def __init__(
+        self, first: Panel, bounds_by: Callable[[Judging], Bounds], baseline: Callable[[int], Native], named: Sequence[str] = ()
+    ) -> None:
+        self.first = first
+        self._bounds = functools.cache(lambda name: bounds_by(self.judges[name]))
+        self._before = functools.cache(lambda name, seed: self._verdict(name, baseline(seed)))
+        self.roles = dict(first.domain.second_evaluators())
         for name in named:
-            if name in bench.domain.evaluators():
+            if name in first.domain.evaluators():
                 raise BadInput(f"evaluator {name!r} judges every cell anyway; allowed are further ones")
-            self.roles[name] = find_evaluator(bench.domain, name, bench.device).role
+            self.roles[name] = find_evaluator(first.domain, name, first.device).role
 
     @functools.cached_property
     def judges(self) -> dict[str, Panel | Trial]:
         """By name; evaluators have a panel of one each."""
-        ours = self.bench.panel
+        ours = self.first
         found: dict[str, Panel | Trial] = {
             name: Panel(ours.domain, ours.n, ours.k, judges={name: role}, reference=ours.source, device=ours.device, cache=ours.cache)
             for name, role in self.roles.items()
@@ -91,15 +95,15 @@ class SecondJudges:
     def _blocks(self, samples: Native, seed: int, is_baseline: bool, commit: str | None) -> Iterator[tuple[str, EvaluatorBlock]]:
         for name in self.judges:
             try:
-                with self.bench.watch("second judges"):
+                with self.first.watch("second judges"):
                     yield name, self._block(name, samples, seed, is_baseline).model_copy(update={"commit": commit})
             except Diverged:  # samples that it cannot look at, though the first judges could: it has no opinion
                 continue
 
     def _block(self, name: str, samples: Native, seed: int, is_baseline: bool) -> EvaluatorBlock:
-        judge, now, before = self.judges[name], self._verdict(name, samples), self._baseline(name, seed)
+        judge, now, before = self.judges[name], self._verdict(name, samples), self._before(name, seed)
         (role,) = judge.primary
-        bounds, what = self.bench.bounds_by(judge), VALUE[role]
+        bounds, what = self._bounds(name), VALUE[role]
         floor, value, base = bounds.floor(f"{role}_{what}"), now.metrics[what], before.metrics[what]
         kept = retained(value, base, floor, before, what)
         found = {"retention": kept, "error": None if kept is None else error_of(now, before, kept, base - float(np.mean(floor)), what)}
@@ -114,11 +118,6 @@ class SecondJudges:
             metrics=now.metrics | {key: number for key, number in found.items() if number is not None},
             items={item: Items.pack(flags) for item, flags in now.items.items()},
         )
-
-    def _baseline(self, name: str, seed: int) -> Verdict:
-        if (name, seed) not in self._baselines:
-            self._baselines[name, seed] = self._verdict(name, self.bench.samples(self.bench.generator.network, seed))
-        return self._baselines[name, seed]
 
     def _verdict(self, name: str, samples: Native) -> Verdict:
         judge = self.judges[name]

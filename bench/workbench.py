@@ -59,7 +59,7 @@ class Workbench:
     ) -> None:
         self.domain, self.spec, self.n, self.device, self.command = domain, spec, n, device, command
         self.panel = Panel(domain, n, k, reference=reference, device=device, cache=cache, extra=extra)
-        self.second = SecondJudges(self, evaluators)
+        self.second = SecondJudges(self.panel, self.bounds_by, lambda seed: self.samples(self.generator.network, seed), evaluators)
         with self.watch("load model"):
             self.generator = domain.open(spec, device)
         self._macs: dict[str, Macs | None] = {}

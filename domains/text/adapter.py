@@ -118,7 +118,7 @@ class TextDomain(Domain):
             return None
         from domains.text.model_judge import ModelJudge
 
-        return ModelJudge(name, device)
+        return ModelJudge(name, TextGenerator(self.locate(name), device, {}), device)  # raises BadInput where it cannot be opened
 
     def task(self, device: str = "cpu") -> Task:
         from domains.text.use import ByteModel

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,9 @@ from bench.cache import Latest
 from bench.errors import BadInput
 from bench.interfaces import Evaluator
 from domains.text.evaluators import Directions
+
+if TYPE_CHECKING:
+    from domains.text.adapter import TextGenerator
 
 LONGEST = 512  # tokens of a text that are read; verses are shorter
 
@@ -28,12 +31,11 @@ class ModelJudge(Evaluator):
     role = "quality"
     version = 1
 
-    def __init__(self, source: str, device: str = "cpu") -> None:
+    def __init__(self, name: str, opened: TextGenerator, device: str = "cpu") -> None:
+        """`opened`: the model, as it would be opened to generate; `name`: the folder or hub id that the user gave."""
         from bench.artifact import tensors_digest
-        from domains.text.adapter import TextDomain, TextGenerator
 
-        opened = TextGenerator(TextDomain().locate(source), device, {})  # raises BadInput where it cannot be opened
-        self.name = source  # type: ignore[misc]
+        self.name = name  # type: ignore[misc]
         self.network: Any = opened.network
         self.tokenizer, self.start, self.end, self.device = opened.tokenizer, opened.start, opened.end, device
         content = tensors_digest(opened.network) + opened.identity()
