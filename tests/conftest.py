@@ -22,6 +22,7 @@ def pytest_configure(config: pytest.Config) -> None:
     sys.path[:0] = install_toy(folder / "plugins")
     os.environ["GENCOMPRESS_CACHE"] = str(folder / "cache")
     os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as `python -m bench` does, for the same reason
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -221,6 +221,19 @@ def test_help_and_list_load_no_torch(arguments: list[str]) -> None:
     assert done.stdout.splitlines()[-1] == "False 0", done.stderr
 
 
+@pytest.mark.parametrize(("set_before", "found"), [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7")])
+def test_waiting_threads_sleep_soon_unless_the_user_says_otherwise(set_before: dict[str, str], found: str) -> None:
+    code = (
+        "import atexit, os, runpy, sys\n"
+        "atexit.register(lambda: print(os.environ['GOMP_SPINCOUNT'], 'torch' in sys.modules))\n"
+        "sys.argv = ['bench', 'list', 'domains']\n"
+        "runpy.run_module('bench', run_name='__main__')"
+    )
+    inherited = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=inherited | set_before)
+    assert done.stdout.splitlines()[-1] == f"{found} False", done.stderr
+
+
 def test_no_arguments_shows_help(invoke: Invoke) -> None:
     status, out, err = invoke()
     assert "Usage" in out + err and status in (0, 2)
