@@ -124,8 +124,8 @@ def _checked(features: Tensor, k: int, name: str) -> Tensor:
 def _squared_radii(x: Tensor, k: int, block: int) -> Tensor:
     """Squared radii of checked features [N]: the (k + 1)-th smallest distance in each row, which holds itself too.
 
-    The bounds of k + 1 pairs of a row are at most the (k + 1)-th smallest of its groups' least bounds, `least`. So the
-    radius is at most `least` and what the bounds may be too low by; any pair whose bound is above that is not needed.
+    The bounds of k + 1 pairs of a row are at most the (k + 1)-th smallest of its groups' least bounds, `kth`. So the
+    radius is at most `kth` and what the bounds may be too low by; any pair whose bound is above that is not needed.
     """
     group = max(1, min(GROUP, len(x) // (8 * (k + 1))))
     screen = cache(lambda dtype: _Screen(x, x, dtype, group))
@@ -135,9 +135,10 @@ def _squared_radii(x: Tensor, k: int, block: int) -> Tensor:
         for dtype in _dtypes(x):
             s = screen(dtype)
             bounds = s.bounds(rows)
-            least = bounds.amin(2).topk(k + 1, largest=False).values[:, -1].double()
-            limits = s.above(least + s.gap(s.x_norms[rows], least.clamp(min=0)))
-            i, j, _ = _at_most(bounds, limits, torch.full_like(bounds[0], -torch.inf))
+            least = bounds.amin(2)
+            kth = least.topk(k + 1, largest=False).values[:, -1].double()
+            limits = s.above(kth + s.gap(s.x_norms[rows], kth.clamp(min=0)))
+            i, j, _ = _at_most(bounds, least, limits, torch.full_like(bounds[0], -torch.inf))
             if len(i) <= (OPEN_SHARE * len(x) + 2 * (k + 1)) * len(here):
                 break
         squared = _squared_distances(here, x, i, j)
@@ -164,7 +165,8 @@ def _near_pairs(
             s = screen(dtype)
             unit = s.scale**2
             outer, inner, columns = x_balls[0][rows] * unit, x_balls[1][rows] * unit, y_balls[order] * unit
-            i, j, bound = _at_most(s.bounds(rows), s.inside_below(outer), s.by_group(s.inside_below(columns)))
+            bounds = s.bounds(rows)
+            i, j, bound = _at_most(bounds, bounds.amin(2), s.inside_below(outer), s.by_group(s.inside_below(columns)))
             norms = s.x_norms[rows][i]
             open_ = s.is_open(bound, norms, outer[i]) | s.is_open(bound, norms, inner[i]) | s.is_open(bound, s.y_norms[j], columns[j])
             if open_.sum() <= OPEN_SHARE * len(y) * len(outer):
@@ -174,11 +176,11 @@ def _near_pairs(
         yield i, j, squared
 
 
-def _at_most(bounds: Tensor, row_limits: Tensor, column_limits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _at_most(bounds: Tensor, least: Tensor, row_limits: Tensor, column_limits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Pairs i, j [p] of bounds [b, groups, n] that are at most row_limits [b] or column_limits [groups, n], and these
-    bounds [p] as float64, those below 0 as 0; i ascends. Few groups hold any, and only these are looked into."""
-    least, loosest = bounds.amin(2), column_limits.amax(1)
-    i, g = (least <= torch.maximum(row_limits[:, None], loosest)).nonzero(as_tuple=True)
+    bounds [p] as float64, those below 0 as 0; i ascends. Few groups hold any, as their `least` [b, groups] says, and
+    only these are looked into."""
+    i, g = (least <= torch.maximum(row_limits[:, None], column_limits.amax(1))).nonzero(as_tuple=True)
     some = bounds[i, g]  # [q, n]
     q, n = (some <= torch.maximum(row_limits[i, None], column_limits[g])).nonzero(as_tuple=True)
     return i[q], g[q] * bounds.shape[2] + n, some[q, n].double().clamp(min=0)
@@ -240,10 +242,14 @@ class _Screen:
         self.group, self.missing = group, -len(y) % group
         self.y = pad(self.y, (0, 0, 0, self.missing))
         self.y[len(y) :, -1] = torch.inf
+        self.room: Tensor | None = None
 
     def bounds(self, rows: slice) -> Tensor:
-        """[b, groups, group]"""
-        return (self.x[rows] @ self.y.T).unflatten(1, (-1, self.group))
+        """[b, groups, group], until the next call: always the same memory, which need not be found and cleared anew."""
+        x = self.x[rows]
+        if self.room is None or len(self.room) < len(x):
+            self.room = x.new_empty(len(x), len(self.y))
+        return torch.mm(x, self.y.T, out=self.room[: len(x)]).unflatten(1, (-1, self.group))
 
     def by_group(self, limits: Tensor) -> Tensor:
         """[M] -> [groups, group]"""
