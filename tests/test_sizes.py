@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from made_up import BASE, FLOOR, judged, model, stored
 
-from bench.analysis.sizes import REFERENCE_SIZE, Point, dense_curve, gain_of, iso_quality_gain, points, regress
+from bench.analysis.sizes import REFERENCE_SIZE, Point, dense_curve, gain_of, iso_quality_gain, points, regress, with_sizes
 from bench.record import Record
 
 
@@ -51,6 +51,15 @@ def test_no_regression_without_two_sizes_or_with_nothing_left_over() -> None:
     assert regress(one_size) is None, "sizes differ between domains alone"
     assert regress(made(0.1, {"a": 0.5}, (500_000, 2_000_000))) is None, "two points, a line: no error can be estimated"
     assert regress([]) is None
+
+
+def test_the_slope_rests_on_domains_of_several_sizes_and_the_leaderboard_names_them() -> None:
+    from bench.analysis.particulars import _regression
+
+    data = made(0.03, {"a": 0.9}) + made(0.03, {"b": 0.5}, (480_000, 500_000))
+    assert with_sizes(data) == ["a"]
+    assert _regression(data).endswith("2 degrees of freedom; more than one size only in a).")
+    assert "only in" not in _regression(made(0.03, {"a": 0.9, "b": 0.5}))
 
 
 def test_models_of_low_u_are_hollow_and_bad_ones_no_points() -> None:

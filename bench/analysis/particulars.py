@@ -9,7 +9,7 @@ from bench.analysis.material import DASH, Material, table, with_interval
 from bench.analysis.measured import ROLES, Measured
 from bench.analysis.order import Onset, order_of
 from bench.analysis.scores import good_enough, model_score
-from bench.analysis.sizes import Point, points, regress
+from bench.analysis.sizes import Point, points, regress, with_sizes
 from bench.analysis.survivors import ByCovariate
 from bench.model_file import ModelFile
 
@@ -104,6 +104,9 @@ def _regression(data: Sequence[Point]) -> str:
         return f"no regression: {len(data)} models, and no domain has two sizes or too little is left to estimate the error from."
     low, high = fit.slope.interval() or (math.nan, math.nan)
     models = f"{len(data)} models, {fit.residual_df} degrees of freedom"
+    varied = with_sizes(data)
+    if len(varied) < len(fit.levels):
+        models += f"; more than one size only in {', '.join(varied)}"
     return f"{fit.slope.value:+.3f} a doubling, 95 % interval {low:+.3f} to {high:+.3f} ({models})."
 
 

@@ -53,14 +53,19 @@ def points(models: Sequence[Measured], parameters: Callable[[Measured], int | No
 REFERENCE_SIZE = 500_000
 
 
+def with_sizes(data: Sequence[Point]) -> list[str]:
+    """Domains with models of more than one size: the slope rests on these alone."""
+    found = {p.domain: [math.log2(q.parameters) for q in data if q.domain == p.domain] for p in data}
+    return sorted(domain for domain, sizes in found.items() if np.ptp(sizes) >= 0.5)
+
+
 def regress(data: Sequence[Point]) -> Fit | None:
     """Ordinary least squares; None where no domain has two sizes, or nothing is left to estimate the error from."""
     domains = sorted({p.domain for p in data})
-    log_size = np.array([math.log2(p.parameters / REFERENCE_SIZE) for p in data])
-    inside = [np.ptp([x for x, p in zip(log_size, data) if p.domain == d]) for d in domains]
     df = len(data) - len(domains) - 1
-    if df < 1 or max(inside, default=0.0) < 0.5:
+    if df < 1 or not with_sizes(data):
         return None
+    log_size = np.array([math.log2(p.parameters / REFERENCE_SIZE) for p in data])
     design = np.column_stack([*([float(p.domain == d) for p in data] for d in domains), log_size])
     y = np.array([p.score for p in data])
     solution, *_ = np.linalg.lstsq(design, y, rcond=None)
