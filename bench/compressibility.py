@@ -16,7 +16,7 @@ from statistics import mean
 
 import numpy as np
 
-from bench.methods.notation import LADDER, rung_of
+from bench.methods.notation import LADDER, primary_rung
 from bench.plan import FLOOR_RECALIBRATED
 from bench.record import FINISHED, Record
 
@@ -67,8 +67,8 @@ def ladder_of(records: Sequence[Record]) -> Ladder:
     recalibrated = is_recalibrated(records)
     found: Mapping[str, list[Record]] = {rung: [] for rung in LADDER}
     for record in records:
-        rung = rung_of(record.method)
-        if rung is not None and (record.method != rung) == recalibrated and record.status in FINISHED:
+        rung = primary_rung(record.method, recalibrated)
+        if rung is not None and record.status in FINISHED:
             found[rung].append(record)
     measured = {name: whole for name, group in found.items() if (whole := _rung(name, group)) is not None}
     missing = tuple(name for name in LADDER if not found[name])

@@ -15,7 +15,7 @@ from bench.analysis.measured import conditions, grouped
 from bench.compressibility import is_recalibrated, retention_of
 from bench.files import slug
 from bench.interfaces import Metric
-from bench.methods.notation import LADDER, RECALIBRATED, rung_of
+from bench.methods.notation import LADDER, RECALIBRATED, primary_rung, rung_of
 from bench.model_file import read_models
 from bench.record import Record
 from bench.registry import DOMAINS
@@ -193,8 +193,7 @@ def domain_metrics(domain: str) -> Mapping[str, Metric]:
 def _order(method: str, records: Sequence[Record], recalibrated: bool) -> tuple[int, float]:
     """The baseline and the ladder first, then chains, then rungs that were not recalibrated; each from large files to small ones."""
     sizes = [r.cost.stored_bytes for r in records if r.cost]
-    rung = rung_of(method)
-    family = 0 if method in ("none", "fp16") or (rung is not None and (rung != method) == recalibrated) else 2 if rung else 1
+    family = 0 if method in ("none", "fp16") or primary_rung(method, recalibrated) else 2 if rung_of(method) else 1
     return family, -mean(sizes) if sizes else 0.0
 
 

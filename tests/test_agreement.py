@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pytest
@@ -152,6 +152,21 @@ def test_the_leaderboard_has_the_section_only_where_second_judges_were_asked() -
     text = "\n".join(headline([r for name in ("a", "b") for r in both(name, 1.0, 0.5)], {}))
     assert "Would other judges agree?" in text and "quality, second quality" in text
     assert "A difference is claimed only where second judges" in text
+
+
+def test_a_model_counts_for_the_second_judges_once_its_whole_ladder_is_judged() -> None:
+    """They think less of the second model: a part of its ladder, or none, may not pass for all of it."""
+    full = [r for name in ("a", "b") for model, kept in (("s@0", 0.5), ("s@1", 0.3), ("s@2", 0.4)) for r in both(name, 1.0, kept, model)]
+
+    def without(left_out: Callable[[Record], bool]) -> str:
+        unseen = lambda r: r.model_copy(update={"evaluators": {n: b for n, b in r.evaluators.items() if not b.second}})
+        text = "\n".join(headline([unseen(r) if r.domain == "a" and left_out(r) else r for r in full], {}))
+        rows = text[text.index("as the second judges would have written it") :].splitlines()
+        return next(row for row in rows if row.startswith("| a "))
+
+    assert " 3 |" in without(lambda r: False)
+    some = without(lambda r: r.model == "s@1" and r.method == "int3" and r.sample_seed == 1)
+    assert " 2 of 3 |" in some and some == without(lambda r: r.model == "s@1") != without(lambda r: False)
 
 
 # --- what samples are good for -----------------------------------------------------------------------------------------

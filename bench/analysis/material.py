@@ -8,11 +8,13 @@ from dataclasses import dataclass, replace
 
 from bench.analysis.agreement import as_second_judges_see
 from bench.analysis.intervals import Estimate
-from bench.analysis.measured import Measured, models_of, with_records
+from bench.analysis.measured import Measured, grouped, models_of, with_records
 from bench.analysis.scores import COUNTS_FROM, REGRESSED_FROM, Domain, Score, compare, domains_of
 from bench.analysis.verdict import Situation, Support, situation, support_of
+from bench.compressibility import is_recalibrated
+from bench.methods.notation import primary_rung
 from bench.model_file import ModelFile
-from bench.record import Record
+from bench.record import FINISHED, Record
 from bench.registry import DOMAINS
 
 DASH = "-"
@@ -49,11 +51,24 @@ def material(records: Sequence[Record], files: ModelFiles) -> Material:
 
 
 def second_domains(records: Sequence[Record], one: Situation) -> list[Domain] | None:
-    """The domains as the second judges score them, over the very models that the first judges compare; None where none was asked."""
+    """The domains as the second judges score them; None where none was asked.
+
+    Over those of the models that the first judges compare whose whole ladder the second ones have judged, too.
+    """
     counted = {(m.domain, m.model) for d in one.domains for unit in d.units for m in unit}
-    seen = [other for r in records if (r.domain, r.model) in counted and (other := as_second_judges_see(r)) is not None]
+    seen: list[Record] = []
+    for model, same in grouped(records, lambda r: (r.domain, r.model)):
+        if model in counted and judged_twice(same):
+            seen += [other for r in same if (other := as_second_judges_see(r)) is not None]
     models = [m for m in models_of(seen) if m.whole]
     return domains_of(models, threshold=-math.inf) if any(r.status != "diverged" for r in seen) else None
+
+
+def judged_twice(records: Sequence[Record]) -> bool:
+    """Whether second judges have seen the whole ladder of a model, under every sampling seed: a part would be another mean."""
+    recalibrated = is_recalibrated(records)
+    ladder = [r for r in records if r.status in FINISHED and (r.method == "none" or primary_rung(r.method, recalibrated))]
+    return all(as_second_judges_see(r) is not None for r in ladder)
 
 
 def _support(domains: Sequence[Domain] | None) -> Support | None:

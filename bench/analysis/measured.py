@@ -14,7 +14,7 @@ import numpy as np
 
 from bench.analysis.intervals import Estimate, item_covariance, seed_variance
 from bench.compressibility import is_recalibrated, retention_of
-from bench.methods.notation import LADDER, rung_of
+from bench.methods.notation import LADDER, primary_rung
 from bench.record import FINISHED, EvaluatorBlock, Record
 from bench.record import VALUE as ITEMS
 
@@ -135,8 +135,8 @@ def measured(records: Sequence[Record]) -> Measured | None:
     recalibrated = is_recalibrated(records)
     found: dict[str, dict[int, Record]] = {rung: {} for rung in LADDER}
     for record in records:
-        rung = rung_of(record.method)
-        if rung is not None and (record.method != rung) == recalibrated and record.sample_seed in base:
+        rung = primary_rung(record.method, recalibrated)
+        if rung is not None and record.sample_seed in base:
             found[rung][record.sample_seed] = record
     missing = tuple(rung for rung in LADDER if not found[rung])
     undefined = tuple(rung for rung in LADDER if any(retention_of(r, role) is None for r in found[rung].values() for role in ROLES))

@@ -12,13 +12,13 @@ from bench.analysis.use import Foretold, foretold
 from bench.compressibility import FULL, HARD
 
 NOTES = f"""\
-All samples were also judged by evaluators of another kind ([docs/second-judges.md](docs/second-judges.md)). **tau**: Kendall's rank
+Samples were also judged by evaluators of another kind ([docs/second-judges.md](docs/second-judges.md)). **tau**: Kendall's rank
 correlation between the retentions that the two judges give to the methods of a model; 1 = the same order, 0 = no relation; 95 % interval
 by leaving out one method at a time. **alike**: of the pairs of methods that both judges tell apart by at least {APART}, the share that both
 put in the same order. **parting**: the method on which they differ most: first, second.
 """
 SCORES_NOTES = """\
-The first table as the second judges would have written it, over the same models:
+The first table as the second judges would have written it, over those of its models whose whole ladder they have judged:
 """
 
 
@@ -73,5 +73,7 @@ def scores_table(found: Material) -> str:
     lines = []
     for d in found.second or ():
         scores = [with_interval(d.score(role, span)) for span in (FULL, HARD) for role in ROLES]
-        lines.append([d.name, str(sum(map(len, d.units))), *scores])
+        compared = next(sum(map(len, one.units)) for one in found.now.domains if one.name == d.name)
+        judged = sum(map(len, d.units))
+        lines.append([d.name, str(judged) if judged == compared else f"{judged} of {compared}", *scores])
     return table(headers, lines)

@@ -14,7 +14,7 @@ from bench.analysis.measured import conditions, grouped
 from bench.compressibility import is_recalibrated, ladder_of
 from bench.drawing import canvas
 from bench.drawing.overview import BASELINE, DomainSeries, models_in
-from bench.methods.notation import LADDER, rung_of
+from bench.methods.notation import LADDER, primary_rung
 from bench.record import FINISHED, Record
 
 if TYPE_CHECKING:
@@ -63,9 +63,8 @@ def model_fates(records: Sequence[Record]) -> dict[str, tuple[float, np.ndarray]
     base = {r.sample_seed: s for r in group if r.method == BASELINE and r.status in FINISHED and (s := _shares(r)) is not None}
     found: dict[str, list[tuple[float, np.ndarray]]] = {}
     for r in group:
-        rung = BASELINE if r.method == BASELINE else rung_of(r.method)
-        on_ladder = rung == BASELINE or (rung is not None and (rung != r.method) == recalibrated)
-        if rung is None or not on_ladder or r.status not in FINISHED or r.cost is None or r.sample_seed not in base:
+        rung = BASELINE if r.method == BASELINE else primary_rung(r.method, recalibrated)
+        if rung is None or r.status not in FINISHED or r.cost is None or r.sample_seed not in base:
             continue
         shares = lost(base[r.sample_seed]) if r.status == "diverged" else _shares(r)
         if shares is not None:

@@ -24,6 +24,12 @@ def rung_of(method: str) -> str | None:
     return rung if rung in LADDER else None
 
 
+def primary_rung(method: str, recalibrated: bool) -> str | None:
+    """The same in the ladder that a model is scored by: the recalibrated one where it has running statistics, else the plain one."""
+    rung = rung_of(method)
+    return rung if rung is not None and (rung != method) == recalibrated else None
+
+
 @dataclass(frozen=True)
 class Chain(Method):
     """Methods applied one after another; with one link, that method."""
