@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from statistics import mean
 
@@ -42,11 +43,27 @@ class Figures:
             return 2 ** (self.domains[domain].rate(method) or math.nan)
         return mean(r.cost.ratio for r in self.records(domain, method) if r.cost)
 
-    def records(self, domain: str, method: str) -> list[Record]:
-        """Of `s@0`; recalibrated where the domain's ladder is."""
-        of_model = [r for r in self.found.records if r.domain == domain and r.model == "s@0"]
+    def alone(self, domain: str, method: str) -> str:
+        """The same of `s@0` alone, to stand beside a method that only it has."""
+        return self._both(domain, self.records(domain, method))
+
+    def plain(self, domain: str, method: str) -> str:
+        """Of `s@0` without recalibration."""
+        return self._both(domain, [r for r in self.found.records if (r.domain, r.model, r.method) == (domain, "s@0", method)])
+
+    def _both(self, domain: str, records: list[Record]) -> str:
+        q, d = (mean(v for r in records if (v := retention_of(r, role)) is not None) for role in ROLES)
+        return f"{mean(r.cost.ratio for r in records if r.cost):.1f}x: {short(q)}/{short(d)}"
+
+    def compared(self, domain: str) -> list[str]:
+        """Models of the first table."""
+        return [m.model for unit in self.domains[domain].units for m in unit]
+
+    def records(self, domain: str, method: str, model: str = "s@0") -> list[Record]:
+        """Of one model; recalibrated where the domain's ladder is."""
+        of_model = [r for r in self.found.records if (r.domain, r.model) == (domain, model)]
         named = [r for r in of_model if r.method == method + "+recalibrate"] or [r for r in of_model if r.method == method]
-        assert named, f"{domain} has no records of {method}"
+        assert named, f"{domain} {model} has no records of {method}"
         return named
 
     def both(self, domain: str, method: str) -> str:
@@ -57,8 +74,17 @@ class Figures:
     def everywhere(self, method: str) -> str:
         return "; ".join(f"{domain} {self.both(domain, method)}" for domain in DOMAINS)
 
-    def survival(self, domain: str, method: str) -> float:
-        return mean(s for r in self.records(domain, method) if (s := survival_of(r)) is not None)
+    def survival(self, domain: str, method: str) -> list[float]:
+        """Of each compared model, mean over sampling seeds."""
+        of_each = [self.records(domain, method, model) for model in self.compared(domain)]
+        return [mean(s for r in records if (s := survival_of(r)) is not None) for records in of_each]
+
+
+def span(values: Iterable[float]) -> str:
+    """`.32 to .84`"""
+    found = sorted(values)
+    low, high = short(found[0]), short(found[-1])
+    return low if low == high else f"{low} to {high}"
 
 
 def short(value: float) -> str:

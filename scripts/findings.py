@@ -47,10 +47,10 @@ def findings(records: Sequence[Record], files: dict[tuple[str, str], ModelFile])
 INTRODUCTION = """\
 # Findings
 
-What the published records say, each claim with its figures and the command behind it. Retention is written quality/diversity: 1 = like the uncompressed
+What the published records say, each claim with its figures. Retention is written quality/diversity: 1 = like the uncompressed
 network, 0 = like the same weights in random order. Figures of rungs of the ladder (`int8` ... `binary`) are means over all models that are compared; those of other
-methods are the model `s@0`'s, three sampling seeds each. Made by `python -m scripts.findings` from `results/`: no figure here was typed. The tables:
-[leaderboard.md](../leaderboard.md); how intervals are made, and how often they hold: [statistics.md](statistics.md).
+methods are the model `s@0`'s, three sampling seeds each. Made by `python -m scripts.findings` from `results/`: no figure here was typed. What measured a model's records stands
+under its table in the [leaderboard](../leaderboard.md); `python -m bench reproduce` measures all of them again. How intervals are made, and how often they hold: [statistics.md](statistics.md).
 """
 FIGURES_OF_PATHS = """\
 ![Paths of quality against diversity, among real samples that were damaged on purpose](images/quality-diversity.png)
@@ -65,9 +65,9 @@ THREATS = """\
   GAN" means here: this family of GANs.
 - **Generator and judge read the same corpus.** The quality judge of text was trained on the training part that the generators learnt from; that of images is ImageNet's,
   fitted on the training part. Judges never saw the test part.
-- **The judge of pictures is too kind below 20x.** It passes blotchy or darkened pictures of the GAN ([image-domains.md](image-domains.md)): read the GAN's quality at
+- **The judge of pictures is too kind from 15x on.** It passes blotchy or darkened pictures of the GAN ([image-domains.md](image-domains.md)): read the GAN's quality at
   `int2` and below with the twins (`results/image_gan/s@0/twins.png`). This flatters the GAN's C over 4x to 16x.
-- **Small models, trained for an hour.** 0.1 to 2 M parameters, little over-parameterized; large models may bear more.
+- **Small models, trained for an hour.** 0.13 to 0.57 M parameters, little over-parameterized; large models may bear more.
 - **One U is not another.** The GAN makes fewer kinds of garments than the others (U of diversity, in the leaderboard), so it has less to lose.
 - **N = 2,000, k = 5.** Mutual recall depends on both; all models, floors and ceilings have the same.
 - **After training only.** Nothing here says what quantization-aware training, distillation or retraining after pruning would keep.
