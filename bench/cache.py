@@ -1,4 +1,4 @@
-"""What need not be computed twice, in the user's cache folder, named by content. Losing it costs time, never truth."""
+"""What need not be computed twice, by content: in the user's cache folder, or the last answer in memory. Losing it costs time, no truth."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,11 +116,24 @@ def _run_model(domain: Domain, spec: ModelSpec, extra: list[Metric], request: Re
     with Bar("cells", len(missing)) as bar:
         for cell, fresh in _measured(missing, bench, OpenModel(domain.name, spec, request), request.workers, bar):
             records[cell.hash] = fresh
-            fresh.write(found[cell.hash][1])
+            before, path = found[cell.hash]
+            if fresh.status == "failed" and is_finished(before):
+                say(f"{fresh.method} seed {fresh.sample_seed} failed: {fresh.reason}; {path} stays as it was")
+            else:
+                with_opinions(fresh, before).write(path)
             bar.update()
     made = [records[cell.hash] for cell in planned]
-    keep_samples(bench, [cell for cell, record in zip(planned, made) if record.status in ("ok", "collapsed")], request)
+    keep_samples(bench, [record for record in made if record.status in ("ok", "collapsed")], request)
     return made
+
+
+def with_opinions(fresh: Record, before: Record | None) -> Record:
+    """A cell that was measured again keeps what further judges said of it, where their samples came from the same tensors."""
+    if before is None or fresh.status not in ("ok", "collapsed") or fresh.tensors_sha256 != before.tensors_sha256:
+        return fresh
+    kept = {name: block for name, block in before.evaluators.items() if block.second and name not in fresh.evaluators}
+    of_then = {name: block.model_copy(update={"commit": block.commit or before.provenance.commit}) for name, block in kept.items()}
+    return fresh.model_copy(update={"evaluators": {**fresh.evaluators, **of_then}})
 
 
 def _measured(missing: Sequence[Cell], bench: Workbench, setup: OpenModel, workers: int, bar: Bar) -> Iterator[tuple[Cell, Record]]:
@@ -129,8 +143,7 @@ def _measured(missing: Sequence[Cell], bench: Workbench, setup: OpenModel, worke
             bar.describe(f"{cell.method} seed {cell.sample_seed}")
             yield cell, attempt(cell, bench)
         return
-    for panel in (bench.panel, *bench.second.judges.values()):
-        bench.bounds_by(panel)  # made once, here, where they do not ship with the model
+    bench.make_all_bounds()
     for cell, record in measure(missing, setup, workers):
         bar.describe(f"{cell.method} seed {cell.sample_seed} done")
         yield cell, record or record_of(cell, bench, "failed", "its worker process died: out of memory, or killed")
@@ -147,15 +160,16 @@ def attempt(cell: Cell, bench: Workbench) -> Record:
         return record_of(cell, bench, "failed", f"{type(error).__name__}: {line}")
 
 
-def keep_samples(bench: Workbench, planned: Sequence[Cell], request: Request) -> None:
+def keep_samples(bench: Workbench, planned: Sequence[Record], request: Request) -> None:
     """Twins of the first seed beside the records, for people; all samples where the user wants them."""
     if not planned:
         return
     first = [cell for cell in planned if cell.sample_seed == planned[0].sample_seed]
     wanted = planned if request.save_samples else first
-    samples: list[tuple[Cell, Native]] = [
-        (cell, bench.samples(bench.compressed(cell.method, cell.sample_seed), cell.sample_seed)) for cell in wanted
-    ]
+    samples: list[tuple[Record, Native]] = []
+    for cell in wanted:
+        compressed = functools.partial(bench.compressed, cell.method, cell.sample_seed)  # only where the samples are not at hand
+        samples.append((cell, bench.samples_of(cell.tensors_sha256 or "", cell.sample_seed, compressed)))
     folder = request.results / slug(bench.domain.name) / slug(bench.spec.name)
     columns = {cell.method: made[:TWINS_SHOWN] for cell, made in samples if cell.sample_seed == first[0].sample_seed}
     if columns:

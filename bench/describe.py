@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from bench.analysis import survivors
-from bench.analysis.measured import conditions, grouped
+from bench.analysis.measured import comparable, conditions, grouped
 from bench.analysis.survivors import Bins, Survival
 from bench.anatomy import anatomy
 from bench.campaign import open_domain, pick_device
@@ -81,7 +81,7 @@ def chosen(domain: str, models: Sequence[str], records: Sequence[Record]) -> lis
 
 def describe_model(domain: Domain, model: str, records: Sequence[Record], say: Say) -> ModelFile:
     """Raises `BadInput` where the records are not of this model, or its samples cannot be made again as they were."""
-    records = largest_group(records, say)
+    records = comparable_ones(records, say)
     base = {r.sample_seed: r for r in records if r.method == "none" and r.status in FINISHED and r.evaluators}
     if not base:
         raise BadInput("there is no record of the uncompressed network `none`")
@@ -91,6 +91,8 @@ def describe_model(domain: Domain, model: str, records: Sequence[Record], say: S
     methods = sorted({r.method for r in records} - {"none"})
     with Bar(f"{domain.name} {model}", len(base)) as bar:
         items = Items.of(bench, base, bar)
+    if not any(flags.any() for flags in items.valid.values()):
+        raise BadInput("none of its uncompressed network's samples is valid, so there is nothing to lose")
     fates = {method: fates_of([r for r in records if r.method == method], items, say) for method in methods}
     say_disputed(fates, first.samples, say)
     bins = {name: survivors.bins_of(items.pooled(name, items.valid)) for name in items.names}
@@ -112,12 +114,11 @@ def describe_model(domain: Domain, model: str, records: Sequence[Record], say: S
     )
 
 
-def largest_group(records: Sequence[Record], say: Say) -> list[Record]:
-    """Only records under the same conditions can be joined: the largest such group, the first of equals."""
-    groups = [group for _, group in grouped(records, conditions)]
-    if len(groups) > 1:
-        say(f"{records[0].domain} {records[0].model}: {len(groups)} groups under other conditions; the one with most records is described")
-    return max(groups, key=len)
+def comparable_ones(records: Sequence[Record], say: Say) -> list[Record]:
+    """Only records under the same conditions can be joined: those that the leaderboard compares."""
+    if (groups := len({conditions(record) for record in records})) > 1:
+        say(f"{records[0].domain} {records[0].model}: {groups} groups under other conditions; the one with most of the ladder is described")
+    return comparable(records)
 
 
 def check_same_model(record: Record, bench: Workbench) -> None:

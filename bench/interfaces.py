@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -425,7 +425,6 @@ class Compressed:
     structure: tuple[Edit, ...] = ()
     touched: frozenset[str] = frozenset()
     untouched: Mapping[str, str] = field(default_factory=dict)  # compressible-looking tensor -> why it was left alone
-    own_bytes: bytes | None = None  # a wrapped tool's own file; counts in place of our packing
 
     def replace(self, tensors: Mapping[str, Stored], untouched: Mapping[str, str] | None = None) -> Compressed:
         """A copy with some tensors stored anew."""
@@ -445,7 +444,6 @@ class Context:
     seed: int = 0
     device: str = "cpu"
     kept: Mapping[str, str] = field(default_factory=dict)  # tensors that must stay as they are -> why
-    progress: Callable[[Iterable[Any], str], Iterator[Any]] = lambda items, _title: iter(items)
 
 
 class Method(ABC):

@@ -71,9 +71,9 @@ RETENTION_COLUMNS = (retention_column("quality"), retention_column("diversity"))
 SURVIVAL = Column("survival ↑", survival_of)
 
 
-def write_leaderboard(records: Sequence[Record], results: Path, output: Path, title: str = "Leaderboard") -> str:
+def write_leaderboard(records: Sequence[Record], results: Path, output: Path) -> str:
     """The text of the leaderboard; `output` is where it will lie, for its links."""
-    parts = [f"# {title}\n", *headline(records, read_models(results)), f"## Model by model\n\n{HOW_TO_READ}"]
+    parts = ["# Leaderboard\n", *headline(records, read_models(results)), f"## Model by model\n\n{HOW_TO_READ}"]
     for (domain, model), group in grouped(records, lambda r: (r.domain, r.model)):
         for _, same in grouped(group, conditions):
             parts.append(_section(domain, model, same[0].samples, same[0].k, same, results, output))

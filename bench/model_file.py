@@ -93,8 +93,6 @@ def read_models(results: Path, warn: Say | None = None) -> dict[tuple[str, str],
     """(domain, model) -> its file. A damaged or foreign one is named to `warn` and skipped, never touched."""
     found: dict[tuple[str, str], ModelFile] = {}
     for path in sorted(results.glob(f"*/*/{MODEL_FILE}")):
-        if path.relative_to(results).parts[0] == "local":
-            continue
         try:
             file = _read(path)
             found[file.domain, file.model] = file

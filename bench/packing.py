@@ -22,9 +22,9 @@ def compress_model(domain: Domain, spec: ModelSpec, text: str, output: Path, see
     plain = original(generator.network)
     try:
         compressed = method(plain, context_of(generator, spec, seed, device))
+        size, fp32 = save(compressed, method.text, output), len(encode(plain, "none"))
     except Unsupported as error:
         raise BadInput(f"{method.text!r} cannot be applied to {spec.name!r}: {error}") from None
-    size, fp32 = save(compressed, method.text, output), len(encode(plain, "none"))
     rebuild(output, generator)
     return f"{output}: {size:,} bytes, {fp32 / size:.2f}x smaller than {fp32:,} bytes of float32{_left_alone(compressed)}"
 

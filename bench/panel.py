@@ -20,7 +20,8 @@ from bench.provenance import Stopwatch
 class Panel:
     """Judges `n` samples at a time against the first `n` real ones.
 
-    `judges`: evaluator -> role, the first of each role the primary one; those of the domain, unless others are named.
+    `judges`: evaluator -> role, the first of each role the primary one; those of the domain, unless others are named. Those that are
+    not among the `opened` ones are loaded when they are first asked.
     """
 
     def __init__(
@@ -30,13 +31,14 @@ class Panel:
         k: int = K,
         *,
         judges: Mapping[str, str] | None = None,
+        opened: Mapping[str, Evaluator] | None = None,
         reference: str | None = None,
         device: str = "cpu",
         cache: Cache | None = None,
         extra: Sequence[Metric] = (),
     ) -> None:
         self.domain, self.n, self.k, self.source, self.device = domain, n, k, reference, device
-        self.cache, self.watch = cache or Cache(), Stopwatch()
+        self.cache, self.watch, self.opened = cache or Cache(), Stopwatch(), opened or {}
         check_samples(n, k, len(domain.reference("test", reference)))
         self.judges = dict(domain.evaluators()) if judges is None else dict(judges)
         self.primary = {role: next(name for name, r in self.judges.items() if r == role) for role in JUDGES if role in self.judges.values()}
@@ -51,7 +53,7 @@ class Panel:
     @functools.cached_property
     def evaluators(self) -> dict[str, Evaluator]:
         with self.watch("load evaluators"):
-            return {name: find_evaluator(self.domain, name, self.device) for name in self.judges}
+            return {name: self.opened.get(name) or find_evaluator(self.domain, name, self.device) for name in self.judges}
 
     @functools.cached_property
     def real(self) -> Observed:

@@ -31,7 +31,7 @@ class _Worker:
 def measure(cells: Sequence[Cell], setup: Setup, workers: int) -> Iterator[tuple[Cell, Record | None]]:
     """Measure all cells, in any order -> (cell, its record), as they come; None: the worker died over it.
 
-    `setup` must be picklable. Raises `BadInput` where a worker does, and `RuntimeError` when no worker is left.
+    `setup` must be picklable. Raises `BadInput` where a worker does, and when no worker is left.
     """
     spawn = multiprocessing.get_context("spawn")
     left: dict[int, list[Cell]] = {}
@@ -39,7 +39,7 @@ def measure(cells: Sequence[Cell], setup: Setup, workers: int) -> Iterator[tuple
         left.setdefault(cell.sample_seed, []).append(cell)
     crew = [_start(spawn, setup) for _ in range(min(workers, len(cells)))]
     try:
-        for worker in crew:
+        for worker in list(crew):
             _give(worker, left, crew)
         while busy := [worker for worker in crew if worker.cell is not None]:
             ready = wait([worker.pipe for worker in busy])
@@ -53,7 +53,7 @@ def measure(cells: Sequence[Cell], setup: Setup, workers: int) -> Iterator[tuple
                     _give(worker, left, crew)
                 yield asked, record
         if any(left.values()):
-            raise RuntimeError("every worker died; the same command goes on from here")
+            raise BadInput("every worker died, killed or out of memory; the same command goes on from here")
     finally:
         for worker in crew:
             worker.pipe.close()  # an idle worker ends when its pipe does
@@ -70,21 +70,26 @@ def _start(spawn: Any, setup: Setup) -> _Worker:
     return _Worker(process, ours)
 
 
-def _give(worker: _Worker, left: dict[int, list[Cell]], crew: Sequence[_Worker]) -> None:
+def _give(worker: _Worker, left: dict[int, list[Cell]], crew: list[_Worker]) -> None:
     """The next cell of the worker's own seed; else of the seed that nobody has; else of the one with most left."""
     if not left.get(worker.seed if worker.seed is not None else -1):
         taken = {other.seed for other in crew if other is not worker}
         worker.seed = max((seed for seed, todo in left.items() if todo), key=lambda s: (s not in taken, len(left[s])), default=None)
     if worker.seed is None:
         return
-    worker.cell = left[worker.seed].pop(0)
-    worker.pipe.send(worker.cell)
+    cell = left[worker.seed].pop(0)
+    try:
+        worker.pipe.send(cell)
+        worker.cell = cell
+    except OSError:  # it died after its last answer
+        left[worker.seed].insert(0, cell)
+        crew.remove(worker)
 
 
 def _answer(worker: _Worker) -> Record | None:
     try:
         kind, text = worker.pipe.recv()
-    except (EOFError, ConnectionResetError):
+    except (EOFError, OSError):  # it died, perhaps in the midst of its answer
         return None
     if kind == "bad input":
         raise BadInput(text)

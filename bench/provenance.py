@@ -30,7 +30,7 @@ class Provenance(BaseModel):
     device: str
     threads: int
     time: str  # UTC, ISO 8601
-    seconds: dict[str, float]  # by stage; a stage that was answered by the cache is not listed
+    seconds: dict[str, float]  # by stage; next to nothing where a cache answered
 
 
 def provenance(command: str, device: str, seconds: dict[str, float]) -> Provenance:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
 from bench.files import slug, write_atomically
 from bench.provenance import Provenance
@@ -28,6 +28,12 @@ class Items(BaseModel):
 
     count: int
     bits: str  # base64 of numpy.packbits
+
+    @model_validator(mode="after")
+    def _whole(self) -> Items:
+        if self.count < 0 or len(base64.b64decode(self.bits, validate=True)) != -(-self.count // 8):
+            raise ValueError(f"bits are not those of {self.count} items")
+        return self
 
     @classmethod
     def pack(cls, flags: np.ndarray) -> Items:
@@ -109,9 +115,9 @@ class Record(BaseModel):
     items: dict[str, Items]  # twins: intact, drifted, ...
     provenance: Provenance
 
-    @field_validator("metrics", mode="before")
+    @field_validator("metrics", mode="after")
     @classmethod
-    def _plain_numbers(cls, metrics: dict[str, Any]) -> dict[str, Any]:
+    def _plain_numbers(cls, metrics: dict[str, float | None]) -> dict[str, float | None]:
         """JSON knows no NaN or infinity: what is not finite was not measured."""
         return {name: value if value is not None and math.isfinite(value) else None for name, value in metrics.items()}
 
@@ -162,12 +168,18 @@ def record_files(results: Path) -> list[Path]:
 def records_in_place(
     results: Path, say: Callable[[str], None], read: Callable[[Path], Record] = read_record
 ) -> Iterator[tuple[Path, Record]]:
-    """All records below a folder that are where they are looked for, in a stable order. Other files are named to `say`, never touched."""
+    """All records below a folder that are where they are looked for, in a stable order; of a cell that is there twice, the first.
+
+    Other files are named to `say`, never touched.
+    """
+    seen: dict[str, Path] = {}
     for path in record_files(results):
         try:
             record = read(path)
             if not record.belongs_at(path):
                 raise ValueError(f"it holds a record of {record.domain} {record.model} {record.method}, which is not looked for here")
+            if (first := seen.setdefault(record.cell, path)) != path:
+                raise ValueError(f"its cell is also in {first.name}, which counts")
             yield path, record
         except ValueError as error:
             say(f"skipped {path}: {error}")

@@ -22,9 +22,9 @@ from bench.workbench import Workbench
 NEW_IN_2: dict[str, Any] = {"tensors_sha256": None, "speed": None, "warnings": []}
 
 
-def upgrade(raw: dict[str, Any]) -> dict[str, Any]:
+def upgrade(raw: Any) -> Any:
     """A record of an older schema, as this one would have written it; its cost has to be found anew."""
-    if raw.get("schema_version") == 1:
+    if isinstance(raw, dict) and raw.get("schema_version") == 1:
         return {**NEW_IN_2, **raw, "schema_version": SCHEMA, "cost": None}
     return raw
 
@@ -41,7 +41,12 @@ def recost(results: Path, say: Callable[[str], None], device: str = "cpu") -> in
     with Bar("records", len(files)) as bar:
         for _, group in itertools.groupby(files, key=lambda item: (item[1].domain, item[1].model, item[1].samples)):
             members = list(group)
-            bench = workbench_of(members[0][1], device)
+            try:
+                bench = workbench_of(members[0][1], device)
+            except BadInput as error:  # a model that is no longer there
+                say(f"left {members[0][1].domain} {members[0][1].model}: {error}")
+                bar.update(len(members))
+                continue
             for path, record in members:
                 bar.describe(f"{record.domain} {record.method} seed {record.sample_seed}")
                 fresh = costed(record, bench)

@@ -16,9 +16,9 @@ from torch.nn import Module
 from bench.analysis.measured import grouped
 from bench.artifact import rebuild, tensors_digest
 from bench.campaign import open_domain, pick_device
-from bench.describe import OTHER_FLOATS
+from bench.describe import OTHER_FLOATS, check_same_model
 from bench.errors import BadInput, Diverged
-from bench.interfaces import Native
+from bench.interfaces import ModelSpec, Native
 from bench.methods.notation import RECALIBRATED, expand
 from bench.plan import Cell, cell_of
 from bench.pool import measure
@@ -78,6 +78,12 @@ def judge(wanted: Wanted, results: Path, device: str, workers: int, say: Say) ->
         versions = opener.versions()
         lacking = [record for record in group if lacks(record, versions)]
         say(f"{group[0].domain} {group[0].model}: {len(lacking)} of {len(group)} records lack an opinion")
+        try:
+            opener.located()
+        except BadInput as error:  # a model that is no longer there
+            say(f"left {group[0].domain} {group[0].model}: {error}")
+            failed += len(lacking)
+            continue
         with Bar("records", len(lacking)) as bar:
             for record, judged in _judged(lacking, opener, workers):
                 bar.describe(f"{record.method} seed {record.sample_seed}")
@@ -108,9 +114,12 @@ class Opener:
     device: str
     paths: dict[str, Path]
 
+    def located(self) -> ModelSpec:
+        """Raises `BadInput` where the model is not there."""
+        return open_domain(self.domain).locate(self.model)
+
     def open(self) -> Workbench:
-        domain = open_domain(self.domain)
-        return Workbench(domain, domain.locate(self.model), self.samples, k=self.k, device=self.device, evaluators=self.named)
+        return Workbench(open_domain(self.domain), self.located(), self.samples, k=self.k, device=self.device, evaluators=self.named)
 
     def versions(self) -> dict[str, int | None]:
         """Of every opinion that a record should hold; None: of what the user named, any."""
@@ -133,6 +142,7 @@ def lacks(record: Record, versions: dict[str, int | None]) -> bool:
 def _judged(wanting: Sequence[Record], opener: Opener, workers: int) -> Iterator[tuple[Record, Record | None]]:
     by_cell = {record.cell: record for record in wanting}
     if workers > 1 and len(wanting) > 1:
+        opener.open().make_all_bounds()
         for cell, judged in measure([cell_of(record) for record in wanting], opener, workers):
             yield by_cell[cell.hash], judged
     elif wanting:
@@ -154,8 +164,10 @@ def attempt(record: Record, bench: Workbench) -> Record:
 
 def samples_of(record: Record, bench: Workbench) -> Native:
     """The very samples that a record is of. Raises `Unlike`."""
-    if bench.template.weights_sha256 != record.weights_sha256:
-        raise Unlike(f"model {record.model!r} has other weights now")
+    try:
+        check_same_model(record, bench)
+    except BadInput as error:
+        raise Unlike(str(error)) from None
     assert record.tensors_sha256 is not None
     samples = bench.samples_of(record.tensors_sha256, record.sample_seed, lambda: network_of(record, bench))
     quality = bench.panel.primary["quality"]

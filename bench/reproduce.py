@@ -22,6 +22,8 @@ SHARE = 0.02  # of the published cells, for a check
 SPREADS = 3.0  # standard deviations between sampling seeds: on other hardware ties fall otherwise, which is less than another seed
 LEAST = 0.005  # of a retention: ten of 2,000 samples
 
+OTHER_CELL = "this code measures another cell: versions, weights or reference have changed"
+
 Say = Callable[[str], None]
 
 
@@ -103,7 +105,7 @@ def tolerance(records: Sequence[Record], record: Record) -> dict[str, float]:
 def problems(record: Record, again: Record, allowed: dict[str, float]) -> list[str]:
     """What does not agree; empty: all does."""
     if record.cell != again.cell:
-        return ["this code measures another cell: versions, weights or reference have changed"]
+        return [OTHER_CELL]
     if record.status != again.status:
         return [f"status {record.status} published, {again.status} here" + (f" ({again.reason})" if again.reason else "")]
     found = []
@@ -113,6 +115,18 @@ def problems(record: Record, again: Record, allowed: dict[str, float]) -> list[s
         before, now = record.metric(name), again.metric(name)
         if (before is None) != (now is None) or (before is not None and now is not None and abs(before - now) > limit):
             found.append(f"{name} {before} published, {now} here, allowed {limit:.4f}")
+    return found
+
+
+def disagreements(records: Sequence[Record], made: Sequence[Record]) -> list[tuple[Record, list[str]]]:
+    """Of the published cells those that did not come out the same, and why; a cell that this code no longer measures is one of them."""
+    again = {record.cell: record for record in made}
+    found = []
+    for record in _published(records):
+        same = again.get(record.cell)
+        said = [OTHER_CELL] if same is None else problems(record, same, tolerance(records, record))
+        if said:
+            found.append((record, said))
     return found
 
 

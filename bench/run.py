@@ -45,9 +45,9 @@ def run_cell(cell: Cell, bench: Workbench) -> Record:
             with watch("count"):
                 made.cost = cost_of(compressed, cell.method, file, bench.fp32_bytes, bench.macs(network))
 
-        before, verdicts_before = bench.baseline(cell.sample_seed)
         seen = bench.observe(network, cell.sample_seed)
         made.speed = bench.speed()
+        before, verdicts_before = bench.baseline(cell.sample_seed)
         verdicts = bench.panel.judge(seen)
         with watch("likelihood"):
             likelihood = bench.generator.likelihood(network, bench.generator.network) or {}

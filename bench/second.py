@@ -16,7 +16,7 @@ import numpy as np
 from bench.bounds import Bounds
 from bench.cache import Latest
 from bench.errors import BadInput, Diverged
-from bench.interfaces import Native, Task
+from bench.interfaces import Evaluator, Native, Task
 from bench.judging import Verdict, retention, usable
 from bench.panel import Panel, find_evaluator
 from bench.plan import SCALE
@@ -60,7 +60,7 @@ class Trial:
 
 
 class SecondJudges:
-    """Those of a domain, its task, and evaluators that the user named; each is loaded when it is first asked.
+    """Those of a domain, its task, and evaluators that the user named; his are loaded at once, theirs when first asked.
 
     `bounds_by`: a judge -> its floors and ceiling for the model; `baseline`: sampling seed -> the uncompressed network's samples.
     """
@@ -71,19 +71,29 @@ class SecondJudges:
         self.first = first
         self._bounds = functools.cache(lambda name: bounds_by(self.judges[name]))
         self._before = functools.cache(lambda name, seed: self._verdict(name, baseline(seed)))
-        self.roles = dict(first.domain.second_evaluators())
+        self.named: dict[str, Evaluator] = {}
         for name in named:
             if name in first.domain.evaluators():
                 raise BadInput(f"evaluator {name!r} judges every cell anyway; allowed are further ones")
-            self.roles[name] = find_evaluator(first.domain, name, first.device).role
+            self.named[name] = find_evaluator(first.domain, name, first.device)
 
     @functools.cached_property
     def judges(self) -> dict[str, Panel | Trial]:
         """By name; evaluators have a panel of one each."""
         ours = self.first
+        roles = {**ours.domain.second_evaluators(), **{name: evaluator.role for name, evaluator in self.named.items()}}
         found: dict[str, Panel | Trial] = {
-            name: Panel(ours.domain, ours.n, ours.k, judges={name: role}, reference=ours.source, device=ours.device, cache=ours.cache)
-            for name, role in self.roles.items()
+            name: Panel(
+                ours.domain,
+                ours.n,
+                ours.k,
+                judges={name: role},
+                opened=self.named,
+                reference=ours.source,
+                device=ours.device,
+                cache=ours.cache,
+            )
+            for name, role in roles.items()
         }
         task = ours.domain.task(ours.device)
         return found | ({task.name: Trial(task, ours)} if task is not None else {})

@@ -51,6 +51,8 @@ def train(
             state = torch.load(checkpoint, weights_only=True, map_location=device)
             training.load_state_dict(state["training"])
             log.truncate(training.step_number, state["cpu_seconds"])
+        else:
+            log.truncate(0, 0.0)  # of a run that was killed before its first checkpoint
         _run(training, checkpoint, log, title, progress)
         _finish(training, log, output)
     return log.lines[-1]

@@ -184,6 +184,11 @@ class Workbench:
         shipped = self.shipped_bounds if self.spec.name in self.domain.models else None
         return find_bounds(self.bounds_key(panel), shipped, lambda: self.make_bounds(panel))
 
+    def make_all_bounds(self) -> None:
+        """Of every judge, in this process, so that workers need not each make those that do not ship with the model."""
+        for judge in (self.panel, *self.second.judges.values()):
+            self.bounds_by(judge)
+
     def bounds_key(self, panel: Judging) -> dict[str, Any]:
         """What floors and ceiling depend on; not a user's own metrics, which they do not hold."""
         implementation = {**panel.implementation(own=False), **parse(self.floor_method()).versions}

@@ -303,6 +303,11 @@ def test_judge_leaves_records_alone_that_lack_no_opinion(invoke: Invoke, tmp_pat
         (("judge", "--domain", "all"), "there is no folder of records at 'results/local'"),
         (("judge", "--domain", "nonsense"), "unknown domain 'nonsense'"),
         (("judge", "--domain", "all", "--results", "."), "there is no record of domain 'all'"),
+        (("damages", "--domain", "toy", "--samples", "-5"), "-5 is not in the range x>=20"),
+        (
+            ("bounds", "--domain", "toy", "--model", "./mine"),
+            "model './mine' does not ship with the benchmark: name a folder with --output",
+        ),
         (("damages", "--domain", "toy", "--second"), "domain 'toy' has no second evaluators"),
         (("damages", "--domain", "text", "--second", "--save", "."), "--save goes with the first evaluators"),
         ((*RUN, "--evaluator", "nonsense"), "unknown evaluator 'nonsense'; allowed: direction, position"),

@@ -18,8 +18,8 @@ from bench.describe import describe_model, rarity, traits_of
 from bench.errors import BadInput
 from bench.interfaces import Domain, Native
 from bench.model_file import ModelFile, read_models, rounded
-from bench.record import Items, Record, read_records
-from bench.recost import read as read_to_recost
+from bench.record import Items, Record, read_records, records_in_place
+from bench.recost import read_any
 from bench.registry import DOMAINS
 
 pytestmark = pytest.mark.usefixtures("toy_trains_once")
@@ -219,7 +219,7 @@ def test_readers_of_records_pass_over_what_is_none(copy: Path, records: list[Rec
     (copy / "toy" / "damages.json").write_text("{}")
     warnings: list[str] = []
     assert read_records(copy, warnings.append) == records and warnings == []
-    assert len(list(read_to_recost(copy, warnings.append))) == len(records) and warnings == []
+    assert len(list(records_in_place(copy, warnings.append, read_any))) == len(records) and warnings == []
     for misplaced in ("toy/model.json", "toy/s@0/damages.json", "toy/s@0/int2/model.json"):
         (copy / misplaced).write_text("{}")
     read_records(copy, warnings.append)

@@ -37,7 +37,7 @@ def record(
     return Record.model_construct(
         domain=domain, model="s@0", method=method, sample_seed=seed, samples=100, k=5, weights_sha256="0", companions="",
         reference="r", sampler={}, implementation={FLOOR_RECALIBRATED: 1} if recalibrated else {}, status=status, metrics=metrics,
-        cost=None if ratio is None else Cost.model_construct(ratio=ratio),
+        cost=None if ratio is None else Cost.model_construct(ratio=ratio), evaluators={},
     )  # fmt: skip
 
 

@@ -13,8 +13,10 @@ import torch
 from torch import nn
 
 import bench.run
+from bench import campaign
 from bench.artifact import tensors_digest
 from bench.cache import Cache
+from bench.campaign import Request
 from bench.errors import BadInput, Unsupported
 from bench.interfaces import Domain
 from bench.methods.notation import parse
@@ -164,7 +166,7 @@ def test_only_results_are_finished(records: dict[str, Record]) -> None:
     assert not is_finished(None)
 
 
-@pytest.mark.parametrize("damage", ["cut", "empty", "foreign", "future", "not a number"])
+@pytest.mark.parametrize("damage", ["cut", "empty", "foreign", "future", "not a number", "metrics", "a word", "bits", "too few bits"])
 def test_damaged_records_are_named_skipped_and_left_as_they_are(
     workbench: Workbench, records: dict[str, Record], tmp_path: Path, damage: str
 ) -> None:
@@ -177,6 +179,10 @@ def test_damaged_records_are_named_skipped_and_left_as_they_are(
         "foreign": '{"name": "package"}',
         "future": json.dumps(content | {"schema_version": 99}),
         "not a number": json.dumps(content | {"samples": "many"}),
+        "metrics": json.dumps(content | {"metrics": []}),
+        "a word": json.dumps(content | {"metrics": {"quality_valid": "good"}}),
+        "bits": json.dumps(content | {"items": {"intact": {"count": 8, "bits": "!"}}}),
+        "too few bits": json.dumps(content | {"items": {"intact": {"count": 800, "bits": "AA=="}}}),
     }[damage]
     path.write_text(broken)
     warnings: list[str] = []
@@ -187,6 +193,39 @@ def test_damaged_records_are_named_skipped_and_left_as_they_are(
     assert again not in (path, whole) and path.read_text() == broken
     assert look_up(cell_of(workbench, "int8"), tmp_path) == (records["int8"], again)
     assert {record.method for record in read_records(tmp_path)} == {"none", "int8"}
+
+
+def test_a_cell_that_is_there_twice_counts_once(workbench: Workbench, records: dict[str, Record], tmp_path: Path) -> None:
+    path = written(records["int8"], workbench, tmp_path)
+    twin = path.with_stem(path.stem + "-1")
+    twin.write_bytes(path.read_bytes())
+    warnings: list[str] = []
+    assert len(read_records(tmp_path, warnings.append)) == 1
+    assert len(warnings) == 1 and "its cell is also in" in warnings[0]
+
+
+def test_every_record_with_fresh_samples_says_how_fast_they_came(records: dict[str, Record]) -> None:
+    assert records["none"].speed is not None and records["none"].speed.samples_per_second > 0
+
+
+def test_a_failure_of_a_second_measurement_leaves_the_record(workbench: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = Request("toy", methods=("int8",), samples=200, results=tmp_path, fresh=True)
+    campaign.run(request, lambda line: None)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.json")}
+    monkeypatch.setattr(campaign, "run_cell", lambda cell, bench: 1 / 0)
+    said: list[str] = []
+    assert {r.status for r in campaign.run(request, said.append)} == {"failed"}
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.json")} == before
+    assert sum("ZeroDivisionError" in line and "stays as it was" in line for line in said) == 2
+
+
+def test_opinions_of_further_judges_outlive_a_second_measurement(records: dict[str, Record]) -> None:
+    old = records["int8"]
+    opinion = next(iter(old.evaluators.values())).model_copy(update={"second": True})
+    judged = old.model_copy(update={"evaluators": {**old.evaluators, "inception": opinion}})
+    kept = campaign.with_opinions(old, judged)
+    assert list(kept.evaluators) == [*old.evaluators, "inception"] and kept.evaluators["inception"].commit == old.provenance.commit
+    assert campaign.with_opinions(old, judged.model_copy(update={"tensors_sha256": "others"})) == old, "other samples"
 
 
 def test_a_record_in_the_wrong_place_is_skipped(workbench: Workbench, records: dict[str, Record], tmp_path: Path) -> None:

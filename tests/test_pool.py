@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import multiprocessing
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from test_leaderboard import record
 from bench.campaign import Request, run
 from bench.errors import BadInput
 from bench.plan import Cell, cell_of
-from bench.pool import measure
+from bench.pool import _answer, _give, _Worker, measure
 from bench.record import Record
 
 
@@ -61,8 +62,25 @@ def test_a_dead_worker_costs_its_cell_and_no_other(tmp_path: Path) -> None:
 
 
 def test_when_all_workers_are_dead_it_is_said(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="every worker died"):
+    with pytest.raises(BadInput, match="every worker died"):
         list(measure(asked("dies", "int8"), Fake(tmp_path), 1))
+
+
+def test_a_worker_that_died_after_its_last_answer_costs_no_cell() -> None:
+    """The pipe to it is broken when the next cell is sent."""
+    ours, theirs = multiprocessing.Pipe()
+    theirs.close()
+    crew, cells = [_Worker(None, ours)], asked("int8", "int4")
+    left = {0: list(cells)}
+    _give(crew[0], left, crew)
+    assert crew == [] and left == {0: cells}
+
+
+def test_an_answer_that_was_cut_off_is_none() -> None:
+    ours, theirs = multiprocessing.Pipe()
+    os.write(theirs.fileno(), (1000).to_bytes(4, "big") + b"half")
+    theirs.close()
+    assert _answer(_Worker(None, ours)) is None
 
 
 def test_bad_input_of_a_worker_ends_the_run(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from test_leaderboard import record
 from bench.campaign import Request, run
 from bench.errors import BadInput
 from bench.record import Record
-from bench.reproduce import LEAST, as_table, check, draw_cells, jobs_of, problems, reproduce, tolerance
+from bench.reproduce import LEAST, as_table, check, disagreements, draw_cells, jobs_of, problems, reproduce, tolerance
 
 pytestmark = pytest.mark.usefixtures("toy_trains_once")
 
@@ -73,6 +73,12 @@ def test_another_number_another_size_another_cell_are_found(published: list[Reco
     assert "stored bytes" in problems(one, larger, allowed)[0]
     assert "another cell" in problems(one, one.model_copy(update={"cell": "0"}), allowed)[0]
     assert "status" in problems(one, one.model_copy(update={"status": "failed", "reason": "why"}), allowed)[0]
+
+
+def test_a_published_cell_that_did_not_come_out_at_all_disagrees(published: list[Record]) -> None:
+    assert disagreements(published, published) == []
+    ((record, said),) = disagreements(published, published[1:])
+    assert record == published[0] and "measures another cell" in said[0]
 
 
 def test_a_whole_reproduction_resumes(published: list[Record], tmp_path: Path) -> None:

@@ -16,9 +16,11 @@ import bench.rejudge
 from bench.cache import Cache
 from bench.campaign import Request, run
 from bench.errors import BadInput
+from bench.files import slug
 from bench.interfaces import Evaluator, Task
 from bench.judging import Verdict
-from bench.record import Record, read_records
+from bench.plan import cell_of
+from bench.record import Record, read_record, read_records
 from bench.registry import DOMAINS
 from bench.rejudge import Wanted
 from bench.second import error_of
@@ -240,6 +242,29 @@ def test_a_record_of_other_tensors_is_left_alone(toy: type, results: Path) -> No
     record["tensors_sha256"] = "0" * 64
     path.write_text(json.dumps(record))
     assert judge(results) == (5, 1) and any("its tensors are not those that were measured" in line for line in SAID)
+
+
+def test_a_record_on_other_real_samples_is_left_alone_though_nothing_in_it_is_valid(toy: type, results: Path) -> None:
+    """Flags of validity cannot tell: a collapsed network's are all no, whatever it is compared with."""
+    path = next(iter(results.rglob("binary/*.json")))
+    moved = read_record(path).model_copy(update={"reference": "own:0123456789abcdef"})
+    moved = moved.model_copy(update={"cell": cell_of(moved).hash})
+    moved.write(elsewhere := path.with_name(f"{moved.cell[:16]}.json"))
+    path.unlink()
+    before = elsewhere.read_bytes()
+    assert judge(results, Wanted("toy", methods=("binary",)))[1] == 1 and elsewhere.read_bytes() == before
+    assert any("reference is own:" in line for line in SAID)
+
+
+def test_a_model_that_is_gone_does_not_keep_others_from_being_judged(toy: type, results: Path) -> None:
+    for path in list((results / "toy").rglob("*.json")):
+        record = json.loads(path.read_text())
+        moved = results / "toy" / slug("./gone") / path.parent.name / path.name
+        moved.parent.mkdir(parents=True, exist_ok=True)
+        moved.write_text(json.dumps(record | {"model": "./gone", "cell": "0" + record["cell"][1:]}))
+        moved.rename(moved.with_name("0" + moved.name[1:]))
+    assert judge(results) == (6, 6)
+    assert any(line.startswith("left toy ./gone") for line in SAID)
 
 
 @pytest.mark.parametrize(

@@ -76,8 +76,9 @@ def test_a_resumed_run_ends_with_the_same_weights(muon: float | None) -> None:
     assert all(torch.equal(a, b) for a, b in zip(whole.averaged().parameters(), second.averaged().parameters()))
 
 
-def test_train_goes_on_after_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "CHECKPOINT_EVERY_S", 0.0)
+@pytest.mark.parametrize("every_s", [0.0, 1e9], ids=["with a checkpoint", "before the first checkpoint"])
+def test_train_goes_on_after_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every_s: float) -> None:
+    monkeypatch.setattr(training, "CHECKPOINT_EVERY_S", every_s)
     for case in ("whole", "killed"):
         monkeypatch.setenv("GENCOMPRESS_CACHE", str(tmp_path / case))
         domain = TinyDomain()

@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 
 from bench.analysis.intervals import Estimate, item_covariance, seed_variance
-from bench.compressibility import is_recalibrated, retention_of
+from bench.compressibility import is_recalibrated, ladder_of, retention_of
 from bench.methods.notation import LADDER, primary_rung
 from bench.record import FINISHED, EvaluatorBlock, Record
 from bench.record import VALUE as ITEMS
@@ -107,12 +107,20 @@ def models_of(records: Sequence[Record]) -> list[Measured]:
 
 def with_records(records: Sequence[Record]) -> list[tuple[Measured, list[Record]]]:
     """The same, each with all records that were made under the conditions of its ladder."""
-    found = []
-    for _, group in grouped(records, lambda r: (r.domain, r.model)):
-        under = [(m, same) for _, same in grouped(group, conditions) if (m := measured(same)) is not None]
-        if under:
-            found.append(max(under, key=lambda pair: (len(pair[0].rungs), pair[0].outcomes["quality"].retention.shape[1])))
-    return found
+    groups = [comparable(group) for _, group in grouped(records, lambda r: (r.domain, r.model))]
+    return [(m, group) for group in groups if (m := measured(group)) is not None]
+
+
+def comparable(records: Sequence[Record]) -> list[Record]:
+    """Of one model's records those that stand for it: under the same conditions, with most of the ladder, then of its sampling seeds."""
+
+    def rank(group: list[Record]) -> tuple[bool, int, int, int]:
+        m = measured(group)
+        if m is None:
+            return False, len(ladder_of(group).rungs), 0, len(group)
+        return True, len(m.rungs), m.outcomes["quality"].retention.shape[1], len(group)
+
+    return max((group for _, group in grouped(records, conditions)), key=rank)
 
 
 def conditions(record: Record) -> str:

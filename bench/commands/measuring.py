@@ -143,7 +143,7 @@ def judge(domain: str, models: tuple[str, ...], methods: tuple[str, ...], result
 
 @commands.command(short_help="Do the evaluators see known damages?")
 @DOMAIN
-@click.option("--samples", "-n", default=2000, show_default=True, help="Real samples to damage.")
+@click.option("--samples", "-n", type=click.IntRange(20), default=2000, show_default=True, help="Real samples to damage.")
 @click.option("--second", is_flag=True, help="By the second evaluators, instead of the first.")
 @click.option("--save", type=PATH, help="A folder of records: also write its <domain>/damages.json, the landmarks of `pictures`.")
 @JSON
@@ -183,6 +183,8 @@ def bounds(domain: str, model: str | None, samples: int, output: Path | None, de
     from bench.workbench import Workbench
 
     opened = campaign.open_domain(domain)
+    if output is None and model is not None and model not in opened.models:
+        raise BadInput(f"model {model!r} does not ship with the benchmark: name a folder with --output (`run` makes what it needs)")
     spec = opened.locate(model) if model else campaign.default_model(opened)
     bench = Workbench(opened, spec, samples, device=campaign.pick_device(device), command=command_line())
     for panel in (bench.panel, *bench.second.judges.values()):

@@ -111,9 +111,8 @@ def reproduce(only_check: bool, seed: int, cells: tuple[str, ...], results: Path
         return FAILED if any(one.problems for one in outcomes) else OK
     made = repeating.reproduce(records, results, command_line(), device, say, workers)
     write_atomically(results / "leaderboard.md", write_leaderboard(made, results, results / "leaderboard.md"))
-    known = {record.cell: record for record in records}
-    wrong = [(r, said) for r in made if r.cell in known and (said := repeating.problems(known[r.cell], r, repeating.tolerance(records, r)))]
+    wrong = repeating.disagreements(records, made)
     for record, said in wrong:
         say(f"error: {record.domain} {record.model} {record.method} seed {record.sample_seed}: {'; '.join(said)}")
-    say(f"{len(made)} cells measured, {len(wrong)} disagree; {results / 'leaderboard.md'}")
+    say(f"{len(made)} cells measured; of those published {len(wrong)} disagree; {results / 'leaderboard.md'}")
     return FAILED if wrong else OK

@@ -14,8 +14,8 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
 
-from bench.analysis.measured import conditions, grouped
-from bench.compressibility import is_recalibrated, ladder_of, retention_of
+from bench.analysis.measured import comparable, grouped
+from bench.compressibility import is_recalibrated, retention_of
 from bench.drawing import canvas
 from bench.drawing.canvas import COLOURS, GREY, MARKER, MARKERS, Curve, Label
 from bench.errors import BadInput
@@ -61,7 +61,7 @@ def draw(records: Sequence[Record], folder: Path, model: str = "s@0") -> list[Pa
     Where a domain's ladder is recalibrated, methods that were not are left out. Raises `BadInput` when nothing can be drawn.
     """
     by_domain = grouped([r for r in records if r.model == model], lambda r: r.domain)
-    domains = {domain: group for domain, every in by_domain if points_of(group := sameconditions(every))}
+    domains = {domain: group for domain, every in by_domain if points_of(group := comparable(every))}
     if not domains:
         raise BadInput(f"there are no records of model {model!r} to draw")
     drawn = {}
@@ -77,11 +77,6 @@ def draw(records: Sequence[Record], folder: Path, model: str = "s@0") -> list[Pa
 
 
 # ------------------------------------------------------------------------------------------------------ records -> series
-
-
-def sameconditions(records: Sequence[Record]) -> list[Record]:
-    """Of one model's records those that may be compared with each other; the group with most of the ladder."""
-    return max((group for _, group in grouped(records, conditions)), key=lambda group: (len(ladder_of(group).rungs), len(group)))
 
 
 def points_of(records: Sequence[Record]) -> list[Point]:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.analysis.measured import conditions, grouped
-from bench.compressibility import is_recalibrated, ladder_of
+from bench.analysis.measured import comparable, grouped
+from bench.compressibility import is_recalibrated
 from bench.drawing import canvas
 from bench.drawing.overview import BASELINE, DomainSeries, models_in
 from bench.methods.notation import LADDER, primary_rung
@@ -58,7 +58,7 @@ def fates_of(one: DomainSeries, records: Sequence[Record]) -> Fates | None:
 
 def model_fates(records: Sequence[Record]) -> dict[str, tuple[float, np.ndarray]] | None:
     """Rung -> (log2 of the ratio, shares [states]), means over the seeds that have a baseline; None without one."""
-    group = max((same for _, same in grouped(records, conditions)), key=lambda same: (len(ladder_of(same).rungs), len(same)))
+    group = comparable(records)
     recalibrated = is_recalibrated(group)
     base = {r.sample_seed: s for r in group if r.method == BASELINE and r.status in FINISHED and (s := _shares(r)) is not None}
     found: dict[str, list[tuple[float, np.ndarray]]] = {}
