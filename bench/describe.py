@@ -6,7 +6,6 @@ very samples are like. Floats are rounded to six significant digits: equal recor
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from bench.errors import BadInput, Diverged
 from bench.files import slug, write_atomically
 from bench.interfaces import Domain, Native, Observed
 from bench.methods.notation import LADDER, RECALIBRATED
-from bench.model_file import ModelFile, Step
+from bench.model_file import ModelFile, Step, records_digest
 from bench.progress import Bar
 from bench.record import FINISHED, MODEL_FILE, Record, read_records
 from bench.registry import DOMAINS
@@ -131,12 +130,6 @@ def check_same_model(record: Record, bench: Workbench) -> None:
 
 def _short(value: Any) -> str:
     return value[:24] if isinstance(value, str) else json.dumps(value, sort_keys=True)
-
-
-def records_digest(records: Sequence[Record]) -> str:
-    """SHA-256 of which cells they are and what became of each twin."""
-    lines = sorted(json.dumps([r.cell, r.status, {name: r.items[name].bits for name in sorted(r.items)}]) for r in records)
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 # --------------------------------------------------------------------------------------------------------------- items

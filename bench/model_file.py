@@ -5,18 +5,20 @@ Floats are rounded to six significant digits: equal records and weights give equ
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
+from bench.analysis.measured import comparable, grouped
 from bench.analysis.survivors import Bins, Survival, Transition
 from bench.files import slug
-from bench.record import MODEL_FILE, read_whole
+from bench.record import MODEL_FILE, Record, read_whole
 
 Say = Callable[[str], None]
 SCHEMA = 1
@@ -100,6 +102,18 @@ def read_models(results: Path, warn: Say | None = None) -> dict[tuple[str, str],
             if warn is not None:
                 warn(f"skipped {path}: {error}")
     return found
+
+
+def records_digest(records: Sequence[Record]) -> str:
+    """SHA-256 of which cells they are and what became of each twin."""
+    lines = sorted(json.dumps([r.cell, r.status, {name: r.items[name].bits for name in sorted(r.items)}]) for r in records)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def out_of_date(files: Mapping[tuple[str, str], ModelFile], records: Sequence[Record]) -> list[tuple[str, str]]:
+    """Models whose file was made from other records than these."""
+    groups = grouped(records, lambda r: (r.domain, r.model))
+    return [model for model, group in groups if model in files and files[model].records_sha256 != records_digest(comparable(group))]
 
 
 def _read(path: Path) -> ModelFile:

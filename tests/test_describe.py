@@ -17,7 +17,7 @@ from bench.cli import main
 from bench.describe import describe_model, rarity, traits_of
 from bench.errors import BadInput
 from bench.interfaces import Domain, Native
-from bench.model_file import ModelFile, read_models, rounded
+from bench.model_file import ModelFile, out_of_date, read_models, rounded
 from bench.record import Items, Record, read_records, records_in_place
 from bench.recost import read_any
 from bench.registry import DOMAINS
@@ -224,6 +224,16 @@ def test_readers_of_records_pass_over_what_is_none(copy: Path, records: list[Rec
         (copy / misplaced).write_text("{}")
     read_records(copy, warnings.append)
     assert len(warnings) == 3
+
+
+def test_a_file_made_from_other_records_is_out_of_date(copy: Path, records: list[Record]) -> None:
+    files = read_models(copy)
+    assert out_of_date(files, records) == []
+    assert (
+        out_of_date(files, records[:-1])
+        == out_of_date(files, [*records[:-1], records[-1].model_copy(update={"items": {}})])
+        == [("toy", "s@0")]
+    )
 
 
 def test_a_users_own_files_are_not_the_published_ones(copy: Path) -> None:

@@ -18,6 +18,7 @@ def leaderboard(results: Path, output: Path | None, local: bool) -> int:
     """Make leaderboard.md from the records."""
     from bench.files import write_atomically
     from bench.leaderboard import write_leaderboard
+    from bench.model_file import out_of_date, read_models
     from bench.record import read_records
 
     results = LOCAL if local else results
@@ -25,6 +26,8 @@ def leaderboard(results: Path, output: Path | None, local: bool) -> int:
     if not results.is_dir():
         raise BadInput(f"there is no folder of records at {str(results)!r}")
     records = read_records(results, say)
+    for domain, model in out_of_date(read_models(results), records):
+        say(f"{domain} {model}: which samples survive was found from other records; `python -m bench describe --domain {domain}` mends it")
     write_atomically(output, write_leaderboard(records, results, output))
     say(f"{output}: {len(records)} records")
     return OK
