@@ -102,8 +102,10 @@ def images_easier(f: Figures) -> tuple[str, str, str]:
     claimed = {(c.a, c.b) for c in f.found.now.comparisons if c.role == "quality" and f.found.now.claimed(c)}
     assert not claimed & {(TEXT, DIFFUSION), (DIFFUSION, TEXT)}
     gan = "the GAN's pictures do" if (GAN, TEXT) in claimed else "the GAN's pictures may"
+    second = (f.found.now.second or {}).get(("quality", DIFFUSION, TEXT))
+    more = "; by the second judges they compress less easily" if second is not None and second.shown and second.a == TEXT else ""
     return (
-        f"not as such: {gan}, those of the diffusion model cannot be told from text",
+        f"not as such: {gan}, those of the diffusion model cannot be told from text{more}",
         f"C quality {said}",
         "`python -m bench leaderboard`",
     )

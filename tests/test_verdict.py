@@ -216,6 +216,10 @@ def test_what_only_the_first_judges_show_is_not_claimed(second: Support, words: 
 def test_what_only_the_second_judges_show_stays_undecided() -> None:
     text = said([*seeds("good", 0.7, 0.9), *seeds("bad", 0.7, 0.8)], second=by_second_judges(*GOOD, *BAD))
     assert not CLAIM.search(text) and "Not distinguishable in quality with these models: good and bad" in text
+    assert "though the second judges do tell them apart: good ahead by 0.300, adjusted p below 0.001" in text
+    assert "do tell them apart" not in said(
+        seeds("good", 0.7, 0.9) + seeds("bad", 0.7, 0.8), second=by_second_judges(*seeds("good", 0.9, 0.5), *seeds("bad", 0.5, 0.8))
+    )
 
 
 def test_without_a_second_evaluator_that_is_said_once() -> None:

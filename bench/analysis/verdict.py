@@ -84,7 +84,7 @@ def _second_figures(other: Comparison | None, c: Comparison) -> str:
 
 def _undecided(role: str, now: Situation) -> str:
     rows = [c for c in now.comparisons if c.role == role and not c.shown and c.difference is not None]
-    pairs = "; ".join(f"{c.a} and {c.b}, {_hides(c)}" for c in rows)
+    pairs = "; ".join(f"{c.a} and {c.b}, {_hides(c)}{_second_alone(c, now)}" for c in rows)
     return f"Not distinguishable in {role} with these models: {pairs}." if pairs else ""
 
 
@@ -105,6 +105,14 @@ def _hides(c: Comparison) -> str:
     d: Difference = c.difference
     interval = f"95 % interval of this pair alone {d.low:+.3f} to {d.high:+.3f}"
     return f"whose C differs by {d.value:.3f} here ({interval}; adjusted p {_p(c.p)})"
+
+
+def _second_alone(c: Comparison, now: Situation) -> str:
+    """What the second judges would claim where the first do not."""
+    other = now.theirs(c)
+    if other is None or not other.shown or other.difference is None or other.p is None:
+        return ""
+    return f", though the second judges do tell them apart: {other.a} ahead by {other.difference.value:.3f}, adjusted p {_p(other.p)}"
 
 
 def _p(value: float) -> str:
