@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from statistics import mean
 
-from bench.analysis.agreement import agreements
+from bench.analysis.agreement import agreements, interval_of
 from bench.analysis.measured import ROLES
 from bench.analysis.order import order_of
 from bench.analysis.second_table import tau_text
@@ -134,13 +134,16 @@ def useful(f: Figures) -> str:
     told = {(one.domain, one.role): one.tau for one in foretold(f.found.records)}
     assert all(told[d, "diversity"].value > told[d, "quality"].value for d in DOMAINS)
     taus = "; ".join(f"{d} {tau_text(told[d, 'quality'])} and {tau_text(told[d, 'diversity'])}" for d in DOMAINS)
+    ends = {key: interval_of(tau) for key, tau in told.items()}
+    apart = [d for d in DOMAINS if (low := ends[d, "diversity"]) and (high := ends[d, "quality"]) and low[0] > high[1]]
+    overlap = f"the intervals lie apart in {', '.join(apart)} and overlap elsewhere" if apart else "the intervals overlap"
     kept = {d: use_by_method([r for r in f.found.records if (r.domain, r.model) == (d, "s@1")]) for d in DOMAINS}
     one_bit = kept[GAN]["binary+recalibrate"].value
     assert one_bit > 0.8
     four = "; ".join(f"{d} {short(kept[d]['int4' + ('+recalibrate' if d == GAN else '')].value)}" for d in DOMAINS)
     return (
         f"**What samples are good for as training data follows their diversity more than their quality.** Kendall's tau of use with quality and with diversity: {taus}; "
-        f"the intervals overlap. Use outlives both: at `int4` it is {four} (`s@1`), and pictures of the GAN at 1 bit, fragments to the eye, still train a classifier "
+        f"{overlap}. Use outlives both: at `int4` it is {four} (`s@1`), and pictures of the GAN at 1 bit, fragments to the eye, still train a classifier "
         f"to {short(one_bit)} of what the uncompressed network's do ([second-judges.md](second-judges.md#what-samples-are-good-for))."
     )
 
