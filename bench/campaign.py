@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from bench.progress import Bar
 from bench.record import Record
 from bench.registry import DOMAINS
 from bench.run import record_of, run_cell
-from bench.workbench import Workbench
+from bench.workbench import OtherTensors, Workbench
 
 TWINS_SHOWN = 20
 
@@ -160,26 +161,31 @@ def attempt(cell: Cell, bench: Workbench) -> Record:
         return record_of(cell, bench, "failed", f"{type(error).__name__}: {line}")
 
 
-def keep_samples(bench: Workbench, planned: Sequence[Record], request: Request) -> None:
+def keep_samples(bench: Workbench, made: Sequence[Record], request: Request) -> None:
     """Twins of the first seed beside the records, for people; all samples where the user wants them."""
-    if not planned:
+    if not made:
         return
-    first = [cell for cell in planned if cell.sample_seed == planned[0].sample_seed]
-    wanted = planned if request.save_samples else first
-    samples: list[tuple[Record, Native]] = []
-    for cell in wanted:
-        compressed = functools.partial(bench.compressed, cell.method, cell.sample_seed)  # only where the samples are not at hand
-        samples.append((cell, bench.samples_of(cell.tensors_sha256 or "", cell.sample_seed, compressed)))
+    first = [record for record in made if record.sample_seed == made[0].sample_seed]
+    samples = [(record, samples_of(record, bench)) for record in (made if request.save_samples else first)]
     folder = request.results / slug(bench.domain.name) / slug(bench.spec.name)
-    columns = {cell.method: made[:TWINS_SHOWN] for cell, made in samples if cell.sample_seed == first[0].sample_seed}
+    columns = {record.method: some[:TWINS_SHOWN] for record, some in samples if record.sample_seed == first[0].sample_seed}
     if columns:
         bench.domain.show(columns, folder / "twins")
     if request.save_samples:
         request.save_samples.mkdir(parents=True, exist_ok=True)
-        for cell, made in samples:
-            name = f"{slug(bench.domain.name)}-{slug(bench.spec.name)}-{slug(cell.method)}-seed{cell.sample_seed}"
-            bench.domain.write_samples(made, request.save_samples / name)
+        for record, some in samples:
+            name = f"{slug(bench.domain.name)}-{slug(bench.spec.name)}-{slug(record.method)}-seed{record.sample_seed}"
+            bench.domain.write_samples(some, request.save_samples / name)
         bench.domain.show(columns, request.save_samples / f"{slug(bench.domain.name)}-{slug(bench.spec.name)}-twins")
+
+
+def samples_of(record: Record, bench: Workbench) -> Native:
+    """From memory or the cache, by the tensors that were measured; else of the network as this machine makes it."""
+    compressed = functools.partial(bench.compressed, record.method, record.sample_seed)
+    if record.tensors_sha256 is not None:
+        with contextlib.suppress(OtherTensors):
+            return bench.samples_of(record.tensors_sha256, record.sample_seed, compressed)
+    return bench.samples(compressed(), record.sample_seed)
 
 
 def pick_device(name: str) -> str:

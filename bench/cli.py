@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from bench.commands import measuring, models, publishing  # noqa: F401  they add their commands to the group
-from bench.commands.shared import BAD_INPUT, INTERRUPTED, OK, commands
-from bench.errors import BadInput
+from bench.commands.shared import BAD_INPUT, FAILED, INTERRUPTED, OK, commands
+from bench.errors import BadInput, Failed
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -23,6 +23,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (KeyboardInterrupt, click.Abort):
         click.echo("\ninterrupted; the same command goes on from here", err=True)
         return INTERRUPTED
+    except Failed as error:
+        click.echo(f"error: {error}", err=True)
+        return FAILED
     except BrokenPipeError:
         return OK
 

@@ -10,6 +10,10 @@ class BadInput(ValueError):
     """The user asked for something that cannot be: one line that names the bad value and the allowed ones."""
 
 
+class Failed(RuntimeError):
+    """Something went wrong that is nobody's input: one line; what was measured until then is kept."""
+
+
 class Diverged(ArithmeticError):
     """A network's output holds NaN or infinity: a result (`diverged`), not a failure of the program."""
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from bench.errors import BadInput
+from bench.errors import BadInput, Failed
 from bench.plan import Cell
 from bench.record import Record
 
@@ -31,7 +31,7 @@ class _Worker:
 def measure(cells: Sequence[Cell], setup: Setup, workers: int) -> Iterator[tuple[Cell, Record | None]]:
     """Measure all cells, in any order -> (cell, its record), as they come; None: the worker died over it.
 
-    `setup` must be picklable. Raises `BadInput` where a worker does, and when no worker is left.
+    `setup` must be picklable. Raises `BadInput` where a worker does, and `Failed` when no worker is left.
     """
     spawn = multiprocessing.get_context("spawn")
     left: dict[int, list[Cell]] = {}
@@ -48,12 +48,12 @@ def measure(cells: Sequence[Cell], setup: Setup, workers: int) -> Iterator[tuple
                 assert asked is not None
                 worker.cell = None
                 if record is None:
-                    crew.remove(worker)
+                    _dismiss(worker, crew)
                 else:
                     _give(worker, left, crew)
                 yield asked, record
         if any(left.values()):
-            raise BadInput("every worker died, killed or out of memory; the same command goes on from here")
+            raise Failed("every worker died, killed or out of memory; the same command goes on from here")
     finally:
         for worker in crew:
             worker.pipe.close()  # an idle worker ends when its pipe does
@@ -83,7 +83,14 @@ def _give(worker: _Worker, left: dict[int, list[Cell]], crew: list[_Worker]) -> 
         worker.cell = cell
     except OSError:  # it died after its last answer
         left[worker.seed].insert(0, cell)
-        crew.remove(worker)
+        _dismiss(worker, crew)
+
+
+def _dismiss(worker: _Worker, crew: list[_Worker]) -> None:
+    """It is dead: let go of what is left of it."""
+    crew.remove(worker)
+    worker.pipe.close()
+    worker.process.join()
 
 
 def _answer(worker: _Worker) -> Record | None:

@@ -162,7 +162,8 @@ def record_files(results: Path) -> list[Path]:
         parts = path.relative_to(results).parts
         return parts[0] not in ("local", "reproduced") and (len(parts), parts[-1]) not in ((3, MODEL_FILE), (2, DAMAGES_FILE))
 
-    return [path for path in sorted(results.rglob("*.json")) if may_be(path)]
+    in_order = sorted(results.rglob("*.json"), key=lambda path: (path.parent, len(path.name), path.name))  # of a cell, as `look_up` does
+    return [path for path in in_order if may_be(path)]
 
 
 def records_in_place(
@@ -172,13 +173,13 @@ def records_in_place(
 
     Other files are named to `say`, never touched.
     """
-    seen: dict[str, Path] = {}
+    seen: dict[tuple[Path, str], Path] = {}
     for path in record_files(results):
         try:
             record = read(path)
             if not record.belongs_at(path):
                 raise ValueError(f"it holds a record of {record.domain} {record.model} {record.method}, which is not looked for here")
-            if (first := seen.setdefault(record.cell, path)) != path:
+            if (first := seen.setdefault((path.parent, record.cell), path)) != path:
                 raise ValueError(f"its cell is also in {first.name}, which counts")
             yield path, record
         except ValueError as error:

@@ -18,7 +18,7 @@ from bench.artifact import rebuild, tensors_digest
 from bench.campaign import open_domain, pick_device
 from bench.describe import OTHER_FLOATS, check_same_model
 from bench.errors import BadInput, Diverged
-from bench.interfaces import ModelSpec, Native
+from bench.interfaces import Native
 from bench.methods.notation import RECALIBRATED, expand
 from bench.plan import Cell, cell_of
 from bench.pool import measure
@@ -70,30 +70,33 @@ def judge(wanted: Wanted, results: Path, device: str, workers: int, say: Say) ->
     record is meant.
     """
     device = pick_device(device)
-    found = {record.cell: (path, record) for path, record in records_in_place(results, say) if can_be_judged(record)}
-    paths = {cell: path for cell, (path, _) in found.items()}
+    found = [(path, record) for path, record in records_in_place(results, say) if can_be_judged(record)]
+    where = {(record.domain, record.model, record.cell): path for path, record in found}
     done = failed = 0
-    for _, group in grouped(wanted.chosen([record for _, record in found.values()]), lambda r: (r.domain, r.model, r.samples, r.k)):
-        opener = Opener(group[0].domain, group[0].model, group[0].samples, group[0].k, wanted.named, device, paths)
+    for (domain, model, _, _), group in grouped(
+        wanted.chosen([record for _, record in found]), lambda r: (r.domain, r.model, r.samples, r.k)
+    ):
+        paths = {record.cell: where[domain, model, record.cell] for record in group}
+        opener = Opener(domain, model, group[0].samples, group[0].k, wanted.named, device, paths)
         versions = opener.versions()
         lacking = [record for record in group if lacks(record, versions)]
-        say(f"{group[0].domain} {group[0].model}: {len(lacking)} of {len(group)} records lack an opinion")
-        try:
-            opener.located()
-        except BadInput as error:  # a model that is no longer there
-            say(f"left {group[0].domain} {group[0].model}: {error}")
-            failed += len(lacking)
-            continue
+        say(f"{domain} {model}: {len(lacking)} of {len(group)} records lack an opinion")
+        left = len(lacking)
         with Bar("records", len(lacking)) as bar:
-            for record, judged in _judged(lacking, opener, workers):
-                bar.describe(f"{record.method} seed {record.sample_seed}")
-                if judged is None or judged.status == "failed":
-                    say(f"left {paths[record.cell]}: {judged.reason if judged else 'the process that judged it died'}")
-                    failed += 1
-                else:
-                    judged.write(paths[record.cell])
-                    done += 1
-                bar.update()
+            try:
+                for record, judged in _judged(lacking, opener, workers):
+                    bar.describe(f"{record.method} seed {record.sample_seed}")
+                    if judged is None or judged.status == "failed":
+                        say(f"left {paths[record.cell]}: {judged.reason if judged else 'the process that judged it died'}")
+                        failed += 1
+                    else:
+                        judged.write(paths[record.cell])
+                        done += 1
+                    left -= 1
+                    bar.update()
+            except BadInput as error:  # the model is no longer there, or no longer whole: others are
+                say(f"left {left} records of {domain} {model}: {error}")
+                failed += left
     return done, failed
 
 
@@ -114,12 +117,9 @@ class Opener:
     device: str
     paths: dict[str, Path]
 
-    def located(self) -> ModelSpec:
-        """Raises `BadInput` where the model is not there."""
-        return open_domain(self.domain).locate(self.model)
-
     def open(self) -> Workbench:
-        return Workbench(open_domain(self.domain), self.located(), self.samples, k=self.k, device=self.device, evaluators=self.named)
+        domain = open_domain(self.domain)
+        return Workbench(domain, domain.locate(self.model), self.samples, k=self.k, device=self.device, evaluators=self.named)
 
     def versions(self) -> dict[str, int | None]:
         """Of every opinion that a record should hold; None: of what the user named, any."""

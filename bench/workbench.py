@@ -40,6 +40,10 @@ def context_of(generator: Generator, spec: ModelSpec, seed: int, device: str) ->
     return Context(generator, seed, device, spec.kept)
 
 
+class OtherTensors(BadInput):
+    """A network that was measured comes out otherwise here: another machine, another version of a library."""
+
+
 class Workbench:
     """One model with its judges. Everything expensive is made when first wanted, once."""
 
@@ -124,14 +128,24 @@ class Workbench:
         return self.samples_of(tensors_digest(network), seed, lambda: network)
 
     def samples_of(self, tensors: str, seed: int, network: Callable[[], Module]) -> Native:
-        """The same by the digest of the network's tensors; it is only made where the samples are not at hand."""
+        """The same by the digest of the network's tensors; it is only made where the samples are not at hand.
+
+        Raises `OtherTensors` where what is made then is another network.
+        """
+
+        def checked() -> Module:
+            made = network()
+            if tensors_digest(made) != tensors:
+                raise OtherTensors("its tensors are not those that were measured")
+            return made
+
         key = ["samples", self.domain.name, self.domain.version, tensors, self.generator.identity()]
         key += [self.generator.settings(), seed, self.n, self.device]
         self._drawn_in_s = None
         with self.watch("sample"):
             memo = json.dumps(key, sort_keys=True)
             if memo not in self._samples:
-                self._samples[memo] = self.panel.cache.samples(key, self.domain, lambda: self._draw(network(), seed))
+                self._samples[memo] = self.panel.cache.samples(key, self.domain, lambda: self._draw(checked(), seed))
             return self._samples[memo]
 
     def _draw(self, network: Module, seed: int) -> Native:

@@ -44,7 +44,7 @@ class Figures:
         return mean(r.cost.ratio for r in self.records(domain, method) if r.cost)
 
     def alone(self, domain: str, method: str) -> str:
-        """The same of `s@0` alone, to stand beside a method that only it has."""
+        """As `both`, of `s@0` alone: to stand beside methods that were not measured of every model."""
         return self._both(domain, self.records(domain, method))
 
     def plain(self, domain: str, method: str) -> str:

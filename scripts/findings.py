@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from bench.analysis.material import material
 from bench.analysis.verdict import paragraph
 from bench.files import write_atomically
-from bench.model_file import ModelFile, read_models
+from bench.model_file import ModelFile, out_of_date, read_models
 from bench.record import Record, read_records
 from scripts.claims import CLAIMS, NEGATIVE
 from scripts.field import field_table
@@ -18,8 +18,11 @@ from scripts.figures import ROOT, Figures
 
 
 def main() -> None:
-    results = ROOT / "results"
-    write_atomically(ROOT / "docs" / "findings.md", findings(read_records(results), read_models(results)))
+    records, files = read_records(ROOT / "results"), read_models(ROOT / "results")
+    assert not (old := out_of_date(files, records)), (
+        f"made from other records: model.json of {old}; `python -m bench describe --domain all`"
+    )
+    write_atomically(ROOT / "docs" / "findings.md", findings(records, files))
 
 
 def findings(records: Sequence[Record], files: dict[tuple[str, str], ModelFile]) -> str:

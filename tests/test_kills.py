@@ -84,6 +84,7 @@ def test_killed_at_random_moments(env: dict[str, str], tmp_path: Path, undisturb
             done = False
             os.killpg(process.pid, signal.SIGKILL) if kills % 2 else process.kill()
             process.wait()
+        assert process.returncode in (0, -signal.SIGKILL), "it ended by itself, and not well"
         assert all_gone(process.pid), "workers outlive the run that started them"
         found = whole(results)
         assert all(undisturbed.numbers[cell] == said for cell, said in numbers(found).items())

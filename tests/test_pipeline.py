@@ -197,11 +197,19 @@ def test_damaged_records_are_named_skipped_and_left_as_they_are(
 
 def test_a_cell_that_is_there_twice_counts_once(workbench: Workbench, records: dict[str, Record], tmp_path: Path) -> None:
     path = written(records["int8"], workbench, tmp_path)
-    twin = path.with_stem(path.stem + "-1")
-    twin.write_bytes(path.read_bytes())
+    records["int8"].model_copy(update={"reason": "the second one"}).write(path.with_stem(path.stem + "-1"))
     warnings: list[str] = []
-    assert len(read_records(tmp_path, warnings.append)) == 1
+    assert read_records(tmp_path, warnings.append) == [look_up(cell_of(workbench, "int8"), tmp_path)[0]] == [records["int8"]]
     assert len(warnings) == 1 and "its cell is also in" in warnings[0]
+
+
+def test_models_of_equal_weights_and_other_names_keep_their_records(
+    workbench: Workbench, records: dict[str, Record], tmp_path: Path
+) -> None:
+    written(records["int8"], workbench, tmp_path)
+    renamed = records["int8"].model_copy(update={"model": "other"})
+    renamed.write(tmp_path / "toy" / "other" / "int8" / f"{renamed.cell[:16]}.json")
+    assert {record.model for record in read_records(tmp_path)} == {"s@0", "other"}
 
 
 def test_every_record_with_fresh_samples_says_how_fast_they_came(records: dict[str, Record]) -> None:

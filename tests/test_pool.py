@@ -13,7 +13,7 @@ import pytest
 from test_leaderboard import record
 
 from bench.campaign import Request, run
-from bench.errors import BadInput
+from bench.errors import BadInput, Failed
 from bench.plan import Cell, cell_of
 from bench.pool import _answer, _give, _Worker, measure
 from bench.record import Record
@@ -62,7 +62,7 @@ def test_a_dead_worker_costs_its_cell_and_no_other(tmp_path: Path) -> None:
 
 
 def test_when_all_workers_are_dead_it_is_said(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="every worker died"):
+    with pytest.raises(Failed, match="every worker died"):
         list(measure(asked("dies", "int8"), Fake(tmp_path), 1))
 
 
@@ -70,7 +70,9 @@ def test_a_worker_that_died_after_its_last_answer_costs_no_cell() -> None:
     """The pipe to it is broken when the next cell is sent."""
     ours, theirs = multiprocessing.Pipe()
     theirs.close()
-    crew, cells = [_Worker(None, ours)], asked("int8", "int4")
+    gone = multiprocessing.get_context("spawn").Process()
+    gone.start()
+    crew, cells = [_Worker(gone, ours)], asked("int8", "int4")
     left = {0: list(cells)}
     _give(crew[0], left, crew)
     assert crew == [] and left == {0: cells}

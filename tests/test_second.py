@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,11 +20,12 @@ from bench.errors import BadInput
 from bench.files import slug
 from bench.interfaces import Evaluator, Task
 from bench.judging import Verdict
-from bench.plan import cell_of
+from bench.plan import Cell, cell_of
 from bench.record import Record, read_record, read_records
 from bench.registry import DOMAINS
 from bench.rejudge import Wanted
 from bench.second import error_of
+from bench.workbench import Workbench
 
 N = 300
 SAID: list[str] = []
@@ -189,7 +191,7 @@ def test_it_goes_on_where_it_stopped_and_then_has_nothing_to_do(toy: type, resul
 
 @pytest.mark.parametrize("own", ["local", "local/reproduced"])
 def test_published_records_are_judged_and_not_a_users_own_of_the_same_cells(toy: type, results: Path, own: str) -> None:
-    """They are not even read: of two files of one cell, that of a domain with a name before `local` would lose."""
+    """They are not even read."""
     published = results / "results"
     shutil.copytree(results / "toy", published / "toy")
     shutil.move(results / "toy", published / own / "toy")
@@ -261,10 +263,24 @@ def test_a_model_that_is_gone_does_not_keep_others_from_being_judged(toy: type, 
         record = json.loads(path.read_text())
         moved = results / "toy" / slug("./gone") / path.parent.name / path.name
         moved.parent.mkdir(parents=True, exist_ok=True)
-        moved.write_text(json.dumps(record | {"model": "./gone", "cell": "0" + record["cell"][1:]}))
-        moved.rename(moved.with_name("0" + moved.name[1:]))
+        moved.write_text(json.dumps(record | {"model": "./gone"}))  # the same cells: a name is no part of them
     assert judge(results) == (6, 6)
-    assert any(line.startswith("left toy ./gone") for line in SAID)
+    assert any(line.startswith("left 6 records of toy ./gone") for line in SAID)
+
+
+def test_workers_judge_what_is_lacking_once_the_bounds_are_made(toy: type, results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes of their own know no test's evaluators: here they are this process; what they are given can be sent to others."""
+    calls: list[str] = []
+
+    def measure(cells: list[Cell], setup: Any, workers: int) -> Iterator[tuple[Cell, Record]]:
+        calls.append(f"{len(cells)} cells by {workers}")
+        work = pickle.loads(pickle.dumps(setup))()
+        yield from ((cell, work(cell)) for cell in cells)
+
+    monkeypatch.setattr(bench.rejudge, "measure", measure)
+    monkeypatch.setattr(Workbench, "make_all_bounds", lambda self: calls.append("bounds"))
+    assert judge(results, workers=2) == (6, 0) and calls == ["bounds", "6 cells by 2"]
+    assert all("radius" in record.evaluators for record in read_records(results))
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,10 @@ def second_domains(records: Sequence[Record], one: Situation) -> list[Domain] | 
 
 
 def judged_twice(records: Sequence[Record]) -> bool:
-    """Whether second judges have seen the whole ladder of a model, under every sampling seed: a part would be another mean."""
+    """Whether second judges have seen the whole ladder of a model, under every sampling seed: a part would be another mean.
+
+    One cell whose samples they cannot look at keeps the model out as well.
+    """
     recalibrated = is_recalibrated(records)
     ladder = [r for r in records if r.status in FINISHED and (r.method == "none" or primary_rung(r.method, recalibrated))]
     return all(as_second_judges_see(r) is not None for r in ladder)

@@ -27,7 +27,9 @@ def leaderboard(results: Path, output: Path | None, local: bool) -> int:
         raise BadInput(f"there is no folder of records at {str(results)!r}")
     records = read_records(results, say)
     for domain, model in out_of_date(read_models(results), records):
-        say(f"{domain} {model}: which samples survive was found from other records; `python -m bench describe --domain {domain}` mends it")
+        where = "" if results == PUBLISHED else f" --results {results}"
+        mend = f"python -m bench describe --domain {domain}{where}"
+        say(f"{domain} {model}: which samples survive was found from other records; `{mend}` mends it")
     write_atomically(output, write_leaderboard(records, results, output))
     say(f"{output}: {len(records)} records")
     return OK
