@@ -9,42 +9,15 @@ linear between rungs. A network that never reaches 16x has no score. Means over 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from statistics import mean
+from collections.abc import Sequence
 
 import numpy as np
 
-from bench.methods.notation import LADDER, primary_rung
 from bench.plan import FLOOR_RECALIBRATED
-from bench.record import FINISHED, Record
+from bench.record import Record
 
 FULL = (0.0, 4.0)
 HARD = (2.0, 4.0)  # below 4x nearly everything is near 1
-
-
-@dataclass(frozen=True)
-class Rung:
-    name: str
-    rate: float  # log2 of the ratio
-    quality: float
-    diversity: float
-
-
-@dataclass(frozen=True)
-class Ladder:
-    """A model's rungs, mildest first; `missing` were not measured, which is not zero; `undefined` have no retention."""
-
-    rungs: tuple[Rung, ...]
-    missing: tuple[str, ...] = ()
-    undefined: tuple[str, ...] = ()
-
-    def score(self, role: str, span: tuple[float, float] = FULL) -> float | None:
-        """C of `quality` or `diversity`; None where a rung is missing or none reaches the span's end."""
-        if self.missing or self.undefined:
-            return None
-        return score([rung.rate for rung in self.rungs], [getattr(rung, role) for rung in self.rungs], span)
 
 
 def score(rates: Sequence[float], retentions: Sequence[float], span: tuple[float, float] = FULL) -> float | None:
@@ -62,19 +35,6 @@ def score(rates: Sequence[float], retentions: Sequence[float], span: tuple[float
     return float(np.trapezoid(np.interp(corners, x, fitted), corners) / (high - low))
 
 
-def ladder_of(records: Sequence[Record]) -> Ladder:
-    """The primary ladder of one model: recalibrated rungs where there are any, plain ones otherwise."""
-    recalibrated = is_recalibrated(records)
-    found: Mapping[str, list[Record]] = {rung: [] for rung in LADDER}
-    for record in records:
-        rung = primary_rung(record.method, recalibrated)
-        if rung is not None and record.status in FINISHED:
-            found[rung].append(record)
-    measured = {name: whole for name, group in found.items() if (whole := _rung(name, group)) is not None}
-    missing = tuple(name for name in LADDER if not found[name])
-    return Ladder(tuple(measured.values()), missing, tuple(name for name in LADDER if found[name] and name not in measured))
-
-
 def is_recalibrated(records: Sequence[Record]) -> bool:
     """Whether the model has running statistics, so that its ladder is the recalibrated one."""
     return any(FLOOR_RECALIBRATED in record.implementation for record in records)
@@ -83,14 +43,3 @@ def is_recalibrated(records: Sequence[Record]) -> bool:
 def retention_of(record: Record, role: str) -> float | None:
     """A network that diverged has kept nothing."""
     return 0.0 if record.status == "diverged" else record.metric(f"{role}_retention")
-
-
-def _rung(name: str, records: Sequence[Record]) -> Rung | None:
-    rates = [math.log2(record.cost.ratio) for record in records if record.cost]
-    means = {}
-    for role in ("quality", "diversity"):
-        values = [value for record in records if (value := retention_of(record, role)) is not None]
-        if not values:
-            return None
-        means[role] = mean(values)
-    return Rung(name, mean(rates), **means) if rates else None

@@ -7,7 +7,8 @@ import pytest
 from test_leaderboard import record
 
 from bench.analysis.headline import headline
-from bench.compressibility import HARD, Ladder, Rung, is_recalibrated, ladder_of, score
+from bench.analysis.measured import models_of
+from bench.compressibility import HARD, is_recalibrated, score
 from bench.methods.notation import LADDER, expand, rung_of
 from bench.plan import FLOOR_RECALIBRATED
 from bench.record import EvaluatorBlock, Items, Record
@@ -48,11 +49,6 @@ def test_a_network_that_does_not_reach_16x_has_no_score() -> None:
     assert score([], []) is None
 
 
-def test_a_missing_rung_is_not_zero() -> None:
-    ladder = Ladder((Rung("int8", 2.0, 1.0, 1.0),), ("binary",))
-    assert ladder.score("quality") is None
-
-
 def test_rungs_are_recognised() -> None:
     assert [rung_of(m) for m in ("int8", "int8+recalibrate", "magnitude+int8", "none")] == ["int8", "int8", None, None]
     assert expand(["ladder"], recalibrate=True) == [f"{rung}+recalibrate" for rung in LADDER]
@@ -81,24 +77,11 @@ def judged(role: str, name: str, count: int) -> EvaluatorBlock:
     return EvaluatorBlock(role=role, version=1, metrics={name: count / 100}, items={name: Items.pack(np.arange(100) < count)})
 
 
-def test_the_ladder_is_the_recalibrated_one_where_there_is_one() -> None:
-    plain, better = measured("d", quality=0.2, recalibrated=True), measured("d", "+recalibrate", quality=0.8)
-    assert {rung.quality for rung in ladder_of([*plain, *better]).rungs} == {0.8}
-    assert ladder_of(plain).missing == LADDER, "its plain rungs alone are no ladder"
-    assert {rung.quality for rung in ladder_of(measured("d", quality=0.2)).rungs} == {0.2}
-
-
 def test_a_recalibration_that_was_not_possible_changes_nothing() -> None:
     records = measured("d")
     refused = records[1].model_copy(update={"method": "int8+recalibrate", "status": "unsupported", "metrics": {}, "cost": None})
     assert not is_recalibrated([*records, refused])
-    assert ladder_of([*records, refused]) == ladder_of(records)
-
-
-def test_a_diverged_rung_counts_as_zero() -> None:
-    records = [r.model_copy(update={"status": "diverged", "metrics": {}}) if r.method == "binary" else r for r in measured("d")]
-    binary = ladder_of(records).rungs[-1]
-    assert (binary.quality, binary.diversity) == (0.0, 0.0)
+    assert [m.rungs for m in models_of([*records, refused])] == [m.rungs for m in models_of(records)] == [LADDER]
 
 
 def shown(records: list[Record]) -> tuple[str, dict[str, list[str]]]:

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.compressibility import is_recalibrated, ladder_of
+from bench.analysis.measured import models_of
+from bench.analysis.scores import model_score
+from bench.compressibility import is_recalibrated
 from bench.judging import retention, survival, usable
 from bench.leaderboard import cell_text, write_leaderboard
 from bench.methods.notation import LADDER, expand, parse
@@ -85,7 +87,8 @@ def test_published_records_are_complete(domain: str) -> None:
         assert {r.sample_seed for r in records if r.method == method} == {0, 1, 2}
     assert {r.samples for r in records} == {2000}
     assert all(r.provenance.commit and not r.provenance.dirty for r in records)
-    assert ladder_of(records).score("quality") is not None
+    (model,) = models_of(records)
+    assert model.whole and model_score(model, "quality") is not None
 
 
 def test_published_records_are_of_the_committed_codes_versions() -> None:

@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 
 from bench.analysis.intervals import Estimate, item_covariance, seed_variance
-from bench.compressibility import is_recalibrated, ladder_of, retention_of
+from bench.compressibility import is_recalibrated, retention_of
 from bench.methods.notation import LADDER, primary_rung
 from bench.record import FINISHED, EvaluatorBlock, Record
 from bench.record import VALUE as ITEMS
@@ -117,10 +117,15 @@ def comparable(records: Sequence[Record]) -> list[Record]:
     def rank(group: list[Record]) -> tuple[bool, int, int, int]:
         m = measured(group)
         if m is None:
-            return False, len(ladder_of(group).rungs), 0, len(group)
+            return False, len(_rungs(group)), 0, len(group)
         return True, len(m.rungs), m.outcomes["quality"].retention.shape[1], len(group)
 
     return max((group for _, group in grouped(records, conditions)), key=rank)
+
+
+def _rungs(records: Sequence[Record]) -> set[str]:
+    recalibrated = is_recalibrated(records)
+    return {rung for r in records if r.status in FINISHED and (rung := primary_rung(r.method, recalibrated)) is not None}
 
 
 def conditions(record: Record) -> str:
