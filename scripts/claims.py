@@ -121,10 +121,11 @@ def other_judges(f: Figures) -> str:
     taus = "; ".join(f"{row.domain} {row.role} {tau_text(row.tau)} ({' and '.join(row.judges)}, {row.methods} methods)" for row in rows)
     apart = sum(row.pairs for row in rows)
     alike = sum((row.concordant or 0.0) * row.pairs for row in rows) / apart
+    least = min(rows, key=lambda row: row.tau.value)
     widest = max(rows, key=lambda row: abs(row.partings[0].first - row.partings[0].second))
     parting = widest.partings[0]
     return (
-        f"**Judges of another kind put the methods in nearly the same order.** Kendall's tau between the two: {taus}. Of {apart} pairs of methods that both tell apart, "
+        f"**Judges of another kind put the methods in much the same order, least of all by the {least.role} of {least.domain}.** Kendall's tau between the two: {taus}. Of {apart} pairs of methods that both tell apart, "
         f"{alike:.1%} stand in the same order. They part most over `{parting.method}` ({widest.domain} {parting.model}, {widest.role}: {short(parting.first)} beside "
         f"{short(parting.second)}). What each is, and which damages it misses: [second-judges.md](second-judges.md)."
     )
