@@ -32,7 +32,7 @@ Say = Callable[[str], None]
 
 
 class Unlike(Exception):
-    """Why a record cannot be judged further: its samples cannot be had as they were."""
+    """Why a record cannot be judged further: its samples are not what its own judges saw."""
 
 
 @dataclass(frozen=True)
@@ -163,11 +163,8 @@ def attempt(record: Record, bench: Workbench) -> Record:
 
 
 def samples_of(record: Record, bench: Workbench) -> Native:
-    """The very samples that a record is of. Raises `Unlike`."""
-    try:
-        check_same_model(record, bench)
-    except BadInput as error:
-        raise Unlike(str(error)) from None
+    """The very samples that a record is of. Raises `BadInput` where they cannot be made here, `Unlike` where they come out otherwise."""
+    check_same_model(record, bench)
     assert record.tensors_sha256 is not None
     samples = bench.samples_of(record.tensors_sha256, record.sample_seed, lambda: network_of(record, bench))
     quality = bench.panel.primary["quality"]
@@ -179,7 +176,7 @@ def samples_of(record: Record, bench: Workbench) -> Native:
 
 
 def network_of(record: Record, bench: Workbench) -> Module:
-    """From the cached artifact; else compressed once more. Raises `Unlike` where the tensors are not those that were measured."""
+    """From the cached artifact, where that holds the tensors that were measured; else compressed once more."""
     file = bench.panel.cache.kept(bench.artifact_key(record.method, record.sample_seed), "artifact")
     if file is not None:
         try:
@@ -188,7 +185,4 @@ def network_of(record: Record, bench: Workbench) -> Module:
                 return network
         except BadInput:  # a damaged file in the cache: made anew
             pass
-    network = bench.compressed(record.method, record.sample_seed)
-    if tensors_digest(network) != record.tensors_sha256:
-        raise Unlike("its tensors are not those that were measured")
-    return network
+    return bench.compressed(record.method, record.sample_seed)

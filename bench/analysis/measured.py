@@ -120,7 +120,8 @@ def comparable(records: Sequence[Record]) -> list[Record]:
             return False, len(_rungs(group)), 0, len(group)
         return True, len(m.rungs), m.outcomes["quality"].retention.shape[1], len(group)
 
-    return max((group for _, group in grouped(records, conditions)), key=rank)
+    groups = [group for _, group in grouped(records, conditions)]
+    return groups[0] if len(groups) == 1 else max(groups, key=rank)
 
 
 def _rungs(records: Sequence[Record]) -> set[str]:
