@@ -198,9 +198,13 @@ class Workbench:
         shipped = self.shipped_bounds if self.spec.name in self.domain.models else None
         return find_bounds(self.bounds_key(panel), shipped, lambda: self.make_bounds(panel))
 
+    def judges(self) -> list[Judging]:
+        """All who have floors and ceilings of their own: the panel, second judges, a task."""
+        return [self.panel, *self.second.judges.values()]
+
     def make_all_bounds(self) -> None:
         """Of every judge, in this process, so that workers need not each make those that do not ship with the model."""
-        for judge in (self.panel, *self.second.judges.values()):
+        for judge in self.judges():
             self.bounds_by(judge)
 
     def bounds_key(self, panel: Judging) -> dict[str, Any]:

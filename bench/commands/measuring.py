@@ -187,8 +187,8 @@ def bounds(domain: str, model: str | None, samples: int, output: Path | None, de
         raise BadInput(f"model {model!r} does not ship with the benchmark: name a folder with --output (`run` makes what it needs)")
     spec = opened.locate(model) if model else campaign.default_model(opened)
     bench = Workbench(opened, spec, samples, device=campaign.pick_device(device), command=command_line())
-    for panel in (bench.panel, *bench.second.judges.values()):
-        say(f"wrote {write_bounds(bench.make_bounds(panel), output or bench.shipped_bounds)}")
+    for judge in bench.judges():
+        say(f"wrote {write_bounds(bench.make_bounds(judge), output or bench.shipped_bounds)}")
     return OK
 
 
