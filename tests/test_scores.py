@@ -100,21 +100,30 @@ def grid(domain: str, *models: str, quality: float = 1.0, u: float = 0.9) -> lis
     return [model(domain, name, quality, u=u) for name in models]
 
 
-def test_sizes_that_all_domains_have_twice_are_compared() -> None:
+def test_sizes_that_all_domains_have_for_every_training_seed_are_compared() -> None:
     a, b = domains_of([*grid("a", "s@0", "s@1", "xs@0", "xs@1", "m@0"), *grid("b", "s@0", "s@1", "s@2", "xs@0", "xs@1", "xs@2", "m@0")])
     assert names(a) == [["s@0", "xs@0"], ["s@1", "xs@1"]]
     assert names(b) == [["s@0", "xs@0"], ["s@1", "xs@1"], ["s@2", "xs@2"]], "m has one training seed: not in the mean"
     assert len(a.models) == 5, "and still in the tables"
 
 
+@pytest.mark.parametrize("lacking", [["xs@2"], ["xs@0", "xs@1"], []])
+def test_a_size_that_would_cost_a_training_seed_stays_out(lacking: list[str]) -> None:
+    whole = ["s@0", "s@1", "s@2", "xs@0", "xs@1", "xs@2"]
+    a, b = domains_of([*grid("a", *(name for name in whole if name not in lacking)), *grid("b", *whole)])
+    alone = [["s@0"], ["s@1"], ["s@2"]]
+    both = [["s@0", "xs@0"], ["s@1", "xs@1"], ["s@2", "xs@2"]]
+    assert names(a) == names(b) == (alone if lacking else both)
+
+
+def test_a_training_seed_more_of_another_size_waits_for_its_partner() -> None:
+    (a,) = domains_of(grid("a", "s@0", "s@1", "xs@0", "xs@1", "xs@2", "xxs@0"))
+    assert names(a) == [["xs@0"], ["xs@1"], ["xs@2"]], "the commonest size"
+
+
 def test_a_size_that_one_domain_lacks_is_compared_in_none() -> None:
     a, b = domains_of([*grid("a", "s@0", "s@1", "xs@0", "xs@1"), *grid("b", "s@0", "s@1")])
     assert names(a) == names(b) == [["s@0"], ["s@1"]]
-
-
-def test_a_training_seed_that_lacks_a_size_stays_out() -> None:
-    (a,) = domains_of(grid("a", "s@0", "s@1", "s@2", "xs@1", "xs@2"))
-    assert names(a) == [["s@1", "xs@1"], ["s@2", "xs@2"]]
 
 
 def test_one_model_each_is_compared_as_far_as_it_goes() -> None:

@@ -118,8 +118,8 @@ def test_it_says_how_sure_and_what_it_cannot_show() -> None:
 
 
 def test_two_sizes_and_none() -> None:
-    both = [*GOOD, *seeds("good", 0.8, 0.8, size="xs"), *BAD, *seeds("bad", 0.8, 0.8, size="xs"), *seeds("poor", 0.8, u=0.1)]
-    assert "bad 2 training seeds of size s, xs, good 2 training seeds of size s, xs, poor none." in said(both)
+    both = [*GOOD, *seeds("good", 0.8, 0.8, 0.8, size="xs"), *BAD, *seeds("bad", 0.8, 0.8, 0.8, size="xs"), *seeds("poor", 0.8, u=0.1)]
+    assert "bad 3 training seeds of sizes s and xs, good 3 training seeds of sizes s and xs, poor none." in said(both)
 
 
 def test_models_that_are_not_measured_are_named() -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import mean
@@ -175,15 +175,13 @@ def counts(m: Measured, threshold: float = COUNTS_FROM) -> bool:
 def domains_of(models: Sequence[Measured], threshold: float = COUNTS_FROM) -> list[Domain]:
     """Models by domain, with the units that may be compared: sizes which every compared domain has, balanced within each.
 
-    Compared are the domains that have the size which most domains have. A size takes part when each of them has at least two models of
-    it that count (one, where no size has two): a size of a single model, trained to see how size matters, stays out of the mean and
-    in the regression.
+    Compared are the domains that have the size which most domains have. Another size takes part where it costs no domain a training
+    seed; else, as a size trained once to see how size matters, it stays out of the mean and in the regression.
     """
     by_domain = {name: [m for m in models if m.domain == name] for name in sorted({m.domain for m in models})}
     counting = {name: [m for m in group if counts(m, threshold)] for name, group in by_domain.items()}
-    have = {size: [name for name, group in counting.items() if any(m.size == size for m in group)] for size in _sizes(counting.values())}
-    commonest = max(have, key=lambda size: (len(have[size]), sum(m.size == size for g in counting.values() for m in g)), default="")
-    compared = have.get(commonest, [])
+    size = _commonest(counting.values())
+    compared = [name for name, group in counting.items() if any(m.size == size for m in group)]
     sizes = _shared_sizes([counting[name] for name in compared])
     return [
         Domain(name, tuple(group), _units(counting[name], sizes if name in compared else _shared_sizes([counting[name]])), name in compared)
@@ -191,15 +189,18 @@ def domains_of(models: Sequence[Measured], threshold: float = COUNTS_FROM) -> li
     ]
 
 
-def _sizes(groups: Iterable[Sequence[Measured]]) -> list[str]:
-    return sorted({m.size for group in groups for m in group})
+def _commonest(groups: Collection[Sequence[Measured]]) -> str:
+    """The size that most domains have, then of which there are most models; "" without models."""
+    of_size = {size: [[m for m in group if m.size == size] for group in groups] for size in sorted({m.size for g in groups for m in g})}
+    return max(of_size, key=lambda size: (sum(map(bool, of_size[size])), sum(map(len, of_size[size]))), default="")
 
 
-def _shared_sizes(groups: Sequence[Sequence[Measured]]) -> list[str]:
-    """Sizes of which every group has two models; one, where there is no such size."""
-    fewest = {size: min(sum(m.size == size for m in group) for group in groups) for size in _sizes(groups)}
-    needed = min(2, max([1, *fewest.values()]))
-    return [size for size, count in fewest.items() if count >= needed]
+def _shared_sizes(groups: Collection[Sequence[Measured]]) -> list[str]:
+    """The commonest size, and those of which every group has a model for each training seed that it has of that one."""
+    commonest = _commonest(groups)
+    seeds = lambda group, size: {m.training_seed for m in group if m.size == size}
+    sizes = sorted({m.size for group in groups for m in group})
+    return [size for size in sizes if all(seeds(group, size) >= seeds(group, commonest) for group in groups)]
 
 
 def _units(models: Sequence[Measured], sizes: Sequence[str]) -> tuple[tuple[Measured, ...], ...]:

@@ -153,9 +153,10 @@ def _count(domain: Domain) -> str:
     seeds = len(domain.units)
     if not seeds:
         return "none"
-    sizes = ", ".join(m.size for m in domain.units[0])
+    sizes = [m.size for m in domain.units[0]]
+    of = f"size {sizes[0]}" if len(sizes) == 1 else f"sizes {', '.join(sizes[:-1])} and {sizes[-1]}"
     apart = "" if domain.compared else " (no size in common with the others: not compared)"
-    return f"{seeds} training seed{'s' if seeds > 1 else ''} of size {sizes}{apart}"
+    return f"{seeds} training seed{'s' if seeds > 1 else ''} of {of}{apart}"
 
 
 def _with_and_without(now: Situation, wider: Situation) -> str:
