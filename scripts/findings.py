@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from bench.analysis.headline import pair_by_pair
 from bench.analysis.material import material
 from bench.analysis.verdict import paragraph
 from bench.files import write_atomically
@@ -33,6 +34,7 @@ def findings(records: Sequence[Record], files: dict[tuple[str, str], ModelFile])
             INTRODUCTION,
             "## The answer, as far as it goes\n",
             paragraph(found.now, found.wider).replace("](docs/", "]("),
+            pair_by_pair(found),
             "![Retention of quality and of diversity over compression, all domains](images/domains.png)\n",
             "## What the records show\n",
             *(f"{i}. {claim}\n" for i, claim in enumerate((one(f) for one in CLAIMS), 1)),

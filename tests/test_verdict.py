@@ -13,7 +13,7 @@ from bench.analysis.intervals import Difference
 from bench.analysis.measured import ROLES, Measured
 from bench.analysis.scores import COUNTS_FROM, REGRESSED_FROM, Comparison, compare, domains_of
 from bench.analysis.simulation import Scenario, made_up_domain
-from bench.analysis.verdict import CANNOT, NOTHING, TWO_JUDGES, Situation, Support, paragraph, sentence, situation, support_of
+from bench.analysis.verdict import CANNOT, NOTHING, TWO_JUDGES, Situation, Support, pairs, paragraph, sentence, situation, support_of
 
 
 def seeds(domain: str, *quality: float, diversity: float | tuple[float, ...] = 0.9, u: float = 0.9, size: str = "s") -> list[Measured]:
@@ -25,7 +25,17 @@ def seeds(domain: str, *quality: float, diversity: float | tuple[float, ...] = 0
 GOOD, BAD = seeds("good", 0.90, 0.91, 0.92, diversity=(0.9, 0.8, 0.7)), seeds("bad", 0.50, 0.51, 0.52, diversity=(0.8, 0.7, 0.9))
 BAD_AS_GOOD = [replace(m, domain="bad") for m in GOOD]
 GOOD_AS_BAD = [replace(m, domain="good") for m in BAD]
-CLAIM = re.compile(r"\*\*(\w+) is more compressible than (\w+) in (quality|diversity)\*\*")
+
+
+def claims(text: str) -> set[tuple[str, str, str]]:
+    """(better, worse, role) of what stands in bold."""
+    found = re.findall(r"\*\*(\w+) is more compressible (.+?), in (.+?)\*\*", text)
+    return {
+        (a, b.removeprefix("than "), role)
+        for a, others, roles in found
+        for b in re.split(r", | and ", others)
+        for role in roles.split(" and in ")
+    }
 
 
 def said(models: list[Measured], missing: dict[str, list[str]] | None = None, second: Support | None = None) -> str:
@@ -38,54 +48,67 @@ def said(models: list[Measured], missing: dict[str, list[str]] | None = None, se
 
 def test_a_clear_win_is_claimed_with_its_figures() -> None:
     """C is (1 + R) / 2 over two halvings and R over two: the difference of .4 in R is .3 in C."""
-    text = sentence(situation([*GOOD, *BAD], {}))
-    assert CLAIM.findall(text) == [("good", "bad", "quality")]
-    assert text.startswith("**good is more compressible than bad in quality** (C differs by 0.300, 95 % interval 0.2")
-    assert re.search(r"adjusted p below 0\.001\)\. Not distinguishable in diversity with these models: ", text)
+    now = situation([*GOOD, *BAD], {})
+    text = sentence(now)
+    assert text.startswith("**good is more compressible than bad, in quality**. Not distinguishable with these models: bad and good, whose")
+    assert claims(text) == {("good", "bad", "quality")}
+    (row, *_) = pairs(now)
+    assert row[:3] == ["good - bad", "quality", "+0.300"] and row[3].startswith("+0.2") and row[4] == "below 0.001" and row[-1] == "yes"
 
 
 def test_a_tie_is_said_with_how_much_may_hide() -> None:
-    text = sentence(situation([*seeds("a", 0.7, 0.9), *seeds("b", 0.7, 0.8)], {}))
-    assert not CLAIM.search(text) and text.count("Not distinguishable in") == 2
-    found = re.search(
-        r"a and b, whose C differs by 0\.038 here \(95 % interval of this pair alone (-\d\.\d{3}) to (\+\d\.\d{3}); adjusted p 1\.000", text
+    now = situation([*seeds("a", 0.7, 0.9), *seeds("b", 0.7, 0.8)], {})
+    text = sentence(now)
+    assert not claims(text)
+    found = re.search(r"a and b, whose C may differ \(95 %\) by up to (\d\.\d{3}) in quality and by up to 0\.\d{3} in diversity\.", text)
+    (row, _) = pairs(now)
+    ends = [abs(float(end)) for end in row[3].split(" to ")]
+    assert (
+        found and float(found[1]) == max(ends) and row[2] == "+0.038" and row[3].startswith("-") and row[4] == "1.000" and row[-1] == "no"
     )
-    assert found and float(found[1]) < 0 < float(found[2])
-    assert "quality with these models" in text and "diversity with these models" in text
 
 
 def test_exactly_the_same_figures_are_a_tie() -> None:
-    text = sentence(situation([*seeds("a", 0.9, 0.9), *seeds("b", 0.9, 0.9)], {}))
-    assert not CLAIM.search(text) and "adjusted p 1.000" in text
+    now = situation([*seeds("a", 0.9, 0.9), *seeds("b", 0.9, 0.9)], {})
+    assert not claims(sentence(now)) and [row[4] for row in pairs(now)] == ["1.000", "1.000"]
 
 
 def test_a_single_training_seed_allows_no_test() -> None:
-    text = sentence(situation([*seeds("a", 0.99), *seeds("b", 0.01, 0.02)], {}))
-    assert not CLAIM.search(text) and "Not distinguishable" not in text
-    assert "No test is possible in quality, since a domain has fewer than two training seeds: a and b." in text
+    now = situation([*seeds("a", 0.99), *seeds("b", 0.01, 0.02)], {})
+    assert sentence(now) == "No test is possible, since a domain has fewer than two training seeds: a and b in quality and in diversity."
+    assert [row[2:] for row in pairs(now)] == [["-"] * 6 + ["no test"]] * 2
 
 
 def test_one_pair_is_shown_another_open_a_third_untested() -> None:
     text = sentence(situation([*GOOD, *BAD, *seeds("also", 0.90, 0.92, 0.91), *seeds("alone", 0.1)], {}))
-    assert CLAIM.findall(text) in (
-        [("good", "bad", "quality"), ("also", "bad", "quality")],
-        [("also", "bad", "quality"), ("good", "bad", "quality")],
+    assert claims(text) == {("good", "bad", "quality"), ("also", "bad", "quality")}
+    assert text.startswith("**") and text.index("Not distinguishable") < text.index("No test is possible")
+    untested = text.split("No test is possible")[1]
+    assert all(
+        untested.count(f"{' and '.join(sorted((name, 'alone')))} in quality and in diversity") == 1 for name in ("good", "bad", "also")
     )
-    assert text.startswith("**") and text.index("Not distinguishable in quality") < text.index("No test is possible in quality")
-    untested = text.split("No test is possible in quality")[1].split("No test is possible in diversity")[0]
-    assert all(untested.count(f"{name} and alone") == 1 for name in ("good", "bad", "also"))
+
+
+def test_claims_of_one_domain_are_said_together() -> None:
+    clear = Difference(0.4, 0.3, 0.5, 1e-9)
+    rows = [Comparison(role, "a", b, clear, 0.001) for role in ROLES for b in ("b", "c", "d") if (role, b) != ("diversity", "c")]
+    text = sentence(Situation([], rows, {}))
+    assert text == (
+        "**a is more compressible than b and than d, in quality and in diversity**; **a is more compressible than c, in quality**."
+    )
+    assert claims(text) == {(row.a, row.b, row.role) for row in rows}
 
 
 @pytest.mark.parametrize("p", [0.0499, 0.05, 0.0501, 0.5, 1.0, None])
 def test_nothing_is_claimed_from_p_of_5_percent_on(p: float | None) -> None:
     difference = Difference(0.4, 0.3, 0.5, 1e-9) if p is not None else None  # however clear its own interval and p look
     row = Comparison("quality", "a", "b", difference, p)
-    assert bool(CLAIM.search(sentence(Situation([], [row], {})))) is (p is not None and p < 0.05)
+    assert bool(claims(sentence(Situation([], [row], {})))) is (p is not None and p < 0.05)
 
 
 def test_claims_are_those_of_the_adjusted_test_over_training_seeds() -> None:
     """Made-up studies with real noise: claimed is what has an adjusted p below .05; every other pair is said to be open."""
-    claims = 0
+    total = 0
     for seed in range(6):
         rng = np.random.default_rng(seed)
         made = [
@@ -96,10 +119,10 @@ def test_claims_are_those_of_the_adjusted_test_over_training_seeds() -> None:
         now = situation([replace(m, domain=d.name.replace(" ", "_")) for d in made for m in d.models], {})
         text = sentence(now)
         shown = {(c.a, c.b, c.role) for c in now.comparisons if c.p is not None and c.p < 0.05}
-        assert set(CLAIM.findall(text)) == shown and len(now.comparisons) == 6
-        assert all(f"{c.a} and {c.b}, whose C differs by" in text for c in now.comparisons if not c.shown)
-        claims += len(shown)
-    assert 0 < claims < 36
+        assert claims(text) == shown and len(now.comparisons) == 6
+        assert all(f"{' and '.join(sorted((c.a, c.b)))}, whose C may differ" in text for c in now.comparisons if not c.shown)
+        total += len(shown)
+    assert 0 < total < 36
 
 
 def test_with_fewer_than_two_domains_there_is_no_sentence() -> None:
@@ -130,7 +153,7 @@ def test_models_that_are_not_measured_are_named() -> None:
 def test_a_missing_rung_is_named_and_that_model_takes_no_part() -> None:
     text = said([*GOOD, model("good", "s@3", 0.0, missing=("int4", "binary")), *BAD])
     assert "good s@3 has no score (rungs not measured: int4, binary)." in text
-    assert CLAIM.findall(text) == [("good", "bad", "quality")] and "good 3 training seeds" in text
+    assert claims(text) == {("good", "bad", "quality")} and "good 3 training seeds" in text
 
 
 def test_a_model_that_is_out_is_said_to_be() -> None:
@@ -139,7 +162,7 @@ def test_a_model_that_is_out_is_said_to_be() -> None:
     text = said([*GOOD, *BAD, *out])
     for m in out:
         assert f"short {m.model} has no score (it is out, since its files do not reach a sixteenth)." in text
-    assert CLAIM.findall(text) == [("good", "bad", "quality")] and "and short" not in text
+    assert claims(text) == {("good", "bad", "quality")} and "and short" not in text
 
 
 def test_a_size_that_is_not_known_reaches_nothing() -> None:
@@ -164,7 +187,7 @@ def test_a_wider_threshold_that_changes_nothing() -> None:
 def test_a_wider_threshold_that_changes_the_conclusion_shows_the_other_sentence() -> None:
     poor = [replace(model("good", "s@3", 0.0, 0.8), u=dict.fromkeys(ROLES, 0.3))]
     first, second = said([*GOOD, *BAD, *poor]).split("With models of U from 0.25 as well (good s@3) it reads: ")
-    assert CLAIM.search(first) and not CLAIM.search(second) and "Not distinguishable in quality" in second
+    assert claims(first) and not claims(second) and "Not distinguishable with these models: bad and good" in second
 
 
 def test_a_domain_with_sizes_of_its_own_is_named_and_changes_no_conclusion() -> None:
@@ -173,7 +196,7 @@ def test_a_domain_with_sizes_of_its_own_is_named_and_changes_no_conclusion() -> 
     assert "No further model would count" not in text
     assert "With models of U from 0.25 as well (third own@0, third own@1) the conclusions stay the same." in text
     strong = said([*GOOD, *BAD, *seeds("third", 0.5, 0.5, size="own")])
-    assert "(no size in common with the others: not compared)" in strong and CLAIM.findall(strong) == CLAIM.findall(text)
+    assert "(no size in common with the others: not compared)" in strong and claims(strong) == claims(text)
 
 
 def test_why_a_model_is_in_no_mean_is_said() -> None:
@@ -190,36 +213,56 @@ def by_second_judges(*models: Measured) -> Support:
     return support_of(compare(domains_of(models, threshold=-np.inf)))
 
 
+ALONE, CONTRARY = "only the first judges show it", "the second judges show the contrary"
+
+
+def quality_row(first: list[Measured], second: Support) -> list[str]:
+    return next(row for row in pairs(situation(first, {}, second=second)) if row[1] == "quality")
+
+
 def test_what_both_judges_show_is_claimed() -> None:
-    text = said([*GOOD, *BAD], second=by_second_judges(*GOOD, *BAD))
-    assert CLAIM.findall(text) == [("good", "bad", "quality")]
-    assert "; by the second judges +0.300, adjusted p below 0.001)" in text
+    second = by_second_judges(*GOOD, *BAD)
+    text = said([*GOOD, *BAD], second=second)
+    assert claims(text) == {("good", "bad", "quality")} and "Not claimed" not in text
+    row = quality_row([*GOOD, *BAD], second)
+    assert row[5] == "+0.300" and row[7:] == ["below 0.001", "yes"]
     assert "One evaluator a role has judged" not in text and TWO_JUDGES in text
 
 
 @pytest.mark.parametrize(
-    ("second", "words"),
+    ("second", "figures", "why", "claimed"),
     [
-        (by_second_judges(*BAD_AS_GOOD, *GOOD_AS_BAD), "by the second judges -0.300, adjusted p below 0.001"),  # the other way round
-        (by_second_judges(*seeds("good", 0.5, 0.9), *seeds("bad", 0.5, 0.8)), "by the second judges +0.038, adjusted p 1.000"),
-        (by_second_judges(*seeds("good", 0.9), *seeds("bad", 0.5)), "the second judges allow no test"),
-        (by_second_judges(*GOOD), "not compared by the second judges"),
+        (by_second_judges(*BAD_AS_GOOD, *GOOD_AS_BAD), ["-0.300", "below 0.001"], CONTRARY, "no: judges disagree"),
+        (by_second_judges(*seeds("good", 0.5, 0.9), *seeds("bad", 0.5, 0.8)), ["+0.038", "1.000"], ALONE, "no: first judges alone"),
+        (by_second_judges(*seeds("good", 0.9), *seeds("bad", 0.5)), ["-", "-"], ALONE, "no: first judges alone"),
+        (by_second_judges(*GOOD), ["-", "-"], ALONE, "no: first judges alone"),
     ],
-)
-def test_what_only_the_first_judges_show_is_not_claimed(second: Support, words: str) -> None:
+)  # fmt: skip
+def test_what_only_the_first_judges_show_is_not_claimed(second: Support, figures: list[str], why: str, claimed: str) -> None:
     text = said([*GOOD, *BAD], second=second)
-    assert not CLAIM.search(text)
-    assert re.search(r"Not claimed, since only the first judges show a difference: good beside bad in quality \(C differs by 0\.300,", text)
-    assert words in text
+    assert not claims(text) and text.count("Not claimed") == 1
+    assert f"Not claimed, since {why}: good ahead of bad in quality." in text
+    row = quality_row([*GOOD, *BAD], second)
+    assert [row[5], row[7]] == figures and row[8] == claimed and row[2] == "+0.300"
+
+
+def test_the_second_judges_interval_is_of_the_same_difference() -> None:
+    """Where they put the other domain first, its sign and ends are turned round."""
+    straight, turned = (
+        quality_row([*GOOD, *BAD], by_second_judges(*GOOD, *BAD)),
+        quality_row([*GOOD, *BAD], by_second_judges(*BAD_AS_GOOD, *GOOD_AS_BAD)),
+    )
+    low, high = straight[6].split(" to ")
+    assert straight[3] == straight[6] and turned[6] == f"-{high[1:]} to -{low[1:]}"
 
 
 def test_what_only_the_second_judges_show_stays_undecided() -> None:
-    text = said([*seeds("good", 0.7, 0.9), *seeds("bad", 0.7, 0.8)], second=by_second_judges(*GOOD, *BAD))
-    assert not CLAIM.search(text) and "Not distinguishable in quality with these models: good and bad" in text
-    assert "though the second judges do tell them apart: good ahead by 0.300, adjusted p below 0.001" in text
-    assert "do tell them apart" not in said(
-        seeds("good", 0.7, 0.9) + seeds("bad", 0.7, 0.8), second=by_second_judges(*seeds("good", 0.9, 0.5), *seeds("bad", 0.5, 0.8))
-    )
+    first = [*seeds("good", 0.7, 0.9), *seeds("bad", 0.7, 0.8)]
+    text = said(first, second=by_second_judges(*GOOD, *BAD))
+    assert not claims(text) and "Not distinguishable with these models: bad and good" in text
+    assert "Not claimed, since only the second judges show it: good ahead of bad in quality." in text
+    assert quality_row(first, by_second_judges(*GOOD, *BAD))[-1] == "no: second judges alone"
+    assert "Not claimed" not in said(first, second=by_second_judges(*seeds("good", 0.9, 0.5), *seeds("bad", 0.5, 0.8)))
 
 
 def test_without_a_second_evaluator_that_is_said_once() -> None:

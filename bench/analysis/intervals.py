@@ -73,6 +73,11 @@ class Difference:
     high: float
     p: float
 
+    @property
+    def widest(self) -> float:
+        """How far apart the two may be, either way."""
+        return max(abs(self.low), abs(self.high))
+
 
 def welch(a: Estimate, b: Estimate, level: float = LEVEL) -> Difference | None:
     """Unpaired, the two variances unequal, degrees of freedom by Satterthwaite (Welch 1947).

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from bench.analysis.intervals import Difference
-from bench.analysis.measured import ROLES, Measured
+from bench.analysis.measured import Measured
 from bench.analysis.scores import COUNTS_FROM, REGRESSED_FROM, Comparison, Domain, compare, domains_of, good_enough
 from bench.compressibility import FULL
 
@@ -51,68 +50,125 @@ def situation(
 
 
 def sentence(now: Situation) -> str:
-    """In plain words: what is shown, what is undecided, what cannot be tested. Empty where there are not two domains to compare."""
-    statements = [_shown(now), _disputed(now), *(_undecided(role, now) for role in ROLES), *(_untested(role, now) for role in ROLES)]
-    return " ".join(filter(None, statements))
+    """In plain words: what is shown, what is undecided, what cannot be tested. Empty where there are not two domains to compare.
+
+    The figures of each pair are `pairs`.
+    """
+    return " ".join(filter(None, [_shown(now), _disputed(now), _undecided(now), _second_alone(now), _untested(now)]))
 
 
 def _shown(now: Situation) -> str:
-    rows = [c for c in now.comparisons if now.claimed(c)]
-    claims = [f"**{c.a} is more compressible than {c.b} in {c.role}** ({_figures(c)}{_seconded(c, now)})" for c in rows]
+    rows = [(c.a, c.b, c.role) for c in now.comparisons if now.claimed(c)]
+    claims = [
+        f"**{a} is more compressible {_and([f'than {b}' for b in others])}, in {_roles(roles)}**" for a, others, roles in _merged(rows)
+    ]
     return "; ".join(claims) + "." if claims else ""
 
 
 def _disputed(now: Situation) -> str:
     """What the first judges alone would claim."""
     rows = [c for c in now.comparisons if c.shown and not now.claimed(c)]
-    said = [f"{c.a} beside {c.b} in {c.role} ({_figures(c)}; {_second_figures(now.theirs(c), c)})" for c in rows]
-    return f"Not claimed, since only the first judges show a difference: {'; '.join(said)}." if said else ""
+    contrary = [c for c in rows if _contrary(c, now)]
+    return " ".join(
+        filter(
+            None,
+            [
+                _ahead("the second judges show the contrary", contrary),
+                _ahead("only the first judges show it", [c for c in rows if c not in contrary]),
+            ],
+        )
+    )
 
 
-def _seconded(c: Comparison, now: Situation) -> str:
-    return "" if now.second is None else f"; {_second_figures(now.theirs(c), c)}"
-
-
-def _second_figures(other: Comparison | None, c: Comparison) -> str:
-    if other is None:
-        return "not compared by the second judges"
-    if other.difference is None or other.p is None:
-        return "the second judges allow no test"
-    sign = 1 if other.a == c.a else -1
-    return f"by the second judges {sign * other.difference.value:+.3f}, adjusted p {_p(other.p)}"
-
-
-def _undecided(role: str, now: Situation) -> str:
-    rows = [c for c in now.comparisons if c.role == role and not c.shown and c.difference is not None]
-    pairs = "; ".join(f"{c.a} and {c.b}, {_hides(c)}{_second_alone(c, now)}" for c in rows)
-    return f"Not distinguishable in {role} with these models: {pairs}." if pairs else ""
-
-
-def _untested(role: str, now: Situation) -> str:
-    pairs = "; ".join(f"{c.a} and {c.b}" for c in now.comparisons if c.role == role and c.difference is None)
-    return f"No test is possible in {role}, since a domain has fewer than two training seeds: {pairs}." if pairs else ""
-
-
-def _figures(c: Comparison) -> str:
-    assert c.difference is not None and c.p is not None
-    d = c.difference
-    return f"C differs by {d.value:.3f}, 95 % interval {d.low:.3f} to {d.high:.3f}, adjusted p {_p(c.p)}"
-
-
-def _hides(c: Comparison) -> str:
-    """How much they may differ, either way. The interval is of this pair alone; only p is adjusted for there being several."""
-    assert c.difference is not None and c.p is not None
-    d: Difference = c.difference
-    interval = f"95 % interval of this pair alone {d.low:+.3f} to {d.high:+.3f}"
-    return f"whose C differs by {d.value:.3f} here ({interval}; adjusted p {_p(c.p)})"
-
-
-def _second_alone(c: Comparison, now: Situation) -> str:
+def _second_alone(now: Situation) -> str:
     """What the second judges would claim where the first do not."""
+    theirs = [now.theirs(c) for c in now.comparisons if not c.shown]
+    return _ahead("only the second judges show it", [c for c in theirs if c is not None and c.shown])
+
+
+def _contrary(c: Comparison, now: Situation) -> bool:
     other = now.theirs(c)
-    if other is None or not other.shown or other.difference is None or other.p is None:
-        return ""
-    return f", though the second judges do tell them apart: {other.a} ahead by {other.difference.value:.3f}, adjusted p {_p(other.p)}"
+    return other is not None and other.shown and other.a != c.a
+
+
+def _ahead(why: str, rows: Sequence[Comparison]) -> str:
+    said = [f"{a} ahead of {_and(others)} in {_roles(roles)}" for a, others, roles in _merged([(c.a, c.b, c.role) for c in rows])]
+    return f"Not claimed, since {why}: {'; '.join(said)}." if said else ""
+
+
+def _undecided(now: Situation) -> str:
+    """With how much they may differ, either way."""
+    found: dict[tuple[str, ...], list[str]] = {}
+    for c in now.comparisons:
+        if not c.shown and c.difference is not None:
+            found.setdefault(tuple(sorted((c.a, c.b))), []).append(f"by up to {c.difference.widest:.3f} in {c.role}")
+    said = [f"{_and(names)}, whose C may differ (95 %) {' and '.join(how)}" for names, how in found.items()]
+    return f"Not distinguishable with these models: {'; '.join(said)}." if said else ""
+
+
+def _untested(now: Situation) -> str:
+    found: dict[tuple[str, ...], list[str]] = {}
+    for c in now.comparisons:
+        if c.difference is None:
+            found.setdefault(tuple(sorted((c.a, c.b))), []).append(c.role)
+    said = "; ".join(f"{_and(names)} in {_roles(roles)}" for names, roles in found.items())
+    return f"No test is possible, since a domain has fewer than two training seeds: {said}." if said else ""
+
+
+def _merged(rows: Sequence[tuple[str, str, str]]) -> list[tuple[str, list[str], tuple[str, ...]]]:
+    """(better, worse, role) -> (better, all that it beats in the same roles, those roles)."""
+    roles: dict[tuple[str, str], tuple[str, ...]] = {}
+    for a, b, role in rows:
+        roles[a, b] = (*roles.get((a, b), ()), role)
+    found: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for (a, b), same in roles.items():
+        found.setdefault((a, same), []).append(b)
+    return [(a, others, same) for (a, same), others in found.items()]
+
+
+def _and(names: Sequence[str]) -> str:
+    return ", ".join(names[:-1]) + " and " + names[-1] if len(names) > 1 else names[0]
+
+
+def _roles(roles: Sequence[str]) -> str:
+    return " and in ".join(roles)
+
+
+# ------------------------------------------------------------------------------------------------------------ pair by pair
+
+PAIR_HEADERS = (
+    *("pair", "role", "C differs by", "95 % interval", "adjusted p"),
+    *("by the second judges", "95 % interval, second", "adjusted p, second", "claimed"),
+)
+
+
+def pairs(now: Situation) -> list[list[str]]:
+    """The figures behind the sentence, a line a pair of domains and role, in the order of `PAIR_HEADERS`."""
+    lines = []
+    for c in now.comparisons:
+        other = now.theirs(c)
+        mirrored = other is not None and other.a != c.a
+        lines.append([f"{c.a} - {c.b}", c.role, *_test(c), *_test(other, mirrored), _claimed(c, now)])
+    return lines
+
+
+def _test(c: Comparison | None, mirrored: bool = False) -> list[str]:
+    if c is None or c.difference is None or c.p is None:
+        return ["-"] * 3
+    d = c.difference
+    value, low, high = (-d.value, -d.high, -d.low) if mirrored else (d.value, d.low, d.high)
+    return [f"{value:+.3f}", f"{low:+.3f} to {high:+.3f}", _p(c.p)]
+
+
+def _claimed(c: Comparison, now: Situation) -> str:
+    other = now.theirs(c)
+    if now.claimed(c):
+        return "yes"
+    if c.difference is None:
+        return "no test"
+    if c.shown:
+        return "no: judges disagree" if _contrary(c, now) else "no: first judges alone"
+    return "no: second judges alone" if other is not None and other.shown else "no"
 
 
 def _p(value: float) -> str:
@@ -154,7 +210,7 @@ def _count(domain: Domain) -> str:
     if not seeds:
         return "none"
     sizes = [m.size for m in domain.units[0]]
-    of = f"size {sizes[0]}" if len(sizes) == 1 else f"sizes {', '.join(sizes[:-1])} and {sizes[-1]}"
+    of = f"size{'s' if len(sizes) > 1 else ''} {_and(sizes)}"
     apart = "" if domain.compared else " (no size in common with the others: not compared)"
     return f"{seeds} training seed{'s' if seeds > 1 else ''} of {of}{apart}"
 
