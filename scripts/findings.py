@@ -61,6 +61,8 @@ FIGURES_OF_PATHS = """\
 ![Paths of quality against diversity, among real samples that were damaged on purpose](images/quality-diversity.png)
 
 ![What becomes of each sample, down the ladder](images/survival.png)
+
+![C of each model over its parameters](images/sizes.png)
 """
 
 THREATS = """\

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,9 +16,10 @@ from PIL import Image
 from bench import cli
 from bench.analysis.measured import ROLES, models_of
 from bench.analysis.scores import domains_of
+from bench.analysis.sizes import regress
 from bench.commands.shared import FAILED, OK
 from bench.damage_file import DamagesFile, SavedRow, read, read_damages
-from bench.drawing import overview, paths, survival, twins_text
+from bench.drawing import canvas, overview, paths, sizes, survival, twins_text
 from bench.drawing.gallery import across_domains, draw_all
 from bench.drawing.overview import DomainSeries, series_of
 from bench.errors import BadInput
@@ -43,11 +46,11 @@ def record(domain: str, model: str, method: str, seed: int, ratio: float, kept: 
     twins = dict(zip(STATES, (0.7 * kept, 0.1 * kept, 0.0, 0.8 - 0.8 * kept, 0.2)))
     metrics = {"quality_valid": value["quality"], "diversity_mutual_recall": value["diversity"], **twins}
     metrics |= {f"{role}_retention": value[role] / 0.8 for role in ROLES} | {f"{role}_u": u for role in ROLES}
-    diverged = status == "diverged"
+    diverged, parameters = status == "diverged", 125_000 if model.startswith("xs") else 500_000
     return Record.model_construct(
         domain=domain, model=model, method=method, sample_seed=seed, samples=N, k=5, weights_sha256=model, companions="",
         reference="shipped:1", sampler={}, implementation={}, status=status, metrics={} if diverged else metrics, cell=f"{seed:064d}",
-        evaluators={} if diverged else blocks, items={}, cost=Cost.model_construct(ratio=ratio),
+        evaluators={} if diverged else blocks, items={}, cost=Cost.model_construct(ratio=ratio, parameters=parameters),
     )  # fmt: skip
 
 
@@ -142,6 +145,47 @@ def test_files_are_pngs_and_equal_for_equal_records(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_any_subset_is_drawn(records: list[Record], names: set[str], tmp_path: Path) -> None:
     assert set(across_domains(records, tmp_path, lambda _: None)) == names
+
+
+# --------------------------------------------------------------------------------------------------------------- sizes
+
+
+TWO_SIZES = [
+    *ladder(),
+    *ladder(model="s@1", less=0.02),
+    *ladder(model="xs@0", less=0.1),
+    *ladder(model="xs@1", less=0.15, u=0.4),
+    *ladder("text"),
+]
+
+
+def test_every_model_is_a_point_with_its_own_interval_and_the_line_is_the_regressions() -> None:
+    found = series_of(TWO_SIZES, refuse)
+    quality, diversity = sizes.panels_of(found, TWO_SIZES)
+    assert (quality.role, diversity.role) == ("quality", "diversity")
+    assert [(p.domain, p.model, p.parameters, p.hollow) for p in quality.points] == [
+        *(("elsewhere", f"s@{i}", 500_000, False) for i in (0, 1)),
+        *(("elsewhere", f"xs@{i}", 125_000, i == 1) for i in (0, 1)),
+        ("text", "s@0", 500_000, False),
+    ]
+    assert all(p.interval and p.interval[0] < p.score < p.interval[1] for p in quality.points)
+    assert quality.fit == regress(quality.points) and quality.fit.slope.value > diversity.fit.slope.value > 0
+    image = Image.open(io.BytesIO(sizes.picture([quality, diversity], found)))
+    assert image.size == tuple(int(side * canvas.DPI) for side in sizes.SIZE)
+
+
+def test_models_of_one_size_stand_side_by_side_about_their_size() -> None:
+    (quality, _) = sizes.panels_of(series_of(TWO_SIZES, refuse), TWO_SIZES)
+    x = sizes.places(quality.points)
+    assert len(set(x)) == 5 and x[4] == 500_000, "another domain stands where it is"
+    assert math.sqrt(x[0] * x[1]) == pytest.approx(500_000) and math.sqrt(x[2] * x[3]) == pytest.approx(125_000) and x[3] < 140_000
+
+
+def test_without_two_sizes_there_is_no_picture_of_them() -> None:
+    records = [*ladder(), *ladder(model="s@1"), *ladder("text"), *ladder("text", "s@1")]
+    assert sizes.panels_of(series_of(records, refuse), records) == []
+    assert "sizes.png" not in across_domains(records, Path("nowhere"), refuse)
+    assert "sizes.png" in across_domains(TWO_SIZES, Path("nowhere"), lambda _: None)
 
 
 # --------------------------------------------------------------------------------------------------------------- paths
@@ -292,8 +336,6 @@ def test_no_label_is_led_through_another() -> None:
     """Landmarks in a crowd: names may lie far away, with a line that crosses nothing."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-
-    from bench.drawing import canvas
 
     marks = [paths.Landmark(f"damage number {i}", 0.1 + i / 12, 1.0) for i in range(11)]
     labels = [canvas.Label(m.name, m.quality, m.diversity, canvas.GREY, paths.FAR, 8) for m in marks]

@@ -93,7 +93,8 @@ def sizes(found: Material) -> list[str]:
         if len(solid) < len(data):
             lines.append(f"- {role}, without the models whose U is below 0.5: {_regression(solid)}")
     return [
-        "**Does size matter?** C on log2 of the parameters, one slope for all domains, each domain its own level (least squares):\n",
+        "**Does size matter?** C on log2 of the parameters, one slope for all domains, each domain its own level (least squares; "
+        "[picture](docs/images/sizes.png)):\n",
         "\n".join(lines) + "\n",
     ]
 

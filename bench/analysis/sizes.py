@@ -29,6 +29,7 @@ class Point:
     parameters: int
     score: float
     hollow: bool
+    interval: tuple[float, float] | None = None  # of this model alone
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def points(models: Sequence[Measured], parameters: Callable[[Measured], int | No
     for m in models:
         scored, count = model_score(m, role, FULL), parameters(m)
         if scored is not None and count and good_enough(m, REGRESSED_FROM):
-            found.append(Point(m.domain, m.model, count, scored.value, not good_enough(m)))
+            found.append(Point(m.domain, m.model, count, scored.value, not good_enough(m), scored.interval()))
     return found
 
 

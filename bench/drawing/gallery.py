@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench.damage_file import read_damages
-from bench.drawing import families, overview, paths, survival
+from bench.drawing import families, overview, paths, sizes, survival
 from bench.drawing.twins_text import texts_of
 from bench.errors import BadInput
 from bench.files import slug, write_atomically
@@ -42,6 +42,8 @@ def across_domains(records: Sequence[Record], results: Path, say: Callable[[str]
         found["domains.png"] = overview.picture(series)
     if panels := paths.panels_of(series, records, read_damages(results, say), say):
         found["quality-diversity.png"] = paths.picture(panels)
+    if by_role := sizes.panels_of(series, records):
+        found["sizes.png"] = sizes.picture(by_role, series)
     if fates := [known for one in series if (known := survival.fates_of(one, records)) is not None]:
         found["survival.png"] = survival.picture(fates)
     return found
