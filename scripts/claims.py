@@ -7,9 +7,11 @@ from collections.abc import Callable, Sequence
 from statistics import mean
 
 from bench.analysis.agreement import agreements, interval_of
+from bench.analysis.headline import gain_text
 from bench.analysis.measured import ROLES
 from bench.analysis.order import order_of
 from bench.analysis.second_table import tau_text
+from bench.analysis.sizes import iso_quality_gain, points, regress, with_sizes
 from bench.analysis.use import foretold, use_by_method
 from bench.compressibility import retention_of
 from bench.methods.notation import LADDER
@@ -115,6 +117,29 @@ def seeds_matter(f: Figures) -> str:
     )
 
 
+def size_matters(f: Figures) -> str:
+    """The regression of the leaderboard, and whether a smaller network would have done as well."""
+    slopes, sure = [], []
+    for role in ROLES:
+        data = points(f.found.models, f.found.parameters, role)
+        fit = regress(data)
+        assert fit is not None
+        low, high = fit.slope.interval() or (-math.inf, math.inf)
+        slopes.append(f"{role} {fit.slope.value:+.3f} [{low:+.3f}, {high:+.3f}] ({len(data)} models)")
+        if low > 0 or high < 0:
+            sure.append(f"{'more' if low > 0 else 'less'} of its {role}")
+    varied = with_sizes(data)
+    head = f"A larger network keeps {' and '.join(sure)}" if sure else "What size does to C, these models do not show"
+    gains = {d.name: iso_quality_gain(f.found.of(d.name), [*dict.fromkeys(m.size for m in d.models)]) for d in f.found.now.domains}
+    assert all(gain.value > 0 for gain in gains.values() if gain is not None and gain.bound != "at most")
+    better = "; ".join(f"{name} {gain_text(gain)}" for name, gain in gains.items() if gain is not None)
+    return (
+        f"**{head}.** C by a doubling of the parameters: {'; '.join(slopes)}; more than one size in {', '.join(varied)}. "
+        f"**Compressing a larger network beats training a smaller one**: halvings by which its file is smaller than that of the smallest uncompressed network of equal "
+        f"validity: {better} (fp32 files of the uncompressed ones; [picture](images/sizes.png))."
+    )
+
+
 def other_judges(f: Figures) -> str:
     rows = agreements(f.found.records)
     assert rows and all(row.tau.value > 0.5 for row in rows)
@@ -156,6 +181,7 @@ CLAIMS: Sequence[Callable[[Figures], str]] = (
     coding_matters,
     survivors_differ,
     seeds_matter,
+    size_matters,
     other_judges,
     useful,
 )
