@@ -139,6 +139,14 @@ def test_a_bound_may_win_and_is_called_one() -> None:
     assert iso_quality_gain([*dense(), *network("m@0", "binary", 32, 0.2)], SIZES) is None, "at most so much is no gain"
 
 
+def test_the_smallest_size_is_a_yardstick_and_no_candidate() -> None:
+    """Compressed to an eighth it is as valid as ever; what an even smaller dense network would do, nobody has measured."""
+    smallest = network("xs@0", "int4", 8, VALID["xs"])
+    found = iso_quality_gain([*dense(), *smallest, *network("m@0", "int4", 8, 0.6)], SIZES)
+    assert found is not None and (found.size, found.value) == ("m", pytest.approx(1.0))
+    assert iso_quality_gain([*dense(), *smallest], SIZES) is None
+
+
 def test_what_gives_no_gain() -> None:
     rungs = network("m@0", "int4", 8, 0.6)
     assert iso_quality_gain([*dense()[:3], *rungs], SIZES) is None, "one size"

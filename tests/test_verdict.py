@@ -203,7 +203,7 @@ def test_why_a_model_is_in_no_mean_is_said() -> None:
     weak, lonely = seeds("good", 0.9, 0.9, u=0.1, size="xs")[:1], seeds("good", 0.9, 0.9, size="m")[:1]
     text = said([*GOOD, *BAD, *weak, *lonely])
     assert "good xs@0 does not count, since its U is below 0.5." in text
-    assert "good m@0 is in no mean, since not every compared domain and training seed has its size." in text
+    assert "In no mean, since not every compared domain and training seed has their size: good m@0." in text
 
 
 # ------------------------------------------------------------------------------------------------------ second evaluators

@@ -55,7 +55,8 @@ RANKING_NOTES = """\
   brackets the mildest rung at which less is shown to be left, there and at every harsher one. With one model: of that model, over
   sampling seeds and items.
 - **iso-quality gain**: log2 of the bytes of the smallest uncompressed network of equal validity, minus log2 of the compressed file's;
-  positive = compressing a larger network beats training a smaller one, 1 = by a factor of two; `-` until two sizes are measured.
+  positive = compressing a larger network beats training a smaller one, 1 = by a factor of two; `-` until two sizes are measured. The
+  smallest size is a yardstick only.
 """
 
 

@@ -52,6 +52,7 @@ def points(models: Sequence[Measured], parameters: Callable[[Measured], int | No
 
 
 REFERENCE_SIZE = 500_000
+SAME_SIZE = 0.5  # of a doubling: networks nearer to each other are of one size
 
 
 def with_sizes(data: Sequence[Point]) -> list[str]:
@@ -97,13 +98,15 @@ def iso_quality_gain(records: Sequence[Record], sizes: Sequence[str], seeds: tup
     """Of one domain: the size and rung with the largest gain; None with fewer than two sizes.
 
     Chosen on the sampling seeds `seeds`, measured on the others; training seeds are averaged before anything is chosen, since the
-    luckiest of three trainings is no property of a size. Dense networks count with their fp32 file.
+    luckiest of three trainings is no property of a size. Dense networks count with their fp32 file. The smallest size is a yardstick
+    only: compressed itself, it would have to be compared with dense networks smaller than any that was measured.
     """
     dense = dense_curve(records, sizes)
     if len(dense) < 2:
         return None
     ending = RECALIBRATED if is_recalibrated(records) else ""
-    cells = grouped([r for r in records if r.method in {rung + ending for rung in LADDER}], lambda r: (r.model.partition("@")[0], r.method))
+    larger = [r for r in records if r.cost and math.log2(r.cost.fp32_bytes) > dense[0][0] + SAME_SIZE]
+    cells = grouped([r for r in larger if r.method in {rung + ending for rung in LADDER}], lambda r: (r.model.partition("@")[0], r.method))
     gains = [(gain_of([r for r in group if r.sample_seed in seeds], dense), group) for _, group in cells]
     eligible = [(gain, group) for gain, group in gains if gain is not None and gain.bound != "at most"]
     if not eligible:

@@ -236,6 +236,7 @@ def _gaps(now: Situation) -> str:
     """Models that are out, or not measured, or not trained: never counted as zero."""
     found = [f"{d.name} {', '.join(names)}" for d in now.domains if (names := now.missing.get(d.name))]
     parts = [f"Not measured yet: {'; '.join(found)}."] if found else []
+    without_partners = []
     for d in now.domains:
         for m in d.models:
             reasons = []
@@ -250,7 +251,9 @@ def _gaps(now: Situation) -> str:
             elif not good_enough(m):
                 parts.append(f"{d.name} {m.model} does not count, since its U is below {COUNTS_FROM}.")
             elif not _counted(now, m):
-                parts.append(f"{d.name} {m.model} is in no mean, since not every compared domain and training seed has its size.")
+                without_partners.append(f"{d.name} {m.model}")
+    if without_partners:
+        parts.append(f"In no mean, since not every compared domain and training seed has their size: {', '.join(without_partners)}.")
     samples = sorted({m.outcomes["quality"].influence.shape[-1] for d in now.domains for unit in d.units for m in unit})
     if len(samples) > 1:
         parts.append(
