@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from statistics import mean
 
 from bench.analysis.material import Material
-from bench.analysis.measured import ROLES
+from bench.analysis.measured import ROLES, Measured
 from bench.analysis.scores import Domain
 from bench.compressibility import retention_of
 from bench.leaderboard import survival_of
@@ -74,6 +74,15 @@ class Figures:
     def everywhere(self, method: str) -> str:
         return "; ".join(f"{domain} {self.both(domain, method)}" for domain in DOMAINS)
 
+    def by_size(self, said: Callable[[Sequence[Measured]], str]) -> str:
+        """What is `said` of all models with a whole ladder, domain by domain and size by size: `text s .92 to .96, xs .92; ...`"""
+        parts = []
+        for domain in DOMAINS:
+            models = [m for m in self.found.models if m.domain == domain and m.whole]
+            sizes = dict.fromkeys(m.size for m in models)
+            parts.append(f"{domain} " + ", ".join(f"`{size}` {said([m for m in models if m.size == size])}" for size in sizes))
+        return "; ".join(parts)
+
     def survival(self, domain: str, method: str) -> list[float]:
         """Of each compared model, mean over sampling seeds."""
         of_each = [self.records(domain, method, model) for model in self.compared(domain)]
@@ -84,6 +93,13 @@ def span(values: Iterable[float]) -> str:
     """`.32 to .84`"""
     found = sorted(values)
     low, high = short(found[0]), short(found[-1])
+    return low if low == high else f"{low} to {high}"
+
+
+def ratios(values: Iterable[float]) -> str:
+    """`6.4x to 7.4x`"""
+    found = sorted(values)
+    low, high = (f"{value:.1f}x" for value in (found[0], found[-1]))
     return low if low == high else f"{low} to {high}"
 
 
