@@ -94,7 +94,7 @@ def shown(records: list[Record]) -> tuple[str, dict[str, list[str]]]:
 def test_domains_are_ranked_side_by_side() -> None:
     text, lines = shown([*measured("worse", quality=0.5), *measured("better", "+recalibrate", quality=0.9)])
     assert text.index("| better ") < text.index("| worse ")
-    assert "No test is possible in quality, since a domain has fewer than two training seeds: better and worse." in text
+    assert "No test is possible, since a domain has fewer than two training seeds: better and worse in quality and in diversity." in text
     assert "more compressible" not in text
     c, hard = f"{(1.9 / 2 * 2 + 0.9 * 2) / 4:.3f}", "0.900"
     assert lines["better"][:5] == ["1 x s", c, "1.000", hard, "1.000"], "one model: no interval"
@@ -111,8 +111,9 @@ def test_training_seeds_are_compared_with_intervals() -> None:
         return [r.model_copy(update={"model": f"s@{i}"}) for i, kept in enumerate(quality) for r in measured(name, quality=kept)]
 
     text, lines = shown([*domain("worse", 0.4, 0.4125, 0.425), *domain("better", 0.9, 0.9125, 0.925)])
-    assert "**better is more compressible than worse in quality** (C differs by 0.375, 95 % interval 0." in text
-    assert "Not distinguishable in diversity with these models: better and worse" in text
+    assert "**better is more compressible than worse, in quality**" in text
+    assert lines["better - worse"][:2] == ["quality", "+0.375"] and lines["better - worse"][-1] == "yes"
+    assert "Not distinguishable with these models: better and worse, whose C may differ (95 %) by up to 0.0" in text
     assert lines["better"][0] == "3 x s" and lines["better"][1].startswith("0.934 [0.9") and lines["`int8`"][1] == "0.912 ± 0.013"
 
 
