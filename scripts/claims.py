@@ -20,24 +20,25 @@ from scripts.figures import DIFFUSION, DOMAINS, GAN, TEXT, Figures, ratios, shor
 
 
 def down_to_six_bits(f: Figures) -> str:
-    assert min(f.retention(d, "int6", role) for d in DOMAINS for role in ROLES) > 0.95
+    assert min(f.retention(d, "int6", role) for d in DOMAINS for role in ROLES) > 0.9
     kept = lambda m, role, rung: float(m.outcomes[role].mean[m.rungs.index(rung)])
     whole = [m for m in f.found.models if m.whole]
     losers = [m for m in whole if min(kept(m, role, "int6") for role in ROLES) < 0.95]
-    assert len(losers) < len(whole) / 4
+    assert len(losers) < len(whole) / 3
     named = "; ".join(f"{m.domain} {m.model} {'/'.join(short(kept(m, role, 'int6')) for role in ROLES)}" for m in losers)
-    but = f" More than 5 % is lost by {len(losers)} of {len(whole)} models: {named}." if losers else ""
+    but = f" More than 5 % is lost by {len(losers)} of {len(whole)}: {named}." if losers else ""
     return (
-        f"**Down to 6 bits, 6 times smaller, hardly anything is lost in any domain.** `int6`: {f.everywhere('int6')}.{but} At 5 bits (7x) it depends on the "
+        f"**Down to 6 bits, 6 times smaller, most models lose hardly anything.** `int6`: {f.everywhere('int6')}.{but} At 5 bits (7x) it depends on the "
         f"training: what is left of quality is, by size, over training seeds, {f.by_size(lambda models: span(kept(m, 'quality', 'int5') for m in models))}."
     )
 
 
 def ways_part_at_four(f: Figures) -> str:
     kept = {d: f.retention(d, "int4", "quality") for d in DOMAINS}
-    assert kept[GAN] > 0.9 > kept[TEXT] > kept[DIFFUSION]
+    assert kept[GAN] - 0.2 > kept[TEXT] > kept[DIFFUSION]
+    quality = f.by_size(lambda models: span(float(m.outcomes["quality"].mean[m.rungs.index("int4")]) for m in models))
     return (
-        f"**At 4 bits the ways part, in quality.** `int4`: {f.everywhere('int4')}. One bit further, `int3`: {f.everywhere('int3')}. "
+        f"**At 4 bits the ways part, in quality.** `int4`: {f.everywhere('int4')}; quality by size, over training seeds: {quality}. One bit further, `int3`: {f.everywhere('int3')}. "
         f"The GAN goes on to 2 bits ({f.both(GAN, 'int2')}), where nothing valid comes from the other two."
     )
 
@@ -78,7 +79,8 @@ def survivors_differ(f: Figures) -> str:
         assert min(aucs[d]) > 0.5
     for file in files[DIFFUSION]:
         by = file.survival["int4"].by
-        assert by is not None
+        if not by:  # nothing survives
+            continue
         labels = by["class"].labels
         assert labels is not None
         shares = dict(zip(file.covariates["class"].labels, (share.share for share in by["class"].survival)))

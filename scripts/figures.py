@@ -83,10 +83,9 @@ class Figures:
             parts.append(f"{domain} " + ", ".join(f"`{size}` {said([m for m in models if m.size == size])}" for size in sizes))
         return "; ".join(parts)
 
-    def survival(self, domain: str, method: str) -> list[float]:
-        """Of each compared model, mean over sampling seeds."""
-        of_each = [self.records(domain, method, model) for model in self.compared(domain)]
-        return [mean(s for r in records if (s := survival_of(r)) is not None) for records in of_each]
+    def survival(self, domain: str, method: str, model: str) -> float:
+        """Mean over sampling seeds."""
+        return mean(s for r in self.records(domain, method, model) if (s := survival_of(r)) is not None)
 
 
 def span(values: Iterable[float]) -> str:

@@ -7,7 +7,7 @@ import math
 import pytest
 from made_up import judged, ladder, model, stored
 
-from bench.analysis.headline import gain_text, headline, ratio_text, rungs
+from bench.analysis.headline import gain_text, headline, ratio_text, rungs, size_by_size
 from bench.analysis.intervals import Estimate
 from bench.analysis.material import material, with_interval
 from bench.analysis.order import Onset
@@ -84,6 +84,16 @@ def test_models_below_u_stand_in_brackets_and_hollow() -> None:
     text = "\n".join(headline([*WHOLE, *poor], {}))
     assert line(text, "What else differs", "(a xs@0)")[1:3] == ["0.30", "0.90"]
     assert line(text, "", "a")[0] == "2 x s"
+
+
+def test_sizes_are_shown_apart_where_several_count() -> None:
+    small = grid("a", "xs@0", "xs@1", "xs@2", kept=0.5)
+    text = "\n".join(size_by_size(material([*WHOLE, *small], {})))
+    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in text.splitlines() if row.startswith(("| s ", "| xs "))]
+    assert [row[:3] for row in rows] == [["s", "a", "2"], ["s", "b", "2"], ["xs", "a", "3"]]
+    pooled = material(WHOLE, {}).now.domains[0].score("quality")
+    assert rows[0][3] == with_interval(pooled), "as if there were no other size"
+    assert size_by_size(material(WHOLE, {})) == size_by_size(material([], {})) == []
 
 
 def test_size_is_regressed_with_and_without_hollow_models() -> None:

@@ -11,7 +11,7 @@ from bench.analysis.intervals import Estimate
 from bench.analysis.material import DASH, Material, ModelFiles, material, table, with_interval
 from bench.analysis.measured import ROLES, conditions, grouped
 from bench.analysis.particulars import particulars
-from bench.analysis.scores import Domain, Ratio, Score, ratio_at
+from bench.analysis.scores import Domain, Ratio, Score, counts, ratio_at
 from bench.analysis.second_table import second_opinions
 from bench.analysis.sizes import Gain, iso_quality_gain
 from bench.analysis.use import use_by_method
@@ -32,6 +32,7 @@ def headline(records: Sequence[Record], files: ModelFiles) -> list[str]:
         paragraph(found.now, found.wider),
         pair_by_pair(found),
         RANKING_NOTES,
+        *size_by_size(found),
         RATIO_NOTES,
         ratios(found) + "\n",
         f"## Rung by rung\n\n{RUNG_NOTES}",
@@ -86,6 +87,29 @@ def pair_by_pair(found: Material) -> str:
     """The test behind each claim; nothing where nothing is compared."""
     lines = pairs(found.now)
     return f"{PAIR_NOTES}\n{table(PAIR_HEADERS, lines, left=2)}\n" if lines else ""
+
+
+SIZE_NOTES = """\
+Size by size, over the training seeds of each, where more than one size counts: does what is claimed of the domains hold in each?
+"""
+
+
+def size_by_size(found: Material) -> list[str]:
+    """The first table for each size alone; nothing where all models that count are of one size."""
+    lines, sizes = [], set()
+    for d in found.now.domains:
+        counting = [m for m in d.models if counts(m)]
+        for size in dict.fromkeys(m.size for m in counting):
+            models = [m for m in counting if m.size == size]
+            one = Domain(d.name, tuple(models), tuple((m,) for m in models))
+            scores = [with_interval(one.score(role, span)) for span in (FULL, HARD) for role in ROLES]
+            lines.append([size, d.name, str(len(models)), *scores, *(ratio_text(ratio_at(one, role, 0.9)) for role in ROLES)])
+            sizes.add(size)
+    if len(sizes) < 2:
+        return []
+    headers = ["size", "domain", "models", *(f"C {role}{span}" for span in ("", ", 4x to 16x") for role in ROLES)]
+    headers += [f"90 % of {role} kept ↑" for role in ROLES]
+    return [SIZE_NOTES, table(headers, sorted(lines, key=lambda line: line[0]), left=2) + "\n"]
 
 
 RATIO_NOTES = """\
