@@ -69,12 +69,16 @@ def ranking(found: Material) -> str:
     ]
     lines = []
     for d in domains:
-        scores = [with_interval(d.score(role, span)) for span in (FULL, HARD) for role in ROLES]
-        ratios = [ratio_text(ratio_at(d, role, 0.9)) for role in ROLES]
         sizes = [*dict.fromkeys(m.size for unit in d.units for m in unit)]
         models = f"{len(d.units)} x {'+'.join(sizes)}" if d.units else "0"
-        lines.append([d.name, models, *scores, *ratios, gain_text(iso_quality_gain(found.of(d.name), _all_sizes(d)))])
+        lines.append([d.name, models, *_kept(d), gain_text(iso_quality_gain(found.of(d.name), _all_sizes(d)))])
     return table(headers, lines)
+
+
+def _kept(d: Domain) -> list[str]:
+    """C by span and role, then the ratio at 0.90 by role."""
+    scores = [with_interval(d.score(role, span)) for span in (FULL, HARD) for role in ROLES]
+    return scores + [ratio_text(ratio_at(d, role, 0.9)) for role in ROLES]
 
 
 PAIR_NOTES = """\
@@ -102,8 +106,7 @@ def size_by_size(found: Material) -> list[str]:
         for size in dict.fromkeys(m.size for m in counting):
             models = [m for m in counting if m.size == size]
             one = Domain(d.name, tuple(models), tuple((m,) for m in models))
-            scores = [with_interval(one.score(role, span)) for span in (FULL, HARD) for role in ROLES]
-            lines.append([size, d.name, str(len(models)), *scores, *(ratio_text(ratio_at(one, role, 0.9)) for role in ROLES)])
+            lines.append([size, d.name, str(len(models)), *_kept(one)])
             sizes.add(size)
     if len(sizes) < 2:
         return []

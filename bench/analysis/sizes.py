@@ -58,7 +58,7 @@ SAME_SIZE = 0.5  # of a doubling: networks nearer to each other are of one size
 def with_sizes(data: Sequence[Point]) -> list[str]:
     """Domains with models of more than one size: the slope rests on these alone."""
     found = {p.domain: [math.log2(q.parameters) for q in data if q.domain == p.domain] for p in data}
-    return sorted(domain for domain, sizes in found.items() if np.ptp(sizes) >= 0.5)
+    return sorted(domain for domain, sizes in found.items() if np.ptp(sizes) >= SAME_SIZE)
 
 
 def regress(data: Sequence[Point]) -> Fit | None:
