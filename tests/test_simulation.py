@@ -121,8 +121,20 @@ def test_the_measured_spread_is_pooled_within_sizes_and_roles() -> None:
 
 def test_scenarios_have_what_was_promised() -> None:
     found = scenarios(SPREAD)
-    assert {s.training_seeds for s in found} == {2, 3, 6} and len(found) == 21
+    assert {s.training_seeds for s in found} == {2, 3, 6} and len(found) == 24
     assert {round(s.spread / SPREAD, 2) for s in found} == {0.5, 1, 2} and sum(s.diverged for s in found) == 3
+    assert [len(s.sizes) for s in found].count(2) == 3
+
+
+def test_two_sizes_of_a_training_seed_are_one_unit_and_differ_in_what_they_bear() -> None:
+    """Without a spread between seeds: units are alike, the smaller network keeps less, and the truth lies halfway."""
+    scenario = Scenario("x", ("slope", "slope"), 0.0, 3, sizes=(0.0, -0.3))
+    domain, truths = made_up_domain(scenario, "slope", np.random.default_rng(7))
+    assert [[m.model for m in unit] for unit in domain.units] == [[f"size0@{k}", f"size1@{k}"] for k in range(3)]
+    larger, smaller = truths[0]["quality"], truths[1]["quality"]
+    assert (larger >= smaller).all() and larger[3] > smaller[3] + 0.1, "at int4"
+    assert true_retention(scenario, "slope", "quality")[0] == pytest.approx((larger + smaller) / 2)
+    assert np.array(domain.units[2][1].outcomes["quality"].mean) == pytest.approx(smaller, abs=0.05)
 
 
 def test_tallies_count() -> None:
@@ -142,6 +154,7 @@ def test_tallies_count() -> None:
         Scenario("spread", ("cliff", "slope"), SPREAD, 3, items=500),
         Scenario("just below 0.90", ("edge", "edge"), SPREAD, 6, items=500),
         Scenario("one diverged", ("cliff", "slope"), SPREAD, 2, diverged=True, items=500),
+        Scenario("two sizes", ("cliff", "slope"), SPREAD, 3, items=500, sizes=(0.0, -0.3)),
     ],
     ids=lambda scenario: scenario.name,
 )
@@ -182,7 +195,7 @@ def spread() -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("i", range(21), ids=[f"{one.name}, {one.training_seeds} seeds" for one in scenarios(SPREAD)])
+@pytest.mark.parametrize("i", range(24), ids=[f"{one.name}, {one.training_seeds} seeds" for one in scenarios(SPREAD)])
 def test_intervals_cover_in_every_scenario(i: int, spread: float) -> None:
     """What the leaderboard promises: at least .93 for intervals at 95 %, and a certified ratio that is too large in at most 5 %."""
     found = coverage(scenarios(spread)[i], RUNS)
