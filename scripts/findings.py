@@ -44,9 +44,14 @@ def findings(records: Sequence[Record], files: dict[tuple[str, str], ModelFile])
             "## Negative results\n",
             *(f"- {text(f)}" for text in NEGATIVE),
             "",
-            THREATS,
+            THREATS.format(parameters=_range_of_parameters(f)),
         ]
     )
+
+
+def _range_of_parameters(f: Figures) -> str:
+    counts = [count for m in f.found.models if (count := f.found.parameters(m)) is not None]
+    return f"{min(counts) / 1e6:.2f} to {max(counts) / 1e6:.2f} M"
 
 
 INTRODUCTION = """\
@@ -74,7 +79,7 @@ THREATS = """\
   fitted on the training part. Judges never saw the test part.
 - **The judge of pictures is too kind from 15x on.** It passes blotchy or darkened pictures of the GAN ([image-domains.md](image-domains.md)): read the GAN's quality at
   `int2` and below with the twins (`results/image_gan/s@0/twins.png`). This flatters the GAN's C over 4x to 16x.
-- **Small models, trained for an hour.** 0.13 to 0.57 M parameters, little over-parameterized; large models may bear more.
+- **Small models, trained for minutes or hours on one core.** {parameters} parameters, little over-parameterized; large models may bear more.
 - **One U is not another.** The GAN makes fewer kinds of garments than the others (U of diversity, in the leaderboard), so it has less to lose.
 - **N = 2,000, k = 5.** Mutual recall depends on both; all models, floors and ceilings have the same.
 - **After training only.** Nothing here says what quantization-aware training, distillation or retraining after pruning would keep.

@@ -14,7 +14,8 @@ ROOT = Path(__file__).parent.parent
 def main() -> None:
     text = (ROOT / "leaderboard.md").read_text()
     tables = ["\n".join(group) for is_table, group in itertools.groupby(text.splitlines(), lambda line: line.startswith("|")) if is_table]
-    answer = text.split("## How compressible is each domain?\n\n", 1)[1].split("\n\n", 2)[1]
+    said = text.split("## How compressible is each domain?\n\n", 1)[1].split("\n\n")
+    answer = "\n\n".join([said[1], *(part for part in said[2:3] if part.startswith("**In each size alone**"))])
     readme = ROOT / "README.md"
     before, _, rest = readme.read_text().partition("<!-- ladder -->")
     _, _, after = rest.partition("<!-- end -->")

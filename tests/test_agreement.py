@@ -169,6 +169,21 @@ def test_a_model_counts_for_the_second_judges_once_its_whole_ladder_is_judged() 
     assert " 2 of 3 |" in some and some == without(lambda r: r.model == "s@1") != without(lambda r: False)
 
 
+def test_a_size_that_the_second_judges_have_not_seen_shows_nothing_alone() -> None:
+    seeds = (("@0", 0.5), ("@1", 0.52), ("@2", 0.51))
+    judged_twice = [
+        r for name, gain in (("a", 0.4), ("b", 0.0)) for at, kept in seeds for r in both(name, kept + gain, kept + gain, f"s{at}")
+    ]
+    once = [r.model_copy(update={"model": f"x{r.model}", "evaluators": _first_only(r)}) for r in judged_twice]
+    alone = material([*judged_twice, *once], {}).now.alone
+    claims = {size: [c.role for c in one.comparisons if one.claimed(c)] for size, one in alone.items()}
+    assert claims == {"s": ["quality", "diversity"], "xs": []} and alone["xs"].second == {}
+
+
+def _first_only(record: Record) -> dict[str, EvaluatorBlock]:
+    return {name: block for name, block in record.evaluators.items() if not block.second}
+
+
 # --- what samples are good for -----------------------------------------------------------------------------------------
 
 

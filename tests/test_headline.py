@@ -96,6 +96,15 @@ def test_sizes_are_shown_apart_where_several_count() -> None:
     assert size_by_size(material(WHOLE, {})) == size_by_size(material([], {})) == []
 
 
+def test_each_compared_size_is_a_situation_of_its_own_and_one_that_only_some_have_is_none() -> None:
+    small = [*grid("a", "xs@0", "xs@1", kept=0.5), *grid("b", "xs@0", "xs@1", kept=0.6)]
+    now = material([*WHOLE, *small, *grid("a", "m@0")], {}).now
+    assert list(now.alone) == ["s", "xs"]
+    assert {m.model for d in now.alone["xs"].domains for m in d.models} == {"xs@0", "xs@1"}
+    assert [(c.a, c.b) for c in now.alone["xs"].comparisons if c.role == "quality"] == [("b", "a")]
+    assert material(WHOLE, {}).now.alone == material([*WHOLE, *small[:9]], {}).now.alone == {}
+
+
 def test_size_is_regressed_with_and_without_hollow_models() -> None:
     def sized(at: str, parameters: int, kept: float, u: float = 0.9) -> list[Record]:
         made = [

@@ -133,6 +133,20 @@ def test_with_fewer_than_two_domains_there_is_no_sentence() -> None:
 # ----------------------------------------------------------------------------------------------------------- paragraph
 
 
+def test_a_claim_is_looked_for_in_each_size_alone() -> None:
+    """Small models of both domains are alike here: the claim rests on the larger ones, and that is said, with what the small ones find."""
+    small = [*seeds("good", 0.70, 0.72, 0.71, size="xs"), *seeds("bad", 0.71, 0.70, 0.73, size="xs")]
+    large = [*seeds("good", 0.90, 0.91, 0.92), *seeds("bad", 0.50, 0.51, 0.52)]
+    now = replace(situation([*large, *small], {}), alone={"s": situation(large, {}), "xs": situation(small, {})})
+    text = paragraph(now, now)
+    assert "**In each size alone**, by the same tests (adjusted) of fewer models: size s shows all of it; size xs does not show" in text
+    (row,) = (row for row in pairs(now.alone["xs"]) if row[1] == "quality")
+    value = float(row[2]) * (1 if row[0].startswith("good") else -1)
+    assert f"size xs does not show good ahead of bad in quality (C differs by {value:+.3f}, 95 % " in text and value < 0
+    assert "each size alone" not in paragraph(replace(now, alone={}), now)
+    assert "each size alone" not in paragraph(replace(situation(small, {}), alone=now.alone), now), "nothing is claimed"
+
+
 def test_it_says_how_sure_and_what_it_cannot_show() -> None:
     text = said([*GOOD, *BAD])
     assert "Models compared: bad 3 training seeds of size s, good 3 training seeds of size s." in text

@@ -47,7 +47,19 @@ def material(records: Sequence[Record], files: ModelFiles) -> Material:
     now, wider = (situation(models, missing, threshold) for threshold in (COUNTS_FROM, REGRESSED_FROM))
     seconds = [second_domains(used, one) for one in (now, wider)]
     now, wider = (replace(one, second=second) for one, second in zip((now, wider), map(_support, seconds)))
-    return Material(used, models, files, now, wider, seconds[0])
+    return Material(used, models, files, replace(now, alone=_alone(used, now)), wider, seconds[0])
+
+
+def _alone(records: Sequence[Record], now: Situation) -> dict[str, Situation]:
+    """The same with each of the compared sizes only; empty where there is one."""
+    compared = [m for d in now.domains if d.compared for unit in d.units for m in unit]
+    sizes = sorted({m.size for m in compared})
+    if len(sizes) < 2:
+        return {}
+    found = {size: situation([m for m in compared if m.size == size], {}) for size in sizes}
+    if now.second is None:
+        return found
+    return {size: replace(one, second=_support(second_domains(records, one)) or {}) for size, one in found.items()}
 
 
 def second_domains(records: Sequence[Record], one: Situation) -> list[Domain] | None:

@@ -7,7 +7,7 @@ were asked, by the second. Everything else is said to be undecided, with how lar
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bench.analysis.measured import Measured
 from bench.analysis.scores import COUNTS_FROM, REGRESSED_FROM, Comparison, Domain, compare, domains_of, good_enough
@@ -28,6 +28,7 @@ class Situation:
     comparisons: Sequence[Comparison]
     missing: Mapping[str, Sequence[str]]  # domain -> models of the published grid without a ladder
     second: Support | None = None  # None: no second judge was asked
+    alone: Mapping[str, Situation] = field(default_factory=dict)  # where several sizes are compared: size -> the same with it only
 
     def claimed(self, c: Comparison) -> bool:
         """Shown by the first judges, and, where second ones were asked, by them as well."""
@@ -181,6 +182,7 @@ def _p(value: float) -> str:
 def paragraph(now: Situation, wider: Situation) -> str:
     """What the data show, how sure, and what they cannot show. `wider` also lets models count whose U is at least 0.25."""
     lines = [sentence(now) or NOTHING]
+    lines.append(_size_by_size(now))
     lines.append(_how_sure(now))
     lines.append(_with_and_without(now, wider))
     if gaps := _gaps(now):
@@ -194,6 +196,33 @@ NOTHING = "Fewer than two domains have a score for the same sizes: there is noth
 CANNOT = """\
 **What this cannot show.** Domain, architecture, normalisation, training recipe and judge change together, so a difference between rows is
 one between these models as they were trained, and not a law of images or of text. All models are small."""
+
+
+def _size_by_size(now: Situation) -> str:
+    """Whether each claim also holds in each size alone; empty without claims, or where a single size is compared."""
+    claims = [c for c in now.comparisons if now.claimed(c)]
+    if not claims or not now.alone:
+        return ""
+    found = [f"size {size} {_fewer(claims, one)}" for size, one in now.alone.items()]
+    how = "adjusted" if now.second is None else "adjusted, and both judges asked"
+    return f"**In each size alone**, by the same tests ({how}) of fewer models: {'; '.join(found)}."
+
+
+def _fewer(claims: Sequence[Comparison], one: Situation) -> str:
+    """What one size does not show of the claims, with how much it finds."""
+    shown = {(c.role, c.a, c.b) for c in one.comparisons if one.claimed(c)}
+    lost: dict[tuple[str, str], list[str]] = {}
+    for c in claims:
+        if (c.role, c.a, c.b) not in shown:
+            lost.setdefault((c.a, c.b), []).append(f"in {c.role}{_finds(c, one)}")
+    said = " nor ".join(f"{a} ahead of {b} {' nor '.join(how)}" for (a, b), how in lost.items())
+    return f"does not show {said}" if said else "shows all of it"
+
+
+def _finds(c: Comparison, one: Situation) -> str:
+    other = next((o for o in one.comparisons if o.role == c.role and {o.a, o.b} == {c.a, c.b}), None)
+    value, interval, _ = _test(other, mirrored=other is not None and other.a != c.a)
+    return "" if value == "-" else f" (C differs by {value}, 95 % {interval})"
 
 
 def _how_sure(now: Situation) -> str:
