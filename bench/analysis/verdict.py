@@ -99,21 +99,23 @@ def _ahead(why: str, rows: Sequence[Comparison]) -> str:
 
 def _undecided(now: Situation) -> str:
     """With how much they may differ, either way."""
-    found: dict[tuple[str, ...], list[str]] = {}
-    for c in now.comparisons:
-        if not c.shown and c.difference is not None:
-            found.setdefault(tuple(sorted((c.a, c.b))), []).append(f"by up to {c.difference.widest:.3f} in {c.role}")
-    said = [f"{_and(names)}, whose C may differ (95 %) {' and '.join(how)}" for names, how in found.items()]
+    rows = [(c, f"by up to {c.difference.widest:.3f} in {c.role}") for c in now.comparisons if not c.shown and c.difference is not None]
+    said = [f"{names}, whose C may differ (95 %) {' and '.join(how)}" for names, how in _by_pair(rows)]
     return f"Not distinguishable with these models: {'; '.join(said)}." if said else ""
 
 
 def _untested(now: Situation) -> str:
-    found: dict[tuple[str, ...], list[str]] = {}
-    for c in now.comparisons:
-        if c.difference is None:
-            found.setdefault(tuple(sorted((c.a, c.b))), []).append(c.role)
-    said = "; ".join(f"{_and(names)} in {_roles(roles)}" for names, roles in found.items())
+    rows = [(c, c.role) for c in now.comparisons if c.difference is None]
+    said = "; ".join(f"{names} in {_roles(roles)}" for names, roles in _by_pair(rows))
     return f"No test is possible, since a domain has fewer than two training seeds: {said}." if said else ""
+
+
+def _by_pair(rows: Sequence[tuple[Comparison, str]]) -> list[tuple[str, list[str]]]:
+    """(`a and b`, what is said of either role), whichever of the two is ahead in it."""
+    found: dict[str, list[str]] = {}
+    for c, said in rows:
+        found.setdefault(_and(sorted((c.a, c.b))), []).append(said)
+    return [*found.items()]
 
 
 def _merged(rows: Sequence[tuple[str, str, str]]) -> list[tuple[str, list[str], tuple[str, ...]]]:
