@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from statistics import mean
 
+from bench.analysis.agreement import as_second_judges_see
 from bench.analysis.material import Material
 from bench.analysis.measured import ROLES, Measured
 from bench.analysis.scores import Domain
@@ -27,6 +28,7 @@ class Figures:
     def __init__(self, found: Material) -> None:
         self.found = found
         self.domains = {d.name: d for d in found.now.domains}
+        self.seconds = {d.name: d for d in found.second or ()}
 
     def domain(self, name: str) -> Domain:
         return self.domains[name]
@@ -43,13 +45,13 @@ class Figures:
             return 2 ** (self.domains[domain].rate(method) or math.nan)
         return mean(r.cost.ratio for r in self.records(domain, method) if r.cost)
 
-    def alone(self, domain: str, method: str) -> str:
-        """As `both`, of `s@0` alone: to stand beside methods that were not measured of every model."""
-        return self._both(domain, self.records(domain, method))
+    def alone(self, domain: str, method: str, model: str = "s@0") -> str:
+        """As `both`, of one model: to stand beside methods that were not measured of every model."""
+        return self._both(domain, self.records(domain, method, model))
 
-    def plain(self, domain: str, method: str) -> str:
-        """Of `s@0` without recalibration."""
-        return self._both(domain, [r for r in self.found.records if (r.domain, r.model, r.method) == (domain, "s@0", method)])
+    def plain(self, domain: str, method: str, model: str = "s@0") -> str:
+        """Of one model without recalibration."""
+        return self._both(domain, [r for r in self.found.records if (r.domain, r.model, r.method) == (domain, model, method)])
 
     def _both(self, domain: str, records: list[Record]) -> str:
         q, d = (mean(v for r in records if (v := retention_of(r, role)) is not None) for role in ROLES)
@@ -74,14 +76,30 @@ class Figures:
     def everywhere(self, method: str) -> str:
         return "; ".join(f"{domain} {self.both(domain, method)}" for domain in DOMAINS)
 
-    def by_size(self, said: Callable[[Sequence[Measured]], str]) -> str:
-        """What is `said` of all models with a whole ladder, domain by domain and size by size: `text s .92 to .96, xs .92; ...`"""
+    def second_everywhere(self, rung: str) -> str:
+        """`image_gan .99/.91; ...`: of the same models, as the second judges see them."""
         parts = []
         for domain in DOMAINS:
-            models = [m for m in self.found.models if m.domain == domain and m.whole]
-            sizes = dict.fromkeys(m.size for m in models)
-            parts.append(f"{domain} " + ", ".join(f"`{size}` {said([m for m in models if m.size == size])}" for size in sizes))
+            values = [e.value for role in ROLES if (e := self.seconds[domain].retention(role, rung)) is not None]
+            parts.append(f"{domain} {'/'.join(map(short, values))}")
         return "; ".join(parts)
+
+    def second(self, domain: str, method: str, role: str, model: str = "s@0") -> float:
+        """What the second judges say of one model, under those sampling seeds that they have judged."""
+        seen = [other for r in self.records(domain, method, model) if (other := as_second_judges_see(r)) is not None]
+        return mean(v for r in seen if (v := retention_of(r, role)) is not None)
+
+    def second_alone(self, method: str, model: str = "s@0") -> str:
+        """`image_gan .99/.91; ...` of one model each, whatever the method."""
+        return "; ".join(f"{d} {'/'.join(short(self.second(d, method, role, model)) for role in ROLES)}" for d in DOMAINS)
+
+    def by_size(self, said: Callable[[Sequence[Measured]], str]) -> str:
+        """What is `said` of all models with a whole ladder, domain by domain and size by size: `text s .92 to .96, xs .92; ...`"""
+        return "; ".join(f"{domain} {self.by_size_of(domain, said)}" for domain in DOMAINS)
+
+    def by_size_of(self, domain: str, said: Callable[[Sequence[Measured]], str]) -> str:
+        models = [m for m in self.found.models if m.domain == domain and m.whole]
+        return ", ".join(f"`{size}` {said([m for m in models if m.size == size])}" for size in dict.fromkeys(m.size for m in models))
 
     def survival(self, domain: str, method: str, model: str) -> float:
         """Mean over sampling seeds."""

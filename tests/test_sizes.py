@@ -5,10 +5,22 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from made_up import BASE, FLOOR, judged, model, stored
 
-from bench.analysis.sizes import REFERENCE_SIZE, Point, dense_curve, gain_of, iso_quality_gain, points, regress, with_sizes
+from bench.analysis.sizes import (
+    REFERENCE_SIZE,
+    Point,
+    best_within,
+    dense_curve,
+    gain_of,
+    iso_quality_gain,
+    own_slopes,
+    points,
+    regress,
+    with_sizes,
+)
 from bench.record import Record
 
 
@@ -44,6 +56,36 @@ def test_levels_of_domains_are_no_slope() -> None:
     data = made(0.0, {"a": 0.2}, (100_000, 200_000)) + made(0.0, {"b": 0.9}, (1_000_000, 2_000_000))
     fit = regress([*data, replace(data[0])])
     assert fit is not None and fit.slope.value == pytest.approx(0.0, abs=1e-12)
+
+
+def test_slopes_of_domains_are_theirs_and_the_test_is_that_of_two_nested_fits() -> None:
+    """scipy's slope in each domain; F from the residuals of both least-squares fits, done by hand."""
+    from scipy.stats import f, linregress
+
+    rng = np.random.default_rng(0)
+    data = [replace(p, score=p.score + 0.02 * float(rng.standard_normal())) for p in (made(0.05, {"a": 0.7}) + made(-0.01, {"b": 0.8})) * 2]
+    alone = made(0.3, {"c": 0.5}, (500_000,))  # of one size: says nothing of slopes
+    found = own_slopes([*data, *alone])
+    assert found is not None and list(found.slopes) == ["a", "b"]
+    of = {d: [(math.log2(p.parameters), p.score) for p in data if p.domain == d] for d in "ab"}
+    assert {d: e.value for d, e in found.slopes.items()} == pytest.approx({d: linregress(*zip(*rows)).slope for d, rows in of.items()})
+    x, y, is_a = (np.array(column) for column in zip(*((*row, d == "a") for d in "ab" for row in of[d])))
+    squares = [
+        float(np.linalg.lstsq(np.column_stack(design), y, rcond=None)[1][0])
+        for design in ((is_a, ~is_a, x), (is_a, ~is_a, x * is_a, x * ~is_a))
+    ]
+    df = len(data) - 4
+    assert found.p == pytest.approx(f.sf((squares[0] - squares[1]) / (squares[1] / df), 1, df)) and found.p < 0.05
+    assert found.slopes["a"].df == df
+
+
+def test_parallel_slopes_are_not_told_apart_and_one_domain_has_none_to_compare() -> None:
+    errors = (0.01, -0.01, 0.005, -0.01, 0.01, -0.005)
+    parallel = [replace(p, score=p.score + e) for p, e in zip(made(0.03, {"a": 0.9, "b": 0.5}), errors)]
+    found = own_slopes(parallel)
+    assert found is not None and found.p > 0.2
+    assert own_slopes(parallel[:3]) is None and own_slopes([]) is None
+    assert own_slopes([p for p in parallel if p.parameters > 200_000]) is None, "two points a domain: two lines without error"
 
 
 def test_no_regression_without_two_sizes_or_with_nothing_left_over() -> None:
@@ -145,6 +187,35 @@ def test_the_smallest_size_is_a_yardstick_and_no_candidate() -> None:
     found = iso_quality_gain([*dense(), *smallest, *network("m@0", "int4", 8, 0.6)], SIZES)
     assert found is not None and (found.size, found.value) == ("m", pytest.approx(1.0))
     assert iso_quality_gain([*dense(), *smallest], SIZES) is None
+
+
+def test_the_gain_of_each_training_seed_is_among_its_own_networks() -> None:
+    """`s@1`, uncompressed, is as good as the compressed `m@1`; `s@0` is far from `m@0`."""
+    first = [*dense(), *network("m@0", "int4", 8, 0.7)]
+    second = [replace_model(r, r.model.replace("@0", "@1")) for r in [*dense(), *network("m@0", "int4", 8, 0.6)]]
+    found = iso_quality_gain([*first, *second], SIZES)
+    alone = [iso_quality_gain(records, SIZES) for records in (first, second)]
+    assert found is not None and all(alone)
+    assert found.by_seed == pytest.approx([one.value for one in alone if one]) and len(set(found.by_seed)) == 2
+    assert min(found.by_seed) < found.value < max(found.by_seed)
+    lonely = iso_quality_gain([*first, *(r for r in second if r.model == "m@1")], SIZES)
+    assert lonely is not None and len(lonely.by_seed) == 1, "a training seed without smaller networks has none to be compared with"
+
+
+def replace_model(record: Record, name: str) -> Record:
+    return record.model_copy(update={"model": name})
+
+
+def test_within_so_many_bytes_the_better_network_is_chosen_on_seed_0_and_measured_on_the_others() -> None:
+    """m at 4 bits (1 MB, .35) is worse than an uncompressed xs (.5 MB, .4); at 8 bits (2 MB, .65) better than an uncompressed s (.6)."""
+    records = [*dense(), *network("m@0", "int8", 4, 0.65), *network("m@0", "int4", 8, 0.35), *network("xs@0", "int8", 4, 0.38)]
+    limits = [10_000, 200_000, 600_000, 1_100_000, 2_100_000, 9_000_000]
+    found = [(fits.limit, fits.size, fits.method) for fits in best_within(records, limits)]
+    assert found == [(200_000, "xs", "int8"), (600_000, "xs", "none"), (2_100_000, "m", "int8"), (9_000_000, "m", "none")]
+    lucky = [r.model_copy(update={"metrics": {**r.metrics, "quality_valid": 0.99}}) if r.sample_seed else r for r in records[-3:]]
+    again = best_within([*records[:-3], *lucky], limits)
+    assert [(fits.limit, fits.size, fits.method) for fits in again] == found, "luck on the seeds that measure chooses nothing"
+    assert again[0].values["quality"] == pytest.approx(0.99)
 
 
 def test_what_gives_no_gain() -> None:

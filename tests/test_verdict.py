@@ -13,7 +13,20 @@ from bench.analysis.intervals import Difference
 from bench.analysis.measured import ROLES, Measured
 from bench.analysis.scores import COUNTS_FROM, REGRESSED_FROM, Comparison, compare, domains_of
 from bench.analysis.simulation import Scenario, made_up_domain
-from bench.analysis.verdict import CANNOT, NOTHING, TWO_JUDGES, Situation, Support, pairs, paragraph, sentence, situation, support_of
+from bench.analysis.verdict import (
+    CANNOT,
+    NOTHING,
+    TWO_JUDGES,
+    Situation,
+    Support,
+    judged_by,
+    pairs,
+    paragraph,
+    sentence,
+    situation,
+    support_of,
+    with_strata,
+)
 
 
 def seeds(domain: str, *quality: float, diversity: float | tuple[float, ...] = 0.9, u: float = 0.9, size: str = "s") -> list[Measured]:
@@ -133,6 +146,32 @@ def test_with_fewer_than_two_domains_there_is_no_sentence() -> None:
 # ----------------------------------------------------------------------------------------------------------- paragraph
 
 
+def test_what_rests_on_the_pairing_of_seeds_is_said() -> None:
+    """Seed by seed the two sizes make up for each other, so that means over sizes hardly vary; as strata nothing is shown."""
+    up, down = (0.6, 0.7, 0.8), (0.8, 0.7, 0.6)
+    sized = lambda name, shift: [
+        *seeds(name, *(x + shift for x in up)),
+        *seeds(name, *(x + shift for x in down), size="xs"),
+    ]
+    lucky = situation([*sized("a", 0.05), *sized("b", 0.0)], {})
+    now = replace(lucky, stratified=with_strata(lucky))
+    assert claims(sentence(now)) == {("a", "b", "quality")}
+    text = paragraph(now, now)
+    assert "With sizes as strata instead" in text and "it reads: Not distinguishable with these models: a and b" in text
+    clear = situation([*sized("a", 0.15), *sized("b", -0.5)], {})
+    assert "the conclusions are the same (largest adjusted p of a claim " in paragraph(replace(clear, stratified=with_strata(clear)), clear)
+    assert "strata" not in paragraph(lucky, lucky), "with a single size there is nothing to pair"
+
+
+def test_second_judges_far_from_the_first_are_named_whatever_the_claims() -> None:
+    now = situation([*GOOD, *BAD], {})
+    kinder = [*GOOD, *(replace(m, outcomes=o.outcomes) for m, o in zip(BAD, seeds("bad", 0.70, 0.71, 0.72)))]
+    text = paragraph(judged_by(now, domains_of(kinder)), now)
+    (said,) = (line for line in text.splitlines() if line.startswith("**The judge matters"))
+    assert "bad in quality (0." in said and "good in quality" not in said
+    assert "judge matters" not in paragraph(judged_by(now, now.domains), now) and "judge matters" not in paragraph(now, now)
+
+
 def test_a_claim_is_looked_for_in_each_size_alone() -> None:
     """Small models of both domains are alike here: the claim rests on the larger ones, and that is said, with what the small ones find."""
     small = [*seeds("good", 0.70, 0.72, 0.71, size="xs"), *seeds("bad", 0.71, 0.70, 0.73, size="xs")]
@@ -142,7 +181,11 @@ def test_a_claim_is_looked_for_in_each_size_alone() -> None:
     assert "**In each size alone**, by the same tests (adjusted) of fewer models: size s shows all of it; size xs does not show" in text
     (row,) = (row for row in pairs(now.alone["xs"]) if row[1] == "quality")
     value = float(row[2]) * (1 if row[0].startswith("good") else -1)
-    assert f"size xs does not show good ahead of bad in quality (C differs by {value:+.3f}, 95 % " in text and value < 0
+    assert (
+        f"size xs does not show good ahead of bad in quality (C differs by {value:+.3f}, 95 % " in text
+        and value < 0
+        and f", p {row[4]})" in text
+    )
     assert "each size alone" not in paragraph(replace(now, alone={}), now)
     assert "each size alone" not in paragraph(replace(situation(small, {}), alone=now.alone), now), "nothing is claimed"
 

@@ -49,15 +49,17 @@ def headline(records: Sequence[Record], files: ModelFiles) -> list[str]:
 RANKING_NOTES = """\
 - **models**: training seeds x sizes that are compared; a model counts when its U is at least 0.5 in both roles
   ([docs/metrics.md](docs/metrics.md)).
-- **C**: mean retention over all file sizes from the fp32 file down to a sixteenth, halvings count alike; 1 = nothing is lost. In brackets
-  the 95 % interval over training seeds ([docs/statistics.md](docs/statistics.md)); with one training seed there is none.
+- **C**: mean retention over all file sizes from the fp32 file down to a sixteenth, halvings count alike; 1 = nothing is lost. The mildest
+  rung is about 4x, and up to it the curve is a straight line from 1: a network that breaks right behind it still has about 0.5. In
+  brackets the 95 % interval over training seeds ([docs/statistics.md](docs/statistics.md)); with one training seed there is none.
 - **4x to 16x**: the same from a quarter of the file down to a sixteenth, where the losses are.
 - **90 % of … kept**: the largest compression at which at least 0.90 of it is shown to be left (one-sided 95 %, every milder rung too); in
   brackets the mildest rung at which less is shown to be left, there and at every harsher one. With one model: of that model, over
   sampling seeds and items.
 - **iso-quality gain**: log2 of the bytes of the smallest uncompressed network of equal validity, minus log2 of the compressed file's;
-  positive = compressing a larger network beats training a smaller one, 1 = by a factor of two; `-` until two sizes are measured. The
-  smallest size is a yardstick only.
+  positive = compressing a larger network beats training a smaller one and leaving it in fp32, 1 = by a factor of two; `-` until two sizes
+  are measured. The smallest size is a yardstick only. By seed: each training seed's networks among themselves; where sizes hardly differ
+  in validity it says little. What a small network does that is compressed as well: [large or small](#what-else-differs-between-the-models).
 """
 
 
@@ -82,8 +84,8 @@ def _kept(d: Domain) -> list[str]:
 
 
 PAIR_NOTES = """\
-Pair by pair: C of the first minus C of the second. Intervals are of the pair alone, and what is said above that an undecided pair may
-differ by is the farther end of one; p is adjusted for all pairs and roles at once (Holm).
+Pair by pair: C of the first minus C of the second. Intervals are of the pair alone (an undecided pair may differ by as much as the farther
+end of one); p is adjusted for all pairs and roles at once (Holm).
 """
 
 
@@ -150,14 +152,17 @@ def ratio_text(ratio: Ratio | None) -> str:
 
 
 def gain_text(gain: Gain | None) -> str:
-    return DASH if gain is None else f"{gain.bound} {gain.value:+.2f} (`{gain.rung}` of {gain.size})".strip()
+    if gain is None:
+        return DASH
+    seeds = f"; by seed {min(gain.by_seed):+.2f} to {max(gain.by_seed):+.2f}" if len(gain.by_seed) > 1 else ""
+    return f"{gain.bound} {gain.value:+.2f} (`{gain.rung}` of {gain.size}{seeds})".strip()
 
 
 # --------------------------------------------------------------------------------------------------------------- second table
 
 RUNG_NOTES = """\
-Retention of quality and of diversity, means over models ± their standard deviation (with one model the mean over its sampling seeds,
-without a spread). Rungs are recalibrated where the network has running statistics (batch norm).
+Retention of quality and of diversity, means over models ± their standard deviation, sizes and training seeds together (with one model the
+mean over its sampling seeds, without a spread). Rungs are recalibrated where the network has running statistics (batch norm).
 """
 
 

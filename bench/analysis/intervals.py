@@ -64,6 +64,21 @@ def mean_of(values: Sequence[float], shared: float = 0.0, inside: float = 0.0) -
     return Estimate(float(x.mean()), float(x.var(ddof=1)) / len(x), len(x) - 1, max(0.0, shared), max(0.0, inside))
 
 
+def mean_of_strata(strata: Sequence[Sequence[float]], shared: float = 0.0, inside: float = 0.0) -> Estimate:
+    """Mean of the strata's means, each stratum with a variance of its own; degrees of freedom by Satterthwaite (1946).
+
+    `shared` and `inside` as in `mean_of`.
+    """
+    parts = [mean_of(stratum) for stratum in strata]
+    value = float(np.mean([part.value for part in parts]))
+    variances = [part.variance / len(parts) ** 2 for part in parts if part.variance is not None]
+    if len(variances) < len(parts):
+        return Estimate(value, None)
+    total = sum(variances)
+    of_df = sum((v / total) ** 2 / part.df for v, part in zip(variances, parts)) if total else 0.0
+    return Estimate(value, total, 1 / of_df if of_df else math.inf, max(0.0, shared), max(0.0, inside))
+
+
 @dataclass(frozen=True)
 class Difference:
     """a - b. `p` is two-sided, not yet adjusted."""

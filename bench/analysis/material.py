@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from bench.analysis.agreement import as_second_judges_see
 from bench.analysis.intervals import Estimate
 from bench.analysis.measured import Measured, grouped, models_of, with_records
-from bench.analysis.scores import COUNTS_FROM, REGRESSED_FROM, Domain, Score, compare, domains_of
-from bench.analysis.verdict import Situation, Support, situation, support_of
+from bench.analysis.scores import COUNTS_FROM, REGRESSED_FROM, Domain, Score, domains_of
+from bench.analysis.verdict import Situation, judged_by, situation, with_strata
 from bench.compressibility import is_recalibrated
 from bench.methods.notation import primary_rung
 from bench.model_file import ModelFile
@@ -46,8 +46,10 @@ def material(records: Sequence[Record], files: ModelFiles) -> Material:
     used = [r for _, same in found for r in same]
     now, wider = (situation(models, missing, threshold) for threshold in (COUNTS_FROM, REGRESSED_FROM))
     seconds = [second_domains(used, one) for one in (now, wider)]
-    now, wider = (replace(one, second=second) for one, second in zip((now, wider), map(_support, seconds)))
-    return Material(used, models, files, replace(now, alone=_alone(used, now)), wider, seconds[0])
+    now, wider = (judged_by(one, second) for one, second in zip((now, wider), seconds))
+    if alone := _alone(used, now):
+        now = replace(now, alone=alone, stratified=with_strata(now))
+    return Material(used, models, files, now, wider, seconds[0])
 
 
 def _alone(records: Sequence[Record], now: Situation) -> dict[str, Situation]:
@@ -59,7 +61,7 @@ def _alone(records: Sequence[Record], now: Situation) -> dict[str, Situation]:
     found = {size: situation([m for m in compared if m.size == size], {}) for size in sizes}
     if now.second is None:
         return found
-    return {size: replace(one, second=_support(second_domains(records, one)) or {}) for size, one in found.items()}
+    return {size: judged_by(one, second_domains(records, one) or ()) for size, one in found.items()}
 
 
 def second_domains(records: Sequence[Record], one: Situation) -> list[Domain] | None:
@@ -84,10 +86,6 @@ def judged_twice(records: Sequence[Record]) -> bool:
     recalibrated = is_recalibrated(records)
     ladder = [r for r in records if r.status in FINISHED and (r.method == "none" or primary_rung(r.method, recalibrated))]
     return all(as_second_judges_see(r) is not None for r in ladder)
-
-
-def _support(domains: Sequence[Domain] | None) -> Support | None:
-    return None if domains is None else support_of(compare(domains))
 
 
 def _missing(models: Sequence[Measured]) -> dict[str, list[str]]:

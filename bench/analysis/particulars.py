@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from bench.analysis.intervals import Estimate
 from bench.analysis.material import DASH, Material, table, with_interval
 from bench.analysis.measured import ROLES, Measured
 from bench.analysis.order import Onset, order_of
 from bench.analysis.scores import good_enough, model_score
-from bench.analysis.sizes import Point, points, regress, with_sizes
+from bench.analysis.sizes import Point, best_within, own_slopes, points, regress, with_sizes
 from bench.analysis.survivors import ByCovariate
 from bench.model_file import ModelFile
 
@@ -24,6 +25,7 @@ def particulars(found: Material) -> list[str]:
         f"## What else differs between the models\n\n{COVARIATE_NOTES}",
         covariates(found) + "\n",
         *sizes(found),
+        *large_or_small(found),
         *survivors(found),
     ]
 
@@ -99,6 +101,43 @@ def sizes(found: Material) -> list[str]:
     ]
 
 
+WITHIN_NOTES = """\
+**Large and compressed, or small?** Of all sizes and rungs of a domain, fp32 included, the network whose smaller value (validity, mutual
+recall) is largest in a file of at most so many bytes: means over training seeds, chosen on sampling seed 0, measured on the others. A line
+is left out where the one above it is still the best.
+"""
+LIMITS = tuple(1024 * 2**k for k in range(4, 14))
+
+
+def large_or_small(found: Material) -> list[str]:
+    """Nothing where no domain has two sizes."""
+    lines, several = [], False
+    for d in found.now.domains:
+        records = found.of(d.name)
+        several |= len({r.model.partition("@")[0] for r in records}) > 1
+        for fits in best_within(records, LIMITS):
+            values = [f"{fits.values[role]:.3f}" for role in ROLES]
+            limit = f"{fits.limit // 1024:,} KB"
+            lines.append([d.name, limit, f"`{fits.method}` of {fits.size}", f"{fits.stored / 1024:,.0f} KB", *values])
+    headers = ["domain", "at most", "network", "file", "valid ↑", "mutual recall ↑"]
+    return [WITHIN_NOTES, table(headers, lines) + "\n"] if several else []
+
+
+def _own_slopes(data: Sequence[Point]) -> str:
+    """By domain; empty where fewer than two have several sizes."""
+    own = own_slopes(data)
+    if own is None:
+        return ""
+    said = [f"{domain} {with_sign(slope)}" for domain, slope in own.slopes.items()]
+    return f" Domain by domain: {', '.join(said)}; were the slopes equal, they would differ as much with a chance of {own.p:.3f}."
+
+
+def with_sign(slope: Estimate) -> str:
+    """`+0.021 [+0.011, +0.031]`"""
+    low, high = slope.interval() or (math.nan, math.nan)
+    return f"{slope.value:+.3f} [{low:+.3f}, {high:+.3f}]"
+
+
 def _regression(data: Sequence[Point]) -> str:
     fit = regress(data)
     if fit is None:
@@ -108,7 +147,7 @@ def _regression(data: Sequence[Point]) -> str:
     varied = with_sizes(data)
     if len(varied) < len(fit.levels):
         models += f"; more than one size only in {', '.join(varied)}"
-    return f"{fit.slope.value:+.3f} a doubling, 95 % interval {low:+.3f} to {high:+.3f} ({models})."
+    return f"{fit.slope.value:+.3f} a doubling, 95 % interval {low:+.3f} to {high:+.3f} ({models}).{_own_slopes(data)}"
 
 
 # ------------------------------------------------------------------------------------------------------------------ survivors

@@ -18,7 +18,7 @@ from statistics import fmean as mean
 
 import numpy as np
 
-from bench.analysis.intervals import Difference, Estimate, fixed_sequence, holm, mean_of, shared_variance, welch
+from bench.analysis.intervals import Difference, Estimate, fixed_sequence, holm, mean_of, mean_of_strata, shared_variance, welch
 from bench.analysis.measured import ROLES, Measured
 from bench.compressibility import FULL, score
 
@@ -84,13 +84,15 @@ def model_score(m: Measured, role: str, span: tuple[float, float] = FULL) -> Sco
 class Domain:
     """The models of one domain. `units` are those that its score averages: [training seeds][sizes], all whole and good enough.
 
-    A domain that shares no size with the others has a score of its own sizes, and is not `compared`.
+    A domain that shares no size with the others has a score of its own sizes, and is not `compared`. With `strata` the networks of one
+    training seed are not taken as a unit: each size has a variance of its own (the mean is the same).
     """
 
     name: str
     models: tuple[Measured, ...]
     units: tuple[tuple[Measured, ...], ...]
     compared: bool = True
+    strata: bool = False
 
     def score(self, role: str, span: tuple[float, float] = FULL) -> Score | None:
         """C of the domain: the mean over training seeds of each seed's mean over sizes."""
@@ -143,6 +145,8 @@ class Domain:
         if self._shares_items(role):
             items = [np.mean([weights(m) @ m.outcomes[role].item_mean for m in unit], axis=0) for unit in self.units]
             shared = max(0.0, shared_variance(np.array(items)))
+        if self.strata:
+            return mean_of_strata([[e.value for e in size] for size in zip(*found)], shared, inside - shared / len(found))
         return mean_of([mean(e.value for e in unit) for unit in found], shared, inside - shared / len(found))
 
     def rate(self, rung: str) -> float | None:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import mean
 
 import numpy as np
 
 from bench.analysis.intervals import Estimate
-from bench.analysis.measured import Measured, grouped
+from bench.analysis.measured import ITEMS, ROLES, Measured, grouped
 from bench.analysis.scores import REGRESSED_FROM, good_enough, model_score
 from bench.compressibility import FULL, is_recalibrated
 from bench.methods.notation import LADDER, RECALIBRATED
@@ -77,6 +77,40 @@ def regress(data: Sequence[Point]) -> Fit | None:
     return Fit(dict(zip(domains, estimates)), estimates[-1], df)
 
 
+@dataclass(frozen=True)
+class OwnSlopes:
+    """A slope for each domain with models of several sizes, one residual variance.
+
+    `p`: were the slopes equal, the chance that they differ as much.
+    """
+
+    slopes: dict[str, Estimate]
+    p: float
+
+
+def own_slopes(data: Sequence[Point]) -> OwnSlopes | None:
+    """Analysis of covariance: F test of a slope for each domain beside one for all.
+
+    None with fewer than two domains of several sizes, or where nothing is left to estimate the error from.
+    """
+    from scipy.special import fdtrc
+
+    varied = with_sizes(data)
+    data = [p for p in data if p.domain in varied]
+    df = len(data) - 2 * len(varied)
+    together = regress(data)
+    if len(varied) < 2 or df < 1 or together is None:
+        return None
+    log_size = {d: np.array([math.log2(p.parameters / REFERENCE_SIZE) for p in data if p.domain == d]) for d in varied}
+    scores = {d: np.array([p.score for p in data if p.domain == d]) for d in varied}
+    spread = {d: float(((x - x.mean()) ** 2).sum()) for d, x in log_size.items()}
+    slope = {d: float((x - x.mean()) @ scores[d]) / spread[d] for d, x in log_size.items()}
+    residual = sum(float(((scores[d] - scores[d].mean() - slope[d] * (x - x.mean())) ** 2).sum()) for d, x in log_size.items())
+    lost = sum((slope[d] - together.slope.value) ** 2 * spread[d] for d in varied)  # of the fit, by one slope for all
+    f = math.inf if residual == 0 else lost / (len(varied) - 1) / (residual / df)
+    return OwnSlopes({d: Estimate(slope[d], residual / df / spread[d], df) for d in varied}, float(fdtrc(len(varied) - 1, df, f)))
+
+
 # ------------------------------------------------------------------------------------------------------ iso-quality gain
 
 
@@ -85,13 +119,15 @@ class Gain:
     """log2(bytes of the smallest dense network of equal quality) - log2(bytes of the compressed one), mean over training seeds.
 
     Positive: compressing a larger network beats training a smaller one; 1 is a halving. `bound`: the compressed network is better
-    than the largest dense one, or worse than the smallest, so that the gain is at least, or at most, this.
+    than the largest dense one, or worse than the smallest, so that the gain is at least, or at most, this. `by_seed`: the same of each
+    training seed with its own networks alone, where it has those sizes.
     """
 
     value: float
     rung: str
     size: str
     bound: str = ""  # "", "at least", "at most"
+    by_seed: tuple[float, ...] = ()
 
 
 def iso_quality_gain(records: Sequence[Record], sizes: Sequence[str], seeds: tuple[int, ...] = (0,)) -> Gain | None:
@@ -112,7 +148,22 @@ def iso_quality_gain(records: Sequence[Record], sizes: Sequence[str], seeds: tup
     if not eligible:
         return None
     _, group = max(eligible, key=lambda pair: pair[0].value)
-    return gain_of([r for r in group if r.sample_seed not in seeds], dense)
+    held_out = [r for r in group if r.sample_seed not in seeds]
+    found = gain_of(held_out, dense)
+    return found and replace(found, by_seed=_by_seed(held_out, records, sizes))
+
+
+def _by_seed(held_out: Sequence[Record], records: Sequence[Record], sizes: Sequence[str]) -> tuple[float, ...]:
+    found = []
+    for seed, group in grouped(held_out, _training_seed):
+        dense = dense_curve([r for r in records if _training_seed(r) == seed], sizes)
+        if len(dense) > 1 and (gain := gain_of(group, dense)) is not None:
+            found.append(gain.value)
+    return tuple(found)
+
+
+def _training_seed(record: Record) -> str:
+    return record.model.partition("@")[2]
 
 
 def dense_curve(records: Sequence[Record], sizes: Sequence[str]) -> list[tuple[float, float]]:
@@ -142,3 +193,48 @@ def gain_of(records: Sequence[Record], dense: Sequence[tuple[float, float]]) -> 
 
 def _quality(record: Record) -> float:
     return record.metric("quality_valid") or 0.0
+
+
+# -------------------------------------------------------------------------------------------------- within so many bytes
+
+
+@dataclass(frozen=True)
+class Fits:
+    """The best network of one domain within a number of bytes: size and method, and what was measured of it on other sampling seeds."""
+
+    limit: int
+    size: str
+    method: str  # a rung, or `none`
+    stored: float  # bytes
+    values: dict[str, float]  # validity and mutual recall, means over training and sampling seeds
+
+
+def best_within(records: Sequence[Record], limits: Sequence[int], seeds: tuple[int, ...] = (0,)) -> list[Fits]:
+    """Of one domain, all sizes and rungs, uncompressed ones included: the one whose smaller value (validity, mutual recall) is largest.
+
+    Chosen on the sampling seeds `seeds`, measured on the others. A limit that nothing fits is left out, and so is one where a smaller
+    limit's network is still the best.
+    """
+    ending = RECALIBRATED if is_recalibrated(records) else ""
+    methods = {"none", *(rung + ending for rung in LADDER)}
+    cells = []
+    for (size, method), group in grouped(
+        [r for r in records if r.method in methods and r.cost], lambda r: (r.model.partition("@")[0], r.method)
+    ):
+        chosen, held_out = ([r for r in group if (r.sample_seed in seeds) is wanted] for wanted in (True, False))
+        if chosen and held_out:
+            stored = mean(r.cost.stored_bytes for r in group if r.cost)
+            cells.append((stored, min(_values(chosen).values()), size, method.removesuffix(RECALIBRATED), held_out))
+    found: list[Fits] = []
+    for limit in sorted(limits):
+        fitting = [cell for cell in cells if cell[0] <= limit]
+        if fitting:
+            stored, _, size, method, held_out = max(fitting, key=lambda cell: cell[1])
+            if not found or (found[-1].size, found[-1].method) != (size, method):
+                found.append(Fits(limit, size, method, stored, _values(held_out)))
+    return found
+
+
+def _values(records: Sequence[Record]) -> dict[str, float]:
+    """A network that diverged makes nothing."""
+    return {role: mean(r.metric(f"{role}_{ITEMS[role]}") or 0.0 for r in records) for role in ROLES}

@@ -7,9 +7,9 @@ were asked, by the second. Everything else is said to be undecided, with how lar
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from bench.analysis.measured import Measured
+from bench.analysis.measured import ROLES, Measured
 from bench.analysis.scores import COUNTS_FROM, REGRESSED_FROM, Comparison, Domain, compare, domains_of, good_enough
 from bench.compressibility import FULL
 
@@ -28,7 +28,10 @@ class Situation:
     comparisons: Sequence[Comparison]
     missing: Mapping[str, Sequence[str]]  # domain -> models of the published grid without a ladder
     second: Support | None = None  # None: no second judge was asked
-    alone: Mapping[str, Situation] = field(default_factory=dict)  # where several sizes are compared: size -> the same with it only
+    second_domains: Sequence[Domain] = ()  # as the second judges score them
+    # where several sizes are compared: size -> the same with it only; and the same with sizes as strata
+    alone: Mapping[str, Situation] = field(default_factory=dict)
+    stratified: Situation | None = None
 
     def claimed(self, c: Comparison) -> bool:
         """Shown by the first judges, and, where second ones were asked, by them as well."""
@@ -48,6 +51,17 @@ def situation(
 ) -> Situation:
     domains = domains_of(models, threshold)
     return Situation(domains, compare(domains), missing, second)
+
+
+def judged_by(now: Situation, second: Sequence[Domain] | None) -> Situation:
+    """The same with what second judges say of it."""
+    return now if second is None else replace(now, second=support_of(compare(second)), second_domains=second)
+
+
+def with_strata(now: Situation) -> Situation:
+    """The same with sizes as strata."""
+    domains, second = ([replace(d, strata=True) for d in group] for group in (now.domains, now.second_domains))
+    return judged_by(Situation(domains, compare(domains), now.missing), None if now.second is None else second)
 
 
 def sentence(now: Situation) -> str:
@@ -186,6 +200,8 @@ def paragraph(now: Situation, wider: Situation) -> str:
     lines = [sentence(now) or NOTHING]
     lines.append(_size_by_size(now))
     lines.append(_how_sure(now))
+    lines.append(_judges_apart(now))
+    lines.append(_with_strata(now))
     lines.append(_with_and_without(now, wider))
     if gaps := _gaps(now):
         lines.append(gaps)
@@ -223,8 +239,44 @@ def _fewer(claims: Sequence[Comparison], one: Situation) -> str:
 
 def _finds(c: Comparison, one: Situation) -> str:
     other = next((o for o in one.comparisons if o.role == c.role and {o.a, o.b} == {c.a, c.b}), None)
-    value, interval, _ = _test(other, mirrored=other is not None and other.a != c.a)
-    return "" if value == "-" else f" (C differs by {value}, 95 % {interval})"
+    value, interval, p = _test(other, mirrored=other is not None and other.a != c.a)
+    if other is None or value == "-":
+        return ""
+    theirs = one.theirs(c)
+    second, of_second, p_second = _test(theirs, mirrored=theirs is not None and theirs.a != c.a)
+    also = f"; by the second judges {second}, {of_second}, p {p_second}" if other.shown and second != "-" else ""
+    return f" (C differs by {value}, 95 % {interval}, p {p}{also})"
+
+
+def _judges_apart(now: Situation) -> str:
+    """Where the second judges' C lies outside the interval of the first: that interval is of trainings, and knows nothing of judges."""
+    theirs = {d.name: d for d in now.second_domains}
+    found = []
+    for role in ROLES:
+        for d in now.domains:
+            first = d.score(role)
+            second = theirs[d.name].score(role) if d.name in theirs and theirs[d.name].units else None
+            interval = first.interval() if first is not None else None
+            if first is None or second is None or interval is None or interval[0] <= second.value <= interval[1]:
+                continue
+            found.append(f"{d.name} in {role} ({first.value:.3f} [{interval[0]:.3f}, {interval[1]:.3f}], the second {second.value:.3f})")
+    if not found:
+        return ""
+    return (
+        "**The judge matters, too.** Intervals are over trainings, not over judges. The second judges' C lies outside them: "
+        f"{'; '.join(found)}."
+    )
+
+
+def _with_strata(now: Situation) -> str:
+    """Whether conclusions rest on which networks of two sizes happen to bear one seed number; empty with a single size."""
+    if now.stratified is None:
+        return ""
+    of = [[(c.role, c.a, c.b, one.claimed(c)) for c in one.comparisons] for one in (now, now.stratified)]
+    widest = max((c.p for c in now.stratified.comparisons if now.stratified.claimed(c) and c.p is not None), default=None)
+    margin = f" (largest adjusted p of a claim {_p(widest)})" if widest is not None else ""
+    verdict = f"the conclusions are the same{margin}." if sorted(of[0]) == sorted(of[1]) else f"it reads: {sentence(now.stratified)}"
+    return f"With sizes as strata instead, so that nothing depends on which networks share a seed number, {verdict}"
 
 
 def _how_sure(now: Situation) -> str:
