@@ -6,6 +6,7 @@ Not part of the package.
 from __future__ import annotations
 
 import itertools
+import re
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -15,7 +16,8 @@ def main() -> None:
     text = (ROOT / "leaderboard.md").read_text()
     tables = ["\n".join(group) for is_table, group in itertools.groupby(text.splitlines(), lambda line: line.startswith("|")) if is_table]
     said = text.split("## How compressible is each domain?\n\n", 1)[1].split("\n\n")
-    answer = "\n\n".join([said[1], *(part for part in said[2:3] if part.startswith("**In each size alone**"))])
+    alone = [re.sub(r" \([^()]*\)", "", part) for part in said[2:3] if part.startswith("**In each size alone**")]  # figures: over there
+    answer = "\n\n".join([said[1], *alone])
     readme = ROOT / "README.md"
     before, _, rest = readme.read_text().partition("<!-- ladder -->")
     _, _, after = rest.partition("<!-- end -->")
