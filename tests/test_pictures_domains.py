@@ -174,6 +174,20 @@ def test_every_model_is_a_point_with_its_own_interval_and_the_line_is_the_regres
     assert image.size == tuple(int(side * canvas.DPI) for side in sizes.SIZE)
 
 
+def test_lines_are_a_domains_own_where_two_domains_have_several_sizes() -> None:
+    """Two models a size: the least-squares line goes through the mean of each size, in each domain on its own."""
+    more = [*TWO_SIZES, *ladder("text", "s@1", less=0.01), *ladder("text", "xs@0", less=0.02), *ladder("text", "xs@1", less=0.02)]
+    (quality, _) = sizes.panels_of(series_of(more, refuse), more)
+    for domain in ("elsewhere", "text"):
+        level, slope = quality.line(domain)
+        for parameters in (125_000, 500_000):
+            scores = [p.score for p in quality.points if (p.domain, p.parameters) == (domain, parameters)]
+            assert level + slope * math.log2(parameters / 500_000) == pytest.approx(sum(scores) / len(scores))
+    assert quality.line("elsewhere")[1] > quality.line("text")[1]
+    (alone, _) = sizes.panels_of(series_of(TWO_SIZES, refuse), TWO_SIZES)
+    assert alone.own is None and alone.line("text") == (alone.fit.levels["text"].value, alone.fit.slope.value)
+
+
 def test_models_of_one_size_stand_side_by_side_about_their_size() -> None:
     (quality, _) = sizes.panels_of(series_of(TWO_SIZES, refuse), TWO_SIZES)
     x = sizes.places(quality.points)

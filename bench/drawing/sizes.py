@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 from bench.analysis.measured import ROLES
-from bench.analysis.sizes import REFERENCE_SIZE, Fit, Point, points, regress
+from bench.analysis.sizes import REFERENCE_SIZE, Fit, OwnSlopes, Point, own_slopes, points, regress
 from bench.drawing import canvas
 from bench.drawing.canvas import GREY, MARKER
 from bench.drawing.overview import DomainSeries
@@ -30,6 +31,15 @@ class Panel:
     role: str
     points: Sequence[Point]
     fit: Fit
+    own: OwnSlopes | None
+
+    def line(self, domain: str) -> tuple[float, float]:
+        """(level at half a million parameters, slope) of a domain: its own, where it has one."""
+        if self.own is None or domain not in self.own.slopes:
+            return self.fit.levels[domain].value, self.fit.slope.value
+        slope = self.own.slopes[domain].value
+        of = [point for point in self.points if point.domain == domain]
+        return mean(point.score - slope * math.log2(point.parameters / REFERENCE_SIZE) for point in of), slope
 
 
 def panels_of(series: Sequence[DomainSeries], records: Sequence[Record]) -> list[Panel]:
@@ -38,7 +48,7 @@ def panels_of(series: Sequence[DomainSeries], records: Sequence[Record]) -> list
     models = [m for one in series for m in one.domain.models]
     parameters = lambda m: counts.get((m.domain, m.model))
     data = {role: points(models, parameters, role) for role in ROLES}
-    return [Panel(role, found, fit) for role, found in data.items() if (fit := regress(found)) is not None]
+    return [Panel(role, found, fit, own_slopes(found)) for role, found in data.items() if (fit := regress(found)) is not None]
 
 
 def places(found: Sequence[Point]) -> list[float]:
@@ -81,7 +91,7 @@ def _footnote(panels: Sequence[Panel]) -> str:
     parts = [
         "bars: 95 % intervals of the model alone",
         "models of one size side by side",
-        "lines: least squares, one slope for all domains",
+        "lines: least squares, a slope for each domain" if any(panel.own for panel in panels) else "line: least squares",
     ]
     if any(point.hollow for panel in panels for point in panel.points):
         parts.append("hollow: U below 0.5, not in the means")
@@ -100,7 +110,8 @@ def _axes(rows: Sequence[Axes], panels: Sequence[Panel]) -> None:
     for axes, panel in zip(rows, panels):
         low, high = panel.fit.slope.interval() or (math.nan, math.nan)
         slope = f"{panel.fit.slope.value:+.3f} a doubling [{low:+.3f}, {high:+.3f}]"
-        axes.set_title(f"{panel.role}: {slope}", loc="left", fontsize=10)
+        together = ", all domains together" if panel.own is not None else ""
+        axes.set_title(f"{panel.role}: {slope}{together}", loc="left", fontsize=10)
         axes.set_xlabel("parameters", loc="left")
 
 
@@ -111,9 +122,10 @@ def _plot(axes: Axes, panel: Panel, looks: Mapping[str, DomainSeries]) -> None:
         axes.plot([x, x], [low, high], color=look.colour, linewidth=1, alpha=0.7, zorder=2)
         style: dict[str, Any] = {**MARKER, "markeredgecolor": look.colour, "markerfacecolor": "white"} if point.hollow else MARKER
         axes.plot([x], [point.score], color=look.colour, marker=look.marker, zorder=3, **style)
-    for domain, level in panel.fit.levels.items():
+    for domain in panel.fit.levels:
+        level, slope = panel.line(domain)
         ends = [f(point.parameters for point in panel.points if point.domain == domain) for f in (min, max)]
         if ends[0] < ends[1]:
-            height = [level.value + panel.fit.slope.value * math.log2(end / REFERENCE_SIZE) for end in ends]
+            height = [level + slope * math.log2(end / REFERENCE_SIZE) for end in ends]
             axes.plot(ends, height, color=looks[domain].colour, linewidth=1.4, linestyle=(0, (5, 2)), zorder=1.5)
     axes.axhline(1, color=GREY, linewidth=0.6, zorder=1)
