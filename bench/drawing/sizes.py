@@ -91,7 +91,7 @@ def _footnote(panels: Sequence[Panel]) -> str:
     parts = [
         "bars: 95 % intervals of the model alone",
         "models of one size side by side",
-        "lines: least squares, a slope for each domain" if any(panel.own for panel in panels) else "line: least squares",
+        "lines: a slope for each domain; in the title one for all" if any(panel.own for panel in panels) else "line: least squares",
     ]
     if any(point.hollow for panel in panels for point in panel.points):
         parts.append("hollow: U below 0.5, not in the means")
@@ -110,8 +110,7 @@ def _axes(rows: Sequence[Axes], panels: Sequence[Panel]) -> None:
     for axes, panel in zip(rows, panels):
         low, high = panel.fit.slope.interval() or (math.nan, math.nan)
         slope = f"{panel.fit.slope.value:+.3f} a doubling [{low:+.3f}, {high:+.3f}]"
-        together = ", all domains together" if panel.own is not None else ""
-        axes.set_title(f"{panel.role}: {slope}{together}", loc="left", fontsize=10)
+        axes.set_title(f"{panel.role}: {slope}", loc="left", fontsize=10)
         axes.set_xlabel("parameters", loc="left")
 
 
