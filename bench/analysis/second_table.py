@@ -14,8 +14,8 @@ from bench.compressibility import FULL, HARD
 NOTES = f"""\
 Samples were also judged by evaluators of another kind ([docs/second-judges.md](docs/second-judges.md)). **tau**: Kendall's rank
 correlation between the retentions that the two judges give to the methods of a model; 1 = the same order, 0 = no relation; 95 % interval
-by leaving out one method at a time (over methods: of other models it says nothing). **alike**: of the pairs of methods that both judges tell apart by at least {APART}, the share that both
-put in the same order. **parting**: the method on which they differ most: first, second.
+by leaving out one method at a time (over methods: of other models it says nothing). **alike**: of the pairs of methods that both judges
+tell apart by at least {APART}, the share that both put in the same order. **parting**: the method on which they differ most: first, second.
 """
 SCORES_NOTES = """\
 The first table as the second judges would have written it, over those of its models whose whole ladder they have judged:
