@@ -153,6 +153,9 @@ def test_gains_and_onsets() -> None:
     assert gain_text(None) == "-"
     assert gain_text(Gain(1.25, "int4", "s")) == "+1.25 (`int4` of s)"
     assert gain_text(Gain(-0.5, "int8", "m", "at least")) == "at least -0.50 (`int8` of m)"
+    seeds = (Gain(1.5, "int4", "s"), Gain(2.0, "int4", "s", "at least"))
+    assert gain_text(Gain(1.25, "int4", "s", by_seed=seeds)) == "+1.25 (`int4` of s; by seed +1.50, ≥ +2.00)"
+    assert gain_text(Gain(1.25, "int4", "s", by_seed=seeds[:1])) == "+1.25 (`int4` of s)"
     assert onset_text(Onset(8.0, 7.5, math.inf)) == "8.0x [7.5x, ∞]"
 
 

@@ -58,8 +58,9 @@ RANKING_NOTES = """\
   sampling seeds and items.
 - **iso-quality gain**: log2 of the bytes of the smallest uncompressed network of equal validity, minus log2 of the compressed file's;
   positive = compressing a larger network beats training a smaller one and leaving it in fp32, 1 = by a factor of two; `-` until two sizes
-  are measured. The smallest size is a yardstick only. By seed: each training seed's networks among themselves; where sizes hardly differ
-  in validity it says little. What a small network does that is compressed as well: [large or small](#what-else-differs-between-the-models).
+  are measured. The smallest size is a yardstick only. By seed: each training seed's networks among themselves (≥:
+  it is as good as the largest uncompressed one); where sizes hardly differ in validity all this says little. What a small network does
+  that is compressed as well: [large or small](#what-else-differs-between-the-models).
 """
 
 
@@ -154,7 +155,9 @@ def ratio_text(ratio: Ratio | None) -> str:
 def gain_text(gain: Gain | None) -> str:
     if gain is None:
         return DASH
-    seeds = f"; by seed {min(gain.by_seed):+.2f} to {max(gain.by_seed):+.2f}" if len(gain.by_seed) > 1 else ""
+    sign = {"": "", "at least": "≥ ", "at most": "≤ "}
+    alone = ", ".join(f"{sign[one.bound]}{one.value:+.2f}" for one in gain.by_seed)
+    seeds = f"; by seed {alone}" if len(gain.by_seed) > 1 else ""
     return f"{gain.bound} {gain.value:+.2f} (`{gain.rung}` of {gain.size}{seeds})".strip()
 
 

@@ -127,7 +127,7 @@ class Gain:
     rung: str
     size: str
     bound: str = ""  # "", "at least", "at most"
-    by_seed: tuple[float, ...] = ()
+    by_seed: tuple[Gain, ...] = ()
 
 
 def iso_quality_gain(records: Sequence[Record], sizes: Sequence[str], seeds: tuple[int, ...] = (0,)) -> Gain | None:
@@ -153,12 +153,12 @@ def iso_quality_gain(records: Sequence[Record], sizes: Sequence[str], seeds: tup
     return found and replace(found, by_seed=_by_seed(held_out, records, sizes))
 
 
-def _by_seed(held_out: Sequence[Record], records: Sequence[Record], sizes: Sequence[str]) -> tuple[float, ...]:
+def _by_seed(held_out: Sequence[Record], records: Sequence[Record], sizes: Sequence[str]) -> tuple[Gain, ...]:
     found = []
     for seed, group in grouped(held_out, _training_seed):
         dense = dense_curve([r for r in records if _training_seed(r) == seed], sizes)
         if len(dense) > 1 and (gain := gain_of(group, dense)) is not None:
-            found.append(gain.value)
+            found.append(gain)
     return tuple(found)
 
 
