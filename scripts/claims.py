@@ -11,7 +11,6 @@ import numpy as np
 from bench.analysis.agreement import agreements, as_second_judges_see, interval_of
 from bench.analysis.headline import gain_text
 from bench.analysis.measured import ROLES
-from bench.analysis.order import order_of
 from bench.analysis.particulars import LIMITS, with_sign
 from bench.analysis.scores import model_score
 from bench.analysis.second_table import tau_text
@@ -52,8 +51,7 @@ def ways_part_at_four(f: Figures) -> str:
 
 
 def quality_first(f: Figures) -> str:
-    orders = [order_of(m) for m in f.found.models if m.whole]
-    theirs = [order_of(m) for d in f.seconds.values() for m in d.models if m.whole]
+    orders, theirs = f.orders()
     first, second = (sum(o.first == "quality" for o in some) for some in (orders, theirs))
     contrary = [f"{o.model.domain} {o.model.model}" for o in theirs if o.first == "diversity"]
     assert all(o.first != "diversity" for o in orders) and second > 0.7 * len(theirs) and all(name.startswith(GAN) for name in contrary)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from bench.analysis.measured import ROLES
-from bench.analysis.order import order_of
 from bench.methods.notation import LADDER
 from scripts.figures import DIFFUSION, DOMAINS, GAN, ROOT, SEEDS, TEXT, Figures, span
 
@@ -88,11 +87,9 @@ def _tensors(path: Path) -> list[dict[str, Any]]:
 
 
 def alike(f: Figures) -> tuple[str, str, str]:
-    orders = [order_of(m) for m in f.found.models if m.whole]
-    first = sum(o.first == "quality" for o in orders)
+    orders, theirs = f.orders()
+    first, second = (sum(o.first == "quality" for o in some) for some in (orders, theirs))
     gaps = "; ".join(f"{d} {f.both(d, 'int4')}" for d in (DIFFUSION, TEXT))
-    theirs = [order_of(m) for d in f.seconds.values() for m in d.models if m.whole]
-    second = sum(o.first == "quality" for o in theirs)
     verdict = f"false: quality falls below 0.90 first in {first} of {len(orders)} models, by the second judges in {second} of {len(theirs)}"
     return verdict, f"`int4` {gaps}", run_of("int4")
 

@@ -10,6 +10,7 @@ from statistics import mean
 from bench.analysis.agreement import as_second_judges_see
 from bench.analysis.material import Material
 from bench.analysis.measured import ROLES, Measured
+from bench.analysis.order import Order, order_of
 from bench.analysis.scores import Domain
 from bench.compressibility import retention_of
 from bench.leaderboard import survival_of
@@ -28,7 +29,13 @@ class Figures:
     def __init__(self, found: Material) -> None:
         self.found = found
         self.domains = {d.name: d for d in found.now.domains}
-        self.seconds = {d.name: d for d in found.second or ()}
+        self.seconds = {d.name: d for d in found.now.second_domains}
+
+    def orders(self) -> tuple[list[Order], list[Order]]:
+        """What goes first in each model with a whole ladder: by the first judges, and in those compared by the second."""
+        theirs = [m for d in self.seconds.values() for m in d.models]
+        first, second = ([order_of(m) for m in models if m.whole] for models in (self.found.models, theirs))
+        return first, second
 
     def domain(self, name: str) -> Domain:
         return self.domains[name]

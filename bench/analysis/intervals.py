@@ -74,9 +74,15 @@ def mean_of_strata(strata: Sequence[Sequence[float]], shared: float = 0.0, insid
     variances = [part.variance / len(parts) ** 2 for part in parts if part.variance is not None]
     if len(variances) < len(parts):
         return Estimate(value, None)
+    df = satterthwaite(variances, [part.df for part in parts])
+    return Estimate(value, sum(variances), df, max(0.0, shared), max(0.0, inside))
+
+
+def satterthwaite(variances: Sequence[float], dfs: Sequence[float]) -> float:
+    """Degrees of freedom of a sum of independent variances, each estimated with its own; infinite where there is no variance."""
     total = sum(variances)
-    of_df = sum((v / total) ** 2 / part.df for v, part in zip(variances, parts)) if total else 0.0
-    return Estimate(value, total, 1 / of_df if of_df else math.inf, max(0.0, shared), max(0.0, inside))
+    parts = sum((v / total) ** 2 / df for v, df in zip(variances, dfs) if v)
+    return 1 / parts if parts else math.inf
 
 
 @dataclass(frozen=True)
@@ -101,9 +107,8 @@ def welch(a: Estimate, b: Estimate, level: float = LEVEL) -> Difference | None:
     """
     if a.variance is None or b.variance is None or a.variance + b.variance + a.known + b.known + a.inside + b.inside <= 0:
         return None
-    variance = a.variance + b.variance
-    parts = sum((e.variance / variance) ** 2 / e.df for e in (a, b) if e.variance)
-    both = Estimate(a.value - b.value, variance, 1 / parts if parts else math.inf, a.known + b.known, a.inside + b.inside)
+    df = satterthwaite([a.variance, b.variance], [a.df, b.df])
+    both = Estimate(a.value - b.value, a.variance + b.variance, df, a.known + b.known, a.inside + b.inside)
     interval = both.interval(level)
     assert interval is not None
     return Difference(both.value, *interval, _p_value(both))

@@ -30,7 +30,6 @@ class Material:
     files: ModelFiles
     now: Situation
     wider: Situation
-    second: Sequence[Domain] | None = None  # as the second judges see them
 
     def of(self, domain: str) -> list[Record]:
         return [r for r in self.records if r.domain == domain]
@@ -45,11 +44,10 @@ def material(records: Sequence[Record], files: ModelFiles) -> Material:
     missing = _missing(models)
     used = [r for _, same in found for r in same]
     now, wider = (situation(models, missing, threshold) for threshold in (COUNTS_FROM, REGRESSED_FROM))
-    seconds = [second_domains(used, one) for one in (now, wider)]
-    now, wider = (judged_by(one, second) for one, second in zip((now, wider), seconds))
+    now, wider = (judged_by(one, second_domains(used, one)) for one in (now, wider))
     if alone := _alone(used, now):
         now = replace(now, alone=alone, stratified=with_strata(now))
-    return Material(used, models, files, now, wider, seconds[0])
+    return Material(used, models, files, now, wider)
 
 
 def _alone(records: Sequence[Record], now: Situation) -> dict[str, Situation]:

@@ -73,6 +73,15 @@ class Outcome:
         return self.estimate(np.eye(len(self.retention))[i])
 
 
+def size_of(model: str) -> str:
+    """`s` of `s@1`; the whole name of a model without a training seed."""
+    return model.partition("@")[0]
+
+
+def training_seed_of(model: str) -> str:
+    return model.partition("@")[2] or "0"
+
+
 @dataclass(frozen=True)
 class Measured:
     """The primary ladder of one model; `missing` rungs were not measured, which is not zero."""
@@ -89,11 +98,11 @@ class Measured:
 
     @property
     def size(self) -> str:
-        return self.model.partition("@")[0]
+        return size_of(self.model)
 
     @property
     def training_seed(self) -> str:
-        return self.model.partition("@")[2] or "0"
+        return training_seed_of(self.model)
 
     @property
     def whole(self) -> bool:

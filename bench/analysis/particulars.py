@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from bench.analysis.intervals import Estimate
 from bench.analysis.material import DASH, Material, table, with_interval
-from bench.analysis.measured import ROLES, Measured
+from bench.analysis.measured import ROLES, Measured, size_of
 from bench.analysis.order import Onset, order_of
 from bench.analysis.scores import good_enough, model_score
 from bench.analysis.sizes import Point, best_within, own_slopes, points, regress, with_sizes
@@ -114,7 +114,7 @@ def large_or_small(found: Material) -> list[str]:
     lines, several = [], False
     for d in found.now.domains:
         records = found.of(d.name)
-        several |= len({r.model.partition("@")[0] for r in records}) > 1
+        several |= len({size_of(r.model) for r in records}) > 1
         for fits in best_within(records, LIMITS):
             values = [f"{fits.values[role]:.3f}" for role in ROLES]
             limit = f"{fits.limit // 1024:,} KB"

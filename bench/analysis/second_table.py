@@ -71,7 +71,7 @@ def agreement_table(rows: Sequence[Agreement]) -> str:
 def scores_table(found: Material) -> str:
     headers = ["domain", "models", *(f"C {role} {span}".rstrip() for span in ("", "4x to 16x") for role in ROLES)]
     lines = []
-    for d in found.second or ():
+    for d in found.now.second_domains:
         scores = [with_interval(d.score(role, span)) for span in (FULL, HARD) for role in ROLES]
         compared = next(sum(map(len, one.units)) for one in found.now.domains if one.name == d.name)
         judged = sum(map(len, d.units))

@@ -13,7 +13,7 @@ from statistics import mean
 import numpy as np
 
 from bench.analysis.intervals import Estimate
-from bench.analysis.measured import ITEMS, ROLES, Measured, grouped
+from bench.analysis.measured import ITEMS, ROLES, Measured, grouped, size_of, training_seed_of
 from bench.analysis.scores import REGRESSED_FROM, good_enough, model_score
 from bench.compressibility import FULL, is_recalibrated
 from bench.methods.notation import LADDER, RECALIBRATED
@@ -142,7 +142,7 @@ def iso_quality_gain(records: Sequence[Record], sizes: Sequence[str], seeds: tup
         return None
     ending = RECALIBRATED if is_recalibrated(records) else ""
     larger = [r for r in records if r.cost and math.log2(r.cost.fp32_bytes) > dense[0][0] + SAME_SIZE]
-    cells = grouped([r for r in larger if r.method in {rung + ending for rung in LADDER}], lambda r: (r.model.partition("@")[0], r.method))
+    cells = grouped([r for r in larger if r.method in {rung + ending for rung in LADDER}], lambda r: (size_of(r.model), r.method))
     gains = [(gain_of([r for r in group if r.sample_seed in seeds], dense), group) for _, group in cells]
     eligible = [(gain, group) for gain, group in gains if gain is not None and gain.bound != "at most"]
     if not eligible:
@@ -155,22 +155,18 @@ def iso_quality_gain(records: Sequence[Record], sizes: Sequence[str], seeds: tup
 
 def _by_seed(held_out: Sequence[Record], records: Sequence[Record], sizes: Sequence[str]) -> tuple[Gain, ...]:
     found = []
-    for seed, group in grouped(held_out, _training_seed):
-        dense = dense_curve([r for r in records if _training_seed(r) == seed], sizes)
+    for seed, group in grouped(held_out, lambda r: training_seed_of(r.model)):
+        dense = dense_curve([r for r in records if training_seed_of(r.model) == seed], sizes)
         if len(dense) > 1 and (gain := gain_of(group, dense)) is not None:
             found.append(gain)
     return tuple(found)
-
-
-def _training_seed(record: Record) -> str:
-    return record.model.partition("@")[2]
 
 
 def dense_curve(records: Sequence[Record], sizes: Sequence[str]) -> list[tuple[float, float]]:
     """(log2 bytes, quality) of the uncompressed networks, one point a size, from small to large; quality made to rise with size."""
     found = []
     for size in sizes:
-        group = [r for r in records if r.method == "none" and r.model.partition("@")[0] == size and r.cost]
+        group = [r for r in records if r.method == "none" and size_of(r.model) == size and r.cost]
         if group:
             found.append((mean(math.log2(r.cost.fp32_bytes) for r in group if r.cost), mean(_quality(r) for r in group)))
     found.sort()
@@ -188,7 +184,7 @@ def gain_of(records: Sequence[Record], dense: Sequence[tuple[float, float]]) -> 
     smallest = next((size for size, reached in dense if reached == quality), None)  # of several that are equally good
     bound = "at least" if quality > q[-1] else "at most" if quality < q[0] else ""
     needed = x[-1] if quality > q[-1] else x[0] if quality < q[0] else smallest or float(np.interp(quality, q, x))
-    return Gain(needed - stored, records[0].method.removesuffix(RECALIBRATED), records[0].model.partition("@")[0], bound)
+    return Gain(needed - stored, records[0].method.removesuffix(RECALIBRATED), size_of(records[0].model), bound)
 
 
 def _quality(record: Record) -> float:
@@ -218,9 +214,7 @@ def best_within(records: Sequence[Record], limits: Sequence[int], seeds: tuple[i
     ending = RECALIBRATED if is_recalibrated(records) else ""
     methods = {"none", *(rung + ending for rung in LADDER)}
     cells = []
-    for (size, method), group in grouped(
-        [r for r in records if r.method in methods and r.cost], lambda r: (r.model.partition("@")[0], r.method)
-    ):
+    for (size, method), group in grouped([r for r in records if r.method in methods and r.cost], lambda r: (size_of(r.model), r.method)):
         chosen, held_out = ([r for r in group if (r.sample_seed in seeds) is wanted] for wanted in (True, False))
         if chosen and held_out:
             stored = mean(r.cost.stored_bytes for r in group if r.cost)
