@@ -17,7 +17,8 @@ from torch.nn import Module
 from bench.interfaces import Wrap
 from domains.folders import write_json
 from domains.image_diffusion.network import fold
-from domains.images.training import ImageTraining, Muon, Recipe, card, generator, round_to_half, to_floats
+from domains.images.training import ImageTraining, Recipe, card, generator, round_to_half, to_floats
+from domains.muon import Muon
 
 TIMES = 1000.0  # the scale of times that diffusers' schedulers hand to a network
 

@@ -9,7 +9,7 @@ import copy
 import dataclasses
 import hashlib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import Module, Parameter
+from torch.nn import Module
 
 from bench.artifact import tensors_digest
 from bench.errors import BadInput
@@ -182,25 +182,3 @@ def round_to_half(network: Module) -> Module:
             if tensor.is_floating_point():
                 tensor.copy_(tensor.half().float())
     return frozen
-
-
-class Muon(torch.optim.Muon):
-    """Muon (Jordan et al. 2024) for kernels of any shape: each is orthogonalised as the matrix [out, everything else].
-
-    torch's own takes matrices only, so it is given views: they share memory with the kernels, and each step their gradients.
-    """
-
-    def __init__(self, kernels: Iterable[Parameter], lr: float, weight_decay: float) -> None:
-        self.kernels = list(kernels)
-        self.views = [Parameter(kernel.detach().flatten(1)) for kernel in self.kernels]
-        super().__init__(self.views, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
-
-    def step(self, closure: Any = None) -> Any:
-        for kernel, view in zip(self.kernels, self.views):
-            view.grad = None if kernel.grad is None else kernel.grad.flatten(1)
-        return super().step(closure)
-
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        super().zero_grad(set_to_none)
-        for kernel in self.kernels:
-            kernel.grad = None

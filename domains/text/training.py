@@ -23,6 +23,7 @@ from torch.nn import Module
 from torch.nn.utils.rnn import pad_sequence
 
 from bench.interfaces import Training, Wrap
+from domains.muon import Muon
 
 IGNORED = -100
 
@@ -166,7 +167,7 @@ def optimizers(network: Module, recipe: Recipe) -> Iterator[tuple[torch.optim.Op
     if recipe.muon_learning_rate is None:
         yield adamw(named, recipe), recipe.learning_rate
         return
-    yield torch.optim.Muon(hidden, lr=recipe.muon_learning_rate, weight_decay=recipe.weight_decay), recipe.muon_learning_rate
+    yield Muon(hidden, recipe.muon_learning_rate, recipe.weight_decay, "original"), recipe.muon_learning_rate
     chosen = {id(p) for p in hidden}
     yield adamw([(name, p) for name, p in named if id(p) not in chosen], recipe), recipe.learning_rate
 
