@@ -83,13 +83,9 @@ class Figures:
     def everywhere(self, method: str) -> str:
         return "; ".join(f"{domain} {self.both(domain, method)}" for domain in DOMAINS)
 
-    def second_everywhere(self, rung: str) -> str:
-        """`image_gan .99/.91; ...`: of the same models, as the second judges see them."""
-        parts = []
-        for domain in DOMAINS:
-            values = [e.value for role in ROLES if (e := self.seconds[domain].retention(role, rung)) is not None]
-            parts.append(f"{domain} {'/'.join(map(short, values))}")
-        return "; ".join(parts)
+    def second_of(self, domain: str, rung: str) -> str:
+        """`.99/.91`: of the same models, as the second judges see them."""
+        return "/".join(short(e.value) for role in ROLES if (e := self.seconds[domain].retention(role, rung)) is not None)
 
     def second(self, domain: str, method: str, role: str, model: str = "s@0") -> float:
         """What the second judges say of one model, under those sampling seeds that they have judged."""
@@ -111,6 +107,14 @@ class Figures:
     def survival(self, domain: str, method: str, model: str) -> float:
         """Mean over sampling seeds."""
         return mean(s for r in self.records(domain, method, model) if (s := survival_of(r)) is not None)
+
+
+def by_domain(headers: Sequence[str], cells: Callable[[str], Sequence[str]]) -> str:
+    """A table with a line for each domain."""
+    from tabulate import tabulate
+
+    rows = [[domain, *cells(domain)] for domain in DOMAINS]
+    return tabulate(rows, headers=["domain", *headers], tablefmt="pipe", disable_numparse=True)
 
 
 def span(values: Iterable[float]) -> str:

@@ -37,7 +37,7 @@ def findings(records: Sequence[Record], files: dict[tuple[str, str], ModelFile])
             pair_by_pair(found),
             "![Retention of quality and of diversity over compression, all domains](images/domains.png)\n",
             "## What the records show\n",
-            *(f"{i}. {claim}\n" for i, claim in enumerate((one(f) for one in CLAIMS), 1)),
+            *(f"### {i}. {claim.head}\n\n{claim.words}\n\n{claim.table}\n" for i, claim in enumerate((one(f) for one in CLAIMS), 1)),
             FIGURES_OF_PATHS,
             "## What the field says of compressing generative models\n",
             field_table(f) + "\n",
@@ -57,7 +57,7 @@ def _range_of_parameters(f: Figures) -> str:
 INTRODUCTION = """\
 # Findings
 
-What the published records say, each claim with its figures. Retention is written quality/diversity: 1 = like the uncompressed
+What the published records say, each claim with its figures. Retention is written quality/diversity, after the ratio of file sizes if it is given (`6.0x: .98/1.00`): 1 = like the uncompressed
 network, 0 = like the same weights in random order. Figures of rungs of the ladder (`int8` ... `binary`) are means over all models that are compared; those of other
 methods are the model `s@0`'s, three sampling seeds each. Made by `python -m scripts.findings` from `results/`: no figure here was typed. What measured a model's records stands
 under its table in the [leaderboard](../leaderboard.md); `python -m bench reproduce` measures all of them again. How intervals are made, and how often they hold: [statistics.md](statistics.md).
