@@ -12,10 +12,10 @@ import numpy as np
 from bench.analysis.agreement import agreements, as_second_judges_see, interval_of
 from bench.analysis.headline import gain_text
 from bench.analysis.measured import ROLES, Measured
-from bench.analysis.particulars import LIMITS, with_sign
+from bench.analysis.particulars import with_sign
 from bench.analysis.scores import model_score
 from bench.analysis.second_table import tau_text
-from bench.analysis.sizes import best_within, iso_quality_gain, own_slopes, points, regress
+from bench.analysis.sizes import iso_quality_gain, own_slopes, points, regress
 from bench.analysis.use import foretold, use_by_method
 from bench.compressibility import FULL, retention_of, score
 from bench.methods.notation import LADDER
@@ -41,16 +41,16 @@ def down_to_six_bits(f: Figures) -> Claim:
     of = lambda models, d: [f"{m.model} {'/'.join(short(left(m, role, 'int6')) for role in ROLES)}" for m in models if m.domain == d]
     named = lambda models, d: ", ".join(of(models, d)) or "none"
     return Claim(
-        "Down to 6 bits, 6 times smaller, hardly anything is lost, but by diffusion models",
-        f"More than 5 % is lost by {len(first)} of {len(whole)} models, by the second judges by {len(second)} of {len(theirs)}. "
+        "Down to 6 bits, 6 times smaller, hardly anything is lost, except by diffusion models",
+        f"{len(first)} of {len(whole)} models lose more than 5 % of their quality or diversity, by the second judges {len(second)} of {len(theirs)}. "
         "At 5 bits (7x) it depends on the training.",
         by_domain(
             [
                 "`int6`",
                 "by the second judges",
-                "more than 5 % lost by",
-                "by the second judges, by",
-                "quality at `int5`, by size over training seeds",
+                "models that lose more than 5 %",
+                "the same, by the second judges",
+                "quality at `int5`, by size, range over training seeds",
             ],
             lambda d: [
                 *(f.both(d, "int6"), f.second_of(d, "int6"), named(first, d), named(second, d)),
@@ -66,9 +66,9 @@ def ways_part_at_four(f: Figures) -> Claim:
     assert all(f.retention(d, "int3", "quality") < 0.1 and f.retention(d, "int2", "quality") < 0.005 for d in (TEXT, DIFFUSION))
     return Claim(
         "At 4 bits the ways part, in quality",
-        "One bit further, at `int3`, hardly anything valid comes from the other two, and at `int2` nothing; the GAN goes on.",
+        "One bit further, at `int3`, hardly anything valid comes from the transformers and the diffusion models, and at `int2` nothing; the GANs go on.",
         by_domain(
-            ["`int4`", "by the second judges", "its quality by size, over training seeds", "`int3`", "`int2`"],
+            ["`int4`", "by the second judges", "its quality by size, range over training seeds", "`int3`", "`int2`"],
             lambda d: [
                 *(f.both(d, "int4"), f.second_of(d, "int4")),
                 f.by_size_of(d, lambda models: span(left(m, "quality", "int4") for m in models)),
@@ -90,10 +90,10 @@ def quality_first(f: Figures) -> Claim:
         "Quality falls below 0.90 first, diversity later",
         f"So in {first} of {len(orders)} models, with intervals that do not overlap, and the other way round in none; by the second judges in {second} of "
         f"{len(theirs)}{but}. (Two metrics, each on its own scale from floor to baseline.) At `int3` the diffusion model has "
-        f"{short(f.retention(DIFFUSION, 'int3', 'quality'))} of its quality and {short(f.retention(DIFFUSION, 'int3', 'diversity'))} of its diversity: rubble, of every kind "
-        f"of garment. The GAN's last rungs are the exception: `ternary` has {f.both(GAN, 'ternary')}.",
+        f"{short(f.retention(DIFFUSION, 'int3', 'quality'))} of its quality and {short(f.retention(DIFFUSION, 'int3', 'diversity'))} of its diversity: rubble, in which many "
+        f"kinds of garments can still be told. The exception is the GAN's `ternary`, where diversity has lost more: {f.both(GAN, 'ternary')}.",
         by_domain(
-            ["less than 0.90 of its quality is left from, by size over training seeds", "of its diversity from"],
+            ["less than 0.90 of quality left from, by size, range over training seeds", "less than 0.90 of diversity left from"],
             lambda d: [where(d, role) for role in ROLES],
         ),
     )
@@ -102,9 +102,12 @@ def quality_first(f: Figures) -> Claim:
 def coding_matters(f: Figures) -> Claim:
     quality = lambda d, method: mean(retention_of(r, "quality") or 0.0 for r in f.records(d, method))
     assert all(quality(d, "ecsq:bits=3") > quality(d, "int3") for d in DOMAINS)
+    stored = lambda d, method: mean(r.cost.stored_bytes for r in f.records(d, method) if r.cost)
+    more = [100 * (stored(d, "ecsq:bits=3") / stored(d, "int3") - 1) for d in DOMAINS]
+    larger = f"{min(more):.0f} to {max(more):.0f}"
     return Claim(
-        "How the bits are spent matters as much as how many",
-        "Entropy-coded steps beside the fixed grid of as many bits, both of `s@0`. The cliff moves; it does not go away.",
+        "How the bits are spent matters, too",
+        f"Entropy-coded steps beside the fixed grid of as many nominal bits, both of `s@0`; the first files are {larger} % larger. The cliff moves; it does not go away.",
         by_domain(["`ecsq:bits=3`", "`int3`"], lambda d: [f.alone(d, "ecsq:bits=3"), f.alone(d, "int3")]),
     )
 
@@ -123,20 +126,19 @@ def survivors_differ(f: Figures) -> Claim:
         assert mean(surprised[d]) > mean(rare[d]) and min(surprised[d]) > 0.5
     return Claim(
         "Which samples break is not chance",
-        f"In every model those that fail at one rung fail more often at the next, above all the GAN's. Samples that surprise the judge go first in the diffusion models and in text, those that "
+        f"In every model, at the steps below, samples that failed at the milder rung fail more often at the harsher one than samples that had survived it. Samples that surprise the judge go first in the diffusion models and in text, those that "
         f"are rare among real ones less clearly. In text one flipped token makes another verse. Of the diffusion models' valid pictures of the class that fares worst and of "
-        f"that which fares best, `int4` keeps {_classes(files[DIFFUSION])}.",
+        f"that which fares best, `int4` keeps {_classes(files[DIFFUSION])}; extremes of ten, they differ by chance, too.",
         by_domain(
             [
-                "at",
-                "fail of those that failed at",
-                "share over training seeds",
-                "of those that survived",
+                "step",
+                "fail of those that had failed, range over training seeds",
+                "of those that had survived",
                 "AUC of surprisal at `int4`",
                 "of rarity",
             ],
             lambda d: [
-                *(f"`{next_rung[d][1]}`", f"`{next_rung[d][0]}`", fails(d, 0), fails(d, 1)),
+                *(f"`{next_rung[d][0]}` to `{next_rung[d][1]}`", fails(d, 0), fails(d, 1)),
                 *(span(surprised[d]), span(rare[d])),
             ],
         ),
@@ -174,11 +176,11 @@ def seeds_matter(f: Figures) -> Claim:
                 which = f"{role} of {group[0].domain} {group[0].size} at `{rung}`, from {short(min(values))} to {short(max(values))}"
                 widest.append((max(values) - min(values), which))
     return Claim(
-        "Another training seed is another network, in some domains more than in others",
-        f"Standard deviation of C between training seeds of one size, pooled over sizes; the farthest apart at one rung: {max(widest)[1]}. A single model a domain would have hidden this: "
-        "more training seeds say more than more samples ([statistics.md](statistics.md#how-many-models-does-one-need)).",
+        "Another training seed is another network",
+        f"Standard deviation of C between training seeds of one size, pooled over sizes; with few degrees of freedom each, it is not shown that domains differ in it. The farthest apart at one "
+        f"rung: {max(widest)[1]}. A single model a domain would have hidden this: here more training seeds say more than more samples ([statistics.md](statistics.md#how-many-models-does-one-need)).",
         by_domain(
-            ["of C of quality", "of C of diversity"],
+            ["C of quality", "C of diversity"],
             lambda d: [f"{_spread(_of_one_size(f, d), role):.3f}" for role in ROLES],
         ),
     )
@@ -209,7 +211,7 @@ def size_matters(f: Figures) -> Claim:
         low, high = fit.slope.interval() or (-math.inf, math.inf)
         if low > 0 or high < 0:
             sure.append(f"{'more' if low > 0 else 'less'} of its {role}")
-        apart.append(f"{role} {alone.p:.3f}")
+        apart.append(f"{alone.p:.3f} ({role})")
     head = (
         f"On average over the domains a larger network keeps {' and '.join(sure)}"
         if sure
@@ -217,26 +219,32 @@ def size_matters(f: Figures) -> Claim:
     )
     gains = {d.name: iso_quality_gain(f.found.of(d.name), [*dict.fromkeys(m.size for m in d.models)]) for d in f.found.now.domains}
     assert all(gain.value > 0 for gain in gains.values() if gain is not None and gain.bound != "at most")
-    within = {d: {fits.limit: fits for fits in best_within(f.found.of(d), LIMITS)} for d in DOMAINS}
     small = min(
         {m.size for m in f.found.models}, key=lambda size: min(f.found.parameters(m) or 0 for m in f.found.models if m.size == size)
     )
-    up_to = {d: found[max(fits.limit for fits in found.values() if fits.size == small)] for d, found in within.items()}
-    assert all(fits.method != "none" for fits in up_to.values())
+    cells = {(d, size, rung): f.absolute(d, size, rung) for d in DOMAINS for size, rung in ((small, "int8"), ("s", "int4"))}
+    assert all(a > b - 0.02 for d in DOMAINS for a, b in zip(cells[d, small, "int8"][1:], cells[d, "s", "int4"][1:]))
+    shares = [cells[d, small, "int8"][0] / cells[d, "s", "int4"][0] for d in DOMAINS]
+    assert max(shares) < 0.65
     return Claim(
         f"{head}, but not in each alike",
-        f"C by a doubling of the parameters, {len(f.found.models)} models: {'; '.join(slopes)}; one slope for all domains has p {', '.join(apart)}. **A larger network, mildly "
-        f"compressed, beats a smaller one left in fp32**: the gain is the number of halvings by which its file is smaller than that of the smallest uncompressed network of equal "
-        f"validity ([picture](images/sizes.png)). **But a small network compressed mildly beats a large one compressed hard**: the smallest size is still the best choice at the "
-        f"budgets that these files fit ([leaderboard](../leaderboard.md#what-else-differs-between-the-models)).",
+        f"C by a doubling of the parameters, {len(f.found.models)} models: {'; '.join(slopes)}; equal slopes in all domains: p {', '.join(apart)}. **A larger network, mildly "
+        f"compressed, beats a smaller one left in fp32**: the gain is the number of halvings by which its file is smaller than that of an uncompressed network of equal validity, "
+        f"on straight lines between the measured sizes ([picture](images/sizes.png)); the GANs' validity hardly depends on size, so theirs says little. **But `{small}` at 8 bits does about as "
+        f"well as `s` at 4 bits, or better**, in {short(min(shares))} to {short(max(shares))} of the bytes: shares of valid samples / of real ones found again ([more](../leaderboard.md#what-else-differs-between-the-models)).",
         by_domain(
-            ["slope of C of quality", "of diversity", "halvings gained", "best of the smallest files"],
+            ["slope of C of quality", "of diversity", "halvings gained", f"`{small}` at `int8`", "`s` at `int4`"],
             lambda d: [
                 *(with_sign(own[role][d]) for role in ROLES),
-                *(gain_text(gains[d]), f"`{up_to[d].method}` of {small} in {up_to[d].stored / 1024:.0f} KB"),
+                *(gain_text(gains[d]), _in_bytes(cells[d, small, "int8"]), _in_bytes(cells[d, "s", "int4"])),
             ],
         ),
     )
+
+
+def _in_bytes(cell: tuple[float, float, float]) -> str:
+    """`.81/.82 in 111 KB`"""
+    return f"{short(cell[1])}/{short(cell[2])} in {cell[0] / 1024:.0f} KB"
 
 
 def other_judges(f: Figures) -> Claim:
@@ -270,14 +278,17 @@ def useful(f: Figures) -> Claim:
     }
     kept = lambda m, rung: use[m.domain, m.model][rung + ("+recalibrate" if m.domain == GAN else "")].value
     used = lambda d, rung: f.by_size_of(d, lambda models: span(kept(m, rung) for m in models))
-    assert apart and all(kept(m, "binary") > 0.6 for m in f.found.models if m.domain == GAN and m.whole and m.model in f.compared(GAN))
+    whole = [m for m in f.found.models if m.whole]
+    assert apart and all(kept(m, "binary") > 0.6 for m in whole if m.domain == GAN)
+    assert all(kept(m, "binary") < 0.1 for m in whole if m.domain == DIFFUSION)
+    assert all(kept(m, "int4") > left(m, role, "int4") - 0.03 for m in whole for role in ROLES)
     return Claim(
-        f"What samples are good for as training data follows their diversity more than their quality in {', '.join(apart)}; elsewhere that is not told",
-        f"The intervals of tau, which are over methods, lie apart in {', '.join(apart)} and overlap elsewhere. Use outlives both: pictures of the GAN at 1 bit, fragments to the "
-        f"eye, still train a classifier to {short(min(kept(m, 'binary') for m in f.found.models if m.domain == GAN and m.whole))} or more of what the uncompressed network's do "
+        f"What samples are good for as training data follows their diversity more than their quality in {', '.join(apart)}; elsewhere it cannot be told",
+        f"The intervals of tau, which are over methods, lie apart in {', '.join(apart)} and overlap elsewhere. At 4 bits use outlives both, and in the GANs at 1 bit, too: pictures that are "
+        f"fragments to the eye keep {short(min(kept(m, 'binary') for m in whole if m.domain == GAN))} or more of the way from permuted weights to the uncompressed network; those of the diffusion models keep nothing "
         "([second-judges.md](second-judges.md#what-samples-are-good-for)).",
         by_domain(
-            ["tau of use with quality", "with diversity", "use at `int4`, by size over training seeds", "at `binary`"],
+            ["tau of use with quality", "with diversity", "use at `int4`, by size, range over training seeds", "at `binary`"],
             lambda d: [
                 *(tau_text(told[d, role]) for role in ROLES),
                 *(used(d, "int4"), used(d, "binary")),
@@ -307,9 +318,12 @@ CLAIMS: Sequence[Callable[[Figures], Claim]] = (
 def no_pruning(f: Figures) -> str:
     assert f.retention(TEXT, "magnitude", "quality") < 0.05 and f.retention(DIFFUSION, "magnitude", "quality") < 0.1
     assert f.second(GAN, "magnitude", "diversity") < 0.7
+    assert all(f.retention(d, "magnitude+int4", "quality") < f.retention(d, "ecsq:bits=3", "quality") for d in (TEXT, DIFFUSION))
+    assert f.retention(GAN, "magnitude+int4", "diversity") < f.retention(GAN, "ecsq:bits=3", "diversity")
     return (
-        f"Pruning half of the weights without training again ruins two of three, and costs the third of its diversity: `magnitude` {f.everywhere('magnitude')}; by the second judges "
-        f"{f.second_alone('magnitude')}. At nearly equal bytes entropy-coded quantization keeps more quality in both, and is level in the GAN's ([compression.md](compression.md))."
+        f"Pruning half of the weights without training again ruins the diffusion model and the transformer, and costs the GAN diversity: `magnitude` {f.everywhere('magnitude')}; by the second "
+        f"judges {f.second_alone('magnitude')}. Quantized as well (`magnitude+int4`: {f.everywhere('magnitude+int4')}) it keeps less of their quality than `ecsq:bits=3` "
+        f"({f.everywhere('ecsq:bits=3')}), and less of the GAN's diversity ([compression.md](compression.md))."
     )
 
 
@@ -318,8 +332,8 @@ def recalibration(f: Figures) -> str:
     two = {model: (f.plain(GAN, "int2", model), f.alone(GAN, "int2", model)) for model in ("s@0", "s@1")}
     pairs = "; ".join(f"`{model}` {without} without, {with_it} with" for model, (without, with_it) in two.items())
     return (
-        f"Recalibrating batch norm decides the GAN's fate at 1 bit (`s@0`, {f.plain(GAN, 'binary')} without it, {f.alone(GAN, 'binary')} with it). At 2 bits it buys diversity, in one network with "
-        f"quality and in the other not ({pairs})."
+        f"Recalibrating batch norm decides the GAN's fate at 1 bit (`s@0`, {f.plain(GAN, 'binary')} without it, {f.alone(GAN, 'binary')} with it). At 2 bits it buys diversity, in one network at the "
+        f"cost of quality, in the other at none ({pairs})."
     )
 
 

@@ -15,6 +15,7 @@ from bench.analysis.scores import Domain
 from bench.compressibility import retention_of
 from bench.leaderboard import survival_of
 from bench.methods.notation import LADDER
+from bench.record import VALUE as ITEMS
 from bench.record import Record
 
 ROOT = Path(__file__).parent.parent
@@ -103,6 +104,13 @@ class Figures:
     def by_size_of(self, domain: str, said: Callable[[Sequence[Measured]], str]) -> str:
         models = [m for m in self.found.models if m.domain == domain and m.whole]
         return ", ".join(f"`{size}` {said([m for m in models if m.size == size])}" for size in dict.fromkeys(m.size for m in models))
+
+    def absolute(self, domain: str, size: str, rung: str) -> tuple[float, float, float]:
+        """(bytes, share of valid samples, mutual recall): means over all models of a size and their sampling seeds."""
+        models = [m.model for m in self.found.models if m.domain == domain and m.size == size]
+        records = [r for model in models for r in self.records(domain, rung, model) if r.cost]
+        valid, recall = (mean(r.metric(f"{role}_{ITEMS[role]}") or 0.0 for r in records) for role in ROLES)
+        return mean(r.cost.stored_bytes for r in records if r.cost), valid, recall
 
     def survival(self, domain: str, method: str, model: str) -> float:
         """Mean over sampling seeds."""

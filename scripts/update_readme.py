@@ -20,7 +20,7 @@ def main() -> None:
 
 
 def shown(leaderboard: str) -> str:
-    """The sentence, what each size alone does not show (without figures), the ranking, and the ladder."""
+    """The sentence, what each size alone shows of it (without figures), the ranking, and the ladder."""
     tables = [
         "\n".join(group) for is_table, group in itertools.groupby(leaderboard.splitlines(), lambda line: line.startswith("|")) if is_table
     ]

@@ -100,7 +100,7 @@ def test_domains_are_ranked_side_by_side() -> None:
     assert lines["better"][:5] == ["1 x s", c, "1.000", hard, "1.000"], "one model: no interval"
     assert lines["worse"][0] == "1 x s" and lines["worse"][2] == "1.000" and lines["worse"][3] == "0.500"
     assert lines["better"][5:] == ["-", f"{2**4.8:.1f}x", "-"], "0.90 with an error is not shown to be 0.90"
-    assert lines["worse"][5] == "- (lost at 4.0x)", "0.5 is shown to be less than 0.9 at the first rung"
+    assert lines["worse"][5] == "- (lost from 4.0x)", "0.5 is shown to be less than 0.9 at the first rung"
     assert lines["`int8`"] == ["4.0x", "0.900", "1.000", "4.0x", "0.500", "1.000"]
     covariates = next(line for line in text[text.index("What else differs") :].splitlines() if line.startswith("| better s@0 "))
     assert [cell.strip() for cell in covariates.split("|")[2:5]] == ["900", "0.90", "0.90"], "parameters and U"

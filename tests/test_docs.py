@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from statistics import mean
 
 import pytest
 
+from bench.compressibility import retention_of
 from bench.model_file import read_models
-from bench.record import read_records
+from bench.record import Record, read_records
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -29,6 +31,27 @@ def test_links_lead_somewhere(page: Path) -> None:
         found = (page.parent / target).resolve()
         assert found.exists(), f"{page.name} links to {target}, which is not there"
         assert not anchor or anchor in anchors(found), f"{page.name} links to {target}#{anchor}, a heading that is not there"
+
+
+def test_the_table_of_all_methods_is_what_the_committed_records_say() -> None:
+    """docs/compression.md, typed once: retention of quality / of diversity of `s@0` by method and domain."""
+    from scripts.figures import short
+
+    by_cell: dict[tuple[str, str], list[Record]] = {}
+    for r in read_records(ROOT / "results"):
+        if r.model == "s@0":
+            by_cell.setdefault((r.domain, r.method), []).append(r)
+    text = (ROOT / "docs" / "compression.md").read_text()
+    _, *domains = (cell.strip() for cell in text.split("| near | ")[1].splitlines()[0].strip(" |").split("|"))
+    rows = text.split("| near | ")[1].split("\n\n")[0].splitlines()[2:]
+    assert len(rows) > 15
+    for row in rows:
+        _, method, *cells = (cell.strip() for cell in row.strip("|").split("|"))
+        name = method.split("`")[1]
+        for domain, cell in zip(domains, cells, strict=True):
+            records = by_cell[domain, name + ("+recalibrate" if domain == "image_gan" else "")]
+            kept = [mean(v for r in records if (v := retention_of(r, role)) is not None) for role in ("quality", "diversity")]
+            assert cell == " / ".join(map(short, kept)), (name, domain)
 
 
 def test_the_committed_findings_are_what_the_committed_records_give() -> None:

@@ -139,8 +139,8 @@ def test_scores() -> None:
     ("ratio", "text"),
     [
         (None, "-"),
-        (Ratio(9.04, 11.3, "int4"), "9.0x (lost at 11.3x)"),
-        (Ratio(None, 4.3), "- (lost at 4.3x)"),
+        (Ratio(9.04, 11.3, "int4"), "9.0x (lost from 11.3x)"),
+        (Ratio(None, 4.3), "- (lost from 4.3x)"),
         (Ratio(29.0, None, "binary"), "29.0x"),
         (Ratio(9.0, None, "int4", "length"), "9.0x; samples too short"),
     ],

@@ -178,16 +178,33 @@ def test_a_claim_is_looked_for_in_each_size_alone() -> None:
     large = [*seeds("good", 0.90, 0.91, 0.92), *seeds("bad", 0.50, 0.51, 0.52)]
     now = replace(situation([*large, *small], {}), alone={"s": situation(large, {}), "xs": situation(small, {})})
     text = paragraph(now, now)
-    assert "**In each size alone**, by the same tests (adjusted) of fewer models: size s shows all of it; size xs does not show" in text
+    assert (
+        "**In each size alone**, by the same tests (adjusted) of fewer models: size s shows all of it; size xs shows none of it: " in text
+    )
     (row,) = (row for row in pairs(now.alone["xs"]) if row[1] == "quality")
     value = float(row[2]) * (1 if row[0].startswith("good") else -1)
     assert (
-        f"size xs does not show good ahead of bad in quality (C differs by {value:+.3f}, 95 % " in text
+        f"size xs shows none of it: good ahead of bad in quality (C differs by {value:+.3f}, 95 % " in text
         and value < 0
         and f", p {row[4]})" in text
     )
     assert "each size alone" not in paragraph(replace(now, alone={}), now)
     assert "each size alone" not in paragraph(replace(situation(small, {}), alone=now.alone), now), "nothing is claimed"
+
+
+def test_what_one_size_does_not_show_is_named_beside_what_it_does() -> None:
+    """Of three claims the small models show two; and that claims are about averages over sizes is said first."""
+    small = [
+        *seeds("good", 0.70, 0.72, 0.71, size="xs"),
+        *seeds("bad", 0.71, 0.70, 0.73, size="xs"),
+        *seeds("worse", 0.1, 0.11, 0.1, size="xs"),
+    ]
+    large = [*seeds("good", 0.90, 0.91, 0.92), *seeds("bad", 0.50, 0.51, 0.52), *seeds("worse", 0.1, 0.11, 0.1)]
+    now = replace(situation([*large, *small], {}), alone={"xs": situation(small, {})})
+    text = paragraph(now, now)
+    assert text.startswith("On average over sizes s and xs, **good is more compressible than bad and than worse, in quality**; **bad is ")
+    assert "size xs shows all of it except good ahead of bad in quality (C differs by " in text
+    assert sentence(now.alone["xs"]).startswith("**"), "of a single size nothing is averaged"
 
 
 def test_it_says_how_sure_and_what_it_cannot_show() -> None:

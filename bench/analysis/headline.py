@@ -54,13 +54,13 @@ RANKING_NOTES = """\
   brackets the 95 % interval over training seeds ([docs/statistics.md](docs/statistics.md)); with one training seed there is none.
 - **4x to 16x**: the same from a quarter of the file down to a sixteenth, where the losses are.
 - **90 % of … kept**: the largest compression at which at least 0.90 of it is shown to be left (one-sided 95 %, every milder rung too); in
-  brackets the mildest rung at which less is shown to be left, there and at every harsher one. With one model: of that model, over
-  sampling seeds and items.
-- **iso-quality gain**: log2 of the bytes of the smallest uncompressed network of equal validity, minus log2 of the compressed file's;
-  positive = compressing a larger network beats training a smaller one and leaving it in fp32, 1 = by a factor of two; `-` until two sizes
-  are measured. The smallest size is a yardstick only. By seed: each training seed's networks among themselves (≥:
-  it is as good as the largest uncompressed one); where sizes hardly differ in validity all this says little. What a small network does
-  that is compressed as well: [large or small](#what-else-differs-between-the-models).
+  brackets the rung from which on less is shown to be left at every harsher one (a late rung that rises again moves it far down). With one
+  model: of that model, over sampling seeds and items.
+- **iso-quality gain**: log2 of the bytes of an uncompressed network of equal *validity*, on straight lines between the measured sizes,
+  minus log2 of the compressed file's; positive = compressing a larger network beats training a smaller one and leaving it in fp32, 1 = by
+  a factor of two; `-` until two sizes are measured. The smallest size is a yardstick only. By seed: each training seed's networks among
+  themselves (≥: it is better than the largest uncompressed one). Diversity is not asked, and where sizes hardly differ in validity all
+  this says little. What a small network does that is compressed as well: [large or small](#what-else-differs-between-the-models).
 """
 
 
@@ -147,7 +147,7 @@ def ratio_text(ratio: Ratio | None) -> str:
     shown = DASH if ratio.certified is None else f"{ratio.certified:.1f}x"
     return (
         shown
-        + (f" (lost at {ratio.refuted:.1f}x)" if ratio.refuted is not None else "")
+        + (f" (lost from {ratio.refuted:.1f}x)" if ratio.refuted is not None else "")
         + ("; samples too short" if ratio.stopped_by == "length" else "")
     )
 

@@ -77,7 +77,13 @@ def _shown(now: Situation) -> str:
     claims = [
         f"**{a} is more compressible {_and([f'than {b}' for b in others])}, in {_roles(roles)}**" for a, others, roles in _merged(rows)
     ]
-    return "; ".join(claims) + "." if claims else ""
+    return _averaged(now) + "; ".join(claims) + "." if claims else ""
+
+
+def _averaged(now: Situation) -> str:
+    """Over which sizes a claim holds on average; nothing where a single one is compared."""
+    sizes = [*dict.fromkeys(m.size for d in now.domains if d.compared for unit in d.units for m in unit)]
+    return f"On average over sizes {_and(sizes)}, " if len(sizes) > 1 else ""
 
 
 def _disputed(now: Situation) -> str:
@@ -221,20 +227,22 @@ def _size_by_size(now: Situation) -> str:
     claims = [c for c in now.comparisons if now.claimed(c)]
     if not claims or not now.alone:
         return ""
-    found = [f"size {size} {_fewer(claims, one)}" for size, one in now.alone.items()]
+    found = [f"size {size} shows {_of(claims, one)}" for size, one in now.alone.items()]
     how = "adjusted" if now.second is None else "adjusted, and both judges asked"
     return f"**In each size alone**, by the same tests ({how}) of fewer models: {'; '.join(found)}."
 
 
-def _fewer(claims: Sequence[Comparison], one: Situation) -> str:
-    """What one size does not show of the claims, with how much it finds."""
+def _of(claims: Sequence[Comparison], one: Situation) -> str:
+    """How much of the claims one size shows; of what it does not show, how much it finds."""
     shown = {(c.role, c.a, c.b) for c in one.comparisons if one.claimed(c)}
     lost: dict[tuple[str, str], list[str]] = {}
     for c in claims:
         if (c.role, c.a, c.b) not in shown:
             lost.setdefault((c.a, c.b), []).append(f"in {c.role}{_finds(c, one)}")
-    said = " nor ".join(f"{a} ahead of {b} {' nor '.join(how)}" for (a, b), how in lost.items())
-    return f"does not show {said}" if said else "shows all of it"
+    said = ", and ".join(f"{a} ahead of {b} {' and '.join(how)}" for (a, b), how in lost.items())
+    if not said:
+        return "all of it"
+    return f"none of it: {said}" if sum(map(len, lost.values())) == len(claims) else f"all of it except {said}"
 
 
 def _finds(c: Comparison, one: Situation) -> str:
