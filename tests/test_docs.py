@@ -62,6 +62,24 @@ def test_the_committed_findings_are_what_the_committed_records_give() -> None:
     assert findings(read_records(results), read_models(results)) == (ROOT / "docs" / "findings.md").read_text()
 
 
+def test_the_figures_in_the_words_of_the_readme_are_those_of_the_records() -> None:
+    """Under its tables: typed, since one reads them first."""
+    from bench.analysis.material import material
+    from scripts.figures import DIFFUSION, Figures
+
+    f = Figures(material(read_records(ROOT / "results"), read_models(ROOT / "results")))
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    theirs = f.seconds[DIFFUSION].retention("quality", "int6")
+    assert theirs is not None
+    lost = [100 * (1 - kept) for kept in (f.retention(DIFFUSION, "int6", "quality"), theirs.value)]
+    assert f"diffusion U-Nets {lost[0]:.0f} % of their quality on average ({lost[1]:.0f} % by the second judge)" in readme
+    first, second = (([o.first for o in orders]) for orders in f.orders())
+    assert f"in {first.count('quality')} of {len(first)} models" in readme and first.count("diversity") == 0
+    assert f"the second judges say so of {second.count('quality')} of {len(second)}" in readme
+    counts = [count / 1e6 for m in f.found.models if (count := f.found.parameters(m)) is not None]
+    assert f"({min(counts):.2f} to {max(counts):.1f} million parameters each)" in readme
+
+
 def test_every_page_of_docs_is_named_in_the_readme() -> None:
     readme = (ROOT / "README.md").read_text()
     assert [page.name for page in (ROOT / "docs").glob("*.md") if page.name not in readme] == []
