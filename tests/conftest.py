@@ -23,6 +23,8 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["GENCOMPRESS_CACHE"] = str(folder / "cache")
     os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as `python -m bench` does, for the same reason
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # one process a core
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
