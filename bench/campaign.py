@@ -111,7 +111,8 @@ def _run_model(domain: Domain, spec: ModelSpec, extra: list[Metric], request: Re
     methods = expand(request.methods, recalibrate=bench.has_statistics)
     planned = cells(bench.template, methods, request.seeds, {m: parse(m).versions for m in ["none", *methods]})
     found = {cell.hash: look_up(cell, request.results) for cell in planned}
-    records = {name: record for name, (record, _) in found.items() if record is not None and is_finished(record) and not request.fresh}
+    done = lambda record: is_finished(record) and not request.fresh and knows_all(record, request.evaluators)
+    records = {name: record for name, (record, _) in found.items() if record is not None and done(record)}
     missing = [cell for cell in planned if cell.hash not in records]
     say(f"{domain.name} {spec.name}: {len(planned)} cells, {len(records)} finished before; N = {request.samples}, device {bench.device}")
     with Bar("cells", len(missing)) as bar:
@@ -126,6 +127,11 @@ def _run_model(domain: Domain, spec: ModelSpec, extra: list[Metric], request: Re
     made = [records[cell.hash] for cell in planned]
     keep_samples(bench, [record for record in made if record.status in ("ok", "collapsed")], request)
     return made
+
+
+def knows_all(record: Record, evaluators: Sequence[str]) -> bool:
+    """Whether the judges that the user named have judged it; a network that diverged has nothing to judge."""
+    return record.status == "diverged" or all(name in record.evaluators for name in evaluators)
 
 
 def with_opinions(fresh: Record, before: Record | None) -> Record:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -128,6 +128,10 @@ class Record(BaseModel):
         """Whether a file below a results folder is where this record is looked for."""
         return path.parts[-4:-1] == (slug(self.domain), slug(self.model), slug(self.method)) and path.name.startswith(self.cell[:16])
 
+    def method_versions(self) -> list[int]:
+        """Of the links of its method, by name; what has a space in its name is no method's version."""
+        return [version for name, version in sorted(self.implementation.items()) if " " not in name]
+
     def metric(self, name: str) -> float | None:
         return self.metrics.get(name)
 
@@ -187,4 +191,18 @@ def records_in_place(
 
 
 def read_records(results: Path, warn: Callable[[str], None] | None = None) -> list[Record]:
-    return [record for _, record in records_in_place(results, warn or (lambda line: None))]
+    """All that count; what does not is named to `warn`."""
+    warn = warn or (lambda line: None)
+    return newest([record for _, record in records_in_place(results, warn)], warn)
+
+
+def newest(records: Sequence[Record], warn: Callable[[str], None]) -> list[Record]:
+    """Without what an older version of a method made, where its model also has cells of a newer one: they are no repeats of each other."""
+    best: dict[tuple[str, str, str], list[int]] = {}
+    for r in records:
+        key = (r.domain, r.model, r.method)
+        best[key] = max(best.get(key, []), r.method_versions())
+    old = [r for r in records if r.method_versions() < best[r.domain, r.model, r.method]]
+    for r in old:
+        warn(f"skipped {r.domain} {r.model} {r.method} seed {r.sample_seed} ({r.cell}): made by an older version of the method")
+    return [r for r in records if r not in old] if old else list(records)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import json
 import os
@@ -51,6 +52,7 @@ def train(
             state = torch.load(checkpoint, weights_only=True, map_location=device)
             training.load_state_dict(state["training"])
             log.truncate(training.step_number, state["cpu_seconds"])
+            log.losses = state.get("losses", [])
         else:
             log.truncate(0, 0.0)  # of a run that was killed before its first checkpoint
         _run(training, checkpoint, log, title, progress)
@@ -58,9 +60,11 @@ def train(
     return log.lines[-1]
 
 
-def default_output(domain: str, name: str, steps: int | None = None) -> Path:
-    """Where a finished model goes unless the user says otherwise: one of other steps than the recipe's is another model."""
-    return cache_folder() / "models" / slug(domain) / (slug(name) + (f"-steps={steps}" if steps is not None else ""))
+def default_output(domain: str, name: str, steps: int | None = None, data: str | None = None) -> Path:
+    """Where a finished model goes unless the user says otherwise: one of other steps or data than the recipe's is another model."""
+    of_steps = f"-steps={steps}" if steps is not None else ""
+    of_data = f"-data={hashlib.sha256(data.encode()).hexdigest()[:8]}" if data is not None else ""
+    return cache_folder() / "models" / slug(domain) / (slug(name) + of_steps + of_data)
 
 
 def is_finished(output: Path) -> bool:
@@ -111,18 +115,16 @@ def _finish(training: Training, log: Log, output: Path) -> None:
 
 
 def _run(training: Training, checkpoint: Path, log: Log, title: str, progress: Path | None = None) -> None:
-    saved_at, losses = time.monotonic(), []
+    saved_at = time.monotonic()
     every, snapshot = (max(1, round(training.total_steps * share)) for share in (VALIDATE_EVERY, SNAPSHOT_EVERY))
     first, total = training.step_number, training.total_steps
     left = range(first, total)
     for _ in bar(left, title, total, first) if progress is None else report(left, progress, total, first):
-        losses.append(training.step())
+        log.losses.append(training.step())
         if training.keeps_snapshots and training.step_number % snapshot == 0 and training.step_number < training.total_steps:
             training.freeze(checkpoint.parent / "snapshots" / f"{training.step_number:07}")
         if training.step_number % every == 0 or training.step_number == training.total_steps:
-            means = {k: sum(row[k] for row in losses) / len(losses) for k in losses[0]}
-            log.add(training.step_number, {**means, **{f"validation_{k}": v for k, v in training.validate().items()}})
-            losses = []
+            log.add(training.step_number, training.validate())
         if time.monotonic() - saved_at > CHECKPOINT_EVERY_S or training.step_number == training.total_steps:
             _save(checkpoint, training, log)
             saved_at = time.monotonic()
@@ -132,15 +134,16 @@ def _save(path: Path, training: Training, log: Log) -> None:
     import torch
 
     buffer = io.BytesIO()
-    torch.save({"training": training.state_dict(), "cpu_seconds": log.cpu_seconds()}, buffer)
+    torch.save({"training": training.state_dict(), "cpu_seconds": log.cpu_seconds(), "losses": log.losses}, buffer)
     write_atomically(path, buffer.getvalue())
 
 
 class Log:
-    """One JSON line a validation: step, losses, figures, core-seconds spent so far (over all resumed parts)."""
+    """One JSON line a validation: step, mean losses since the last one, figures, core-seconds spent so far (over all resumed parts)."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.lines, self.before = path, [], 0.0
+        self.losses: list[dict[str, float]] = []  # of the steps since the last line
         self.started = time.process_time()
         if path.exists():
             try:
@@ -155,6 +158,9 @@ class Log:
     def cpu_seconds(self) -> float:
         return self.before + time.process_time() - self.started
 
-    def add(self, step: int, figures: dict[str, float]) -> None:
+    def add(self, step: int, validation: dict[str, float]) -> None:
+        figures = {name: sum(row[name] for row in self.losses) / len(self.losses) for name in self.losses[0]}
+        figures |= {f"validation_{name}": value for name, value in validation.items()}
         self.lines.append({"step": step, **{k: round(v, 5) for k, v in figures.items()}, "core_seconds": round(self.cpu_seconds())})
+        self.losses = []
         write_atomically(self.path, "".join(json.dumps(line) + "\n" for line in self.lines))

@@ -201,7 +201,7 @@ def _spread(groups: Sequence[Sequence[Measured]], role: str) -> float:
 
 def size_matters(f: Figures) -> Claim:
     """The regression of the leaderboard, and whether a smaller network would have done as well."""
-    slopes, sure, apart, own = [], [], [], {}
+    slopes, sure, p_values, own = [], [], [], {}
     for role in ROLES:
         data = points(f.found.models, f.found.parameters, role)
         fit, alone = regress(data), own_slopes(data)
@@ -211,7 +211,7 @@ def size_matters(f: Figures) -> Claim:
         low, high = fit.slope.interval() or (-math.inf, math.inf)
         if low > 0 or high < 0:
             sure.append(f"{'more' if low > 0 else 'less'} of its {role}")
-        apart.append(f"{alone.p:.3f} ({role})")
+        p_values.append(alone.p)
     head = (
         f"On average over the domains a larger network keeps {' and '.join(sure)}"
         if sure
@@ -226,9 +226,10 @@ def size_matters(f: Figures) -> Claim:
     assert all(a > b - 0.02 for d in DOMAINS for a, b in zip(cells[d, small, "int8"][1:], cells[d, "s", "int4"][1:]))
     shares = [cells[d, small, "int8"][0] / cells[d, "s", "int4"][0] for d in DOMAINS]
     assert max(shares) < 0.65
+    unlike = ", but not in each alike" if sure and min(p_values) < 0.05 else ""
     return Claim(
-        f"{head}, but not in each alike",
-        f"C by a doubling of the parameters, {len(f.found.models)} models: {'; '.join(slopes)}; equal slopes in all domains: p {', '.join(apart)}. **A larger network, mildly "
+        f"{head}{unlike}",
+        f"C by a doubling of the parameters, {len(data)} models: {'; '.join(slopes)}; equal slopes in all domains: p {', '.join(f'{p:.3f} ({role})' for p, role in zip(p_values, ROLES))}. **A larger network, mildly "
         f"compressed, beats a smaller one left in fp32**: the gain is the number of halvings by which its file is smaller than that of an uncompressed network of equal validity, "
         f"on straight lines between the measured sizes ([picture](images/sizes.png)); the GANs' validity hardly depends on size, so theirs says little. **But `{small}` at 8 bits does about as "
         f"well as `s` at 4 bits, or better**, in {short(min(shares))} to {short(max(shares))} of the bytes: shares of valid samples / of real ones found again ([more](../leaderboard.md#what-else-differs-between-the-models)).",
@@ -272,6 +273,7 @@ def useful(f: Figures) -> Claim:
     assert all(told[d, "diversity"].value > told[d, "quality"].value for d in DOMAINS)
     ends = {key: interval_of(tau) for key, tau in told.items()}
     apart = [d for d in DOMAINS if (low := ends[d, "diversity"]) and (high := ends[d, "quality"]) and low[0] > high[1]]
+    elsewhere = "; elsewhere it cannot be told" if len(apart) < len(DOMAINS) else ""
     use = {
         (m.domain, m.model): use_by_method([r for r in f.found.records if (r.domain, r.model) == (m.domain, m.model)])
         for m in f.found.models
@@ -280,12 +282,12 @@ def useful(f: Figures) -> Claim:
     used = lambda d, rung: f.by_size_of(d, lambda models: span(kept(m, rung) for m in models))
     whole = [m for m in f.found.models if m.whole]
     assert apart and all(kept(m, "binary") > 0.6 for m in whole if m.domain == GAN)
-    assert all(kept(m, "binary") < 0.1 for m in whole if m.domain == DIFFUSION)
-    assert all(kept(m, "int4") > left(m, role, "int4") - 0.03 for m in whole for role in ROLES)
+    assert mean(kept(m, "binary") for m in whole if m.domain == DIFFUSION) < 0.1
+    assert all(kept(m, "int4") > min(left(m, role, "int4"), 1.0) - 0.03 for m in whole for role in ROLES)
     return Claim(
-        f"What samples are good for as training data follows their diversity more than their quality in {', '.join(apart)}; elsewhere it cannot be told",
-        f"The intervals of tau, which are over methods, lie apart in {', '.join(apart)} and overlap elsewhere. At 4 bits use outlives both, and in the GANs at 1 bit, too: pictures that are "
-        f"fragments to the eye keep {short(min(kept(m, 'binary') for m in whole if m.domain == GAN))} or more of the way from permuted weights to the uncompressed network; those of the diffusion models keep nothing "
+        f"What samples are good for as training data follows their diversity more than their quality in {', '.join(apart)}{elsewhere}",
+        f"The intervals of tau, which are over methods, lie apart in {', '.join(apart)} and overlap elsewhere. At 4 bits no model loses more of its use than of its quality or diversity, and GANs keep most of it at 1 bit: pictures that are "
+        f"fragments to the eye keep {short(min(kept(m, 'binary') for m in whole if m.domain == GAN))} or more of the way from permuted weights to the uncompressed network; those of the diffusion models keep nearly nothing "
         "([second-judges.md](second-judges.md#what-samples-are-good-for)).",
         by_domain(
             ["tau of use with quality", "with diversity", "use at `int4`, by size, range over training seeds", "at `binary`"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 
@@ -12,9 +13,11 @@ from scipy import stats
 
 from bench.analysis.agreement import agreement, agreements, as_second_judges_see, interval_of, jackknife_variance, retentions, tau_of
 from bench.analysis.headline import best_methods, headline
-from bench.analysis.material import material
+from bench.analysis.intervals import Estimate
+from bench.analysis.material import DASH, material
 from bench.analysis.measured import ITEMS, ROLES, measured
-from bench.analysis.use import foretold, use_by_method
+from bench.analysis.second_table import tau_text, use_table
+from bench.analysis.use import Foretold, foretold, use_by_method
 from bench.compressibility import retention_of
 from bench.record import EvaluatorBlock, Items, Record
 
@@ -216,8 +219,17 @@ def test_what_foretells_use() -> None:
     assert foretold(ladder("d")) == []
 
 
+def test_a_role_without_retentions_and_a_tie_of_all_methods_have_no_figure() -> None:
+    """A baseline at the floor leaves one role undefined; a judge that gives all methods the same knows no order."""
+    tau = Estimate(0.5, 0.01, 7)
+    only = Foretold("d", "classifier", "diversity", 8, tau)
+    (row,) = (line for line in use_table([only]).splitlines() if line.startswith("| d "))
+    assert [cell.strip() for cell in row.strip("|").split("|")] == ["d", "classifier", "8", DASH, tau_text(tau)]
+    assert tau_text(Estimate(math.nan, None)) == DASH
+
+
 def test_the_third_table_shows_use_with_its_interval() -> None:
     records = [r for name in ("a", "b") for r in ladder(name, quality=np.linspace(1, 0.5, 8))]
     assert all(line.split("|")[-2].strip() in ("use ↑", "-") or ":" in line for line in best_methods(material(records, {})).splitlines())
     (line, *_) = [line for line in best_methods(material(useful(records, np.linspace(1, 0.9, 8)), {})).splitlines() if "`int8`" in line]
-    assert re.search(r"1\.010 \[0\.9\d\d, 1\.0\d\d\] \|$", line)
+    assert re.search(r"1\.015 \[0\.9\d\d, 1\.0\d\d\] \|$", line)

@@ -53,6 +53,8 @@ def test_recalibrated_methods_alone_where_there_are_running_statistics() -> None
 def test_what_cannot_be_chosen_or_told_is_left_out() -> None:
     assert frontier(method("int4", 9, {1: 0.9, 2: 0.9}), (8,)) == [], "not measured on the choosing seed"
     assert frontier(method("int4", 9, {0: 0.9}), (8,)) == [], "nor on any other"
+    (second,) = frontier([*method("int4", 9, {0: 0.9}), *method("nf4", 9, same(0.5))], (8,))
+    assert second.method == "nf4", "the best of those that can be told"
     failed = [r.model_copy(update={"status": "failed", "metrics": {}}) for r in method("int4", 9, same(0.9))]
     assert frontier(failed, (8,)) == [] and frontier([], (8,)) == []
     first, *rest = method("int4", 9, same(0.9))

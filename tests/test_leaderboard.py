@@ -14,7 +14,7 @@ from bench.leaderboard import cell_text, write_leaderboard
 from bench.methods.notation import LADDER, expand, parse
 from bench.plan import SCALE
 from bench.provenance import Provenance
-from bench.record import Cost, Record, read_records
+from bench.record import Cost, Record, newest, read_records
 from bench.registry import DOMAINS
 
 ROOT = Path(__file__).parent.parent
@@ -147,6 +147,16 @@ def test_other_measurements_never_share_a_row(tmp_path: Path) -> None:
     other = record("int8", 1, quality_retention=0.1).model_copy(update={"reference": "own:1234"})
     text = write_leaderboard([first, other], tmp_path, tmp_path / "leaderboard.md")
     assert text.count("## elsewhere") == 2 and "0.500" not in text
+
+
+def test_a_method_of_an_older_version_is_no_repeat_of_the_newer_one() -> None:
+    """Its cells are named and left out; a method without newer cells stays."""
+    made = lambda method, seed, version: record(method, seed).model_copy(update={"implementation": {"domain d": 1, method: version}})
+    old, new, other = [made("int4", seed, 1) for seed in (0, 1, 2)], made("int4", 0, 2), made("nf4", 0, 1)
+    said: list[str] = []
+    assert newest([*old, new, other], said.append) == [new, other]
+    assert len(said) == 3 and all("int4 seed" in line and "older version" in line for line in said)
+    assert newest([*old, other], said.append) == [*old, other] and len(said) == 3
 
 
 def test_a_seed_that_diverged_counts_as_zero(tmp_path: Path) -> None:

@@ -176,6 +176,14 @@ def test_sampling_seeds_without_a_baseline_or_without_a_rung_are_left_out() -> N
     assert measured([]) is None
 
 
+def test_rungs_of_other_sampling_seeds_are_missing_and_the_model_is_still_there() -> None:
+    """`int8` under seed 0 and all others under seed 1: those that most rungs have."""
+    records = [r for r in ladder("d", quality=0.9) if r.method == "none" or r.sample_seed == (0 if r.method == "int8" else 1)]
+    m = measured(records)
+    assert m is not None and m.missing == ("int8",) and m.rungs == LADDER[1:] and not m.whole
+    assert m.outcomes["quality"].retention.shape == (7, 1)
+
+
 def test_a_baseline_that_diverged_is_none() -> None:
     """Then its whole seed did, since every cell is compared with it: no retention of 0, nothing at all."""
     dead = [r.model_copy(update={"status": "diverged", "metrics": {}, "evaluators": {}}) if r.sample_seed == 0 else r for r in ladder("d")]

@@ -183,8 +183,8 @@ def test_retention_of_one_model_is_its_own_and_of_several_theirs() -> None:
 
 
 def shared_and_own(kept: np.ndarray, own: float, crossed: bool, items: int = 400) -> Domain:
-    """Two models whose items' influence is the same pattern, plus one of its own, orthogonal to it and to the other's."""
-    patterns = [np.tile(np.repeat([1.0, -1.0], times), items // (2 * times)) for times in (1, 4, 2)]
+    """Models whose items' influence is the same pattern, plus one of its own, orthogonal to it and to the others'."""
+    patterns = [np.tile(np.repeat([1.0, -1.0], times), items // (2 * times)) for times in (1, 4, 2, 8, 16)[: 1 + len(kept)]]
     made = []
     for i, value in enumerate(kept):
         influence = np.tile(patterns[0] + own * patterns[1 + i], (8, 1, 1))
@@ -202,6 +202,15 @@ def test_real_samples_judge_all_models_alike_and_that_error_does_not_average_out
     assert found.inside == pytest.approx(4 / 2 / n, rel=0.01), "and agreeing by chance makes it no smaller"
     apart = shared_and_own(np.array([0.5, 0.5]), 2.0, crossed=False).retention("quality", "int4")
     assert apart is not None and apart.known == 0.0 and apart.inside == pytest.approx(5 / 2 / n, rel=0.01)
+
+
+def test_what_models_have_in_common_is_taken_from_what_is_inside_once_whatever_the_units() -> None:
+    """Two training seeds of two sizes are four models: of their mean 4 / 4 / n is not shared, with sizes as strata or without."""
+    n = 320
+    models = shared_and_own(np.full(4, 0.5), 2.0, True, n).models
+    for strata in (False, True):
+        found = Domain("a", models, (models[:2], models[2:]), strata=strata).retention("diversity", "int4")
+        assert found is not None and found.known == pytest.approx(1 / n, rel=0.01) and found.inside == pytest.approx(4 / 4 / n, rel=0.01)
 
 
 def test_other_numbers_of_samples_share_no_items() -> None:

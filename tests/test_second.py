@@ -6,6 +6,7 @@ import json
 import pickle
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,17 @@ def test_a_judge_of_every_cell_cannot_be_named_as_a_further_one(toy: type, tmp_p
         run(Request("toy", samples=N, results=tmp_path, evaluators=("position",)), print)
     with pytest.raises(BadInput, match="unknown evaluator 'nonsense'"):
         run(Request("toy", samples=N, results=tmp_path, evaluators=("nonsense",)), print)
+
+
+def test_a_judge_that_the_user_names_is_asked_about_finished_cells_too(toy: type, results: Path) -> None:
+    """And then they are finished; without naming anybody they were before."""
+    asked, said = Request("toy", methods=("int8", "binary"), seeds=(0, 1), samples=N, results=results), []
+    run(asked, said.append)
+    assert not any("radius" in r.evaluators for r in read_records(results))
+    for _ in range(2):
+        run(replace(asked, evaluators=("radius",)), said.append)
+        assert all("radius" in r.evaluators for r in read_records(results))
+    assert [line.split(", ")[1] for line in said] == [f"{count} finished before; N = {N}" for count in (6, 0, 6)]
 
 
 # --- a judge that comes later ------------------------------------------------------------------------------------------

@@ -175,6 +175,32 @@ def test_training_seeds_are_averaged_before_anything_is_chosen() -> None:
     assert found is not None and found.value == pytest.approx(1.0), "mean validity .6: as a dense s"
 
 
+def test_a_size_with_fewer_trainings_than_another_is_a_yardstick_only() -> None:
+    """The one m is worth two halvings, and may be a lucky one; of s there are two trainings, worth half a one."""
+    lucky = network("m@0", "int4", 8, 0.7)
+    twice = [r for at in ("s@0", "s@1") for r in network(at, "int4", 8, 0.45)]
+    found = iso_quality_gain([*dense(), *lucky, *twice], SIZES)
+    assert found is not None and found.size == "s" and found.value == pytest.approx(1.5)
+    as_often = [replace_model(r, "m@1") for r in lucky]
+    found = iso_quality_gain([*dense(), *lucky, *as_often, *twice], SIZES)
+    assert found is not None and found.size == "m"
+
+
+def test_the_yardstick_of_the_choice_is_not_the_one_that_measures() -> None:
+    """Under seed 0 the uncompressed networks look worse than they are: that flatters the choice, and not the figure."""
+    unlucky = [r for size in SIZES for r in network(f"{size}@0", "none", 1.0, VALID[size] - 0.1, (0,))]
+    held_out = [r for size in SIZES for r in network(f"{size}@0", "none", 1.0, VALID[size], (1, 2))]
+    found = iso_quality_gain([*unlucky, *held_out, *network("m@0", "int4", 8, 0.6)], SIZES)
+    assert found is not None and found.value == pytest.approx(1.0)
+
+
+def test_a_rung_that_waits_for_its_other_seeds_does_not_win() -> None:
+    """A sweep goes seed by seed: m is far ahead and half measured, s is whole."""
+    begun = network("m@0", "int4", 8, 0.7, (0,))
+    found = iso_quality_gain([*dense(), *begun, *network("s@0", "int4", 8, 0.45)], SIZES)
+    assert found is not None and found.size == "s"
+
+
 def test_a_bound_may_win_and_is_called_one() -> None:
     found = iso_quality_gain([*dense(), *network("m@0", "int8", 4, 0.9), *network("m@0", "int4", 8, 0.6)], SIZES)
     assert found is not None and (found.rung, found.bound, found.value) == ("int8", "at least", pytest.approx(2.0))

@@ -215,6 +215,12 @@ def test_two_workers_train_and_one_that_fails_is_named(steady: Domain, capfd: py
     assert json.loads(log.read_text().splitlines()[-1])["step"] == 3
 
 
+def test_other_data_is_another_model() -> None:
+    own = training.default_output("steady", "good", data="mine.txt")
+    assert len({own, training.default_output("steady", "good"), training.default_output("steady", "good", data="yours.txt")}) == 3
+    assert own == training.default_output("steady", "good", data="mine.txt")
+
+
 def test_never_more_workers_than_wanted(steady: Domain, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     code = "import time; open('log', 'a').write('+'); time.sleep(0.3); open('log', 'a').write('-')"
     monkeypatch.setattr(Job, "command", made_of(code))

@@ -37,7 +37,8 @@ def frontier(records: Sequence[Record], targets: Sequence[float] = TARGETS) -> l
         for r in records
         if r.cost and r.status in FINISHED and r.method != "none" and (not recalibrated or r.method.endswith(RECALIBRATED))
     ]
-    by_method = dict(grouped(usable, lambda r: r.method))
+    both = lambda group: {r.sample_seed == CHOOSING_SEED for r in group} == {True, False}  # to choose by, and to report
+    by_method = {method: group for method, group in grouped(usable, lambda r: r.method) if both(group)}
     found = []
     for target in targets:
         small = {m: group for m, group in by_method.items() if _ratio(group) >= target}

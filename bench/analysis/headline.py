@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from statistics import mean, stdev
 
-from bench.analysis.frontier import Best, frontier
+from bench.analysis.frontier import CHOOSING_SEED, Best, frontier
 from bench.analysis.intervals import Estimate
 from bench.analysis.material import DASH, Material, ModelFiles, material, table, with_interval
 from bench.analysis.measured import ROLES, conditions, grouped
@@ -58,7 +58,8 @@ RANKING_NOTES = """\
   model: of that model, over sampling seeds and items.
 - **iso-quality gain**: log2 of the bytes of an uncompressed network of equal *validity*, on straight lines between the measured sizes,
   minus log2 of the compressed file's; positive = compressing a larger network beats training a smaller one and leaving it in fp32, 1 = by
-  a factor of two; `-` until two sizes are measured. The smallest size is a yardstick only. By seed: each training seed's networks among
+  a factor of two; `-` until two sizes are measured. The smallest size is a yardstick only, and
+  so is one with fewer training seeds. Chosen on sampling seed 0, measured on the others. By seed: each training seed's networks among
   themselves (≥: it is better than the largest uncompressed one). Diversity is not asked, and where sizes hardly differ in validity all
   this says little. What a small network does that is compressed as well: [large or small](#what-else-differs-between-the-models).
 """
@@ -195,7 +196,7 @@ Of all methods measured, the one whose smaller retention (quality or diversity) 
 chosen on sampling seed 0, and what stands here was measured on the other seeds: the winner of many is otherwise flattered. Of each domain
 the model with the most methods; recalibrated methods only, where the network has running statistics. **use**: what the samples are good
 for, as training data, tried on real data ([docs/second-judges.md](docs/second-judges.md)); 1 = as good as the uncompressed network's,
-0 = as those of permuted ones; 95 % interval of this model.
+0 = as those of permuted ones; 95 % interval of this model; `-`: not tried under the other seeds.
 """
 
 
@@ -205,7 +206,8 @@ def best_methods(found: Material) -> str:
         groups = [same for _, group in grouped(found.of(d.name), lambda r: r.model) for _, same in grouped(group, conditions)]
         if groups:
             richest = max(groups, key=lambda g: len({r.method for r in g}))
-            lines += [(best.target, _best_line(best, f"{d.name} {richest[0].model}", use_by_method(richest))) for best in frontier(richest)]
+            use = use_by_method([r for r in richest if r.sample_seed != CHOOSING_SEED])
+            lines += [(best.target, _best_line(best, f"{d.name} {richest[0].model}", use)) for best in frontier(richest)]
     headers = ["at least", "model", "method", "ratio", *(f"{role} ↑" for role in ROLES), "use ↑"]
     return table(headers, [line for _, line in sorted(lines, key=lambda pair: pair[0])], left=3)
 

@@ -140,7 +140,7 @@ def _rungs(records: Sequence[Record]) -> set[str]:
 
 def conditions(record: Record) -> str:
     """Records that differ in any of these are no repeats of each other, and never share a row."""
-    versions = {name: version for name, version in record.implementation.items() if " " in name}  # not the method's own
+    versions = {name: version for name, version in record.implementation.items() if " " in name}  # not those of `method_versions`
     same = (record.samples, record.k, record.weights_sha256, record.companions, record.reference, record.sampler, versions)
     return json.dumps(same, sort_keys=True)
 
@@ -164,7 +164,9 @@ def measured(records: Sequence[Record]) -> Measured | None:
     missing = tuple(rung for rung in LADDER if not found[rung])
     undefined = tuple(rung for rung in LADDER if any(retention_of(r, role) is None for r in found[rung].values() for role in ROLES))
     rungs = [rung for rung in LADDER if found[rung] and rung not in undefined]
-    seeds = sorted(set.intersection(*(set(found[rung]) for rung in rungs))) if rungs else sorted(base)
+    seeds = _common_seeds([set(found[rung]) for rung in rungs]) if rungs else sorted(base)
+    missing = tuple(rung for rung in LADDER if rung in missing or (rung in rungs and not set(seeds) <= set(found[rung])))
+    rungs = [rung for rung in rungs if rung not in missing]
     if not seeds or not (rungs or undefined):
         return None
     grid = [[found[rung][seed] for seed in seeds] for rung in rungs]
@@ -183,6 +185,13 @@ def measured(records: Sequence[Record]) -> Measured | None:
         undefined,
         _lengths([base[seed] for seed in seeds], grid),
     )
+
+
+def _common_seeds(of_rungs: Sequence[set[int]]) -> list[int]:
+    """The sampling seeds that all rungs have; where there is none, the one that most of them have."""
+    common = set.intersection(*of_rungs)
+    known = sorted(set().union(*of_rungs))
+    return sorted(common) or [max(known, key=lambda seed: sum(seed in seeds for seeds in of_rungs))]
 
 
 def outcome(base: Sequence[Record], grid: Sequence[Sequence[Record]], role: str) -> Outcome:

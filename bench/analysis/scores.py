@@ -140,14 +140,15 @@ class Domain:
 
     def _mean(self, role: str, found: Sequence[Sequence[Estimate]], weights: Callable[[Measured], np.ndarray]) -> Estimate:
         """Of the training seeds' means over sizes: [seeds][sizes] -> their mean. `weights` [rungs] say what the estimates are of."""
-        inside = mean((e.variance or 0.0) + e.known for unit in found for e in unit) / sum(len(unit) for unit in found)
-        shared = 0.0
+        models = sum(len(unit) for unit in found)
+        inside, shared = mean((e.variance or 0.0) + e.known for unit in found for e in unit) / models, 0.0
         if self._shares_items(role):
             items = [np.mean([weights(m) @ m.outcomes[role].item_mean for m in unit], axis=0) for unit in self.units]
             shared = max(0.0, shared_variance(np.array(items)))
+        inside -= shared / models  # what all have in common is no difference between them
         if self.strata:
-            return mean_of_strata([[e.value for e in size] for size in zip(*found)], shared, inside - shared / len(found))
-        return mean_of([mean(e.value for e in unit) for unit in found], shared, inside - shared / len(found))
+            return mean_of_strata([[e.value for e in size] for size in zip(*found)], shared, inside)
+        return mean_of([mean(e.value for e in unit) for unit in found], shared, inside)
 
     def rate(self, rung: str) -> float | None:
         """Mean log2 of the ratio, of those models whose files' sizes are known."""

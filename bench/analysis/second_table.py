@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from bench.analysis.agreement import APART, Agreement, agreements, interval_of
@@ -42,12 +43,15 @@ def use_table(told: Sequence[Foretold]) -> str:
     lines = []
     for domain in dict.fromkeys(one.domain for one in told):
         by_role = {one.role: one for one in told if one.domain == domain}
-        lines.append([domain, by_role["quality"].task, str(by_role["quality"].methods), *(tau_text(by_role[role].tau) for role in ROLES)])
+        either = next(iter(by_role.values()))  # a retention of a role may be undefined in all of a domain's models
+        taus = [tau_text(by_role[role].tau) if role in by_role else DASH for role in ROLES]
+        lines.append([domain, either.task, str(max(one.methods for one in by_role.values())), *taus])
     return table(["domain", "task", "methods", *(f"tau with {role}" for role in ROLES)], lines, left=2)
 
 
 def tau_text(tau: Estimate) -> str:
-    return bracketed(tau.value, interval_of(tau), 2)
+    """Without a value where a judge gave all methods the same."""
+    return DASH if math.isnan(tau.value) else bracketed(tau.value, interval_of(tau), 2)
 
 
 def agreement_table(rows: Sequence[Agreement]) -> str:

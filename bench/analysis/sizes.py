@@ -133,24 +133,31 @@ class Gain:
 def iso_quality_gain(records: Sequence[Record], sizes: Sequence[str], seeds: tuple[int, ...] = (0,)) -> Gain | None:
     """Of one domain: the size and rung with the largest gain; None with fewer than two sizes.
 
-    Chosen on the sampling seeds `seeds`, measured on the others; training seeds are averaged before anything is chosen, since the
-    luckiest of three trainings is no property of a size. Dense networks count with their fp32 file. The smallest size is a yardstick
-    only: compressed itself, it would have to be compared with dense networks smaller than any that was measured.
+    Chosen on the sampling seeds `seeds`, measured on the others, the yardstick too; training seeds are averaged before anything is chosen,
+    since the luckiest of three trainings is no property of a size, and a size with fewer trainings than another is a yardstick only. Dense
+    networks count with their fp32 file. The smallest size is a yardstick as well: compressed itself, it would have to be compared with
+    dense networks smaller than any that was measured.
     """
-    dense = dense_curve(records, sizes)
-    if len(dense) < 2:
+    chosen, held_out = ([r for r in records if (r.sample_seed in seeds) is wanted] for wanted in (True, False))
+    dense, dense_held_out = dense_curve(chosen, sizes), dense_curve(held_out, sizes)
+    if min(len(dense), len(dense_held_out)) < 2:
         return None
     ending = RECALIBRATED if is_recalibrated(records) else ""
-    larger = [r for r in records if r.cost and math.log2(r.cost.fp32_bytes) > dense[0][0] + SAME_SIZE]
-    cells = grouped([r for r in larger if r.method in {rung + ending for rung in LADDER}], lambda r: (size_of(r.model), r.method))
-    gains = [(gain_of([r for r in group if r.sample_seed in seeds], dense), group) for _, group in cells]
-    eligible = [(gain, group) for gain, group in gains if gain is not None and gain.bound != "at most"]
+    competing = {rung + ending for rung in LADDER}
+    trained = {size: {training_seed_of(r.model) for r in records if size_of(r.model) == size and r.method in competing} for size in sizes}
+    most = max(map(len, trained.values()))
+    larger = [r for r in chosen if r.cost and math.log2(r.cost.fp32_bytes) > dense[0][0] + SAME_SIZE and r.method in competing]
+    eligible = []
+    for (size, method), group in grouped(larger, lambda r: (size_of(r.model), r.method)):
+        others = [r for r in held_out if (size_of(r.model), r.method) == (size, method)]
+        gain = gain_of(group, dense)
+        if gain is not None and gain.bound != "at most" and others and len(trained[size]) == most:
+            eligible.append((gain.value, others))
     if not eligible:
         return None
-    _, group = max(eligible, key=lambda pair: pair[0].value)
-    held_out = [r for r in group if r.sample_seed not in seeds]
-    found = gain_of(held_out, dense)
-    return found and replace(found, by_seed=_by_seed(held_out, records, sizes))
+    _, others = max(eligible, key=lambda pair: pair[0])
+    found = gain_of(others, dense_held_out)
+    return found and replace(found, by_seed=_by_seed(others, held_out, sizes))
 
 
 def _by_seed(held_out: Sequence[Record], records: Sequence[Record], sizes: Sequence[str]) -> tuple[Gain, ...]:

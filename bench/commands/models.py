@@ -45,7 +45,7 @@ def train(domain: str, model: str | None, data: str | None, output: Path | None,
     from bench.files import check_writable
 
     torch.set_num_threads(how["threads"])
-    folder = output or training.default_output(domain, model, steps)
+    folder = output or training.default_output(domain, model, steps, data)
     check_writable(folder)
     device = campaign.pick_device(how["device"])
     final = training.train(campaign.open_domain(domain), model, data, folder, device, steps, how["progress_file"])
