@@ -71,6 +71,11 @@ def computes_bfloat16(device: torch.device) -> bool:
     return device.type != "cpu" or torch.backends.cpu.get_cpu_capability() not in ("DEFAULT", "AVX2")
 
 
+def arithmetic(device: str | torch.device) -> str:
+    """What `Muon` orthogonalises in there: said in a trained model's recipe, since it is the machine's and not the recipe's choice."""
+    return "bfloat16" if computes_bfloat16(torch.device(device)) else "float32"
+
+
 def adjustment(shape: torch.Size, rule: str | None) -> float:
     """What the learning rate of a matrix [out, in] is multiplied by, by torch's names of the rules."""
     rows, columns = shape

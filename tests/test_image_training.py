@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -248,6 +249,15 @@ def test_muon_goes_on_from_a_checkpoint_of_another_machine(monkeypatch) -> None:
     anew, _ = moved(lambda p: Muon(p, 0.01, 0.1), steps=1)
     for a, b, c in zip(there, here, anew):
         assert alike(a, b) > 0.99 > 0.95 > alike(b, c)
+
+
+def test_a_recipe_names_the_arithmetic_only_where_muon_is_used(monkeypatch, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    for native, named in ((True, "bfloat16"), (False, "float32")):
+        monkeypatch.setattr("domains.muon.computes_bfloat16", lambda device: native)  # noqa: B023
+        for rate, known in ((None, None), (3e-3, named)):
+            training = FlowTraining(tiny_unet(), PIXELS, HELD_OUT, 0, FlowRecipe(steps=1, batch=8, muon_learning_rate=rate))
+            training.freeze(tmp_path / f"{named}-{rate}")
+            assert json.loads((tmp_path / f"{named}-{rate}" / "recipe.json").read_text()).get("orthogonalised_in") == known
 
 
 def test_what_muon_orthogonalises_keeps_its_directions_and_loses_its_sizes() -> None:

@@ -18,7 +18,7 @@ from bench.interfaces import Wrap
 from domains.folders import write_json
 from domains.image_diffusion.network import fold
 from domains.images.training import ImageTraining, Recipe, card, generator, round_to_half, to_floats
-from domains.muon import Muon
+from domains.muon import Muon, arithmetic
 
 TIMES = 1000.0  # the scale of times that diffusers' schedulers hand to a network
 
@@ -85,7 +85,8 @@ class FlowTraining(ImageTraining):
         folder.mkdir(parents=True, exist_ok=True)
         network.save_pretrained(folder / "unet")
         write_scheduler(folder)
-        write_json(folder / "recipe.json", {**vars(self.recipe), "seed": self.seed})
+        of_muon = {} if self.recipe.muon_learning_rate is None else {"orthogonalised_in": arithmetic(self.device)}
+        write_json(folder / "recipe.json", {**vars(self.recipe), "seed": self.seed, **of_muon})
         write_json(folder / "card.json", card(self, network, "diffusers UNet2DModel, flow matching on Fashion-MNIST"))
 
 

@@ -49,7 +49,7 @@ class GeneratorTraining(VerseTraining):
         folder.mkdir(parents=True, exist_ok=True)
         model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
-        write_json(folder / "recipe.json", {**vars(self.recipe), "seed": self.seed})
+        write_json(folder / "recipe.json", self.written_recipe())
         card = {
             "licence": "Apache-2.0; trained on a text in the public domain",
             "description": "Llama trained on King James verses",
@@ -107,7 +107,7 @@ class JudgeTraining(VerseTraining):
         state = {name: value.half().cpu().contiguous() for name, value in self.averaged().state_dict().items()}
         save_file(state, folder / f"{self.plan.evaluator.name}.safetensors")
         self.tokenizer.save_pretrained(folder)
-        write_json(folder / "recipe.json", {**vars(self.recipe), "seed": self.seed, **self.plan.shape})
+        write_json(folder / "recipe.json", {**self.written_recipe(), **self.plan.shape})
         judge = self.plan.evaluator(folder=folder, directions=False)
         evaluators.Directions.fit(judge.read(self.texts)[0]).write(folder / "directions.safetensors")
 

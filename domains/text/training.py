@@ -23,7 +23,7 @@ from torch.nn import Module
 from torch.nn.utils.rnn import pad_sequence
 
 from bench.interfaces import Training, Wrap
-from domains.muon import Muon
+from domains.muon import Muon, arithmetic
 
 IGNORED = -100
 
@@ -127,6 +127,12 @@ class VerseTraining(Training):
             for name, parameter in network.named_parameters():
                 parameter.copy_(self.average[name])
         return network
+
+    def written_recipe(self) -> dict[str, Any]:
+        """What is kept beside the weights; a run that went on on another kind of machine names the last one's arithmetic."""
+        device = next(self.networks["network"].parameters()).device
+        of_muon = {} if self.recipe.muon_learning_rate is None else {"orthogonalised_in": arithmetic(device)}
+        return {**vars(self.recipe), "seed": self.seed, **of_muon}
 
     def freeze(self, folder: Path) -> None:
         raise LookupError("a subclass or the domain says how its model is written")
