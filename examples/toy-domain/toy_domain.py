@@ -62,7 +62,7 @@ class ToyDomain(Domain):
     evaluator = lambda self, name, device="cpu": {"position": Position, "direction": Direction}[name]()
 
     def reference(self, split="test", source=None):  # real samples need no generator; `source` is a file of the user's
-        return real_points(2000, SPLITS[split]) if source is None else self.read_samples(source)[SPLITS[split] :: 3]
+        return real_points(2000, SPLITS[split]) if source is None else np.unique(self.read_samples(source), axis=0)[SPLITS[split] :: 3]
 
     def damages(self):  # what each hurts and what the evaluators must see of it, in shares of the undamaged: validity, mutual recall
         push = lambda x: x * np.random.default_rng(0).normal(1, 0.3, (len(x), 1)).clip(0.1).astype("f4")
