@@ -202,7 +202,10 @@ def newest(records: Sequence[Record], warn: Callable[[str], None]) -> list[Recor
     for r in records:
         key = (r.domain, r.model, r.method)
         best[key] = max(best.get(key, []), r.method_versions())
-    old = [r for r in records if r.method_versions() < best[r.domain, r.model, r.method]]
-    for r in old:
-        warn(f"skipped {r.domain} {r.model} {r.method} seed {r.sample_seed} ({r.cell}): made by an older version of the method")
-    return [r for r in records if r not in old] if old else list(records)
+    found = []
+    for r in records:
+        if r.method_versions() == best[r.domain, r.model, r.method]:
+            found.append(r)
+        else:
+            warn(f"skipped {r.domain} {r.model} {r.method} seed {r.sample_seed} ({r.cell}): made by an older version of the method")
+    return found

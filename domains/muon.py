@@ -71,9 +71,12 @@ def computes_bfloat16(device: torch.device) -> bool:
     return device.type != "cpu" or torch.backends.cpu.get_cpu_capability() not in ("DEFAULT", "AVX2")
 
 
-def arithmetic(device: str | torch.device) -> str:
-    """What `Muon` orthogonalises in there: said in a trained model's recipe, since it is the machine's and not the recipe's choice."""
-    return "bfloat16" if computes_bfloat16(torch.device(device)) else "float32"
+def arithmetic(rate: float | None, device: str | torch.device) -> dict[str, str]:
+    """What a trained model's recipe says beside its settings: in what `Muon` orthogonalised, the machine's choice; nothing without a rate.
+
+    A run that went on on another kind of machine names the last one's.
+    """
+    return {} if rate is None else {"orthogonalised_in": "bfloat16" if computes_bfloat16(torch.device(device)) else "float32"}
 
 
 def adjustment(shape: torch.Size, rule: str | None) -> float:

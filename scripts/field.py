@@ -8,17 +8,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.analysis.material import table
 from bench.analysis.measured import ROLES
 from bench.methods.notation import LADDER
 from scripts.figures import DIFFUSION, DOMAINS, GAN, ROOT, SEEDS, TEXT, Figures, span
 
 
 def field_table(f: Figures) -> str:
-    from tabulate import tabulate
-
     rows = [(said, *verdict(f)) for said, verdict in FIELD]
     headers = ["what is said", "verdict here", "figures (ratio: quality/diversity)", "command"]
-    return tabulate(rows, headers=headers, tablefmt="pipe", disable_numparse=True)
+    return table(headers, rows, left=len(headers))
 
 
 def run_of(method: str, *more: str) -> str:

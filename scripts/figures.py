@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import mean
 
 from bench.analysis.agreement import as_second_judges_see
-from bench.analysis.material import Material
+from bench.analysis.material import Material, table
 from bench.analysis.measured import ROLES, Measured
 from bench.analysis.order import Order, order_of
 from bench.analysis.scores import Domain
@@ -119,10 +119,7 @@ class Figures:
 
 def by_domain(headers: Sequence[str], cells: Callable[[str], Sequence[str]]) -> str:
     """A table with a line for each domain."""
-    from tabulate import tabulate
-
-    rows = [[domain, *cells(domain)] for domain in DOMAINS]
-    return tabulate(rows, headers=["domain", *headers], tablefmt="pipe", disable_numparse=True)
+    return table(["domain", *headers], [[domain, *cells(domain)] for domain in DOMAINS], left=1 + len(headers))
 
 
 def span(values: Iterable[float]) -> str:

@@ -85,7 +85,7 @@ class FlowTraining(ImageTraining):
         folder.mkdir(parents=True, exist_ok=True)
         network.save_pretrained(folder / "unet")
         write_scheduler(folder)
-        of_muon = {} if self.recipe.muon_learning_rate is None else {"orthogonalised_in": arithmetic(self.device)}
+        of_muon = arithmetic(self.recipe.muon_learning_rate, self.device)
         write_json(folder / "recipe.json", {**vars(self.recipe), "seed": self.seed, **of_muon})
         write_json(folder / "card.json", card(self, network, "diffusers UNet2DModel, flow matching on Fashion-MNIST"))
 

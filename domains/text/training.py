@@ -129,10 +129,9 @@ class VerseTraining(Training):
         return network
 
     def written_recipe(self) -> dict[str, Any]:
-        """What is kept beside the weights; a run that went on on another kind of machine names the last one's arithmetic."""
+        """What is kept beside the weights."""
         device = next(self.networks["network"].parameters()).device
-        of_muon = {} if self.recipe.muon_learning_rate is None else {"orthogonalised_in": arithmetic(device)}
-        return {**vars(self.recipe), "seed": self.seed, **of_muon}
+        return {**vars(self.recipe), "seed": self.seed, **arithmetic(self.recipe.muon_learning_rate, device)}
 
     def freeze(self, folder: Path) -> None:
         raise LookupError("a subclass or the domain says how its model is written")
