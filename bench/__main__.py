@@ -9,7 +9,9 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 try:
     from bench.cli import main
+    from bench.memory import keep_freed_memory
 
+    keep_freed_memory()
     status = main()
 except KeyboardInterrupt:  # also while importing
     status = 130

@@ -121,7 +121,9 @@ def _work(pipe: Connection, setup: Setup) -> None:
     import torch
 
     from bench import progress
+    from bench.memory import keep_freed_memory
 
+    keep_freed_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
     torch.set_num_threads(1)
     progress.silent = True

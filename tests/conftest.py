@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from bench.memory import keep_freed_memory
+
 TOY = Path(__file__).parent.parent / "examples" / "toy-domain"
 FOLDER = pytest.StashKey[Path]()
 
@@ -23,6 +25,7 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["GENCOMPRESS_CACHE"] = str(folder / "cache")
     os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as `python -m bench` does, for the same reason
+    keep_freed_memory()  # likewise
     if "PYTEST_XDIST_WORKER" in os.environ:
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # one process a core
 

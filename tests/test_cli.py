@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import subprocess
 import sys
 from collections.abc import Callable
@@ -232,6 +233,25 @@ def test_waiting_threads_sleep_soon_unless_the_user_says_otherwise(set_before: d
     inherited = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=inherited | set_before)
     assert done.stdout.splitlines()[-1] == f"{found} False", done.stderr
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator's business")
+@pytest.mark.parametrize(("tuned", "kept"), [({}, True), ({"MALLOC_ARENA_MAX": "2"}, False)])
+def test_freed_memory_is_kept_unless_the_user_has_tuned_malloc(tuned: dict[str, str], kept: bool) -> None:
+    """Page faults of blocks of 40 MB, made and freed again and again: 10,000 pages each, or none."""
+    code = (
+        "import resource\n"
+        "from bench.memory import keep_freed_memory\n"
+        "keep_freed_memory()\n"
+        "faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "blocks = lambda: [b'x' * (size << 20) for size in (40, 39)]\n"  # the system's own threshold adapts up to 32 MB
+        "blocks(); before = faults()\n"
+        "for _ in range(5): blocks()\n"
+        "print(faults() - before)"
+    )
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("GLIBC", "MALLOC_"))}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=inherited | tuned)
+    assert (int(done.stdout) < 5000) == kept, done.stdout + done.stderr
 
 
 def test_no_arguments_shows_help(invoke: Invoke) -> None:
