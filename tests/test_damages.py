@@ -8,6 +8,7 @@ import pytest
 
 from bench.bounds import find_bounds
 from bench.damage import damage_matrix, failures
+from bench.panel import Panel
 from bench.record import read_records
 from bench.registry import DOMAINS
 from bench.workbench import Workbench
@@ -20,8 +21,7 @@ ONE_OF_EACH = {str(sorted(DOMAINS.load(name)().damages())): name for name in DOM
 def test_the_evaluators_see_every_damage(name: str) -> None:
     """The primary evaluators, who alone are asked for it. Domains with the same damages have the same ones here: once is enough."""
     domain = DOMAINS.load(name)()
-    primary = {role: evaluator for evaluator, role in reversed(domain.evaluators().items())}
-    rows = damage_matrix(domain, judges={evaluator: role for role, evaluator in primary.items()})
+    rows = damage_matrix(domain, judges={evaluator: role for role, evaluator in Panel(domain, 2000).primary.items()})
     assert {"surface", "variety"} <= {row.damage.hurts for row in rows}
     assert failures(rows) == []
 
