@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.cache import Cache
 from bench.errors import BadInput
 from bench.files import check_writable, slug
-from bench.interfaces import Domain, Metric, ModelSpec, Native
+from bench.interfaces import Domain, Evaluator, Metric, ModelSpec, Native
 from bench.methods.notation import expand, parse
 from bench.metrics.custom import load_metric
 from bench.plan import Cell, cells, is_finished, look_up
@@ -20,6 +20,7 @@ from bench.progress import Bar
 from bench.record import Record
 from bench.registry import DOMAINS
 from bench.run import record_of, run_cell
+from bench.second import is_by
 from bench.workbench import OtherTensors, Workbench
 
 TWINS_SHOWN = 20
@@ -111,7 +112,7 @@ def _run_model(domain: Domain, spec: ModelSpec, extra: list[Metric], request: Re
     methods = expand(request.methods, recalibrate=bench.has_statistics)
     planned = cells(bench.template, methods, request.seeds, {m: parse(m).versions for m in ["none", *methods]})
     found = {cell.hash: look_up(cell, request.results) for cell in planned}
-    done = lambda record: is_finished(record) and not request.fresh and knows_all(record, request.evaluators)
+    done = lambda record: is_finished(record) and not request.fresh and knows_all(record, bench.second.named)
     records = {name: record for name, (record, _) in found.items() if record is not None and done(record)}
     missing = [cell for cell in planned if cell.hash not in records]
     say(f"{domain.name} {spec.name}: {len(planned)} cells, {len(records)} finished before; N = {request.samples}, device {bench.device}")
@@ -129,9 +130,9 @@ def _run_model(domain: Domain, spec: ModelSpec, extra: list[Metric], request: Re
     return made
 
 
-def knows_all(record: Record, evaluators: Sequence[str]) -> bool:
+def knows_all(record: Record, named: Mapping[str, Evaluator]) -> bool:
     """Whether the judges that the user named have judged it; a network that diverged has nothing to judge."""
-    return record.status == "diverged" or all(name in record.evaluators for name in evaluators)
+    return record.status == "diverged" or all(is_by(record.evaluators.get(name), evaluator) for name, evaluator in named.items())
 
 
 def with_opinions(fresh: Record, before: Record | None) -> Record:

@@ -10,6 +10,7 @@ from bench.errors import BadInput
 from bench.interfaces import Damage, Domain, Native, Observed, View
 from bench.judging import JUDGES
 from bench.panel import Panel
+from bench.plan import K, check_samples
 from bench.progress import bar
 
 STEP = 0.03  # a stronger damage must cost at least this much validity
@@ -63,8 +64,10 @@ class Row:
 def damage_matrix(domain: Domain, n: int = 2000, names: list[str] | None = None, judges: Mapping[str, str] | None = None) -> list[Row]:
     """Every damage of the domain, applied to the real samples of the ceiling, judged against the reference.
 
-    `judges`: evaluator -> role, one of each role at least; the domain's own unless others are named.
+    `judges`: evaluator -> role, one of each role at least; the domain's own unless others are named. Raises `BadInput` where there
+    are not `n` real samples.
     """
+    check_samples(n, K, min(len(domain.reference(split)) for split in ("test", "ceiling")))
     wanted = {name: damage for name, damage in domain.damages().items() if names is None or name in names}
     return [_row(domain, name, damage, n, judges) for name, damage in bar(wanted.items(), "damages", len(wanted))]
 

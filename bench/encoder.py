@@ -27,6 +27,7 @@ from bench.header import (
     Codebook,
     Entry,
     Header,
+    may_be_stored,
 )
 from bench.interfaces import Compressed, Stored
 from bench.layers import tensors_of
@@ -84,7 +85,7 @@ class Flat:
 
 def in_file_order(name: str, stored: Stored) -> Flat:
     """Raises `Unsupported` for what the format cannot say."""
-    if "\n" in name:
+    if not may_be_stored(name):
         raise Unsupported(f"the tensor name {name!r} cannot be stored")
 
     def flat(tensor: Tensor | None) -> np.ndarray | None:

@@ -144,11 +144,19 @@ def _codebooks(source: Reader, count: int) -> tuple[Codebook, ...]:
     return tuple(found)
 
 
+def may_be_stored(name: str) -> bool:
+    """Names are shown, one a line, and become keys of a safetensors file, where one name means something else."""
+    return name.isprintable() and name != "__metadata__"
+
+
 def _names(text: str, count: int) -> list[str]:
     lines = text.count("\n") + 1 if count or text else 0  # counted before they are made
     names = text.split("\n") if lines == count and count else []
     if lines != count or len(set(names)) != count:
         raise ValueError(f"{lines} names for {count} tensors, or two alike")
+    for name in names:
+        if not may_be_stored(name):
+            raise ValueError(f"the tensor name {name!r}")
     return names
 
 

@@ -15,6 +15,7 @@ from bench.analysis.measured import conditions, grouped
 from bench.compressibility import is_recalibrated, retention_of
 from bench.files import slug
 from bench.interfaces import Metric
+from bench.markup import as_code, as_text
 from bench.methods.notation import LADDER, RECALIBRATED, primary_rung, rung_of
 from bench.model_file import read_models
 from bench.record import Record
@@ -94,15 +95,20 @@ def _section(domain: str, model: str, n: int, k: int, records: Sequence[Record],
     first = table(rows, [*SIZE_COLUMNS, MACS_LEFT, *RETENTION_COLUMNS, *headline, SURVIVAL])
     twins = next((path for path in sorted((results / slug(domain) / slug(model)).glob("twins.*"))), None)
     link = f"Twins side by side: [{twins.name}]({os.path.relpath(twins, output.parent)}). " if twins else ""
-    unusual = [f"- `{method}` seed {r.sample_seed}: {r.status}, {r.reason}" for method, group in rows for r in group if r.status != "ok"]
+    unusual = [
+        f"- {as_code(method)} seed {r.sample_seed}: {r.status}, {as_text(r.reason or '')}"
+        for method, group in rows
+        for r in group
+        if r.status != "ok"
+    ]
     return "\n".join(
         [
-            f"## {domain} · {model}\n",
+            f"## {as_text(domain)} · {as_text(model)}\n",
             f"{baseline_line(records)} N = {n} samples a seed, k = {k}, {_count(records)}. "
             f"{_identity(records[0])} {link}{_provenance(records)}\n",
             first + "\n",
             *([PLAIN_RUNGS] if recalibrated else []),
-            f"Reproduce: `{command(domain, model, n, [method for method, _ in rows], records)}`\n",
+            f"Reproduce: {as_code(command(domain, model, n, [method for method, _ in rows], records))}\n",
             *(["Not ok:\n", *unusual, ""] if unusual else []),
             details("Every shared metric", rows, [metric_column(m) for m in SHARED_DETAILS]),
             details("What became of each twin (shares)", rows, [metric_column(m) for m in TWINS]),

@@ -91,7 +91,7 @@ class Panel:
         views = {}
         for name, evaluator in self.evaluators.items():
             kind = f"{type(evaluator).__module__}.{type(evaluator).__qualname__}"  # domains that share an evaluator share its views
-            key = ["view", kind, name, evaluator.version, evaluator.identity(), content_digest(samples)]
+            key = ["view", kind, name, evaluator.version, evaluator.identity(), content_digest(samples), self.device]
             with self.watch(f"judge {title}"):
                 views[name] = self.cache.view(key, lambda e=evaluator: view(e, samples))  # type: ignore[misc]
         return Observed(samples, views)

@@ -47,9 +47,14 @@ def provenance(command: str, device: str, seconds: dict[str, float]) -> Provenan
         processor=processor(),
         device=device,
         threads=torch.get_num_threads(),
-        time=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        time=utc_now(),
         seconds={stage: round(value, 3) for stage, value in seconds.items()},
     )
+
+
+def utc_now() -> str:
+    """ISO 8601, to the second: later is greater."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 @functools.cache

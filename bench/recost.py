@@ -62,8 +62,11 @@ def recost(results: Path, say: Callable[[str], None], device: str = "cpu") -> in
 def read_any(path: Path) -> Record:
     """A record of this schema or of an older one. Raises `ValueError` with one line."""
     try:
-        return Record.model_validate(upgrade(json.loads(path.read_bytes())))
-    except (OSError, ValueError) as error:
+        record = Record.model_validate(upgrade(json.loads(path.read_bytes())))
+        if record.schema_version != SCHEMA:
+            raise ValueError(f"schema version {record.schema_version}, newer than this code's {SCHEMA}")
+        return record
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(next(iter(str(error).splitlines()), type(error).__name__)) from None
 
 

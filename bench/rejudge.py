@@ -7,7 +7,7 @@ record's own evaluators judged.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,12 +20,14 @@ from bench.describe import OTHER_FLOATS, check_same_model
 from bench.errors import BadInput, Diverged
 from bench.interfaces import Native
 from bench.methods.notation import RECALIBRATED, expand
+from bench.panel import find_evaluator
 from bench.plan import Cell, cell_of
 from bench.pool import measure
 from bench.progress import Bar
 from bench.provenance import git_state
-from bench.record import FINISHED, VALUE, Record, read_record, records_in_place
+from bench.record import FINISHED, VALUE, EvaluatorBlock, Record, read_record, records_in_place
 from bench.registry import DOMAINS
+from bench.second import is_by
 from bench.workbench import Workbench
 
 Say = Callable[[str], None]
@@ -78,8 +80,8 @@ def judge(wanted: Wanted, results: Path, device: str, workers: int, say: Say) ->
     ):
         paths = {record.cell: where[domain, model, record.cell] for record in group}
         opener = Opener(domain, model, group[0].samples, group[0].k, wanted.named, device, paths)
-        versions = opener.versions()
-        lacking = [record for record in group if lacks(record, versions)]
+        opinions = opener.opinions()
+        lacking = [record for record in group if lacks(record, opinions)]
         say(f"{domain} {model}: {len(lacking)} of {len(group)} records lack an opinion")
         left = len(lacking)
         with Bar("records", len(lacking)) as bar:
@@ -121,22 +123,27 @@ class Opener:
         domain = open_domain(self.domain)
         return Workbench(domain, domain.locate(self.model), self.samples, k=self.k, device=self.device, evaluators=self.named)
 
-    def versions(self) -> dict[str, int | None]:
-        """Of every opinion that a record should hold; None: of what the user named, any."""
+    def opinions(self) -> dict[str, Callable[[EvaluatorBlock], bool]]:
+        """Every opinion that a record should hold -> whether the one it holds is today's."""
         domain = open_domain(self.domain)
         task = domain.task()
-        own = {name: domain.evaluator(name).version for name in domain.second_evaluators()}
-        return dict.fromkeys(self.named) | own | ({task.name: task.version} if task is not None else {})
+        versions = {name: domain.evaluator(name).version for name in domain.second_evaluators()}
+        versions |= {task.name: task.version} if task is not None else {}
+        named = {name: find_evaluator(domain, name, self.device) for name in self.named}
+        return {
+            **{name: lambda block, version=v: block.version == version for name, v in versions.items()},  # type: ignore[misc]
+            **{name: lambda block, evaluator=e: is_by(block, evaluator) for name, e in named.items()},  # type: ignore[misc]
+        }
 
     def __call__(self) -> Callable[[Cell], Record]:
         bench = self.open()
         return lambda cell: attempt(read_record(self.paths[cell.hash]), bench)
 
 
-def lacks(record: Record, versions: dict[str, int | None]) -> bool:
-    """Whether an opinion is missing, or of another version than today's."""
+def lacks(record: Record, opinions: Mapping[str, Callable[[EvaluatorBlock], bool]]) -> bool:
+    """Whether an opinion is missing, or not today's."""
     blocks = record.evaluators
-    return any(name not in blocks or version not in (None, blocks[name].version) for name, version in versions.items())
+    return not all(name in blocks and is_current(blocks[name]) for name, is_current in opinions.items())
 
 
 def _judged(wanting: Sequence[Record], opener: Opener, workers: int) -> Iterator[tuple[Record, Record | None]]:

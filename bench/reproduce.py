@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import stdev
+from statistics import mean, stdev
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from bench.campaign import Request
 from bench.campaign import run as run_request
 from bench.comparison import COMPARED, SIZE_TOLERANCE
 from bench.errors import BadInput
+from bench.provenance import utc_now
 from bench.record import FINISHED, Record
 
 SHARE = 0.02  # of the published cells, for a check
@@ -52,12 +53,15 @@ def jobs_of(records: Sequence[Record]) -> list[Job]:
 def reproduce(records: Sequence[Record], results: Path, command: str, device: str, say: Say, workers: int = 1) -> list[Record]:
     """Everything published, from nothing, into `results`; resumable, since what is finished there is not measured again."""
     made: list[Record] = []
-    jobs, started = jobs_of(_published(records)), time.monotonic()
+    jobs, started, began = jobs_of(_published(records)), time.monotonic(), utc_now()
+    behind = 0.0
     for i, job in enumerate(jobs):
-        ahead, behind = sum(j.seconds for j in jobs[i:]), sum(j.seconds for j in jobs[:i])
+        ahead = sum(j.seconds for j in jobs[i:])
         pace = (time.monotonic() - started) / behind if behind else 1.0  # of this machine beside the one that published
         say(f"model {i + 1} of {len(jobs)}: {job.domain} {job.model}; about {_duration(ahead * pace)} left in all")
-        made += run_request(replace(_request(job, results, command, device), workers=workers), say)
+        of_job = run_request(replace(_request(job, results, command, device), workers=workers), say)
+        behind += job.seconds * mean(r.provenance.time >= began for r in of_job)  # what was finished before took no time
+        made += of_job
     return made
 
 

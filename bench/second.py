@@ -134,6 +134,11 @@ class SecondJudges:
         return judge.verdict(samples) if isinstance(judge, Trial) else judge.judge(judge.observe(samples, "samples"))[name]
 
 
+def is_by(block: EvaluatorBlock | None, evaluator: Evaluator) -> bool:
+    """Whether an opinion is this very judge's, of this version: a folder may hold other weights now."""
+    return block is not None and (block.version, block.identity) == (evaluator.version, evaluator.identity())
+
+
 def retained(value: float, base: float, floor: list[float], before: Verdict, what: str) -> float | None:
     """As `judging.retention`, also where what counts is no share: None unless the baseline lies 5 standard errors above the floor."""
     if before.shares is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,12 @@ def embedded(weights: Path) -> dict[str, ModelSpec]:
     """The models that ship below a folder, by name, `s@0` first."""
     cards = sorted(weights.glob("*@*/card.json"), key=lambda path: (path.parent.name != "s@0", path.parent.name))
     return {card.parent.name: spec_of(card.parent.name, card.parent) for card in cards}
+
+
+def training_seed(name: str) -> int | None:
+    """The number behind the `@` of a model's name; None where nothing stands there that every generator of random numbers takes."""
+    found = re.fullmatch(r"[^@]*@([0-9]{1,9})", name)
+    return int(found[1]) if found else None
 
 
 def spec_of(name: str, folder: Path) -> ModelSpec:

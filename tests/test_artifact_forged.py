@@ -115,6 +115,8 @@ EVEN = tuple(float(i) for i in range(2**15))
 GARBAGE = np.random.default_rng(0).integers(0, 256, 400).astype(np.uint8).tobytes()
 
 LIES: dict[str, Callable[[], bytes]] = {
+    "a name that moves the cursor": lambda: many(1, (TERNARY,), names=lambda i: "\x1b]0;owned\x07"),
+    "a name that means something else": lambda: many(1, (TERNARY,), names=lambda i: "__metadata__"),
     "huge": lambda: entry(shape=(2**62,)),
     "huge, kept": lambda: entry(shape=(2**40,), kept=2**40),
     "huge, twice": lambda: entry(shape=(2**32, 2**32)),

@@ -328,6 +328,7 @@ def test_judge_leaves_records_alone_that_lack_no_opinion(invoke: Invoke, tmp_pat
             ("bounds", "--domain", "toy", "--model", "./mine"),
             "model './mine' does not ship with the benchmark: name a folder with --output",
         ),
+        (("damages", "--domain", "text", "--samples", "9999"), "samples=9999 is not possible: allowed are 7 (k = 5 neighbours) to 2000"),
         (("damages", "--domain", "toy", "--second"), "domain 'toy' has no second evaluators"),
         (("damages", "--domain", "text", "--second", "--save", "."), "--save goes with the first evaluators"),
         ((*RUN, "--evaluator", "nonsense"), "unknown evaluator 'nonsense'; allowed: direction, position"),
@@ -337,4 +338,12 @@ def test_judge_leaves_records_alone_that_lack_no_opinion(invoke: Invoke, tmp_pat
 def test_bad_input_about_judges_gets_one_line(arguments: tuple[str, ...], words: str, invoke: Invoke, tmp_path: Path) -> None:
     status, out, err = invoke(*arguments)
     assert status == 2 and out == "" and err.startswith("error: ") and err.count("\n") == 1 and words in err
+    assert files(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["s@99999999999999999999", "s@²", "s@-1", "s@", "s"])
+@pytest.mark.parametrize("domain", ["text", "image_gan", "image_diffusion"])
+def test_a_training_seed_is_a_number_that_generators_take(domain: str, name: str, invoke: Invoke, tmp_path: Path) -> None:
+    status, out, err = invoke("train", "--domain", domain, "--model", name)
+    assert status == 2 and out == "" and err.startswith("error: unknown model to train") and repr(name) in err and "s@0" in err
     assert files(tmp_path) == []

@@ -133,6 +133,12 @@ def test_brackets_in_a_name_are_no_pattern(tmp_path: Path):
 # --- columns ---------------------------------------------------------------------------------------------------------
 
 
+def test_a_row_without_text_is_named(tmp_path: Path):
+    (path := tmp_path / "a.jsonl").write_text('{"text": "a"}\n{"text": null}\n')
+    with pytest.raises(BadInput, match=r"a\.jsonl row 1 holds no text"):
+        text_column(load_rows(path), path)
+
+
 def test_the_column_of_texts():
     assert text_column(Dataset.from_dict({"id": [1], "text": ["a"], "title": ["b"]})) == ["a"]
     assert text_column(Dataset.from_dict({"id": [1], "verse": ["a"]})) == ["a"]  # the only strings

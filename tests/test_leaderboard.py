@@ -171,3 +171,17 @@ def test_the_comparison_sees_what_only_one_side_measured() -> None:
     whole, half = record("int8", 0, quality_retention=0.9, diversity_retention=0.5), record("int8", 0, quality_retention=0.9)
     assert agreement(whole, whole) == "identical"
     assert agreement(whole, half).startswith("DIFFERS") and agreement(half, whole).startswith("DIFFERS")
+
+
+def test_names_and_reasons_of_any_kind_are_shown_as_text(tmp_path: Path) -> None:
+    from bench.markup import as_code
+
+    odd = [record(m, 0).model_copy(update={"model": "./a`b|<img src=x>_m_"}) for m in ("none", "int8")]
+    odd[1] = odd[1].model_copy(update={"status": "failed", "reason": "<script>\n*bad*"})
+    section = write_leaderboard(odd, tmp_path, tmp_path / "leaderboard.md").split("## elsewhere")[1]
+    heading, *lines = section.splitlines()
+    assert "`" not in heading and "<" not in heading and "|" not in heading
+    assert "<script>" not in section and "*bad*" not in section
+    (asked,) = (line for line in lines if line.startswith("Reproduce: "))
+    assert asked.startswith("Reproduce: `` python -m bench run ") and asked.endswith(" ``") and "a`b" in asked
+    assert as_code("plain") == "`plain`"

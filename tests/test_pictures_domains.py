@@ -319,7 +319,7 @@ def test_texts_become_a_table_with_nothing_in_it_that_markdown_reads(tmp_path: P
 
 
 def test_a_text_that_looks_like_an_entity_stays_text() -> None:
-    assert twins_text.escaped("&lt; &copy; a:b c: d") == "&amp;lt; &amp;copy; a&#58;b c: d"
+    assert twins_text.cell("&lt; &copy; a:b c: d") == "&amp;lt; &amp;copy; a&#58;b c: d"
 
 
 def test_everything_is_drawn_by_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -169,6 +169,18 @@ def test_a_judge_that_the_user_names_is_asked_about_finished_cells_too(toy: type
     assert [line.split(", ")[1] for line in said] == [f"{count} finished before; N = {N}" for count in (6, 0, 6)]
 
 
+def test_a_judge_of_other_weights_under_the_same_name_is_another(toy: type, results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder may hold other weights today than when its judge was asked."""
+    named = replace(TOY, named=("radius",))
+    assert judge(results, named) == (6, 0) and judge(results, named) == (0, 0)
+    monkeypatch.setattr(Radius, "identity", lambda self: "other weights")
+    asked, said = Request("toy", methods=("int8", "binary"), seeds=(0,), samples=N, results=results, evaluators=("radius",)), []
+    run(asked, said.append)
+    assert ", 0 finished before" in said[0]
+    assert judge(results, named) == (3, 0) and judge(results, named) == (0, 0), "those of the other sampling seed"
+    assert {r.evaluators["radius"].identity for r in read_records(results)} == {"other weights"}
+
+
 # --- a judge that comes later ------------------------------------------------------------------------------------------
 
 

@@ -56,11 +56,14 @@ from bench.errors import BadInput
 @click.option("--results", type=PATH, default=LOCAL, show_default=True, help="Where records go, and from where a stopped run goes on.")
 @DEVICE
 @click.option("--save-samples", type=PATH, help="Also write all samples, and twins side by side, to this folder.")
-@click.option("--fresh", is_flag=True, help="Measure again what is finished, without the cache.")
+@click.option("--fresh", is_flag=True, help="Measure again what is finished, without the cache (but for floors and ceilings).")
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes; with several, one thread each.")
 @REFERENCE
 @click.option(
-    "--metric", "metrics", multiple=True, help="One more: a folder with an `evaluate` metric script; images: fid, kid, is; text: mauve."
+    "--metric",
+    "metrics",
+    multiple=True,
+    help="One more: a folder with an `evaluate` metric script; images: fid, kid, is; text: mauve. See `show`.",
 )
 @EVALUATOR
 @click.option("--trust-remote-code", is_flag=True, help="Allow --metric to run code from the hub.")
@@ -161,9 +164,9 @@ def damages(domain: str, samples: int, second: bool, save: Path | None, as_json:
     opened = campaign.open_domain(domain)
     rows = damage.damage_matrix(opened, samples, judges=damage.second_judges(opened) if second else None)
     failures = damage.failures(rows)
+    click.echo(json.dumps([row.numbers() for row in rows]) if as_json else damage.as_table(rows))
     if save is not None:
         say(f"wrote {file_of(opened, rows, samples, command_line()).write(save)}")
-    click.echo(json.dumps([row.numbers() for row in rows]) if as_json else damage.as_table(rows))
     for line in failures:
         say(f"error: {line}")
     return FAILED if failures else OK

@@ -93,7 +93,7 @@ def list_(what: str | None) -> int:
 
 @commands.command(short_help="Measure what is published again; --check.")
 @click.option("--check", "only_check", is_flag=True, help="Only a random 2 % of the cells, some of each domain, without the cache.")
-@click.option("--seed", default=0, show_default=True, help="Chooses the cells of a check.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Chooses the cells of a check.")
 @click.option("--cell", "cells", multiple=True, help="Check this one: the beginning of its name; repeatable.")
 @click.option("--results", type=PATH, default=Path("results/local/reproduced"), show_default=True, help="Where records of a whole run go.")
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes of a whole run, one thread each.")

@@ -11,7 +11,7 @@ import numpy as np
 
 from bench.errors import BadInput, unknown
 from bench.interfaces import Damage, Domain, Evaluator, Metric, ModelSpec, Task, Training
-from domains.folders import GRID, embedded, spec_of
+from domains.folders import GRID, embedded, spec_of, training_seed
 
 if TYPE_CHECKING:
     from domains.images.data import Images
@@ -47,8 +47,8 @@ class ImageDomain(Domain):
     def train(self, name: str, data: str | None, device: str) -> Training:
         from domains.images.data import part, training_images
 
-        size, _, seed = name.partition("@")
-        if name not in JUDGES and (size not in self.sizes or not seed.isdigit()):
+        size, seed = name.partition("@")[0], training_seed(name)
+        if name not in JUDGES and (size not in self.sizes or seed is None):
             raise unknown("model to train", name, [*(f"{size}@0" for size in self.sizes), *JUDGES])
         images, held_out = training_images(data), part("validation")
         if name == "encoder":
@@ -67,7 +67,8 @@ class ImageDomain(Domain):
             from domains.images.labeller import LabellerTraining
 
             return LabellerTraining(images, held_out, device=device)
-        return self.train_generator(size, int(seed), images, held_out, device)
+        assert seed is not None
+        return self.train_generator(size, seed, images, held_out, device)
 
     def train_generator(self, size: str, seed: int, images: Images, held_out: Images, device: str) -> Training:
         raise NotImplementedError

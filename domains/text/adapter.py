@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from bench.errors import BadInput, unknown
 from bench.interfaces import Damage, Domain, Edit, Evaluator, Generator, Metric, ModelSpec, Observed, Task, Training, Wrap
-from domains.folders import GRID, card_of, check_numbers, embedded, spec_of
+from domains.folders import GRID, card_of, check_numbers, embedded, spec_of, training_seed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,14 +61,14 @@ class TextDomain(Domain):
         from domains.text import recipes
         from domains.text.data import verses
 
-        size, _, seed = name.partition("@")
+        size, seed = name.partition("@")[0], training_seed(name)
         texts = verses("train") if data is None else text_column(load_rows(data), data)
         if name in recipes.JUDGES:
             return recipes.JudgeTraining(texts, name, device=device)
-        if size not in recipes.generators.SIZES or not seed.isdigit():
+        if size not in recipes.generators.SIZES or seed is None:
             raise unknown("model to train", name, [*(f"{size}@0" for size in recipes.generators.SIZES), *recipes.JUDGES])
-        network, tokenizer = recipes.fresh_generator(size, int(seed), texts)
-        return recipes.GeneratorTraining(network.to(device), tokenizer, texts, int(seed))
+        network, tokenizer = recipes.fresh_generator(size, seed, texts)
+        return recipes.GeneratorTraining(network.to(device), tokenizer, texts, seed)
 
     # --------------------------------------------------------------------------------------------- data and evaluators
 
