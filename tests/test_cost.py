@@ -119,3 +119,13 @@ def test_records_of_other_tensors_are_left_and_named(measured: tuple[Path, Recor
     before, lines = path.read_bytes(), []
     assert recost(tmp_path, lines.append) == 0
     assert why in lines[0] and path.read_bytes() == before
+
+
+@pytest.mark.parametrize("text", ['{"schema_version": 99}', "[" * 200_000], ids=["of a later schema", "nested"])
+def test_what_is_no_record_of_this_or_an_older_schema_is_named_and_left(measured: tuple[Path, Record], tmp_path: Path, text: str) -> None:
+    path, _ = measured
+    before = json.loads(path.read_text())
+    path.write_text(json.dumps(before | json.loads(text)) if text.startswith("{") else text)
+    kept, lines = path.read_bytes(), []
+    assert recost(tmp_path, lines.append) == 0 and len(lines) == 1 and str(path) in lines[0]
+    assert path.read_bytes() == kept
