@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import mean
@@ -11,11 +12,12 @@ import numpy as np
 
 from bench.analysis.agreement import agreements, as_second_judges_see, interval_of
 from bench.analysis.headline import gain_text
-from bench.analysis.measured import ROLES, Measured
+from bench.analysis.intervals import Estimate
+from bench.analysis.measured import ROLES, Measured, size_of
 from bench.analysis.particulars import with_sign
 from bench.analysis.scores import model_score
 from bench.analysis.second_table import tau_text
-from bench.analysis.sizes import iso_quality_gain, own_slopes, points, regress
+from bench.analysis.sizes import iso_quality_gain, own_slopes, points
 from bench.analysis.use import foretold, use_by_method
 from bench.compressibility import FULL, retention_of, score
 from bench.methods.notation import LADDER
@@ -201,17 +203,21 @@ def _spread(groups: Sequence[Sequence[Measured]], role: str) -> float:
 
 def size_matters(f: Figures) -> Claim:
     """The regression of the leaderboard, and whether a smaller network would have done as well."""
-    slopes, sure, p_values, own = [], [], [], {}
+    slopes, sure, own = [], [], {}
+    often = _sizes_of_all_trainings(f)
     for role in ROLES:
         data = points(f.found.models, f.found.parameters, role)
-        fit, alone = regress(data), own_slopes(data)
-        assert fit is not None and alone is not None
-        own[role] = alone.slopes
-        slopes.append(f"{role} {with_sign(fit.slope)}")
-        low, high = fit.slope.interval() or (-math.inf, math.inf)
-        if low > 0 or high < 0:
-            sure.append(f"{'more' if low > 0 else 'less'} of its {role}")
-        p_values.append(alone.p)
+        solid = [p for p in data if not p.hollow and (p.domain, size_of(p.model)) in often]
+        every, without = own_slopes(data), own_slopes(solid)
+        assert every is not None and without is not None
+        own[role] = every.slopes
+        slopes.append(
+            f"{role} {with_sign(every.average)}, {with_sign(without.average)} without sizes trained once; equal slopes: p {every.p:.3f}, {without.p:.3f}"
+        )
+        signs = {_sign(one.average) for one in (every, without)}
+        if signs in ({1}, {-1}):
+            alike = "" if max(every.p, without.p) >= 0.05 else " (though not in each alike)"
+            sure.append(f"{'more' if signs == {1} else 'less'} of its {role}{alike}")
     head = (
         f"On average over the domains a larger network keeps {' and '.join(sure)}"
         if sure
@@ -226,10 +232,9 @@ def size_matters(f: Figures) -> Claim:
     assert all(a > b - 0.02 for d in DOMAINS for a, b in zip(cells[d, small, "int8"][1:], cells[d, "s", "int4"][1:]))
     shares = [cells[d, small, "int8"][0] / cells[d, "s", "int4"][0] for d in DOMAINS]
     assert max(shares) < 0.65
-    unlike = ", but not in each alike" if sure and min(p_values) < 0.05 else ""
     return Claim(
-        f"{head}{unlike}",
-        f"C by a doubling of the parameters, {len(data)} models: {'; '.join(slopes)}; equal slopes in all domains: p {', '.join(f'{p:.3f} ({role})' for p, role in zip(p_values, ROLES))}. **A larger network, mildly "
+        head,
+        f"C by a doubling of the parameters, mean of the domains' slopes, {len(data)} models: {'; '.join(slopes)}. **A larger network, mildly "
         f"compressed, beats a smaller one left in fp32**: the gain is the number of halvings by which its file is smaller than that of an uncompressed network of equal validity, "
         f"on straight lines between the measured sizes ([picture](images/sizes.png)); the GANs' validity hardly depends on size, so theirs says little. **But `{small}` at 8 bits does about as "
         f"well as `s` at 4 bits, or better**, in {short(min(shares))} to {short(max(shares))} of the bytes: shares of valid samples / of real ones found again ([more](../leaderboard.md#what-else-differs-between-the-models)).",
@@ -241,6 +246,18 @@ def size_matters(f: Figures) -> Claim:
             ],
         ),
     )
+
+
+def _sizes_of_all_trainings(f: Figures) -> set[tuple[str, str]]:
+    """(domain, size) of which as many trainings were measured as of any size of the domain."""
+    trained = Counter((m.domain, m.size) for m in f.found.models)
+    return {(d, size) for (d, size), count in trained.items() if count == max(n for (other, _), n in trained.items() if other == d)}
+
+
+def _sign(estimate: Estimate) -> int:
+    """Of an estimate whose interval leaves 0 out; else 0."""
+    low, high = estimate.interval() or (-math.inf, math.inf)
+    return 1 if low > 0 else -1 if high < 0 else 0
 
 
 def _in_bytes(cell: tuple[float, float, float]) -> str:
@@ -286,7 +303,7 @@ def useful(f: Figures) -> Claim:
     assert all(kept(m, "int4") > min(left(m, role, "int4"), 1.0) - 0.03 for m in whole for role in ROLES)
     return Claim(
         f"What samples are good for as training data follows their diversity more than their quality in {', '.join(apart)}{elsewhere}",
-        f"The intervals of tau, which are over methods, lie apart in {', '.join(apart)} and overlap elsewhere. At 4 bits no model loses more of its use than of its quality or diversity, and GANs keep most of it at 1 bit: pictures that are "
+        f"The intervals of tau, which are over methods, lie apart in {', '.join(apart)} and overlap elsewhere. At 4 bits no model loses more of its use than of its quality or diversity (by more than .03), and GANs keep most of it at 1 bit: pictures that are "
         f"fragments to the eye keep {short(min(kept(m, 'binary') for m in whole if m.domain == GAN))} or more of the way from permuted weights to the uncompressed network; those of the diffusion models keep nearly nothing "
         "([second-judges.md](second-judges.md#what-samples-are-good-for)).",
         by_domain(

@@ -6,12 +6,14 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from bench.analysis.material import table
 from bench.analysis.measured import ROLES
+from bench.compressibility import retention_of
 from bench.methods.notation import LADDER
-from scripts.figures import DIFFUSION, DOMAINS, GAN, ROOT, SEEDS, TEXT, Figures, span
+from scripts.figures import DIFFUSION, DOMAINS, GAN, ROOT, SEEDS, TEXT, Figures, short, span
 
 
 def field_table(f: Figures) -> str:
@@ -38,9 +40,15 @@ def eight_times(f: Figures) -> tuple[str, str, str]:
     figures = "; ".join(
         f"`{method}` {f.everywhere(method)}; by the second judges {f.second_alone(method)}" for method in ("ecsq:bits=4", "nf4")
     )
+    beyond: dict[str, list[float]] = {}
+    for r in f.found.records:
+        if (r.domain, r.model) == (DIFFUSION, "s@0") and r.cost and r.cost.ratio >= 8 and (kept := retention_of(r, "quality")) is not None:
+            beyond.setdefault(r.method, []).append(kept)
+    best = max(map(mean, beyond.values()))
+    assert best < 0.8
     reached = " and ".join(f"{f.ratio(d, method):.1f}x" for d, method in ((GAN, "ecsq:bits=4"), (DIFFUSION, "nf4")))
     return (
-        f"true at {reached} for both image models (their `s@0`) with the right coding: the GAN's samples by entropy-coded steps, the diffusion model's by `nf4`; not quite for text",
+        f"nearly, just below 8x ({reached}), in one network of each image domain (`s@0`), by codings that were found best on these very records: the GAN's by entropy-coded steps, the diffusion model's by `nf4`, of whose quality no method keeps more than {short(best)} at 8x or more; not quite for text",
         figures,
         run_of("ecsq:bits=4", "nf4"),
     )

@@ -54,16 +54,21 @@ def _range_of_parameters(f: Figures) -> str:
     return f"{min(counts) / 1e6:.2f} to {max(counts) / 1e6:.2f} M"
 
 
+POOR = 0.8  # U of quality
+
+
 def _poorest(f: Figures) -> str:
-    """The size of a domain whose uncompressed networks are the least good, beside all others."""
+    """The sizes of domains of which an uncompressed network is poor, beside all others."""
     by_size: dict[tuple[str, str], list[float]] = {}
     for m in f.found.models:
         if m.whole:
             by_size.setdefault((m.domain, m.size), []).append(m.u["quality"])
-    (domain, size), worst = min(by_size.items(), key=lambda item: min(item[1]))
-    others = min(u for key, values in by_size.items() if key != (domain, size) for u in values)
-    assert max(worst) < others
-    return f"The {domain} networks of size {size} have a U of quality of {span(worst)}, all others {short(others)} and more: theirs is retention of a poorer baseline."
+    poor = {key: values for key, values in by_size.items() if min(values) < POOR}
+    others = min(u for key, values in by_size.items() if key not in poor for u in values)
+    named = " and ".join(
+        f"the {domain} networks of size {size} have a U of quality of {span(values)}" for (domain, size), values in poor.items()
+    )
+    return f"Uncompressed, {named}, all others {short(others)} and more: theirs is retention of a poorer baseline."
 
 
 INTRODUCTION = """\
@@ -91,7 +96,9 @@ THREATS = """\
   fitted on the training part. Judges never saw the test part.
 - **The judge of pictures is too kind from 15x on.** It passes blotchy or darkened pictures of the GAN ([image-domains.md](image-domains.md)): read the GAN's quality at
   `int2` and below with the twins (`results/image_gan/s@0/twins.png`). This flatters the GAN's C over 4x to 16x.
-- **Small models, trained for minutes or hours on one core.** {parameters} parameters, little over-parameterized; large models may bear more.
+- **Small models, trained for minutes or hours on one or two cores.** {parameters} parameters; large models, and more over-parameterized ones, may bear more.
+- **That text is ahead of the diffusion model rests on the small networks.** In size s alone they are level, and it was known when the rule was written that lets a size
+  into the means as soon as all domains have it ([statistics.md](statistics.md)); the small text networks have a poorer baseline (below).
 - **One U is not another.** The GAN makes fewer kinds of garments than the others (U of diversity, in the leaderboard), so it has less to lose.
   {poorest}
 - **N = 2,000, k = 5.** Mutual recall depends on both; all models, floors and ceilings have the same.

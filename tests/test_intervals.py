@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from bench.analysis.intervals import (
     Estimate,
+    equal,
     fixed_sequence,
     holm,
     item_covariance,
@@ -230,3 +231,27 @@ def test_shared_and_inside_add_up_to_the_variance_of_the_mean() -> None:
 
 def test_an_estimate_without_error_is_a_point() -> None:
     assert Estimate(0.3, 0.0).interval() == (0.3, 0.3)
+
+
+def test_two_estimates_are_equal_by_welchs_t_and_many_sure_ones_by_chi_squared() -> None:
+    from scipy.stats import chi2
+
+    a, b = Estimate(0.3, 0.01, 5), Estimate(0.1, 0.0009, 12)
+    told = welch(a, b)
+    assert told is not None and equal([a, b]) == pytest.approx(told.p, rel=1e-6)
+    sure = [Estimate(value, variance, 1e9) for value, variance in ((0.0, 0.01), (0.2, 0.04), (0.4, 0.02))]
+    weights = np.array([100, 25, 50])
+    centre = weights @ np.array([0, 0.2, 0.4]) / weights.sum()
+    assert equal(sure) == pytest.approx(chi2.sf(weights @ (np.array([0, 0.2, 0.4]) - centre) ** 2, 2), rel=1e-4)
+    assert equal([a, a]) == 1 and equal([Estimate(0.1, 0.0, 5), a]) == 0
+
+
+def test_equal_values_with_unequal_variances_are_told_apart_as_seldom_as_they_should() -> None:
+    """Three estimates of one value, one of them eight times as uncertain, five degrees of freedom each: 5 % of 2,000."""
+    rng = np.random.default_rng(0)
+    sd = np.array([1.0, 2.0, 8.0]) ** 0.5
+    p = [
+        equal([Estimate(float(v), float(s), 5) for v, s in zip(sd * rng.standard_normal(3), sd**2 * rng.chisquare(5, 3) / 5)])
+        for _ in range(2000)
+    ]
+    assert 0.035 < np.mean(np.array(p) < 0.05) < 0.065

@@ -58,25 +58,22 @@ def test_levels_of_domains_are_no_slope() -> None:
     assert fit is not None and fit.slope.value == pytest.approx(0.0, abs=1e-12)
 
 
-def test_slopes_of_domains_are_theirs_and_the_test_is_that_of_two_nested_fits() -> None:
-    """scipy's slope in each domain; F from the residuals of both least-squares fits, done by hand."""
-    from scipy.stats import f, linregress
+def test_slopes_of_domains_are_theirs_with_errors_of_their_own() -> None:
+    """scipy's slope and standard error in each domain, however much another one scatters."""
+    from scipy.stats import linregress
 
     rng = np.random.default_rng(0)
-    data = [replace(p, score=p.score + 0.02 * float(rng.standard_normal())) for p in (made(0.05, {"a": 0.7}) + made(-0.01, {"b": 0.8})) * 2]
+    noise = {"a": 0.002, "b": 0.05}
+    steep = [*made(0.05, {"a": 0.7}), *made(-0.01, {"b": 0.8})] * 2
+    data = [replace(p, score=p.score + noise[p.domain] * float(rng.standard_normal())) for p in steep]
     alone = made(0.3, {"c": 0.5}, (500_000,))  # of one size: says nothing of slopes
     found = own_slopes([*data, *alone])
     assert found is not None and list(found.slopes) == ["a", "b"]
-    of = {d: [(math.log2(p.parameters), p.score) for p in data if p.domain == d] for d in "ab"}
-    assert {d: e.value for d, e in found.slopes.items()} == pytest.approx({d: linregress(*zip(*rows)).slope for d, rows in of.items()})
-    x, y, is_a = (np.array(column) for column in zip(*((*row, d == "a") for d in "ab" for row in of[d])))
-    squares = [
-        float(np.linalg.lstsq(np.column_stack(design), y, rcond=None)[1][0])
-        for design in ((is_a, ~is_a, x), (is_a, ~is_a, x * is_a, x * ~is_a))
-    ]
-    df = len(data) - 4
-    assert found.p == pytest.approx(f.sf((squares[0] - squares[1]) / (squares[1] / df), 1, df)) and found.p < 0.05
-    assert found.slopes["a"].df == df
+    for d, slope in found.slopes.items():
+        reference = linregress(*zip(*((math.log2(p.parameters), p.score) for p in data if p.domain == d)))
+        assert (slope.value, math.sqrt(slope.variance or 0), slope.df) == pytest.approx((reference.slope, reference.stderr, 4))
+    assert found.average.value == pytest.approx(sum(s.value for s in found.slopes.values()) / 2)
+    assert found.average.df == pytest.approx(4, abs=0.1), "nearly all of the error is b's"
 
 
 def test_parallel_slopes_are_not_told_apart_and_one_domain_has_none_to_compare() -> None:
@@ -175,14 +172,17 @@ def test_training_seeds_are_averaged_before_anything_is_chosen() -> None:
     assert found is not None and found.value == pytest.approx(1.0), "mean validity .6: as a dense s"
 
 
-def test_a_size_with_fewer_trainings_than_another_is_a_yardstick_only() -> None:
-    """The one m is worth two halvings, and may be a lucky one; of s there are two trainings, worth half a one."""
+def test_a_size_with_fewer_trainings_than_another_takes_no_part() -> None:
+    """The one m is worth two halvings, and may be lucky, as a yardstick, too; of s there are two trainings, worth half a one."""
     lucky = network("m@0", "int4", 8, 0.7)
     twice = [r for at in ("s@0", "s@1") for r in network(at, "int4", 8, 0.45)]
-    found = iso_quality_gain([*dense(), *lucky, *twice], SIZES)
+    more = [replace_model(r, r.model.replace("@0", "@1")) for r in dense()]
+    once = [*dense(), *(r for r in more if r.model != "m@1"), *lucky, *twice]
+    found = iso_quality_gain(once, SIZES)
     assert found is not None and found.size == "s" and found.value == pytest.approx(1.5)
-    as_often = [replace_model(r, "m@1") for r in lucky]
-    found = iso_quality_gain([*dense(), *lucky, *as_often, *twice], SIZES)
+    assert found == iso_quality_gain([r for r in once if r.model != "m@0"], SIZES)
+    assert {fits.size for fits in best_within(once, [10**4 * 2**k for k in range(12)])} == {"s"}
+    found = iso_quality_gain([*dense(), *more, *lucky, *(replace_model(r, "m@1") for r in lucky), *twice], SIZES)
     assert found is not None and found.size == "m"
 
 
@@ -224,7 +224,8 @@ def test_the_gain_of_each_training_seed_is_among_its_own_networks() -> None:
     assert found is not None and all(alone)
     by_seed = [one.value for one in found.by_seed]
     assert by_seed == pytest.approx([one.value for one in alone if one]) and min(by_seed) < found.value < max(by_seed)
-    lonely = iso_quality_gain([*first, *(r for r in second if r.model == "m@1")], SIZES)
+    elsewhere = [replace_model(r, r.model.replace("@0", "@2")) for r in dense() if not r.model.startswith("m")]
+    lonely = iso_quality_gain([*first, *(r for r in second if r.model == "m@1"), *elsewhere], SIZES)
     assert lonely is not None and len(lonely.by_seed) == 1, "a training seed without smaller networks has none to be compared with"
 
 

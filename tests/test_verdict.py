@@ -211,7 +211,7 @@ def test_it_says_how_sure_and_what_it_cannot_show() -> None:
     text = said([*GOOD, *BAD])
     assert "Models compared: bad 3 training seeds of size s, good 3 training seeds of size s." in text
     assert text.rstrip().endswith(CANNOT) and "One evaluator a role has judged" in text
-    assert f"No further model would count if U of {REGRESSED_FROM} were enough instead of {COUNTS_FROM}" in text
+    assert f"No further model would enter the means if U of {REGRESSED_FROM} were enough instead of {COUNTS_FROM}" in text
 
 
 def test_two_sizes_and_none() -> None:
@@ -267,7 +267,7 @@ def test_a_wider_threshold_that_changes_the_conclusion_shows_the_other_sentence(
 def test_a_domain_with_sizes_of_its_own_is_named_and_changes_no_conclusion() -> None:
     other = seeds("third", 0.5, 0.5, u=0.3, size="own")
     text = said([*GOOD, *BAD, *other])
-    assert "No further model would count" not in text
+    assert "No further model would enter" not in text
     assert "With models of U from 0.25 as well (third own@0, third own@1) the conclusions stay the same." in text
     strong = said([*GOOD, *BAD, *seeds("third", 0.5, 0.5, size="own")])
     assert "(no size in common with the others: not compared)" in strong and claims(strong) == claims(text)

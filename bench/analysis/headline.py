@@ -59,9 +59,10 @@ RANKING_NOTES = """\
 - **iso-quality gain**: log2 of the bytes of an uncompressed network of equal *validity*, on straight lines between the measured sizes,
   minus log2 of the compressed file's; positive = compressing a larger network beats training a smaller one and leaving it in fp32, 1 = by
   a factor of two; `-` until two sizes are measured. The smallest size is a yardstick only, and
-  so is one with fewer training seeds. Chosen on sampling seed 0, measured on the others. By seed: each training seed's networks among
-  themselves (≥: it is better than the largest uncompressed one). Diversity is not asked, and where sizes hardly differ in validity all
-  this says little. What a small network does that is compressed as well: [large or small](#what-else-differs-between-the-models).
+  one with fewer training seeds than another takes no part. Chosen on sampling seed 0, measured on the others. By seed: each training
+  seed's networks among themselves (≥: it is better than the largest uncompressed one, ≤: worse than the smallest). Diversity is not asked,
+  and where sizes hardly differ in validity all this says little. What a small network does that is compressed as well:
+  [large or small](#what-else-differs-between-the-models).
 """
 
 

@@ -85,6 +85,27 @@ def satterthwaite(variances: Sequence[float], dfs: Sequence[float]) -> float:
     return 1 / parts if parts else math.inf
 
 
+def mean_of_independent(parts: Sequence[Estimate]) -> Estimate:
+    """Plain mean of independent estimates, each with a variance of its own; degrees of freedom by Satterthwaite."""
+    variances = [part.variance / len(parts) ** 2 for part in parts if part.variance is not None]
+    assert len(variances) == len(parts)
+    return Estimate(sum(part.value for part in parts) / len(parts), sum(variances), satterthwaite(variances, [part.df for part in parts]))
+
+
+def equal(parts: Sequence[Estimate]) -> float:
+    """p of the hypothesis that independent estimates, each with a variance of its own, are of one value (Welch 1951); of two, Welch's t."""
+    from scipy.special import fdtrc
+
+    values, variances = (np.array(column, float) for column in zip(*((part.value, part.variance) for part in parts)))
+    if np.ptp(values) == 0 or (variances <= 0).any():
+        return 1.0 if np.ptp(values) == 0 else 0.0
+    k, weights = len(parts), 1 / variances
+    centre = (weights * values).sum() / weights.sum()
+    lack = sum((1 - w / weights.sum()) ** 2 / part.df for w, part in zip(weights, parts))
+    f = (weights * (values - centre) ** 2).sum() / (k - 1) / (1 + 2 * (k - 2) / (k**2 - 1) * lack)
+    return float(fdtrc(k - 1, (k**2 - 1) / (3 * lack), f))
+
+
 @dataclass(frozen=True)
 class Difference:
     """a - b. `p` is two-sided, not yet adjusted."""

@@ -95,16 +95,16 @@ def sizes(found: Material) -> list[str]:
         if len(solid) < len(data):
             lines.append(f"- {role}, without the models whose U is below 0.5: {_regression(solid)}")
     return [
-        "**Does size matter?** C on log2 of the parameters, one slope for all domains, each domain its own level (least squares; "
-        "[picture](docs/images/sizes.png)):\n",
+        "**Does size matter?** C on log2 of the parameters by least squares in each domain, and the mean of the domains' slopes "
+        "([picture](docs/images/sizes.png)):\n",
         "\n".join(lines) + "\n",
     ]
 
 
 WITHIN_NOTES = """\
 **Large and compressed, or small?** Of all sizes and rungs of a domain, fp32 included, the network whose smaller value (validity, mutual
-recall) is largest in a file of at most so many bytes: means over training seeds, chosen on sampling seed 0, measured on the others. A line
-is left out where the one above it is still the best.
+recall) is largest in a file of at most so many bytes: means over training seeds, chosen on sampling seed 0, measured on the others. Sizes
+with fewer training seeds than another take no part. A line is left out where the one above it is still the best.
 """
 LIMITS = tuple(1024 * 2**k for k in range(4, 14))
 
@@ -129,7 +129,7 @@ def _own_slopes(data: Sequence[Point]) -> str:
     if own is None:
         return ""
     said = [f"{domain} {with_sign(slope)}" for domain, slope in own.slopes.items()]
-    return f" Domain by domain: {', '.join(said)}; were the slopes equal, they would differ as much with a chance of {own.p:.3f}."
+    return f" Domain by domain: {', '.join(said)}; were the slopes equal, they would differ as much with a chance of {own.p:.3f} (Welch)."
 
 
 def with_sign(slope: Estimate) -> str:
@@ -142,12 +142,14 @@ def _regression(data: Sequence[Point]) -> str:
     fit = regress(data)
     if fit is None:
         return f"no regression: {len(data)} models, and no domain has two sizes or too little is left to estimate the error from."
-    low, high = fit.slope.interval() or (math.nan, math.nan)
-    models = f"{len(data)} models, {fit.residual_df} degrees of freedom"
+    own = own_slopes(data)
+    slope = fit.slope if own is None else own.average
+    low, high = slope.interval() or (math.nan, math.nan)
+    models = f"{len(data)} models, {slope.df:.3g} degrees of freedom"
     varied = with_sizes(data)
     if len(varied) < len(fit.levels):
         models += f"; more than one size only in {', '.join(varied)}"
-    return f"{fit.slope.value:+.3f} a doubling, 95 % interval {low:+.3f} to {high:+.3f} ({models}).{_own_slopes(data)}"
+    return f"{slope.value:+.3f} a doubling, 95 % interval {low:+.3f} to {high:+.3f} ({models}).{_own_slopes(data)}"
 
 
 # ------------------------------------------------------------------------------------------------------------------ survivors

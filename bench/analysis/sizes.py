@@ -6,13 +6,14 @@ With few models a regression shows more than it proves: all points are shown, an
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from statistics import mean
 
 import numpy as np
 
-from bench.analysis.intervals import Estimate
+from bench.analysis.intervals import Estimate, equal, mean_of_independent
 from bench.analysis.measured import ITEMS, ROLES, Measured, grouped, size_of, training_seed_of
 from bench.analysis.scores import REGRESSED_FROM, good_enough, model_score
 from bench.compressibility import FULL, is_recalibrated
@@ -79,36 +80,32 @@ def regress(data: Sequence[Point]) -> Fit | None:
 
 @dataclass(frozen=True)
 class OwnSlopes:
-    """A slope for each domain with models of several sizes, one residual variance.
+    """A slope for each domain with models of several sizes, each with a residual variance of its own, and their plain mean.
 
     `p`: were the slopes equal, the chance that they differ as much.
     """
 
     slopes: dict[str, Estimate]
+    average: Estimate
     p: float
 
 
 def own_slopes(data: Sequence[Point]) -> OwnSlopes | None:
-    """Analysis of covariance: F test of a slope for each domain beside one for all.
+    """Least squares in each domain; None with fewer than two domains of several sizes that leave something to estimate the error from.
 
-    None with fewer than two domains of several sizes, or where nothing is left to estimate the error from.
+    The scatter around the line differs between domains by more than chance would have it, so it is not pooled.
     """
-    from scipy.special import fdtrc
-
-    varied = with_sizes(data)
-    data = [p for p in data if p.domain in varied]
-    df = len(data) - 2 * len(varied)
-    together = regress(data)
-    if len(varied) < 2 or df < 1 or together is None:
+    slopes = {}
+    for domain in with_sizes(data):
+        x, y = (np.array(column) for column in zip(*((math.log2(p.parameters), p.score) for p in data if p.domain == domain)))
+        if (df := len(x) - 2) > 0:
+            spread = float(((x - x.mean()) ** 2).sum())
+            slope = float((x - x.mean()) @ y) / spread
+            residual = float(((y - y.mean() - slope * (x - x.mean())) ** 2).sum())
+            slopes[domain] = Estimate(slope, residual / df / spread, df)
+    if len(slopes) < 2:
         return None
-    log_size = {d: np.array([math.log2(p.parameters / REFERENCE_SIZE) for p in data if p.domain == d]) for d in varied}
-    scores = {d: np.array([p.score for p in data if p.domain == d]) for d in varied}
-    spread = {d: float(((x - x.mean()) ** 2).sum()) for d, x in log_size.items()}
-    slope = {d: float((x - x.mean()) @ scores[d]) / spread[d] for d, x in log_size.items()}
-    residual = sum(float(((scores[d] - scores[d].mean() - slope[d] * (x - x.mean())) ** 2).sum()) for d, x in log_size.items())
-    lost = sum((slope[d] - together.slope.value) ** 2 * spread[d] for d in varied)  # of the fit, by one slope for all
-    f = math.inf if residual == 0 else lost / (len(varied) - 1) / (residual / df)
-    return OwnSlopes({d: Estimate(slope[d], residual / df / spread[d], df) for d in varied}, float(fdtrc(len(varied) - 1, df, f)))
+    return OwnSlopes(slopes, mean_of_independent(list(slopes.values())), equal(list(slopes.values())))
 
 
 # ------------------------------------------------------------------------------------------------------ iso-quality gain
@@ -134,30 +131,36 @@ def iso_quality_gain(records: Sequence[Record], sizes: Sequence[str], seeds: tup
     """Of one domain: the size and rung with the largest gain; None with fewer than two sizes.
 
     Chosen on the sampling seeds `seeds`, measured on the others, the yardstick too; training seeds are averaged before anything is chosen,
-    since the luckiest of three trainings is no property of a size, and a size with fewer trainings than another is a yardstick only. Dense
-    networks count with their fp32 file. The smallest size is a yardstick as well: compressed itself, it would have to be compared with
+    since the luckiest of three trainings is no property of a size, and a size with fewer trainings than another takes no part. Dense
+    networks count with their fp32 file. The smallest size is a yardstick only: compressed itself, it would have to be compared with
     dense networks smaller than any that was measured.
     """
+    records = of_all_trainings(records)
     chosen, held_out = ([r for r in records if (r.sample_seed in seeds) is wanted] for wanted in (True, False))
     dense, dense_held_out = dense_curve(chosen, sizes), dense_curve(held_out, sizes)
     if min(len(dense), len(dense_held_out)) < 2:
         return None
     ending = RECALIBRATED if is_recalibrated(records) else ""
     competing = {rung + ending for rung in LADDER}
-    trained = {size: {training_seed_of(r.model) for r in records if size_of(r.model) == size and r.method in competing} for size in sizes}
-    most = max(map(len, trained.values()))
     larger = [r for r in chosen if r.cost and math.log2(r.cost.fp32_bytes) > dense[0][0] + SAME_SIZE and r.method in competing]
     eligible = []
     for (size, method), group in grouped(larger, lambda r: (size_of(r.model), r.method)):
         others = [r for r in held_out if (size_of(r.model), r.method) == (size, method)]
         gain = gain_of(group, dense)
-        if gain is not None and gain.bound != "at most" and others and len(trained[size]) == most:
+        if gain is not None and gain.bound != "at most" and others:
             eligible.append((gain.value, others))
     if not eligible:
         return None
     _, others = max(eligible, key=lambda pair: pair[0])
     found = gain_of(others, dense_held_out)
     return found and replace(found, by_seed=_by_seed(others, held_out, sizes))
+
+
+def of_all_trainings(records: Sequence[Record]) -> list[Record]:
+    """Of one domain: those of the sizes of which as many trainings were measured, uncompressed, as of any."""
+    trained = Counter(size_of(model) for model in {r.model for r in records if r.method == "none"})
+    most = max(trained.values(), default=0)
+    return [r for r in records if trained[size_of(r.model)] == most]
 
 
 def _by_seed(held_out: Sequence[Record], records: Sequence[Record], sizes: Sequence[str]) -> tuple[Gain, ...]:
@@ -215,9 +218,10 @@ class Fits:
 def best_within(records: Sequence[Record], limits: Sequence[int], seeds: tuple[int, ...] = (0,)) -> list[Fits]:
     """Of one domain, all sizes and rungs, uncompressed ones included: the one whose smaller value (validity, mutual recall) is largest.
 
-    Chosen on the sampling seeds `seeds`, measured on the others. A limit that nothing fits is left out, and so is one where a smaller
-    limit's network is still the best.
+    Chosen on the sampling seeds `seeds`, measured on the others; sizes with fewer trainings than another take no part. A limit that
+    nothing fits is left out, and so is one where a smaller limit's network is still the best.
     """
+    records = of_all_trainings(records)
     ending = RECALIBRATED if is_recalibrated(records) else ""
     methods = {"none", *(rung + ending for rung in LADDER)}
     cells = []

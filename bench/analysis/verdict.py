@@ -310,7 +310,8 @@ def _with_and_without(now: Situation, wider: Situation) -> str:
     added = [f"{d.name} {m.model}" for d in wider.domains for unit in d.units for m in unit if not _counted(now, m)]
     fewer = any(not _counted(wider, m) for d in now.domains for unit in d.units for m in unit)  # other sizes are compared
     if not added and not fewer:
-        return f"No further model would count if U of {REGRESSED_FROM} were enough instead of {COUNTS_FROM}: the conclusions are the same."
+        enough = f"if U of {REGRESSED_FROM} were enough instead of {COUNTS_FROM}"
+        return f"No further model would enter the means {enough}: the conclusions are the same."
     same = [(c.role, c.a, c.b, now.claimed(c)) for c in now.comparisons] == [
         (c.role, c.a, c.b, wider.claimed(c)) for c in wider.comparisons
     ]

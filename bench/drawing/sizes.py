@@ -91,7 +91,7 @@ def _footnote(panels: Sequence[Panel]) -> str:
     parts = [
         "bars: 95 % intervals of the model alone",
         "models of one size side by side",
-        "lines: a slope for each domain; in the title one for all" if any(panel.own for panel in panels) else "line: least squares",
+        "lines: a slope for each domain; in the title their mean" if any(panel.own for panel in panels) else "line: least squares",
     ]
     if any(point.hollow for panel in panels for point in panel.points):
         parts.append("hollow: U below 0.5, not in the means")
@@ -108,8 +108,9 @@ def _axes(rows: Sequence[Axes], panels: Sequence[Panel]) -> None:
     rows[0].set_xlim(min(sizes) / 1.3, max(sizes) * 1.3)
     rows[0].set_ylabel("C (1 = nothing is lost down to a sixteenth)")
     for axes, panel in zip(rows, panels):
-        low, high = panel.fit.slope.interval() or (math.nan, math.nan)
-        slope = f"{panel.fit.slope.value:+.3f} a doubling [{low:+.3f}, {high:+.3f}]"
+        average = panel.fit.slope if panel.own is None else panel.own.average
+        low, high = average.interval() or (math.nan, math.nan)
+        slope = f"{average.value:+.3f} a doubling [{low:+.3f}, {high:+.3f}]"
         axes.set_title(f"{panel.role}: {slope}", loc="left", fontsize=10)
         axes.set_xlabel("parameters", loc="left")
 
