@@ -18,7 +18,7 @@ from bench.plan import Cell, cells, is_finished, look_up
 from bench.pool import measure
 from bench.progress import Bar
 from bench.record import Record
-from bench.registry import DOMAINS
+from bench.registry import DOMAINS, open_domain
 from bench.run import record_of, run_cell
 from bench.second import is_by
 from bench.workbench import OtherTensors, Workbench
@@ -65,11 +65,6 @@ def _metrics_of(domain: Domain, request: Request) -> list[Metric]:
     """Those that the user named: the domain's optional ones, or somebody's own."""
     device = pick_device(request.device)
     return [domain.optional_metric(name, device) or load_metric(name, request.trust_remote_code) for name in request.metrics]
-
-
-def open_domain(name: str) -> Domain:
-    domain: Domain = DOMAINS.load(name)()
-    return domain
 
 
 def default_model(domain: Domain) -> ModelSpec:

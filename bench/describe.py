@@ -21,7 +21,7 @@ from bench.analysis import survivors
 from bench.analysis.measured import comparable, conditions, grouped
 from bench.analysis.survivors import Bins, Survival
 from bench.anatomy import anatomy
-from bench.campaign import open_domain, pick_device
+from bench.campaign import pick_device
 from bench.compressibility import is_recalibrated
 from bench.errors import BadInput, Diverged
 from bench.files import slug, write_atomically
@@ -30,7 +30,7 @@ from bench.methods.notation import LADDER, RECALIBRATED
 from bench.model_file import ModelFile, Step, records_digest
 from bench.progress import Bar
 from bench.record import FINISHED, MODEL_FILE, Record, read_records
-from bench.registry import DOMAINS
+from bench.registry import DOMAINS, open_domain
 from bench.workbench import Workbench
 
 SURPRISAL, RARITY = "surprisal", "rarity"

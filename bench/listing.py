@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from bench.errors import BadInput
 from bench.interfaces import Domain
-from bench.registry import DOMAINS, METHODS
+from bench.registry import DOMAINS, METHODS, open_domain
 
 
 def domains() -> Iterator[str]:
@@ -80,7 +80,7 @@ def _domains() -> Iterator[tuple[str, Domain | str]]:
     """Every domain, or the error that a broken one gives: it is listed all the same."""
     for name in DOMAINS:
         try:
-            yield name, DOMAINS.load(name)()
+            yield name, open_domain(name)
         except BadInput as error:
             yield name, f"broken: {error}"
 

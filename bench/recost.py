@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from bench.artifact import rebuild, save, tensors_digest
-from bench.campaign import open_domain
 from bench.errors import BadInput
 from bench.methods.notation import parse
 from bench.methods.plain import original
 from bench.metrics.cost import cost_of, warnings_of
 from bench.progress import Bar
 from bench.record import FINISHED, SCHEMA, Record, records_in_place
+from bench.registry import open_domain
 from bench.workbench import Workbench
 
 NEW_IN_2: dict[str, Any] = {"tensors_sha256": None, "speed": None, "warnings": []}

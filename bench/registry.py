@@ -10,9 +10,12 @@ import functools
 import importlib
 from collections.abc import Iterator, Mapping
 from importlib.metadata import entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench.errors import BadInput, unknown
+
+if TYPE_CHECKING:
+    from bench.interfaces import Domain
 
 
 class Registry(Mapping[str, str]):
@@ -48,11 +51,29 @@ class Registry(Mapping[str, str]):
         module, _, attribute = self[name].partition(":")
         try:
             return getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError) as error:
-            raise BadInput(f"{self.kind} {name!r} ({self[name]}) cannot be imported: {error}") from error
+        except Exception as error:  # whatever its author's code raises
+            raise BadInput(f"{self.kind} {name!r} ({self[name]}) cannot be imported: {_of_plug_in(error)}") from error
+
+
+def _of_plug_in(error: Exception) -> str:
+    """In one line, with its type, which says more than the words of a `KeyError`."""
+    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}".rstrip(": ")
 
 
 DOMAINS = Registry("domain", {})  # our own domains come through entry points as everybody's do
+
+
+def open_domain(name: str) -> Domain:
+    """The domain, made. Raises `BadInput` for one that is unknown, or whose author's code fails."""
+    kind = DOMAINS.load(name)
+    try:
+        domain: Domain = kind()
+        return domain
+    except BadInput:
+        raise
+    except Exception as error:
+        raise BadInput(f"domain {name!r} ({DOMAINS[name]}) cannot be opened: {_of_plug_in(error)}") from error
+
 
 GRID_SETTINGS = "granularity=channel|tensor, group=G, asym, scale=mse|minmax"
 METHODS = Registry(

@@ -15,7 +15,7 @@ from torch.nn import Module
 
 from bench.analysis.measured import grouped
 from bench.artifact import rebuild, tensors_digest
-from bench.campaign import open_domain, pick_device
+from bench.campaign import pick_device
 from bench.describe import OTHER_FLOATS, check_same_model
 from bench.errors import BadInput, Diverged
 from bench.interfaces import Native
@@ -26,7 +26,7 @@ from bench.pool import measure
 from bench.progress import Bar
 from bench.provenance import git_state
 from bench.record import FINISHED, VALUE, EvaluatorBlock, Record, read_record, records_in_place
-from bench.registry import DOMAINS
+from bench.registry import DOMAINS, open_domain
 from bench.second import is_by
 from bench.workbench import Workbench
 

@@ -91,11 +91,13 @@ class Worker:
 def missing(domains: Sequence[Domain], model: str | None, options: Options, say: Callable[[str], None]) -> list[Job]:
     """What neither ships nor is finished: round-robin over the domains, by position in the grid of each.
 
-    With `model` only that one, of every domain that can train at all. Raises `BadInput` where there is nothing to train.
+    With `model` only that one, of every domain that can train at all; of other steps than the recipe's, none ships. Raises `BadInput`
+    where there is nothing to train.
     """
     rows: list[list[Job | None]] = []
     for domain in domains:
-        names, shipped = domain.grid() if model is None else [model] if domain.trainings() else [], domain.models
+        names = domain.grid() if model is None else [model] if domain.trainings() else []
+        shipped = domain.models if options.steps is None else {}
         jobs = [Job(domain.name, name, options) for name in names]
         state = {job: "ships" if job.model in shipped else "finished before" if is_finished(job.output) else "missing" for job in jobs}
         for kind in dict.fromkeys(state.values()):

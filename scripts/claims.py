@@ -37,7 +37,7 @@ class Claim:
 
 def down_to_six_bits(f: Figures) -> Claim:
     assert min(f.retention(d, "int6", role) for d in DOMAINS for role in ROLES) > 0.8
-    whole, theirs = [m for m in f.found.models if m.whole], [m for d in f.seconds.values() for m in d.models]
+    whole, theirs = [m for m in f.found.models if m.whole], f.judged_twice
     first, second = ([m for m in models if min(left(m, role, "int6") for role in ROLES) < 0.95] for models in (whole, theirs))
     assert {m.domain for m in first} <= {DIFFUSION} and len(first) < len(whole) / 3
     of = lambda models, d: [f"{m.model} {'/'.join(short(left(m, role, 'int6')) for role in ROLES)}" for m in models if m.domain == d]

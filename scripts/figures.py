@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from statistics import mean
 
 from bench.analysis.agreement import as_second_judges_see
-from bench.analysis.material import Material, table
-from bench.analysis.measured import ROLES, Measured
+from bench.analysis.material import Material, judged_twice, table
+from bench.analysis.measured import ROLES, Measured, grouped, models_of
 from bench.analysis.order import Order, order_of
 from bench.analysis.scores import Domain
 from bench.compressibility import retention_of
@@ -33,10 +34,16 @@ class Figures:
         self.seconds = {d.name: d for d in found.now.second_domains}
 
     def orders(self) -> tuple[list[Order], list[Order]]:
-        """What goes first in each model with a whole ladder: by the first judges, and in those compared by the second."""
-        theirs = [m for d in self.seconds.values() for m in d.models]
-        first, second = ([order_of(m) for m in models if m.whole] for models in (self.found.models, theirs))
+        """What goes first in each model with a whole ladder: by the first judges, and by the second."""
+        first, second = ([order_of(m) for m in models if m.whole] for models in (self.found.models, self.judged_twice))
         return first, second
+
+    @functools.cached_property
+    def judged_twice(self) -> list[Measured]:
+        """As the second judges see them: the models of which they have seen the whole ladder, compared or not."""
+        both = [same for _, same in grouped(self.found.records, lambda r: (r.domain, r.model)) if judged_twice(same)]
+        seen = [as_second_judges_see(r) for same in both for r in same]
+        return [m for m in models_of([r for r in seen if r is not None]) if m.whole]
 
     def domain(self, name: str) -> Domain:
         return self.domains[name]

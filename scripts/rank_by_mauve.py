@@ -14,10 +14,10 @@ from bench.analysis.agreement import agreement, retentions
 from bench.analysis.measured import ROLES, grouped
 from bench.analysis.second_table import tau_text
 from bench.analysis.use import use_retention
-from bench.campaign import open_domain
 from bench.compressibility import retention_of
 from bench.progress import bar
 from bench.record import FINISHED, Record, read_records
+from bench.registry import open_domain
 from bench.rejudge import samples_of
 from bench.workbench import Workbench
 from domains.text.mauve import mauve, mauve_metric

@@ -24,13 +24,13 @@ from torch import nn
 
 from bench.account import account
 from bench.artifact import encode, save
-from bench.campaign import default_model, open_domain
+from bench.campaign import default_model
 from bench.errors import BadInput, unknown
 from bench.interfaces import Compressed, Context, Generator
 from bench.layers import weights_of
 from bench.methods.notation import parse
 from bench.methods.plain import original
-from bench.registry import DOMAINS
+from bench.registry import DOMAINS, open_domain
 
 WEIGHTS = 2_000_000
 OURS = (

@@ -259,15 +259,31 @@ def test_no_arguments_shows_help(invoke: Invoke) -> None:
     assert "Usage" in out + err and status in (0, 2)
 
 
-def test_a_broken_plugin_is_listed_and_breaks_nobody_else(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("module", "code"),
+    [
+        ("no_such_module", ""),
+        ("wrecked_module", "class Other: pass"),
+        ("wrecked_module", "def Thing(:"),
+        ("wrecked_module", "{}['key']"),
+        ("wrecked_module", "def Thing(): raise RuntimeError"),
+    ],
+    ids=["missing", "without it", "no Python", "fails when imported", "fails when made"],
+)
+def test_a_broken_plugin_is_listed_and_breaks_nobody_else(
+    module: str, code: str, invoke: Invoke, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     from bench.registry import DOMAINS
 
-    monkeypatch.setitem(DOMAINS._targets, "wrecked", "no_such_module:Thing")
+    (tmp_path / "wrecked_module.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "wrecked_module", raising=False)
+    monkeypatch.setitem(DOMAINS._targets, "wrecked", f"{module}:Thing")
     status, out, _ = invoke("list", "domains")
     assert status == 0 and "broken" in next(line for line in out.splitlines() if line.startswith("wrecked"))
     assert invoke(*RUN)[0] == 0
     status, _, err = invoke("run", "--domain", "wrecked")
-    assert status == 2 and "wrecked" in err
+    assert status == 2 and "wrecked" in err and err.count("\n") == 1 and err.startswith("error: ")
 
 
 def test_score_prints_the_ceiling_beside(invoke: Invoke, tmp_path: Path) -> None:

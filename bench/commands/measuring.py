@@ -183,6 +183,7 @@ def bounds(domain: str, model: str | None, samples: int, output: Path | None, de
     check_domain(domain)
     from bench import campaign
     from bench.bounds import write_bounds
+    from bench.files import check_writable
     from bench.workbench import Workbench
 
     opened = campaign.open_domain(domain)
@@ -190,8 +191,10 @@ def bounds(domain: str, model: str | None, samples: int, output: Path | None, de
         raise BadInput(f"model {model!r} does not ship with the benchmark: name a folder with --output (`run` makes what it needs)")
     spec = opened.locate(model) if model else campaign.default_model(opened)
     bench = Workbench(opened, spec, samples, device=campaign.pick_device(device), command=command_line())
+    folder = output or bench.shipped_bounds
+    check_writable(folder)
     for judge in bench.judges():
-        say(f"wrote {write_bounds(bench.make_bounds(judge), output or bench.shipped_bounds)}")
+        say(f"wrote {write_bounds(bench.make_bounds(judge), folder)}")
     return OK
 
 

@@ -10,7 +10,7 @@ import click
 
 from bench.commands.shared import DEVICE, DOMAIN, FAILED, JSON, MODEL, OK, PATH, check_domain, commands, say
 from bench.errors import BadInput
-from bench.registry import DOMAINS
+from bench.registry import DOMAINS, open_domain
 
 
 @commands.command(short_help="Train a model by its recipe; resumable.")
@@ -61,7 +61,7 @@ def _train_missing(domain: str, model: str | None, steps: int | None, workers: i
         from bench.campaign import pick_device
 
         pick_device(device)  # raises before anything is started; `auto` is left to the workers, and this process without torch
-    domains = [DOMAINS.load(name)() for name in (DOMAINS if domain == "all" else [domain])]
+    domains = [open_domain(name) for name in (DOMAINS if domain == "all" else [domain])]
     jobs = train_all.missing(domains, model, train_all.Options(threads, device, steps), say)
     if not jobs:
         say("nothing is missing")

@@ -47,7 +47,8 @@ class EntropyCoded(Quantizer):
         scales = storable(unit * step)
         edges = torch.tensor(thresholds, dtype=torch.float32, device=rows.device)
         chosen = torch.bucketize(rows / divisor(scales), edges, right=True, out_int32=True)
-        return Grid((tuple(map(float, range(levels[0], levels[-1] + 1))),), scales[None], torch.tensor(levels - levels[0])[chosen])
+        places = torch.tensor(levels - levels[0], device=rows.device)
+        return Grid((tuple(map(float, range(levels[0], levels[-1] + 1))),), scales[None], places[chosen])
 
 
 def search(weights: np.ndarray, bits: float) -> tuple[float, np.ndarray, np.ndarray]:
