@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import mean
@@ -17,7 +16,7 @@ from bench.analysis.measured import ROLES, Measured, size_of
 from bench.analysis.particulars import with_sign
 from bench.analysis.scores import model_score
 from bench.analysis.second_table import tau_text
-from bench.analysis.sizes import iso_quality_gain, own_slopes, points
+from bench.analysis.sizes import iso_quality_gain, of_all_trainings, own_slopes, points
 from bench.analysis.use import foretold, use_by_method
 from bench.compressibility import FULL, retention_of, score
 from bench.methods.notation import LADDER
@@ -204,7 +203,7 @@ def _spread(groups: Sequence[Sequence[Measured]], role: str) -> float:
 def size_matters(f: Figures) -> Claim:
     """The regression of the leaderboard, and whether a smaller network would have done as well."""
     slopes, sure, own = [], [], {}
-    often = _sizes_of_all_trainings(f)
+    often = {(d, size_of(r.model)) for d in DOMAINS for r in of_all_trainings(f.found.of(d))}
     for role in ROLES:
         data = points(f.found.models, f.found.parameters, role)
         solid = [p for p in data if not p.hollow and (p.domain, size_of(p.model)) in often]
@@ -246,12 +245,6 @@ def size_matters(f: Figures) -> Claim:
             ],
         ),
     )
-
-
-def _sizes_of_all_trainings(f: Figures) -> set[tuple[str, str]]:
-    """(domain, size) of which as many trainings were measured as of any size of the domain."""
-    trained = Counter((m.domain, m.size) for m in f.found.models)
-    return {(d, size) for (d, size), count in trained.items() if count == max(n for (other, _), n in trained.items() if other == d)}
 
 
 def _sign(estimate: Estimate) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -69,13 +69,8 @@ def mean_of_strata(strata: Sequence[Sequence[float]], shared: float = 0.0, insid
 
     `shared` and `inside` as in `mean_of`.
     """
-    parts = [mean_of(stratum) for stratum in strata]
-    value = float(np.mean([part.value for part in parts]))
-    variances = [part.variance / len(parts) ** 2 for part in parts if part.variance is not None]
-    if len(variances) < len(parts):
-        return Estimate(value, None)
-    df = satterthwaite(variances, [part.df for part in parts])
-    return Estimate(value, sum(variances), df, max(0.0, shared), max(0.0, inside))
+    mean = mean_of_independent([mean_of(stratum) for stratum in strata])
+    return mean if mean.variance is None else replace(mean, known=max(0.0, shared), inside=max(0.0, inside))
 
 
 def satterthwaite(variances: Sequence[float], dfs: Sequence[float]) -> float:
@@ -86,10 +81,12 @@ def satterthwaite(variances: Sequence[float], dfs: Sequence[float]) -> float:
 
 
 def mean_of_independent(parts: Sequence[Estimate]) -> Estimate:
-    """Plain mean of independent estimates, each with a variance of its own; degrees of freedom by Satterthwaite."""
+    """Plain mean of independent estimates, each with a variance of its own; without one where a part has none."""
+    value = float(np.mean([part.value for part in parts]))
     variances = [part.variance / len(parts) ** 2 for part in parts if part.variance is not None]
-    assert len(variances) == len(parts)
-    return Estimate(sum(part.value for part in parts) / len(parts), sum(variances), satterthwaite(variances, [part.df for part in parts]))
+    if len(variances) < len(parts):
+        return Estimate(value, None)
+    return Estimate(value, sum(variances), satterthwaite(variances, [part.df for part in parts]))
 
 
 def equal(parts: Sequence[Estimate]) -> float:

@@ -10,7 +10,7 @@ from bench.analysis.material import DASH, Material, table, with_interval
 from bench.analysis.measured import ROLES, Measured, size_of
 from bench.analysis.order import Onset, order_of
 from bench.analysis.scores import good_enough, model_score
-from bench.analysis.sizes import Point, best_within, own_slopes, points, regress, with_sizes
+from bench.analysis.sizes import OwnSlopes, Point, best_within, own_slopes, points, regress, with_sizes
 from bench.analysis.survivors import ByCovariate
 from bench.model_file import ModelFile
 
@@ -123,9 +123,8 @@ def large_or_small(found: Material) -> list[str]:
     return [WITHIN_NOTES, table(headers, lines) + "\n"] if several else []
 
 
-def _own_slopes(data: Sequence[Point]) -> str:
-    """By domain; empty where fewer than two have several sizes."""
-    own = own_slopes(data)
+def _by_domain(own: OwnSlopes | None) -> str:
+    """Empty where fewer than two domains have several sizes."""
     if own is None:
         return ""
     said = [f"{domain} {with_sign(slope)}" for domain, slope in own.slopes.items()]
@@ -149,7 +148,7 @@ def _regression(data: Sequence[Point]) -> str:
     varied = with_sizes(data)
     if len(varied) < len(fit.levels):
         models += f"; more than one size only in {', '.join(varied)}"
-    return f"{slope.value:+.3f} a doubling, 95 % interval {low:+.3f} to {high:+.3f} ({models}).{_own_slopes(data)}"
+    return f"{slope.value:+.3f} a doubling, 95 % interval {low:+.3f} to {high:+.3f} ({models}).{_by_domain(own)}"
 
 
 # ------------------------------------------------------------------------------------------------------------------ survivors
