@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 from tabulate import tabulate
 
+from bench.analysis.material import DASH
 from bench.analysis.measured import models_of
 from bench.analysis.simulation import REQUIRED, Scenario, Tally, coverage, measured_spread, power, scenarios
 from bench.files import write_atomically
@@ -20,7 +21,7 @@ from bench.record import read_records
 DOCUMENT = Path("docs/statistics.md")
 REJECTED = (
     *("t on clipped scores", "t without shared items", "normal instead of t"),
-    *("percentile bootstrap of training seeds", "items and sampling seeds alone"),
+    *("percentile bootstrap of training seeds", "items and sampling seeds alone", "sizes of a seed paired"),
 )
 GAP = 0.05
 
@@ -72,7 +73,7 @@ def powers(spread: float) -> str:
 
 
 def _cell(tally: Tally) -> str:
-    return f"{tally.coverage:.3f} ({tally.mean_width:.3f})"
+    return f"{tally.coverage:.3f} ({tally.mean_width:.3f})" if tally.total else DASH
 
 
 if __name__ == "__main__":

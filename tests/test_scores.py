@@ -170,8 +170,13 @@ def test_a_domains_score_is_the_mean_over_seeds_of_the_means_over_sizes() -> Non
     found, each = a.score("quality"), {name: score(RATES, [value] * 8) or 0 for name, value in kept.items()}
     units = [(each["s@0"] + each["xs@0"]) / 2, (each["s@1"] + each["xs@1"]) / 2]
     assert found is not None and found.value == pytest.approx(sum(units) / 2)
-    assert found.estimate.df == 1, "two training seeds: one degree of freedom, however many models"
-    assert found.estimate.variance == pytest.approx((units[0] - units[1]) ** 2 / 4)
+    assert 1 <= found.estimate.df <= 2, "a degree of freedom for each size with two trainings, fewer where they scatter unalike"
+    paired = replace(a, paired=True).score("quality")
+    assert paired is not None and paired.estimate.df == 1, "one of two pairs, however many models"
+    assert paired.value == found.value
+    assert paired.estimate.variance == pytest.approx((units[0] - units[1]) ** 2 / 4)
+    within = [(each[f"{size}@0"] - each[f"{size}@1"]) ** 2 / 4 for size in ("s", "xs")]
+    assert found.estimate.variance == pytest.approx(sum(within) / 4)
 
 
 def test_retention_of_one_model_is_its_own_and_of_several_theirs() -> None:
@@ -205,11 +210,11 @@ def test_real_samples_judge_all_models_alike_and_that_error_does_not_average_out
 
 
 def test_what_models_have_in_common_is_taken_from_what_is_inside_once_whatever_the_units() -> None:
-    """Two training seeds of two sizes are four models: of their mean 4 / 4 / n is not shared, with sizes as strata or without."""
+    """Two training seeds of two sizes are four models: of their mean 4 / 4 / n is not shared, with networks paired or not."""
     n = 320
     models = shared_and_own(np.full(4, 0.5), 2.0, True, n).models
-    for strata in (False, True):
-        found = Domain("a", models, (models[:2], models[2:]), strata=strata).retention("diversity", "int4")
+    for paired in (False, True):
+        found = Domain("a", models, (models[:2], models[2:]), paired=paired).retention("diversity", "int4")
         assert found is not None and found.known == pytest.approx(1 / n, rel=0.01) and found.inside == pytest.approx(4 / 4 / n, rel=0.01)
 
 

@@ -20,12 +20,12 @@ from bench.analysis.verdict import (
     Situation,
     Support,
     judged_by,
+    paired,
     pairs,
     paragraph,
     sentence,
     situation,
     support_of,
-    with_strata,
 )
 
 
@@ -146,21 +146,46 @@ def test_with_fewer_than_two_domains_there_is_no_sentence() -> None:
 # ----------------------------------------------------------------------------------------------------------- paragraph
 
 
-def test_what_rests_on_the_pairing_of_seeds_is_said() -> None:
-    """Seed by seed the two sizes make up for each other, so that means over sizes hardly vary; as strata nothing is shown."""
+def test_no_claim_rests_on_which_networks_bear_one_number() -> None:
+    """Seed by seed the two sizes make up for each other, so that their means hardly vary: a claim, were these the units."""
     up, down = (0.6, 0.7, 0.8), (0.8, 0.7, 0.6)
     sized = lambda name, shift: [
         *seeds(name, *(x + shift for x in up)),
         *seeds(name, *(x + shift for x in down), size="xs"),
     ]
     lucky = situation([*sized("a", 0.05), *sized("b", 0.0)], {})
-    now = replace(lucky, stratified=with_strata(lucky))
-    assert claims(sentence(now)) == {("a", "b", "quality")}
+    now = replace(lucky, by_number=paired(lucky))
+    assert not claims(sentence(now)) and claims(sentence(paired(lucky))) == {("a", "b", "quality")}
     text = paragraph(now, now)
-    assert "With sizes as strata instead" in text and "it reads: Not distinguishable with these models: a and b" in text
+    assert (
+        "as the unit instead, it reads: **On average" not in text
+        and "as the unit instead, it reads: On average over sizes s and xs, **a is" in text
+    )
     clear = situation([*sized("a", 0.15), *sized("b", -0.5)], {})
-    assert "the conclusions are the same (largest adjusted p of a claim " in paragraph(replace(clear, stratified=with_strata(clear)), clear)
-    assert "strata" not in paragraph(lucky, lucky), "with a single size there is nothing to pair"
+    assert "the conclusions are the same (largest adjusted p of a claim, either judge: " in paragraph(
+        replace(clear, by_number=paired(clear)), clear
+    )
+    assert "as the unit" not in paragraph(lucky, lucky), "with a single size there is nothing to put together"
+
+
+def test_the_order_of_seeds_within_a_size_changes_nothing() -> None:
+    """Networks are exchangeable within their size: any numbering gives the same intervals and p."""
+    large, small = (0.60, 0.72, 0.81), (0.55, 0.58, 0.69)
+    found = []
+    for order in ((0, 1, 2), (1, 2, 0), (2, 1, 0)):
+        models = [
+            *seeds("a", *large),
+            *seeds("a", *(small[i] for i in order), size="xs"),
+            *seeds("b", 0.1, 0.2, 0.3),
+            *seeds("b", 0.1, 0.2, 0.2, size="xs"),
+        ]
+        now = situation(models, {})
+        (one,) = (d for d in now.domains if d.name == "a")
+        quality, rung = one.score("quality"), one.retention("quality", "int4")
+        assert quality is not None and rung is not None
+        ends = [*(quality.interval() or ()), *(rung.interval() or ())]
+        found.append((pairs(now), pytest.approx(ends)))
+        assert ends == found[0][1] and pairs(now) == found[0][0] and len(ends) == 4
 
 
 def test_second_judges_far_from_the_first_are_named_whatever_the_claims() -> None:

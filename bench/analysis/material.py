@@ -10,7 +10,7 @@ from bench.analysis.agreement import as_second_judges_see
 from bench.analysis.intervals import Estimate
 from bench.analysis.measured import Measured, grouped, models_of, with_records
 from bench.analysis.scores import COUNTS_FROM, REGRESSED_FROM, Domain, Score, domains_of
-from bench.analysis.verdict import Situation, judged_by, situation, with_strata
+from bench.analysis.verdict import Situation, judged_by, paired, situation
 from bench.compressibility import is_recalibrated
 from bench.methods.notation import primary_rung
 from bench.model_file import ModelFile
@@ -46,7 +46,7 @@ def material(records: Sequence[Record], files: ModelFiles) -> Material:
     now, wider = (situation(models, missing, threshold) for threshold in (COUNTS_FROM, REGRESSED_FROM))
     now, wider = (judged_by(one, second_domains(used, one)) for one in (now, wider))
     if alone := _alone(used, now):
-        now = replace(now, alone=alone, stratified=with_strata(now))
+        now = replace(now, alone=alone, by_number=paired(now))
     return Material(used, models, files, now, wider)
 
 

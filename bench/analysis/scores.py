@@ -4,7 +4,8 @@ A model's score C is the mean of the fitted retention over halvings of the file 
 integral before it is clipped to [0, 1] and made monotone: clipping pushes noisy retentions near 1 downwards, so that an interval round
 the clipped score alone would miss a true score of 1.
 
-The unit of a claim about a domain is the training seed: its mean over the sizes that are compared. Between domains: Welch, Holm.
+The unit of a claim about a domain is the trained network; each compared size is a stratum with a variance of its own. Between domains:
+Welch, Holm.
 """
 
 from __future__ import annotations
@@ -84,15 +85,15 @@ def model_score(m: Measured, role: str, span: tuple[float, float] = FULL) -> Sco
 class Domain:
     """The models of one domain. `units` are those that its score averages: [training seeds][sizes], all whole and good enough.
 
-    A domain that shares no size with the others has a score of its own sizes, and is not `compared`. With `strata` the networks of one
-    training seed are not taken as a unit: each size has a variance of its own (the mean is the same).
+    A domain that shares no size with the others has a score of its own sizes, and is not `compared`. Each size has a variance of its own:
+    which small and which large network bear one seed's number is arbitrary. `paired`: their mean is taken as one value nevertheless.
     """
 
     name: str
     models: tuple[Measured, ...]
     units: tuple[tuple[Measured, ...], ...]
     compared: bool = True
-    strata: bool = False
+    paired: bool = False
 
     def score(self, role: str, span: tuple[float, float] = FULL) -> Score | None:
         """C of the domain: the mean over training seeds of each seed's mean over sizes."""
@@ -128,8 +129,9 @@ class Domain:
             if len(scores) < 2 or any(one is None for unit in scores for one in unit):
                 found[role] = {}
                 continue
-            raw = [mean(one.estimate.value for one in unit if one) for unit in scores]
-            shift = (FULL[1] - FULL[0]) ** 2 * float(np.var(raw, ddof=1)) / len(raw)
+            shift = (FULL[1] - FULL[0]) ** 2 * (
+                self._over_seeds([[one.estimate for one in unit if one] for unit in scores]).variance or 0.0
+            )
             rungs = [rung for rung in self.units[0][0].rungs if self.rate(rung) is not None]
             rates = [0.0, *(self.rate(rung) or 0.0 for rung in rungs)]
             curve = [1.0, *(mean(float(m.outcomes[role].mean[m.rungs.index(rung)]) for u in self.units for m in u) for rung in rungs)]
@@ -139,16 +141,21 @@ class Domain:
         return found
 
     def _mean(self, role: str, found: Sequence[Sequence[Estimate]], weights: Callable[[Measured], np.ndarray]) -> Estimate:
-        """Of the training seeds' means over sizes: [seeds][sizes] -> their mean. `weights` [rungs] say what the estimates are of."""
+        """Over training seeds and sizes: [seeds][sizes] -> their mean. `weights` [rungs] say what the estimates are of."""
         models = sum(len(unit) for unit in found)
         inside, shared = mean((e.variance or 0.0) + e.known for unit in found for e in unit) / models, 0.0
         if self._shares_items(role):
             items = [np.mean([weights(m) @ m.outcomes[role].item_mean for m in unit], axis=0) for unit in self.units]
             shared = max(0.0, shared_variance(np.array(items)))
         inside -= shared / models  # what all have in common is no difference between them
-        if self.strata:
-            return mean_of_strata([[e.value for e in size] for size in zip(*found)], shared, inside)
-        return mean_of([mean(e.value for e in unit) for unit in found], shared, inside)
+        return self._over_seeds(found, shared, inside)
+
+    def _over_seeds(self, found: Sequence[Sequence[Estimate]], shared: float = 0.0, inside: float = 0.0) -> Estimate:
+        """Mean of [seeds][sizes]; its variance is that between networks of one size, or, `paired`, between the seeds' means over sizes."""
+        values = [[e.value for e in unit] for unit in found]
+        if self.paired:
+            return mean_of([mean(unit) for unit in values], shared, inside)
+        return mean_of_strata([*zip(*values)], shared, inside)
 
     def rate(self, rung: str) -> float | None:
         """Mean log2 of the ratio, of those models whose files' sizes are known."""

@@ -29,9 +29,9 @@ class Situation:
     missing: Mapping[str, Sequence[str]]  # domain -> models of the published grid without a ladder
     second: Support | None = None  # None: no second judge was asked
     second_domains: Sequence[Domain] = ()  # as the second judges score them
-    # where several sizes are compared: size -> the same with it only; and the same with sizes as strata
+    # where several sizes are compared: size -> the same with it only; and the same with the networks of a seed's number as one value
     alone: Mapping[str, Situation] = field(default_factory=dict)
-    stratified: Situation | None = None
+    by_number: Situation | None = None
 
     def claimed(self, c: Comparison) -> bool:
         """Shown by the first judges, and, where second ones were asked, by them as well."""
@@ -58,9 +58,9 @@ def judged_by(now: Situation, second: Sequence[Domain] | None) -> Situation:
     return now if second is None else replace(now, second=support_of(compare(second)), second_domains=second)
 
 
-def with_strata(now: Situation) -> Situation:
-    """The same with sizes as strata."""
-    domains, second = ([replace(d, strata=True) for d in group] for group in (now.domains, now.second_domains))
+def paired(now: Situation) -> Situation:
+    """The same with the networks of one training seed's number taken as one value."""
+    domains, second = ([replace(d, paired=True) for d in group] for group in (now.domains, now.second_domains))
     return judged_by(Situation(domains, compare(domains), now.missing), None if now.second is None else second)
 
 
@@ -207,7 +207,7 @@ def paragraph(now: Situation, wider: Situation) -> str:
     lines.append(_size_by_size(now))
     lines.append(_how_sure(now))
     lines.append(_judges_apart(now))
-    lines.append(_with_strata(now))
+    lines.append(_by_number(now))
     lines.append(_with_and_without(now, wider))
     if gaps := _gaps(now):
         lines.append(gaps)
@@ -276,23 +276,29 @@ def _judges_apart(now: Situation) -> str:
     )
 
 
-def _with_strata(now: Situation) -> str:
-    """Whether conclusions rest on which networks of two sizes happen to bear one seed number; empty with a single size."""
-    if now.stratified is None:
+def _by_number(now: Situation) -> str:
+    """Whether conclusions rest on how networks of two sizes are put together; empty with a single size."""
+    if now.by_number is None:
         return ""
-    of = [[(c.role, c.a, c.b, one.claimed(c)) for c in one.comparisons] for one in (now, now.stratified)]
-    widest = max((c.p for c in now.stratified.comparisons if now.stratified.claimed(c) and c.p is not None), default=None)
-    margin = f" (largest adjusted p of a claim {_p(widest)})" if widest is not None else ""
-    verdict = f"the conclusions are the same{margin}." if sorted(of[0]) == sorted(of[1]) else f"it reads: {sentence(now.stratified)}"
-    return f"With sizes as strata instead, so that nothing depends on which networks share a seed number, {verdict}"
+    of = [[(c.role, c.a, c.b, one.claimed(c)) for c in one.comparisons] for one in (now, now.by_number)]
+    widest = max((p for c in now.by_number.comparisons if now.by_number.claimed(c) for p in _ps(c, now.by_number)), default=None)
+    margin = f" (largest adjusted p of a claim, either judge: {_p(widest)})" if widest is not None else ""
+    verdict = f"the conclusions are the same{margin}." if sorted(of[0]) == sorted(of[1]) else f"it reads: {sentence(now.by_number)}"
+    return f"With the mean of the networks that bear one training seed's number as the unit instead, {verdict}"
+
+
+def _ps(c: Comparison, now: Situation) -> list[float]:
+    """Adjusted p by the first judges and, where they were asked, by the second."""
+    return [one.p for one in (c, now.theirs(c)) if one is not None and one.p is not None]
 
 
 def _how_sure(now: Situation) -> str:
     counts = [f"{d.name} {_count(d)}" for d in now.domains]
     tail = TWO_JUDGES if now.second is not None else " One evaluator a role has judged; a second one may disagree."
     return (
-        f"**How sure.** Models compared: {', '.join(counts)}. Intervals are over training seeds (Student's t; between domains Welch's "
-        f"test, Holm over all comparisons): with few seeds they are wide ([docs/statistics.md](docs/statistics.md)).{tail}"
+        f"**How sure.** Models compared: {', '.join(counts)}. Intervals are over training seeds (Student's t, each size with a variance of "
+        "its own; between domains Welch's test, Holm over all comparisons): with few seeds they are wide "
+        f"([docs/statistics.md](docs/statistics.md)).{tail}"
     )
 
 
