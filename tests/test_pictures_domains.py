@@ -14,12 +14,13 @@ import pytest
 from PIL import Image
 
 from bench import cli
+from bench.analysis.fates import FATES, fates_of
 from bench.analysis.measured import ROLES, models_of
 from bench.analysis.scores import domains_of
 from bench.analysis.sizes import regress
 from bench.commands.shared import FAILED, OK
 from bench.damage_file import DamagesFile, SavedRow, read, read_damages
-from bench.drawing import canvas, overview, paths, sizes, survival, twins_text
+from bench.drawing import canvas, overview, paths, sizes, twins_text
 from bench.drawing.gallery import across_domains, draw_all
 from bench.drawing.overview import DomainSeries, series_of
 from bench.errors import BadInput
@@ -27,7 +28,7 @@ from bench.methods.notation import LADDER
 from bench.provenance import Provenance
 from bench.record import Cost, EvaluatorBlock, Items, Record, read_records
 
-STATES = tuple(survival.STATES)
+STATES = FATES
 N = 40
 NAMES = {"domains.png", "quality-diversity.png", "survival.png"}
 
@@ -281,16 +282,40 @@ def test_the_command_saves_the_matrix_that_it_shows(tmp_path: Path, capsys: pyte
 
 def test_shares_are_the_records_and_sum_to_one() -> None:
     records = [*ladder(), *ladder(model="s@1", less=0.1), *ladder(model="s@2", u=0.3, less=0.2)]
-    fates = survival.fates_of(series(records)["elsewhere"], records)
-    assert fates is not None and fates.rungs == ("none", *LADDER) and fates.title == "elsewhere (2 training seeds)"
+    fates = fates_of(series(records)["elsewhere"].domain, records)
+    assert fates is not None and fates.rungs == ("none", *LADDER)
     assert fates.shares.sum(axis=1) == pytest.approx(1.0)
     assert fates.ratios == pytest.approx([1.0, *(4.0 + 3 * i for i in range(8))])
     assert fates.shares[1] == pytest.approx([0.7 * 0.95, 0.1 * 0.95, 0, 0.8 - 0.8 * 0.95, 0.2]), "means over the models that count"
+    assert fates.intervals is not None and fates.intervals.shape == (9, 6, 2)
+
+
+def test_shares_have_intervals_over_training_seeds() -> None:
+    """Two models of 0.875 and 0.775 of what was intact, .7 of all: the mean of two, with Student's t of one degree of freedom."""
+    records = [*ladder(), *ladder(model="s@1", less=0.1)]
+    fates = fates_of(series(records)["elsewhere"].domain, records)
+    assert fates is not None and fates.intervals is not None
+    half = 12.706 * 0.7 * 0.1 / 2
+    middle = 0.7 * (0.875 + 0.775) / 2
+    assert fates.intervals[2, 0] == pytest.approx([max(0, middle - half), min(1, middle + half)], abs=1e-3), "int6"
+    assert (fates.intervals[..., 0] <= fates.intervals[..., 1]).all() and fates.intervals.min() >= 0 and fates.intervals.max() <= 1
+    alone = fates_of(series(ladder())["elsewhere"].domain, ladder())
+    assert alone is not None and alone.intervals is None
+
+
+def test_agreeing_models_are_not_certain_of_their_shares() -> None:
+    """Both of .665: 2 x 80 samples have a standard error of .0373, and no interval is narrower."""
+    records = [*ladder(), *ladder(model="s@1")]
+    fates = fates_of(series(records)["elsewhere"].domain, records)
+    assert fates is not None and fates.intervals is not None
+    p = fates.shares[1, 0]
+    assert np.ptp(fates.intervals[1, 0]) == pytest.approx(2 * 1.96 * (p * (1 - p) / 160) ** 0.5, rel=2e-2)
+    assert 0 < fates.intervals[1, 2, 1] < 0.05, "none was repaired, which is not certain either"
 
 
 def test_a_network_that_diverged_has_lost_every_sample() -> None:
     records = [*ladder(drop=["binary"]), *(record("elsewhere", "s@0", "binary", s, 30.0, 0, status="diverged") for s in (0, 1))]
-    fates = survival.fates_of(series(records)["elsewhere"], records)
+    fates = fates_of(series(records)["elsewhere"].domain, records)
     assert fates is not None and fates.shares[-1] == pytest.approx([0, 0, 0, 0.8, 0.2])
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from bench.analysis.fates import FATES, fates_of
 from bench.analysis.intervals import Estimate
-from bench.analysis.material import DASH, Material, table, with_interval
+from bench.analysis.material import DASH, Material, bracketed, table, with_interval
 from bench.analysis.measured import ROLES, Measured, size_of
 from bench.analysis.order import Onset, order_of
 from bench.analysis.scores import good_enough, model_score
@@ -153,9 +154,30 @@ def _regression(data: Sequence[Point]) -> str:
 
 # ------------------------------------------------------------------------------------------------------------------ survivors
 
+FATE_NOTES = """\
+Each sample beside its twin, made from the same random numbers by the uncompressed network ([picture](docs/images/survival.png)).
+**intact**: valid, as before; **drifted**: valid, but another sample; **repaired**: valid only now; **degraded**: valid only before;
+**still invalid**: neither. Shares of all samples, means over the models of the first table, with 95 % intervals over training seeds.
+"""
+
+
+def fates(found: Material) -> list[str]:
+    """The shares of all samples, rung by rung; nothing where no record holds twins."""
+    lines = []
+    for d in found.now.domains:
+        if (known := fates_of(d, found.records)) is None:
+            continue
+        for k, rung in enumerate(known.rungs):
+            ends = [None] * len(FATES) if known.intervals is None else [(low, high) for low, high in known.intervals[k].tolist()]
+            lines.append([d.name, f"`{rung}`", *(bracketed(share, end) for share, end in zip(known.shares[k].tolist(), ends))])
+    headers = ["domain", "rung", *(name.replace("_", " ") for name in FATES)]
+    return [FATE_NOTES, table(headers, lines, left=2) + "\n"] if lines else []
+
+
 SURVIVOR_NOTES = """\
-Of the uncompressed network's valid samples, the share whose twin is still valid. **AUC**: the chance that a sample that failed was more
-surprising to the judge (or rarer: farther from its neighbours among the real samples) than one that survived; 0.5 = it tells nothing.
+**Which ones?** Of the uncompressed network's valid samples, the share whose twin is still valid. **AUC**: the chance that a sample that
+failed was more surprising to the judge (or rarer: farther from its neighbours among the real samples) than one that survived; 0.5 = it
+tells nothing.
 **fails again**: of the samples that failed one rung of the ladder earlier, the share that fails here, beside that of those which had
 survived it. Intervals: 95 %, over items. Of labels (classes of garments) the one that fares worst and the one that fares best: chosen as
 extremes, so they differ by chance alone, too. All of it: `results/<domain>/<model>/model.json`.
@@ -164,8 +186,9 @@ extremes, so they differ by chance alone, too. All of it: `results/<domain>/<mod
 
 def survivors(found: Material) -> list[str]:
     lines = [line for m in found.models if (file := found.files.get((m.domain, m.model))) for line in _survival_lines(m, file)]
+    parts = fates(found)
     if not lines:
-        return []
+        return ["## Which samples survive?\n", *parts] if parts else []
     headers = [
         "model",
         "rung",
@@ -177,7 +200,7 @@ def survivors(found: Material) -> list[str]:
         "fails after surviving",
     ]
     folded = f"<details><summary>All models, rung by rung</summary>\n\n{table(headers, lines, left=2)}\n\n</details>\n"
-    return [f"## Which samples survive?\n\n{SURVIVOR_NOTES}", folded]
+    return ["## Which samples survive?\n", *parts, SURVIVOR_NOTES, folded]
 
 
 def _survival_lines(m: Measured, file: ModelFile) -> list[list[str]]:

@@ -287,7 +287,7 @@ def rejected(domain: Domain, role: str) -> dict[str, tuple[float, float] | None]
         "normal instead of t": (values.mean() - quantile(0.975, np.inf) * spread, values.mean() + quantile(0.975, np.inf) * spread),
         "percentile bootstrap of training seeds": tuple(np.quantile(draws.mean(axis=0), [0.025, 0.975])),
         "items and sampling seeds alone": Estimate(plain.value, inside).interval(),
-        "sizes of a seed paired": paired and paired.interval(),
+        "sizes of a seed paired": paired.interval() if paired is not None else None,
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from bench.analysis.fates import fates_of
 from bench.damage_file import read_damages
 from bench.drawing import families, overview, paths, sizes, survival
 from bench.drawing.twins_text import texts_of
@@ -44,6 +45,7 @@ def across_domains(records: Sequence[Record], results: Path, say: Callable[[str]
         found["quality-diversity.png"] = paths.picture(panels)
     if by_role := sizes.panels_of(series, records):
         found["sizes.png"] = sizes.picture(by_role, series)
-    if fates := [known for one in series if (known := survival.fates_of(one, records)) is not None]:
+    titled = [(f"{one.domain.name} ({overview.models_in(one.domain)})", fates_of(one.domain, records)) for one in series]
+    if fates := {title: known for title, known in titled if known is not None}:
         found["survival.png"] = survival.picture(fates)
     return found
