@@ -22,16 +22,22 @@ from bench.compressibility import FULL, retention_of, score
 from bench.methods.notation import LADDER
 from bench.model_file import ModelFile
 from bench.record import Record
-from scripts.figures import DIFFUSION, DOMAINS, GAN, TEXT, Figures, by_domain, ratios, short, span
+from scripts.figures import DIFFUSION, DOMAINS, GAN, SEEDS, TEXT, Figures, by_domain, ratios, short, span
 
 
 @dataclass(frozen=True)
 class Claim:
-    """What is claimed, in a sentence; what else is to be said of it; the figures, domain by domain."""
+    """What is claimed, in a sentence; what else is to be said of it; the figures, domain by domain; the commands that measured these."""
 
     head: str
     words: str
     table: str
+    commands: tuple[str, ...]
+
+
+EVERY_LADDER = f"`python -m bench run --domain all --model s@0 --method ladder {SEEDS}`, and so on for every model"
+SECOND_JUDGES = "`python -m bench judge --domain all --results results`"
+FIGURES = "`python -m bench leaderboard`"
 
 
 def down_to_six_bits(f: Figures) -> Claim:
@@ -58,6 +64,7 @@ def down_to_six_bits(f: Figures) -> Claim:
                 f.by_size_of(d, lambda models: span(left(m, "quality", "int5") for m in models)),
             ],
         ),
+        (EVERY_LADDER, SECOND_JUDGES),
     )
 
 
@@ -76,6 +83,7 @@ def ways_part_at_four(f: Figures) -> Claim:
                 *(f.both(d, "int3"), f.both(d, "int2")),
             ],
         ),
+        (EVERY_LADDER, SECOND_JUDGES),
     )
 
 
@@ -97,6 +105,7 @@ def quality_first(f: Figures) -> Claim:
             ["less than 0.90 of quality left from, by size, range over training seeds", "less than 0.90 of diversity left from"],
             lambda d: [where(d, role) for role in ROLES],
         ),
+        (EVERY_LADDER, SECOND_JUDGES, FIGURES),
     )
 
 
@@ -110,6 +119,7 @@ def coding_matters(f: Figures) -> Claim:
         "How the bits are spent matters, too",
         f"Entropy-coded steps beside the fixed grid of as many nominal bits, both of `s@0`; the first files are {larger} % larger. The cliff moves; it does not go away.",
         by_domain(["`ecsq:bits=3`", "`int3`"], lambda d: [f.alone(d, "ecsq:bits=3"), f.alone(d, "int3")]),
+        (f"`python -m bench run --domain all --method ecsq:bits=3 --method int3 {SEEDS}`; for {GAN} with `+recalibrate`",),
     )
 
 
@@ -143,6 +153,7 @@ def survivors_differ(f: Figures) -> Claim:
                 *(span(surprised[d]), span(rare[d])),
             ],
         ),
+        (EVERY_LADDER, "`python -m bench describe --domain all`"),
     )
 
 
@@ -184,6 +195,7 @@ def seeds_matter(f: Figures) -> Claim:
             ["C of quality", "C of diversity"],
             lambda d: [f"{_spread(_of_one_size(f, d), role):.3f}" for role in ROLES],
         ),
+        (EVERY_LADDER,),
     )
 
 
@@ -244,6 +256,7 @@ def size_matters(f: Figures) -> Claim:
                 *(gain_text(gains[d]), _in_bytes(cells[d, small, "int8"]), _in_bytes(cells[d, "s", "int4"])),
             ],
         ),
+        (EVERY_LADDER, FIGURES),
     )
 
 
@@ -275,6 +288,7 @@ def other_judges(f: Figures) -> Claim:
             ["methods", "tau of quality", "tau of diversity"],
             lambda d: [str(rows[d, "quality"].methods), *(told(rows[d, role]) for role in ROLES)],
         ),
+        (SECOND_JUDGES, FIGURES),
     )
 
 
@@ -306,6 +320,7 @@ def useful(f: Figures) -> Claim:
                 *(used(d, "int4"), used(d, "binary")),
             ],
         ),
+        (SECOND_JUDGES, FIGURES),
     )
 
 

@@ -13,7 +13,7 @@ from bench.analysis.verdict import paragraph
 from bench.files import write_atomically
 from bench.model_file import ModelFile, out_of_date, read_models
 from bench.record import Record, read_records
-from scripts.claims import CLAIMS, NEGATIVE
+from scripts.claims import CLAIMS, NEGATIVE, Claim
 from scripts.field import field_table
 from scripts.figures import ROOT, Figures, short, span
 
@@ -37,7 +37,7 @@ def findings(records: Sequence[Record], files: dict[tuple[str, str], ModelFile])
             pair_by_pair(found),
             "![Retention of quality and of diversity over compression, all domains](images/domains.png)\n",
             "## What the records show\n",
-            *(f"### {i}. {claim.head}\n\n{claim.words}\n\n{claim.table}\n" for i, claim in enumerate((one(f) for one in CLAIMS), 1)),
+            *(_finding(i, one(f)) for i, one in enumerate(CLAIMS, 1)),
             FIGURES_OF_PATHS,
             "## What the field says of compressing generative models\n",
             field_table(f) + "\n",
@@ -47,6 +47,11 @@ def findings(records: Sequence[Record], files: dict[tuple[str, str], ModelFile])
             THREATS.format(parameters=_range_of_parameters(f), poorest=_poorest(f)),
         ]
     )
+
+
+def _finding(number: int, claim: Claim) -> str:
+    commands = "; ".join(claim.commands)
+    return f"### {number}. {claim.head}\n\n{claim.words}\n\n{claim.table}\n\nMeasured by {commands}.\n"
 
 
 def _range_of_parameters(f: Figures) -> str:

@@ -40,11 +40,11 @@ def seconded(record: Record, quality: float, diversity: float, u: float = 0.8) -
     return record.model_copy(update={"evaluators": {**record.evaluators, **blocks}})
 
 
-def both(name: str, first: float, second: float, at: str = "s@0") -> list[Record]:
+def both(name: str, first: float, second: float, at: str = "s@0", u: float = 0.8) -> list[Record]:
     """A ladder that falls evenly from `first` (by the first judges) and from `second`, in both roles."""
     made = ladder(name, at, np.linspace(first, 0, 8), np.linspace(first, 0, 8))
     kept = {r.method: s for r, s in zip(made[::3], [1.0, *np.linspace(second, 0, 8)])}
-    return [seconded(r, kept[r.method], kept[r.method]) for r in made]
+    return [seconded(r, kept[r.method], kept[r.method], u) for r in made]
 
 
 # --- tau -------------------------------------------------------------------------------------------------------------
@@ -170,6 +170,15 @@ def test_a_model_counts_for_the_second_judges_once_its_whole_ladder_is_judged() 
     assert " 3 |" in without(lambda r: False)
     some = without(lambda r: r.model == "s@1" and r.method == "int3" and r.sample_seed == 1)
     assert " 2 of 3 |" in some and some == without(lambda r: r.model == "s@1") != without(lambda r: False)
+
+
+def test_a_model_that_has_little_to_lose_by_the_second_judges_does_not_count_for_them() -> None:
+    """Their U of one model of `a` is .3: 2 of its 3 models are left, and with U from .25 all are."""
+    poor = lambda name, model: 0.3 if (name, model) == ("a", "s@1") else 0.8
+    full = [r for name in ("a", "b") for model in ("s@0", "s@1", "s@2") for r in both(name, 1.0, 1.0, model, poor(name, model))]
+    found = material(full, {})
+    models = [{d.name: len(d.units) for d in one.second_domains} for one in (found.now, found.wider)]
+    assert models == [{"a": 2, "b": 3}, {"a": 3, "b": 3}]
 
 
 def test_a_size_that_the_second_judges_have_not_seen_shows_nothing_alone() -> None:

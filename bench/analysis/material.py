@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -44,7 +43,8 @@ def material(records: Sequence[Record], files: ModelFiles) -> Material:
     missing = _missing(models)
     used = [r for _, same in found for r in same]
     now, wider = (situation(models, missing, threshold) for threshold in (COUNTS_FROM, REGRESSED_FROM))
-    now, wider = (judged_by(one, second_domains(used, one)) for one in (now, wider))
+    now = judged_by(now, second_domains(used, now))
+    wider = judged_by(wider, second_domains(used, wider, REGRESSED_FROM))
     if alone := _alone(used, now):
         now = replace(now, alone=alone, by_number=paired(now))
     return Material(used, models, files, now, wider)
@@ -62,10 +62,11 @@ def _alone(records: Sequence[Record], now: Situation) -> dict[str, Situation]:
     return {size: judged_by(one, second_domains(records, one) or ()) for size, one in found.items()}
 
 
-def second_domains(records: Sequence[Record], one: Situation) -> list[Domain] | None:
+def second_domains(records: Sequence[Record], one: Situation, threshold: float = COUNTS_FROM) -> list[Domain] | None:
     """The domains as the second judges score them; None where none was asked.
 
-    Over those of the models that the first judges compare whose whole ladder the second ones have judged, too.
+    Over those of the models that the first judges compare whose whole ladder the second ones have judged, too, and found as much to lose:
+    U of at least `threshold`.
     """
     counted = {(m.domain, m.model) for d in one.domains for unit in d.units for m in unit}
     seen: list[Record] = []
@@ -73,7 +74,7 @@ def second_domains(records: Sequence[Record], one: Situation) -> list[Domain] | 
         if model in counted and judged_twice(same):
             seen += [other for r in same if (other := as_second_judges_see(r)) is not None]
     models = [m for m in models_of(seen) if m.whole]
-    return domains_of(models, threshold=-math.inf) if any(r.status != "diverged" for r in seen) else None
+    return domains_of(models, threshold) if any(r.status != "diverged" for r in seen) else None
 
 
 def judged_twice(records: Sequence[Record]) -> bool:

@@ -11,7 +11,7 @@ from bench.analysis.material import DASH, Material, bracketed, table, with_inter
 from bench.analysis.measured import ROLES, Measured, size_of
 from bench.analysis.order import Onset, order_of
 from bench.analysis.scores import good_enough, model_score
-from bench.analysis.sizes import OwnSlopes, Point, best_within, own_slopes, points, regress, with_sizes
+from bench.analysis.sizes import REFERENCE_SIZE, Fit, OwnSlopes, Point, best_within, own_slopes, points, regress, with_sizes
 from bench.analysis.survivors import ByCovariate
 from bench.model_file import ModelFile
 
@@ -124,6 +124,11 @@ def large_or_small(found: Material) -> list[str]:
     return [WITHIN_NOTES, table(headers, lines) + "\n"] if several else []
 
 
+def _levels(fit: Fit) -> str:
+    said = ", ".join(f"{domain} {bracketed(level.value, level.interval())}" for domain, level in fit.levels.items())
+    return f" With one slope for all, C at {REFERENCE_SIZE / 1e6:g} M parameters: {said}."
+
+
 def _by_domain(own: OwnSlopes | None) -> str:
     """Empty where fewer than two domains have several sizes."""
     if own is None:
@@ -149,7 +154,7 @@ def _regression(data: Sequence[Point]) -> str:
     varied = with_sizes(data)
     if len(varied) < len(fit.levels):
         models += f"; more than one size only in {', '.join(varied)}"
-    return f"{slope.value:+.3f} a doubling, 95 % interval {low:+.3f} to {high:+.3f} ({models}).{_by_domain(own)}"
+    return f"{slope.value:+.3f} a doubling, 95 % interval {low:+.3f} to {high:+.3f} ({models}).{_by_domain(own)}{_levels(fit)}"
 
 
 # ------------------------------------------------------------------------------------------------------------------ survivors
