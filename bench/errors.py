@@ -22,6 +22,11 @@ class Unsupported(RuntimeError):
     """A method cannot be applied to this network: a result (`unsupported`), with its reason."""
 
 
+def in_a_line(error: BaseException) -> str:
+    """The first line of what an error says; its type where it says nothing."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
 def unknown(kind: str, value: str, allowed: Iterable[str]) -> BadInput:
     """`BadInput` for a name that is not in `allowed`, with "did you mean" where one is near."""
     names = sorted(allowed)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from bench.files import slug, write_atomically
 from bench.provenance import Provenance
@@ -63,11 +63,11 @@ class EvaluatorBlock(BaseModel):
 class Cost(BaseModel):
     """Sizes are lengths of files that exist; operations are counts, not times."""
 
-    stored_bytes: int
-    fp32_bytes: int
-    parameters: int
+    stored_bytes: int = Field(gt=0)
+    fp32_bytes: int = Field(gt=0)
+    parameters: int = Field(gt=0)
     bits_per_param: float
-    ratio: float  # fp32_bytes / stored_bytes
+    ratio: float = Field(gt=0)  # fp32_bytes / stored_bytes
     packed_bytes: int  # the same file with all at fixed width
     nominal_bits: float  # mean over compressible weights, without scales and masks
     sparsity: float  # share of compressible weights that are exactly zero

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.artifact import rebuild, save, tensors_digest
-from bench.errors import BadInput
+from bench.errors import BadInput, in_a_line
 from bench.methods.notation import parse
 from bench.methods.plain import original
 from bench.metrics.cost import cost_of, warnings_of
@@ -67,7 +67,7 @@ def read_any(path: Path) -> Record:
             raise ValueError(f"schema version {record.schema_version}, newer than this code's {SCHEMA}")
         return record
     except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(next(iter(str(error).splitlines()), type(error).__name__)) from None
+        raise ValueError(in_a_line(error)) from None
 
 
 def workbench_of(record: Record, device: str) -> Workbench:

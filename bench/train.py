@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bench.errors import BadInput
+from bench.errors import BadInput, in_a_line
 from bench.files import cache_folder, check_writable, slug, write_atomically
 from bench.interfaces import Domain, Training
 from bench.progress import bar, report
@@ -49,8 +49,12 @@ def train(
     with locked(folder, title):
         checkpoint, log = folder / "checkpoint.pt", Log(folder / "log.jsonl")
         if checkpoint.exists():
-            state = torch.load(checkpoint, weights_only=True, map_location=device)
-            training.load_state_dict(state["training"])
+            try:
+                state = torch.load(checkpoint, weights_only=True, map_location=device)
+                training.load_state_dict(state["training"])
+            except Exception as error:  # a damaged file breaks in many ways
+                reason = in_a_line(error)
+                raise BadInput(f"the checkpoint {str(checkpoint)!r} cannot be read ({reason}): delete it to start anew") from None
             log.truncate(training.step_number, state["cpu_seconds"])
             log.losses = state.get("losses", [])
         else:

@@ -9,6 +9,8 @@ import itertools
 import re
 from pathlib import Path
 
+from bench.files import write_atomically
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -16,7 +18,7 @@ def main() -> None:
     readme = ROOT / "README.md"
     before, _, rest = readme.read_text().partition("<!-- ladder -->")
     _, _, after = rest.partition("<!-- end -->")
-    readme.write_text(f"{before}<!-- ladder -->\n{shown((ROOT / 'leaderboard.md').read_text())}\n<!-- end -->{after}")
+    write_atomically(readme, f"{before}<!-- ladder -->\n{shown((ROOT / 'leaderboard.md').read_text())}\n<!-- end -->{after}")
 
 
 def shown(leaderboard: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +89,18 @@ def test_what_it_is_is_part_of_what_is_remembered(language_model: Path, tmp_path
     assert len(first.identity()) == 64 and first.identity() != second.identity()
     named = [list(Panel(domain, 50, judges={str(folder): "quality"}).implementation(own=False)) for folder in (language_model, other)]
     assert named[0][-1].split()[-1] == first.identity()[:12] and named[0] != named[1]
+
+
+def test_the_same_weights_under_another_configuration_are_another_judge_and_elsewhere_the_same(image_model: Path, tmp_path: Path) -> None:
+    shutil.copytree(image_model, tmp_path / "moved")
+    shutil.copytree(image_model, tmp_path / "other")
+    config = json.loads((tmp_path / "other" / "config.json").read_text())
+    (tmp_path / "other" / "config.json").write_text(json.dumps({**config, "layer_norm_eps": 0.1}))
+    domain = DOMAINS.load("image_gan")()
+    first, moved, other = (
+        find_evaluator(domain, str(folder)).identity() for folder in (image_model, tmp_path / "moved", tmp_path / "other")
+    )
+    assert len(first) == 64 and first == moved != other
 
 
 @pytest.mark.parametrize("domain", ["text", "image_gan"])

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from bench import train as training
+from bench.errors import BadInput
 from bench.interfaces import Domain, Training
 from domains.text.judge import JudgeNetwork
 from domains.text.training import Recipe, VerseTraining, epoch, schedule
@@ -95,6 +96,21 @@ def test_train_goes_on_after_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     logs = [(tmp_path / case / "out" / "training.jsonl").read_text().splitlines() for case in ("whole", "killed")]
     figures = [[{k: v for k, v in json.loads(line).items() if k != "core_seconds"} for line in log] for log in logs]
     assert figures[0] == figures[1] and {"step", "loss", "validation_bits_per_byte"} == set(figures[0][0])
+
+
+@pytest.mark.parametrize("damage", [b"", b"not a checkpoint", b"PK\x03\x04 cut off"])
+def test_a_damaged_checkpoint_is_named_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: bytes) -> None:
+    monkeypatch.setenv("GENCOMPRESS_CACHE", str(tmp_path))
+    monkeypatch.setattr(training, "CHECKPOINT_EVERY_S", 0.0)
+    domain = TinyDomain()
+    domain.stop_at = 5
+    with pytest.raises(Killed):
+        training.train(domain, "x", None, tmp_path / "out")
+    (checkpoint,) = tmp_path.rglob("checkpoint.pt")
+    checkpoint.write_bytes(damage)
+    with pytest.raises(BadInput, match=r"cannot be read .*delete it to start anew") as error:
+        training.train(domain, "x", None, tmp_path / "out")
+    assert str(checkpoint) in str(error.value) and "\n" not in str(error.value)
 
 
 def test_every_verse_is_seen_once_an_epoch_in_another_order() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from bench.errors import BadInput
+from bench.errors import BadInput, in_a_line
 from bench.interfaces import Metric, Observed
 
 
@@ -24,7 +24,7 @@ def load_metric(name: str, trust_remote_code: bool = False) -> Metric:
     try:
         metric = evaluate.load(str(script) if script.is_file() else name, keep_in_memory=True)
     except Exception as error:
-        raise BadInput(f"metric {name!r} cannot be loaded: {next(iter(str(error).splitlines()), type(error).__name__)}") from None
+        raise BadInput(f"metric {name!r} cannot be loaded: {in_a_line(error)}") from None
     title = metric.name
 
     def compute(generated: Observed, real: Observed) -> float:

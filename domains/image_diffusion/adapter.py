@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from bench.errors import BadInput, unknown
+from bench.errors import BadInput, in_a_line, unknown
 from bench.interfaces import Edit, Generator, ModelSpec, Training, Wrap
 from domains.folders import card_of, check_numbers, read_object
 from domains.image_diffusion.network import SIZES
@@ -72,7 +72,7 @@ class DiffusionGenerator(Generator):
                 self.folder / "unet", use_safetensors=True, low_cpu_mem_usage=False, output_loading_info=True
             )
         except Exception as error:
-            raise BadInput(f"cannot open the model {spec.name!r}: {next(iter(str(error).splitlines()), type(error).__name__)}") from None
+            raise BadInput(f"cannot open the model {spec.name!r}: {in_a_line(error)}") from None
         if info["missing_keys"]:
             raise BadInput(f"the model {spec.name!r} is not whole: its file lacks {len(info['missing_keys'])} tensors")
         self.network: Module = loaded.float().to(device).eval()
@@ -99,7 +99,7 @@ class DiffusionGenerator(Generator):
             scheduler = getattr(diffusers, kind).from_config(config)
             scheduler.set_timesteps(self._settings["steps"], device=self.device)
         except Exception as error:
-            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            reason = in_a_line(error)
             raise BadInput(f"the scheduler of {str(self.folder)!r} cannot be set up: {reason}") from None
         return scheduler
 

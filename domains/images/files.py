@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.errors import BadInput
+from bench.errors import BadInput, in_a_line
 
 SIDE = 28
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".pgm", ".ppm")
@@ -42,7 +42,7 @@ def decode(data: bytes, name: str) -> np.ndarray:
                 raise ValueError(f"{image.width}x{image.height} pixels are too many")
             return _grey(image)
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise BadInput(f"{name!r} cannot be read as a picture: {next(iter(str(error).splitlines()), type(error).__name__)}") from None
+        raise BadInput(f"{name!r} cannot be read as a picture: {in_a_line(error)}") from None
 
 
 def _grey(image: object) -> np.ndarray:
@@ -96,7 +96,7 @@ def read_npz(path: Path) -> np.ndarray:
         if not isinstance(array, np.ndarray):
             raise ValueError("its first member is not an array")
     except (*UNREADABLE, zipfile.BadZipFile, zlib.error) as error:
-        raise BadInput(f"cannot read samples from {str(path)!r}: {next(iter(str(error).splitlines()), type(error).__name__)}") from None
+        raise BadInput(f"cannot read samples from {str(path)!r}: {in_a_line(error)}") from None
     return from_array(array, str(path))
 
 

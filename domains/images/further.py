@@ -6,6 +6,8 @@ validation part.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from abc import abstractmethod
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bench.cache import Latest
-from bench.errors import BadInput
+from bench.errors import BadInput, in_a_line
 from bench.interfaces import Evaluator
 from domains.images.evaluators import Pictures, ProbabilisticPCA
 
@@ -96,13 +98,14 @@ class Vision(Further):
             config = getattr(config, "vision_config", config)
             network: Any = AutoModel.from_pretrained(source, config=config, dtype="float32", use_safetensors=True, trust_remote_code=False)
         except (OSError, ValueError, ImportError, RuntimeError, KeyError, SafetensorError) as error:
-            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            reason = in_a_line(error)
             raise BadInput(f"cannot open {source!r} as an image model: {reason}") from None
         if getattr(network, "main_input_name", "") != "pixel_values":
             raise BadInput(f"{source!r} is no image model: it takes {getattr(network, 'main_input_name', 'something else')!r}")
         self.network, self.size = network.to(device).eval(), int(getattr(config, "image_size", 224))
         self.channels = int(getattr(config, "num_channels", 3))
-        self._identity = tensors_digest(network)
+        told = {key: value for key, value in config.to_dict().items() if key not in ("_name_or_path", "transformers_version")}
+        self._identity = hashlib.sha256(f"{tensors_digest(network)} {json.dumps(told, sort_keys=True, default=str)}".encode()).hexdigest()
 
     def identity(self) -> str:
         return self._identity

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bench.cache import Latest
-from bench.errors import BadInput
+from bench.errors import BadInput, in_a_line
 from bench.interfaces import Observed
 
 
@@ -21,7 +21,7 @@ def load_inception() -> Any:
     try:
         return FeatureExtractorInceptionV3("inception-v3-compat", ["2048"])
     except Exception as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        reason = in_a_line(error)
         raise BadInput(f"fid, kid and is need the weights of torch-fidelity's Inception, which cannot be had: {reason}") from None
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from bench.errors import BadInput, unknown
+from bench.errors import BadInput, in_a_line, unknown
 from bench.interfaces import Damage, Domain, Edit, Evaluator, Generator, Metric, ModelSpec, Observed, Task, Training, Wrap
 from domains.folders import GRID, card_of, check_numbers, embedded, spec_of, training_seed
 
@@ -212,7 +212,7 @@ class TextGenerator(Generator):
             self.network, missing = loaded.to(device).eval(), info["missing_keys"]
             self.tokenizer = AutoTokenizer.from_pretrained(spec.source, trust_remote_code=False)
         except (OSError, ValueError, ImportError, RuntimeError, KeyError, SafetensorError) as error:
-            raise BadInput(f"cannot open the model {spec.name!r}: {next(iter(str(error).splitlines()), type(error).__name__)}") from None
+            raise BadInput(f"cannot open the model {spec.name!r}: {in_a_line(error)}") from None
         if missing:
             raise BadInput(
                 f"the model {spec.name!r} is not whole: its file lacks {len(missing)} tensors, {sorted(missing)[0]!r} among them"
