@@ -99,7 +99,8 @@ def pair_by_pair(found: Material) -> str:
 
 
 SIZE_NOTES = """\
-Size by size, over the training seeds of each, where more than one size counts: does what is claimed of the domains hold in each?
+Size by size, over the training seeds of each, where more than one size counts: does what is claimed of the domains hold in each? Of a
+size trained once C has no interval, and the ratios are over its sampling seeds and items.
 """
 
 
