@@ -63,7 +63,7 @@ def _plot(axes: Axes, title: str, fates: Fates) -> None:
     axes.stackplot(fates.ratios, *fates.shares.T, colors=[colour for _, colour in LOOKS.values()], linewidth=0)
     axes.plot(fates.ratios, fates.valid, color="black", linewidth=1.6)
     if fates.intervals is not None:
-        axes.vlines(fates.ratios[1:], *fates.intervals[1:, -1].T, color="black", linewidth=1.2)
+        axes.vlines(fates.ratios[1:], *fates.intervals[1:, -1].T, color="black", linewidth=2.2, zorder=4)
     for ratio in fates.ratios[1:-1]:
         axes.axvline(ratio, color="white", linewidth=0.7)
     canvas.ratio_axis(axes, fates.ratios, 1.0, 1.0)
