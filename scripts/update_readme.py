@@ -22,12 +22,12 @@ def main() -> None:
 
 
 def shown(leaderboard: str) -> str:
-    """The sentence, what each size alone shows of it (without figures), the ranking, and the ladder."""
+    """The sentence, what each size alone shows of it (without what stands in brackets), the ranking, and the ladder."""
     tables = [
         "\n".join(group) for is_table, group in itertools.groupby(leaderboard.splitlines(), lambda line: line.startswith("|")) if is_table
     ]
     said = leaderboard.split("## How compressible is each domain?\n\n", 1)[1].split("\n\n")
-    alone = [re.sub(r" \([^()]*\)", "", part) for part in said[2:3] if part.startswith("**In each size alone**")]
+    alone = [re.sub(r" \([^()]*\)", "", part) for part in said[2:4] if part.startswith(("**In each size alone**", "**In size "))]
     return "\n\n".join([said[1], *alone, tables[0], next(table for table in tables if table.startswith("| rung"))])
 
 

@@ -217,6 +217,22 @@ def test_a_claim_is_looked_for_in_each_size_alone() -> None:
     assert "each size alone" not in paragraph(replace(situation(small, {}), alone=now.alone), now), "nothing is claimed"
 
 
+def test_the_order_of_a_size_in_no_mean_stands_beside_the_claims() -> None:
+    """One large model each, in no mean since there are three of the others; of `bad` it keeps more than of `good`, or less."""
+    small = [*GOOD, *BAD]
+    for kept, order in ((0.95, "but for bad ahead of good in quality (0.963, 0.925)."), (0.3, "the same order.")):
+        now = situation([*small, *seeds("good", 0.90, size="m"), *seeds("bad", kept, size="m")], {})
+        assert claims(sentence(now)) == {("good", "bad", "quality")}
+        (said,) = (line for line in paragraph(now, now).splitlines() if "in no mean and" in line)
+        assert said.startswith("**In size m, which is in no mean and not tested** (networks: bad 1, good 1), C has") and said.endswith(
+            order
+        )
+    partial = situation([*small, *seeds("good", 0.90, size="m")], {})
+    assert "in no mean and" not in paragraph(partial, partial), "nothing to compare it with"
+    tied = situation([*GOOD, *BAD_AS_GOOD, *seeds("good", 0.90, size="m"), *seeds("bad", 0.9, size="m")], {})
+    assert "in no mean and" not in paragraph(tied, tied), "no claim"
+
+
 def test_what_one_size_does_not_show_is_named_beside_what_it_does() -> None:
     """Of three claims the small models show two; and that claims are about averages over sizes is said first."""
     small = [

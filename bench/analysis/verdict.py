@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from statistics import mean
 
 from bench.analysis.measured import ROLES, Measured
-from bench.analysis.scores import COUNTS_FROM, REGRESSED_FROM, Comparison, Domain, compare, domains_of, good_enough
+from bench.analysis.scores import COUNTS_FROM, REGRESSED_FROM, Comparison, Domain, compare, counts, domains_of, good_enough, model_score
 from bench.compressibility import FULL
 
 Support = Mapping[tuple[str, str, str], Comparison]  # (role, domain, domain), the domains in order -> what the second judges find
@@ -205,6 +206,7 @@ def paragraph(now: Situation, wider: Situation) -> str:
     """What the data show, how sure, and what they cannot show. `wider` also lets models count whose U is at least 0.25."""
     lines = [sentence(now) or NOTHING]
     lines.append(_size_by_size(now))
+    lines += _in_no_mean(now)
     lines.append(_how_sure(now))
     lines.append(_judges_apart(now))
     lines.append(_by_number(now))
@@ -243,6 +245,33 @@ def _of(claims: Sequence[Comparison], one: Situation) -> str:
     if not said:
         return "all of it"
     return f"none of it: {said}" if sum(map(len, lost.values())) == len(claims) else f"all of it except {said}"
+
+
+def _in_no_mean(now: Situation) -> list[str]:
+    """Whether the claims' order is also that of the sizes which all compared domains have, and which are in no mean; untested."""
+    compared = [d for d in now.domains if d.compared]
+    claims = [c for c in now.comparisons if now.claimed(c)]
+    others = {d.name: [m for m in d.models if counts(m) and not _counted(now, m)] for d in compared}
+    lines = []
+    for size in sorted({m.size for models in others.values() for m in models}) if claims else ():
+        of_size = {name: [m for m in models if m.size == size] for name, models in others.items()}
+        if not all(of_size.values()):
+            continue
+        c_of = {
+            (name, role): mean(one.value for m in models if (one := model_score(m, role)) is not None)
+            for name, models in of_size.items()
+            for role in ROLES
+        }
+        against: dict[tuple[str, str], list[str]] = {}
+        for c in claims:
+            a, b = c_of[c.a, c.role], c_of[c.b, c.role]
+            if a <= b:
+                against.setdefault((c.b, c.a), []).append(f"in {c.role} ({b:.3f}, {a:.3f})")
+        networks = ", ".join(f"{name} {len(models)}" for name, models in of_size.items())
+        but = _and([f"{ahead} ahead of {other} {' and '.join(how)}" for (ahead, other), how in against.items()]) if against else ""
+        order = f"C has the same order but for {but}" if but else "C has the same order"
+        lines.append(f"**In size {size}, which is in no mean and not tested** (networks: {networks}), {order}.")
+    return lines
 
 
 def _finds(c: Comparison, one: Situation) -> str:
