@@ -52,11 +52,14 @@ def train(
             try:
                 state = torch.load(checkpoint, weights_only=True, map_location=device)
                 training.load_state_dict(state["training"])
-            except Exception as error:  # a damaged file breaks in many ways
+                core_seconds, losses = state["cpu_seconds"], state.get("losses", [])
+            except (OSError, MemoryError, torch.OutOfMemoryError):
+                raise  # no fault of the file
+            except Exception as error:  # a damaged one breaks in many ways
                 reason = in_a_line(error)
-                raise BadInput(f"the checkpoint {str(checkpoint)!r} cannot be read ({reason}): delete it to start anew") from None
-            log.truncate(training.step_number, state["cpu_seconds"])
-            log.losses = state.get("losses", [])
+                raise BadInput(f"the checkpoint {str(checkpoint)!r} cannot be read ({reason}); if it is damaged, delete it") from None
+            log.truncate(training.step_number, core_seconds)
+            log.losses = losses
         else:
             log.truncate(0, 0.0)  # of a run that was killed before its first checkpoint
         _run(training, checkpoint, log, title, progress)

@@ -214,10 +214,10 @@ def test_the_other_design_would_be_biased() -> None:
 
 def test_what_models_share_is_their_covariance() -> None:
     a = np.array([0.0, 0, 1, 1])
-    assert shared_variance(np.array([a, a, a])) == pytest.approx(np.var(a, ddof=1) / 4), "the same items fail all: nothing averages out"
-    assert shared_variance(np.array([a, 1 - a])) == pytest.approx(-np.var(a, ddof=1) / 4)
-    assert shared_variance(np.array([a, [0.0, 1, 0, 1]])) == pytest.approx(0.0)
-    assert shared_variance(a[None]) == 0.0, "one model shares with nobody"
+    assert shared_variance(np.array([[a, a, a]])) == pytest.approx(np.var(a, ddof=1) / 4), "the same items fail all: nothing averages out"
+    assert shared_variance(np.array([[a, 1 - a]])) == pytest.approx(-np.var(a, ddof=1) / 4)
+    assert shared_variance(np.array([[a, [0.0, 1, 0, 1]]])) == pytest.approx(0.0)
+    assert shared_variance(a[None, None]) == 0.0, "one model shares with nobody"
 
 
 def test_shared_and_inside_add_up_to_the_variance_of_the_mean() -> None:

@@ -108,7 +108,7 @@ def test_a_damaged_checkpoint_is_named_in_a_line(tmp_path: Path, monkeypatch: py
         training.train(domain, "x", None, tmp_path / "out")
     (checkpoint,) = tmp_path.rglob("checkpoint.pt")
     checkpoint.write_bytes(damage)
-    with pytest.raises(BadInput, match=r"cannot be read .*delete it to start anew") as error:
+    with pytest.raises(BadInput, match=r"cannot be read .*if it is damaged, delete it") as error:
         training.train(domain, "x", None, tmp_path / "out")
     assert str(checkpoint) in str(error.value) and "\n" not in str(error.value)
 

@@ -195,9 +195,15 @@ def seed_variance(values: np.ndarray, influence: np.ndarray, crossed: bool) -> n
 
 
 def shared_variance(influence: np.ndarray) -> float:
-    """Variance of a mean over models that they have in common since the same items judge them: [models, n] -> mean covariance / n."""
-    models, items = influence.shape
+    """Variance of a mean over models that they have in common since the same items judge them: [strata, models, n] -> mean covariance / n.
+
+    Of two strata every model of one has a partner in every model of the other; within one stratum none is its own.
+    """
+    strata, models, items = influence.shape
     if models < 2:
         return 0.0
-    covariance = np.cov(influence)
-    return float((covariance.sum() - np.trace(covariance)) / (models * (models - 1)) / items)
+    covariance = np.cov(influence.reshape(-1, items)).reshape(strata, models, strata, models)
+    total = covariance.mean(axis=(1, 3))  # [strata, strata]
+    own = np.array([np.trace(covariance[k, :, k, :]) for k in range(strata)])
+    within = (np.diag(total) * models**2 - own) / (models * (models - 1))
+    return float((total.sum() - np.trace(total) + within.sum()) / strata**2 / items)

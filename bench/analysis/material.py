@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from bench.analysis.agreement import as_second_judges_see
 from bench.analysis.intervals import Estimate
 from bench.analysis.measured import Measured, grouped, models_of, with_records
-from bench.analysis.scores import COUNTS_FROM, REGRESSED_FROM, Domain, Score, domains_of
+from bench.analysis.scores import COUNTS_FROM, REGRESSED_FROM, Domain, Score, good_enough
 from bench.analysis.verdict import Situation, judged_by, paired, situation
 from bench.compressibility import is_recalibrated
 from bench.methods.notation import primary_rung
@@ -65,16 +65,20 @@ def _alone(records: Sequence[Record], now: Situation) -> dict[str, Situation]:
 def second_domains(records: Sequence[Record], one: Situation, threshold: float = COUNTS_FROM) -> list[Domain] | None:
     """The domains as the second judges score them; None where none was asked.
 
-    Over those of the models that the first judges compare whose whole ladder the second ones have judged, too, and found as much to lose:
-    U of at least `threshold`.
+    Over those training seeds that the first judges compare of whose networks the second ones have judged the whole ladder, and found as
+    much to lose: U of at least `threshold`. So the sizes are the same.
     """
     counted = {(m.domain, m.model) for d in one.domains for unit in d.units for m in unit}
     seen: list[Record] = []
     for model, same in grouped(records, lambda r: (r.domain, r.model)):
         if model in counted and judged_twice(same):
             seen += [other for r in same if (other := as_second_judges_see(r)) is not None]
-    models = [m for m in models_of(seen) if m.whole]
-    return domains_of(models, threshold) if any(r.status != "diverged" for r in seen) else None
+    if all(r.status == "diverged" for r in seen):
+        return None
+    theirs = {(m.domain, m.model): m for m in models_of(seen) if m.whole and good_enough(m, threshold)}
+    units = {d.name: [[theirs.get((m.domain, m.model)) for m in unit] for unit in d.units] for d in one.domains}
+    whole = {name: tuple(tuple(m for m in unit if m) for unit in of if all(unit)) for name, of in units.items()}
+    return [replace(d, models=tuple(m for unit in whole[d.name] for m in unit), units=whole[d.name]) for d in one.domains if whole[d.name]]
 
 
 def judged_twice(records: Sequence[Record]) -> bool:

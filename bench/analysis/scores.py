@@ -112,32 +112,32 @@ class Domain:
         if len(found) == 1 and len(found[0]) == 1:
             return found[0][0]
         plain = self._mean(role, found, lambda m: np.eye(len(m.rungs))[m.rungs.index(rung)])
-        if plain.variance is None or rung not in self._shifted[role]:
+        shift = self._shifted[role].get(rung)
+        if plain.variance is None or shift is None or shift.variance is None or shift.variance <= plain.variance:
             return plain
-        return replace(plain, variance=max(plain.variance, self._shifted[role][rung]))
+        return replace(plain, variance=shift.variance, df=shift.df)
 
     @cached_property
-    def _shifted(self) -> dict[str, dict[str, float]]:
-        """By role and rung: the variance of the mean, were training seeds to shift the whole curve along the rates and do nothing else.
+    def _shifted(self) -> dict[str, dict[str, Estimate]]:
+        """By role and rung: the mean's variance, were training seeds to shift the whole curve along the rates and do nothing else.
 
         Beside a cliff two models may lie on the same side by chance, agree, and know nothing of it; their scores do. A shift of one halving
         moves C by 1/4; the slope at a rung is the mean of the slopes to its neighbours. Empty without scores.
         """
-        found: dict[str, dict[str, float]] = {}
+        found: dict[str, dict[str, Estimate]] = {}
         for role in ROLES:
             scores = [[model_score(m, role) for m in unit] for unit in self.units]
             if len(scores) < 2 or any(one is None for unit in scores for one in unit):
                 found[role] = {}
                 continue
-            shift = (FULL[1] - FULL[0]) ** 2 * (
-                self._over_seeds([[one.estimate for one in unit if one] for unit in scores]).variance or 0.0
-            )
+            of_scores = self._over_seeds([[one.estimate for one in unit if one] for unit in scores])
+            shift = (FULL[1] - FULL[0]) ** 2 * (of_scores.variance or 0.0)
             rungs = [rung for rung in self.units[0][0].rungs if self.rate(rung) is not None]
             rates = [0.0, *(self.rate(rung) or 0.0 for rung in rungs)]
             curve = [1.0, *(mean(float(m.outcomes[role].mean[m.rungs.index(rung)]) for u in self.units for m in u) for rung in rungs)]
             slopes = np.abs(np.diff(curve) / np.maximum(np.diff(rates), 1e-9))
             both = (slopes + np.append(slopes[1:], slopes[-1])) / 2  # [rungs]
-            found[role] = {rung: shift * float(slope) ** 2 for rung, slope in zip(rungs, both)}
+            found[role] = {rung: replace(of_scores, variance=shift * float(slope) ** 2) for rung, slope in zip(rungs, both)}
         return found
 
     def _mean(self, role: str, found: Sequence[Sequence[Estimate]], weights: Callable[[Measured], np.ndarray]) -> Estimate:
@@ -145,8 +145,9 @@ class Domain:
         models = sum(len(unit) for unit in found)
         inside, shared = mean((e.variance or 0.0) + e.known for unit in found for e in unit) / models, 0.0
         if self._shares_items(role):
-            items = [np.mean([weights(m) @ m.outcomes[role].item_mean for m in unit], axis=0) for unit in self.units]
-            shared = max(0.0, shared_variance(np.array(items)))
+            items = np.array([[weights(m) @ m.outcomes[role].item_mean for m in unit] for unit in self.units])  # [seeds, sizes, n]
+            strata = items.mean(axis=1)[None] if self.paired else items.swapaxes(0, 1)
+            shared = max(0.0, shared_variance(strata))
         inside -= shared / models  # what all have in common is no difference between them
         return self._over_seeds(found, shared, inside)
 

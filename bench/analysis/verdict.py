@@ -344,13 +344,11 @@ def _count(domain: Domain) -> str:
 def _with_and_without(now: Situation, wider: Situation) -> str:
     added = [f"{d.name} {m.model}" for d in wider.domains for unit in d.units for m in unit if not _counted(now, m)]
     fewer = any(not _counted(wider, m) for d in now.domains for unit in d.units for m in unit)  # other sizes are compared
-    if not added and not fewer:
+    of = [sorted((c.role, c.a, c.b, one.claimed(c)) for c in one.comparisons) for one in (now, wider)]
+    if not added and not fewer and of[0] == of[1]:
         enough = f"if U of {REGRESSED_FROM} were enough instead of {COUNTS_FROM}"
         return f"No further model would enter the means {enough}: the conclusions are the same."
-    same = [(c.role, c.a, c.b, now.claimed(c)) for c in now.comparisons] == [
-        (c.role, c.a, c.b, wider.claimed(c)) for c in wider.comparisons
-    ]
-    verdict = "the conclusions stay the same." if same else f"it reads: {sentence(wider) or NOTHING}"
+    verdict = "the conclusions stay the same." if of[0] == of[1] else f"it reads: {sentence(wider) or NOTHING}"
     names = f" ({', '.join(sorted(added))})" if added else ""
     return f"With models of U from {REGRESSED_FROM} as well{names} {verdict}"
 
