@@ -35,9 +35,9 @@ class Claim:
     commands: tuple[str, ...]
 
 
-EVERY_LADDER = f"`python -m bench run --domain all --model s@0 --method ladder {SEEDS}`, and so on for every model"
+EVERY_LADDER = f"`python -m bench run --domain all --model s@0 --method ladder {SEEDS} --results results`, and so on for every model"
 SECOND_JUDGES = "`python -m bench judge --domain all --results results`"
-FIGURES = "`python -m bench leaderboard`"
+FIGURES = "tabulated by `python -m bench leaderboard`"
 
 
 def down_to_six_bits(f: Figures) -> Claim:
@@ -119,7 +119,13 @@ def coding_matters(f: Figures) -> Claim:
         "How the bits are spent matters, too",
         f"Entropy-coded steps beside the fixed grid of as many nominal bits, both of `s@0`; the first files are {larger} % larger. The cliff moves; it does not go away.",
         by_domain(["`ecsq:bits=3`", "`int3`"], lambda d: [f.alone(d, "ecsq:bits=3"), f.alone(d, "int3")]),
-        (f"`python -m bench run --domain all --method ecsq:bits=3 --method int3 {SEEDS}`; for {GAN} with `+recalibrate`",),
+        (
+            *(
+                f"`python -m bench run --domain {d} --method ecsq:bits=3 --method int3 {SEEDS} --results results`"
+                for d in (DIFFUSION, TEXT)
+            ),
+            f"`python -m bench run --domain {GAN} --method ecsq:bits=3+recalibrate --method int3+recalibrate {SEEDS} --results results`",
+        ),
     )
 
 

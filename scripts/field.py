@@ -25,10 +25,10 @@ def field_table(f: Figures) -> str:
 def run_of(method: str, *more: str) -> str:
     """What measures a method in all domains; the GAN's is recalibrated, which `ladder` knows by itself."""
     if method in LADDER:
-        return f"`python -m bench run --domain all --method ladder {SEEDS}` for `s@0`; with `--domain {GAN} --model s@1` and so on for the others"
+        return f"`python -m bench run --domain all --method ladder {SEEDS} --results results` for `s@0`; with `--domain {GAN} --model s@1` and so on for the others"
     methods = (method, *more)
     recalibrated = ", ".join(f"`{one}+recalibrate`" for one in methods)
-    return f"`python -m bench run --domain all {' '.join(f'--method {one}' for one in methods)} {SEEDS}`; for image_gan {recalibrated}"
+    return f"`python -m bench run --domain all {' '.join(f'--method {one}' for one in methods)} {SEEDS} --results results`; for image_gan {recalibrated}"
 
 
 def eight_times(f: Figures) -> tuple[str, str, str]:

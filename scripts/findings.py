@@ -126,8 +126,8 @@ THREATS = """\
 - **One U is not another.** The GAN makes fewer kinds of garments than the others (U of diversity, in the leaderboard), so it has less to lose.
   {poorest} {all_count}
 - **N = 2,000, k = 5.** Mutual recall depends on both; all models, floors and ceilings have the same.
-- **Size m was trained once in each domain**: what stands here of it is one network's. That of text has learnt its training part by heart, as far as its loss tells; its samples are
-  hardly copies ([text-domain.md](text-domain.md#do-the-networks-recite)).
+- **Size m was trained once in each domain**: what stands here of it is one network's. That of text has learnt its training part by heart, as far as its loss tells; .015 of its
+  samples are copies ([text-domain.md](text-domain.md#do-the-networks-recite)).
 - **After training only.** Nothing here says what quantization-aware training, distillation or retraining after pruning would keep.
 - **Judges may err alike.** Second judges of another kind agree about the order of methods, but all were fitted on the same training part, and share ideas of damage.
 """

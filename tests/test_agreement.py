@@ -181,6 +181,27 @@ def test_a_model_that_has_little_to_lose_by_the_second_judges_does_not_count_for
     assert models == [{"a": 2, "b": 3}, {"a": 3, "b": 3}]
 
 
+def test_the_second_judges_means_are_of_the_first_judges_sizes() -> None:
+    """One small model has too little to lose by them: its seed is left out for them, and not the size everywhere."""
+    poor = lambda name, model: 0.3 if (name, model) == ("a", "xs@1") else 0.8
+    names = [f"{size}@{seed}" for size in ("s", "xs") for seed in range(3)]
+    full = [r for name in ("a", "b") for model in names for r in both(name, 1.0, 1.0, model, poor(name, model))]
+    now = material(full, {}).now
+    assert {d.name: [[m.model for m in unit] for unit in d.units] for d in now.second_domains} == {
+        "a": [["s@0", "xs@0"], ["s@2", "xs@2"]],
+        "b": [["s@0", "xs@0"], ["s@1", "xs@1"], ["s@2", "xs@2"]],
+    }
+
+
+def test_conclusions_are_the_same_only_where_the_second_judges_say_the_same() -> None:
+    """All models count by the first judges; one more counts for the second ones from U of .25, and with it they agree."""
+    kept = {"a": (0.90, 0.92, 0.91), "b": (0.5, 0.52, 0.51)}
+    poor = lambda name, model: 0.3 if name == "a" and model != "s@0" else 0.8
+    full = [r for name, values in kept.items() for i, v in enumerate(values) for r in both(name, v, v, f"s@{i}", poor(name, f"s@{i}"))]
+    text = "\n".join(headline(full, {}))
+    assert "the conclusions are the same" not in text and "With models of U from 0.25 as well it reads: **a is more compressible" in text
+
+
 def test_a_size_that_the_second_judges_have_not_seen_shows_nothing_alone() -> None:
     seeds = (("@0", 0.5), ("@1", 0.52), ("@2", 0.51))
     judged_twice = [

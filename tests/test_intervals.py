@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -218,6 +219,22 @@ def test_what_models_share_is_their_covariance() -> None:
     assert shared_variance(np.array([[a, 1 - a]])) == pytest.approx(-np.var(a, ddof=1) / 4)
     assert shared_variance(np.array([[a, [0.0, 1, 0, 1]]])) == pytest.approx(0.0)
     assert shared_variance(a[None, None]) == 0.0, "one model shares with nobody"
+
+
+def test_what_strata_share_depends_on_no_order_and_adds_up_to_the_variance_of_the_mean() -> None:
+    """Items that all models like alike, and each its own way: of the mean of 2 x 3 models, the liking is what stays."""
+    rng = np.random.default_rng(8)
+    likings = rng.standard_normal(50_000)
+    influence = 0.5 * likings + rng.standard_normal((2, 3, 50_000))
+    found = shared_variance(influence)
+    assert found * 50_000 == pytest.approx(0.25, abs=0.03), "5 standard errors of a covariance of unit scale are .02"
+    shuffled = np.stack([influence[0], influence[1][[2, 0, 1]]])
+    assert shared_variance(shuffled) == pytest.approx(found, rel=1e-9)
+    covariance, total = np.cov(influence.reshape(6, -1)) / 50_000, 0.0
+    for k, m in itertools.product(range(2), repeat=2):
+        pairs = [covariance[3 * k + i, 3 * m + j] for i, j in itertools.product(range(3), repeat=2) if (k, i) != (m, j)]
+        total += sum(pairs) / len(pairs) / 4
+    assert found == pytest.approx(total)
 
 
 def test_shared_and_inside_add_up_to_the_variance_of_the_mean() -> None:

@@ -303,6 +303,20 @@ def test_shares_have_intervals_over_training_seeds() -> None:
     assert alone is not None and alone.intervals is None
 
 
+def test_sizes_are_strata_and_where_none_counts_all_are_shown_without_intervals() -> None:
+    """Seed by seed two sizes make up for each other; their shares are as sure as each size's are."""
+    less = {"s@0": 0.0, "s@1": 0.2, "xs@0": 0.2, "xs@1": 0.0}
+    records = [r for name, x in less.items() for r in ladder(model=name, less=x)]
+    fates = fates_of(series(records)["elsewhere"].domain, records)
+    assert fates is not None and fates.intervals is not None
+    one = 0.7 * 0.2 / 2  # standard error of a size's mean of two
+    middle, half = 0.7 * (0.875 + 0.675) / 2, 4.303 * one / 2**0.5
+    assert fates.intervals[2, 0] == pytest.approx([middle - half, middle + half], abs=2e-3), "int6, two degrees of freedom"
+    poor = [*ladder(u=0.3), *ladder(model="s@1", u=0.3)]
+    shown = fates_of(series(poor)["elsewhere"].domain, poor)
+    assert shown is not None and shown.intervals is None and shown.shares.sum(axis=1) == pytest.approx(1.0)
+
+
 def test_agreeing_models_are_not_certain_of_their_shares() -> None:
     """Both of .665: 2 x 80 samples have a standard error of .0373, and no interval is narrower."""
     records = [*ladder(), *ladder(model="s@1")]

@@ -170,13 +170,21 @@ def test_a_domains_score_is_the_mean_over_seeds_of_the_means_over_sizes() -> Non
     found, each = a.score("quality"), {name: score(RATES, [value] * 8) or 0 for name, value in kept.items()}
     units = [(each["s@0"] + each["xs@0"]) / 2, (each["s@1"] + each["xs@1"]) / 2]
     assert found is not None and found.value == pytest.approx(sum(units) / 2)
-    assert 1 <= found.estimate.df <= 2, "a degree of freedom for each size with two trainings, fewer where they scatter unalike"
     paired = replace(a, paired=True).score("quality")
     assert paired is not None and paired.estimate.df == 1, "one of two pairs, however many models"
     assert paired.value == found.value
     assert paired.estimate.variance == pytest.approx((units[0] - units[1]) ** 2 / 4)
     within = [(each[f"{size}@0"] - each[f"{size}@1"]) ** 2 / 4 for size in ("s", "xs")]
     assert found.estimate.variance == pytest.approx(sum(within) / 4)
+    assert found.estimate.df == pytest.approx(sum(within) ** 2 / sum(v**2 for v in within)), "Satterthwaite, of one degree of freedom each"
+
+
+def test_models_that_agree_at_a_rung_have_the_degrees_of_freedom_of_their_scores() -> None:
+    """Both are dead at int2; a shift of the curve, which their scores tell of, may move that, and is known from two networks alone."""
+    curves = [1, 1, 1, 1, 0.8, 0, 0, 0], [1, 1, 1, 1, 0.4, 0, 0, 0]
+    (a,) = domains_of([model("a", f"s@{i}", quality=np.array(kept)) for i, kept in enumerate(curves)])
+    found = a.retention("quality", LADDER[5])
+    assert found is not None and found.value == 0 and found.df == 1 and found.variance is not None and found.variance > 1e-3
 
 
 def test_retention_of_one_model_is_its_own_and_of_several_theirs() -> None:

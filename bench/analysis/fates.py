@@ -38,7 +38,7 @@ class ModelFates:
 class Fates:
     """From the uncompressed network on: shares [1 + rungs, fates] and the share of valid samples [1 + rungs], means over models.
 
-    Intervals [1 + rungs, fates + 1, 2], of the valid samples last; None where no size has two training seeds.
+    Intervals [1 + rungs, fates + 1, 2], of the valid samples last; None with fewer than two training seeds.
     """
 
     rungs: tuple[str, ...]
@@ -90,8 +90,9 @@ def _binomial(share: float, samples: int) -> float:
 
 
 def _ends(estimate: Estimate) -> tuple[float, float]:
-    low, high = estimate.interval() or (0.0, 1.0)
-    return max(low, 0.0), min(high, 1.0)
+    interval = estimate.interval()
+    assert interval is not None
+    return max(interval[0], 0.0), min(interval[1], 1.0)
 
 
 def model_fates(records: Sequence[Record]) -> dict[str, ModelFates] | None:

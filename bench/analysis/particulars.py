@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from bench.analysis.fates import FATES, fates_of
+from bench.analysis.fates import BASELINE, FATES, fates_of
 from bench.analysis.intervals import Estimate
 from bench.analysis.material import DASH, Material, bracketed, table, with_interval
 from bench.analysis.measured import ROLES, Measured, size_of
@@ -162,7 +162,8 @@ def _regression(data: Sequence[Point]) -> str:
 FATE_NOTES = """\
 Each sample beside its twin, made from the same random numbers by the uncompressed network ([picture](docs/images/survival.png)).
 **intact**: valid, as before; **drifted**: valid, but another sample; **repaired**: valid only now; **degraded**: valid only before;
-**still invalid**: neither. Shares of all samples, means over the models of the first table, with 95 % intervals over training seeds.
+**still invalid**: neither. Shares of all samples, means over the models of the first table, with 95 % intervals over training seeds; of
+a domain of which none counts there, over all its models, without.
 """
 
 
@@ -174,7 +175,10 @@ def fates(found: Material) -> list[str]:
             continue
         for k, rung in enumerate(known.rungs):
             ends = [None] * len(FATES) if known.intervals is None else [(low, high) for low, high in known.intervals[k].tolist()]
-            lines.append([d.name, f"`{rung}`", *(bracketed(share, end) for share, end in zip(known.shares[k].tolist(), ends))])
+            cells = [bracketed(share, end) for share, end in zip(known.shares[k].tolist(), ends)]
+            if rung == BASELINE:  # each sample is its own twin
+                cells[1:-1] = [DASH] * (len(FATES) - 2)
+            lines.append([d.name, f"`{rung}`", *cells])
     headers = ["domain", "rung", *(name.replace("_", " ") for name in FATES)]
     return [FATE_NOTES, table(headers, lines, left=2) + "\n"] if lines else []
 
