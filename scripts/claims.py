@@ -12,11 +12,11 @@ import numpy as np
 from bench.analysis.agreement import agreements, as_second_judges_see, interval_of
 from bench.analysis.headline import gain_text
 from bench.analysis.intervals import Estimate
-from bench.analysis.measured import ROLES, Measured, size_of
+from bench.analysis.measured import ROLES, Measured
 from bench.analysis.particulars import with_sign
 from bench.analysis.scores import model_score
 from bench.analysis.second_table import tau_text
-from bench.analysis.sizes import iso_quality_gain, of_all_trainings, own_slopes, points
+from bench.analysis.sizes import iso_quality_gain, of_sizes_trained_often, own_slopes, points
 from bench.analysis.use import foretold, use_by_method
 from bench.compressibility import FULL, retention_of, score
 from bench.methods.notation import LADDER
@@ -50,7 +50,7 @@ def down_to_six_bits(f: Figures) -> Claim:
     return Claim(
         "Down to 6 bits, 6 times smaller, hardly anything is lost, except by diffusion models",
         f"{len(first)} of {len(whole)} models lose more than 5 % of their quality or diversity, by the second judges {len(second)} of {len(theirs)}. "
-        "At 5 bits (7x) it depends on the training.",
+        "At 5 bits (7x) the diffusion model's quality depends on the training.",
         by_domain(
             [
                 "`int6`",
@@ -100,7 +100,8 @@ def quality_first(f: Figures) -> Claim:
         f"So in {first} of {len(orders)} models, with intervals that do not overlap, and the other way round in none; by the second judges in {second} of "
         f"{len(theirs)}{but}. (Two metrics, each on its own scale from floor to baseline.) At `int3` the diffusion model has "
         f"{short(f.retention(DIFFUSION, 'int3', 'quality'))} of its quality and {short(f.retention(DIFFUSION, 'int3', 'diversity'))} of its diversity: rubble, in which many "
-        f"kinds of garments can still be told. The exception is the GAN's `ternary`, where diversity has lost more: {f.both(GAN, 'ternary')}.",
+        f"kinds of garments can still be told. The exception on the ladder is the GAN's `ternary`, where diversity has lost more: {f.both(GAN, 'ternary')}; off "
+        f"it, pruned and entropy-coded GANs lose more of their diversity, too (`magnitude` {f.both(GAN, 'magnitude')}, `ecsq:bits=1` {f.both(GAN, 'ecsq:bits=1')}).",
         by_domain(
             ["less than 0.90 of quality left from, by size, range over training seeds", "less than 0.90 of diversity left from"],
             lambda d: [where(d, role) for role in ROLES],
@@ -130,11 +131,17 @@ def coding_matters(f: Figures) -> Claim:
 
 
 def survivors_differ(f: Figures) -> Claim:
-    """Over the compared models: what holds in one need not hold in the next."""
-    files = {d: [f.found.files[d, model] for model in f.compared(d)] for d in DOMAINS}
+    """Over all models: what holds in one need not hold in the next."""
+    files = {d: [f.found.files[d, m.model] for m in f.found.models if m.domain == d and m.whole] for d in DOMAINS}
     next_rung = {GAN: ("int3", "int2"), DIFFUSION: ("int6", "int5"), TEXT: ("int6", "int5")}
-    steps = {d: [s.table for file in files[d] for s in file.ladder if s.harsher.startswith(next_rung[d][1])] for d in DOMAINS}
+    of = {d: [(file.model, s.table) for file in files[d] for s in file.ladder if s.harsher.startswith(next_rung[d][1])] for d in DOMAINS}
+    steps = {d: [table for _, table in of[d]] for d in DOMAINS}
     both = {d: [(t.after_failure, t.after_survival) for t in steps[d] if t.after_failure and t.after_survival] for d in DOMAINS}
+    rows = [
+        (f"{d} {name}", t.after_failure, t.after_survival) for d in DOMAINS for name, t in of[d] if t.after_failure and t.after_survival
+    ]
+    unsure = [name for name, failed, survived in rows if failed.low <= survived.high]
+    but = f" (in {' and '.join(unsure)} the intervals overlap)" if unsure else ""
     assert all((a.share or 0.0) > (b.share or 0.0) for pairs in both.values() for a, b in pairs)
     assert len(both[GAN]) == len(steps[GAN]) and all(a.low > b.high for a, b in both[GAN])
     fails = lambda d, after: span(pair[after].share or 0.0 for pair in both[d])
@@ -143,7 +150,7 @@ def survivors_differ(f: Figures) -> Claim:
         assert mean(surprised[d]) > mean(rare[d]) and min(surprised[d]) > 0.5
     return Claim(
         "Which samples break is not chance",
-        f"In every model, at the steps below, samples that failed at the milder rung fail more often at the harsher one than samples that had survived it. Samples that surprise the judge go first in the diffusion models and in text, those that "
+        f"In every model, at the steps below, samples that failed at the milder rung fail more often at the harsher one than samples that had survived it{but}. Samples that surprise the judge go first in the diffusion models and in text, those that "
         f"are rare among real ones less clearly. In text one flipped token makes another verse. Of the diffusion models' valid pictures of the class that fares worst and of "
         f"that which fares best, `int4` keeps {_classes(files[DIFFUSION])}; extremes of ten, they differ by chance, too.",
         by_domain(
@@ -165,7 +172,7 @@ def survivors_differ(f: Figures) -> Claim:
 
 def _aucs(files: Sequence[ModelFile], trait: str) -> list[float]:
     """How well a trait of the samples tells which of them 4 bits break, model by model where that can be told."""
-    ends = [next((file.survival[rung].by for rung in ("int4", "int4+recalibrate") if rung in file.survival), None) for file in files]
+    ends = [next((file.survival[rung].by for rung in ("int4+recalibrate", "int4") if rung in file.survival), None) for file in files]
     return [by[trait].auc.value for by in ends if by and by[trait].auc]
 
 
@@ -221,10 +228,9 @@ def _spread(groups: Sequence[Sequence[Measured]], role: str) -> float:
 def size_matters(f: Figures) -> Claim:
     """The regression of the leaderboard, and whether a smaller network would have done as well."""
     slopes, sure, own = [], [], {}
-    often = {(d, size_of(r.model)) for d in DOMAINS for r in of_all_trainings(f.found.of(d))}
     for role in ROLES:
         data = points(f.found.models, f.found.parameters, role)
-        solid = [p for p in data if not p.hollow and (p.domain, size_of(p.model)) in often]
+        solid = of_sizes_trained_often([p for p in data if not p.hollow])
         every, without = own_slopes(data), own_slopes(solid)
         assert every is not None and without is not None
         own[role] = every.slopes
@@ -233,7 +239,7 @@ def size_matters(f: Figures) -> Claim:
         )
         signs = {_sign(one.average) for one in (every, without)}
         if signs in ({1}, {-1}):
-            alike = "" if max(every.p, without.p) >= 0.05 else " (though not in each alike)"
+            alike = "" if max(every.p, without.p) >= 0.05 else f" (of {role} not alike in each)"
             sure.append(f"{'more' if signs == {1} else 'less'} of its {role}{alike}")
     head = (
         f"On average over the domains a larger network keeps {' and '.join(sure)}"

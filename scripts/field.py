@@ -100,7 +100,9 @@ def alike(f: Figures) -> tuple[str, str, str]:
     orders, theirs = f.orders()
     first, second = (sum(o.first == "quality" for o in some) for some in (orders, theirs))
     gaps = "; ".join(f"{d} {f.both(d, 'int4')}" for d in (DIFFUSION, TEXT))
-    verdict = f"false: quality falls below 0.90 first in {first} of {len(orders)} models, by the second judges in {second} of {len(theirs)}"
+    contrary = sum(o.first == "diversity" for o in theirs)
+    but = f", and diversity in {contrary}" if contrary else ""
+    verdict = f"false: down the ladder quality falls below 0.90 first in {first} of {len(orders)} models, by the second judges in {second} of {len(theirs)}{but}"
     return verdict, f"`int4` {gaps}", run_of("int4")
 
 
@@ -127,7 +129,7 @@ def images_easier(f: Figures) -> tuple[str, str, str]:
     second = (f.found.now.second or {}).get(("quality", DIFFUSION, TEXT))
     more = "; by the second judges they compress less easily" if second is not None and second.shown and second.a == TEXT else ""
     diffusion = (
-        f"those of the diffusion model compress less easily than text{_but_not_alone(f, TEXT, DIFFUSION)}"
+        f"those of the diffusion model compress less easily than text in quality{_but_not_alone(f, TEXT, DIFFUSION)}"
         if (TEXT, DIFFUSION) in claimed
         else f"those of the diffusion model cannot be told from text{more}"
     )
@@ -141,7 +143,7 @@ def _but_not_alone(f: Figures, a: str, b: str) -> str:
         for size, one in f.found.now.alone.items()
         if not any((c.role, c.a, c.b) == ("quality", a, b) and one.claimed(c) for c in one.comparisons)
     ]
-    return f" on average over the sizes ({' and '.join(lost)} alone do{'' if len(lost) > 1 else 'es'} not show it)" if lost else ""
+    return f" on average over the compared sizes ({' and '.join(lost)} alone do{'' if len(lost) > 1 else 'es'} not show it)" if lost else ""
 
 
 FIELD: Sequence[tuple[str, Callable[[Figures], tuple[str, str, str]]]] = (

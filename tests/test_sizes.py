@@ -16,6 +16,7 @@ from bench.analysis.sizes import (
     dense_curve,
     gain_of,
     iso_quality_gain,
+    of_sizes_trained_often,
     own_slopes,
     points,
     regress,
@@ -98,8 +99,31 @@ def test_the_slope_rests_on_domains_of_several_sizes_and_the_leaderboard_names_t
     data = made(0.03, {"a": 0.9}) + made(0.03, {"b": 0.5}, (480_000, 500_000))
     assert with_sizes(data) == ["a"]
     assert "2 degrees of freedom; more than one size only in a)." in _regression(data)
-    assert _regression(data).endswith("C at 0.5 M parameters: a 0.900 [0.900, 0.900], b 0.500 [0.500, 0.500].")
+    assert _regression(data).endswith("C on these lines at 0.5 M parameters: a 0.900 [0.900, 0.900], b 0.500 [0.500, 0.500].")
     assert "only in" not in _regression(made(0.03, {"a": 0.9, "b": 0.5}))
+    own = own_slopes(made(0.03, {"a": 0.9, "b": 0.5}))
+    assert own is not None and {d: level.value for d, level in own.levels.items()} == pytest.approx({"a": 0.9, "b": 0.5})
+
+
+def test_a_level_is_the_prediction_of_a_simple_regression() -> None:
+    """Of C at 0.5 M parameters, with its standard error, as statsmodels' and every textbook's formula has it."""
+    x, y = np.array([-2.0, -2, 0, 0, 2]), np.array([0.70, 0.74, 0.79, 0.77, 0.85])
+    data = [Point("a", f"{k}@0", int(500_000 * 2**a), b, False) for k, (a, b) in enumerate(zip(x, y))]
+    own = own_slopes([*data, *(replace(p, domain="b") for p in data)])
+    design = np.column_stack([np.ones(5), x])
+    solution, residual, *_ = np.linalg.lstsq(design, y, rcond=None)
+    assert own is not None and own.levels["a"].value == pytest.approx(solution[0])
+    assert (
+        own.levels["a"].variance == pytest.approx(float(residual[0]) / 3 * np.linalg.inv(design.T @ design)[0, 0])
+        and own.levels["a"].df == 3
+    )
+
+
+def test_sizes_trained_fewer_times_are_left_out_domain_by_domain() -> None:
+    names = {"a": ["s@0", "s@1", "xs@0", "xs@1", "m@0"], "b": ["s@0", "m@0"]}
+    data = [Point(domain, name, 500_000, 0.5, False) for domain, of in names.items() for name in of]
+    kept = [(p.domain, p.model) for p in of_sizes_trained_often(data)]
+    assert kept == [*(("a", name) for name in names["a"][:4]), ("b", "s@0"), ("b", "m@0")]
 
 
 def test_models_of_low_u_are_hollow_and_bad_ones_no_points() -> None:

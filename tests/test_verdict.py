@@ -224,7 +224,11 @@ def test_a_claim_is_looked_for_in_each_size_alone() -> None:
 def test_the_order_of_a_size_in_no_mean_stands_beside_the_claims() -> None:
     """One large model each, in no mean since there are three of the others; of `bad` it keeps more than of `good`, or less."""
     small = [*GOOD, *BAD]
-    for kept, order in ((0.95, "but for bad ahead of good in quality (0.963, 0.925)."), (0.3, "the same order.")):
+    for kept, order in (
+        (0.95, "but for bad ahead of good in quality (0.963, 0.925)."),
+        (0.9, "but for good and bad level in quality (0.925, 0.925)."),
+        (0.3, "the same order."),
+    ):
         now = situation([*small, *seeds("good", 0.90, size="m"), *seeds("bad", kept, size="m")], {})
         assert claims(sentence(now)) == {("good", "bad", "quality")}
         (said,) = (line for line in paragraph(now, now).splitlines() if "in no mean and" in line)

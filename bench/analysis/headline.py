@@ -48,7 +48,8 @@ def headline(records: Sequence[Record], files: ModelFiles) -> list[str]:
 
 RANKING_NOTES = """\
 - **models**: training seeds x sizes that are compared; a model counts when its U is at least 0.5 in both roles
-  ([docs/metrics.md](docs/metrics.md)).
+  ([docs/metrics.md](docs/metrics.md)), a size when every compared domain has it for each training seed. Sizes: xs about 0.125, s 0.5, m 2
+  million parameters; `s@0` is size s of training seed 0.
 - **C**: mean retention over all file sizes from the fp32 file down to a sixteenth, halvings count alike; 1 = nothing is lost. The mildest
   rung is about 4x, and up to it the curve is a straight line from 1: a network that breaks right behind it still has about 0.5. In
   brackets the 95 % interval over training seeds ([docs/statistics.md](docs/statistics.md)); with one training seed there is none.

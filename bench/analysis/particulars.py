@@ -11,7 +11,17 @@ from bench.analysis.material import DASH, Material, bracketed, table, with_inter
 from bench.analysis.measured import ROLES, Measured, size_of
 from bench.analysis.order import Onset, order_of
 from bench.analysis.scores import good_enough, model_score
-from bench.analysis.sizes import REFERENCE_SIZE, Fit, OwnSlopes, Point, best_within, own_slopes, points, regress, with_sizes
+from bench.analysis.sizes import (
+    REFERENCE_SIZE,
+    OwnSlopes,
+    Point,
+    best_within,
+    of_sizes_trained_often,
+    own_slopes,
+    points,
+    regress,
+    with_sizes,
+)
 from bench.analysis.survivors import ByCovariate
 from bench.model_file import ModelFile
 
@@ -58,7 +68,7 @@ def onset_text(onset: Onset) -> str:
 COVARIATE_NOTES = """\
 C with the 95 % interval of this model alone (over sampling seeds and items). U: 1 = as good as real samples. **kurtosis**: of the weights,
 0 = Gaussian, above = heavy tails. **untouched**: share of the parameters that no method compresses. Models in brackets do not count in the
-first table (U below 0.5).
+first table since their U is below 0.5; a size that is not there for every training seed of every compared domain is in no mean, either.
 """
 
 
@@ -95,6 +105,8 @@ def sizes(found: Material) -> list[str]:
         solid = [p for p in data if not p.hollow]
         if len(solid) < len(data):
             lines.append(f"- {role}, without the models whose U is below 0.5: {_regression(solid)}")
+        if len(often := of_sizes_trained_often(data)) < len(data) and regress(often) is not None:
+            lines.append(f"- {role}, without sizes trained fewer times than another: {_regression(often)}")
     return [
         "**Does size matter?** C on log2 of the parameters by least squares in each domain, and the mean of the domains' slopes "
         "([picture](docs/images/sizes.png)):\n",
@@ -124,9 +136,11 @@ def large_or_small(found: Material) -> list[str]:
     return [WITHIN_NOTES, table(headers, lines) + "\n"] if several else []
 
 
-def _levels(fit: Fit) -> str:
-    said = ", ".join(f"{domain} {bracketed(level.value, level.interval())}" for domain, level in fit.levels.items())
-    return f" With one slope for all, C at {REFERENCE_SIZE / 1e6:g} M parameters: {said}."
+def _levels(levels: Mapping[str, Estimate]) -> str:
+    """Ends cut to [0, 1], as those of C are everywhere."""
+    cut = {domain: tuple(min(1.0, max(0.0, end)) for end in level.interval() or (0.0, 1.0)) for domain, level in levels.items()}
+    said = ", ".join(f"{domain} {level.value:.3f} [{cut[domain][0]:.3f}, {cut[domain][1]:.3f}]" for domain, level in levels.items())
+    return f" C on these lines at {REFERENCE_SIZE / 1e6:g} M parameters: {said}."
 
 
 def _by_domain(own: OwnSlopes | None) -> str:
@@ -151,10 +165,11 @@ def _regression(data: Sequence[Point]) -> str:
     slope = fit.slope if own is None else own.average
     low, high = slope.interval() or (math.nan, math.nan)
     models = f"{len(data)} models, {slope.df:.3g} degrees of freedom"
+    levels = _levels(fit.levels if own is None else own.levels)
     varied = with_sizes(data)
     if len(varied) < len(fit.levels):
         models += f"; more than one size only in {', '.join(varied)}"
-    return f"{slope.value:+.3f} a doubling, 95 % interval {low:+.3f} to {high:+.3f} ({models}).{_by_domain(own)}{_levels(fit)}"
+    return f"{slope.value:+.3f} a doubling, 95 % interval {low:+.3f} to {high:+.3f} ({models}).{_by_domain(own)}{levels}"
 
 
 # ------------------------------------------------------------------------------------------------------------------ survivors

@@ -62,6 +62,13 @@ def with_sizes(data: Sequence[Point]) -> list[str]:
     return sorted(domain for domain, sizes in found.items() if np.ptp(sizes) >= SAME_SIZE)
 
 
+def of_sizes_trained_often(data: Sequence[Point]) -> list[Point]:
+    """Without those sizes of which a domain has fewer trainings than of another."""
+    trained = Counter((p.domain, size_of(p.model)) for p in data)
+    most = {p.domain: max(n for (domain, _), n in trained.items() if domain == p.domain) for p in data}
+    return [p for p in data if trained[p.domain, size_of(p.model)] == most[p.domain]]
+
+
 def regress(data: Sequence[Point]) -> Fit | None:
     """Ordinary least squares; None where no domain has two sizes, or nothing is left to estimate the error from."""
     domains = sorted({p.domain for p in data})
@@ -82,10 +89,11 @@ def regress(data: Sequence[Point]) -> Fit | None:
 class OwnSlopes:
     """A slope for each domain with models of several sizes, each with a residual variance of its own, and their plain mean.
 
-    `p`: were the slopes equal, the chance that they differ as much.
+    `levels`: C of a network of `REFERENCE_SIZE`, on the domain's own line. `p`: were the slopes equal, the chance that they differ as much.
     """
 
     slopes: dict[str, Estimate]
+    levels: dict[str, Estimate]
     average: Estimate
     p: float
 
@@ -95,17 +103,20 @@ def own_slopes(data: Sequence[Point]) -> OwnSlopes | None:
 
     The scatter around the line differs between domains by more than chance would have it, so it is not pooled.
     """
-    slopes = {}
+    slopes, levels = {}, {}
     for domain in with_sizes(data):
-        x, y = (np.array(column) for column in zip(*((math.log2(p.parameters), p.score) for p in data if p.domain == domain)))
+        points_of = [(math.log2(p.parameters / REFERENCE_SIZE), p.score) for p in data if p.domain == domain]
+        x, y = (np.array(column) for column in zip(*points_of))
         if (df := len(x) - 2) > 0:
             spread = float(((x - x.mean()) ** 2).sum())
             slope = float((x - x.mean()) @ y) / spread
             residual = float(((y - y.mean() - slope * (x - x.mean())) ** 2).sum())
             slopes[domain] = Estimate(slope, residual / df / spread, df)
+            level_variance = residual / df * (1 / len(x) + float(x.mean()) ** 2 / spread)
+            levels[domain] = Estimate(float(y.mean()) - slope * float(x.mean()), level_variance, df)
     if len(slopes) < 2:
         return None
-    return OwnSlopes(slopes, mean_of_independent(list(slopes.values())), equal(list(slopes.values())))
+    return OwnSlopes(slopes, levels, mean_of_independent(list(slopes.values())), equal(list(slopes.values())))
 
 
 # ------------------------------------------------------------------------------------------------------ iso-quality gain

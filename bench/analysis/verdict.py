@@ -262,16 +262,26 @@ def _in_no_mean(now: Situation) -> list[str]:
             for name, models in of_size.items()
             for role in ROLES
         }
-        against: dict[tuple[str, str], list[str]] = {}
+        against: dict[str, list[str]] = {}
         for c in claims:
             a, b = c_of[c.a, c.role], c_of[c.b, c.role]
-            if a <= b:
-                against.setdefault((c.b, c.a), []).append(f"in {c.role} ({b:.3f}, {a:.3f})")
+            if _alike(of_size[c.a], of_size[c.b], c.role):
+                against.setdefault(f"{c.a} and {c.b} level", []).append(f"in {c.role} ({a:.3f}, {b:.3f})")
+            elif a <= b:
+                against.setdefault(f"{c.b} ahead of {c.a}", []).append(f"in {c.role} ({b:.3f}, {a:.3f})")
         networks = ", ".join(f"{name} {len(models)}" for name, models in of_size.items())
-        but = _and([f"{ahead} ahead of {other} {' and '.join(how)}" for (ahead, other), how in against.items()]) if against else ""
+        but = _and([f"{what} {' and '.join(how)}" for what, how in against.items()]) if against else ""
         order = f"C has the same order but for {but}" if but else "C has the same order"
         lines.append(f"**In size {size}, which is in no mean and not tested** (networks: {networks}), {order}.")
     return lines
+
+
+def _alike(some: Sequence[Measured], others: Sequence[Measured], role: str) -> bool:
+    """Of single networks: whether their own intervals overlap."""
+    ends = [one.interval() for models in (some, others) if len(models) == 1 and (one := model_score(models[0], role)) is not None]
+    if len(ends) < 2 or ends[0] is None or ends[1] is None:
+        return False
+    return ends[0][0] <= ends[1][1] and ends[1][0] <= ends[0][1]
 
 
 def _finds(c: Comparison, one: Situation) -> str:
