@@ -116,7 +116,8 @@ def train_missing(jobs: Sequence[Job], workers: int) -> list[str]:
             while waiting or running:
                 while waiting and len(running) < workers:
                     job = waiting.pop(0)
-                    running.append(Worker(job, Path(folder) / str(jobs.index(job))))
+                    with undisturbed():  # a worker that nobody knows of yet would outlive this run
+                        running.append(Worker(job, Path(folder) / str(jobs.index(job))))
                     overview.say(f"{job}: started")
                 time.sleep(POLL_EVERY_S)
                 for worker in list(running):
@@ -177,3 +178,17 @@ def interruptible() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """SIGINT and SIGTERM that come meanwhile are heard at the end."""
+    came: list[int] = []
+    before = {number: signal.signal(number, lambda number, _: came.append(number)) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for first in came[:1]:
+            signal.raise_signal(first)

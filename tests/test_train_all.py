@@ -264,6 +264,31 @@ def test_a_stopped_run_stops_its_workers(number: signal.Signals, steady: Domain,
         os.kill(worker, 0)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_stopped_while_it_starts_a_worker_stops_that_one_as_well(number: signal.Signals, steady: Domain, tmp_path: Path) -> None:
+    """The signal comes when the process is there and the list of workers does not hold it yet."""
+    code = f"""
+import os, signal, sys
+from bench import train_all
+signal.signal(signal.SIGINT, signal.default_int_handler)
+train_all.Job.command = lambda *_: [sys.executable, "-S", "-c", "import time; time.sleep(60)"]
+
+class Struck(train_all.Worker):
+    def __init__(self, *parts):
+        super().__init__(*parts)
+        open("pid", "w").write(str(self.process.pid))
+        os.kill(os.getpid(), {int(number)})
+
+train_all.Worker = Struck
+from bench.cli import main
+sys.exit(main(["train", "--domain", "steady", "--workers", "1"]))
+"""
+    run = subprocess.run([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, timeout=60)
+    assert run.returncode == 130 and "the same command goes on from here" in run.stderr
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
+
+
 def until(done: Callable[[], bool], within_s: float = 60) -> None:
     started = time.monotonic()
     while not done():
