@@ -76,9 +76,13 @@ def second_domains(records: Sequence[Record], one: Situation, threshold: float =
     if all(r.status == "diverged" for r in seen):
         return None
     theirs = {(m.domain, m.model): m for m in models_of(seen) if m.whole and good_enough(m, threshold)}
-    units = {d.name: [[theirs.get((m.domain, m.model)) for m in unit] for unit in d.units] for d in one.domains}
-    whole = {name: tuple(tuple(m for m in unit if m) for unit in of if all(unit)) for name, of in units.items()}
-    return [replace(d, models=tuple(m for unit in whole[d.name] for m in unit), units=whole[d.name]) for d in one.domains if whole[d.name]]
+    found = []
+    for d in one.domains:
+        named = [[(m.domain, m.model) for m in unit] for unit in d.units]
+        units = tuple(tuple(theirs[name] for name in unit) for unit in named if all(name in theirs for name in unit))
+        if units:
+            found.append(replace(d, models=tuple(m for unit in units for m in unit), units=units))
+    return found
 
 
 def judged_twice(records: Sequence[Record]) -> bool:

@@ -11,7 +11,18 @@ from dataclasses import dataclass, field, replace
 from statistics import mean
 
 from bench.analysis.measured import ROLES, Measured
-from bench.analysis.scores import COUNTS_FROM, REGRESSED_FROM, Comparison, Domain, compare, counts, domains_of, good_enough, model_score
+from bench.analysis.scores import (
+    COUNTS_FROM,
+    REGRESSED_FROM,
+    Comparison,
+    Domain,
+    Score,
+    compare,
+    counts,
+    domains_of,
+    good_enough,
+    model_score,
+)
 from bench.compressibility import FULL
 
 Support = Mapping[tuple[str, str, str], Comparison]  # (role, domain, domain), the domains in order -> what the second judges find
@@ -38,6 +49,10 @@ class Situation:
         """Shown by the first judges, and, where second ones were asked, by them as well."""
         other = self.theirs(c)
         return c.shown and (self.second is None or (other is not None and other.shown and other.a == c.a))
+
+    def conclusions(self) -> list[tuple[str, str, str, bool]]:
+        """(role, ahead, behind, claimed), in an order of their own."""
+        return sorted((c.role, c.a, c.b, self.claimed(c)) for c in self.comparisons)
 
     def theirs(self, c: Comparison) -> Comparison | None:
         """The same pair as the second judges see it."""
@@ -257,15 +272,16 @@ def _in_no_mean(now: Situation) -> list[str]:
         of_size = {name: [m for m in models if m.size == size] for name, models in others.items()}
         if not all(of_size.values()):
             continue
-        c_of = {
-            (name, role): mean(one.value for m in models if (one := model_score(m, role)) is not None)
+        scores = {
+            (name, role): [one for m in models if (one := model_score(m, role)) is not None]
             for name, models in of_size.items()
             for role in ROLES
         }
         against: dict[str, list[str]] = {}
         for c in claims:
-            a, b = c_of[c.a, c.role], c_of[c.b, c.role]
-            if _alike(of_size[c.a], of_size[c.b], c.role):
+            of_a, of_b = scores[c.a, c.role], scores[c.b, c.role]
+            a, b = (mean(one.value for one in some) for some in (of_a, of_b))
+            if _alike(of_a, of_b):
                 against.setdefault(f"{c.a} and {c.b} level", []).append(f"in {c.role} ({a:.3f}, {b:.3f})")
             elif a <= b:
                 against.setdefault(f"{c.b} ahead of {c.a}", []).append(f"in {c.role} ({b:.3f}, {a:.3f})")
@@ -276,12 +292,12 @@ def _in_no_mean(now: Situation) -> list[str]:
     return lines
 
 
-def _alike(some: Sequence[Measured], others: Sequence[Measured], role: str) -> bool:
+def _alike(some: Sequence[Score], others: Sequence[Score]) -> bool:
     """Of single networks: whether their own intervals overlap."""
-    ends = [one.interval() for models in (some, others) if len(models) == 1 and (one := model_score(models[0], role)) is not None]
-    if len(ends) < 2 or ends[0] is None or ends[1] is None:
+    if len(some) != 1 or len(others) != 1:
         return False
-    return ends[0][0] <= ends[1][1] and ends[1][0] <= ends[0][1]
+    a, b = some[0].interval(), others[0].interval()
+    return a is not None and b is not None and a[0] <= b[1] and b[0] <= a[1]
 
 
 def _finds(c: Comparison, one: Situation) -> str:
@@ -319,10 +335,13 @@ def _by_number(now: Situation) -> str:
     """Whether conclusions rest on how networks of two sizes are put together; empty with a single size."""
     if now.by_number is None:
         return ""
-    of = [[(c.role, c.a, c.b, one.claimed(c)) for c in one.comparisons] for one in (now, now.by_number)]
     widest = max((p for c in now.by_number.comparisons if now.by_number.claimed(c) for p in _ps(c, now.by_number)), default=None)
     margin = f" (largest adjusted p of a claim, either judge: {_p(widest)})" if widest is not None else ""
-    verdict = f"the conclusions are the same{margin}." if sorted(of[0]) == sorted(of[1]) else f"it reads: {sentence(now.by_number)}"
+    verdict = (
+        f"the conclusions are the same{margin}."
+        if now.conclusions() == now.by_number.conclusions()
+        else f"it reads: {sentence(now.by_number)}"
+    )
     return f"With the mean of the networks that bear one training seed's number as the unit instead, {verdict}"
 
 
@@ -354,11 +373,11 @@ def _count(domain: Domain) -> str:
 def _with_and_without(now: Situation, wider: Situation) -> str:
     added = [f"{d.name} {m.model}" for d in wider.domains for unit in d.units for m in unit if not _counted(now, m)]
     fewer = any(not _counted(wider, m) for d in now.domains for unit in d.units for m in unit)  # other sizes are compared
-    of = [sorted((c.role, c.a, c.b, one.claimed(c)) for c in one.comparisons) for one in (now, wider)]
-    if not added and not fewer and of[0] == of[1]:
+    same = now.conclusions() == wider.conclusions()
+    if not added and not fewer and same:
         enough = f"if U of {REGRESSED_FROM} were enough instead of {COUNTS_FROM}"
         return f"No further model would enter the means {enough}: the conclusions are the same."
-    verdict = "the conclusions stay the same." if of[0] == of[1] else f"it reads: {sentence(wider) or NOTHING}"
+    verdict = "the conclusions stay the same." if same else f"it reads: {sentence(wider) or NOTHING}"
     names = f" ({', '.join(sorted(added))})" if added else ""
     return f"With models of U from {REGRESSED_FROM} as well{names} {verdict}"
 
