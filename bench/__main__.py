@@ -8,8 +8,8 @@ import sys
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 try:
-    from bench.cli import main
-    from bench.memory import keep_freed_memory
+    from bench.cli.main import main
+    from bench.util.memory import keep_freed_memory
 
     keep_freed_memory()
     status = main()

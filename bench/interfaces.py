@@ -1,6 +1,6 @@
 """The contracts. A domain, a method or a metric is one class that keeps one of these; nothing here imports anything local.
 
-How they meet, for one cell (`bench/run.py`):
+How they meet, for one cell (`bench/runner/run_cell.py`):
 
     generator = domain.open(spec, device, settings)           # the network, with its frozen companions
     compressed = method(none(generator.network), context)     # what to store for each tensor

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 
-from bench.judging import judge_diversity, judge_quality, view
+from bench.evaluation.verdicts import judge_diversity, judge_quality, view
 from domains.text.adapter import TextDomain
 from domains.text.data import verses
 

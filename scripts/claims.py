@@ -9,19 +9,19 @@ from statistics import mean
 
 import numpy as np
 
-from bench.analysis.agreement import agreements, as_second_judges_see, interval_of
-from bench.analysis.headline import gain_text
-from bench.analysis.intervals import Estimate
-from bench.analysis.measured import ROLES, Measured
-from bench.analysis.particulars import with_sign
-from bench.analysis.scores import model_score
-from bench.analysis.second_table import tau_text
-from bench.analysis.sizes import iso_quality_gain, of_sizes_trained_often, own_slopes, points
-from bench.analysis.use import foretold, use_by_method
-from bench.compressibility import FULL, retention_of, score
 from bench.methods.notation import LADDER
-from bench.model_file import ModelFile
-from bench.record import Record
+from bench.records.schema import Record
+from bench.report.headline import gain_text
+from bench.report.per_model import with_sign
+from bench.report.secondary_table import tau_text
+from bench.stats.agreement import agreements, as_second_judges_see, interval_of
+from bench.stats.compressibility import FULL, retention_of, score
+from bench.stats.intervals import Estimate
+from bench.stats.ladder import ROLES, Measured
+from bench.stats.model_file import ModelFile
+from bench.stats.scores import model_score
+from bench.stats.sizes import iso_quality_gain, of_sizes_trained_often, own_slopes, points
+from bench.stats.use import foretold, use_by_method
 from scripts.figures import DIFFUSION, DOMAINS, GAN, SEEDS, TEXT, Figures, by_domain, ratios, short, span
 
 

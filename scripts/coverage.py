@@ -1,4 +1,4 @@
-"""Do the intervals hold what they promise? Made-up studies with a known truth, in the scenarios that `bench.analysis.simulation` fixes.
+"""Do the intervals hold what they promise? Made-up studies with a known truth, in the scenarios that `bench.stats.simulation` fixes.
 
 python -m scripts.coverage                 1,000 studies a scenario, a quarter of an hour on one core; writes docs/statistics.md's tables
 python -m scripts.coverage --runs 50 --no-write
@@ -11,12 +11,12 @@ from pathlib import Path
 import click
 from tabulate import tabulate
 
-from bench.analysis.material import DASH
-from bench.analysis.measured import models_of
-from bench.analysis.simulation import REQUIRED, Scenario, Tally, coverage, measured_spread, power, scenarios
-from bench.files import write_atomically
-from bench.progress import bar
-from bench.record import read_records
+from bench.records.schema import read_records
+from bench.report.report_data import DASH
+from bench.stats.ladder import models_of
+from bench.stats.simulation import REQUIRED, Scenario, Tally, coverage, measured_spread, power, scenarios
+from bench.util.files import write_atomically
+from bench.util.progress import bar
 
 DOCUMENT = Path("docs/statistics.md")
 REJECTED = (

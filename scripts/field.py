@@ -9,10 +9,10 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from bench.analysis.material import table
-from bench.analysis.measured import ROLES
-from bench.compressibility import retention_of
 from bench.methods.notation import LADDER
+from bench.report.report_data import table
+from bench.stats.compressibility import retention_of
+from bench.stats.ladder import ROLES
 from scripts.figures import DIFFUSION, DOMAINS, GAN, ROOT, SEEDS, TEXT, Figures, short, span
 
 

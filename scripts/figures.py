@@ -8,16 +8,16 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from statistics import mean
 
-from bench.analysis.agreement import as_second_judges_see
-from bench.analysis.material import Material, judged_twice, table
-from bench.analysis.measured import ROLES, Measured, grouped, models_of
-from bench.analysis.order import Order, order_of
-from bench.analysis.scores import Domain
-from bench.compressibility import retention_of
-from bench.leaderboard import survival_of
 from bench.methods.notation import LADDER
-from bench.record import VALUE as ITEMS
-from bench.record import Record
+from bench.records.schema import VALUE as ITEMS
+from bench.records.schema import Record
+from bench.report.leaderboard import survival_of
+from bench.report.report_data import Material, judged_twice, table
+from bench.stats.agreement import as_second_judges_see
+from bench.stats.compressibility import retention_of
+from bench.stats.ladder import ROLES, Measured, grouped, models_of
+from bench.stats.order import Order, order_of
+from bench.stats.scores import Domain
 
 ROOT = Path(__file__).parent.parent
 GAN, DIFFUSION, TEXT = "image_gan", "image_diffusion", "text"

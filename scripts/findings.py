@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench.analysis.headline import pair_by_pair
-from bench.analysis.material import material
-from bench.analysis.measured import ROLES
-from bench.analysis.scores import COUNTS_FROM, model_score
-from bench.analysis.verdict import paragraph
-from bench.files import write_atomically
-from bench.model_file import ModelFile, out_of_date, read_models
-from bench.record import Record, read_records
+from bench.records.schema import Record, read_records
+from bench.report.headline import pair_by_pair
+from bench.report.report_data import material
+from bench.report.verdict import paragraph
+from bench.stats.ladder import ROLES
+from bench.stats.model_file import ModelFile, out_of_date, read_models
+from bench.stats.scores import COUNTS_FROM, model_score
+from bench.util.files import write_atomically
 from scripts.claims import CLAIMS, NEGATIVE, Claim
 from scripts.field import field_table
 from scripts.figures import DIFFUSION, ROOT, TEXT, Figures, short, span

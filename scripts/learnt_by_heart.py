@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import click
 from tabulate import tabulate
 
-from bench.progress import bar
+from bench.util.progress import bar
 from domains.text.adapter import TextDomain
 
 RUN = 8  # words

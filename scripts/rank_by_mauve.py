@@ -10,16 +10,16 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import mean
 
-from bench.analysis.agreement import agreement, retentions
-from bench.analysis.measured import ROLES, grouped
-from bench.analysis.second_table import tau_text
-from bench.analysis.use import use_retention
-from bench.compressibility import retention_of
-from bench.progress import bar
-from bench.record import FINISHED, Record, read_records
+from bench.records.schema import FINISHED, Record, read_records
 from bench.registry import open_domain
-from bench.rejudge import samples_of
-from bench.workbench import Workbench
+from bench.report.secondary_table import tau_text
+from bench.runner.evaluate_secondary import samples_of
+from bench.runner.session import Workbench
+from bench.stats.agreement import agreement, retentions
+from bench.stats.compressibility import retention_of
+from bench.stats.ladder import ROLES, grouped
+from bench.stats.use import use_retention
+from bench.util.progress import bar
 from domains.text.mauve import mauve, mauve_metric
 
 
@@ -46,7 +46,8 @@ def main() -> None:
         domain = open_domain("text")
         bench = Workbench(domain, domain.locate(model), n)
         scores = {
-            r.cell: mauve(bench.panel.observe(samples_of(r, bench), "samples"), bench.panel.real) for r in bar(group, model, len(group))
+            r.cell: mauve(bench.panel.observe(samples_of(r, bench), "samples"), bench.panel.real)
+            for r in bar(group, model, len(group))
         }
         print(model, {m: round(mean(scores[r.cell] for r in same), 3) for m, same in grouped(group, lambda r: r.method)})
         for name, view in VIEWS.items():

@@ -22,15 +22,15 @@ import torch
 from tabulate import tabulate
 from torch import nn
 
-from bench.account import account
-from bench.artifact import encode, save
-from bench.campaign import default_model
+from bench.artifact.format import encode, save
+from bench.artifact.inspect import account
 from bench.errors import BadInput, unknown
 from bench.interfaces import Compressed, Context, Generator
 from bench.layers import weights_of
 from bench.methods.notation import parse
 from bench.methods.plain import original
 from bench.registry import DOMAINS, open_domain
+from bench.runner.sweep import default_model
 
 WEIGHTS = 2_000_000
 OURS = (
@@ -130,7 +130,7 @@ def of_size(generator: Generator, size: int) -> tuple[str, Compressed]:
 def coders() -> None:
     import zstandard
 
-    from bench.coding import entropy_encode, pack, table_of
+    from bench.artifact.coding import entropy_encode, pack, table_of
 
     zstd = zstandard.ZstdCompressor(level=19)
     rows = []

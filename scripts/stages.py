@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 from statistics import mean
 
-from bench.analysis.material import table
-from bench.analysis.measured import grouped
-from bench.record import read_records
+from bench.records.schema import read_records
+from bench.report.report_data import table
+from bench.stats.ladder import grouped
 
 LEAST_S = 0.1
 

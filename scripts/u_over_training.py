@@ -10,9 +10,9 @@ import json
 import sys
 from pathlib import Path
 
-from bench import campaign
-from bench.judging import usable
-from bench.workbench import Workbench
+from bench.evaluation.verdicts import usable
+from bench.runner import sweep as campaign
+from bench.runner.session import Workbench
 
 ROOT = Path(__file__).parent.parent
 VALIDATION = {"text": "domains/text/data/validation.parquet"}

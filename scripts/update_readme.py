@@ -9,7 +9,7 @@ import itertools
 import re
 from pathlib import Path
 
-from bench.files import write_atomically
+from bench.util.files import write_atomically
 
 ROOT = Path(__file__).parent.parent
 

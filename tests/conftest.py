@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.memory import keep_freed_memory
+from bench.util.memory import keep_freed_memory
 
 TOY = Path(__file__).parent.parent / "examples" / "toy-domain"
 FOLDER = pytest.StashKey[Path]()

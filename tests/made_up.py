@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from test_leaderboard import record
 
-from bench.analysis.measured import CROSSED, ITEMS, ROLES, Measured, Outcome
-from bench.analysis.scores import Domain
 from bench.methods.notation import LADDER
-from bench.record import EvaluatorBlock, Items, Record
+from bench.records.schema import EvaluatorBlock, Items, Record
+from bench.stats.ladder import CROSSED, ITEMS, ROLES, Measured, Outcome
+from bench.stats.scores import Domain
 
 RATES = (2.0, 2.4, 2.7, 3.0, 3.4, 3.9, 4.2, 4.8)  # of the eight rungs, log2
 BASE, FLOOR = 0.8, 0.1  # of both roles

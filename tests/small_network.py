@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from bench.artifact import HEAD, MAGIC, VERSION, encode
+from bench.artifact.format import HEAD, MAGIC, VERSION, encode
 from bench.interfaces import Compressed, Context, Edit, Generator
 from bench.methods import notation
 from bench.methods.plain import original

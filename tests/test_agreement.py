@@ -11,15 +11,23 @@ import pytest
 from made_up import BASE, FLOOR, ladder
 from scipy import stats
 
-from bench.analysis.agreement import agreement, agreements, as_second_judges_see, interval_of, jackknife_variance, retentions, tau_of
-from bench.analysis.headline import best_methods, headline
-from bench.analysis.intervals import Estimate
-from bench.analysis.material import DASH, material
-from bench.analysis.measured import ITEMS, ROLES, measured
-from bench.analysis.second_table import tau_text, use_table
-from bench.analysis.use import Foretold, foretold, use_by_method
-from bench.compressibility import retention_of
-from bench.record import EvaluatorBlock, Items, Record
+from bench.records.schema import EvaluatorBlock, Items, Record
+from bench.report.headline import best_methods, headline
+from bench.report.report_data import DASH, material
+from bench.report.secondary_table import tau_text, use_table
+from bench.stats.agreement import (
+    agreement,
+    agreements,
+    as_second_judges_see,
+    interval_of,
+    jackknife_variance,
+    retentions,
+    tau_of,
+)
+from bench.stats.compressibility import retention_of
+from bench.stats.intervals import Estimate
+from bench.stats.ladder import ITEMS, ROLES, measured
+from bench.stats.use import Foretold, foretold, use_by_method
 
 Table = Mapping[str, tuple[float, float]]
 

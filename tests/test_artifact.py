@@ -13,10 +13,21 @@ import torch
 from small_network import Rebuilder, Small, artifact_of, bits, compress, large, sealed, small
 from torch import Tensor, nn
 
-from bench.artifact import HEAD, MAGIC, VERSION, Artifact, decode, encode, fill, load, parse, rebuild, save, tensors_digest
-from bench.encoder import fidelity
-from bench.errors import BadInput, Unsupported
-from bench.header import (
+from bench.artifact.format import (
+    HEAD,
+    MAGIC,
+    VERSION,
+    Artifact,
+    decode,
+    encode,
+    fill,
+    load,
+    parse,
+    rebuild,
+    save,
+    tensors_digest,
+)
+from bench.artifact.header import (
     COUNTED,
     EXACT,
     FOLDED,
@@ -25,6 +36,8 @@ from bench.header import (
     PLAIN_BITS,
     Entry,
 )
+from bench.artifact.writer import fidelity
+from bench.errors import BadInput, Unsupported
 from bench.interfaces import Compressed, Edit, Layout, Stored
 from bench.methods.plain import plain
 

@@ -19,10 +19,8 @@ import pytest
 from small_network import Rebuilder, artifact_of, sealed
 from torch import nn
 
-from bench import coding
-from bench.artifact import CHECKSUM, HEAD, decode, fill, parse, rebuild
-from bench.errors import BadInput
-from bench.header import (
+from bench.artifact.format import CHECKSUM, HEAD, coding, decode, fill, parse, rebuild
+from bench.artifact.header import (
     COLUMNS,
     COUNTED,
     FOLDED,
@@ -36,6 +34,7 @@ from bench.header import (
     Header,
     Writer,
 )
+from bench.errors import BadInput
 from bench.interfaces import Edit, Stored
 
 # --- files that lie, under a valid checksum --------------------------------------------------------------------------

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import cli
-from bench.record import Record, read_records
+from bench.cli.main import main as cli
+from bench.records.schema import Record, read_records
 
 pytestmark = pytest.mark.usefixtures("toy_trains_once")
 
@@ -217,7 +217,7 @@ def test_somebody_elses_metric(invoke: Invoke, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("arguments", [["--help"], ["list"], ["run", "--help"]])
 def test_help_and_list_load_no_torch(arguments: list[str]) -> None:
-    code = f"import sys; from bench.cli import main; status = main({arguments}); print('torch' in sys.modules, status)"
+    code = f"import sys; from bench.cli.main import main; status = main({arguments}); print('torch' in sys.modules, status)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ)
     assert done.stdout.splitlines()[-1] == "False 0", done.stderr
 
@@ -241,7 +241,7 @@ def test_freed_memory_is_kept_unless_the_user_has_tuned_malloc(tuned: dict[str, 
     """Page faults of blocks of 40 MB, made and freed again and again: 10,000 pages each, or none."""
     code = (
         "import resource\n"
-        "from bench.memory import keep_freed_memory\n"
+        "from bench.util.memory import keep_freed_memory\n"
         "keep_freed_memory()\n"
         "faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
         "blocks = lambda: [b'x' * (size << 20) for size in (40, 39)]\n"  # the system's own threshold adapts up to 32 MB

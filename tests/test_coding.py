@@ -1,4 +1,4 @@
-"""bench.coding: numbers at fixed width and at their entropy, patterns, squeezed floats, and streams that lie."""
+"""bench.artifact.coding: numbers at fixed width and at their entropy, patterns, squeezed floats, and streams that lie."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench import coding
-from bench.coding import (
+from bench.artifact.coding import (
     SYMBOLS_PER_BYTE,
     coded_bits,
     deflate,
@@ -34,6 +33,7 @@ from bench.coding import (
     unsqueeze,
     word,
 )
+from bench.artifact.format import coding
 
 always_the_same = settings(derandomize=True, deadline=None, max_examples=100)
 LARGE = (1000, 4095, 4096, 4097, 2**15, 2**15 + 1, 2**16, math.comb(32, 16), 2**31 - 1, 2**32 - 1, 2**32)

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from test_leaderboard import record
 
-from bench.analysis.headline import headline
-from bench.analysis.measured import models_of
-from bench.compressibility import HARD, is_recalibrated, score
 from bench.methods.notation import LADDER, expand, rung_of
-from bench.plan import FLOOR_RECALIBRATED
-from bench.record import EvaluatorBlock, Items, Record
+from bench.records.cell import FLOOR_RECALIBRATED
+from bench.records.schema import EvaluatorBlock, Items, Record
+from bench.report.headline import headline
+from bench.stats.compressibility import HARD, is_recalibrated, score
+from bench.stats.ladder import models_of
 
 RATES = (2.0, 2.4, 2.7, 3.0, 3.4, 3.9, 4.2, 4.8)  # of the eight rungs, log2
 

@@ -1,4 +1,4 @@
-"""bench.compute: closed forms of each kind of layer, the embedded models against formulas of their shapes, nothing left behind."""
+"""bench.metrics.macs: closed forms of each kind of layer, the embedded models against formulas of their shapes, nothing left behind."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 from transformers.pytorch_utils import Conv1D
 
-from bench.compute import Macs, _Counter, count_macs
 from bench.errors import Diverged
 from bench.interfaces import Generator
 from bench.layers import weights_of
+from bench.metrics.macs import Macs, _Counter, count_macs
 from bench.registry import DOMAINS
 
 STEPS = 7  # of a sequence

@@ -17,14 +17,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.artifact import rebuild, save, tensors_digest
-from bench.cache import content_digest
-from bench.damage import damage_matrix, failures
+from bench.artifact.format import rebuild, save, tensors_digest
 from bench.errors import BadInput
+from bench.evaluation.damage import damage_matrix, failures
+from bench.evaluation.verdicts import view
 from bench.interfaces import Direction, Domain, Evaluator, Generator, Hurts, ModelSpec, Native, Observed
-from bench.judging import view
 from bench.methods.plain import original
 from bench.registry import DOMAINS
+from bench.util.cache import content_digest
 
 ROOT = Path(__file__).parent.parent
 SPLITS = ("test", "validation", "ceiling")

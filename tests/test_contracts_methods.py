@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from bench.artifact import decode, encode, fill, tensors_digest
+from bench.artifact.format import decode, encode, fill, tensors_digest
 from bench.errors import BadInput, Unsupported
 from bench.interfaces import Compressed, Context, Edit, Generator, Stored
 from bench.layers import tensors_of, weights_of

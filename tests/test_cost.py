@@ -9,18 +9,18 @@ import pytest
 import torch
 from torch import nn
 
-from bench.artifact import encode, save
-from bench.compute import Macs
+from bench.artifact.format import encode, save
 from bench.interfaces import Compressed, Context, Domain
 from bench.methods.notation import parse
 from bench.methods.plain import original
 from bench.metrics.cost import cost_of, warnings_of
-from bench.plan import cells
-from bench.record import Cost, Record, read_record
-from bench.recost import recost
+from bench.metrics.macs import Macs
+from bench.records.cell import cells
+from bench.records.schema import Cost, Record, read_record
 from bench.registry import DOMAINS
-from bench.run import run_cell
-from bench.workbench import Workbench
+from bench.runner.recompute_costs import recost
+from bench.runner.run_cell import run_cell
+from bench.runner.session import Workbench
 
 pytestmark = pytest.mark.usefixtures("toy_trains_once")
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from bench.bounds import find_bounds
-from bench.damage import damage_matrix, failures
-from bench.panel import Panel
-from bench.record import read_records
+from bench.evaluation.bounds import find_bounds
+from bench.evaluation.damage import damage_matrix, failures
+from bench.evaluation.panel import Panel
+from bench.records.schema import read_records
 from bench.registry import DOMAINS
-from bench.workbench import Workbench
+from bench.runner.session import Workbench
 
 ROOT = Path(__file__).parent.parent
 ONE_OF_EACH = {str(sorted(DOMAINS.load(name)().damages())): name for name in DOMAINS}

@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 import torch
 
-from bench import campaign
-from bench.analysis.survivors import wilson
-from bench.cli import main
-from bench.describe import describe_model, rarity, traits_of
+from bench.cli.main import main
 from bench.errors import BadInput
 from bench.interfaces import Domain, Native
-from bench.model_file import ModelFile, out_of_date, read_models, rounded
-from bench.record import Items, Record, read_records, records_in_place
-from bench.recost import read_any
+from bench.records.schema import Items, Record, read_records, records_in_place
 from bench.registry import DOMAINS
+from bench.runner import sweep as campaign
+from bench.runner.describe import describe_model, rarity, traits_of
+from bench.runner.recompute_costs import read_any
+from bench.stats.model_file import ModelFile, out_of_date, read_models, rounded
+from bench.stats.survivors import wilson
 
 pytestmark = pytest.mark.usefixtures("toy_trains_once")
 

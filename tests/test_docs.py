@@ -8,9 +8,9 @@ from statistics import mean
 
 import pytest
 
-from bench.compressibility import retention_of
-from bench.model_file import read_models
-from bench.record import Record, read_records
+from bench.records.schema import Record, read_records
+from bench.stats.compressibility import retention_of
+from bench.stats.model_file import read_models
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -64,7 +64,7 @@ def test_the_committed_findings_are_what_the_committed_records_give() -> None:
 
 def test_the_figures_in_the_words_of_the_readme_are_those_of_the_records() -> None:
     """Under its tables: typed, since one reads them first."""
-    from bench.analysis.material import material
+    from bench.report.report_data import material
     from scripts.figures import DIFFUSION, GAN, Figures
 
     f = Figures(material(read_records(ROOT / "results"), read_models(ROOT / "results")))

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from bench.artifact import encode
+from bench.artifact.format import encode
 from bench.interfaces import Context, Stored
 from bench.methods.entropy_coded import EntropyCoded, boundaries
 from bench.methods.notation import parse

@@ -1,4 +1,4 @@
-"""bench.files: whole or absent, safe names, early checks."""
+"""bench.util.files: whole or absent, safe names, early checks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.errors import BadInput
-from bench.files import cache_folder, check_writable, slug, write_atomically
+from bench.util.files import cache_folder, check_writable, slug, write_atomically
 
 # --- write_atomically ------------------------------------------------------------------------------------------------
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from made_up import judged, stored
 
-from bench.analysis.frontier import frontier
 from bench.methods.notation import RECALIBRATED
-from bench.plan import FLOOR_RECALIBRATED
-from bench.record import Record
+from bench.records.cell import FLOOR_RECALIBRATED
+from bench.records.schema import Record
+from bench.stats.frontier import frontier
 
 
 def method(name: str, ratio: float, kept: dict[int, float], diversity: float = 1.0) -> list[Record]:

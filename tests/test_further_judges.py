@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from bench.errors import BadInput
-from bench.panel import Panel, find_evaluator
+from bench.evaluation.panel import Panel, find_evaluator
 from bench.registry import DOMAINS
 from domains.images.data import part
 from domains.text.data import verses

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from bench.evaluation.verdicts import judge_diversity, judge_quality, view
 from bench.interfaces import Context, Observed, Stored, View
-from bench.judging import judge_diversity, judge_quality, view
 from bench.methods.notation import parse
 from bench.methods.plain import original
-from bench.plan import SCALE
+from bench.metrics.shared import SCALE
 from bench.registry import METHODS
 from domains.image_gan.adapter import GanDomain
 from domains.images.data import part

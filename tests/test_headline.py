@@ -7,16 +7,16 @@ import math
 import pytest
 from made_up import judged, ladder, model, stored
 
-from bench.analysis.headline import gain_text, headline, ratio_text, rungs, size_by_size
-from bench.analysis.intervals import Estimate
-from bench.analysis.material import material, with_interval
-from bench.analysis.order import Onset
-from bench.analysis.particulars import onset_text, sizes
-from bench.analysis.scores import Ratio, Score
-from bench.analysis.sizes import Gain
-from bench.compressibility import FULL
-from bench.record import Record
+from bench.records.schema import Record
 from bench.registry import DOMAINS
+from bench.report.headline import gain_text, headline, ratio_text, rungs, size_by_size
+from bench.report.per_model import onset_text, sizes
+from bench.report.report_data import material, with_interval
+from bench.stats.compressibility import FULL
+from bench.stats.intervals import Estimate
+from bench.stats.order import Onset
+from bench.stats.scores import Ratio, Score
+from bench.stats.sizes import Gain
 
 
 def grid(name: str, *models: str, kept: float = 0.9) -> list[Record]:
@@ -161,8 +161,8 @@ def test_gains_and_onsets() -> None:
 
 def test_made_up_models_and_records_agree() -> None:
     """The helpers of these tests, against each other."""
-    from bench.analysis.measured import models_of
-    from bench.analysis.scores import model_score
+    from bench.stats.ladder import models_of
+    from bench.stats.scores import model_score
 
     (read,) = models_of(ladder("a", quality=0.9))
     a, b = model_score(read, "quality", FULL), model_score(model("a", quality=0.9), "quality", FULL)

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from bench.errors import BadInput
+from bench.evaluation.verdicts import view
 from bench.interfaces import Observed, View
-from bench.judging import view
 from domains.image_diffusion.adapter import DiffusionDomain
 from domains.image_gan.adapter import BATCH, GanDomain
 from domains.images import metrics

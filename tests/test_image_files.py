@@ -117,7 +117,7 @@ def test_what_is_no_whole_npz_is_refused_in_one_line(pictures: np.ndarray, tmp_p
 
 
 def test_a_damaged_cached_set_of_samples_is_made_anew(pictures: np.ndarray, tmp_path: Path) -> None:
-    from bench.cache import Cache
+    from bench.util.cache import Cache
 
     cache, domain = Cache(folder=tmp_path), GanDomain()
     cache.samples(["key"], domain, lambda: pictures)

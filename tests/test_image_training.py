@@ -14,9 +14,9 @@ import pytest
 import torch
 from torch import nn
 
-from bench.artifact import tensors_digest
+from bench.artifact.format import tensors_digest
 from bench.interfaces import Training
-from bench.statistics import reestimate
+from bench.methods.batch_norm import reestimate
 from domains.image_diffusion.adapter import DiffusionDomain
 from domains.image_diffusion.training import FlowRecipe, FlowTraining, flow_loss
 from domains.image_gan.adapter import GanDomain

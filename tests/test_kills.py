@@ -17,7 +17,7 @@ from typing import NamedTuple
 import pytest
 
 from bench.methods.notation import LADDER
-from bench.record import Record, read_record, record_files
+from bench.records.schema import Record, read_record, record_files
 
 pytestmark = pytest.mark.slow
 

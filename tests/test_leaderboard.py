@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from bench.analysis.measured import models_of
-from bench.analysis.scores import model_score
-from bench.compressibility import is_recalibrated
-from bench.judging import retention, survival, usable
-from bench.leaderboard import cell_text, write_leaderboard
+from bench.evaluation.verdicts import retention, survival, usable
 from bench.methods.notation import LADDER, expand, parse
-from bench.plan import SCALE
-from bench.provenance import Provenance
-from bench.record import Cost, Record, newest, read_records
+from bench.metrics.shared import SCALE
+from bench.records.provenance import Provenance
+from bench.records.schema import Cost, Record, newest, read_records
 from bench.registry import DOMAINS
+from bench.report.leaderboard import cell_text, write_leaderboard
+from bench.stats.compressibility import is_recalibrated
+from bench.stats.ladder import models_of
+from bench.stats.scores import model_score
 
 ROOT = Path(__file__).parent.parent
 
@@ -166,7 +166,7 @@ def test_a_seed_that_diverged_counts_as_zero(tmp_path: Path) -> None:
 
 
 def test_the_comparison_sees_what_only_one_side_measured() -> None:
-    from bench.comparison import agreement
+    from bench.records.agreement import agreement
 
     whole, half = record("int8", 0, quality_retention=0.9, diversity_retention=0.5), record("int8", 0, quality_retention=0.9)
     assert agreement(whole, whole) == "identical"
@@ -174,7 +174,7 @@ def test_the_comparison_sees_what_only_one_side_measured() -> None:
 
 
 def test_names_and_reasons_of_any_kind_are_shown_as_text(tmp_path: Path) -> None:
-    from bench.markup import as_code
+    from bench.util.markup import as_code
 
     odd = [record(m, 0).model_copy(update={"model": "./a`b|<img src=x>_m_"}) for m in ("none", "int8")]
     odd[1] = odd[1].model_copy(update={"status": "failed", "reason": "<script>\n*bad*"})

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from made_up import BASE, FLOOR, judged, ladder, stored
 
-from bench.analysis.intervals import item_covariance
-from bench.analysis.measured import ITEMS, ROLES, VALUE, Measured, measured, models_of, with_records
-from bench.bounds import Bounds
+from bench.evaluation.bounds import Bounds
 from bench.methods.notation import LADDER, RECALIBRATED
-from bench.plan import FLOOR_RECALIBRATED
-from bench.record import Record, read_records
+from bench.records.cell import FLOOR_RECALIBRATED
+from bench.records.schema import Record, read_records
+from bench.stats.intervals import item_covariance
+from bench.stats.ladder import ITEMS, ROLES, VALUE, Measured, measured, models_of, with_records
 
 ROOT = Path(__file__).parent.parent
 PUBLISHED = pytest.mark.parametrize("domain", ["image_diffusion", "image_gan", "text"])

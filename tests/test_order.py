@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from made_up import RATES, ladder, model
 
-from bench.analysis.measured import ROLES, models_of
-from bench.analysis.order import crossing, onset, order_of
+from bench.stats.ladder import ROLES, models_of
+from bench.stats.order import crossing, onset, order_of
 
 
 def test_a_straight_line_crosses_where_one_computes_it() -> None:

@@ -9,9 +9,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from bench.account import account
-from bench.artifact import fill, open_artifact, parse, rebuild, tensors_digest
-from bench.cli import main
+from bench.artifact.format import fill, open_artifact, parse, rebuild, tensors_digest
+from bench.artifact.inspect import account
+from bench.cli.main import main
 from bench.registry import DOMAINS
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from bench.drawing.canvas import DPI
-from bench.drawing.families import SIZE, draw, families_of, family_of, label_of, ladders_of, points_of
 from bench.errors import BadInput
 from bench.methods.notation import LADDER
-from bench.plan import FLOOR_RECALIBRATED
-from bench.record import Cost, Record
+from bench.records.cell import FLOOR_RECALIBRATED
+from bench.records.schema import Cost, Record
+from bench.report.figures.canvas import DPI
+from bench.report.figures.families import SIZE, draw, families_of, family_of, label_of, ladders_of, points_of
 
 LATER = (
     *("ecsq:bits=1.5", "ecsq:bits=3", "binary:residual=2", "nf4", "int4:group=32", "magnitude:sparsity=0.9+int4"),
@@ -159,7 +159,7 @@ def test_no_label_lies_on_another_or_on_a_marker() -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    from bench.drawing.families import Series, _panels, _write_labels
+    from bench.report.figures.families import Series, _panels, _write_labels
 
     points = points_of([record(f"nf4:group={i}", 4.0 + i / 1000) for i in range(9)])
     series = [Series("crowd", points, "#0072B2", "o", line=False)]

@@ -13,20 +13,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench import cli
-from bench.analysis.fates import FATES, fates_of
-from bench.analysis.measured import ROLES, models_of
-from bench.analysis.scores import domains_of
-from bench.analysis.sizes import regress
-from bench.commands.shared import FAILED, OK
-from bench.damage_file import DamagesFile, SavedRow, read, read_damages
-from bench.drawing import canvas, overview, paths, sizes, twins_text
-from bench.drawing.gallery import across_domains, draw_all
-from bench.drawing.overview import DomainSeries, series_of
+from bench.cli.main import main as cli
+from bench.cli.shared import FAILED, OK
 from bench.errors import BadInput
 from bench.methods.notation import LADDER
-from bench.provenance import Provenance
-from bench.record import Cost, EvaluatorBlock, Items, Record, read_records
+from bench.records.damage_file import DamagesFile, SavedRow, read, read_damages
+from bench.records.provenance import Provenance
+from bench.records.schema import Cost, EvaluatorBlock, Items, Record, read_records
+from bench.report.figures import canvas, overview, paths, sizes, twins_text
+from bench.report.figures.gallery import across_domains, draw_all
+from bench.report.figures.overview import DomainSeries, series_of
+from bench.stats.ladder import ROLES, models_of
+from bench.stats.scores import domains_of
+from bench.stats.sizes import regress
+from bench.stats.twin_outcomes import FATES, fates_of
 
 STATES = FATES
 N = 40
@@ -363,7 +363,7 @@ def test_a_text_that_looks_like_an_entity_stays_text() -> None:
 
 def test_everything_is_drawn_by_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     results, records = tmp_path / "results", [*ladder("text"), *ladder("text", "s@1")]
-    monkeypatch.setattr("bench.drawing.gallery.read_records", lambda *_: records)
+    monkeypatch.setattr("bench.report.figures.gallery.read_records", lambda *_: records)
     (results / "text" / "s@0").mkdir(parents=True)
     (results / "text" / "s@0" / "twins.txt").write_text(TWINS)
     pngs = {"rate-retention.png", "rate-retention-text.png", *NAMES}
@@ -377,9 +377,9 @@ def test_everything_is_drawn_by_the_command(tmp_path: Path, monkeypatch: pytest.
 
 def test_without_the_first_model_the_others_are_drawn_and_without_any_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
-    monkeypatch.setattr("bench.drawing.gallery.read_records", lambda *_: ladder(model="s@1"))
+    monkeypatch.setattr("bench.report.figures.gallery.read_records", lambda *_: ladder(model="s@1"))
     assert {path.name for path in draw_all(tmp_path, tmp_path / "a", said.append)} == NAMES and "'s@0'" in said[0]
-    monkeypatch.setattr("bench.drawing.gallery.read_records", lambda *_: [])
+    monkeypatch.setattr("bench.report.figures.gallery.read_records", lambda *_: [])
     with pytest.raises(BadInput, match="there are no records of model 's@0' to draw"):
         draw_all(tmp_path, tmp_path / "b", said.append)
     assert not (tmp_path / "b").exists()

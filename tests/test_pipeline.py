@@ -12,20 +12,20 @@ import pytest
 import torch
 from torch import nn
 
-import bench.run
-from bench import campaign
-from bench.artifact import tensors_digest
-from bench.cache import Cache
-from bench.campaign import Request
+import bench.runner.run_cell
+from bench.artifact.format import tensors_digest
 from bench.errors import BadInput, Unsupported
 from bench.interfaces import Domain
 from bench.methods.notation import parse
 from bench.methods.plain import NoCompression
-from bench.plan import Cell, cells, is_finished, look_up
-from bench.record import Record, Status, read_record, read_records
+from bench.records.cell import Cell, cells, is_finished, look_up
+from bench.records.schema import Record, Status, read_record, read_records
 from bench.registry import DOMAINS
-from bench.run import run_cell
-from bench.workbench import Workbench
+from bench.runner import sweep as campaign
+from bench.runner.run_cell import run_cell
+from bench.runner.session import Workbench
+from bench.runner.sweep import Request
+from bench.util.cache import Cache
 
 N = 500
 METHODS = ("none", "int8", "binary", "permute")
@@ -279,7 +279,7 @@ def test_two_codings_of_the_same_values_share_their_samples(workbench: Workbench
 
 def test_samples_come_from_the_artifacts_bytes(workbench: Workbench, records: dict[str, Record], monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the method returned in memory: here the file is that of another network."""
-    monkeypatch.setattr(bench.run, "save", lambda _, text, path: save_binary(workbench, path))
+    monkeypatch.setattr(bench.runner.run_cell, "save", lambda _, text, path: save_binary(workbench, path))
     record = run_cell(cell_of(workbench, "int8"), workbench)
     assert record.metrics["quality_valid"] == records["binary"].metrics["quality_valid"]
     assert record.cost is not None and records["binary"].cost is not None
@@ -287,7 +287,7 @@ def test_samples_come_from_the_artifacts_bytes(workbench: Workbench, records: di
 
 
 def save_binary(workbench: Workbench, path: Path) -> int:
-    from bench.artifact import save
+    from bench.artifact.format import save
     from bench.methods.plain import original
 
     return save(parse("binary")(original(workbench.generator.network), workbench.context(0)), "binary", path)
@@ -303,7 +303,7 @@ def test_a_network_that_is_not_finite_has_diverged(workbench: Workbench, monkeyp
             next(network.parameters()).fill_(torch.nan)
         return network
 
-    monkeypatch.setattr(bench.run, "rebuild", broken)
+    monkeypatch.setattr(bench.runner.run_cell, "rebuild", broken)
     cell = cell_of(workbench, "int2")
     record = run_cell(cell, workbench)
     assert record.status == "diverged" and "not finite" in str(record.reason)

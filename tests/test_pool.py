@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from test_leaderboard import record
 
-from bench.campaign import Request, run
 from bench.errors import BadInput, Failed
-from bench.plan import Cell, cell_of
-from bench.pool import _answer, _give, _Worker, measure
-from bench.record import Record
+from bench.records.cell import Cell, cell_of
+from bench.records.schema import Record
+from bench.runner.sweep import Request, run
+from bench.runner.workers import _answer, _give, _Worker, measure
 
 
 @dataclass(frozen=True)

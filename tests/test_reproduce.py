@@ -7,10 +7,20 @@ from pathlib import Path
 import pytest
 from test_leaderboard import record
 
-from bench.campaign import Request, run
 from bench.errors import BadInput
-from bench.record import Record
-from bench.reproduce import LEAST, as_table, check, disagreements, draw_cells, jobs_of, problems, reproduce, tolerance
+from bench.records.schema import Record
+from bench.runner.reproduce import (
+    LEAST,
+    as_table,
+    check,
+    disagreements,
+    draw_cells,
+    jobs_of,
+    problems,
+    reproduce,
+    tolerance,
+)
+from bench.runner.sweep import Request, run
 
 pytestmark = pytest.mark.usefixtures("toy_trains_once")
 

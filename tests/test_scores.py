@@ -12,11 +12,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_up import RATES, domain, ladder, model
 
-from bench.analysis.intervals import Estimate
-from bench.analysis.measured import Measured, Outcome, models_of
-from bench.analysis.scores import Domain, Score, compare, domains_of, good_enough, model_score, quadrature, ratio_at
-from bench.compressibility import FULL, HARD, score
 from bench.methods.notation import LADDER
+from bench.stats.compressibility import FULL, HARD, score
+from bench.stats.intervals import Estimate
+from bench.stats.ladder import Measured, Outcome, models_of
+from bench.stats.scores import (
+    Domain,
+    Score,
+    compare,
+    domains_of,
+    good_enough,
+    model_score,
+    quadrature,
+    ratio_at,
+)
 
 MONOTONE = st.lists(st.floats(0, 1), min_size=8, max_size=8).map(lambda kept: sorted(kept, reverse=True))
 ACROSS = st.lists(st.floats(0.05, 1.5), min_size=8, max_size=8).filter(lambda steps: sum(steps) >= 4).map(lambda s: np.cumsum(s).tolist())

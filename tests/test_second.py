@@ -14,19 +14,19 @@ import numpy as np
 import pytest
 import torch
 
-import bench.rejudge
-from bench.cache import Cache
-from bench.campaign import Request, run
+import bench.runner.evaluate_secondary
 from bench.errors import BadInput
-from bench.files import slug
+from bench.evaluation.secondary import error_of
+from bench.evaluation.verdicts import Verdict
 from bench.interfaces import Evaluator, Task
-from bench.judging import Verdict
-from bench.plan import Cell, cell_of
-from bench.record import Record, read_record, read_records
+from bench.records.cell import Cell, cell_of
+from bench.records.schema import Record, read_record, read_records
 from bench.registry import DOMAINS
-from bench.rejudge import Wanted
-from bench.second import error_of
-from bench.workbench import Workbench
+from bench.runner.evaluate_secondary import Wanted
+from bench.runner.session import Workbench
+from bench.runner.sweep import Request, run
+from bench.util.cache import Cache
+from bench.util.files import slug
 
 N = 300
 SAID: list[str] = []
@@ -86,7 +86,7 @@ def results(before: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """What is compressed and what is sampled while a test runs."""
-    from bench.workbench import Workbench
+    from bench.runner.session import Workbench
 
     calls: list[str] = []
     compress, draw = Workbench.compressed, Workbench._draw
@@ -99,7 +99,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
 def judge(results: Path, wanted: Wanted = TOY, workers: int = 1) -> tuple[int, int]:
     SAID.clear()
-    return bench.rejudge.judge(wanted, results, "cpu", workers, SAID.append)
+    return bench.runner.evaluate_secondary.judge(wanted, results, "cpu", workers, SAID.append)
 
 
 def by_method(results: Path) -> dict[tuple[str, int], Record]:
@@ -127,7 +127,7 @@ def test_it_is_named_in_no_cell(toy: type, tmp_path: Path, before: Path) -> None
 
 
 def test_retention_is_between_the_judges_own_floor_and_baseline(toy: type, tmp_path: Path) -> None:
-    from bench.workbench import Workbench
+    from bench.runner.session import Workbench
 
     domain = toy()
     bench = Workbench(domain, domain.models["s@0"], N, cache=Cache(use=False))
@@ -236,7 +236,7 @@ def test_an_opinion_of_an_older_version_is_asked_again(toy: type, results: Path,
 def test_without_the_samples_they_are_drawn_from_the_kept_artifact(
     toy: type, results: Path, drawn: list[str], pytestconfig: pytest.Config
 ) -> None:
-    from bench.files import cache_folder
+    from bench.util.files import cache_folder
 
     shutil.rmtree(cache_folder() / "samples")
     assert judge(results) == (6, 0)
@@ -244,7 +244,7 @@ def test_without_the_samples_they_are_drawn_from_the_kept_artifact(
 
 
 def test_without_the_artifact_the_method_is_applied_again(toy: type, results: Path, drawn: list[str]) -> None:
-    from bench.files import cache_folder
+    from bench.util.files import cache_folder
 
     for kind in ("samples", "artifact"):
         shutil.rmtree(cache_folder() / kind)
@@ -301,7 +301,7 @@ def test_workers_judge_what_is_lacking_once_the_bounds_are_made(toy: type, resul
         work = pickle.loads(pickle.dumps(setup))()
         yield from ((cell, work(cell)) for cell in cells)
 
-    monkeypatch.setattr(bench.rejudge, "measure", measure)
+    monkeypatch.setattr(bench.runner.evaluate_secondary, "measure", measure)
     monkeypatch.setattr(Workbench, "make_all_bounds", lambda self: calls.append("bounds"))
     assert judge(results, workers=2) == (6, 0) and calls == ["bounds", "6 cells by 2"]
     assert all("radius" in record.evaluators for record in read_records(results))

@@ -9,7 +9,15 @@ import pytest
 import torch
 
 from domains.images.data import part
-from domains.images.pixel_judge import LEVELS, PixelJudge, PixelJudgeTraining, PixelNetwork, Recipe, excess, levels_of
+from domains.images.pixel_judge import (
+    LEVELS,
+    PixelJudge,
+    PixelJudgeTraining,
+    PixelNetwork,
+    Recipe,
+    excess,
+    levels_of,
+)
 from domains.images.restorer import Restorer, RestorerTraining
 from domains.text.conv_judge import DILATIONS, ConvJudgeNetwork
 from domains.text.data import verses

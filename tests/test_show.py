@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from test_leaderboard import record
 
-from bench.cli import main
+from bench.cli.main import main
 from bench.errors import BadInput
-from bench.record import Record
-from bench.show import find, text_of
+from bench.records.schema import Record
+from bench.report.show import find, text_of
 
 
 def stored(folder: Path, cell: str, method: str = "int4") -> Record:

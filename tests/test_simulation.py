@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 from made_up import model
 
-from bench.analysis.measured import ROLES, models_of
-from bench.analysis.simulation import (
+from bench.methods.notation import LADDER
+from bench.records.schema import read_records
+from bench.stats.compressibility import score
+from bench.stats.ladder import ROLES, models_of
+from bench.stats.simulation import (
     CURVES,
     DIVERGED_FROM,
     RATES,
@@ -25,9 +28,6 @@ from bench.analysis.simulation import (
     scenarios,
     true_retention,
 )
-from bench.compressibility import score
-from bench.methods.notation import LADDER
-from bench.record import read_records
 
 ROOT = Path(__file__).parent.parent
 SPREAD = 0.02  # standard deviation of C between training seeds, while no published models say it

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from made_up import BASE, FLOOR, judged, model, stored
 
-from bench.analysis.sizes import (
+from bench.records.schema import Record
+from bench.stats.sizes import (
     REFERENCE_SIZE,
     Point,
     best_within,
@@ -22,7 +23,6 @@ from bench.analysis.sizes import (
     regress,
     with_sizes,
 )
-from bench.record import Record
 
 
 def made(slope: float, levels: dict[str, float], sizes: tuple[int, ...] = (125_000, 500_000, 2_000_000)) -> list[Point]:
@@ -94,7 +94,7 @@ def test_no_regression_without_two_sizes_or_with_nothing_left_over() -> None:
 
 
 def test_the_slope_rests_on_domains_of_several_sizes_and_the_leaderboard_names_them() -> None:
-    from bench.analysis.particulars import _regression
+    from bench.report.per_model import _regression
 
     data = made(0.03, {"a": 0.9}) + made(0.03, {"b": 0.5}, (480_000, 500_000))
     assert with_sizes(data) == ["a"]

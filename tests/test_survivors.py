@@ -9,9 +9,19 @@ import pytest
 import torch
 from torch import nn
 
-from bench.analysis.survivors import Bins, Share, auc, bins_of, by_covariate, label_range, survival, transition, wilson
-from bench.anatomy import anatomy, excess_kurtosis, normalisation_of, weight_kurtosis
 from bench.interfaces import ModelSpec
+from bench.metrics.anatomy import anatomy, excess_kurtosis, normalisation_of, weight_kurtosis
+from bench.stats.survivors import (
+    Bins,
+    Share,
+    auc,
+    bins_of,
+    by_covariate,
+    label_range,
+    survival,
+    transition,
+    wilson,
+)
 
 
 def rng(seed: int = 0) -> np.random.Generator:

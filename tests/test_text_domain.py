@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.artifact import tensors_digest
+from bench.artifact.format import tensors_digest
 from bench.errors import BadInput
 from bench.interfaces import Generator
 from domains.text import data

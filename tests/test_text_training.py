@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench import train as training
 from bench.errors import BadInput
 from bench.interfaces import Domain, Training
+from bench.training import train as training
 from domains.text.judge import JudgeNetwork
 from domains.text.training import Recipe, VerseTraining, epoch, schedule
 

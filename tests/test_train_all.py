@@ -13,13 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from bench import cli, train_all
-from bench import train as training
+from bench.cli.main import main as cli
 from bench.errors import BadInput
 from bench.interfaces import Domain, ModelSpec
-from bench.progress import Overview, report
 from bench.registry import DOMAINS
-from bench.train_all import Job, Options, Worker, missing, steps_of, train_missing
+from bench.training import train as training
+from bench.training import train_missing as train_all
+from bench.training.train_missing import Job, Options, Worker, missing, steps_of, train_missing
+from bench.util.progress import Overview, report
 from domains.folders import GRID
 
 STEADY = '''
@@ -188,7 +189,7 @@ def test_a_model_is_not_trained_by_two_processes_at_once(steady: Domain, tmp_pat
     training.train(steady, "good", None, tmp_path / "out")
     (folder,) = tmp_path.glob("cache/training/steady/good-*")
     code = (
-        "import time; from pathlib import Path; from bench.train import locked\n"
+        "import time; from pathlib import Path; from bench.training.train import locked\n"
         f"with locked(Path({str(folder)!r}), ''): print(flush=True); time.sleep(60)"
     )
     other = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
@@ -251,8 +252,8 @@ def test_a_stopped_run_stops_its_workers(number: signal.Signals, steady: Domain,
     write = "import os, time; open('part', 'w').write(str(os.getpid())); os.rename('part', 'pid'); time.sleep(60)"
     code = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # jobs in the background may ignore it
-        f"import sys; from bench.train_all import Job; Job.command = lambda *_: [sys.executable, '-S', '-c', {write!r}]\n"
-        "from bench.cli import main; sys.exit(main(['train', '--domain', 'steady', '--workers', '1']))"
+        f"import sys; from bench.training.train_missing import Job; Job.command = lambda *_: [sys.executable, '-S', '-c', {write!r}]\n"
+        "from bench.cli.main import main; sys.exit(main(['train', '--domain', 'steady', '--workers', '1']))"
     )
     run = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, start_new_session=True)
     until(lambda: (tmp_path / "pid").exists())
@@ -269,7 +270,7 @@ def test_a_run_stopped_while_it_starts_a_worker_stops_that_one_as_well(number: s
     """The signal comes when the process is there and the list of workers does not hold it yet."""
     code = f"""
 import os, signal, sys
-from bench import train_all
+from bench.training import train_missing as train_all
 signal.signal(signal.SIGINT, signal.default_int_handler)
 train_all.Job.command = lambda *_: [sys.executable, "-S", "-c", "import time; time.sleep(60)"]
 
@@ -280,7 +281,7 @@ class Struck(train_all.Worker):
         os.kill(os.getpid(), {int(number)})
 
 train_all.Worker = Struck
-from bench.cli import main
+from bench.cli.main import main
 sys.exit(main(["train", "--domain", "steady", "--workers", "1"]))
 """
     run = subprocess.run([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, timeout=60)

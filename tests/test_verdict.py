@@ -9,11 +9,7 @@ import numpy as np
 import pytest
 from made_up import RATES, model
 
-from bench.analysis.intervals import Difference
-from bench.analysis.measured import ROLES, Measured
-from bench.analysis.scores import COUNTS_FROM, REGRESSED_FROM, Comparison, compare, domains_of
-from bench.analysis.simulation import Scenario, made_up_domain
-from bench.analysis.verdict import (
+from bench.report.verdict import (
     CANNOT,
     NOTHING,
     TWO_JUDGES,
@@ -27,6 +23,10 @@ from bench.analysis.verdict import (
     situation,
     support_of,
 )
+from bench.stats.intervals import Difference
+from bench.stats.ladder import ROLES, Measured
+from bench.stats.scores import COUNTS_FROM, REGRESSED_FROM, Comparison, compare, domains_of
+from bench.stats.simulation import Scenario, made_up_domain
 
 
 def seeds(domain: str, *quality: float, diversity: float | tuple[float, ...] = 0.9, u: float = 0.9, size: str = "s") -> list[Measured]:

@@ -8,8 +8,8 @@ import torch
 
 from bench.errors import Unsupported
 from bench.interfaces import Compressed, Context, Method, Stored
+from bench.methods.batch_norm import layers_with_statistics, reestimate
 from bench.methods.plain import half, plain
-from bench.statistics import layers_with_statistics, reestimate
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Recalibrate(Method):
     description = "running statistics estimated anew on the generator's own inputs"
 
     def __call__(self, compressed: Compressed, context: Context) -> Compressed:
-        from bench.artifact import fill
+        from bench.artifact.format import fill
 
         if context.generator is None or not layers_with_statistics(compressed.network):
             raise Unsupported("the network has no running statistics to recalibrate")

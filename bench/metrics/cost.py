@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from bench.artifact import encode
+from bench.artifact.format import encode
 from bench.interfaces import Compressed, Stored
 from bench.layers import tensors_of, weights_of
-from bench.provenance import git_state
-from bench.record import Cost
+from bench.records.provenance import git_state
+from bench.records.schema import Cost
 
 if TYPE_CHECKING:
-    from bench.compute import Macs
+    from bench.metrics.macs import Macs
 
 ACTIVATION_BITS = 32  # no method here quantizes activations
 UNTOUCHED_WARNING = 0.05  # share of the model's bytes

@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from bench.errors import BadInput, Diverged
-from bench.progress import bar
+from bench.util.progress import bar
 
 CAP_QUANTILE = 0.9  # of the real radii, for `inside_capped`
 PAIRS = 1 << 12  # whose distances are computed at a time: their coordinates fit in a CPU's cache

@@ -124,7 +124,7 @@ class DiffusionGenerator(Generator):
         import torch
 
         from bench.errors import Diverged
-        from bench.progress import Bar
+        from bench.util.progress import Bar
 
         made = []
         with torch.inference_mode(), Bar("sampling", n * self.network_calls) as bar:

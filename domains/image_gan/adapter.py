@@ -122,7 +122,7 @@ class GanGenerator(Generator):
         import torch
 
         from bench.errors import Diverged
-        from bench.progress import Bar
+        from bench.util.progress import Bar
         from domains.images.noise import item_noise
         from domains.images.training import to_pixels
 

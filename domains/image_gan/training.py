@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from bench.interfaces import Wrap
-from bench.statistics import reestimate
+from bench.methods.batch_norm import reestimate
 from domains.folders import write_json
 from domains.image_gan.network import DiscriminatorNetwork, GeneratorNetwork
 from domains.image_gan.sizes import SIZES

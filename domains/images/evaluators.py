@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.cache import Latest
 from bench.interfaces import Evaluator
+from bench.util.cache import Latest
 from domains.images.effnet import FILE, EffnetStages
 
 WEIGHTS = Path(__file__).parent / "weights"

@@ -122,7 +122,7 @@ def from_array(array: np.ndarray, name: str) -> np.ndarray:
 
 def write(pixels: Sequence[np.ndarray] | np.ndarray, path: Path) -> Path:
     """uint8 [n, 1, 28, 28] -> `path`.npz, which `read_npz` and every NumPy reads."""
-    from bench.files import write_atomically
+    from bench.util.files import write_atomically
 
     buffer = io.BytesIO()
     np.savez_compressed(buffer, samples=np.asarray(pixels)[:, 0])
@@ -135,7 +135,7 @@ def write_grid(rows: Mapping[str, np.ndarray], path: Path, scale: int = 2) -> Pa
     """Title -> pictures, as `path`.png: one row each, twins below each other."""
     from PIL import Image, ImageDraw, ImageFont
 
-    from bench.files import write_atomically
+    from bench.util.files import write_atomically
 
     titled = {title: np.asarray(pictures) for title, pictures in rows.items()}
     font = ImageFont.load_default(14)

@@ -17,9 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.cache import Latest
 from bench.errors import BadInput, in_a_line
 from bench.interfaces import Evaluator
+from bench.util.cache import Latest
 from domains.images.evaluators import Pictures, ProbabilisticPCA
 
 BATCH = 50
@@ -60,7 +60,7 @@ class Further(Evaluator):
 
     @torch.inference_mode()
     def _read(self, pixels: np.ndarray) -> Tensor:
-        from bench.progress import Bar
+        from bench.util.progress import Bar
 
         rows = []
         with Bar(f"judge {Path(self.name).name}", len(pixels)) as bar:
@@ -90,7 +90,7 @@ class Vision(Further):
         from safetensors import SafetensorError
         from transformers import AutoConfig, AutoModel
 
-        from bench.artifact import tensors_digest
+        from bench.artifact.format import tensors_digest
 
         super().__init__(source, device)
         try:

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.cache import Latest
 from bench.errors import BadInput, in_a_line
 from bench.interfaces import Observed
+from bench.util.cache import Latest
 
 
 def load_inception() -> Any:

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.cache import Latest
 from bench.interfaces import Evaluator
+from bench.util.cache import Latest
 from domains.images.encoder import load
 from domains.images.evaluators import GRID, Pictures, ProbabilisticPCA, dithered
 from domains.images.training import ImageTraining, Recipe, save_half

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
-from bench.artifact import tensors_digest
+from bench.artifact.format import tensors_digest
 from bench.errors import BadInput
 from bench.interfaces import Training
 from domains.folders import write_json

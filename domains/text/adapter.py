@@ -9,7 +9,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from bench.errors import BadInput, in_a_line, unknown
-from bench.interfaces import Damage, Domain, Edit, Evaluator, Generator, Metric, ModelSpec, Observed, Task, Training, Wrap
+from bench.interfaces import (
+    Damage,
+    Domain,
+    Edit,
+    Evaluator,
+    Generator,
+    Metric,
+    ModelSpec,
+    Observed,
+    Task,
+    Training,
+    Wrap,
+)
 from domains.folders import GRID, card_of, check_numbers, embedded, spec_of, training_seed
 
 if TYPE_CHECKING:
@@ -165,7 +177,7 @@ class TextDomain(Domain):
         return texts
 
     def write_samples(self, samples: Sequence[str], path: Path) -> Path:
-        from bench.files import write_atomically
+        from bench.util.files import write_atomically
 
         target = path.with_name(path.name + ".jsonl")
         write_atomically(target, "".join(json.dumps({"text": text}) + "\n" for text in samples))
@@ -173,7 +185,7 @@ class TextDomain(Domain):
 
     def show(self, columns: Mapping[str, Sequence[str]], path: Path) -> Path:
         """Twins under each other, as plain text."""
-        from bench.files import write_atomically
+        from bench.util.files import write_atomically
 
         def visible(text: str) -> str:
             return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
@@ -249,7 +261,7 @@ class TextGenerator(Generator):
         return network.float().to(self.device).eval()
 
     def sample(self, network: Module, n: int, seed: int) -> list[str]:
-        from bench.progress import Bar
+        from bench.util.progress import Bar
         from domains.text.sampler import SamplerSettings, sample_tokens
 
         settings = SamplerSettings(self.start, self.end, **self._settings)

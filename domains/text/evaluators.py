@@ -19,9 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.cache import Latest
 from bench.errors import BadInput
 from bench.interfaces import Evaluator
+from bench.util.cache import Latest
 from domains.text.conv_judge import ConvJudgeNetwork
 from domains.text.judge import JudgeNetwork
 from domains.text.training import IGNORED, pad

@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.cache import Latest
 from bench.errors import BadInput
 from bench.interfaces import Evaluator
+from bench.util.cache import Latest
 from domains.text.evaluators import Directions
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class ModelJudge(Evaluator):
 
     def __init__(self, name: str, opened: TextGenerator, device: str = "cpu") -> None:
         """`opened`: the model, as it would be opened to generate; `name`: the folder or hub id that the user gave."""
-        from bench.artifact import tensors_digest
+        from bench.artifact.format import tensors_digest
 
         self.name = name  # type: ignore[misc]
         self.network: Any = opened.network
@@ -63,7 +63,7 @@ class ModelJudge(Evaluator):
     @torch.inference_mode()
     def _read(self, samples: Sequence[str]) -> tuple[Tensor, Tensor]:
         """One text at a time: no padding that a model might look at."""
-        from bench.progress import Bar
+        from bench.util.progress import Bar
 
         longest = min(LONGEST, getattr(self.network.config, "max_position_embeddings", None) or LONGEST)
         ends = [] if self.end is None else [self.end]

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from bench.artifact import tensors_digest
+from bench.artifact.format import tensors_digest
 from bench.interfaces import Wrap
 from domains.folders import write_json
 from domains.text import evaluators

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from bench.artifact import decode, encode
+from bench.artifact.format import decode, encode
 from bench.interfaces import Compressed, Context
 from bench.methods.notation import parse
 from bench.methods.plain import original
@@ -63,7 +63,7 @@ def test_twenty_million_weights(benchmark, method: str, step: str) -> None:
 MEASURED = """
 import json, resource, sys
 from torch import nn
-from bench.artifact import encode
+from bench.artifact.format import encode
 from bench.interfaces import Context
 from bench.methods.notation import parse
 from bench.methods.plain import original

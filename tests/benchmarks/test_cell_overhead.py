@@ -8,10 +8,10 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from bench import campaign
-from bench.campaign import Request, run
-from bench.plan import Cell
-from bench.record import Record
+from bench.records.cell import Cell
+from bench.records.schema import Record
+from bench.runner import sweep as campaign
+from bench.runner.sweep import Request, run
 
 MOST_S = 0.05
 

@@ -1,0 +1,258 @@
+"""The artifact: a compressed network as one self-contained file. Its length is the only size that a result may claim.
+
+    "GENC" | version u16 | header length u32 | header, deflated | streams | SHA-256 of all before          (docs/format.md)
+
+The header lists, column by column, how each tensor is stored and how long its streams are. Each stream is written in
+whichever of a few ways is shortest for this tensor: indices at fixed width or entropy-coded under a table of their own or one that
+the file's tensors share; masks at their entropy, as the numbers of n:m patterns, or folded into the indices' alphabet.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch.nn import Module
+
+from bench.artifact import coding
+from bench.artifact.header import (
+    ARRAY_TYPES,
+    COUNTED,
+    FOLDED,
+    FOLDED_INTO_ZERO,
+    PATTERNS,
+    PLAIN_BITS,
+    UNMASKED,
+    Entry,
+    Header,
+)
+from bench.errors import BadInput, Unsupported
+from bench.interfaces import Compressed, Edit, Layout, Stored
+from bench.layers import tensors_of
+from bench.util.files import write_atomically
+
+if TYPE_CHECKING:
+    from bench.interfaces import Generator
+
+MAGIC, VERSION = b"GENC", 2
+HEAD = struct.Struct("<4sHI")
+CHECKSUM = 32  # bytes of SHA-256
+
+
+# ---------------------------------------------------------------------------------------------------------------- write
+
+
+def save(compressed: Compressed, method: str, path: Path) -> int:
+    """Write the artifact atomically -> its length in bytes."""
+    data = encode(compressed, method)
+    write_atomically(path, data)
+    return len(data)
+
+
+def encode(compressed: Compressed, method: str, entropy: bool = True) -> bytes:
+    """The file's bytes; the same input gives the same bytes. `entropy=False`: all at fixed width, to compare."""
+    from bench.artifact.writer import encode_tensors
+
+    header, streams = encode_tensors(compressed, method, entropy)
+    packed = header.pack()
+    try:
+        Header.unpack(packed, sum(map(len, streams)))  # a file that could not be read is not written
+    except ValueError as error:
+        raise Unsupported(f"the network cannot be stored: {error}") from None
+    parts, checksum = [HEAD.pack(MAGIC, VERSION, len(packed)), packed, *streams], hashlib.sha256()
+    for part in parts:  # never joined before: a second copy of the file would be the largest thing in memory
+        checksum.update(part)
+    return b"".join([*parts, checksum.digest()])
+
+
+# ----------------------------------------------------------------------------------------------------------------- read
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A file whose checksum and header were found good; its tensors are decoded when asked for."""
+
+    header: Header
+    header_bytes: int
+    streams: memoryview
+
+    def tensors(self) -> Iterator[tuple[str, Stored]]:
+        """One tensor after another, in the network's order. Raises `BadInput` where a stream is not what the header says."""
+        try:
+            yield from self._tensors()
+        except BadInput:  # the coder is missing
+            raise
+        except (ValueError, OverflowError, AssertionError) as error:  # the last: from the entropy coder
+            raise BadInput(f"the artifact's streams are not valid: {error}") from None
+
+    def _tensors(self) -> Iterator[tuple[str, Stored]]:
+        header, place = self.header, self.header.halves_bytes
+        pool = bytes(self.streams[:place])
+        count = sum(entry.halves for entry in header.entries)
+        halves = coding.unsqueeze(pool, count) if header.halves_squeezed else np.frombuffer(pool, "<f2")
+        if len(halves) != count:
+            raise ValueError(f"{len(halves)} half floats instead of {count}")
+        used = 0
+        for entry in header.entries:
+            mask, body = place + entry.mask_bytes, place + entry.mask_bytes + entry.body_bytes
+            own = halves[used : used + entry.halves].astype(np.float16)
+            yield entry.name, self._tensor(entry, bytes(self.streams[place:mask]), bytes(self.streams[mask:body]), own)
+            place, used = body, used + entry.halves
+
+    def _tensor(self, entry: Entry, mask_stream: bytes, body: bytes, halves: np.ndarray) -> Stored:
+        flat_mask = self._mask(entry, mask_stream)
+        layout = Layout(entry.granularity, entry.axis, entry.group)
+        kept = entry.count if flat_mask is None else int(flat_mask.sum())
+        if kept != entry.kept:
+            raise ValueError(f"{entry.name[:80]!r} keeps {kept} weights instead of {entry.kept}")
+        pattern = (entry.n, entry.m) if entry.mask == PATTERNS else None
+        if entry.array:
+            kind = ARRAY_TYPES[entry.array]
+            if entry.array == "b1" and body.strip(b"\0\1"):
+                raise ValueError(f"{entry.name[:80]!r} holds flags that are neither 0 nor 1")
+            values = halves if entry.array == "f2" else np.frombuffer(body, kind).astype(kind.newbyteorder("="))
+            stored = Stored(entry.shape, values=_restore(values, flat_mask, layout, entry), layout=layout, pattern=pattern)
+        else:
+            codebook = self.header.codebooks[entry.codebook]
+            levels = len(codebook[0])
+            symbols = self._coded(body, entry.coded, levels + (entry.mask == FOLDED), entry.table)
+            if entry.mask == FOLDED:
+                flat_mask = symbols != levels
+                symbols = np.where(flat_mask, symbols, 0)
+            kind = np.dtype(np.uint8 if levels <= 256 else np.int16)
+            beside = None if entry.mask == FOLDED else flat_mask
+            stored = Stored(
+                entry.shape,
+                indices=_restore(symbols.astype(kind), beside, layout, entry),
+                codebook=codebook,
+                scales=torch.from_numpy(halves.reshape(len(codebook), -1)),
+                layout=layout,
+                pattern=pattern,
+            )
+        if flat_mask is None:
+            return stored
+        return dataclasses.replace(stored, mask=layout.unflat(torch.from_numpy(flat_mask), entry.shape))
+
+    def _coded(self, stream: bytes, count: int, alphabet: int, number: int) -> np.ndarray:
+        """Symbols under the table of this number; 0: at fixed width."""
+        if not number:
+            return coding.unpack(stream, count, alphabet)
+        table = self.header.tables[number - 1]
+        if len(table) != alphabet:
+            raise ValueError(f"a table of {len(table)} symbols for {alphabet}")
+        return coding.entropy_decode(stream, count, table)
+
+    def _mask(self, entry: Entry, stream: bytes) -> np.ndarray | None:
+        """bool [numel] in the file's order, or None."""
+        if entry.mask in (UNMASKED, FOLDED, FOLDED_INTO_ZERO):
+            return None
+        if entry.mask == PLAIN_BITS:
+            return coding.unpack(stream, entry.count, 2).astype(bool)
+        if entry.mask == COUNTED:
+            return self._coded(stream, entry.count, 2, entry.mask_table).astype(bool)
+        length = Layout("channel", entry.axis).channel_length(entry.shape)
+        groups = -(-length // entry.m) * (entry.count // length if length else 0)
+        ranks = self._coded(stream, groups, math.comb(entry.m, entry.n), entry.mask_table)
+        return coding.unrank_patterns(ranks, entry.n, entry.m).reshape(entry.count // length, -1)[:, :length].ravel()
+
+
+def _restore(values: np.ndarray, mask: np.ndarray | None, layout: Layout, entry: Entry) -> torch.Tensor:
+    """Values in the file's order, only those kept -> the dense tensor."""
+    if mask is not None:
+        dense = np.zeros(entry.count, values.dtype)
+        dense[mask] = values
+        values = dense
+    return layout.unflat(torch.from_numpy(np.ascontiguousarray(values)), entry.shape)
+
+
+def open_artifact(path: Path) -> Artifact:
+    """Read a file, check every byte of it, understand its header. Raises `BadInput` with one line for anything else."""
+    try:
+        return parse(path.read_bytes())
+    except OSError as error:
+        raise BadInput(f"cannot read {str(path)!r}: {error.strerror}") from None
+    except BadInput as error:
+        raise BadInput(f"{str(path)!r}: {error}") from None
+
+
+def parse(data: bytes) -> Artifact:
+    """The same from bytes."""
+    if len(data) < HEAD.size + CHECKSUM or data[:4] != MAGIC:
+        raise BadInput("not an artifact of this benchmark")
+    _, version, header_length = HEAD.unpack_from(data)
+    if version != VERSION:
+        raise BadInput(f"artifact version {version}; this program reads version {VERSION}")
+    if hashlib.sha256(memoryview(data)[:-CHECKSUM]).digest() != data[-CHECKSUM:]:
+        raise BadInput("the artifact is damaged: its checksum does not match")
+    start = HEAD.size + header_length
+    if start > len(data) - CHECKSUM:
+        raise BadInput("the artifact's header is not valid: it is cut short")
+    streams = memoryview(data)[start:-CHECKSUM]
+    try:
+        return Artifact(Header.unpack(data[HEAD.size : start], len(streams)), header_length, streams)
+    except (ValueError, OverflowError, RecursionError) as error:
+        raise BadInput(f"the artifact's header is not valid: {error}") from None
+
+
+def load(path: Path) -> tuple[str, list[Edit], dict[str, Stored]]:
+    """Read an artifact -> (method, structure, tensors). Raises `BadInput` for a file that is not a whole artifact."""
+    artifact = open_artifact(path)
+    return artifact.header.method, list(artifact.header.structure), dict(artifact.tensors())
+
+
+def decode(data: bytes) -> tuple[str, list[Edit], dict[str, Stored]]:
+    """The same from bytes."""
+    artifact = parse(data)
+    return artifact.header.method, list(artifact.header.structure), dict(artifact.tensors())
+
+
+# -------------------------------------------------------------------------------------------------------------- rebuild
+
+
+def rebuild(path: Path, generator: Generator) -> Module:
+    """The network of the artifact file, from its bytes alone: what makes the samples."""
+    artifact = open_artifact(path)
+    network = generator.rebuild(list(artifact.header.structure))
+    check_fit(network, {entry.name: entry.shape for entry in artifact.header.entries})  # before anything is decoded
+    wanted = tensors_of(network)
+    with torch.no_grad():
+        for name, stored in artifact.tensors():
+            wanted[name].copy_(stored.dequantize())
+    return network
+
+
+def fill(network: Module, tensors: Mapping[str, Stored]) -> None:
+    """Load dequantized tensors into a network of the right structure, tied ones once. Every tensor, or an error."""
+    check_fit(network, {name: stored.shape for name, stored in tensors.items()})
+    with torch.no_grad():
+        for name, target in tensors_of(network).items():
+            target.copy_(tensors[name].dequantize())
+
+
+def check_fit(network: Module, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raises `BadInput` unless these are the network's tensors."""
+    wanted = tensors_of(network)
+    if wanted.keys() != shapes.keys():
+        missing, extra = sorted(wanted.keys() - shapes.keys()), sorted(shapes.keys() - wanted.keys())
+        not_wanted = [name[:80] for name in extra[:3]]
+        raise BadInput(f"the artifact does not fit the network: missing {missing[:3]}, not wanted {not_wanted}")
+    for name, target in wanted.items():
+        if tuple(target.shape) != shapes[name]:
+            raise BadInput(f"the artifact does not fit the network: {name} is {str(shapes[name])[:80]}, not {tuple(target.shape)}")
+
+
+def tensors_digest(network: Module) -> str:
+    """SHA-256 of all tensors' float32 values: two codings of the same values share samples and features."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors_of(network).items()):
+        digest.update(f"{name}{tuple(tensor.shape)}".encode())
+        digest.update(np.ascontiguousarray(tensor.float().cpu().numpy()).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,262 @@
+"""How the artifact's writer chooses: of all ways to write a tensor's streams the shortest."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.artifact.format import coding
+from bench.artifact.header import (
+    ARRAY_TYPES,
+    COUNTED,
+    EXACT,
+    FOLDED,
+    FOLDED_INTO_ZERO,
+    MOST_PATTERNS_CODED,
+    PATTERNS,
+    PLAIN_BITS,
+    UNMASKED,
+    Codebook,
+    Entry,
+    Header,
+    may_be_stored,
+)
+from bench.errors import Unsupported
+from bench.interfaces import Compressed, Stored
+from bench.layers import tensors_of
+
+
+def encode_tensors(compressed: Compressed, method: str, entropy: bool = True) -> tuple[Header, list[bytes | memoryview]]:
+    """-> (header, streams in the file's order)."""
+    grids = with_common_grid(compressed.tensors) if entropy else compressed.tensors
+    tensors = {name: in_file_order(name, stored) for name, stored in grids.items()}
+    writer = Writer(shared_tables(tensors) if entropy else {}, entropy)
+    originals = tensors_of(compressed.network)
+    entries: list[Entry] = []
+    streams: list[bytes | memoryview] = []
+    for name, flat in tensors.items():
+        entry, *own = writer.write(flat)
+        entries.append(dataclasses.replace(entry, fidelity=fidelity(originals.get(name), compressed.tensors[name]) if entropy else EXACT))
+        streams += own
+    halves = np.concatenate([flat.halves for flat in tensors.values()]) if tensors else np.zeros(0, "<f2")
+    raw, squeezed = halves.astype("<f2").tobytes(), coding.squeeze(halves) if entropy else b""
+    is_squeezed = entropy and len(squeezed) < len(raw)
+    pool = squeezed if is_squeezed else raw
+    header = Header(method, compressed.structure, tuple(writer.codebooks), tuple(writer.tables), tuple(entries), len(pool), is_squeezed)
+    return header, [pool, *streams]
+
+
+def fidelity(original: Tensor | None, stored: Stored) -> int:
+    """Signal-to-noise ratio of a stored tensor in quarter decibels, 0 to 254; 255: nothing is lost."""
+    if original is None or tuple(original.shape) != stored.shape:
+        return 0  # another structure: there is nothing to compare with
+    dense = stored.dequantize()
+    if not original.is_floating_point():
+        dense, original = dense.double(), original.double()  # flags have no difference
+    difference = dense.sub_(original) if stored.quantized else dense - original
+    noise, signal = difference.double().square().sum().item(), original.double().square().sum().item()
+    if not noise:
+        return EXACT
+    return min(max(round(40 * math.log10(signal / noise)), 0), EXACT - 1) if signal else 0
+
+
+# -------------------------------------------------------------------------------------------------- tensors as flat arrays
+
+
+@dataclass(frozen=True)
+class Flat:
+    """A tensor in the order of the file: output channels first."""
+
+    name: str
+    stored: Stored
+    indices: np.ndarray | None
+    values: np.ndarray | None  # only those kept; float16 ones are in `halves`
+    array: str
+    mask: np.ndarray | None
+    halves: np.ndarray  # scales, or float16 values
+
+
+def in_file_order(name: str, stored: Stored) -> Flat:
+    """Raises `Unsupported` for what the format cannot say."""
+    if not may_be_stored(name):
+        raise Unsupported(f"the tensor name {name!r} cannot be stored")
+
+    def flat(tensor: Tensor | None) -> np.ndarray | None:
+        return None if tensor is None else stored.layout.flat(tensor).cpu().numpy()
+
+    mask, none = flat(stored.mask), np.zeros(0, "<f2")
+    if stored.quantized:
+        assert stored.scales is not None
+        return Flat(name, stored, flat(stored.indices), None, "", mask, stored.scales.cpu().numpy().astype("<f2").ravel())
+    values = flat(stored.values)
+    assert values is not None
+    array = next((code for code, kind in ARRAY_TYPES.items() if kind == values.dtype), None)
+    if array is None:
+        raise Unsupported(f"tensors of type {values.dtype} cannot be stored")
+    values = (values if mask is None else values[mask]).astype(ARRAY_TYPES[array], copy=False)
+    return Flat(name, stored, None, none, array, mask, values) if array == "f2" else Flat(name, stored, None, values, array, mask, none)
+
+
+def with_common_grid(tensors: Mapping[str, Stored]) -> dict[str, Stored]:
+    """Grids of whole steps become parts of one that covers them all: so tensors can share a table."""
+    grids = {name: (int(s.codebook[0][0]), int(s.codebook[0][-1])) for name, s in tensors.items() if _has_whole_steps(s.codebook)}
+    first, last = min((a for a, _ in grids.values()), default=0), max((b for _, b in grids.values()), default=0)
+    if len(set(grids.values())) < 2 or last - first >= coding.MOST_SYMBOLS:
+        return dict(tensors)
+    common = (tuple(map(float, range(first, last + 1))),)
+    kind = torch.uint8 if len(common[0]) <= 256 else torch.int16
+    moved = {}
+    for name, (start, _) in grids.items():
+        indices = tensors[name].indices
+        assert indices is not None
+        moved[name] = dataclasses.replace(tensors[name], indices=(indices.to(torch.int16) + (start - first)).to(kind), codebook=common)
+    return {name: moved.get(name, stored) for name, stored in tensors.items()}
+
+
+def _has_whole_steps(codebook: Codebook) -> bool:
+    return len(codebook) == 1 and codebook[0][0].is_integer() and all(level == codebook[0][0] + i for i, level in enumerate(codebook[0]))
+
+
+# ------------------------------------------------------------------------------------------------------ ways to write them
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to write a tensor's indices: how its mask is told, and the symbols that follow from that."""
+
+    mask: int  # UNMASKED, FOLDED, FOLDED_INTO_ZERO, or PLAIN_BITS for any mask beside them
+    alphabet: int
+    symbols: Callable[[], np.ndarray]  # made when wanted: they are as large as the tensor
+
+    def counts(self) -> np.ndarray:
+        return np.bincount(self.symbols(), minlength=self.alphabet)
+
+
+def ways(flat: Flat) -> Iterator[Way]:
+    indices, mask, levels = flat.indices, flat.mask, flat.stored.levels
+    assert indices is not None
+    if mask is None:
+        yield Way(UNMASKED, levels, lambda: indices)
+        return
+    yield Way(PLAIN_BITS, levels, lambda: indices[mask])
+    codebook = flat.stored.codebook
+    if len(codebook) == 1 and 0.0 in codebook[0]:
+        zero = codebook[0].index(0.0)
+        yield Way(FOLDED_INTO_ZERO, levels, lambda: np.where(mask, indices, zero))
+    else:
+        yield Way(FOLDED, levels + 1, lambda: np.where(mask, indices.astype(np.int32), levels))
+
+
+Key = tuple[Codebook, int]  # tensors of the same code book, written in the same way, can share a table
+
+
+def shared_tables(tensors: Mapping[str, Flat]) -> dict[Key, bytes]:
+    pooled: dict[Key, np.ndarray | int] = defaultdict(int)
+    for flat in tensors.values():
+        for way in ways(flat) if flat.indices is not None else ():
+            pooled[flat.stored.codebook, way.mask] += way.counts()
+    return {key: coding.table_of(np.asarray(counts)) for key, counts in pooled.items()}
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Bytes that are not made yet, and how long they will be."""
+
+    length: float
+    make: Callable[[], bytes]
+    table: bytes | None = None  # None: fixed width
+    table_bytes: int = 0  # what a table of its own adds to the header
+
+    @property
+    def price(self) -> float:
+        return self.length + self.table_bytes
+
+
+@dataclass
+class Writer:
+    """Chooses and writes; collects the code books and tables that the header lists."""
+
+    shared: Mapping[Key, bytes]
+    entropy: bool
+    codebooks: dict[Codebook, int] = field(default_factory=dict)
+    tables: dict[bytes, int] = field(default_factory=dict)
+
+    def write(self, flat: Flat) -> tuple[Entry, bytes, bytes | memoryview]:
+        """-> (entry, mask stream, body stream)."""
+        layout, count = flat.stored.layout, math.prod(flat.stored.shape)
+        group = min(layout.group, layout.channel_length(flat.stored.shape))  # nobody has to pad a channel to a longer one
+        entry = Entry(flat.name, flat.stored.shape, flat.array, layout.axis, layout.granularity, group, halves=len(flat.halves))
+        kept = count if flat.mask is None else int(flat.mask.sum())
+        kind, mask = self._mask(flat)
+        if flat.indices is None:
+            assert flat.values is not None
+            raw = flat.values.reshape(-1).view(np.uint8).data  # no copy: these may be all of a network's bytes
+            entry = dataclasses.replace(entry, kept=kept, body_bytes=len(raw))
+            return *self._add_mask(entry, flat, kind, mask), raw
+        codebook = self.codebooks.setdefault(flat.stored.codebook, len(self.codebooks))
+        options = [(way, self._indices(flat, way)) for way in ways(flat)]
+        way, indices = min(options, key=lambda o: o[1].price + (mask.price if o[0].mask == PLAIN_BITS else 0))
+        body = coding.filled_up(indices.make(), count if way.mask != PLAIN_BITS else kept)
+        entry = dataclasses.replace(entry, codebook=codebook, table=self._number(indices.table), body_bytes=len(body))
+        if way.mask == PLAIN_BITS:
+            return *self._add_mask(dataclasses.replace(entry, kept=kept), flat, kind, mask), body
+        return dataclasses.replace(entry, kept=count, mask=way.mask), b"", body
+
+    def _indices(self, flat: Flat, way: Way) -> Stream:
+        counts = way.counts()
+        plain = Stream(coding.packed_length(int(counts.sum()), way.alphabet), lambda: coding.pack(way.symbols(), way.alphabet))
+        if not self.entropy:
+            return plain
+        own, shared = coding.table_of(counts), self.shared[flat.stored.codebook, way.mask]
+        return min(
+            plain, self._coded(way, counts, shared, 0), self._coded(way, counts, own, len(coding.deflate(own))), key=lambda s: s.price
+        )
+
+    def _coded(self, way: Way, counts: np.ndarray, table: bytes, table_bytes: int) -> Stream:
+        length = max(coding.coded_bits(counts, table) / 8 + 4, counts.sum() / coding.SYMBOLS_PER_BYTE)
+        return Stream(length, lambda: coding.entropy_encode(way.symbols(), table), table, table_bytes)
+
+    def _mask(self, flat: Flat) -> tuple[int, Stream]:
+        """The shortest way to write a mask by itself."""
+        mask = flat.mask
+        if mask is None:
+            return UNMASKED, Stream(0, lambda: b"")
+        options = {PLAIN_BITS: Stream(coding.packed_length(len(mask), 2), lambda: coding.pack(mask, 2))}
+        if self.entropy:
+            way = Way(PLAIN_BITS, 2, lambda: mask.view(np.uint8))
+            options[COUNTED] = self._coded(way, way.counts(), coding.table_of(way.counts()), 2)
+            if (ranks := self._ranks(flat)) is not None:
+                options[PATTERNS] = ranks
+        kind = min(options, key=lambda kind: options[kind].price)
+        return kind, options[kind]
+
+    def _ranks(self, flat: Flat) -> Stream | None:
+        if flat.stored.pattern is None or flat.mask is None or not len(flat.mask):
+            return None
+        n, m = flat.stored.pattern
+        groups = coding.fill_groups(flat.mask.reshape(-1, flat.stored.layout.channel_length(flat.stored.shape)), n, m)
+        if groups is None:
+            return None
+        ranks, patterns = coding.rank_patterns(groups, n), math.comb(m, n)
+        fixed = Stream(coding.packed_length(len(groups), patterns), lambda: coding.pack(ranks, patterns))
+        if patterns > MOST_PATTERNS_CODED:
+            return fixed
+        way = Way(PATTERNS, patterns, lambda: ranks)
+        table = coding.table_of(way.counts())
+        return min(fixed, self._coded(way, way.counts(), table, len(coding.deflate(table))), key=lambda stream: stream.price)
+
+    def _add_mask(self, entry: Entry, flat: Flat, kind: int, mask: Stream) -> tuple[Entry, bytes]:
+        bits = coding.filled_up(mask.make(), entry.count if kind != UNMASKED else 0)
+        n, m = flat.stored.pattern if kind == PATTERNS and flat.stored.pattern else (0, 0)
+        return dataclasses.replace(entry, mask=kind, n=n, m=m, mask_table=self._number(mask.table), mask_bytes=len(bits)), bits
+
+    def _number(self, table: bytes | None) -> int:
+        """1 + the table's place in the header; 0 for none."""
+        return 0 if table is None else self.tables.setdefault(table, len(self.tables)) + 1

@@ -1,0 +1,213 @@
+"""Commands that measure: run, score, judge, damages, bounds, recost."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bench.cli.shared import (
+    DEVICE,
+    DOMAIN,
+    EVALUATOR,
+    FAILED,
+    JSON,
+    LOCAL,
+    MODEL,
+    OK,
+    PATH,
+    PUBLISHED,
+    REFERENCE,
+    check_domain,
+    command_line,
+    commands,
+    say,
+)
+from bench.errors import BadInput
+
+
+@commands.command(short_help="Compress, sample, judge: records and a table.")
+@click.option("--domain", "-d", required=True, help="See `list domains`; `all` for every one.")
+@click.option("--model", "-m", help="See `list models`; or a folder or hub id that the domain can open.  [default: the domain's first]")
+@click.option(
+    "--method",
+    "-M",
+    "methods",
+    multiple=True,
+    default=["int8"],
+    show_default=True,
+    help="Repeatable. `ladder`: all eight rungs. `a+b`: a, then b. See `list methods`.",
+)
+@click.option(
+    "--seed",
+    "-s",
+    "seeds",
+    multiple=True,
+    type=click.IntRange(0, 2**31 - 1),
+    default=[0],
+    show_default=True,
+    help="Sampling seed; repeatable.",
+)
+@click.option("--samples", "-n", default=2000, show_default=True, help="Samples a seed.")
+@click.option("--results", type=PATH, default=LOCAL, show_default=True, help="Where records go, and from where a stopped run goes on.")
+@DEVICE
+@click.option("--save-samples", type=PATH, help="Also write all samples, and twins side by side, to this folder.")
+@click.option("--fresh", is_flag=True, help="Measure again what is finished, without the cache (but for floors and ceilings).")
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes; with several, one thread each.")
+@REFERENCE
+@click.option(
+    "--metric",
+    "metrics",
+    multiple=True,
+    help="One more: a folder with an `evaluate` metric script; images: fid, kid, is; text: mauve. See `show`.",
+)
+@EVALUATOR
+@click.option("--trust-remote-code", is_flag=True, help="Allow --metric to run code from the hub.")
+@JSON
+def run(methods: tuple[str, ...], seeds: tuple[int, ...], as_json: bool, **options: Any) -> int:
+    """Compress, sample, judge: one record for each method and seed.
+
+    The uncompressed baseline `none` is always measured too. What is finished is not measured again.
+    """
+    check_domain(options["domain"], also=("all",))
+    from bench.records.schema import read_records
+    from bench.report.leaderboard import write_leaderboard
+    from bench.report.run_table import comparison
+    from bench.runner import sweep as campaign
+    from bench.util.files import write_atomically
+
+    own = PUBLISHED.resolve() == options["results"].resolve()
+    published = read_records(PUBLISHED, say) if PUBLISHED.is_dir() and not own else []
+    request = campaign.Request(methods=methods, seeds=seeds, command=command_line(), **options)
+    with redirect_stdout(sys.stderr):  # a metric that prints must not spoil the JSON
+        records = campaign.run(request, say)
+    results = request.results
+    write_atomically(results / "leaderboard.md", write_leaderboard(read_records(results, say), results, results / "leaderboard.md"))
+    if as_json:
+        click.echo(json.dumps([json.loads(record.model_dump_json()) for record in records]))
+    click.echo(comparison(records, published), err=as_json)
+    say(f"records and leaderboard.md are in {results}")
+    for warning in dict.fromkeys(f"{record.method}: {line}" for record in records for line in record.warnings):
+        say(f"warning: {warning}")
+    failed = [record for record in records if record.status == "failed"]
+    for record in failed:
+        say(f"error: {record.method} seed {record.sample_seed} failed: {record.reason}")
+    return FAILED if failed else OK
+
+
+@commands.command(short_help="Judge any samples, ours or foreign.")
+@DOMAIN
+@click.option("--samples", "path", required=True, type=PATH, help="The samples, in the domain's file format.")
+@REFERENCE
+@DEVICE
+@JSON
+def score(domain: str, path: Path, reference: str | None, device: str, as_json: bool) -> int:
+    """Judge any samples, ours or foreign, against as many real ones."""
+    check_domain(domain)
+    from bench.evaluation.panel import score_samples
+    from bench.runner import sweep as campaign
+
+    found = score_samples(campaign.open_domain(domain), path, reference, campaign.pick_device(device))
+    if as_json:
+        click.echo(json.dumps(found))
+        return OK
+    from tabulate import tabulate
+
+    rows = [[name, value, found["ceiling"].get(name)] for name, value in found["metrics"].items()]
+    click.echo(tabulate(rows, headers=["metric", f"{path.name} (N = {found['samples']})", "other real samples"], floatfmt=".4f"))
+    return OK
+
+
+@commands.command(short_help="Ask second judges about finished records.")
+@click.option("--domain", "-d", required=True, help="See `list domains`; `all` for every one.")
+@click.option("--model", "-m", "models", multiple=True, help="Repeatable.  [default: every model that has records]")
+@click.option(
+    "--method", "-M", "methods", multiple=True, help="Repeatable; `ladder`: all eight rungs.  [default: every method with records]"
+)
+@click.option("--results", type=PATH, default=LOCAL, show_default=True, help="The records that get an opinion more.")
+@EVALUATOR
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes; with several, one thread each.")
+@DEVICE
+def judge(domain: str, models: tuple[str, ...], methods: tuple[str, ...], results: Path, evaluators: tuple[str, ...], **how: Any) -> int:
+    """Ask second evaluators about records that lack their opinion; samples come from the cache, or are drawn again."""
+    check_domain(domain, also=("all",))
+    if not results.is_dir():
+        raise BadInput(f"there is no folder of records at {str(results)!r}")
+    from bench.runner import evaluate_secondary as rejudge
+
+    done, failed = rejudge.judge(rejudge.Wanted(domain, models, methods, evaluators), results, say=say, **how)
+    say(f"{done} records have new opinions" + (f"; {failed} could not be judged" if failed else ""))
+    return FAILED if failed else OK
+
+
+@commands.command(short_help="Do the evaluators see known damages?")
+@DOMAIN
+@click.option("--samples", "-n", type=click.IntRange(20), default=2000, show_default=True, help="Real samples to damage.")
+@click.option("--second", is_flag=True, help="By the second evaluators, instead of the first.")
+@click.option("--save", type=PATH, help="A folder of records: also write its <domain>/damages.json, the landmarks of `pictures`.")
+@JSON
+def damages(domain: str, samples: int, second: bool, save: Path | None, as_json: bool) -> int:
+    """Damage real samples on purpose, and see whether the evaluators notice. Exit status 1 if they do not."""
+    check_domain(domain)
+    from bench.evaluation import damage
+    from bench.evaluation.damage import file_of
+    from bench.runner import sweep as campaign
+    from bench.util.files import check_writable
+
+    if save is not None:
+        if second:
+            raise BadInput("--save goes with the first evaluators: their damages are the landmarks of the pictures")
+        check_writable(save)
+    opened = campaign.open_domain(domain)
+    rows = damage.damage_matrix(opened, samples, judges=damage.second_judges(opened) if second else None)
+    failures = damage.failures(rows)
+    click.echo(json.dumps([row.numbers() for row in rows]) if as_json else damage.as_table(rows))
+    if save is not None:
+        say(f"wrote {file_of(opened, rows, samples, command_line()).write(save)}")
+    for line in failures:
+        say(f"error: {line}")
+    return FAILED if failures else OK
+
+
+@commands.command(short_help="Floors and ceiling of a model, to ship with it.")
+@DOMAIN
+@MODEL
+@click.option("--samples", "-n", default=2000, show_default=True)
+@click.option("--output", type=PATH, help="Folder.  [default: beside the model's weights]")
+@DEVICE
+def bounds(domain: str, model: str | None, samples: int, output: Path | None, device: str) -> int:
+    """Make the floors (permuted networks) and the ceiling (other real samples) of a model, to ship with it."""
+    check_domain(domain)
+    from bench.evaluation.bounds import write_bounds
+    from bench.runner import sweep as campaign
+    from bench.runner.session import Workbench
+    from bench.util.files import check_writable
+
+    opened = campaign.open_domain(domain)
+    if output is None and model is not None and model not in opened.models:
+        raise BadInput(f"model {model!r} does not ship with the benchmark: name a folder with --output (`run` makes what it needs)")
+    spec = opened.locate(model) if model else campaign.default_model(opened)
+    bench = Workbench(opened, spec, samples, device=campaign.pick_device(device), command=command_line())
+    folder = output or bench.shipped_bounds
+    check_writable(folder)
+    for judge in bench.judges():
+        say(f"wrote {write_bounds(bench.make_bounds(judge), folder)}")
+    return OK
+
+
+@commands.command(short_help="Sizes and counts of records anew.")
+@click.option("--results", type=PATH, default=LOCAL, show_default=True, help="The records to cost anew.")
+@DEVICE
+def recost(results: Path, device: str) -> int:
+    """Find sizes and operation counts of records anew, without sampling; tensors must be those that were measured."""
+    from bench.runner import recompute_costs as costs
+    from bench.runner import sweep as campaign
+
+    if not results.is_dir():
+        raise BadInput(f"there is no folder of records at {str(results)!r}")
+    say(f"{costs.recost(results, say, campaign.pick_device(device))} records have today's cost")
+    return OK

@@ -1,0 +1,115 @@
+"""Commands about models and their files: train, compress, inspect, decompress."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bench.cli.shared import DEVICE, DOMAIN, FAILED, JSON, MODEL, OK, PATH, check_domain, commands, say
+from bench.errors import BadInput
+from bench.registry import DOMAINS, open_domain
+
+
+@commands.command(short_help="Train a model by its recipe; resumable.")
+@click.option("--domain", "-d", required=True, help="See `list domains`; `all` for every one.")
+@click.option("--model", "-m", help="What to train; see `list models`.  [default: all that is missing of the published comparison]")
+@click.option("--data", help="Training data of your own: a file, a folder or a hub id.  [default: what the domain ships]")
+@click.option("--output", type=PATH, help="Folder for the finished model.  [default: in the user's cache]")
+@click.option("--steps", type=click.IntRange(1), help="Fewer or more steps than the recipe's: another model than the published one.")
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Two runs on one thread each beat one on two.")
+@click.option("--workers", type=click.IntRange(1), default=2, show_default=True, help="Trainings at a time, where there are several.")
+@click.option("--progress-file", type=PATH, hidden=True, help="Report there, for another process to show, in place of the bar.")
+@DEVICE
+def train(domain: str, model: str | None, data: str | None, output: Path | None, steps: int | None, workers: int, **how: Any) -> int:
+    """Train a model by its recipe; a stopped training goes on where it was.
+
+    \b
+    --domain text --model s@1     this one
+    --domain text                 what is missing of this domain's published models, several at a time
+    --domain all                  what is missing in every domain
+    --domain all --model s@1      this one of every domain
+    """
+    check_domain(domain, also=("all",))
+    if domain == "all" or model is None:
+        for option, value in {"--data": data, "--output": output}.items():
+            if value is not None:
+                raise BadInput(f"{option} {str(value)!r} goes with one model of one domain: name it with --domain and --model")
+        return _train_missing(domain, model, steps, workers, how["threads"], how["device"])
+    import torch
+
+    from bench.runner import sweep as campaign
+    from bench.training import train as training
+    from bench.util.files import check_writable
+
+    torch.set_num_threads(how["threads"])
+    folder = output or training.default_output(domain, model, steps, data)
+    check_writable(folder)
+    device = campaign.pick_device(how["device"])
+    final = training.train(campaign.open_domain(domain), model, data, folder, device, steps, how["progress_file"])
+    click.echo(json.dumps(final))
+    say(f"finished: {folder}")
+    return OK
+
+
+def _train_missing(domain: str, model: str | None, steps: int | None, workers: int, threads: int, device: str) -> int:
+    from bench.training import train_missing as train_all
+
+    if device != "auto":
+        from bench.runner.sweep import pick_device
+
+        pick_device(device)  # raises before anything is started; `auto` is left to the workers, and this process without torch
+    domains = [open_domain(name) for name in (DOMAINS if domain == "all" else [domain])]
+    jobs = train_all.missing(domains, model, train_all.Options(threads, device, steps), say)
+    if not jobs:
+        say("nothing is missing")
+    failures = train_all.train_missing(jobs, workers) if jobs else []
+    for failure in failures:
+        say(f"error: {failure}")
+    return FAILED if failures else OK
+
+
+@commands.command()
+@DOMAIN
+@MODEL
+@click.option("--method", "-M", default="int8", show_default=True, help="See `list methods`; `none` packs the plain tensors.")
+@click.option("--output", "-o", type=PATH, required=True, help="The file to write, under exactly this name.")
+@click.option(
+    "--seed", "-s", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Of the calibration, where there is one."
+)
+@DEVICE
+def compress(domain: str, model: str | None, method: str, output: Path, seed: int, device: str) -> int:
+    """Compress a model into one file."""
+    check_domain(domain)
+    from bench.runner import sweep as campaign
+    from bench.runner.compress import compress_model
+
+    opened = campaign.open_domain(domain)
+    spec = opened.locate(model) if model else campaign.default_model(opened)
+    click.echo(compress_model(opened, spec, method, output, seed, campaign.pick_device(device)))
+    return OK
+
+
+@commands.command(short_help="What a compressed file holds, by tensor.")
+@click.argument("file", type=PATH)
+@JSON
+def inspect(file: Path, as_json: bool) -> int:
+    """What a compressed file holds: by tensor the method, the shape, where the bits went, and what was lost."""
+    from bench.artifact.inspect import account, as_table
+
+    found = account(file)
+    click.echo(json.dumps(found) if as_json else as_table(found))
+    return OK
+
+
+@commands.command(short_help="A compressed file's tensors, as safetensors.")
+@click.argument("file", type=PATH)
+@click.option("--output", "-o", type=PATH, required=True, help="The safetensors file to write.")
+def decompress(file: Path, output: Path) -> int:
+    """Write a compressed file's tensors, as the network computes with them, to a safetensors file."""
+    from bench.runner.compress import decompress_file
+
+    click.echo(decompress_file(file, output))
+    return OK

@@ -1,0 +1,135 @@
+"""Commands that read records, or make them again: leaderboard, pictures, describe, show, list, reproduce."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from bench.cli.shared import (
+    DEVICE,
+    FAILED,
+    JSON,
+    LOCAL,
+    OK,
+    PATH,
+    PUBLISHED,
+    check_domain,
+    command_line,
+    commands,
+    say,
+)
+from bench.errors import BadInput
+
+
+@commands.command()
+@click.option("--results", type=PATH, default=PUBLISHED, show_default=True, help="The records to read.")
+@click.option("--output", type=PATH, help="[default: leaderboard.md; with --local results/local/leaderboard.md]")
+@click.option("--local", is_flag=True, help="From your own records in results/local instead of the published ones.")
+def leaderboard(results: Path, output: Path | None, local: bool) -> int:
+    """Make leaderboard.md from the records."""
+    from bench.records.schema import read_records
+    from bench.report.leaderboard import write_leaderboard
+    from bench.stats.model_file import out_of_date, read_models
+    from bench.util.files import write_atomically
+
+    results = LOCAL if local else results
+    output = output or (LOCAL / "leaderboard.md" if local else Path("leaderboard.md"))
+    if not results.is_dir():
+        raise BadInput(f"there is no folder of records at {str(results)!r}")
+    records = read_records(results, say)
+    for domain, model in out_of_date(read_models(results), records):
+        where = "" if results == PUBLISHED else f" --results {results}"
+        mend = f"python -m bench describe --domain {domain}{where}"
+        say(f"{domain} {model}: which samples survive was found from other records; `{mend}` mends it")
+    write_atomically(output, write_leaderboard(records, results, output))
+    say(f"{output}: {len(records)} records")
+    return OK
+
+
+@commands.command(short_help="Draw what the records say.")
+@click.option("--results", type=PATH, default=PUBLISHED, show_default=True, help="The records to read.")
+@click.option("--output", type=PATH, default=Path("docs/images"), show_default=True, help="Folder for the pictures.")
+def pictures(results: Path, output: Path) -> int:
+    """Draw retention, survival and what domains have in common, from the records."""
+    from bench.report.figures.gallery import draw_all
+
+    if not results.is_dir():
+        raise BadInput(f"there is no folder of records at {str(results)!r}")
+    for path in draw_all(results, output, say):
+        say(f"wrote {path}")
+    return OK
+
+
+@commands.command(short_help="Which samples survive? model.json of models.")
+@click.option("--domain", "-d", required=True, help="See `list domains`; `all` for every one.")
+@click.option("--model", "-m", "models", multiple=True, help="Repeatable.  [default: every model that has records]")
+@click.option("--results", type=PATH, default=PUBLISHED, show_default=True, help="The records; model.json goes beside each model's.")
+def describe(domain: str, models: tuple[str, ...], results: Path) -> int:
+    """Describe models with records: what they are, which samples survive, whether those that fail at one rung fail at the next."""
+    check_domain(domain, also=("all",))
+    if not results.is_dir():
+        raise BadInput(f"there is no folder of records at {str(results)!r}")
+    from bench.runner import describe as descriptions
+
+    _, failed = descriptions.describe(domain, models, results, say)
+    return FAILED if failed else OK
+
+
+@commands.command(short_help="One record in full.")
+@click.argument("cell")
+@click.option("--results", type=PATH, help="The records to read.  [default: the published ones, then your own]")
+@JSON
+def show(cell: str, results: Path | None, as_json: bool) -> int:
+    """One record in full: CELL is the beginning of its name; with the command that repeats it."""
+    from bench.report.show import find, text_of
+
+    record = find(cell, [results] if results else [PUBLISHED, LOCAL], say)
+    click.echo(record.model_dump_json() if as_json else text_of(record))
+    return OK
+
+
+@commands.command(name="list", short_help="Domains, methods, models, metrics, judges.")
+@click.argument("what", type=click.Choice(["domains", "methods", "models", "metrics", "evaluators"]), required=False)
+def list_(what: str | None) -> int:
+    """What there is: domains, methods, models, metrics, evaluators; without a name, all of them."""
+    from bench.report.listing import LISTS
+
+    for name in [what] if what else list(LISTS):
+        if what is None:
+            click.echo(f"{name}:")
+        for line in LISTS[name]():
+            click.echo(("" if what else "  ") + line)
+    return OK
+
+
+@commands.command(short_help="Measure what is published again; --check.")
+@click.option("--check", "only_check", is_flag=True, help="Only a random 2 % of the cells, some of each domain, without the cache.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Chooses the cells of a check.")
+@click.option("--cell", "cells", multiple=True, help="Check this one: the beginning of its name; repeatable.")
+@click.option("--results", type=PATH, default=Path("results/local/reproduced"), show_default=True, help="Where records of a whole run go.")
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes of a whole run, one thread each.")
+@DEVICE
+def reproduce(only_check: bool, seed: int, cells: tuple[str, ...], results: Path, workers: int, device: str) -> int:
+    """Measure what is published again, from nothing (hours), resumable; or --check a few cells. Exit status 1 if anything disagrees."""
+    from bench.records.schema import read_records
+    from bench.report.leaderboard import write_leaderboard
+    from bench.report.show import find
+    from bench.runner import reproduce as repeating
+    from bench.runner.sweep import pick_device
+    from bench.util.files import write_atomically
+
+    records = read_records(PUBLISHED, say) if PUBLISHED.is_dir() else []
+    device = pick_device(device)
+    if only_check or cells:
+        chosen = [find(cell, [PUBLISHED], say) for cell in cells] or repeating.draw_cells(records, seed)
+        outcomes = repeating.check(records, chosen, command_line(), device, say)
+        click.echo(repeating.as_table(outcomes))
+        return FAILED if any(one.problems for one in outcomes) else OK
+    made = repeating.reproduce(records, results, command_line(), device, say, workers)
+    write_atomically(results / "leaderboard.md", write_leaderboard(made, results, results / "leaderboard.md"))
+    wrong = repeating.disagreements(records, made)
+    for record, said in wrong:
+        say(f"error: {record.domain} {record.model} {record.method} seed {record.sample_seed}: {'; '.join(said)}")
+    say(f"{len(made)} cells measured; of those published {len(wrong)} disagree; {results / 'leaderboard.md'}")
+    return FAILED if wrong else OK

@@ -1,0 +1,70 @@
+"""Floors and ceilings: what the worst and the best possible samples score, for one model, N and k."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from bench.errors import BadInput
+from bench.records.provenance import Provenance
+from bench.util.files import cache_folder, write_atomically
+
+FLOORS = 5
+KEY_FIELDS = ("domain", "weights_sha256", "companions", "samples", "k", "sampler", "reference", "ceiling_sha256", "implementation")
+
+
+class Bounds(BaseModel):
+    """Floor i is the metrics of the network permuted with seed i, sampled with seed i; the ceiling real against real."""
+
+    domain: str
+    weights_sha256: str
+    companions: str
+    samples: int
+    k: int
+    sampler: dict[str, Any]
+    reference: str
+    ceiling_sha256: str
+    implementation: dict[str, int]
+    floors: list[dict[str, float]]
+    ceiling: dict[str, float]
+    provenance: Provenance
+
+    def floor(self, metric: str) -> list[float]:
+        return [floor[metric] for floor in self.floors]
+
+
+def bounds_name(key: dict[str, Any]) -> str:
+    """A file name made of everything that the bounds depend on."""
+    return hashlib.sha256(json.dumps({f: key[f] for f in KEY_FIELDS}, sort_keys=True).encode()).hexdigest()[:16] + ".json"
+
+
+def find_bounds(key: dict[str, Any], shipped: Path | None, make: Callable[[], Bounds]) -> Bounds:
+    """The bounds that ship with the model, else those in the cache, else made now and cached."""
+    name = bounds_name(key)
+    for folder in filter(None, (shipped, cache_folder() / "bounds")):
+        found = _read(folder / name)
+        if found is not None and {f: getattr(found, f) for f in KEY_FIELDS} == {f: key[f] for f in KEY_FIELDS}:
+            return found
+    made = make()
+    with suppress(BadInput, OSError):  # a cache that cannot be written costs time, no more
+        write_bounds(made, cache_folder() / "bounds")
+    return made
+
+
+def write_bounds(bounds: Bounds, folder: Path) -> Path:
+    path = folder / bounds_name(bounds.model_dump())
+    write_atomically(path, bounds.model_dump_json(indent=1) + "\n")
+    return path
+
+
+def _read(path: Path) -> Bounds | None:
+    try:
+        return Bounds.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        return None

@@ -1,0 +1,188 @@
+"""Are the evaluators worth trusting? Real samples, damaged on purpose, and what each evaluator sees of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from bench.errors import BadInput
+from bench.evaluation.panel import Panel
+from bench.evaluation.verdicts import JUDGES
+from bench.interfaces import Damage, Domain, Native, Observed, View
+from bench.metrics.shared import K
+from bench.records.cell import check_samples
+from bench.records.damage_file import DamagesFile, SavedRow
+from bench.records.provenance import provenance
+from bench.util.cache import content_digest
+from bench.util.progress import bar
+
+STEP = 0.03  # a stronger damage must cost at least this much validity
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one damage did; the ceiling is what as many undamaged real samples score."""
+
+    name: str
+    damage: Damage
+    samples: int
+    valid: float
+    valid_ceiling: float
+    mutual_recall: float
+    mutual_recall_ceiling: float
+    valid_of_same_items: float | None  # for damages of variety
+    others: Mapping[str, float]  # validity by the quality evaluators that are not the primary one: shown, not asserted
+    others_ceiling: Mapping[str, float]
+
+    def numbers(self) -> dict[str, float | str]:
+        """For JSON and for the docs' table."""
+        return {
+            "damage": self.name,
+            "hurts": self.damage.hurts,
+            "samples": self.samples,
+            "valid": self.valid,
+            "valid_of_ceiling": self.valid / self.valid_ceiling,
+            "mutual_recall": self.mutual_recall,
+            "mutual_recall_of_ceiling": self.mutual_recall / self.mutual_recall_ceiling,
+            **{f"valid_by_{name}": value for name, value in self.others.items()},
+        }
+
+    def failures(self, milder: float | None) -> list[str]:
+        """What the evaluators did not see as they should; `milder` is the validity under the next milder damage."""
+        found = []
+        for what, value, ceiling, (low, high) in (
+            ("validity", self.valid, self.valid_ceiling, self.damage.valid),
+            ("mutual recall", self.mutual_recall, self.mutual_recall_ceiling, self.damage.mutual_recall),
+        ):
+            if not low * ceiling <= value <= high * ceiling:
+                found.append(f"{self.name}: {what} is {value:.3f}, not within {low:g} to {high:g} of the ceiling's {ceiling:.3f}")
+        if milder is not None and self.valid > milder - STEP:
+            found.append(f"{self.name}: validity {self.valid:.3f} is not {STEP} below {milder:.3f}")
+        # the items were judged in other batches, whose float32 features differ in the last bits: one may cross a border
+        if self.valid_of_same_items is not None and abs(self.valid - self.valid_of_same_items) > 1 / self.samples + 1e-12:
+            found.append(f"{self.name}: validity {self.valid} is not the same items' mean {self.valid_of_same_items}")
+        return found
+
+
+def damage_matrix(domain: Domain, n: int = 2000, names: list[str] | None = None, judges: Mapping[str, str] | None = None) -> list[Row]:
+    """Every damage of the domain, applied to the real samples of the ceiling, judged against the reference.
+
+    `judges`: evaluator -> role, one of each role at least; the domain's own unless others are named. Raises `BadInput` where there
+    are not `n` real samples.
+    """
+    check_samples(n, K, min(len(domain.reference(split)) for split in ("test", "ceiling")))
+    wanted = {name: damage for name, damage in domain.damages().items() if names is None or name in names}
+    return [_row(domain, name, damage, n, judges) for name, damage in bar(wanted.items(), "damages", len(wanted))]
+
+
+def second_judges(domain: Domain) -> dict[str, str]:
+    """The second evaluators; where a role has none, the first. Raises `BadInput` where there is none at all."""
+    found = dict(domain.second_evaluators())
+    if not found:
+        raise BadInput(f"domain {domain.name!r} has no second evaluators")
+    return found | {name: role for name, role in domain.evaluators().items() if role not in found.values()}
+
+
+def failures(rows: list[Row]) -> list[str]:
+    valid = {row.name: row.valid for row in rows} | ({"": rows[0].valid_ceiling} if rows else {})
+    return [line for row in rows for line in row.failures(valid.get(row.damage.milder) if row.damage.milder is not None else None)]
+
+
+def file_of(domain: Domain, rows: Sequence[Row], n: int, command: str) -> DamagesFile:
+    """What `damage_matrix(domain, n)` found, with what it depends on."""
+    panel = Panel(domain, n)
+    return DamagesFile(
+        domain=domain.name,
+        samples=n,
+        k=panel.k,
+        reference=panel.reference_name,
+        evaluators={name: evaluator.version for name, evaluator in panel.evaluators.items()},
+        rows=[_saved(row) for row in rows],
+        failures=failures(list(rows)),
+        provenance=provenance(command, panel.device, {}),
+    )
+
+
+def _saved(row: Row) -> SavedRow:
+    return SavedRow(
+        name=row.name,
+        hurts=row.damage.hurts,
+        samples=row.samples,
+        valid=row.valid,
+        valid_share=row.valid / row.valid_ceiling,
+        mutual_recall=row.mutual_recall,
+        mutual_recall_share=row.mutual_recall / row.mutual_recall_ceiling,
+    )
+
+
+def _row(domain: Domain, name: str, damage: Damage, n: int, judges: Mapping[str, str] | None) -> Row:
+    undamaged = domain.reference("ceiling")[:n]
+    damaged = damage.apply(undamaged)
+    panel = Panel(domain, len(damaged), judges=judges)
+    quality = panel.primary["quality"]
+    whole = panel.observe(undamaged, "undamaged samples")
+    as_many = panel.judge(_first(whole, len(damaged)))
+    ceiling = panel.metrics_of(whole, as_many)
+    seen, same_items = panel.observe(damaged, "damaged samples"), None
+    if damage.hurts == "variety":
+        rows = _rows(undamaged, damaged)
+        each = JUDGES["quality"](panel.real.views[quality], whole.views[quality], panel.k).items["valid"]
+        same_items = float(each[rows].mean())
+    verdicts = panel.judge(seen)
+    found = panel.metrics_of(seen, verdicts)
+    others = [name for name, role in panel.judges.items() if role == "quality" and name != quality]
+    return Row(
+        name,
+        damage,
+        len(damaged),
+        found["quality_valid"],
+        ceiling["quality_valid"],
+        found["diversity_mutual_recall"],
+        ceiling["diversity_mutual_recall"],
+        same_items,
+        {name: verdicts[name].metrics["valid"] for name in others},
+        {name: as_many[name].metrics["valid"] for name in others},
+    )
+
+
+def _rows(undamaged: Native, damaged: Native) -> list[int]:
+    """Where each damaged item stands among the undamaged ones."""
+    place = {content_digest([item]): i for i, item in enumerate(undamaged)}
+    return [place[content_digest([item])] for item in damaged]
+
+
+def _first(seen: Observed, n: int) -> Observed:
+    return Observed(seen.samples[:n], {name: take(view, slice(n)) for name, view in seen.views.items()})
+
+
+def take(view: View, rows: list[int] | slice) -> View:
+    return View(view.features[rows], None if view.surprisal is None else view.surprisal[rows])
+
+
+def as_table(rows: list[Row]) -> str:
+    """Markdown: the matrix of damages by evaluators; in brackets the share of the ceiling."""
+    from tabulate import tabulate
+
+    lines: list[list[str]] = []
+    for n in dict.fromkeys(row.samples for row in rows):
+        first = next(row for row in rows if row.samples == n)
+        intact = [f"{value:.3f}" for value in (first.valid_ceiling, first.mutual_recall_ceiling, *first.others_ceiling.values())]
+        lines.append(["none (other real samples)", "nothing", str(n), *intact])
+    for row in rows:
+        shares = row.valid / row.valid_ceiling, row.mutual_recall / row.mutual_recall_ceiling
+        lines.append(
+            [
+                row.name,
+                row.damage.hurts,
+                str(row.samples),
+                f"{row.valid:.3f} ({shares[0]:.2f})",
+                f"{row.mutual_recall:.3f} ({shares[1]:.2f})",
+                *(f"{value:.3f} ({value / row.others_ceiling[name]:.2f})" for name, value in row.others.items()),
+            ]
+        )
+    return tabulate(
+        lines,
+        headers=["damage", "hurts", "N", "valid", "mutual recall", *(f"valid by {name}" for name in rows[0].others)],
+        tablefmt="pipe",
+        disable_numparse=True,
+    )

@@ -1,0 +1,141 @@
+"""The panel: a domain's real samples and evaluators, ready to judge any samples. It needs no generator."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.errors import BadInput, unknown
+from bench.evaluation.verdicts import JUDGES, Verdict, prefixed, same_distance, view
+from bench.interfaces import Domain, Evaluator, Metric, Native, Observed
+from bench.metrics.shared import SCALE, SHARED, K
+from bench.records.cell import check_samples
+from bench.records.provenance import Stopwatch
+from bench.util.cache import Cache, content_digest
+
+
+class Panel:
+    """Judges `n` samples at a time against the first `n` real ones.
+
+    `judges`: evaluator -> role, the first of each role the primary one; those of the domain, unless others are named. Those that are
+    not among the `opened` ones are loaded when they are first asked.
+    """
+
+    def __init__(
+        self,
+        domain: Domain,
+        n: int,
+        k: int = K,
+        *,
+        judges: Mapping[str, str] | None = None,
+        opened: Mapping[str, Evaluator] | None = None,
+        reference: str | None = None,
+        device: str = "cpu",
+        cache: Cache | None = None,
+        extra: Sequence[Metric] = (),
+    ) -> None:
+        self.domain, self.n, self.k, self.source, self.device = domain, n, k, reference, device
+        self.cache, self.watch, self.opened = cache or Cache(), Stopwatch(), opened or {}
+        check_samples(n, k, len(domain.reference("test", reference)))
+        self.judges = dict(domain.evaluators()) if judges is None else dict(judges)
+        self.primary = {role: next(name for name, r in self.judges.items() if r == role) for role in JUDGES if role in self.judges.values()}
+        self.own = dict(domain.metrics())
+        for metric in extra:
+            if metric.name in self.own or metric.name in SHARED:
+                raise BadInput(f"a metric of your own cannot be called {metric.name!r}: the benchmark has one of that name")
+            self.own[metric.name] = metric
+
+    # ------------------------------------------------------------------------------------------------ real samples
+
+    @functools.cached_property
+    def evaluators(self) -> dict[str, Evaluator]:
+        with self.watch("load evaluators"):
+            return {name: self.opened.get(name) or find_evaluator(self.domain, name, self.device) for name in self.judges}
+
+    @functools.cached_property
+    def real(self) -> Observed:
+        return self.observe(self.domain.reference("test", self.source)[: self.n], "real samples")
+
+    @functools.cached_property
+    def same_within(self) -> float:
+        return same_distance(self.real.views[self.primary["diversity"]])
+
+    @functools.cached_property
+    def reference_name(self) -> str:
+        """Names the real samples by content."""
+        return f"{'own' if self.source else 'shipped'}:{content_digest(self.real.samples)[:16]}"
+
+    @functools.cached_property
+    def ceiling_sha256(self) -> str:
+        return content_digest(self.domain.reference("ceiling", self.source)[: self.n])
+
+    def ceiling(self, own: bool = True) -> dict[str, float]:
+        """The metrics of other real samples, as many: what undamaged, unlimited quality and diversity would score."""
+        others = self.domain.reference("ceiling", self.source)
+        if len(others) < self.n:
+            raise BadInput(f"samples={self.n} is not possible: only {len(others)} other real samples can serve as the ceiling")
+        seen = self.observe(others[: self.n], "other real samples")
+        return {**self.metrics_of(seen), **(self.own_metrics_of(seen) if own else {})}
+
+    # ----------------------------------------------------------------------------------------------------- judging
+
+    def score(self, samples: Native) -> dict[str, float]:
+        """The primary evaluators' metrics of any samples."""
+        return self.metrics_of(self.observe(samples, "samples"))
+
+    def observe(self, samples: Native, title: str) -> Observed:
+        """Features of all evaluators, from the cache where these very samples were seen before."""
+        views = {}
+        for name, evaluator in self.evaluators.items():
+            kind = f"{type(evaluator).__module__}.{type(evaluator).__qualname__}"  # domains that share an evaluator share its views
+            key = ["view", kind, name, evaluator.version, evaluator.identity(), content_digest(samples), self.device]
+            with self.watch(f"judge {title}"):
+                views[name] = self.cache.view(key, lambda e=evaluator: view(e, samples))  # type: ignore[misc]
+        return Observed(samples, views)
+
+    def judge(self, seen: Observed) -> dict[str, Verdict]:
+        """Evaluator -> its verdict."""
+        with self.watch("metrics"):
+            return {name: JUDGES[self.judges[name]](self.real.views[name], seen.views[name], self.k) for name in seen.views}
+
+    def metrics_of(self, seen: Observed, verdicts: Mapping[str, Verdict] | None = None) -> dict[str, float]:
+        """The primary evaluators' metrics: `quality_valid`, `diversity_mutual_recall` and those beside them."""
+        verdicts = verdicts or self.judge(seen)
+        return prefixed({role: verdicts[name] for role, name in self.primary.items()})
+
+    def own_metrics_of(self, seen: Observed) -> dict[str, float]:
+        """Those of the domain's own metrics that follow from samples."""
+        with self.watch("metrics"):
+            return {name: metric.compute(seen, self.real) for name, metric in self.own.items() if metric.compute}
+
+    def implementation(self, own: bool = True) -> dict[str, int]:
+        """Versions of everything here that a number depends on; `own`: the domain's own metrics too."""
+        metrics = {f"metric {name}": metric.version for name, metric in self.own.items() if own}
+        judges = {f"evaluator {name} {e.identity()[:12]}".rstrip(): e.version for name, e in self.evaluators.items()}
+        return {"shared metrics": SCALE, f"domain {self.domain.name}": self.domain.version, **judges, **metrics}
+
+
+def find_evaluator(domain: Domain, name: str, device: str = "cpu") -> Evaluator:
+    """One of the domain's own, or one that it knows by what the user calls it. Raises `BadInput`."""
+    own = {**domain.evaluators(), **domain.second_evaluators()}
+    found = domain.evaluator(name, device) if name in own else domain.optional_evaluator(name, device)
+    if found is None:
+        raise unknown("evaluator", name, own)
+    return found
+
+
+def score_samples(domain: Domain, path: Path, reference: str | None = None, device: str = "cpu") -> dict[str, Any]:
+    """Judge samples from a file against the first N real ones, N = their number -> what `bench score --json` prints."""
+    samples = domain.read_samples(path)
+    panel = Panel(domain, len(samples), reference=reference, device=device)
+    seen = panel.observe(samples, "samples")
+    metrics = {**panel.metrics_of(seen), **panel.own_metrics_of(seen)}
+    return {"domain": domain.name, "samples": len(samples), "metrics": _plain(metrics), "ceiling": _plain(panel.ceiling())}
+
+
+def _plain(metrics: Mapping[str, float]) -> dict[str, float | None]:
+    """JSON knows no NaN."""
+    return {name: value if math.isfinite(value) else None for name, value in metrics.items()}

@@ -1,0 +1,1 @@
+"""What a measurement is and what was measured: cells, records and the other published files."""

@@ -1,0 +1,89 @@
+"""From what the user asked to the cells that are left to do."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.errors import BadInput
+from bench.records.schema import FINISHED, Record, read_record
+from bench.util.files import slug
+
+FLOOR_RECALIBRATED = "floor recalibrate"  # among a cell's versions where the network has running statistics
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One measurement. Everything that its numbers depend on is here, so its hash names them."""
+
+    domain: str
+    model: str
+    train_seed: int | None
+    weights_sha256: str
+    companions: str  # hash of what samples depend on beside tensors: configuration, tokenizer
+    method: str
+    sample_seed: int
+    samples: int
+    k: int
+    sampler: Mapping[str, Any]
+    reference: str
+    implementation: Mapping[str, int]
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the content; the model's name is left out, its weights are in."""
+        content = {name: value for name, value in vars(self).items() if name not in ("model", "train_seed")}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def folder(self, results: Path) -> Path:
+        return results / slug(self.domain) / slug(self.model) / slug(self.method)
+
+
+def cells(template: Cell, methods: Sequence[str], seeds: Sequence[int], versions: Mapping[str, Mapping[str, int]]) -> list[Cell]:
+    """The cells in the order they run: for every seed the baseline first, since all others are compared with it."""
+    wanted = ["none", *(m for m in methods if m != "none")]
+    return [
+        dataclasses.replace(template, method=method, sample_seed=seed, implementation={**template.implementation, **versions[method]})
+        for seed in dict.fromkeys(seeds)
+        for method in wanted
+    ]
+
+
+def look_up(cell: Cell, results: Path) -> tuple[Record | None, Path]:
+    """-> (the whole record of this very cell, if there is one; the file that holds it or is to hold it).
+
+    A file of that name that is damaged or says something else is never overwritten: the next free name is taken.
+    """
+    for number in itertools.count():
+        path = cell.folder(results) / f"{cell.hash[:16]}{f'-{number}' if number else ''}.json"
+        if not path.exists():
+            return None, path
+        try:
+            record = read_record(path)
+        except ValueError:
+            continue
+        if record.cell == cell.hash and cell_of(record) == cell:
+            return record, path
+    raise AssertionError("unreachable")
+
+
+def cell_of(record: Record) -> Cell:
+    """The cell that a record says it measured."""
+    return Cell(**{field.name: getattr(record, field.name) for field in dataclasses.fields(Cell)})
+
+
+def is_finished(record: Record | None) -> bool:
+    """It needs no second try."""
+    return record is not None and record.status in FINISHED
+
+
+def check_samples(n: int, k: int, available: int) -> None:
+    """Raises `BadInput` when `n` samples are too few for k neighbours or more than the reference holds."""
+    if not k + 1 < n <= available:
+        raise BadInput(f"samples={n} is not possible: allowed are {k + 2} (k = {k} neighbours) to {available} (the reference's size)")

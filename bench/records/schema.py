@@ -1,0 +1,211 @@
+"""Records: what one cell measured, as one JSON file. Their schema, and reading them back without trusting them."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from bench.records.provenance import Provenance
+from bench.util.files import slug, write_atomically
+
+SCHEMA = 2  # 1: sizes of the first file format, no counts; `bench recost` brings such records up to date
+Versioned = TypeVar("Versioned", bound=BaseModel)
+Status = Literal["ok", "diverged", "collapsed", "unsupported", "failed"]
+FINISHED: tuple[Status, ...] = ("ok", "diverged", "collapsed")
+VALUE = {"quality": "valid", "diversity": "mutual_recall", "use": "utility"}  # role -> the metric that counts, a mean over items
+USE = "use"  # the role of a task
+MODEL_FILE, DAMAGES_FILE = "model.json", "damages.json"  # they lie among the records: of a model, of a domain
+
+
+class Items(BaseModel):
+    """One yes or no per item, bit-packed: statistics never need the samples again."""
+
+    count: int
+    bits: str  # base64 of numpy.packbits
+
+    @model_validator(mode="after")
+    def _whole(self) -> Items:
+        if self.count < 0 or len(base64.b64decode(self.bits, validate=True)) != -(-self.count // 8):
+            raise ValueError(f"bits are not those of {self.count} items")
+        return self
+
+    @classmethod
+    def pack(cls, flags: np.ndarray) -> Items:
+        return cls(count=len(flags), bits=base64.b64encode(np.packbits(flags.astype(bool)).tobytes()).decode())
+
+    def unpack(self) -> np.ndarray:
+        """bool [count]"""
+        return np.unpackbits(np.frombuffer(base64.b64decode(self.bits), np.uint8), count=self.count).astype(bool)
+
+
+class EvaluatorBlock(BaseModel):
+    """What one evaluator saw: its own metrics and which items they counted.
+
+    Those of second evaluators also hold `retention` with its standard `error` over items and, of the baseline, `u`; the primary ones'
+    retention stands among the record's metrics.
+    """
+
+    role: str
+    version: int
+    second: bool = False  # it is none of those that the cell is named after: it may have been asked later
+    identity: str = ""  # of its weights, where one class serves several
+    commit: str | None = None  # of the code that judged; None: the record's own
+    metrics: dict[str, float]
+    items: dict[str, Items]
+
+
+class Cost(BaseModel):
+    """Sizes are lengths of files that exist; operations are counts, not times."""
+
+    stored_bytes: int = Field(gt=0)
+    fp32_bytes: int = Field(gt=0)
+    parameters: int = Field(gt=0)
+    bits_per_param: float
+    ratio: float = Field(gt=0)  # fp32_bytes / stored_bytes
+    packed_bytes: int  # the same file with all at fixed width
+    nominal_bits: float  # mean over compressible weights, without scales and masks
+    sparsity: float  # share of compressible weights that are exactly zero
+    memory_bytes: int  # of all tensors at their stored width, zeros included; no activations
+    untouched: dict[str, str]  # tensors that look compressible and were left alone -> why
+    untouched_bytes: int  # of those, as float32
+    macs: float | None  # multiply-accumulates a sample; None: the network diverged, or the record is older
+    macs_nonzero: float | None  # those with non-zero weights: a promise, until a runtime skips the others
+    bit_operations: float | None  # non-zero ones, times bits of weight and of activation
+    commit: str | None  # of the code that counted: a record can be costed anew without being measured anew
+
+
+class Speed(BaseModel):
+    """Samples a second, where this record's samples were really drawn and not taken from a cache."""
+
+    samples_per_second: float
+    runtime: str  # what computed; "simulated": with dequantized float32 weights, so no compressed network's speed
+
+
+class Record(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    schema_version: int = SCHEMA
+    cell: str  # SHA-256 of what was measured (bench/records/cell.py)
+    domain: str
+    model: str
+    train_seed: int | None
+    weights_sha256: str
+    companions: str
+    method: str
+    sample_seed: int
+    samples: int
+    k: int
+    sampler: dict[str, Any]
+    reference: str
+    implementation: dict[str, int]  # versions of domain, methods, metrics, evaluators
+    status: Status
+    reason: str | None
+    metrics: dict[str, float | None]
+    cost: Cost | None
+    tensors_sha256: str | None  # of the network rebuilt from the file
+    speed: Speed | None
+    warnings: list[str]
+    evaluators: dict[str, EvaluatorBlock]
+    items: dict[str, Items]  # twins: intact, drifted, ...
+    provenance: Provenance
+
+    @field_validator("metrics", mode="after")
+    @classmethod
+    def _plain_numbers(cls, metrics: dict[str, float | None]) -> dict[str, float | None]:
+        """JSON knows no NaN or infinity: what is not finite was not measured."""
+        return {name: value if value is not None and math.isfinite(value) else None for name, value in metrics.items()}
+
+    def write(self, path: Path) -> None:
+        write_atomically(path, self.model_dump_json(indent=1) + "\n")
+
+    def belongs_at(self, path: Path) -> bool:
+        """Whether a file below a results folder is where this record is looked for."""
+        return path.parts[-4:-1] == (slug(self.domain), slug(self.model), slug(self.method)) and path.name.startswith(self.cell[:16])
+
+    def method_versions(self) -> list[int]:
+        """Of the links of its method, by name; what has a space in its name is no method's version."""
+        return [version for name, version in sorted(self.implementation.items()) if " " not in name]
+
+    def metric(self, name: str) -> float | None:
+        return self.metrics.get(name)
+
+
+def read_record(path: Path) -> Record:
+    """Raises `ValueError` with one line when the file is not a whole record of this schema."""
+    return read_whole(path, Record, SCHEMA, "not a whole record")
+
+
+def read_whole(path: Path, kind: type[Versioned], version: int, complaint: str) -> Versioned:
+    """A file that holds one model with a `schema_version`. Raises `ValueError` with one line when it is not a whole one of this version."""
+    try:
+        file = kind.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise ValueError(f"cannot be read: {error.strerror}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        message = " ".join(first["msg"].split())
+        raise ValueError(f"{complaint}: {'.'.join(map(str, first['loc'])) or 'file'}: {message}") from None
+    if (found := getattr(file, "schema_version", None)) != version:
+        raise ValueError(f"schema version {found}; this program reads {version}")
+    return file
+
+
+def record_files(results: Path) -> list[Path]:
+    """All files below a folder that may be records, in a stable order: <domain>/<model>/model.json and <domain>/damages.json are others.
+
+    Folders of other records may lie in it: a user's own beside the published ones, and below those what `reproduce` made.
+    """
+
+    def may_be(path: Path) -> bool:
+        parts = path.relative_to(results).parts
+        return parts[0] not in ("local", "reproduced") and (len(parts), parts[-1]) not in ((3, MODEL_FILE), (2, DAMAGES_FILE))
+
+    in_order = sorted(results.rglob("*.json"), key=lambda path: (path.parent, len(path.name), path.name))  # of a cell, as `look_up` does
+    return [path for path in in_order if may_be(path)]
+
+
+def records_in_place(
+    results: Path, say: Callable[[str], None], read: Callable[[Path], Record] = read_record
+) -> Iterator[tuple[Path, Record]]:
+    """All records below a folder that are where they are looked for, in a stable order; of a cell that is there twice, the first.
+
+    Other files are named to `say`, never touched.
+    """
+    seen: dict[tuple[Path, str], Path] = {}
+    for path in record_files(results):
+        try:
+            record = read(path)
+            if not record.belongs_at(path):
+                raise ValueError(f"it holds a record of {record.domain} {record.model} {record.method}, which is not looked for here")
+            if (first := seen.setdefault((path.parent, record.cell), path)) != path:
+                raise ValueError(f"its cell is also in {first.name}, which counts")
+            yield path, record
+        except ValueError as error:
+            say(f"skipped {path}: {error}")
+
+
+def read_records(results: Path, warn: Callable[[str], None] | None = None) -> list[Record]:
+    """All that count; what does not is named to `warn`."""
+    warn = warn or (lambda line: None)
+    return newest([record for _, record in records_in_place(results, warn)], warn)
+
+
+def newest(records: Sequence[Record], warn: Callable[[str], None]) -> list[Record]:
+    """Without what an older version of a method made, where its model also has cells of a newer one: they are no repeats of each other."""
+    best: dict[tuple[str, str, str], list[int]] = {}
+    for r in records:
+        key = (r.domain, r.model, r.method)
+        best[key] = max(best.get(key, []), r.method_versions())
+    found = []
+    for r in records:
+        if r.method_versions() == best[r.domain, r.model, r.method]:
+            found.append(r)
+        else:
+            warn(f"skipped {r.domain} {r.model} {r.method} seed {r.sample_seed} ({r.cell}): made by an older version of the method")
+    return found

@@ -1,0 +1,179 @@
+"""`quality-diversity.png`: what is left of quality against what is left of diversity, as a path down the ladder for each domain.
+
+Known damages of real samples are the landmarks: they say what a place on the map looks like. A panel shows domains that are judged
+by the same evaluators against the same real samples, since only these share landmarks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from bench.records.damage_file import DamagesFile
+from bench.records.schema import Record
+from bench.report.figures import canvas
+from bench.report.figures.canvas import GREY, MARKER, OFFSETS, Curve, Label, Offset
+from bench.report.figures.overview import BASELINE, DomainSeries, Say
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+WIDTH, HEIGHT = 5.9, 7.0  # inches; of one panel, of the picture
+ACROSS, ALONG = (-0.2, 1.2), (-0.2, 1.25)
+SAME_PLACE = 0.014
+RIGHT, LEFT = OFFSETS[2], OFFSETS[4]
+OTHERS = tuple(offset for offset in OFFSETS if offset not in (RIGHT, LEFT))
+FAR: tuple[Offset, ...] = (  # landmarks crowd where one of the two scores is whole: names go farther away, with a line
+    *OFFSETS,
+    *((dx, dy, across, along) for dy, along in ((17, "bottom"), (-17, "top"), (29, "bottom"), (-29, "top")) for dx, across in
+      ((0, "center"), (10, "left"), (-10, "right"), (24, "left"), (-24, "right"))),
+)  # fmt: skip
+Judges = tuple[str, int, int, tuple[tuple[str, int], ...]]  # reference, N, k, evaluators with their versions
+
+
+@dataclass(frozen=True)
+class Landmark:
+    """A damage: shares of what undamaged real samples score."""
+
+    name: str
+    quality: float
+    diversity: float
+
+
+@dataclass(frozen=True)
+class Panel:
+    series: Sequence[DomainSeries]
+    landmarks: Sequence[Landmark]
+
+
+def panels_of(series: Sequence[DomainSeries], records: Sequence[Record], damages: Mapping[str, DamagesFile], say: Say) -> list[Panel]:
+    """Domains with a path, by who judges them. A file of damages by other judges than the records' is named to `say` and left out."""
+    by_judges: dict[Judges | str, list[DomainSeries]] = {}
+    judges = {one.domain.name: judges_of(one, records) for one in series}
+    for one in series:
+        if one.domain.units:
+            by_judges.setdefault(judges[one.domain.name] or one.domain.name, []).append(one)
+    fitting: dict[Judges | str, DamagesFile] = {}
+    for name, file in sorted(damages.items()):
+        if judges_of_file(file) in by_judges:
+            fitting.setdefault(judges_of_file(file), file)
+        elif name in judges:
+            say(f"the damages of {name} are not drawn: other real samples, evaluators, N or k than its records'")
+    return [Panel(group, landmarks_of(fitting[key]) if key in fitting else ()) for key, group in by_judges.items()]
+
+
+def judges_of(one: DomainSeries, records: Sequence[Record]) -> Judges | None:
+    """Of the baselines of the models in the mean; None where their records disagree, or name no evaluators."""
+    models = {m.model for unit in one.domain.units for m in unit}
+    found = {
+        (r.reference, r.samples, r.k, tuple(sorted((name, block.version) for name, block in r.evaluators.items() if not block.second)))
+        for r in records
+        if r.domain == one.domain.name and r.model in models and r.method == BASELINE and r.evaluators
+    }
+    return found.pop() if len(found) == 1 else None
+
+
+def judges_of_file(file: DamagesFile) -> Judges:
+    return file.reference, file.samples, file.k, tuple(sorted(file.evaluators.items()))
+
+
+def landmarks_of(file: DamagesFile) -> list[Landmark]:
+    """From the left to the right, so that neighbours' names do not cross."""
+    found = [Landmark(row.name, row.valid_share, row.mutual_recall_share) for row in file.rows]
+    return sorted(found, key=lambda mark: (mark.quality, -mark.diversity, mark.name))
+
+
+def in_one_place(landmarks: Sequence[Landmark]) -> list[Landmark]:
+    """Landmarks whose markers cover each other, under one name: `noise .05, JPEG 20`, where the first of them lies."""
+    found: list[Landmark] = []
+    for mark in landmarks:
+        near = (i for i, m in enumerate(found) if math.hypot(m.quality - mark.quality, m.diversity - mark.diversity) < SAME_PLACE)
+        i = next(near, None)
+        if i is None:
+            found.append(mark)
+        else:
+            found[i] = replace(found[i], name=f"{found[i].name}, {mark.name}")
+    return found
+
+
+def path_of(one: DomainSeries) -> list[tuple[str, float, float]]:
+    """(rung, quality, diversity), from the uncompressed network on."""
+    diversity = {rung.name: rung.value for rung in one.mean["diversity"]}
+    return [(rung.name, rung.value, diversity[rung.name]) for rung in one.mean["quality"] if rung.name in diversity]
+
+
+# ------------------------------------------------------------------------------------------------------- panels -> picture
+
+
+def picture(panels: Sequence[Panel]) -> bytes:
+    """PNG: the panels side by side."""
+    size = (max(1.35, len(panels)) * WIDTH, HEIGHT)
+
+    def paint(figure: Figure, renderer: Any) -> None:
+        from matplotlib.lines import Line2D
+
+        series = [one for panel in panels for one in panel.series]
+        handles = [Line2D([], [], color=one.colour, marker=one.marker, **MARKER) for one in series]
+        names = [one.label for one in series]
+        if any(panel.landmarks for panel in panels):
+            handles.append(Line2D([], [], **LANDMARK))
+            names.append("real samples, damaged on purpose")
+        left = 0.72 / size[0]
+        bottom = canvas.legend(figure, handles, names, renderer, (left - 0.005, 0.937))
+        figure.text(left, 0.965, "Down the ladder of quantizers, from the uncompressed network at (1, 1)", fontsize=12.5, va="center")
+        lower = canvas.footnote(figure, FOOTNOTE, left) + 0.6 / HEIGHT
+        rows = figure.subplots(1, len(panels), squeeze=False)[0]
+        figure.subplots_adjust(left=left, right=1 - 0.12 / size[0], top=bottom - 0.045, bottom=lower, wspace=0.12)
+        for axes, panel in zip(rows, panels):
+            _axes(axes, panel, first=axes is rows[0])
+            _plot(axes, panel)
+            canvas.write_labels(axes, *_names(panel), renderer)
+
+    return canvas.png(size, paint)
+
+
+FOOTNOTE = (
+    "paths: 1 = like the uncompressed network, 0 = like permuted weights; damaged samples: 1 = like undamaged real samples, 0 = nothing"
+)
+LANDMARK: dict[str, Any] = {"color": "#8a8a8a", "marker": "x", "markersize": 5, "markeredgewidth": 1.3, "linestyle": "none"}
+
+
+def _axes(axes: Axes, panel: Panel, first: bool) -> None:
+    x = [q for one in panel.series for _, q, _ in path_of(one)] + [mark.quality for mark in panel.landmarks]
+    y = [d for one in panel.series for _, _, d in path_of(one)] + [mark.diversity for mark in panel.landmarks]
+    axes.set_xlim(min(ACROSS[0], min(x) - 0.05), max(ACROSS[1], max(x) + 0.05))
+    axes.set_ylim(min(ALONG[0], min(y) - 0.05), max(ALONG[1], max(y) + 0.05))
+    axes.set_title(", ".join(one.domain.name for one in panel.series), loc="left", fontsize=11)
+    axes.set_xlabel("quality retention", loc="left")
+    if first:
+        axes.set_ylabel("diversity retention")
+    ticks = [i / 5 for i in range(6)]
+    axes.set_xticks(ticks)
+    axes.set_yticks(ticks)
+    canvas.levels(axes, both=True)
+
+
+def _plot(axes: Axes, panel: Panel) -> None:
+    axes.plot([mark.quality for mark in panel.landmarks], [mark.diversity for mark in panel.landmarks], zorder=2.5, **LANDMARK)
+    for one in panel.series:
+        _, x, y = zip(*path_of(one))
+        style: dict[str, Any] = {"color": one.colour, "marker": one.marker, "linewidth": 1.8, **MARKER}
+        axes.plot(x, y, zorder=3, **style)
+
+
+def beside(x: float) -> tuple[Offset, ...]:
+    """Where a rung's name may lie: the paths run down there, so to the side, and where nothing is left of quality to the empty one."""
+    return (LEFT, RIGHT, *OTHERS) if x < 0.2 else (RIGHT, LEFT, *OTHERS)
+
+
+def _names(panel: Panel) -> tuple[list[Label], list[Curve]]:
+    """Rungs first, landmarks where there is room left."""
+    paths = [(one, path_of(one)) for one in panel.series]
+    labels = [Label(name, x, y, one.colour, beside(x)) for one, path in paths for name, x, y in path if name != BASELINE]
+    labels += [Label(mark.name, mark.quality, mark.diversity, GREY, FAR, 8) for mark in in_one_place(panel.landmarks)]
+    curves = [Curve([x for _, x, _ in path], [y for _, _, y in path]) for _, path in paths]
+    curves.append(Curve([mark.quality for mark in panel.landmarks], [mark.diversity for mark in panel.landmarks], line=False))
+    return labels, curves

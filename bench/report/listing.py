@@ -1,0 +1,74 @@
+"""What `bench list` prints. Loads no torch: adapters import it only when they open something."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from bench.errors import BadInput
+from bench.interfaces import Domain
+from bench.metrics.shared import SHARED
+from bench.registry import DOMAINS, METHODS, open_domain
+
+
+def domains() -> Iterator[str]:
+    for name, domain in _domains():
+        yield f"{name:<16} {domain if isinstance(domain, str) else domain.description}"
+
+
+def methods() -> Iterator[str]:
+    for name in METHODS:
+        yield f"{name:<16} {METHODS.describe(name)}"
+    yield f"{'a+b':<16} a, then b: magnitude:sparsity=0.5+int4"
+    yield f"{'ladder':<16} the eight rungs int8, int6, int5, int4, int3, int2, ternary, binary"
+
+
+def models() -> Iterator[str]:
+    for name, domain in _working():
+        for model in domain.models.values():
+            size = f"{model.parameters:,} parameters" if model.parameters else ""
+            yield f"{name:<16} {model.name:<8} {size:<22} {model.licence:<12} {model.description}"
+        for recipe, line in domain.trainings().items():
+            yield f"{name:<16} {recipe:<8} {'to be trained':<22} {'':<12} {line}"
+
+
+def metrics() -> Iterator[str]:
+    for shared, line in SHARED.items():
+        yield f"{'all':<16} {shared:<24} {line}"
+    for name, domain in _working():
+        for metric in domain.metrics().values():
+            arrow = {"higher": "higher is better", "lower": "lower is better", "none": "nearest to real is best"}[metric.direction]
+            yield f"{name:<16} {metric.name:<24} {metric.description} ({arrow})"
+
+
+def evaluators() -> Iterator[str]:
+    for name, domain in _working():
+        for evaluator, role in domain.evaluators().items():
+            yield f"{name:<16} {evaluator:<24} {role}"
+        for evaluator, role in domain.second_evaluators().items():
+            yield f"{name:<16} {evaluator:<24} {role}, second opinion"
+        if (task := domain.task()) is not None:
+            yield f"{name:<16} {task.name:<24} use: {task.description}"
+
+
+LISTS: Mapping[str, Callable[[], Iterator[str]]] = {
+    "domains": domains,
+    "methods": methods,
+    "models": models,
+    "metrics": metrics,
+    "evaluators": evaluators,
+}
+
+
+def _domains() -> Iterator[tuple[str, Domain | str]]:
+    """Every domain, or the error that a broken one gives: it is listed all the same."""
+    for name in DOMAINS:
+        try:
+            yield name, open_domain(name)
+        except BadInput as error:
+            yield name, f"broken: {error}"
+
+
+def _working() -> Iterator[tuple[str, Domain]]:
+    for name, domain in _domains():
+        if not isinstance(domain, str):
+            yield name, domain

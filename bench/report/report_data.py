@@ -1,0 +1,118 @@
+"""What all tables of the first part of the leaderboard are made of, and how a table is set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from bench.methods.notation import primary_rung
+from bench.records.schema import FINISHED, Record
+from bench.registry import DOMAINS
+from bench.report.verdict import Situation, judged_by, paired, situation
+from bench.stats.agreement import as_second_judges_see
+from bench.stats.compressibility import is_recalibrated
+from bench.stats.intervals import Estimate
+from bench.stats.ladder import Measured, grouped, models_of, with_records
+from bench.stats.model_file import ModelFile
+from bench.stats.scores import COUNTS_FROM, REGRESSED_FROM, Domain, Score, good_enough
+
+DASH = "-"
+ModelFiles = Mapping[tuple[str, str], ModelFile]
+
+
+@dataclass(frozen=True)
+class Material:
+    """What all tables are made of."""
+
+    records: Sequence[Record]  # of each model those under the conditions of its ladder
+    models: Sequence[Measured]
+    files: ModelFiles
+    now: Situation
+    wider: Situation
+
+    def of(self, domain: str) -> list[Record]:
+        return [r for r in self.records if r.domain == domain]
+
+    def parameters(self, m: Measured) -> int | None:
+        return next((r.cost.parameters for r in self.records if (r.domain, r.model) == (m.domain, m.model) and r.cost), None)
+
+
+def material(records: Sequence[Record], files: ModelFiles) -> Material:
+    found = with_records(records)
+    models = [m for m, _ in found]
+    missing = _missing(models)
+    used = [r for _, same in found for r in same]
+    now, wider = (situation(models, missing, threshold) for threshold in (COUNTS_FROM, REGRESSED_FROM))
+    now = judged_by(now, second_domains(used, now))
+    wider = judged_by(wider, second_domains(used, wider, REGRESSED_FROM))
+    if alone := _alone(used, now):
+        now = replace(now, alone=alone, by_number=paired(now))
+    return Material(used, models, files, now, wider)
+
+
+def _alone(records: Sequence[Record], now: Situation) -> dict[str, Situation]:
+    """The same with each of the compared sizes only; empty where there is one."""
+    compared = [m for d in now.domains if d.compared for unit in d.units for m in unit]
+    sizes = sorted({m.size for m in compared})
+    if len(sizes) < 2:
+        return {}
+    found = {size: situation([m for m in compared if m.size == size], {}) for size in sizes}
+    if now.second is None:
+        return found
+    return {size: judged_by(one, second_domains(records, one) or ()) for size, one in found.items()}
+
+
+def second_domains(records: Sequence[Record], one: Situation, threshold: float = COUNTS_FROM) -> list[Domain] | None:
+    """The domains as the second judges score them; None where none was asked.
+
+    Over those training seeds that the first judges compare of whose networks the second ones have judged the whole ladder, and found as
+    much to lose: U of at least `threshold`. So the sizes are the same.
+    """
+    counted = {(m.domain, m.model) for d in one.domains for unit in d.units for m in unit}
+    seen: list[Record] = []
+    for model, same in grouped(records, lambda r: (r.domain, r.model)):
+        if model in counted and judged_twice(same):
+            seen += [other for r in same if (other := as_second_judges_see(r)) is not None]
+    if all(r.status == "diverged" for r in seen):
+        return None
+    theirs = {(m.domain, m.model): m for m in models_of(seen) if m.whole and good_enough(m, threshold)}
+    found = []
+    for d in one.domains:
+        named = [[(m.domain, m.model) for m in unit] for unit in d.units]
+        units = tuple(tuple(theirs[name] for name in unit) for unit in named if all(name in theirs for name in unit))
+        if units:
+            found.append(replace(d, models=tuple(m for unit in units for m in unit), units=units))
+    return found
+
+
+def judged_twice(records: Sequence[Record]) -> bool:
+    """Whether second judges have seen the whole ladder of a model, under every sampling seed: a part would be another mean.
+
+    One cell whose samples they cannot look at keeps the model out as well.
+    """
+    recalibrated = is_recalibrated(records)
+    ladder = [r for r in records if r.status in FINISHED and (r.method == "none" or primary_rung(r.method, recalibrated))]
+    return all(as_second_judges_see(r) is not None for r in ladder)
+
+
+def _missing(models: Sequence[Measured]) -> dict[str, list[str]]:
+    """Domain -> what the published grid asks for and has no ladder."""
+    known = {(m.domain, m.model) for m in models}
+    domains = sorted({m.domain for m in models})
+    return {d: [name for name in DOMAINS.load(d)().grid() if (d, name) not in known] for d in domains if d in DOMAINS}
+
+
+def table(headers: Sequence[str], lines: Sequence[Sequence[str]], left: int = 1) -> str:
+    from tabulate import tabulate
+
+    align = ["left"] * left + ["right"] * (len(headers) - left)
+    return tabulate(lines, headers=headers, tablefmt="pipe", disable_numparse=True, colalign=align)
+
+
+def with_interval(score: Score | Estimate | None, digits: int = 3) -> str:
+    return DASH if score is None else bracketed(score.value, score.interval(), digits)
+
+
+def bracketed(value: float, interval: tuple[float, float] | None, digits: int = 3) -> str:
+    """`0.976 [0.930, 1.000]`"""
+    return f"{value:.{digits}f}" + ("" if interval is None else f" [{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]")

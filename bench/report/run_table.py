@@ -1,0 +1,35 @@
+"""The table at the end of a run: what was measured, beside what is published."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bench.records.agreement import COMPARED, agreement
+from bench.records.schema import Record
+from bench.report.leaderboard import survival_of
+
+
+def comparison(measured: Sequence[Record], published: Sequence[Record]) -> str:
+    """Plain text, one line a record."""
+    from tabulate import tabulate
+
+    known = {record.cell: record for record in published}
+    lines = [[*_line(record), agreement(record, known.get(record.cell))] for record in measured]
+    headers = ["method", "seed", "status", "ratio", "bits/param", "quality", "diversity", "survival", "published"]
+    return tabulate(lines, headers=headers, disable_numparse=True, colalign=("left",) + ("right",) * 7 + ("left",))
+
+
+def _line(record: Record) -> list[str]:
+    def number(value: float | None, digits: int = 3) -> str:
+        return "-" if value is None else f"{value:.{digits}f}"
+
+    cost = record.cost
+    return [
+        record.method,
+        str(record.sample_seed),
+        record.status,
+        number(cost.ratio if cost else None, 2),
+        number(cost.bits_per_param if cost else None, 2),
+        *(number(record.metric(name)) for name in COMPARED),
+        number(survival_of(record)),
+    ]

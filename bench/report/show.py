@@ -1,0 +1,48 @@
+"""`bench show CELL`: one record in full, found by the beginning of its name, with the command that repeats it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from bench.errors import BadInput
+from bench.records.schema import Record, read_records
+from bench.report.leaderboard import command
+
+SHORTEST = 4  # characters of a cell's name: fewer could be anything
+
+
+def find(cell: str, folders: Sequence[Path], warn: Callable[[str], None]) -> Record:
+    """The record whose cell's hash begins so. Raises `BadInput` where there is none, or several cells."""
+    start = cell.lower().removesuffix(".json")
+    if len(start) < SHORTEST or any(letter not in "0123456789abcdef" for letter in start):
+        raise BadInput(f"cell {cell!r} is not the beginning of a cell's name: at least {SHORTEST} of 0-9 and a-f")
+    found = [r for folder in folders if folder.is_dir() for r in read_records(folder, warn) if r.cell.startswith(start)]
+    names = sorted({record.cell[:16] for record in found})
+    if len(names) > 1:
+        raise BadInput(f"cell {cell!r} could be any of: {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}")
+    if not found:
+        raise BadInput(f"there is no record of a cell {cell!r} below {', '.join(map(str, folders))}")
+    return found[0]
+
+
+def text_of(record: Record) -> str:
+    """What was measured, what came out, where and how, and how to repeat it; a line a fact."""
+    p = record.provenance
+    cost = [] if record.cost is None else [("stored bytes", f"{record.cost.stored_bytes:,}"), ("ratio", f"{record.cost.ratio:.2f}x")]
+    versions = ", ".join(f"{name} {version}" for name, version in p.versions.items())
+    state = {True: " (with changes that were not committed)", False: "", None: ""}[p.dirty]
+    facts = [
+        *(("cell", record.cell), ("domain", record.domain), ("model", record.model), ("method", record.method)),
+        *(("sampling seed", record.sample_seed), ("training seed", record.train_seed), ("samples", record.samples), ("k", record.k)),
+        *(("sampler", record.sampler or "-"), ("reference", record.reference), ("weights", f"SHA-256 {record.weights_sha256}")),
+        ("status", record.status + (f": {record.reason}" if record.reason else "")),
+        *cost,
+        *((name, "-" if value is None else f"{value:.4g}") for name, value in record.metrics.items()),
+        *(("commit", f"{p.commit or 'none'}{state}"), ("versions", f"Python {p.python}, {versions}")),
+        *(("machine", f"{p.processor}; {p.platform}; {p.device}, {p.threads} threads"), ("time", p.time)),
+        ("seconds", ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in p.seconds.items()) or "-"),
+        ("repeat", command(record.domain, record.model, record.samples, [record.method], [record])),
+    ]
+    wide = max(len(name) for name, _ in facts)
+    return "\n".join(f"{name:<{wide}}  {value}" for name, value in facts)

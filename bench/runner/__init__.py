@@ -1,0 +1,1 @@
+"""Measuring: one cell, a session with one model, a sweep of cells."""

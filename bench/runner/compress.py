@@ -1,0 +1,45 @@
+"""Models into compressed files and back: what `bench compress` and `bench decompress` do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bench.artifact.format import encode, open_artifact, rebuild, save
+from bench.errors import BadInput, Unsupported
+from bench.interfaces import Compressed, Domain, ModelSpec
+from bench.methods.notation import parse
+from bench.methods.plain import original
+from bench.metrics.cost import untouched_bytes
+from bench.runner.session import context_of
+from bench.util.files import check_writable, write_atomically
+
+
+def compress_model(domain: Domain, spec: ModelSpec, text: str, output: Path, seed: int, device: str) -> str:
+    """Write the file and load it again -> one line that says what it is."""
+    method = parse(text)
+    check_writable(output.parent)
+    generator = domain.open(spec, device)
+    plain = original(generator.network)
+    try:
+        compressed = method(plain, context_of(generator, spec, seed, device))
+        size, fp32 = save(compressed, method.text, output), len(encode(plain, "none"))
+    except Unsupported as error:
+        raise BadInput(f"{method.text!r} cannot be applied to {spec.name!r}: {error}") from None
+    rebuild(output, generator)
+    return f"{output}: {size:,} bytes, {fp32 / size:.2f}x smaller than {fp32:,} bytes of float32{_left_alone(compressed)}"
+
+
+def _left_alone(compressed: Compressed) -> str:
+    lines = [f"\nleft uncompressed: {name}: {reason}" for name, reason in compressed.untouched.items()]
+    return "".join(lines) + (f"\n{untouched_bytes(compressed):,} bytes of float32 in all" if lines else "")
+
+
+def decompress_file(file: Path, output: Path) -> str:
+    """Write all tensors, dequantized, as safetensors; tied ones once, under their first name -> one line."""
+    from safetensors.torch import save as to_bytes
+
+    artifact = open_artifact(file)
+    check_writable(output.parent)
+    tensors = {name: stored.dequantize().contiguous() for name, stored in artifact.tensors()}
+    write_atomically(output, to_bytes(tensors, {"format": "pt", "method": artifact.header.method}))
+    return f"{output}: {len(tensors)} tensors of {artifact.header.method}, {output.stat().st_size:,} bytes"

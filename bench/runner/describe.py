@@ -1,0 +1,272 @@
+"""`bench describe`: what the records alone cannot tell about a model, as one small file beside them: `<domain>/<model>/model.json`.
+
+The baseline's samples are made again (they come from the cache, where they are), and every flag of the records is joined to what those
+very samples are like. Floats are rounded to six significant digits: equal records and weights give equal bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.errors import BadInput, Diverged
+from bench.interfaces import Domain, Native, Observed
+from bench.methods.notation import LADDER, RECALIBRATED
+from bench.metrics.anatomy import anatomy
+from bench.records.schema import FINISHED, MODEL_FILE, Record, read_records
+from bench.registry import DOMAINS, open_domain
+from bench.runner.session import Workbench
+from bench.runner.sweep import pick_device
+from bench.stats import survivors
+from bench.stats.compressibility import is_recalibrated
+from bench.stats.ladder import comparable, conditions, grouped
+from bench.stats.model_file import ModelFile, Step, records_digest
+from bench.stats.survivors import Bins, Survival
+from bench.util.files import slug, write_atomically
+from bench.util.progress import Bar
+
+SURPRISAL, RARITY = "surprisal", "rarity"
+OTHER_FLOATS = 0.01  # of a baseline's flags: as many may differ between two runs of it on two machines; other samples differ in far more
+Flags = Mapping[int, np.ndarray]  # sampling seed -> bool [n]
+Say = Callable[[str], None]
+
+
+# -------------------------------------------------------------------------------------------------------- which models
+
+
+def describe(domain: str, models: Sequence[str], results: Path, say: Say) -> tuple[list[Path], int]:
+    """Describe all models of a domain (or of `all`) that have records, or those named -> (the files written, how many models failed).
+
+    Raises `BadInput` when none of the records is of a named model; a model that cannot be described is named to `say`; the others go on.
+    """
+    written, failed, records = [], 0, read_records(results, say)
+    if domain == "all" and (strange := sorted({r.domain for r in records} - set(DOMAINS))):
+        say(f"left out: records of domains that are not installed: {', '.join(strange)}")
+    for (name, model), group in chosen(domain, models, records):
+        try:
+            file = describe_model(open_domain(name), model, group, say)
+            path = results / slug(name) / slug(model) / MODEL_FILE
+            write_atomically(path, file.text())
+            say(f"wrote {path}: {len(file.survival)} methods, {file.records} records")
+            written.append(path)
+        except (BadInput, Diverged) as error:
+            say(f"error: {name} {model}: {error}")
+            failed += 1
+    return written, failed
+
+
+def chosen(domain: str, models: Sequence[str], records: Sequence[Record]) -> list[tuple[tuple[str, str], list[Record]]]:
+    """The asked models' records, those of domains that are installed here. Raises `BadInput` where there are none."""
+    here = grouped([r for r in records if r.domain in DOMAINS and domain in (r.domain, "all")], lambda r: (r.domain, r.model))
+    known = {model for (_, model), _ in here}
+    if missing := [model for model in models if model not in known]:
+        names = ", ".join(sorted(known)) or "none"
+        raise BadInput(f"no records of model {missing[0]!r} in domain {domain!r}; models with records: {names}")
+    if not here:
+        raise BadInput(f"no records of domain {domain!r}")
+    return [(key, group) for key, group in here if not models or key[1] in models]
+
+
+# ----------------------------------------------------------------------------------------------------------- one model
+
+
+def describe_model(domain: Domain, model: str, records: Sequence[Record], say: Say) -> ModelFile:
+    """Raises `BadInput` where the records are not of this model, or its samples cannot be made again as they were."""
+    records = comparable_ones(records, say)
+    base = {r.sample_seed: r for r in records if r.method == "none" and r.status in FINISHED and r.evaluators}
+    if not base:
+        raise BadInput("there is no record of the uncompressed network `none`")
+    first = next(iter(base.values()))
+    bench = Workbench(domain, domain.locate(model), first.samples, k=first.k, device=pick_device(first.provenance.device))
+    check_same_model(first, bench)
+    methods = sorted({r.method for r in records} - {"none"})
+    with Bar(f"{domain.name} {model}", len(base)) as bar:
+        items = Items.of(bench, base, bar)
+    if not any(flags.any() for flags in items.valid.values()):
+        raise BadInput("none of its uncompressed network's samples is valid, so there is nothing to lose")
+    fates = {method: fates_of([r for r in records if r.method == method], items, say) for method in methods}
+    say_disputed(fates, first.samples, say)
+    bins = {name: survivors.bins_of(items.pooled(name, items.valid)) for name in items.names}
+    return ModelFile(
+        domain=domain.name,
+        model=model,
+        weights_sha256=first.weights_sha256,
+        anatomy=anatomy(bench.generator.network, bench.spec),
+        samples=first.samples,
+        k=first.k,
+        sample_seeds=sorted(base),
+        sampler=first.sampler,
+        reference=first.reference,
+        records=len(records),
+        records_sha256=records_digest(records),
+        covariates=bins,
+        survival={method: survival_of(seeds, items, bins) for method, seeds in fates.items() if seeds},
+        ladder=ladder_steps(fates, is_recalibrated(records)),
+    )
+
+
+def comparable_ones(records: Sequence[Record], say: Say) -> list[Record]:
+    """Only records under the same conditions can be joined: those that the leaderboard compares."""
+    if (groups := len({conditions(record) for record in records})) > 1:
+        say(f"{records[0].domain} {records[0].model}: {groups} groups under other conditions; the one with most of the ladder is described")
+    return comparable(records)
+
+
+def check_same_model(record: Record, bench: Workbench) -> None:
+    """Raises `BadInput` where samples made here would not be those of the record."""
+    for name in ("weights_sha256", "companions", "sampler", "reference"):
+        measured, here = getattr(record, name), getattr(bench.template, name)
+        if measured != here:
+            raise BadInput(f"its records are of another model: {name} is {_short(measured)} there and {_short(here)} here")
+
+
+def _short(value: Any) -> str:
+    return value[:24] if isinstance(value, str) else json.dumps(value, sort_keys=True)
+
+
+# --------------------------------------------------------------------------------------------------------------- items
+
+
+@dataclass(frozen=True)
+class Items:
+    """The baseline's samples by sampling seed: which are valid, and what each is like."""
+
+    valid: Flags
+    covariates: Mapping[int, Mapping[str, np.ndarray]]  # seed -> name -> [n] numbers or labels
+
+    @classmethod
+    def of(cls, bench: Workbench, base: Mapping[int, Record], bar: Bar) -> Items:
+        """Make the samples again. Raises `BadInput` where they are not those that the records judged."""
+        valid, covariates = {}, {}
+        for seed, record in base.items():
+            bar.describe(f"baseline, seed {seed}")
+            seen, verdicts = bench.baseline(seed)
+            quality = bench.panel.primary["quality"]
+            valid[seed] = check_flags(verdicts[quality].items["valid"], record.evaluators[quality].items["valid"].unpack(), seed)
+            covariates[seed] = covariates_of(bench, seen)
+            bar.update()
+        return cls(valid, covariates)
+
+    @property
+    def names(self) -> list[str]:
+        return list(next(iter(self.covariates.values())))
+
+    def pooled(self, name: str, which: Flags) -> np.ndarray:
+        """A covariate of the flagged samples, one seed after the other."""
+        return np.concatenate([self.covariates[seed][name][flags] for seed, flags in which.items()])
+
+
+def check_flags(here: np.ndarray, recorded: np.ndarray, seed: int) -> np.ndarray:
+    """The flags, where they are the recorded ones. Raises `BadInput`: else each item would be joined to another one's fate."""
+    if here.shape != recorded.shape or (here != recorded).any():
+        differ = f"{int((here != recorded).sum())} of " if here.shape == recorded.shape else f"{len(here)} here, there "
+        raise BadInput(
+            f"the uncompressed network's samples of seed {seed} are not those of its record: {differ}{len(recorded)} flags of validity "
+            "differ (another machine or library computes other floats); measure `none` and the methods anew here"
+        )
+    return recorded
+
+
+def covariates_of(bench: Workbench, seen: Observed) -> dict[str, np.ndarray]:
+    """Of each sample: surprisal (nats), rarity (units of the diversity space), and the domain's own traits, by name [n]."""
+    quality, diversity = (seen.views[bench.panel.primary[role]] for role in ("quality", "diversity"))
+    assert quality.surprisal is not None
+    real = bench.panel.real.views[bench.panel.primary["diversity"]].features
+    found = {SURPRISAL: quality.surprisal.double().numpy(), RARITY: rarity(diversity.features, real, bench.panel.k)}
+    return {**found, **traits_of(bench.domain, seen.samples, taken=found)}
+
+
+def rarity(samples: Tensor, real: Tensor, k: int, block: int = 256) -> np.ndarray:
+    """Distance of each sample [n, d] to its k-th nearest real one [N, d], in units of the features -> float64 [n]; high = rare.
+
+    By differences in float64, not by a matrix product, which would lose small distances to rounding.
+    """
+    exact = "donot_use_mm_for_euclid_dist"
+    found = [torch.cdist(some.double(), real.double(), compute_mode=exact).kthvalue(k, dim=1).values for some in samples.split(block)]
+    return torch.cat(found).cpu().numpy()
+
+
+def traits_of(domain: Domain, samples: Native, taken: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The domain's own. Raises `BadInput` where a trait has not one finite number or label for each sample, or takes another's name."""
+    found = {name: np.asarray(values) for name, values in domain.traits(samples).items()}
+    for name, values in found.items():
+        if name in taken:
+            raise BadInput(f"domain {domain.name!r} has a trait {name!r}, a name that every domain has already")
+        number = np.issubdtype(values.dtype, np.number)
+        if values.shape != (len(samples),) or (number and not np.isfinite(values).all()):
+            raise BadInput(f"trait {name!r} of domain {domain.name!r} needs one finite number or label for each of {len(samples)} samples")
+    return {name: found[name] for name in sorted(found)}
+
+
+# --------------------------------------------------------------------------------------------------------------- fates
+
+
+@dataclass(frozen=True)
+class Fate:
+    """What became of one seed's samples under one method."""
+
+    counted: np.ndarray  # bool [n]; the items: those that were valid before
+    failed: np.ndarray  # bool [n]
+    disputed: int = 0  # samples that are not counted, since the record's own baseline judged them otherwise
+
+
+def fates_of(records: Sequence[Record], items: Items, say: Say) -> dict[int, Fate]:
+    """By sampling seed. Seeds whose network diverged have no twins and are left out."""
+    found = {}
+    for record in records:
+        if record.status not in FINISHED or not record.items:
+            continue
+        if record.sample_seed in items.valid:
+            found[record.sample_seed] = fate_of(record, items.valid[record.sample_seed])
+        else:
+            say(f"left out {record.method} seed {record.sample_seed}: the baseline of this seed has no record")
+    return found
+
+
+def fate_of(record: Record, valid: np.ndarray) -> Fate:
+    """`valid` [n]: the recorded baseline. The record's twins were compared with a baseline made in its own run, perhaps on another machine.
+
+    Samples on whose validity the two disagree are not counted. Raises `BadInput` where these are more than `OTHER_FLOATS` of all.
+    """
+    intact, drifted, degraded = (record.items[name].unpack() for name in ("intact", "drifted", "degraded"))
+    own = intact | drifted | degraded
+    differ = int((own != valid).sum()) if own.shape == valid.shape else len(own)
+    if differ > OTHER_FLOATS * len(valid):
+        what = f"the twins of {record.method} seed {record.sample_seed}"
+        raise BadInput(f"{what} were compared with another baseline: {differ} of {len(valid)} flags of validity differ")
+    return Fate(own & valid, degraded & valid, differ)
+
+
+def say_disputed(fates: Mapping[str, Mapping[int, Fate]], n: int, say: Say) -> None:
+    """One line where baselines of other floats were met."""
+    found = {method: most for method, seeds in fates.items() if (most := max((fate.disputed for fate in seeds.values()), default=0))}
+    if found:
+        methods = f"{len(found)} methods ({min(found)} ...) were compared with a baseline that was computed with other floats"
+        say(f"{methods}; samples that it judged otherwise are not counted: at most {max(found.values())} of {n} a seed")
+
+
+def survival_of(fates: Mapping[int, Fate], items: Items, bins: Mapping[str, Bins]) -> Survival:
+    """Of one method, its seeds pooled."""
+    counted = {seed: fate.counted for seed, fate in fates.items()}
+    failed = np.concatenate([fate.failed[fate.counted] for fate in fates.values()])
+    return survivors.survival(failed, {name: items.pooled(name, counted) for name in bins}, bins)
+
+
+def ladder_steps(fates: Mapping[str, Mapping[int, Fate]], recalibrated: bool) -> list[Step]:
+    """Neighbouring rungs of the primary ladder that both have twins; the seeds and items that both have, pooled."""
+    rungs = [rung + (RECALIBRATED if recalibrated else "") for rung in LADDER]
+    found = []
+    for milder, harsher in pairwise(rungs):
+        before, after = fates.get(milder, {}), fates.get(harsher, {})
+        if both := {seed: before[seed].counted & after[seed].counted for seed in sorted(before.keys() & after.keys())}:
+            flags = (np.concatenate([fates[rung][seed].failed[which] for seed, which in both.items()]) for rung in (milder, harsher))
+            found.append(Step(milder=milder, harsher=harsher, table=survivors.transition(*flags)))
+    return found

@@ -1,0 +1,95 @@
+"""Costs of records anew, without sampling: the artifact is made again and must hold the very tensors that were measured."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from bench.artifact.format import rebuild, save, tensors_digest
+from bench.errors import BadInput, in_a_line
+from bench.methods.notation import parse
+from bench.methods.plain import original
+from bench.metrics.cost import cost_of, warnings_of
+from bench.records.schema import FINISHED, SCHEMA, Record, records_in_place
+from bench.registry import open_domain
+from bench.runner.session import Workbench
+from bench.util.progress import Bar
+
+NEW_IN_2: dict[str, Any] = {"tensors_sha256": None, "speed": None, "warnings": []}
+
+
+def upgrade(raw: Any) -> Any:
+    """A record of an older schema, as this one would have written it; its cost has to be found anew."""
+    if isinstance(raw, dict) and raw.get("schema_version") == 1:
+        return {**NEW_IN_2, **raw, "schema_version": SCHEMA, "cost": None}
+    return raw
+
+
+def recost(results: Path, say: Callable[[str], None], device: str = "cpu") -> int:
+    """Give every record of a folder today's cost -> how many got one.
+
+    A record whose tensors are not the ones that this code makes, or that does not say which it measured, is named and left as
+    it is: it has to be measured anew.
+    """
+    files = [(path, record) for path, record in records_in_place(results, say, read_any) if record.status in FINISHED]
+    files.sort(key=lambda item: (item[1].domain, item[1].model, item[1].samples, item[1].method, item[1].sample_seed))
+    count = 0
+    with Bar("records", len(files)) as bar:
+        for _, group in itertools.groupby(files, key=lambda item: (item[1].domain, item[1].model, item[1].samples)):
+            members = list(group)
+            try:
+                bench = workbench_of(members[0][1], device)
+            except BadInput as error:  # a model that is no longer there
+                say(f"left {members[0][1].domain} {members[0][1].model}: {error}")
+                bar.update(len(members))
+                continue
+            for path, record in members:
+                bar.describe(f"{record.domain} {record.method} seed {record.sample_seed}")
+                fresh = costed(record, bench)
+                if isinstance(fresh, str):
+                    say(f"left {path}: {fresh}")
+                else:
+                    fresh.write(path)
+                    count += 1
+                bar.update()
+    return count
+
+
+def read_any(path: Path) -> Record:
+    """A record of this schema or of an older one. Raises `ValueError` with one line."""
+    try:
+        record = Record.model_validate(upgrade(json.loads(path.read_bytes())))
+        if record.schema_version != SCHEMA:
+            raise ValueError(f"schema version {record.schema_version}, newer than this code's {SCHEMA}")
+        return record
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(in_a_line(error)) from None
+
+
+def workbench_of(record: Record, device: str) -> Workbench:
+    domain = open_domain(record.domain)
+    return Workbench(domain, domain.locate(record.model), record.samples, device=device)
+
+
+def costed(record: Record, bench: Workbench) -> Record | str:
+    """The record with its cost, or why it cannot have one."""
+    if record.tensors_sha256 is None:
+        return "it does not say which tensors it measured"
+    if tensors_digest(bench.generator.network) != record.weights_sha256:
+        return f"model {record.model!r} has other weights now"
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "artifact"
+        try:
+            compressed = parse(record.method)(original(bench.generator.network), bench.context(record.sample_seed))
+        except BadInput as error:
+            return str(error)
+        save(compressed, record.method, file)
+        network = rebuild(file, bench.generator).to(bench.device)
+        if tensors_digest(network) != record.tensors_sha256:
+            return "its tensors are not those that were measured"
+        cost = cost_of(compressed, record.method, file, bench.fp32_bytes, bench.macs(network))
+    return record.model_copy(update={"cost": cost, "warnings": warnings_of(cost)})

@@ -1,0 +1,1 @@
+"""From records to numbers: scores, intervals, tests. No text."""

@@ -1,0 +1,159 @@
+"""Do two judges agree? Kendall's tau between the retentions that they give to the same methods, and where they part.
+
+Two methods of one model are a pair; a pair is concordant when both judges put the same method ahead (Kendall 1938, tau-b: ties count
+against it). Models are never compared with each other here, but all their pairs are counted together.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import mean
+
+import numpy as np
+
+from bench.records.schema import FINISHED, EvaluatorBlock, Record
+from bench.stats.compressibility import retention_of
+from bench.stats.intervals import Estimate
+from bench.stats.ladder import ITEMS, ROLES, VALUE, grouped
+
+APART = 0.05  # of retention: about three standard errors of a share of 2,000 samples
+
+View = Callable[[Record], float | None]  # what one judge says of a record
+Table = Mapping[str, tuple[float, float]]  # method -> the retention that each judge gives
+
+
+@dataclass(frozen=True)
+class Parting:
+    """A method on which the judges differ, means over sampling seeds."""
+
+    model: str
+    method: str
+    first: float
+    second: float
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Between two judges of one role and domain."""
+
+    domain: str
+    role: str
+    judges: tuple[str, str]
+    methods: int  # of all models together
+    tau: Estimate
+    concordant: float | None  # of the pairs that both tell apart by at least `APART`
+    pairs: int  # how many those are
+    partings: tuple[Parting, ...]  # the largest first
+
+
+def second_block(record: Record, role: str) -> tuple[str, EvaluatorBlock] | None:
+    """The domain's own second judge of a role: the first that is named in the record."""
+    return next(((name, block) for name, block in record.evaluators.items() if block.second and block.role == role), None)
+
+
+def as_second_judges_see(record: Record) -> Record | None:
+    """The record, had the second evaluators been the first; None where one of them was not asked."""
+    if record.status == "diverged":
+        return record
+    found = {role: second_block(record, role) for role in ROLES}
+    blocks = {role: pair for role, pair in found.items() if pair is not None}
+    if len(blocks) < len(ROLES):
+        return None
+    metrics = dict(record.metrics)
+    for role, (_, block) in blocks.items():
+        metrics[VALUE[role]] = block.metrics.get(ITEMS[role])
+        metrics |= {f"{role}_{name}": block.metrics.get(name) for name in ("retention", "u")}
+    return record.model_copy(update={"metrics": metrics, "evaluators": {name: block for name, block in blocks.values()}})
+
+
+def agreements(records: Sequence[Record]) -> list[Agreement]:
+    """Of each domain and role whose records hold a second opinion. Records of one model are all under the same conditions."""
+    found = []
+    for domain, group in grouped(records, lambda r: r.domain):
+        for role in ROLES:
+            names = [(first, pair[0]) for r in group if (pair := second_block(r, role)) and (first := _first_name(r, role))]
+            if not names:
+                continue
+            judges = names[0]
+            views: tuple[View, View] = (lambda r, role=role: retention_of(r, role), lambda r, role=role: second_retention(r, role))  # type: ignore[misc]
+            tables = [(model, retentions(same, views)) for model, same in grouped(group, lambda r: r.model)]
+            if any(len(methods) > 1 for _, methods in tables):
+                found.append(agreement(domain, role, judges, dict(tables)))
+    return found
+
+
+def _first_name(record: Record, role: str) -> str | None:
+    return next((name for name, block in record.evaluators.items() if not block.second and block.role == role), None)
+
+
+def second_retention(record: Record, role: str) -> float | None:
+    if record.status == "diverged":
+        return 0.0
+    pair = second_block(record, role)
+    return None if pair is None else pair[1].metrics.get("retention")
+
+
+def retentions(records: Sequence[Record], views: tuple[View, View]) -> dict[str, tuple[float, float]]:
+    """Method -> what both say, means over the sampling seeds that both have judged. The baseline, 1 for both, is left out."""
+    found = {}
+    for method, same in grouped([r for r in records if r.method != "none" and r.status in FINISHED], lambda r: r.method):
+        both = [(a, b) for r in same if (a := views[0](r)) is not None and (b := views[1](r)) is not None]
+        if both:
+            found[method] = (mean(a for a, _ in both), mean(b for _, b in both))
+    return found
+
+
+def agreement(domain: str, role: str, judges: tuple[str, str], tables: Mapping[str, Table]) -> Agreement:
+    """`tables`: model -> method -> both retentions.
+
+    One pair more is taken to stand the other way round: where both agree on all, the jackknife alone would know no error.
+    """
+    tau = tau_of(tables.values())
+    methods = sorted({method for table in tables.values() for method in table})
+    fewer = ([{m: v for m, v in table.items() if m != left_out} for table in tables.values()] for left_out in methods)
+    without = [t for some in fewer if (t := tau_of(some)) is not None]
+    pairs = [
+        (a[0] - b[0], a[1] - b[1]) for table in tables.values() for i, a in enumerate(table.values()) for b in list(table.values())[:i]
+    ]
+    apart = [float(x * y > 0) for x, y in pairs if min(abs(x), abs(y)) >= APART]
+    differing = sorted(
+        (Parting(model, method, *both) for model, table in tables.items() for method, both in table.items()),
+        key=lambda p: -abs(p.first - p.second),
+    )
+    return Agreement(
+        domain,
+        role,
+        judges,
+        sum(map(len, tables.values())),
+        Estimate(
+            math.nan if tau is None else tau, jackknife_variance(without), max(1, len(without) - 1), known=(2 / max(1, len(pairs))) ** 2
+        ),
+        mean(apart) if apart else None,
+        len(apart),
+        tuple(differing[:3]),
+    )
+
+
+def tau_of(tables: Iterable[Table]) -> float | None:
+    """Kendall's tau-b over all pairs of methods of the same model; None where a judge gives all the same retention."""
+    concordance = first = second = 0.0
+    for table in tables:
+        values = np.array(list(table.values())).reshape(-1, 2)
+        x, y = (np.sign(column[:, None] - column) for column in values.T)
+        concordance += float((x * y).sum())
+        first, second = first + float((x != 0).sum()), second + float((y != 0).sum())
+    return concordance / math.sqrt(first * second) if first and second else None
+
+
+def jackknife_variance(values: Sequence[float]) -> float | None:
+    """Of an estimate, from its values with each unit left out once (Tukey 1958)."""
+    n = len(values)
+    return None if n < 3 else (n - 1) / n * float(np.square(np.array(values) - mean(values)).sum())
+
+
+def interval_of(tau: Estimate) -> tuple[float, float] | None:
+    """95 %, within [-1, 1]."""
+    half = tau.half_width(0.975)
+    return None if half is None else (max(-1.0, tau.value - half), min(1.0, tau.value + half))

@@ -1,0 +1,45 @@
+"""From retention at each rung of the ladder to one score for quality and one for diversity.
+
+    rate        rho = log2(fp32 bytes / stored bytes): each halving of the file is 1
+    score       C = mean of R(rho) over 0 <= rho <= 4, in [0, 1]: 1 = a file 16 times smaller has lost nothing
+
+R is the non-increasing fit (isotonic regression, Barlow et al. 1972) to the rungs' retentions, clipped to [0, 1], with R(0) = 1,
+linear between rungs. A network that never reaches 16x has no score. Means over sampling seeds are taken before the fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from bench.records.cell import FLOOR_RECALIBRATED
+from bench.records.schema import Record
+
+FULL = (0.0, 4.0)
+HARD = (2.0, 4.0)  # below 4x nearly everything is near 1
+
+
+def score(rates: Sequence[float], retentions: Sequence[float], span: tuple[float, float] = FULL) -> float | None:
+    """Mean of the fitted retention over the span of rates; None where the rates do not reach its end."""
+    from scipy.optimize import isotonic_regression
+
+    order = np.argsort(rates, kind="stable")
+    x, y = np.asarray(rates, float)[order], np.clip(np.asarray(retentions, float)[order], 0, 1)
+    low, high = span
+    if not len(x) or x[-1] < high:
+        return None
+    fitted = isotonic_regression(y, increasing=False).x
+    x, fitted = np.concatenate([[0.0], x]), np.concatenate([[1.0], fitted])
+    corners = np.unique(np.concatenate([[low, high], x[(x > low) & (x < high)]]))
+    return float(np.trapezoid(np.interp(corners, x, fitted), corners) / (high - low))
+
+
+def is_recalibrated(records: Sequence[Record]) -> bool:
+    """Whether the model has running statistics, so that its ladder is the recalibrated one."""
+    return any(FLOOR_RECALIBRATED in record.implementation for record in records)
+
+
+def retention_of(record: Record, role: str) -> float | None:
+    """A network that diverged has kept nothing."""
+    return 0.0 if record.status == "diverged" else record.metric(f"{role}_retention")

@@ -1,0 +1,64 @@
+"""The best method at each ratio. Chosen on one sampling seed, scored on the others: the winner of many is otherwise flattered."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import mean
+
+from bench.methods.notation import RECALIBRATED
+from bench.records.schema import FINISHED, Record
+from bench.stats.compressibility import is_recalibrated, retention_of
+from bench.stats.ladder import ROLES, grouped
+
+TARGETS = (4, 6, 8, 10, 12, 16, 20, 28)  # ratios
+CHOOSING_SEED = 0
+
+
+@dataclass(frozen=True)
+class Best:
+    """The method that keeps most at a file at least `target` times smaller; `values` [role][other sampling seeds]."""
+
+    target: float
+    method: str
+    ratio: float
+    values: dict[str, list[float]]
+
+
+def frontier(records: Sequence[Record], targets: Sequence[float] = TARGETS) -> list[Best]:
+    """Of one model. `Most` is the larger of the smaller of the two retentions: neither may be bought with the other.
+
+    Where the model has running statistics, only methods that end with recalibration take part: rungs without it stand apart.
+    """
+    recalibrated = is_recalibrated(records)
+    usable = [
+        r
+        for r in records
+        if r.cost and r.status in FINISHED and r.method != "none" and (not recalibrated or r.method.endswith(RECALIBRATED))
+    ]
+    both = lambda group: {r.sample_seed == CHOOSING_SEED for r in group} == {True, False}  # to choose by, and to report
+    by_method = {method: group for method, group in grouped(usable, lambda r: r.method) if both(group)}
+    found = []
+    for target in targets:
+        small = {m: group for m, group in by_method.items() if _ratio(group) >= target}
+        ranked = sorted(((_kept(group), m) for m, group in small.items()), reverse=True)
+        if not ranked or math.isinf(ranked[0][0]):
+            continue
+        method = ranked[0][1]
+        others = [r for r in small[method] if r.sample_seed != CHOOSING_SEED]
+        values = {role: [v for r in others if (v := retention_of(r, role)) is not None] for role in ROLES}
+        if all(values.values()):
+            found.append(Best(target, method, _ratio(small[method]), values))
+    return found
+
+
+def _ratio(records: Sequence[Record]) -> float:
+    return mean(r.cost.ratio for r in records if r.cost)
+
+
+def _kept(records: Sequence[Record]) -> float:
+    """On the choosing seed."""
+    kept = [retention_of(r, role) for r in records if r.sample_seed == CHOOSING_SEED for role in ROLES]
+    known = [value for value in kept if value is not None]
+    return min(known) if len(known) == len(ROLES) else -math.inf

@@ -1,0 +1,241 @@
+"""One model's ladder as arrays: what the statistics read, made from records, or by the simulation that tests the statistics."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TypeVar
+
+import numpy as np
+
+from bench.methods.notation import LADDER, primary_rung
+from bench.records.schema import FINISHED, EvaluatorBlock, Record
+from bench.records.schema import VALUE as ITEMS
+from bench.stats.compressibility import is_recalibrated, retention_of
+from bench.stats.intervals import Estimate, item_covariance, seed_variance
+
+Key = TypeVar("Key")
+ROLES = ("quality", "diversity")
+VALUE = {"quality": "quality_valid", "diversity": "diversity_mutual_recall"}
+CROSSED = {"quality": False, "diversity": True}  # the items of mutual recall are real samples, the same under every seed
+LENGTH = "length_ratio"  # a domain whose samples have a length publishes it under this name
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Retention of one role, rung by rung, with what each item adds to it.
+
+    `influence` is the linearised ratio, (m_i - R b_i) / (baseline - floor): its mean over items varies as R does. The floor counts
+    as known, since it ships with the model. A network that diverged has retention 0 and no influence.
+    """
+
+    retention: np.ndarray  # [rungs, seeds]
+    influence: np.ndarray  # [rungs, seeds, items]
+    crossed: bool
+    span: float = 1.0  # baseline minus floor
+
+    @cached_property
+    def mean(self) -> np.ndarray:
+        """[rungs], over sampling seeds."""
+        return self.retention.mean(axis=1)
+
+    @cached_property
+    def item_mean(self) -> np.ndarray:
+        """[rungs, items], over sampling seeds."""
+        return self.influence.mean(axis=1)
+
+    @cached_property
+    def covariance(self) -> np.ndarray:
+        """[rungs, rungs] of the means, from items. Two items more are taken to have failed at each rung than did (Agresti and Coull
+        1998), since a share of exactly 0 or 1 would otherwise have no variance."""
+        _, seeds, items = self.influence.shape
+        count = items if self.crossed else items * seeds
+        return item_covariance(self.influence, self.crossed) + 2 / (count * self.span) ** 2 * np.eye(len(self.retention))
+
+    @cached_property
+    def between_seeds(self) -> float:
+        """Variance between sampling seeds beyond the items', pooled over the rungs: three seeds alone say too little."""
+        if self.retention.shape[1] < 2:
+            return 0.0
+        return float(np.maximum(seed_variance(self.retention, self.influence, self.crossed), 0.0).mean())
+
+    def estimate(self, weights: np.ndarray) -> Estimate:
+        """Of a weighted sum of the rungs' retentions (`weights` [rungs]), for this model: over sampling seeds and items."""
+        rungs, seeds = self.retention.shape
+        between = self.between_seeds * float(np.abs(weights).sum()) ** 2 / seeds  # as if the rungs' seed effects were one
+        return Estimate(float(weights @ self.mean), between, max(1, rungs * (seeds - 1)), float(weights @ self.covariance @ weights))
+
+    def rung(self, i: int) -> Estimate:
+        return self.estimate(np.eye(len(self.retention))[i])
+
+
+def size_of(model: str) -> str:
+    """`s` of `s@1`; the whole name of a model without a training seed."""
+    return model.partition("@")[0]
+
+
+def training_seed_of(model: str) -> str:
+    return model.partition("@")[2] or "0"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The primary ladder of one model; `missing` rungs were not measured, which is not zero."""
+
+    domain: str
+    model: str
+    rungs: tuple[str, ...]  # measured, mildest first
+    rates: np.ndarray  # [rungs] log2 of the ratio, mean over seeds
+    outcomes: Mapping[str, Outcome]  # by role
+    u: Mapping[str, float] = field(default_factory=dict)  # by role
+    missing: tuple[str, ...] = ()
+    undefined: tuple[str, ...] = ()
+    lengths: np.ndarray | None = None  # [rungs] mean length of the samples over that of the baseline's
+
+    @property
+    def size(self) -> str:
+        return size_of(self.model)
+
+    @property
+    def training_seed(self) -> str:
+        return training_seed_of(self.model)
+
+    @property
+    def whole(self) -> bool:
+        return not self.missing and not self.undefined and bool(self.rungs)
+
+
+def models_of(records: Sequence[Record]) -> list[Measured]:
+    """All models that have a ladder; of a model that was measured under several conditions, those with most of the ladder."""
+    return [m for m, _ in with_records(records)]
+
+
+def with_records(records: Sequence[Record]) -> list[tuple[Measured, list[Record]]]:
+    """The same, each with all records that were made under the conditions of its ladder."""
+    groups = [comparable(group) for _, group in grouped(records, lambda r: (r.domain, r.model))]
+    return [(m, group) for group in groups if (m := measured(group)) is not None]
+
+
+def comparable(records: Sequence[Record]) -> list[Record]:
+    """Of one model's records those that stand for it: under the same conditions, with most of the ladder, then of its sampling seeds."""
+
+    def rank(group: list[Record]) -> tuple[bool, int, int, int]:
+        m = measured(group)
+        if m is None:
+            return False, len(_rungs(group)), 0, len(group)
+        return True, len(m.rungs), m.outcomes["quality"].retention.shape[1], len(group)
+
+    groups = [group for _, group in grouped(records, conditions)]
+    return groups[0] if len(groups) == 1 else max(groups, key=rank)
+
+
+def _rungs(records: Sequence[Record]) -> set[str]:
+    recalibrated = is_recalibrated(records)
+    return {rung for r in records if r.status in FINISHED and (rung := primary_rung(r.method, recalibrated)) is not None}
+
+
+def conditions(record: Record) -> str:
+    """Records that differ in any of these are no repeats of each other, and never share a row."""
+    versions = {name: version for name, version in record.implementation.items() if " " in name}  # not those of `method_versions`
+    same = (record.samples, record.k, record.weights_sha256, record.companions, record.reference, record.sampler, versions)
+    return json.dumps(same, sort_keys=True)
+
+
+def grouped(records: Iterable[Record], key: Callable[[Record], Key]) -> list[tuple[Key, list[Record]]]:
+    """(key, its records by seed), by key."""
+    ordered = sorted(records, key=lambda r: (str(key(r)), r.sample_seed))
+    return [(group, list(members)) for group, members in itertools.groupby(ordered, key=key)]
+
+
+def measured(records: Sequence[Record]) -> Measured | None:
+    """From a model's records, all under the same conditions, those that hold their items; None without a baseline or any rung."""
+    records = [r for r in records if r.status in FINISHED and has_items(r)]
+    base = {r.sample_seed: r for r in records if r.method == "none" and r.status != "diverged"}
+    recalibrated = is_recalibrated(records)
+    found: dict[str, dict[int, Record]] = {rung: {} for rung in LADDER}
+    for record in records:
+        rung = primary_rung(record.method, recalibrated)
+        if rung is not None and record.sample_seed in base:
+            found[rung][record.sample_seed] = record
+    missing = tuple(rung for rung in LADDER if not found[rung])
+    undefined = tuple(rung for rung in LADDER if any(retention_of(r, role) is None for r in found[rung].values() for role in ROLES))
+    rungs = [rung for rung in LADDER if found[rung] and rung not in undefined]
+    seeds = _common_seeds([set(found[rung]) for rung in rungs]) if rungs else sorted(base)
+    missing = tuple(rung for rung in LADDER if rung in missing or (rung in rungs and not set(seeds) <= set(found[rung])))
+    rungs = [rung for rung in rungs if rung not in missing]
+    if not seeds or not (rungs or undefined):
+        return None
+    grid = [[found[rung][seed] for seed in seeds] for rung in rungs]
+    return Measured(
+        records[0].domain,
+        records[0].model,
+        tuple(rungs),
+        np.array([float(np.mean([math.log2(r.cost.ratio) for r in row if r.cost] or math.nan)) for row in grid]),
+        {role: outcome([base[seed] for seed in seeds], grid, role) for role in ROLES},
+        {
+            role: float(np.mean(known))
+            for role in ROLES
+            if (known := [u for r in base.values() if (u := r.metric(f"{role}_u")) is not None])
+        },
+        missing,
+        undefined,
+        _lengths([base[seed] for seed in seeds], grid),
+    )
+
+
+def _common_seeds(of_rungs: Sequence[set[int]]) -> list[int]:
+    """The sampling seeds that all rungs have; where there is none, the one that most of them have."""
+    common = set.intersection(*of_rungs)
+    known = sorted(set().union(*of_rungs))
+    return sorted(common) or [max(known, key=lambda seed: sum(seed in seeds for seeds in of_rungs))]
+
+
+def outcome(base: Sequence[Record], grid: Sequence[Sequence[Record]], role: str) -> Outcome:
+    """`base` [seeds] and `grid` [rungs][seeds] -> retention and influence."""
+    retention = np.array([[retention_of(r, role) or 0.0 for r in row] for row in grid]).reshape(len(grid), len(base))
+    spans = [_span(base[s], [row[s] for row in grid], role) for s in range(len(base))]
+    before = [_flags(record, role) for record in base]
+    influence = np.zeros((*retention.shape, len(before[0])))
+    for i, row in enumerate(grid):
+        for s, record in enumerate(row):
+            if record.status != "diverged":
+                influence[i, s] = (_flags(record, role) - retention[i, s] * before[s]) / spans[s]
+    return Outcome(retention, influence, CROSSED[role], float(np.mean(spans)))
+
+
+def _span(base: Record, rungs: Sequence[Record], role: str) -> float:
+    """Baseline minus floor. Records hold values and retentions; R = (m - floor) / span gives span = (baseline - m) / (1 - R)."""
+    before = base.metric(VALUE[role]) or 0.0
+    pairs = [
+        (before - m, 1 - kept) for r in rungs if (m := r.metric(VALUE[role])) is not None and (kept := retention_of(r, role)) is not None
+    ]
+    lost, share = max(pairs, key=lambda pair: abs(pair[1]), default=(before, 1.0))
+    return lost / share if abs(share) > 1e-6 else before
+
+
+def _flags(record: Record, role: str) -> np.ndarray:
+    """float [items] of the primary evaluator."""
+    return _block(record, role).items[ITEMS[role]].unpack().astype(float)  # type: ignore[union-attr]
+
+
+def _block(record: Record, role: str) -> EvaluatorBlock | None:
+    """The first evaluator of the role whose mean is the record's value and whose items are there."""
+    fits = (b for b in record.evaluators.values() if b.role == role and b.metrics.get(ITEMS[role]) == record.metric(VALUE[role]))
+    return next((block for block in fits if ITEMS[role] in block.items), None)
+
+
+def has_items(record: Record) -> bool:
+    """Whether statistics can be made of it: a network that diverged needs none, others flags for both roles."""
+    return record.status == "diverged" or all(_block(record, role) is not None for role in ROLES)
+
+
+def _lengths(base: Sequence[Record], grid: Sequence[Sequence[Record]]) -> np.ndarray | None:
+    before = [r.metric(LENGTH) for r in base]
+    if any(not value for value in before):
+        return None
+    ratios = [[(r.metric(LENGTH) or 0.0) / b for r, b in zip(row, before) if b] for row in grid]
+    return np.array(ratios).reshape(len(grid), len(base)).mean(axis=1)

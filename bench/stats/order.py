@@ -1,0 +1,61 @@
+"""The order of loss: at which compression does quality begin to go, at which diversity, and which of the two goes first?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bench.stats.ladder import ROLES, Measured
+
+LOST = 0.9  # of the baseline: below, a loss has begun
+
+
+@dataclass(frozen=True)
+class Onset:
+    """The compression ratio at which retention falls below a threshold, with a 95 % interval.
+
+    The interval is where the pointwise 95 % bands of the curve cross the threshold: at the true ratio the band holds the threshold
+    with that chance. Infinite: not crossed within the ladder.
+    """
+
+    ratio: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Order:
+    """Of one model. `first` is a role, where its interval lies wholly before the other's; else None: they cannot be told apart."""
+
+    model: Measured
+    onsets: dict[str, Onset]
+    first: str | None
+
+
+def order_of(m: Measured, threshold: float = LOST) -> Order:
+    """From the model's own intervals, over sampling seeds and items."""
+    onsets = {role: onset(m, role, threshold) for role in ROLES}
+    first = next((role for role in ROLES for other in ROLES if role != other and onsets[role].high < onsets[other].low), None)
+    return Order(m, onsets, first)
+
+
+def onset(m: Measured, role: str, threshold: float = LOST) -> Onset:
+    estimates = [m.outcomes[role].rung(i) for i in range(len(m.rungs))]
+    intervals = [e.interval() or (e.value, e.value) for e in estimates]
+    crossings = [
+        crossing(m.rates, curve, threshold)
+        for curve in ([e.value for e in estimates], [low for low, _ in intervals], [high for _, high in intervals])
+    ]
+    return Onset(*(2**rate for rate in crossings))
+
+
+def crossing(rates: Sequence[float] | np.ndarray, retentions: Sequence[float], threshold: float) -> float:
+    """The first rate at which the line from (0, 1) through the rungs falls below the threshold; infinite where it never does."""
+    x, y = [0.0, *rates], [1.0, *retentions]
+    for i in range(1, len(x)):
+        if y[i] < threshold:
+            return float(x[i - 1] + (y[i - 1] - threshold) / (y[i - 1] - y[i]) * (x[i] - x[i - 1]))
+    return math.inf

@@ -1,0 +1,309 @@
+"""How compressible is a model, a domain, and do two domains differ? From arrays of retention to scores with intervals.
+
+A model's score C is the mean of the fitted retention over halvings of the file (`bench.stats.compressibility.score`). Beside it stands the same
+integral before it is clipped to [0, 1] and made monotone: clipping pushes noisy retentions near 1 downwards, so that an interval round
+the clipped score alone would miss a true score of 1.
+
+The unit of a claim about a domain is the trained network; each compared size is a stratum with a variance of its own. Between domains:
+Welch, Holm.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from statistics import fmean as mean
+
+import numpy as np
+
+from bench.stats.compressibility import FULL, score
+from bench.stats.intervals import (
+    Difference,
+    Estimate,
+    fixed_sequence,
+    holm,
+    mean_of,
+    mean_of_strata,
+    shared_variance,
+    welch,
+)
+from bench.stats.ladder import ROLES, Measured
+
+COUNTS_FROM, REGRESSED_FROM = 0.5, 0.25  # of U, both roles
+LENGTH_KEPT = 0.9  # of the baseline's samples: shorter ones are no longer the same task
+
+
+def quadrature(rates: Sequence[float] | np.ndarray, span: tuple[float, float] = FULL) -> tuple[float, np.ndarray]:
+    """(constant, weights [rungs]) so that the mean over the span of the curve through (0, 1) and the rungs is constant + weights @ R.
+
+    Raises `ValueError` where the rungs do not reach the span's end.
+    """
+    x = np.concatenate([[0.0], np.asarray(rates, float)])
+    low, high = span
+    if not x.max() >= high:  # a rate that is not a number reaches nothing
+        raise ValueError(f"the smallest file is 2^{x.max():.2f} times smaller: the span ends at 2^{high:g}")
+    corners = np.unique(np.concatenate([[low, high], x[(x > low) & (x < high)]]))
+    widths = np.diff(corners)
+    of_corner = (np.concatenate([widths, [0.0]]) + np.concatenate([[0.0], widths])) / 2 / (high - low)
+    order = np.argsort(x, kind="stable")
+    hats = np.array([np.interp(corners, x[order], row) for row in np.eye(len(x))[:, order]])  # [1 + rungs, corners]
+    weights = hats @ of_corner
+    return float(weights[0]), weights[1:]
+
+
+@dataclass(frozen=True)
+class Score:
+    """`value` is C as defined, clipped and monotone; `estimate` is of the plain integral.
+
+    Near 1 the first is biased, since clipping cuts off only what lies above; where retention truly exceeds 1 or rises again, the second
+    estimates something else. So the interval is as wide as the estimate's, round both of them.
+    """
+
+    value: float
+    estimate: Estimate
+
+    def interval(self) -> tuple[float, float] | None:
+        """95 %, ends clipped to [0, 1]."""
+        half = self.estimate.half_width(0.975)
+        if half is None:
+            return None
+        low, high = sorted((self.value, self.estimate.value))
+        return max(low - half, 0.0), min(high + half, 1.0)
+
+
+def model_score(m: Measured, role: str, span: tuple[float, float] = FULL) -> Score | None:
+    """Of one model, over sampling seeds and items; None where rungs are missing or do not reach the span's end."""
+    if not m.whole or not m.rates.max() >= span[1]:
+        return None
+    outcome = m.outcomes[role]
+    constant, weights = quadrature(m.rates, span)
+    inner = outcome.estimate(weights)
+    value = score(list(m.rates), list(outcome.mean), span)
+    assert value is not None
+    # below 0 there is nothing left to lose, and hardly any noise: clipping there does not bias
+    return Score(value, replace(inner, value=constant + float(weights @ np.maximum(outcome.mean, 0.0))))
+
+
+# --------------------------------------------------------------------------------------------------------- one domain
+
+
+@dataclass(frozen=True)
+class Domain:
+    """The models of one domain. `units` are those that its score averages: [training seeds][sizes], all whole and good enough.
+
+    A domain that shares no size with the others has a score of its own sizes, and is not `compared`. Each size has a variance of its own:
+    which small and which large network bear one seed's number is arbitrary. `paired`: their mean is taken as one value nevertheless.
+    """
+
+    name: str
+    models: tuple[Measured, ...]
+    units: tuple[tuple[Measured, ...], ...]
+    compared: bool = True
+    paired: bool = False
+
+    def score(self, role: str, span: tuple[float, float] = FULL) -> Score | None:
+        """C of the domain: the mean over training seeds of each seed's mean over sizes."""
+        scores = [[model_score(m, role, span) for m in unit] for unit in self.units]
+        if not scores or any(one is None for unit in scores for one in unit):
+            return None
+        values = [mean(one.value for one in unit if one) for unit in scores]
+        raw = [[one.estimate for one in unit if one] for unit in scores]
+        return Score(mean(values), self._mean(role, raw, lambda m: quadrature(m.rates, span)[1]))
+
+    def retention(self, role: str, rung: str) -> Estimate | None:
+        """Mean over training seeds; with a single model it is that model's own, over sampling seeds and items."""
+        if not self.units or any(rung not in m.rungs for unit in self.units for m in unit):
+            return None
+        found = [[m.outcomes[role].rung(m.rungs.index(rung)) for m in unit] for unit in self.units]
+        if len(found) == 1 and len(found[0]) == 1:
+            return found[0][0]
+        plain = self._mean(role, found, lambda m: np.eye(len(m.rungs))[m.rungs.index(rung)])
+        shift = self._shifted[role].get(rung)
+        if plain.variance is None or shift is None or shift.variance is None or shift.variance <= plain.variance:
+            return plain
+        return replace(plain, variance=shift.variance, df=shift.df)
+
+    @cached_property
+    def _shifted(self) -> dict[str, dict[str, Estimate]]:
+        """By role and rung: the mean's variance, were training seeds to shift the whole curve along the rates and do nothing else.
+
+        Beside a cliff two models may lie on the same side by chance, agree, and know nothing of it; their scores do. A shift of one halving
+        moves C by 1/4; the slope at a rung is the mean of the slopes to its neighbours. Empty without scores.
+        """
+        found: dict[str, dict[str, Estimate]] = {}
+        for role in ROLES:
+            scores = [[model_score(m, role) for m in unit] for unit in self.units]
+            if len(scores) < 2 or any(one is None for unit in scores for one in unit):
+                found[role] = {}
+                continue
+            of_scores = self._over_seeds([[one.estimate for one in unit if one] for unit in scores])
+            shift = (FULL[1] - FULL[0]) ** 2 * (of_scores.variance or 0.0)
+            rungs = [rung for rung in self.units[0][0].rungs if self.rate(rung) is not None]
+            rates = [0.0, *(self.rate(rung) or 0.0 for rung in rungs)]
+            curve = [1.0, *(mean(float(m.outcomes[role].mean[m.rungs.index(rung)]) for u in self.units for m in u) for rung in rungs)]
+            slopes = np.abs(np.diff(curve) / np.maximum(np.diff(rates), 1e-9))
+            both = (slopes + np.append(slopes[1:], slopes[-1])) / 2  # [rungs]
+            found[role] = {rung: replace(of_scores, variance=shift * float(slope) ** 2) for rung, slope in zip(rungs, both)}
+        return found
+
+    def _mean(self, role: str, found: Sequence[Sequence[Estimate]], weights: Callable[[Measured], np.ndarray]) -> Estimate:
+        """Over training seeds and sizes: [seeds][sizes] -> their mean. `weights` [rungs] say what the estimates are of."""
+        models = sum(len(unit) for unit in found)
+        inside, shared = mean((e.variance or 0.0) + e.known for unit in found for e in unit) / models, 0.0
+        if self._shares_items(role):
+            items = np.array([[weights(m) @ m.outcomes[role].item_mean for m in unit] for unit in self.units])  # [seeds, sizes, n]
+            strata = items.mean(axis=1)[None] if self.paired else items.swapaxes(0, 1)
+            shared = max(0.0, shared_variance(strata))
+        inside -= shared / models  # what all have in common is no difference between them
+        return self._over_seeds(found, shared, inside)
+
+    def _over_seeds(self, found: Sequence[Sequence[Estimate]], shared: float = 0.0, inside: float = 0.0) -> Estimate:
+        """Mean of [seeds][sizes]; its variance is that between networks of one size, or, `paired`, between the seeds' means over sizes."""
+        values = [[e.value for e in unit] for unit in found]
+        if self.paired:
+            return mean_of([mean(unit) for unit in values], shared, inside)
+        return mean_of_strata([*zip(*values)], shared, inside)
+
+    def rate(self, rung: str) -> float | None:
+        """Mean log2 of the ratio, of those models whose files' sizes are known."""
+        rates = [float(m.rates[m.rungs.index(rung)]) for unit in self.units for m in unit if rung in m.rungs]
+        known = [rate for rate in rates if not math.isnan(rate)]
+        return mean(known) if known else None
+
+    def long_enough(self, rung: str) -> bool:
+        """Whether the samples are about as long as the baseline's; true where samples have no length."""
+        known = [float(m.lengths[m.rungs.index(rung)]) for unit in self.units for m in unit if m.lengths is not None and rung in m.rungs]
+        return not known or mean(known) >= LENGTH_KEPT
+
+    def _shares_items(self, role: str) -> bool:
+        """The same real samples judge all models, unless N differs."""
+        outcomes = [m.outcomes[role] for unit in self.units for m in unit]
+        return outcomes[0].crossed and len({o.influence.shape[-1] for o in outcomes}) == 1
+
+
+def good_enough(m: Measured, threshold: float = COUNTS_FROM) -> bool:
+    """There must be something to lose: U of both roles."""
+    return all(m.u.get(role, 0.0) >= threshold for role in ROLES)
+
+
+def counts(m: Measured, threshold: float = COUNTS_FROM) -> bool:
+    """Whether a model can take part in a score: its ladder is whole and reaches 16x, and there is something to lose."""
+    return m.whole and bool(m.rates.max() >= FULL[1]) and good_enough(m, threshold)
+
+
+def domains_of(models: Sequence[Measured], threshold: float = COUNTS_FROM) -> list[Domain]:
+    """Models by domain, with the units that may be compared: sizes which every compared domain has, balanced within each.
+
+    Compared are the domains that have the size which most domains have. Another size takes part where it costs no domain a training
+    seed; else, as a size trained once to see how size matters, it stays out of the mean and in the regression.
+    """
+    by_domain = {name: [m for m in models if m.domain == name] for name in sorted({m.domain for m in models})}
+    counting = {name: [m for m in group if counts(m, threshold)] for name, group in by_domain.items()}
+    size = _commonest(counting.values())
+    compared = [name for name, group in counting.items() if any(m.size == size for m in group)]
+    sizes = _shared_sizes([counting[name] for name in compared])
+    return [
+        Domain(name, tuple(group), _units(counting[name], sizes if name in compared else _shared_sizes([counting[name]])), name in compared)
+        for name, group in by_domain.items()
+    ]
+
+
+def _commonest(groups: Collection[Sequence[Measured]]) -> str:
+    """The size that most domains have, then of which there are most models; "" without models."""
+    of_size = {size: [[m for m in group if m.size == size] for group in groups] for size in sorted({m.size for g in groups for m in g})}
+    return max(of_size, key=lambda size: (sum(map(bool, of_size[size])), sum(map(len, of_size[size]))), default="")
+
+
+def _shared_sizes(groups: Collection[Sequence[Measured]]) -> list[str]:
+    """The commonest size, and those of which every group has a model for each training seed that it has of that one."""
+    commonest = _commonest(groups)
+    seeds = lambda group, size: {m.training_seed for m in group if m.size == size}
+    sizes = sorted({m.size for group in groups for m in group})
+    return [size for size in sizes if all(seeds(group, size) >= seeds(group, commonest) for group in groups)]
+
+
+def _units(models: Sequence[Measured], sizes: Sequence[str]) -> tuple[tuple[Measured, ...], ...]:
+    """Training seeds that have a model of every compared size."""
+    found = []
+    for seed in sorted({m.training_seed for m in models}):
+        unit = tuple(m for size in sizes for m in models if m.training_seed == seed and m.size == size)
+        if sizes and len(unit) == len(sizes):
+            found.append(unit)
+    return tuple(found)
+
+
+# ------------------------------------------------------------------------------------------------- ratio at a retention
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """The largest compression whose retention is shown to be at least a threshold, every milder rung's too.
+
+    `certified` is None where even the mildest rung could not be shown; `refuted` is the mildest rung whose retention, and that of every
+    harsher one, is shown to be lower: the true ratio lies from one to below the other.
+    """
+
+    certified: float | None
+    refuted: float | None
+    rung: str | None = None
+    stopped_by: str = ""  # `interval`, or `length` of the samples
+
+
+def ratio_at(domain: Domain, role: str, threshold: float) -> Ratio | None:
+    """One-sided 95 % bounds, rungs in a fixed order, from the mildest, and from the harshest; None without models."""
+    rungs = [rung for rung in (domain.units[0][0].rungs if domain.units else ()) if domain.retention(role, rung) is not None]
+    if not rungs:
+        return None
+    estimates = [e for rung in rungs if (e := domain.retention(role, rung)) is not None]
+    count = fixed_sequence([e.lower() for e in estimates], threshold)
+    short = next((i for i, rung in enumerate(rungs) if not domain.long_enough(rung)), len(rungs))
+    lost = fixed_sequence([None if (upper := e.upper()) is None else -upper for e in reversed(estimates)], -threshold)
+    refuted = len(rungs) - lost if lost else None
+    last = min(count, short) - 1
+    ratio = lambda i: None if i is None or i < 0 or (rate := domain.rate(rungs[i])) is None else 2**rate
+    return Ratio(ratio(last), ratio(refuted), rungs[last] if last >= 0 else None, "length" if short < count else "interval")
+
+
+# ------------------------------------------------------------------------------------------------------ between domains
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """C of one domain minus C of another, in one role; `p` is adjusted by Holm over all comparisons made at once."""
+
+    role: str
+    a: str
+    b: str
+    difference: Difference | None  # None: a domain has fewer than two training seeds
+    p: float | None
+
+    @property
+    def shown(self) -> bool:
+        return self.p is not None and self.p < 0.05
+
+
+def compare(domains: Sequence[Domain], span: tuple[float, float] = FULL) -> list[Comparison]:
+    """Every pair of compared domains in both roles; the one with the larger score is named first.
+
+    Holm's adjustment is over all of them, those included that cannot be tested yet: they will be, when there are more models.
+    """
+    rows = []
+    for role in ROLES:
+        scored = [(d.name, s) for d in domains if d.compared and (s := d.score(role, span)) is not None]
+        for (a, sa), (b, sb) in itertools.combinations(sorted(scored, key=lambda pair: -pair[1].value), 2):
+            rows.append((role, a, b, difference(sa, sb)))
+    adjusted = holm([1.0 if d is None else d.p for *_, d in rows])
+    return [Comparison(role, a, b, d, None if d is None else p) for (role, a, b, d), p in zip(rows, adjusted)]
+
+
+def difference(a: Score, b: Score) -> Difference | None:
+    """Of C as defined; the interval is round that and round the difference of the plain integrals, and both have to be significant."""
+    raw = welch(a.estimate, b.estimate)
+    defined = welch(replace(a.estimate, value=a.value), replace(b.estimate, value=b.value))
+    if raw is None or defined is None:
+        return None
+    p = max(raw.p, defined.p) if raw.value * defined.value > 0 else 1.0
+    return Difference(defined.value, max(-1.0, min(raw.low, defined.low)), min(1.0, max(raw.high, defined.high)), p)

@@ -1,0 +1,68 @@
+"""What compressed samples are still good for: retention of a task's utility, by method, and what foretells it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import mean
+
+import numpy as np
+
+from bench.records.schema import FINISHED, USE, EvaluatorBlock, Record
+from bench.stats.agreement import agreement, retentions
+from bench.stats.compressibility import retention_of
+from bench.stats.intervals import Estimate
+from bench.stats.ladder import ROLES, grouped
+
+
+def use_block(record: Record) -> tuple[str, EvaluatorBlock] | None:
+    return next(((name, block) for name, block in record.evaluators.items() if block.role == USE), None)
+
+
+def use_retention(record: Record) -> float | None:
+    if record.status == "diverged":
+        return 0.0
+    pair = use_block(record)
+    return None if pair is None else pair[1].metrics.get("retention")
+
+
+def use_by_method(records: Sequence[Record]) -> dict[str, Estimate]:
+    """Of one model, means over sampling seeds: the real items that the task is tried on are the same under every seed, so their error
+    does not shrink with seeds; what seeds add is pooled over the methods."""
+    kept: dict[str, list[float]] = {}
+    errors: dict[str, list[float]] = {}
+    for method, same in grouped([r for r in records if r.status in FINISHED and r.method != "none"], lambda r: r.method):
+        for r in same:
+            if (value := use_retention(r)) is not None:
+                kept.setdefault(method, []).append(value)
+                pair = use_block(r)
+                errors.setdefault(method, []).append(pair[1].metrics.get("error", 0.0) if pair else 0.0)
+    spread = [float(np.var(values, ddof=1)) for values in kept.values() if len(values) > 1]
+    df = sum(len(values) - 1 for values in kept.values())
+    between = mean(spread) if spread else 0.0
+    return {m: Estimate(mean(v), between / len(v), max(1, df), mean(e**2 for e in errors[m])) for m, v in kept.items()}
+
+
+@dataclass(frozen=True)
+class Foretold:
+    """How well a role's retention orders methods as their use does."""
+
+    domain: str
+    task: str
+    role: str
+    methods: int
+    tau: Estimate
+
+
+def foretold(records: Sequence[Record]) -> list[Foretold]:
+    """By domain and role, where a task was tried; records of one model are all under the same conditions."""
+    found = []
+    for domain, group in grouped(records, lambda r: r.domain):
+        tasks = [pair[0] for r in group if (pair := use_block(r))]
+        for role in ROLES if tasks else ():
+            views = (use_retention, lambda r, role=role: retention_of(r, role))
+            tables = {model: retentions(same, views) for model, same in grouped(group, lambda r: r.model)}
+            if any(len(methods) > 1 for methods in tables.values()):
+                one = agreement(domain, role, (tasks[0], role), tables)
+                found.append(Foretold(domain, tasks[0], role, one.methods, one.tau))
+    return found

@@ -1,0 +1,1 @@
+"""Training models by their recipes; resumable."""

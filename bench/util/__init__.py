@@ -1,0 +1,1 @@
+"""What every package uses: files, progress bars, memory, the cache, text that meets Markdown."""

@@ -1,0 +1,108 @@
+"""What need not be computed twice, by content: in the user's cache folder, or the last answer in memory. Losing it costs time, no truth."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+
+from bench.errors import BadInput
+from bench.interfaces import Domain, Native, View
+from bench.util.files import cache_folder, write_atomically
+
+T = TypeVar("T")
+
+
+class Latest(Generic[T]):
+    """The last answer, kept by the content of its samples: features and surprisal are wanted of the same ones, in turn."""
+
+    def __init__(self) -> None:
+        self._key: str | None = None
+
+    def of(self, samples: Native, answer: Callable[[], T]) -> T:
+        if (key := content_digest(samples)) != self._key:
+            self._answer = answer()
+            self._key = key
+        return self._answer
+
+
+def content_digest(samples: Native) -> str:
+    """SHA-256 of native samples: texts, or arrays."""
+    digest = hashlib.sha256()
+    for sample in samples:
+        digest.update(_bytes(sample))
+    return digest.hexdigest()
+
+
+def _bytes(sample: Any) -> bytes:
+    if isinstance(sample, str):
+        return b"s" + len(raw := sample.encode("utf-8", "surrogatepass")).to_bytes(8, "little") + raw
+    array = np.ascontiguousarray(sample)
+    return f"a{array.dtype}{array.shape}".encode() + array.tobytes()
+
+
+class Cache:
+    """`use=False` neither reads nor writes. A damaged entry is made anew."""
+
+    def __init__(self, use: bool = True, folder: Path | None = None) -> None:
+        self.use, self.folder = use, folder or cache_folder()
+
+    def view(self, key: list[Any], make: Callable[[], View]) -> View:
+        """Features and surprisal, as one safetensors file."""
+        from safetensors.torch import load, save
+
+        path = self._path(key, "view")
+        if self.use and path.exists():
+            try:
+                tensors = load(path.read_bytes())
+                return View(tensors["features"], tensors.get("surprisal"))
+            except Exception:
+                path.unlink(missing_ok=True)
+        made = make()
+        if self.use:
+            tensors = {"features": made.features.cpu().contiguous()}
+            if made.surprisal is not None:
+                tensors["surprisal"] = made.surprisal.cpu().contiguous()
+            self._write(path, save(tensors))
+        return made
+
+    def samples(self, key: list[Any], domain: Domain, make: Callable[[], Native]) -> Native:
+        """Samples, in their domain's own file format."""
+        path = self._path(key, "samples")
+        marker = path.with_name(path.name + ".name")  # written last: names a file that is whole
+        if self.use and marker.exists():
+            try:
+                return domain.read_samples(path.with_name(marker.read_text()))
+            except (BadInput, OSError, ValueError):
+                marker.unlink(missing_ok=True)
+        made = make()
+        if self.use:
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self._write(marker, domain.write_samples(made, path).name.encode())
+            except (BadInput, OSError):
+                self.use = False
+        return made
+
+    def keep(self, key: list[Any], kind: str, data: bytes) -> None:
+        """Bytes that can say themselves whether they are whole, as an artifact can."""
+        if self.use:
+            self._write(self._path(key, kind), data)
+
+    def kept(self, key: list[Any], kind: str) -> Path | None:
+        path = self._path(key, kind)
+        return path if self.use and path.is_file() else None
+
+    def _write(self, path: Path, data: bytes) -> None:
+        try:
+            write_atomically(path, data)
+        except (BadInput, OSError):
+            self.use = False  # a full or read-only disk: go on without
+
+    def _path(self, key: list[Any], kind: str) -> Path:
+        digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+        return self.folder / kind / digest[:2] / digest[2:34]

@@ -1,0 +1,92 @@
+"""Progress with time left, on standard error; or in a file, for another process to show."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+
+from bench.util.files import write_atomically
+
+T = TypeVar("T")
+silent = False  # set in worker processes, whose bars nobody could read
+REPORT_EVERY_S = 3.0
+PLAIN_LINE_EVERY_S = 60.0
+
+
+class Bar:
+    """A bar that shows what is done, how fast, and the time left: `with Bar("sampling", 2000) as bar: bar.update()`."""
+
+    def __init__(self, title: str, total: int, initial: int = 0) -> None:
+        from tqdm import tqdm
+
+        self.inner = tqdm(
+            desc=title, total=total, initial=initial, file=sys.stderr, mininterval=0.5, dynamic_ncols=True, leave=False, disable=silent
+        )
+
+    def describe(self, title: str) -> None:
+        self.inner.set_description(title)
+
+    def update(self, count: int = 1) -> None:
+        self.inner.update(count)
+
+    def __enter__(self) -> Bar:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.inner.close()
+
+
+def bar(items: Iterable[T], title: str, total: int, initial: int = 0) -> Iterator[T]:
+    """Iterate under a bar."""
+    with Bar(title, total, initial) as shown:
+        for item in items:
+            yield item
+            shown.update()
+
+
+def report(items: Iterable[T], path: Path, total: int, initial: int = 0) -> Iterator[T]:
+    """Iterate, and write {"step": done, "total": total} to `path` at the start, at the end and every few seconds: whole, or not at all."""
+    written_at, step = -float("inf"), initial
+    for item in items:
+        if time.monotonic() - written_at > REPORT_EVERY_S:
+            write_atomically(path, json.dumps({"step": step, "total": total}))
+            written_at = time.monotonic()
+        yield item
+        step += 1
+    write_atomically(path, json.dumps({"step": step, "total": total}))
+
+
+class Overview:
+    """One line for the work of several processes, with the time left: a bar on a terminal, elsewhere a plain line a minute."""
+
+    def __init__(self, title: str) -> None:
+        from tqdm import tqdm
+
+        self.started_at = self.shown_at = time.monotonic()
+        self.shape = f"{title}: {{percentage:.1f}} % of {{total_fmt}} steps after {{elapsed}}, about {{remaining}} left"
+        self.inner = tqdm(bar_format=self.shape + " |{bar}|", file=sys.stderr, disable=None, dynamic_ncols=True, leave=False)
+
+    def show(self, done: int, total: int, before: int = 0) -> None:
+        """`done` steps of `total`; `before` of them were done before this run, and say nothing about its speed."""
+        if not self.inner.disable:
+            self.inner.n, self.inner.total, self.inner.initial = done, total, before
+            self.inner.refresh()
+        elif time.monotonic() - self.shown_at > PLAIN_LINE_EVERY_S:
+            self.shown_at = time.monotonic()
+            elapsed_s = self.shown_at - self.started_at
+            self.say(self.inner.format_meter(done, total, elapsed_s, initial=before, bar_format=self.shape))
+
+    def say(self, line: str) -> None:
+        """A line of its own, above the bar."""
+        self.inner.write(line, file=sys.stderr)
+
+    def __enter__(self) -> Overview:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.inner.close()
