@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.cli.main import main as cli
+from bench.cli import main as cli
 from bench.records.schema import Record, read_records
 
 pytestmark = pytest.mark.usefixtures("toy_trains_once")

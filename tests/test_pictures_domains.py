@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.cli.main import main as cli
+from bench.cli import main as cli
 from bench.cli.shared import FAILED, OK
 from bench.errors import BadInput
 from bench.methods.notation import LADDER

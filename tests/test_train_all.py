@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.cli.main import main as cli
+from bench.cli import main as cli
 from bench.errors import BadInput
 from bench.interfaces import Domain, ModelSpec
 from bench.registry import DOMAINS
@@ -85,7 +85,7 @@ def steady(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Domain:
     monkeypatch.syspath_prepend(str(site))
     monkeypatch.delitem(sys.modules, "steady", raising=False)
     monkeypatch.setitem(DOMAINS._targets, "steady", "steady:SteadyDomain")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(site), str(Path(cli.__file__).parent.parent), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(site), str(Path(cli.__file__).parents[2]), os.environ.get("PYTHONPATH", "")]))
     monkeypatch.setenv("GENCOMPRESS_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     domain: Domain = DOMAINS.load("steady")()
