@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
 
-Native = Any  # a sequence of samples as their domain knows them: a list of texts, an array [n, c, h, w] ...
+Samples = Any  # a sequence of samples as their domain knows them: a list of texts, an array [n, c, h, w] ...
 Role = Literal["quality", "diversity"]
 Hurts = Literal["nothing", "surface", "variety", "both", "foreign"]
 Direction = Literal["higher", "lower", "none"]  # which way is better; "none": nearest to the real data's value is best
@@ -52,14 +52,14 @@ class Generator(ABC):
     """A network together with what it needs to make samples: tokenizer, scheduler, start noise."""
 
     network: Module  # the one module that is compressed
-    counted_on: ClassVar[int] = 100  # samples drawn to count operations: whole batches, where samples are drawn in fixed ones
+    macs_sample_count: ClassVar[int] = 100  # samples drawn to count operations: whole batches, where samples are drawn in fixed ones
 
     @abstractmethod
-    def rebuild(self, structure: Sequence[Edit]) -> Module:
+    def rebuild(self, structure: Sequence[StructureEdit]) -> Module:
         """An empty network of the recorded structure; the artifact's tensors are loaded into it."""
 
     @abstractmethod
-    def sample(self, network: Module, n: int, seed: int) -> Native:
+    def sample(self, network: Module, n: int, seed: int) -> Samples:
         """`n` native samples. The same seed gives twins: the same noise, whatever the network, the batch size or `n`.
 
         Raises `bench.errors.Diverged` when the network's output is not finite.
@@ -69,7 +69,7 @@ class Generator(ABC):
         """Held-out likelihood figures by name, compared with `base` where given; None where the model has no likelihood."""
         return None
 
-    def opinion(self, samples: Native) -> dict[str, float]:
+    def opinion(self, samples: Samples) -> dict[str, float]:
         """What frozen companions say of samples, by name: a discriminator's p(real). Interested parties, never evaluators."""
         return {}
 
@@ -143,10 +143,10 @@ class View:
 
 
 @dataclass(frozen=True)
-class Observed:
+class SampleFeatures:
     """Samples with what every evaluator of their domain sees of them."""
 
-    samples: Native
+    samples: Samples
     views: Mapping[str, View]  # by evaluator
 
 
@@ -162,10 +162,10 @@ class Evaluator(ABC):
         return ""
 
     @abstractmethod
-    def features(self, samples: Native) -> Tensor:
+    def features(self, samples: Samples) -> Tensor:
         """[n, d] float32. A sample's features depend on that sample alone."""
 
-    def surprisal(self, samples: Native) -> Tensor:
+    def surprisal(self, samples: Samples) -> Tensor:
         """[n] float32, in nats; high = unlike the real data. Only for the role `quality`."""
         raise LookupError(f"evaluator {self.name!r} has no surprisal")
 
@@ -178,7 +178,7 @@ class Task(ABC):
     description: ClassVar[str]
 
     @abstractmethod
-    def score(self, samples: Native) -> np.ndarray:
+    def score(self, samples: Samples) -> np.ndarray:
         """[real items] float: how well what was trained on the samples does on each; higher is better, the mean is the utility."""
 
 
@@ -191,7 +191,7 @@ class Damage:
     """
 
     hurts: Hurts
-    apply: Callable[[Native], Native]
+    apply: Callable[[Samples], Samples]
     valid: tuple[float, float] = (0.0, math.inf)
     mutual_recall: tuple[float, float] = (0.0, math.inf)
     milder: str | None = None  # validity must lie at least 3 points below that of this damage ("" = undamaged)
@@ -237,7 +237,7 @@ class Domain(ABC):
         return None
 
     @abstractmethod
-    def reference(self, split: str = "test", source: str | None = None) -> Native:
+    def reference(self, split: str = "test", source: str | None = None) -> Samples:
         """All real samples of a split: `test`, `validation` or `ceiling`. Needs no generator.
 
         `source` takes them from a file, a folder or a hub id of the user's instead (`bench.data.load_rows`), without repeats.
@@ -251,11 +251,11 @@ class Domain(ABC):
         return None
 
     @abstractmethod
-    def read_samples(self, path: Path) -> Native:
+    def read_samples(self, path: Path) -> Samples:
         """Raises `bench.errors.BadInput` when the file cannot be read as this domain's samples."""
 
     @abstractmethod
-    def write_samples(self, samples: Native, path: Path) -> Path:
+    def write_samples(self, samples: Samples, path: Path) -> Path:
         """Write samples so that `read_samples` gives them back; `path` has no suffix yet -> the path written."""
 
     def metrics(self) -> Mapping[str, Metric]:
@@ -273,15 +273,15 @@ class Domain(ABC):
             raise unknown("model", model, self.models)
         return self.models[model]
 
-    def show(self, columns: Mapping[str, Native], path: Path) -> Path | None:
+    def show(self, columns: Mapping[str, Samples], path: Path) -> Path | None:
         """Twins side by side (column title -> samples), written so that a person can look at them."""
         return None
 
-    def is_training_sample(self, samples: Native) -> list[bool] | None:
+    def is_training_sample(self, samples: Samples) -> list[bool] | None:
         """For each sample, whether the training part holds it word for word; None where nobody can tell."""
         return None
 
-    def traits(self, samples: Native) -> Mapping[str, np.ndarray]:
+    def traits(self, samples: Samples) -> Mapping[str, np.ndarray]:
         """What each sample is like, by name: a finite number or a label a sample, [n]. Each depends on that sample alone.
 
         `bench describe` tells survival apart by them: length, class ... (`surprisal` and `rarity` are there in every domain.)
@@ -312,7 +312,7 @@ class Domain(ABC):
 
 
 @dataclass(frozen=True)
-class Edit:
+class StructureEdit:
     """What a state dict cannot say about a network: a pruned channel count, a low-rank split, an activation quantizer."""
 
     path: str
@@ -373,7 +373,7 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredTensor:
     """One tensor as it is written: plain values, or indices into a code book that each row of a layout scales for itself.
 
     value[i] = sum over planes p of scales[p, row(i)] * codebook[p][indices[i]],   exactly 0 where mask[i] is False
@@ -421,12 +421,12 @@ class Compressed:
     """What one method, or a chain of them, made of a network."""
 
     network: Module  # the original; methods read its layer types and never write to it
-    tensors: Mapping[str, Stored]  # every parameter and persistent buffer; tied ones once, under their first name
-    structure: tuple[Edit, ...] = ()
+    tensors: Mapping[str, StoredTensor]  # every parameter and persistent buffer; tied ones once, under their first name
+    structure: tuple[StructureEdit, ...] = ()
     touched: frozenset[str] = frozenset()
     untouched: Mapping[str, str] = field(default_factory=dict)  # compressible-looking tensor -> why it was left alone
 
-    def replace(self, tensors: Mapping[str, Stored], untouched: Mapping[str, str] | None = None) -> Compressed:
+    def replace(self, tensors: Mapping[str, StoredTensor], untouched: Mapping[str, str] | None = None) -> Compressed:
         """A copy with some tensors stored anew."""
         return dataclasses.replace(
             self,
@@ -470,6 +470,6 @@ class Metric:
     description: str
     direction: Direction
     unit: str = ""
-    compute: Callable[[Observed, Observed], float] | None = None  # (generated, real); None: comes from `likelihood`
+    compute: Callable[[SampleFeatures, SampleFeatures], float] | None = None  # (generated, real); None: comes from `likelihood`
     headline: bool = False  # has a column in the leaderboard's first table
     version: int = 1

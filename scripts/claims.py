@@ -15,9 +15,9 @@ from bench.report.headline import gain_text
 from bench.report.per_model import with_sign
 from bench.report.secondary_table import tau_text
 from bench.stats.agreement import agreements, as_second_judges_see, interval_of
-from bench.stats.compressibility import FULL, retention_of, score
+from bench.stats.compressibility import FULL_RANGE, retention_of, score
 from bench.stats.intervals import Estimate
-from bench.stats.ladder import ROLES, Measured
+from bench.stats.ladder import ROLES, ModelLadder
 from bench.stats.model_file import ModelFile
 from bench.stats.scores import model_score
 from bench.stats.sizes import iso_quality_gain, of_sizes_trained_often, own_slopes, points
@@ -212,14 +212,14 @@ def seeds_matter(f: Figures) -> Claim:
     )
 
 
-def _of_one_size(f: Figures, domain: str) -> list[list[Measured]]:
+def _of_one_size(f: Figures, domain: str) -> list[list[ModelLadder]]:
     """The compared models of a domain by size, of which there are several."""
     models = [m for unit in f.domain(domain).units for m in unit]
     groups = [[m for m in models if m.size == size] for size in dict.fromkeys(m.size for m in models)]
     return [group for group in groups if len(group) > 1]
 
 
-def _spread(groups: Sequence[Sequence[Measured]], role: str) -> float:
+def _spread(groups: Sequence[Sequence[ModelLadder]], role: str) -> float:
     """Standard deviation of C within a size, pooled over sizes."""
     scores = [[one.value for m in group if (one := model_score(m, role)) is not None] for group in groups]
     return math.sqrt(sum(np.var(values, ddof=1) * (len(values) - 1) for values in scores) / sum(len(values) - 1 for values in scores))
@@ -336,7 +336,7 @@ def useful(f: Figures) -> Claim:
     )
 
 
-def left(m: Measured, role: str, rung: str) -> float:
+def left(m: ModelLadder, role: str, rung: str) -> float:
     """Retention of one model at a rung."""
     return float(m.outcomes[role].mean[m.rungs.index(rung)])
 
@@ -391,8 +391,8 @@ def _without_what_lies_beyond(f: Figures) -> float:
     scores = []
     for unit in f.domain(GAN).units:
         for m in unit:
-            end = int(np.argmax(m.rates >= FULL[1])) + 1
-            scores.append(score(m.rates[:end].tolist(), m.outcomes["quality"].mean[:end].tolist(), FULL))
+            end = int(np.argmax(m.rates >= FULL_RANGE[1])) + 1
+            scores.append(score(m.rates[:end].tolist(), m.outcomes["quality"].mean[:end].tolist(), FULL_RANGE))
     return mean(one for one in scores if one is not None)
 
 

@@ -12,10 +12,10 @@ from bench.methods.notation import LADDER
 from bench.records.schema import VALUE as ITEMS
 from bench.records.schema import Record
 from bench.report.leaderboard import survival_of
-from bench.report.report_data import Material, judged_twice, table
+from bench.report.report_data import ReportData, judged_twice, table
 from bench.stats.agreement import as_second_judges_see
 from bench.stats.compressibility import retention_of
-from bench.stats.ladder import ROLES, Measured, grouped, models_of
+from bench.stats.ladder import ROLES, ModelLadder, grouped, models_of
 from bench.stats.order import Order, order_of
 from bench.stats.scores import Domain
 
@@ -28,7 +28,7 @@ SEEDS = "--seed 0 --seed 1 --seed 2"
 class Figures:
     """Numbers of the records by domain and method; rungs are means over all compared models, other methods those of `s@0`."""
 
-    def __init__(self, found: Material) -> None:
+    def __init__(self, found: ReportData) -> None:
         self.found = found
         self.domains = {d.name: d for d in found.now.domains}
         self.seconds = {d.name: d for d in found.now.second_domains}
@@ -39,7 +39,7 @@ class Figures:
         return first, second
 
     @functools.cached_property
-    def judged_twice(self) -> list[Measured]:
+    def judged_twice(self) -> list[ModelLadder]:
         """As the second judges see them: the models of which they have seen the whole ladder, compared or not."""
         both = [same for _, same in grouped(self.found.records, lambda r: (r.domain, r.model)) if judged_twice(same)]
         seen = [as_second_judges_see(r) for same in both for r in same]
@@ -104,11 +104,11 @@ class Figures:
         """`image_gan .99/.91; ...` of one model each, whatever the method."""
         return "; ".join(f"{d} {'/'.join(short(self.second(d, method, role, model)) for role in ROLES)}" for d in DOMAINS)
 
-    def by_size(self, said: Callable[[Sequence[Measured]], str]) -> str:
+    def by_size(self, said: Callable[[Sequence[ModelLadder]], str]) -> str:
         """What is `said` of all models with a whole ladder, domain by domain and size by size: `text s .92 to .96, xs .92; ...`"""
         return "; ".join(f"{domain} {self.by_size_of(domain, said)}" for domain in DOMAINS)
 
-    def by_size_of(self, domain: str, said: Callable[[Sequence[Measured]], str]) -> str:
+    def by_size_of(self, domain: str, said: Callable[[Sequence[ModelLadder]], str]) -> str:
         models = [m for m in self.found.models if m.domain == domain and m.whole]
         return ", ".join(f"`{size}` {said([m for m in models if m.size == size])}" for size in dict.fromkeys(m.size for m in models))
 

@@ -9,7 +9,7 @@ from test_leaderboard import record
 
 from bench.methods.notation import LADDER
 from bench.records.schema import EvaluatorBlock, Items, Record
-from bench.stats.ladder import CROSSED, ITEMS, ROLES, Measured, Outcome
+from bench.stats.ladder import CROSSED, ITEMS, ROLES, ModelLadder, Outcome
 from bench.stats.scores import Domain
 
 RATES = (2.0, 2.4, 2.7, 3.0, 3.4, 3.9, 4.2, 4.8)  # of the eight rungs, log2
@@ -27,14 +27,14 @@ def model(
     missing: Sequence[str] = (),
     lengths: Sequence[float] | None = None,
     items: int = 1000,
-) -> Measured:
+) -> ModelLadder:
     """Its sampling seeds agree; of its items only those two are counted that an interval always adds: hardly any error of its own."""
     rungs = tuple(rung for rung in LADDER[: len(rates)] if rung not in missing)
     kept = {"quality": quality, "diversity": diversity}
     outcomes = {role: outcome(kept[role], len(rungs), role, items) for role in ROLES}
     at = np.array([rate for rung, rate in zip(LADDER, rates) if rung in rungs])
     long = None if lengths is None else np.array(lengths)
-    return Measured(domain, name, rungs, at, outcomes, dict.fromkeys(ROLES, u), tuple(missing), lengths=long)
+    return ModelLadder(domain, name, rungs, at, outcomes, dict.fromkeys(ROLES, u), tuple(missing), lengths=long)
 
 
 def outcome(kept: Kept, rungs: int, role: str, items: int) -> Outcome:

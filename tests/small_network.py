@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from bench.artifact.format import HEAD, MAGIC, VERSION, encode
-from bench.interfaces import Compressed, Context, Edit, Generator
+from bench.interfaces import Compressed, Context, StructureEdit, Generator
 from bench.methods import notation
 from bench.methods.plain import original
 
@@ -51,7 +51,7 @@ class Rebuilder(Generator):
     def __init__(self, network: nn.Module) -> None:
         self.network = network
 
-    def rebuild(self, structure: Sequence[Edit]) -> nn.Module:
+    def rebuild(self, structure: Sequence[StructureEdit]) -> nn.Module:
         return self.network
 
     def sample(self, network: nn.Module, n: int, seed: int) -> Any:

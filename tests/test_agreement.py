@@ -27,7 +27,7 @@ from bench.stats.agreement import (
 from bench.stats.compressibility import retention_of
 from bench.stats.intervals import Estimate
 from bench.stats.ladder import ITEMS, ROLES, measured
-from bench.stats.use import Foretold, foretold, use_by_method
+from bench.stats.use import UtilityCorrelation, foretold, use_by_method
 
 Table = Mapping[str, tuple[float, float]]
 
@@ -260,7 +260,7 @@ def test_what_foretells_use() -> None:
 def test_a_role_without_retentions_and_a_tie_of_all_methods_have_no_figure() -> None:
     """A baseline at the floor leaves one role undefined; a judge that gives all methods the same knows no order."""
     tau = Estimate(0.5, 0.01, 7)
-    only = Foretold("d", "classifier", "diversity", 8, tau)
+    only = UtilityCorrelation("d", "classifier", "diversity", 8, tau)
     (row,) = (line for line in use_table([only]).splitlines() if line.startswith("| d "))
     assert [cell.strip() for cell in row.strip("|").split("|")] == ["d", "classifier", "8", DASH, tau_text(tau)]
     assert tau_text(Estimate(math.nan, None)) == DASH

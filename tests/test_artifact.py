@@ -38,7 +38,7 @@ from bench.artifact.header import (
 )
 from bench.artifact.writer import fidelity
 from bench.errors import BadInput, Unsupported
-from bench.interfaces import Compressed, Edit, Layout, Stored
+from bench.interfaces import Compressed, StructureEdit, Layout, StoredTensor
 from bench.methods.plain import plain
 
 # --- there and back --------------------------------------------------------------------------------------------------
@@ -113,7 +113,7 @@ def test_a_network_is_filled_tied_weights_once_buffers_unrounded():
 
 def test_the_structure_comes_back():
     compressed = small("none")
-    edits = (Edit("head", "low_rank", {"rank": 3}), Edit("", "ü", {"nested": [1.5, None, {"a": "b"}]}))
+    edits = (StructureEdit("head", "low_rank", {"rank": 3}), StructureEdit("", "ü", {"nested": [1.5, None, {"a": "b"}]}))
     _, structure, _ = decode(encode(Compressed(compressed.network, compressed.tensors, edits), "none"))
     assert structure == list(edits)
 
@@ -153,10 +153,10 @@ def test_what_is_not_finite_is_refused_by_name(value: float):
         compress("int4", network)
 
 
-def stored(**fields: Any) -> Stored:
+def stored(**fields: Any) -> StoredTensor:
     """A quantized tensor, well-formed but for `fields`."""
     whole: dict[str, Any] = {"indices": torch.zeros(2, 3, dtype=torch.uint8), "codebook": ((-1.0, 1.0),), "scales": torch.ones(1, 2).half()}
-    return Stored(**{"shape": (2, 3), **whole, **fields})
+    return StoredTensor(**{"shape": (2, 3), **whole, **fields})
 
 
 UNWRITABLE = {
@@ -165,7 +165,7 @@ UNWRITABLE = {
     "a level that is NaN": stored(codebook=((-1.0, math.nan),)),
     "nine planes": stored(codebook=((-1.0, 1.0),) * 9, scales=torch.ones(9, 2).half()),
     "scales of other rows": stored(scales=torch.ones(1, 3).half()),
-    "complex numbers": Stored((1,), values=torch.zeros(1, dtype=torch.complex64)),
+    "complex numbers": StoredTensor((1,), values=torch.zeros(1, dtype=torch.complex64)),
     "17 dimensions": plain(torch.zeros((1,) * 17)),
 }
 

@@ -35,7 +35,7 @@ from bench.artifact.header import (
     Writer,
 )
 from bench.errors import BadInput
-from bench.interfaces import Edit, Stored
+from bench.interfaces import StructureEdit, StoredTensor
 
 # --- files that lie, under a valid checksum --------------------------------------------------------------------------
 
@@ -67,9 +67,9 @@ def forged(header: Header, streams: bytes = STREAMS) -> bytes:
     return sealed(header.pack(), streams)
 
 
-def entry(streams: bytes = STREAMS, halves_bytes: int = 4, tables: tuple[bytes, ...] = (), codebook: Any = TERNARY, **fields: Any) -> bytes:
+def entry(streams: bytes = STREAMS, fp16_pool_bytes: int = 4, tables: tuple[bytes, ...] = (), codebook: Any = TERNARY, **fields: Any) -> bytes:
     """A file of one tensor, changed."""
-    changed = header(dataclasses.replace(W, **fields), halves_bytes=halves_bytes, tables=tables, codebooks=(codebook,))
+    changed = header(dataclasses.replace(W, **fields), fp16_pool_bytes=fp16_pool_bytes, tables=tables, codebooks=(codebook,))
     return forged(changed, streams)
 
 
@@ -103,7 +103,7 @@ def many(count: int, codebooks: Any, tables: tuple[bytes, ...] = (), names: Call
     """A file of many tensors that are no longer than its byte each."""
     each = {"shape": (1,), "kept": 1, "halves": 1, "body_bytes": 1, **fields}
     entries = tuple(Entry(names(i), **each) for i in range(count))
-    return sealed(header(*entries, codebooks=codebooks, tables=tables, halves_bytes=2 * count).pack(), bytes(3 * count))
+    return sealed(header(*entries, codebooks=codebooks, tables=tables, fp16_pool_bytes=2 * count).pack(), bytes(3 * count))
 
 
 F4 = {"array": "f4", "halves": 0}
@@ -119,7 +119,7 @@ LIES: dict[str, Callable[[], bytes]] = {
     "huge": lambda: entry(shape=(2**62,)),
     "huge, kept": lambda: entry(shape=(2**40,), kept=2**40),
     "huge, twice": lambda: entry(shape=(2**32, 2**32)),
-    "huge, empty": lambda: entry(shape=(0, 2**62, 2**62), kept=0, **F4, body_bytes=0, halves_bytes=0, streams=b""),
+    "huge, empty": lambda: entry(shape=(0, 2**62, 2**62), kept=0, **F4, body_bytes=0, fp16_pool_bytes=0, streams=b""),
     "huge, empty, indexed": lambda: entry(shape=(2**62, 0), kept=0, halves=2**62, body_bytes=0),
     "huge, of half floats": lambda: entry(shape=(2**40,), array="f2", kept=2**40, halves=2**40, body_bytes=0, streams=bytes(4)),
     "huge, one level": lambda: entry(shape=(2**30,), kept=2**30, codebook=((1.0,),), halves=1, granularity="tensor"),
@@ -132,20 +132,20 @@ LIES: dict[str, Callable[[], bytes]] = {
     "a number beyond 64 bits": lambda: column(kept=2**64 - 1),
     "a number without end": lambda: text(rest=b"\xff" * 1000),
     "17 dimensions": lambda: entry(shape=(1,) * 17),
-    "a scalar of indices": lambda: entry(shape=(), kept=1, halves=1, halves_bytes=2, streams=bytes(3)),
-    "an empty tensor of indices": lambda: entry(shape=(0, 5), kept=0, halves=0, body_bytes=0, halves_bytes=0, streams=b""),
+    "a scalar of indices": lambda: entry(shape=(), kept=1, halves=1, fp16_pool_bytes=2, streams=bytes(3)),
+    "an empty tensor of indices": lambda: entry(shape=(0, 5), kept=0, halves=0, body_bytes=0, fp16_pool_bytes=0, streams=b""),
     "larger than its streams": lambda: column(STREAMS, body_bytes=2),
     "smaller than its streams": lambda: forged(TRUTH, STREAMS + b"\0"),
     "more bytes than its indices": lambda: entry(body_bytes=2, streams=bytes(6)),
-    "values larger than their stream": lambda: entry(**F4, halves_bytes=0, body_bytes=4, streams=bytes(4)),
-    "values smaller than their stream": lambda: entry(**F4, halves_bytes=0, body_bytes=12, streams=bytes(12)),
+    "values larger than their stream": lambda: entry(**F4, fp16_pool_bytes=0, body_bytes=4, streams=bytes(4)),
+    "values smaller than their stream": lambda: entry(**F4, fp16_pool_bytes=0, body_bytes=12, streams=bytes(12)),
     "values with scales": lambda: entry(array="f4", halves=2, body_bytes=8, streams=bytes(12)),
     "half floats with a stream": lambda: entry(array="f2"),
     "type unknown": lambda: column(array=7),
     "granularity unknown": lambda: column(granularity=3),
     "axis outside": lambda: column(axis=1),
     "axis far outside": lambda: column(axis=2**63 - 1),
-    "axis of a scalar": lambda: entry(shape=(), axis=1, kept=1, **F4, halves_bytes=0, body_bytes=4, streams=bytes(4)),
+    "axis of a scalar": lambda: entry(shape=(), axis=1, kept=1, **F4, fp16_pool_bytes=0, body_bytes=4, streams=bytes(4)),
     "groups without a length": lambda: column(granularity=2),
     "groups of channels": lambda: column(group=1),
     "groups longer than a channel": lambda: column(granularity=2, group=2),
@@ -154,16 +154,16 @@ LIES: dict[str, Callable[[], bytes]] = {
     "other number of scales": lambda: column(halves=1),
     "no scales": lambda: column(halves=0),
     "huge number of scales": lambda: column(halves=2**62),
-    "half a scale": lambda: entry(halves_bytes=3, streams=bytes(4)),
-    "fewer scales than rows": lambda: entry(halves_bytes=2, streams=bytes(3)),
-    "more scales than rows": lambda: entry(halves_bytes=6, streams=bytes(7)),
+    "half a scale": lambda: entry(fp16_pool_bytes=3, streams=bytes(4)),
+    "fewer scales than rows": lambda: entry(fp16_pool_bytes=2, streams=bytes(3)),
+    "more scales than rows": lambda: entry(fp16_pool_bytes=6, streams=bytes(7)),
     "squeezed is neither yes nor no": lambda: sealed(
         coding.deflate(coding.inflate(TRUTH.pack(), LARGEST).replace(b"[]\4\0", b"[]\4\2")), STREAMS
     ),
-    "scales squeezed badly": lambda: forged(header(halves_squeezed=True), b"\xff" * 5),
-    "scales squeezed, too few": lambda: squeezed(1),
-    "scales squeezed, too many": lambda: squeezed(3),
-    "bomb of scales": lambda: squeezed(10**7),
+    "scales squeezed badly": lambda: forged(header(fp16_pool_deflated=True), b"\xff" * 5),
+    "scales squeezed, too few": lambda: deflated(1),
+    "scales squeezed, too many": lambda: deflated(3),
+    "bomb of scales": lambda: deflated(10**7),
     "fidelity above exact": lambda: column(fidelity=256),
     "more kept than there are": lambda: column(kept=3),
     "pruned without a mask": lambda: column(kept=1),
@@ -173,7 +173,7 @@ LIES: dict[str, Callable[[], bytes]] = {
     "mask keeps fewer": lambda: entry(**{**MASK, "streams": bytes(6)}),
     "mask longer than its tensor": lambda: entry(**{**MASK, "mask_bytes": 2, "streams": bytes(4) + b"\3\0\0"}),
     "mask of flags": lambda: entry(**{**MASK, "array": "b1", "halves": 0, "halves_bytes": 0, "body_bytes": 2, "streams": b"\3\0\0"}),
-    "mask folded into values": lambda: entry(**F4, mask=FOLDED, halves_bytes=0, body_bytes=8, streams=bytes(8)),
+    "mask folded into values": lambda: entry(**F4, mask=FOLDED, fp16_pool_bytes=0, body_bytes=8, streams=bytes(8)),
     "mask counted without a table": lambda: entry(**{**COUNTED_MASK, "mask_table": 0}),
     "mask counted by a missing table": lambda: entry(**COUNTED_MASK),
     "mask counted by three symbols": lambda: entry(**COUNTED_MASK, tables=(b"\1\1\1",)),
@@ -192,7 +192,7 @@ LIES: dict[str, Callable[[], bytes]] = {
     "table longer than the code book": lambda: entry(table=1, tables=(b"\1\1\1\1",)),
     "table without room for what is folded": lambda: entry(table=1, mask=FOLDED, tables=(b"\1\1\1",)),
     "table of no symbols": lambda: entry(table=1, tables=(b"\0\0\0",)),
-    "table of values": lambda: entry(**F4, table=1, tables=(b"\1\1\1",), halves_bytes=0, body_bytes=8, streams=bytes(8)),
+    "table of values": lambda: entry(**F4, table=1, tables=(b"\1\1\1",), fp16_pool_bytes=0, body_bytes=8, streams=bytes(8)),
     "indices that are garbage": lambda: entry(table=1, tables=(b"\1\1\xff",), body_bytes=8, streams=bytes(4) + b"\xff" * 8),
     "code book empty": lambda: book(bytes([1, 0])),
     "code book of too many levels": lambda: book(b"\0" + number(2**15 + 1) + b"\0\0"),
@@ -242,13 +242,13 @@ LIES: dict[str, Callable[[], bytes]] = {
     "header cut short": lambda: sealed(coding.deflate(coding.inflate(TRUTH.pack(), LARGEST)[:-1]), STREAMS),
     "header longer than the file": lambda: sealed(TRUTH.pack(), STREAMS, header_length=2**32 - 1),
     "header reaches into the checksum": lambda: sealed(TRUTH.pack(), b"", header_length=len(TRUTH.pack()) + 1),
-    "flags that are not": lambda: entry(array="b1", halves=0, halves_bytes=0, body_bytes=2, streams=b"\1\2"),
+    "flags that are not": lambda: entry(array="b1", halves=0, fp16_pool_bytes=0, body_bytes=2, streams=b"\1\2"),
 }
 
 
-def squeezed(count: int) -> bytes:
-    pool = coding.squeeze(np.zeros(count, np.float16))
-    return forged(header(halves_bytes=len(pool), halves_squeezed=True), pool + b"\0")
+def deflated(count: int) -> bytes:
+    pool = coding.deflate_fp16(np.zeros(count, np.float16))
+    return forged(header(fp16_pool_bytes=len(pool), fp16_pool_deflated=True), pool + b"\0")
 
 
 def header_of_counts(codebooks: int, tables: int, tensors: int) -> bytes:
@@ -289,7 +289,7 @@ def test_the_forger_can_tell_the_truth():
         column(),
         text(),
         entry(),
-        squeezed(2),
+        deflated(2),
         header_of_counts(1, 0, 1),
         book(bytes([0, 3, 2, 1])),
         many(1, (TERNARY,)),
@@ -302,10 +302,10 @@ def test_the_forger_can_tell_the_truth():
     assert decode(entry(**COUNTED_MASK, tables=(b"\0\1",)))[2]["w"].mask.tolist() == [True, True]
     assert decode(entry(mask=FOLDED))[2]["w"].mask.tolist() == [True, True]
     assert decode(entry(table=1, tables=(b"\1\1\1",)))[2]["w"].indices.tolist() == [0, 0]
-    assert decode(entry(**F4, halves_bytes=0, body_bytes=8, streams=bytes(8)))[2]["w"].dequantize().tolist() == [0, 0]
-    assert decode(entry(array="b1", halves=0, halves_bytes=0, body_bytes=2, streams=b"\1\0"))[2]["w"].values.tolist() == [True, False]
-    assert decode(entry(shape=(), array="i8", kept=1, halves=0, halves_bytes=0, body_bytes=8, streams=bytes(8)))[2]["w"].shape == ()
-    assert decode(text(structure=b'[["a","b",{"c":[[1]]}]]'))[1] == [Edit("a", "b", {"c": [[1]]})]
+    assert decode(entry(**F4, fp16_pool_bytes=0, body_bytes=8, streams=bytes(8)))[2]["w"].dequantize().tolist() == [0, 0]
+    assert decode(entry(array="b1", halves=0, fp16_pool_bytes=0, body_bytes=2, streams=b"\1\0"))[2]["w"].values.tolist() == [True, False]
+    assert decode(entry(shape=(), array="i8", kept=1, halves=0, fp16_pool_bytes=0, body_bytes=8, streams=bytes(8)))[2]["w"].shape == ()
+    assert decode(text(structure=b'[["a","b",{"c":[[1]]}]]'))[1] == [StructureEdit("a", "b", {"c": [[1]]})]
 
 
 def test_missing_tensors_are_refused_when_loaded():
@@ -358,13 +358,13 @@ def of_patterns() -> bytes:
 
 
 def scales_alike(count: int) -> bytes:
-    pool = coding.squeeze(np.zeros(count, np.float16))
+    pool = coding.deflate_fp16(np.zeros(count, np.float16))
     streams = pool + bytes(-(-count // 256))
     fields = {"shape": (count,), "kept": count, "halves": count, "body_bytes": -(-count // 256)}
-    return forged(header(dataclasses.replace(W, **fields), codebooks=(((1.0,),),), halves_bytes=len(pool), halves_squeezed=True), streams)
+    return forged(header(dataclasses.replace(W, **fields), codebooks=(((1.0,),),), fp16_pool_bytes=len(pool), fp16_pool_deflated=True), streams)
 
 
-def memory_of(tensors: dict[str, Stored]) -> int:
+def memory_of(tensors: dict[str, StoredTensor]) -> int:
     parts = [part for s in tensors.values() for part in (s.values, s.indices, s.scales, s.mask) if part is not None]
     return sum(part.numel() * part.element_size() for part in parts)
 
@@ -373,7 +373,7 @@ def memory_of(tensors: dict[str, Stored]) -> int:
 def test_tensors_are_in_proportion_to_their_file(what: str):
     """At most 256 symbols or 516 half floats a byte; and 2.5 KB a byte while they are decoded."""
     data = LARGE[what]()
-    tensors: dict[str, Stored] = {}
+    tensors: dict[str, StoredTensor] = {}
     with warnings.catch_warnings(action="error"), bounded(2500 * len(data) + 2**20, 20.0):
         tensors.update(decode(data)[2])
     assert memory_of(tensors) <= 1300 * len(data)

@@ -26,11 +26,11 @@ from bench.artifact.coding import (
     packed_length,
     probabilities,
     rank_patterns,
-    squeeze,
+    deflate_fp16,
     table_of,
     unpack,
     unrank_patterns,
-    unsqueeze,
+    inflate_fp16,
     word,
 )
 from bench.artifact.format import coding
@@ -277,14 +277,14 @@ def test_a_mask_that_breaks_the_pattern_is_none():
 def test_every_half_float_comes_back_bit_for_bit(bits: list[int]):
     """NaN with its payload, -0.0 and subnormal numbers included."""
     halves = np.array(bits, np.uint16).view(np.float16)
-    assert unsqueeze(squeeze(halves), len(bits)).view(np.uint16).tolist() == bits
+    assert inflate_fp16(deflate_fp16(halves), len(bits)).view(np.uint16).tolist() == bits
 
 
 def test_half_floats_of_another_number_are_refused():
-    data = squeeze(np.ones(100, np.float16))
+    data = deflate_fp16(np.ones(100, np.float16))
     for count in (0, 99, 101, 10**15):
         with pytest.raises(ValueError):
-            unsqueeze(data, count)
+            inflate_fp16(data, count)
 
 
 @always_the_same

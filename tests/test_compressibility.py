@@ -10,7 +10,7 @@ from bench.methods.notation import LADDER, expand, rung_of
 from bench.records.cell import FLOOR_RECALIBRATED
 from bench.records.schema import EvaluatorBlock, Items, Record
 from bench.report.headline import headline
-from bench.stats.compressibility import HARD, is_recalibrated, score
+from bench.stats.compressibility import HIGH_RANGE, is_recalibrated, score
 from bench.stats.ladder import models_of
 
 RATES = (2.0, 2.4, 2.7, 3.0, 3.4, 3.9, 4.2, 4.8)  # of the eight rungs, log2
@@ -18,15 +18,15 @@ RATES = (2.0, 2.4, 2.7, 3.0, 3.4, 3.9, 4.2, 4.8)  # of the eight rungs, log2
 
 def test_nothing_lost_is_one_and_all_lost_is_what_is_left_of_the_first_halvings() -> None:
     assert score(RATES, [1.0] * 8) == pytest.approx(1.0)
-    assert score(RATES, [1.0] * 8, HARD) == pytest.approx(1.0)
+    assert score(RATES, [1.0] * 8, HIGH_RANGE) == pytest.approx(1.0)
     assert score(RATES, [0.0] * 8) == pytest.approx(0.25)  # a straight line from 1 at rate 0 to 0 at rate 2: area 1 of 4
-    assert score(RATES, [0.0] * 8, HARD) == 0.0
+    assert score(RATES, [0.0] * 8, HIGH_RANGE) == 0.0
 
 
 def test_between_rungs_the_curve_is_a_straight_line() -> None:
     """Closed form: 1 up to rate 2, then down to 0 at rate 4."""
     assert score([2.0, 4.0], [1.0, 0.0]) == pytest.approx((2 + 1) / 4)
-    assert score([2.0, 4.0], [1.0, 0.0], HARD) == pytest.approx(0.5)
+    assert score([2.0, 4.0], [1.0, 0.0], HIGH_RANGE) == pytest.approx(0.5)
     assert score([2.0, 6.0], [1.0, 0.0]) == pytest.approx((2 + 0.75 * 2) / 4)  # cut off at 4, where it is at one half
 
 

@@ -21,7 +21,7 @@ from bench.artifact.format import rebuild, save, tensors_digest
 from bench.errors import BadInput
 from bench.evaluation.damage import damage_matrix, failures
 from bench.evaluation.verdicts import view
-from bench.interfaces import Direction, Domain, Evaluator, Generator, Hurts, ModelSpec, Native, Observed
+from bench.interfaces import Direction, Domain, Evaluator, Generator, Hurts, ModelSpec, Samples, SampleFeatures
 from bench.methods.plain import original
 from bench.registry import DOMAINS
 from bench.util.cache import content_digest
@@ -62,11 +62,11 @@ def judged(request: pytest.FixtureRequest) -> tuple[Domain, Evaluator]:
     return domain, domain.evaluator(evaluator)
 
 
-def items(samples: Native) -> list[str]:
+def items(samples: Samples) -> list[str]:
     return [content_digest([sample]) for sample in samples]
 
 
-def agree(a: Native, b: Native) -> bool:
+def agree(a: Samples, b: Samples) -> bool:
     """Texts equal; numbers within 1e-5, since another batch size may add float32 numbers in another order."""
     return len(a) == len(b) and all(x == y if isinstance(x, str) else np.allclose(x, y, rtol=1e-5, atol=1e-5) for x, y in zip(a, b))
 
@@ -217,7 +217,7 @@ def test_an_item_is_judged_alone(judged: tuple[Domain, Evaluator]) -> None:
     """Within 1e-4 of the largest value: float32 sums of another batch size may add up in another order."""
     domain, evaluator = judged
     samples = domain.reference("test")[:SMALL]
-    questions: list[Callable[[Native], Tensor]] = [evaluator.features]
+    questions: list[Callable[[Samples], Tensor]] = [evaluator.features]
     if evaluator.role == "quality":
         questions.append(evaluator.surprisal)
     for ask in questions:
@@ -233,7 +233,7 @@ def test_metrics_are_described_and_finite(domain: Domain) -> None:
     names = list(domain.evaluators()) if metrics else []
     evaluators = [domain.evaluator(name) for name in names]
     seen = [
-        Observed(samples, {e.name: view(e, samples) for e in evaluators})
+        SampleFeatures(samples, {e.name: view(e, samples) for e in evaluators})
         for samples in (domain.reference("ceiling")[:SMALL], domain.reference("test")[:SMALL])
     ]
     for name, metric in metrics.items():

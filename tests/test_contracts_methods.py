@@ -13,7 +13,7 @@ from transformers.pytorch_utils import Conv1D
 
 from bench.artifact.format import decode, encode, fill, tensors_digest
 from bench.errors import BadInput, Unsupported
-from bench.interfaces import Compressed, Context, Edit, Generator, Stored
+from bench.interfaces import Compressed, Context, StructureEdit, Generator, StoredTensor
 from bench.layers import tensors_of, weights_of
 from bench.methods.notation import parse
 from bench.methods.plain import original
@@ -60,7 +60,7 @@ class SmallGenerator(Generator):
     def __init__(self, network: Small) -> None:
         self.network = network
 
-    def rebuild(self, structure: Sequence[Edit]) -> nn.Module:
+    def rebuild(self, structure: Sequence[StructureEdit]) -> nn.Module:
         return Small(seed=1)
 
     def sample(self, network: nn.Module, n: int, seed: int) -> Tensor:
@@ -80,7 +80,7 @@ def apply(method: str, network: nn.Module, kept: Mapping[str, str] | None = None
     return parse(method)(original(network), Context(SmallGenerator(network) if isinstance(network, Small) else None, kept=kept or {}))
 
 
-def dense(tensors: Mapping[str, Stored]) -> dict[str, Tensor]:
+def dense(tensors: Mapping[str, StoredTensor]) -> dict[str, Tensor]:
     return {name: stored.dequantize() for name, stored in tensors.items()}
 
 

@@ -13,7 +13,7 @@ import torch
 
 from bench.cli.main import main
 from bench.errors import BadInput
-from bench.interfaces import Domain, Native
+from bench.interfaces import Domain, Samples
 from bench.records.schema import Items, Record, read_records, records_in_place
 from bench.registry import DOMAINS
 from bench.runner import sweep as campaign
@@ -272,7 +272,7 @@ def test_a_trait_cannot_take_a_shared_name() -> None:
 
 
 def test_traits_of_texts_and_pictures() -> None:
-    texts: Native = ["in the beginning", "", "word"]
+    texts: Samples = ["in the beginning", "", "word"]
     assert DOMAINS.load("text")().traits(texts)["length"].tolist() == [3, 0, 1]
     from domains.images.data import CLASSES, part
 

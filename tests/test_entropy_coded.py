@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from bench.artifact.format import encode
-from bench.interfaces import Context, Stored
+from bench.interfaces import Context, StoredTensor
 from bench.methods.entropy_coded import EntropyCoded, boundaries
 from bench.methods.notation import parse
 from bench.methods.plain import original
@@ -23,11 +23,11 @@ def gaussian(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def quantized(method: Quantizer, weights: Tensor, mask: Tensor | None = None) -> Stored:
-    return method.quantize(Stored(tuple(weights.shape), values=weights, mask=mask), 0)
+def quantized(method: Quantizer, weights: Tensor, mask: Tensor | None = None) -> StoredTensor:
+    return method.quantize(StoredTensor(tuple(weights.shape), values=weights, mask=mask), 0)
 
 
-def entropy_of(stored: Stored) -> float:
+def entropy_of(stored: StoredTensor) -> float:
     assert stored.indices is not None
     kept = stored.indices if stored.mask is None else stored.indices[stored.mask]
     counts = np.bincount(kept.numpy().ravel())

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from bench.evaluation.verdicts import judge_diversity, judge_quality, view
-from bench.interfaces import Context, Observed, Stored, View
+from bench.interfaces import Context, SampleFeatures, StoredTensor, View
 from bench.methods.notation import parse
 from bench.methods.plain import original
-from bench.metrics.shared import SCALE
+from bench.metrics.shared import SHARED_METRICS_VERSION
 from bench.registry import METHODS
 from domains.image_gan.adapter import GanDomain
 from domains.images.data import part
@@ -40,7 +40,7 @@ def values() -> dict[str, list[float]]:
     for name in METHODS:
         if name == "recalibrate":
             continue  # changes no weight; compared with its closed form in test_contracts_methods.py
-        stored: dict[str, Stored] = dict(parse(name)(original(network), Context()).tensors)
+        stored: dict[str, StoredTensor] = dict(parse(name)(original(network), Context()).tensors)
         dense = stored["0.weight"].dequantize().double()
         version = METHODS.load(name).version
         found[f"method {name} v{version}"] = [dense.sum().item(), dense.square().sum().item(), dense[3, 5].item()]
@@ -67,7 +67,7 @@ def image_metrics() -> dict[str, list[float]]:
     """Of 200 real pictures beside 200 others."""
     domain, found = GanDomain(), {}
     evaluator = domain.evaluator("effnet")
-    seen = [Observed(p, {"effnet": view(evaluator, p)}) for p in (part(name).pixels[:200] for name in ("ceiling", "test"))]
+    seen = [SampleFeatures(p, {"effnet": view(evaluator, p)}) for p in (part(name).pixels[:200] for name in ("ceiling", "test"))]
     for metric in domain.metrics().values():
         if metric.compute is not None:
             found[f"metric {metric.name} v{metric.version}"] = [metric.compute(*seen)]

@@ -12,7 +12,7 @@ from bench.registry import DOMAINS
 from bench.report.headline import gain_text, headline, ratio_text, rungs, size_by_size
 from bench.report.per_model import onset_text, sizes
 from bench.report.report_data import material, with_interval
-from bench.stats.compressibility import FULL
+from bench.stats.compressibility import FULL_RANGE
 from bench.stats.intervals import Estimate
 from bench.stats.order import Onset
 from bench.stats.scores import Ratio, Score
@@ -165,5 +165,5 @@ def test_made_up_models_and_records_agree() -> None:
     from bench.stats.scores import model_score
 
     (read,) = models_of(ladder("a", quality=0.9))
-    a, b = model_score(read, "quality", FULL), model_score(model("a", quality=0.9), "quality", FULL)
+    a, b = model_score(read, "quality", FULL_RANGE), model_score(model("a", quality=0.9), "quality", FULL_RANGE)
     assert a is not None and b is not None and a.value == pytest.approx(b.value)

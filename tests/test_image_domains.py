@@ -11,7 +11,7 @@ import torch
 
 from bench.errors import BadInput
 from bench.evaluation.verdicts import view
-from bench.interfaces import Observed, View
+from bench.interfaces import SampleFeatures, View
 from domains.image_diffusion.adapter import DiffusionDomain
 from domains.image_gan.adapter import BATCH, GanDomain
 from domains.images import metrics
@@ -225,11 +225,11 @@ def test_lost_classes_are_counted() -> None:
     images = part("ceiling")
     assert images.labels is not None
     five = images.pixels[images.labels < 5][:500]
-    real, half = (Observed(p, {}) for p in (images.pixels[:500], five))
+    real, half = (SampleFeatures(p, {}) for p in (images.pixels[:500], five))
     assert metrics.classes_covered(real, real) == 10 and 5 <= metrics.classes_covered(half, real) <= 7  # shirts are in both halves' looks
     assert metrics.class_entropy(real, real) == pytest.approx(np.log2(10), abs=0.05)
     assert metrics.class_entropy(half, real) < 2.9
-    one = Observed(np.repeat(images.pixels[:1], 50, axis=0), {})
+    one = SampleFeatures(np.repeat(images.pixels[:1], 50, axis=0), {})
     assert metrics.classes_covered(one, real) == 1 and metrics.class_entropy(one, real) == 0
 
 
@@ -240,8 +240,8 @@ def test_distances_are_small_for_real_pictures_and_grow_with_damage() -> None:
     evaluator = Effnet()
     pixels = part("ceiling").pixels[:600]
 
-    def seen(p: np.ndarray) -> Observed:
-        return Observed(p, {"effnet": view(evaluator, p)})
+    def seen(p: np.ndarray) -> SampleFeatures:
+        return SampleFeatures(p, {"effnet": view(evaluator, p)})
 
     real, other, noisy = seen(pixels[:300]), seen(pixels[300:]), seen(noise(pixels[300:], 0.2))
     assert metrics.fid_effnet(real, real) == pytest.approx(0, abs=1e-3)
@@ -252,7 +252,7 @@ def test_distances_are_small_for_real_pictures_and_grow_with_damage() -> None:
 def test_the_frechet_distance_of_a_shift_is_its_square() -> None:
     """Closed form: equal covariances, means apart by d -> |d|^2."""
     x = torch.randn(2000, 4, generator=torch.Generator().manual_seed(0))
-    real, shifted = (Observed([], {"effnet": View(v)}) for v in (x, x + torch.tensor([3.0, 0, 0, 0])))
+    real, shifted = (SampleFeatures([], {"effnet": View(v)}) for v in (x, x + torch.tensor([3.0, 0, 0, 0])))
     assert metrics.fid_effnet(shifted, real) == pytest.approx(9.0, rel=1e-4)
 
 

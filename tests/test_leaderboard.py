@@ -8,7 +8,7 @@ import pytest
 
 from bench.evaluation.verdicts import retention, survival, usable
 from bench.methods.notation import LADDER, expand, parse
-from bench.metrics.shared import SCALE
+from bench.metrics.shared import SHARED_METRICS_VERSION
 from bench.records.provenance import Provenance
 from bench.records.schema import Cost, Record, newest, read_records
 from bench.registry import DOMAINS
@@ -99,7 +99,7 @@ def test_published_records_are_of_the_committed_codes_versions() -> None:
     domains = {name: DOMAINS.load(name)() for name in ("text", "image_gan", "image_diffusion")}
     for r in read_records(ROOT / "results"):
         domain = domains[r.domain]
-        now = {"shared metrics": SCALE, f"domain {r.domain}": domain.version, **parse(r.method).versions}
+        now = {"shared metrics": SHARED_METRICS_VERSION, f"domain {r.domain}": domain.version, **parse(r.method).versions}
         now |= {f"metric {name}": metric.version for name, metric in domain.metrics().items()}
         assert {name: r.implementation.get(name) for name in now} == now, r.cell
         assert {name for name in r.implementation if name.startswith("evaluator ")} == {f"evaluator {name}" for name in domain.evaluators()}

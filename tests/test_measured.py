@@ -14,7 +14,7 @@ from bench.methods.notation import LADDER, RECALIBRATED
 from bench.records.cell import FLOOR_RECALIBRATED
 from bench.records.schema import Record, read_records
 from bench.stats.intervals import item_covariance
-from bench.stats.ladder import ITEMS, ROLES, VALUE, Measured, measured, models_of, with_records
+from bench.stats.ladder import ITEMS, ROLES, VALUE, ModelLadder, measured, models_of, with_records
 
 ROOT = Path(__file__).parent.parent
 PUBLISHED = pytest.mark.parametrize("domain", ["image_diffusion", "image_gan", "text"])
@@ -26,7 +26,7 @@ def published() -> list[Record]:
 
 
 @pytest.fixture(scope="module")
-def models(published: list[Record]) -> dict[str, Measured]:
+def models(published: list[Record]) -> dict[str, ModelLadder]:
     return {m.domain: m for m in models_of(published)}
 
 
@@ -52,7 +52,7 @@ def flags(record: Record, role: str) -> np.ndarray:
 
 
 @PUBLISHED
-def test_retentions_and_rates_are_the_records(domain: str, published: list[Record], models: dict[str, Measured]) -> None:
+def test_retentions_and_rates_are_the_records(domain: str, published: list[Record], models: dict[str, ModelLadder]) -> None:
     m = models[domain]
     assert m.rungs == LADDER and m.whole and (m.size, m.training_seed) == ("s", "0")
     for i, rung in enumerate(LADDER):
@@ -64,7 +64,7 @@ def test_retentions_and_rates_are_the_records(domain: str, published: list[Recor
 
 
 @PUBLISHED
-def test_the_span_is_baseline_minus_the_floor_that_ships(domain: str, published: list[Record], models: dict[str, Measured]) -> None:
+def test_the_span_is_baseline_minus_the_floor_that_ships(domain: str, published: list[Record], models: dict[str, ModelLadder]) -> None:
     """Records do not hold the floor. It comes back from retentions in double precision, divided by at least a few hundredths."""
     for role in ROLES:
         base = np.mean([r.metric(VALUE[role]) or 0.0 for r in by_seed(published, domain, "none")])
@@ -107,7 +107,7 @@ def test_item_variance_of_quality_is_the_variance_of_a_ratio_of_paired_shares(do
 
 
 @PUBLISHED
-def test_twins_and_common_judges_make_intervals_narrower_than_unpaired_shares(domain: str, models: dict[str, Measured]) -> None:
+def test_twins_and_common_judges_make_intervals_narrower_than_unpaired_shares(domain: str, models: dict[str, ModelLadder]) -> None:
     """At 8 bits nearly the same samples are judged: the ratio is known better than from two independent drawings."""
     for role in ROLES:
         at = models[domain].outcomes[role]
@@ -116,7 +116,7 @@ def test_twins_and_common_judges_make_intervals_narrower_than_unpaired_shares(do
         assert at.covariance[0, 0] < unpaired / 2
 
 
-def test_a_text_models_samples_have_a_length(models: dict[str, Measured]) -> None:
+def test_a_text_models_samples_have_a_length(models: dict[str, ModelLadder]) -> None:
     assert models["image_gan"].lengths is None
     lengths = models["text"].lengths
     assert lengths is not None and lengths.shape == (8,) and lengths[0] == pytest.approx(1.0, abs=0.02) and lengths[-1] > 5

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from bench.errors import BadInput
-from bench.interfaces import Compressed, Context, Stored
+from bench.interfaces import Compressed, Context, StoredTensor
 from bench.methods.notation import parse
 from bench.methods.plain import halve_the_rest, original
 from bench.methods.quantize import Binary, Int2, Int3, Int4, Int5, Int6, Int7, Int8, Quantizer, Ternary
@@ -34,8 +34,8 @@ def ideal_normal(n: int) -> Tensor:
     return torch.special.ndtri((torch.arange(n, dtype=torch.float64) + 0.5) / n).float()[None]
 
 
-def quantized(method: Quantizer, weights: Tensor, axis: int = 0, mask: Tensor | None = None) -> Stored:
-    return method.quantize(Stored(tuple(weights.shape), values=weights, mask=mask), axis)
+def quantized(method: Quantizer, weights: Tensor, axis: int = 0, mask: Tensor | None = None) -> StoredTensor:
+    return method.quantize(StoredTensor(tuple(weights.shape), values=weights, mask=mask), axis)
 
 
 def errors(method: Quantizer, weights: Tensor) -> np.ndarray:
@@ -303,7 +303,7 @@ def test_finer_granularity_never_errs_more(name: str):
 def test_groups_are_parts_of_a_channel(axis: int):
     """Each group by itself gives the same values; a last, shorter one too."""
     weights = normal(6, 10, 3)
-    stored = parse("int4:group=8").links[0].quantize(Stored((6, 10, 3), values=weights), axis)  # type: ignore[attr-defined]
+    stored = parse("int4:group=8").links[0].quantize(StoredTensor((6, 10, 3), values=weights), axis)  # type: ignore[attr-defined]
     rows, dense = weights.movedim(axis, 0).flatten(1), stored.dequantize().movedim(axis, 0).flatten(1)
     assert stored.scales.shape == (1, rows.shape[0] * -(-rows.shape[1] // 8))
     for start in range(0, rows.shape[1], 8):

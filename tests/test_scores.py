@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from made_up import RATES, domain, ladder, model
 
 from bench.methods.notation import LADDER
-from bench.stats.compressibility import FULL, HARD, score
+from bench.stats.compressibility import FULL_RANGE, HIGH_RANGE, score
 from bench.stats.intervals import Estimate
-from bench.stats.ladder import Measured, Outcome, models_of
+from bench.stats.ladder import ModelLadder, Outcome, models_of
 from bench.stats.scores import (
     Domain,
     Score,
@@ -37,7 +37,7 @@ ACROSS = st.lists(st.floats(0.05, 1.5), min_size=8, max_size=8).filter(lambda st
 @settings(derandomize=True, deadline=None, max_examples=60)
 @given(MONOTONE, ACROSS)
 def test_of_a_curve_that_only_falls_the_plain_integral_is_c(kept: list[float], rates: list[float]) -> None:
-    for span in (FULL, HARD):
+    for span in (FULL_RANGE, HIGH_RANGE):
         constant, weights = quadrature(rates, span)
         assert constant + weights @ kept == pytest.approx(score(rates, kept, span))
         assert constant + weights.sum() == pytest.approx(1.0), "of a curve that stays at 1"
@@ -47,7 +47,7 @@ def test_the_weights_by_hand() -> None:
     """Rungs at 2 and 4: a triangle of area 1 at the start, 2 in the middle, 1 at the end, of 4; over [2, 4] halves."""
     constant, weights = quadrature([2.0, 4.0])
     assert (constant, *weights) == pytest.approx((0.25, 0.5, 0.25))
-    constant, weights = quadrature([2.0, 4.0], HARD)
+    constant, weights = quadrature([2.0, 4.0], HIGH_RANGE)
     assert (constant, *weights) == pytest.approx((0.0, 0.5, 0.5))
 
 
@@ -105,7 +105,7 @@ def names(found: Domain) -> list[list[str]]:
     return [[m.model for m in unit] for unit in found.units]
 
 
-def grid(domain: str, *models: str, quality: float = 1.0, u: float = 0.9) -> list[Measured]:
+def grid(domain: str, *models: str, quality: float = 1.0, u: float = 0.9) -> list[ModelLadder]:
     return [model(domain, name, quality, u=u) for name in models]
 
 

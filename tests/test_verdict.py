@@ -13,7 +13,7 @@ from bench.report.verdict import (
     CANNOT,
     NOTHING,
     TWO_JUDGES,
-    Situation,
+    ClaimContext,
     Support,
     judged_by,
     paired,
@@ -24,12 +24,12 @@ from bench.report.verdict import (
     support_of,
 )
 from bench.stats.intervals import Difference
-from bench.stats.ladder import ROLES, Measured
+from bench.stats.ladder import ROLES, ModelLadder
 from bench.stats.scores import COUNTS_FROM, REGRESSED_FROM, Comparison, compare, domains_of
 from bench.stats.simulation import Scenario, made_up_domain
 
 
-def seeds(domain: str, *quality: float, diversity: float | tuple[float, ...] = 0.9, u: float = 0.9, size: str = "s") -> list[Measured]:
+def seeds(domain: str, *quality: float, diversity: float | tuple[float, ...] = 0.9, u: float = 0.9, size: str = "s") -> list[ModelLadder]:
     """A model for each retention of quality."""
     both = diversity if isinstance(diversity, tuple) else (diversity,) * len(quality)
     return [model(domain, f"{size}@{i}", q, d, u) for i, (q, d) in enumerate(zip(quality, both))]
@@ -51,7 +51,7 @@ def claims(text: str) -> set[tuple[str, str, str]]:
     }
 
 
-def said(models: list[Measured], missing: dict[str, list[str]] | None = None, second: Support | None = None) -> str:
+def said(models: list[ModelLadder], missing: dict[str, list[str]] | None = None, second: Support | None = None) -> str:
     missing = missing or {}
     return paragraph(situation(models, missing, second=second), situation(models, missing, REGRESSED_FROM, second))
 
@@ -105,7 +105,7 @@ def test_one_pair_is_shown_another_open_a_third_untested() -> None:
 def test_claims_of_one_domain_are_said_together() -> None:
     clear = Difference(0.4, 0.3, 0.5, 1e-9)
     rows = [Comparison(role, "a", b, clear, 0.001) for role in ROLES for b in ("b", "c", "d") if (role, b) != ("diversity", "c")]
-    text = sentence(Situation([], rows, {}))
+    text = sentence(ClaimContext([], rows, {}))
     assert text == (
         "**a is more compressible than b and than d, in quality and in diversity**; **a is more compressible than c, in quality**."
     )
@@ -116,7 +116,7 @@ def test_claims_of_one_domain_are_said_together() -> None:
 def test_nothing_is_claimed_from_p_of_5_percent_on(p: float | None) -> None:
     difference = Difference(0.4, 0.3, 0.5, 1e-9) if p is not None else None  # however clear its own interval and p look
     row = Comparison("quality", "a", "b", difference, p)
-    assert bool(claims(sentence(Situation([], [row], {})))) is (p is not None and p < 0.05)
+    assert bool(claims(sentence(ClaimContext([], [row], {})))) is (p is not None and p < 0.05)
 
 
 def test_claims_are_those_of_the_adjusted_test_over_training_seeds() -> None:
@@ -170,7 +170,7 @@ def test_the_order_of_seeds_within_a_size_changes_nothing() -> None:
     rng = np.random.default_rng(9)
     flags = {kept: rng.standard_normal((8, 2, 1000)) + rng.standard_normal(1000) for kept in (*large, *small)}
 
-    def with_items(m: Measured, kept: float) -> Measured:
+    def with_items(m: ModelLadder, kept: float) -> ModelLadder:
         both = {role: replace(outcome, influence=flags[kept]) for role, outcome in m.outcomes.items()}
         return replace(m, outcomes=both)
 
@@ -332,14 +332,14 @@ def test_why_a_model_is_in_no_mean_is_said() -> None:
 # ------------------------------------------------------------------------------------------------------ second evaluators
 
 
-def by_second_judges(*models: Measured) -> Support:
+def by_second_judges(*models: ModelLadder) -> Support:
     return support_of(compare(domains_of(models, threshold=-np.inf)))
 
 
 ALONE, CONTRARY = "only the first judges show it", "the second judges show the contrary"
 
 
-def quality_row(first: list[Measured], second: Support) -> list[str]:
+def quality_row(first: list[ModelLadder], second: Support) -> list[str]:
     return next(row for row in pairs(situation(first, {}, second=second)) if row[1] == "quality")
 
 

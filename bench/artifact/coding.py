@@ -182,13 +182,13 @@ def fill_groups(rows: np.ndarray, n: int, m: int) -> np.ndarray | None:
 # --------------------------------------------------------------------------------------------------------------- floats
 
 
-def squeeze(halves: np.ndarray) -> bytes:
+def deflate_fp16(halves: np.ndarray) -> bytes:
     """float16 [n] -> deflated: all upper bytes (sign, exponent), then all lower ones, since the upper ones resemble each other."""
     planes = halves.astype("<f2").view(np.uint8).reshape(-1, 2)
     return deflate(np.ascontiguousarray(planes[:, ::-1].T).tobytes())
 
 
-def unsqueeze(data: bytes, count: int) -> np.ndarray:
+def inflate_fp16(data: bytes, count: int) -> np.ndarray:
     planes = np.frombuffer(inflate(data, 2 * count), np.uint8)
     if len(planes) != 2 * count:
         raise ValueError(f"{len(planes)} bytes cannot be {count} half floats")

@@ -35,7 +35,7 @@ from bench.artifact.header import (
     Header,
 )
 from bench.errors import BadInput, Unsupported
-from bench.interfaces import Compressed, Edit, Layout, Stored
+from bench.interfaces import Compressed, StructureEdit, Layout, StoredTensor
 from bench.layers import tensors_of
 from bench.util.files import write_atomically
 
@@ -84,7 +84,7 @@ class Artifact:
     header_bytes: int
     streams: memoryview
 
-    def tensors(self) -> Iterator[tuple[str, Stored]]:
+    def tensors(self) -> Iterator[tuple[str, StoredTensor]]:
         """One tensor after another, in the network's order. Raises `BadInput` where a stream is not what the header says."""
         try:
             yield from self._tensors()
@@ -93,11 +93,11 @@ class Artifact:
         except (ValueError, OverflowError, AssertionError) as error:  # the last: from the entropy coder
             raise BadInput(f"the artifact's streams are not valid: {error}") from None
 
-    def _tensors(self) -> Iterator[tuple[str, Stored]]:
-        header, place = self.header, self.header.halves_bytes
+    def _tensors(self) -> Iterator[tuple[str, StoredTensor]]:
+        header, place = self.header, self.header.fp16_pool_bytes
         pool = bytes(self.streams[:place])
         count = sum(entry.halves for entry in header.entries)
-        halves = coding.unsqueeze(pool, count) if header.halves_squeezed else np.frombuffer(pool, "<f2")
+        halves = coding.inflate_fp16(pool, count) if header.fp16_pool_deflated else np.frombuffer(pool, "<f2")
         if len(halves) != count:
             raise ValueError(f"{len(halves)} half floats instead of {count}")
         used = 0
@@ -107,7 +107,7 @@ class Artifact:
             yield entry.name, self._tensor(entry, bytes(self.streams[place:mask]), bytes(self.streams[mask:body]), own)
             place, used = body, used + entry.halves
 
-    def _tensor(self, entry: Entry, mask_stream: bytes, body: bytes, halves: np.ndarray) -> Stored:
+    def _tensor(self, entry: Entry, mask_stream: bytes, body: bytes, halves: np.ndarray) -> StoredTensor:
         flat_mask = self._mask(entry, mask_stream)
         layout = Layout(entry.granularity, entry.axis, entry.group)
         kept = entry.count if flat_mask is None else int(flat_mask.sum())
@@ -119,7 +119,7 @@ class Artifact:
             if entry.array == "b1" and body.strip(b"\0\1"):
                 raise ValueError(f"{entry.name[:80]!r} holds flags that are neither 0 nor 1")
             values = halves if entry.array == "f2" else np.frombuffer(body, kind).astype(kind.newbyteorder("="))
-            stored = Stored(entry.shape, values=_restore(values, flat_mask, layout, entry), layout=layout, pattern=pattern)
+            stored = StoredTensor(entry.shape, values=_restore(values, flat_mask, layout, entry), layout=layout, pattern=pattern)
         else:
             codebook = self.header.codebooks[entry.codebook]
             levels = len(codebook[0])
@@ -129,7 +129,7 @@ class Artifact:
                 symbols = np.where(flat_mask, symbols, 0)
             kind = np.dtype(np.uint8 if levels <= 256 else np.int16)
             beside = None if entry.mask == FOLDED else flat_mask
-            stored = Stored(
+            stored = StoredTensor(
                 entry.shape,
                 indices=_restore(symbols.astype(kind), beside, layout, entry),
                 codebook=codebook,
@@ -202,13 +202,13 @@ def parse(data: bytes) -> Artifact:
         raise BadInput(f"the artifact's header is not valid: {error}") from None
 
 
-def load(path: Path) -> tuple[str, list[Edit], dict[str, Stored]]:
+def load(path: Path) -> tuple[str, list[StructureEdit], dict[str, StoredTensor]]:
     """Read an artifact -> (method, structure, tensors). Raises `BadInput` for a file that is not a whole artifact."""
     artifact = open_artifact(path)
     return artifact.header.method, list(artifact.header.structure), dict(artifact.tensors())
 
 
-def decode(data: bytes) -> tuple[str, list[Edit], dict[str, Stored]]:
+def decode(data: bytes) -> tuple[str, list[StructureEdit], dict[str, StoredTensor]]:
     """The same from bytes."""
     artifact = parse(data)
     return artifact.header.method, list(artifact.header.structure), dict(artifact.tensors())
@@ -229,7 +229,7 @@ def rebuild(path: Path, generator: Generator) -> Module:
     return network
 
 
-def fill(network: Module, tensors: Mapping[str, Stored]) -> None:
+def fill(network: Module, tensors: Mapping[str, StoredTensor]) -> None:
     """Load dequantized tensors into a network of the right structure, tied ones once. Every tensor, or an error."""
     check_fit(network, {name: stored.shape for name, stored in tensors.items()})
     with torch.no_grad():

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.artifact import coding
-from bench.interfaces import Edit
+from bench.interfaces import StructureEdit
 
 # All far above any real network's: what a small file that lies can make a reader do stays within seconds and some tens of MB.
 LARGEST = 16 * 2**20  # bytes, inflated
@@ -76,18 +76,18 @@ Codebook = tuple[tuple[float, ...], ...]
 @dataclass(frozen=True)
 class Header:
     method: str
-    structure: tuple[Edit, ...]
+    structure: tuple[StructureEdit, ...]
     codebooks: tuple[Codebook, ...]
     tables: tuple[bytes, ...]
     entries: tuple[Entry, ...]
-    halves_bytes: int
-    halves_squeezed: bool
+    fp16_pool_bytes: int
+    fp16_pool_deflated: bool
 
     def pack(self) -> bytes:
         out = Writer()
         out.text(self.method)
         out.text(json.dumps([[edit.path, edit.kind, dict(edit.args)] for edit in self.structure], separators=(",", ":")))
-        out.numbers([self.halves_bytes, self.halves_squeezed, len(self.codebooks), len(self.tables), len(self.entries)])
+        out.numbers([self.fp16_pool_bytes, self.fp16_pool_deflated, len(self.codebooks), len(self.tables), len(self.entries)])
         for codebook in self.codebooks:
             out.codebook(codebook)
         for table in self.tables:
@@ -106,7 +106,7 @@ class Header:
         method, structure = source.text(LONGEST_TEXT), _structure(source.text(LONGEST_TEXT))
         if not method.isprintable():
             raise ValueError("the method's text is not one line")
-        halves_bytes, squeezed, codebook_count, table_count, count = source.numbers(5)
+        fp16_pool_bytes, deflated, codebook_count, table_count, count = source.numbers(5)
         if count > MOST_TENSORS or codebook_count > count or table_count > 2 * count:
             raise ValueError(f"{count} tensors, {codebook_count} code books, {table_count} tables")
         codebooks = _codebooks(source, codebook_count)
@@ -127,10 +127,10 @@ class Header:
             _check(entry, codebooks, tables)
         if sum(len(codebooks[entry.codebook][0]) for entry in entries if not entry.array) > MOST_LEVELS_USED:
             raise ValueError(f"tensors that use more than {MOST_LEVELS_USED} levels in all")
-        total = halves_bytes + sum(entry.mask_bytes + entry.body_bytes for entry in entries)
-        if total != stream_bytes or squeezed > 1:
+        total = fp16_pool_bytes + sum(entry.mask_bytes + entry.body_bytes for entry in entries)
+        if total != stream_bytes or deflated > 1:
             raise ValueError(f"streams of {total} bytes in a file that has {stream_bytes}")
-        return Header(method, structure, codebooks, tables, entries, halves_bytes, bool(squeezed))
+        return Header(method, structure, codebooks, tables, entries, fp16_pool_bytes, bool(deflated))
 
 
 def _codebooks(source: Reader, count: int) -> tuple[Codebook, ...]:
@@ -188,14 +188,14 @@ COLUMNS = (
 )
 
 
-def _structure(text: str) -> tuple[Edit, ...]:
+def _structure(text: str) -> tuple[StructureEdit, ...]:
     edits = json.loads(text)
     if not isinstance(edits, list):
         raise ValueError("the structure is no list of edits")
     for edit in edits:
         if not (isinstance(edit, list) and [type(part) for part in edit] == [str, str, dict]):
             raise ValueError("an edit of the structure is not (text, text, settings)")
-    return tuple(Edit(*edit) for edit in edits)
+    return tuple(StructureEdit(*edit) for edit in edits)
 
 
 def _check(entry: Entry, codebooks: Sequence[Codebook], tables: Sequence[bytes]) -> None:

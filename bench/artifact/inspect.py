@@ -29,7 +29,7 @@ def account(file: Path) -> dict[str, Any]:
         pass
     header = artifact.header
     halves = sum(entry.halves for entry in header.entries)
-    byte = header.halves_bytes / halves if halves else 0.0  # of a float16 number, once the pool is squeezed
+    byte = header.fp16_pool_bytes / halves if halves else 0.0  # of a float16 number, once the pool is squeezed
     tensors = [_tensor(artifact, entry, byte) for entry in header.entries]
     total = file.stat().st_size
     beside = {"header": artifact.header_bytes, "checksum and frame": HEAD.size + CHECKSUM}

@@ -29,7 +29,7 @@ from bench.artifact.header import (
     may_be_stored,
 )
 from bench.errors import Unsupported
-from bench.interfaces import Compressed, Stored
+from bench.interfaces import Compressed, StoredTensor
 from bench.layers import tensors_of
 
 
@@ -46,14 +46,14 @@ def encode_tensors(compressed: Compressed, method: str, entropy: bool = True) ->
         entries.append(dataclasses.replace(entry, fidelity=fidelity(originals.get(name), compressed.tensors[name]) if entropy else EXACT))
         streams += own
     halves = np.concatenate([flat.halves for flat in tensors.values()]) if tensors else np.zeros(0, "<f2")
-    raw, squeezed = halves.astype("<f2").tobytes(), coding.squeeze(halves) if entropy else b""
-    is_squeezed = entropy and len(squeezed) < len(raw)
-    pool = squeezed if is_squeezed else raw
+    raw, deflated = halves.astype("<f2").tobytes(), coding.deflate_fp16(halves) if entropy else b""
+    is_squeezed = entropy and len(deflated) < len(raw)
+    pool = deflated if is_squeezed else raw
     header = Header(method, compressed.structure, tuple(writer.codebooks), tuple(writer.tables), tuple(entries), len(pool), is_squeezed)
     return header, [pool, *streams]
 
 
-def fidelity(original: Tensor | None, stored: Stored) -> int:
+def fidelity(original: Tensor | None, stored: StoredTensor) -> int:
     """Signal-to-noise ratio of a stored tensor in quarter decibels, 0 to 254; 255: nothing is lost."""
     if original is None or tuple(original.shape) != stored.shape:
         return 0  # another structure: there is nothing to compare with
@@ -75,7 +75,7 @@ class Flat:
     """A tensor in the order of the file: output channels first."""
 
     name: str
-    stored: Stored
+    stored: StoredTensor
     indices: np.ndarray | None
     values: np.ndarray | None  # only those kept; float16 ones are in `halves`
     array: str
@@ -83,7 +83,7 @@ class Flat:
     halves: np.ndarray  # scales, or float16 values
 
 
-def in_file_order(name: str, stored: Stored) -> Flat:
+def in_file_order(name: str, stored: StoredTensor) -> Flat:
     """Raises `Unsupported` for what the format cannot say."""
     if not may_be_stored(name):
         raise Unsupported(f"the tensor name {name!r} cannot be stored")
@@ -104,7 +104,7 @@ def in_file_order(name: str, stored: Stored) -> Flat:
     return Flat(name, stored, None, none, array, mask, values) if array == "f2" else Flat(name, stored, None, values, array, mask, none)
 
 
-def with_common_grid(tensors: Mapping[str, Stored]) -> dict[str, Stored]:
+def with_common_grid(tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
     """Grids of whole steps become parts of one that covers them all: so tensors can share a table."""
     grids = {name: (int(s.codebook[0][0]), int(s.codebook[0][-1])) for name, s in tensors.items() if _has_whole_steps(s.codebook)}
     first, last = min((a for a, _ in grids.values()), default=0), max((b for _, b in grids.values()), default=0)
@@ -128,7 +128,7 @@ def _has_whole_steps(codebook: Codebook) -> bool:
 
 
 @dataclass(frozen=True)
-class Way:
+class IndexEncoding:
     """One way to write a tensor's indices: how its mask is told, and the symbols that follow from that."""
 
     mask: int  # UNMASKED, FOLDED, FOLDED_INTO_ZERO, or PLAIN_BITS for any mask beside them
@@ -139,19 +139,19 @@ class Way:
         return np.bincount(self.symbols(), minlength=self.alphabet)
 
 
-def ways(flat: Flat) -> Iterator[Way]:
+def ways(flat: Flat) -> Iterator[IndexEncoding]:
     indices, mask, levels = flat.indices, flat.mask, flat.stored.levels
     assert indices is not None
     if mask is None:
-        yield Way(UNMASKED, levels, lambda: indices)
+        yield IndexEncoding(UNMASKED, levels, lambda: indices)
         return
-    yield Way(PLAIN_BITS, levels, lambda: indices[mask])
+    yield IndexEncoding(PLAIN_BITS, levels, lambda: indices[mask])
     codebook = flat.stored.codebook
     if len(codebook) == 1 and 0.0 in codebook[0]:
         zero = codebook[0].index(0.0)
-        yield Way(FOLDED_INTO_ZERO, levels, lambda: np.where(mask, indices, zero))
+        yield IndexEncoding(FOLDED_INTO_ZERO, levels, lambda: np.where(mask, indices, zero))
     else:
-        yield Way(FOLDED, levels + 1, lambda: np.where(mask, indices.astype(np.int32), levels))
+        yield IndexEncoding(FOLDED, levels + 1, lambda: np.where(mask, indices.astype(np.int32), levels))
 
 
 Key = tuple[Codebook, int]  # tensors of the same code book, written in the same way, can share a table
@@ -209,7 +209,7 @@ class Writer:
             return *self._add_mask(dataclasses.replace(entry, kept=kept), flat, kind, mask), body
         return dataclasses.replace(entry, kept=count, mask=way.mask), b"", body
 
-    def _indices(self, flat: Flat, way: Way) -> Stream:
+    def _indices(self, flat: Flat, way: IndexEncoding) -> Stream:
         counts = way.counts()
         plain = Stream(coding.packed_length(int(counts.sum()), way.alphabet), lambda: coding.pack(way.symbols(), way.alphabet))
         if not self.entropy:
@@ -219,7 +219,7 @@ class Writer:
             plain, self._coded(way, counts, shared, 0), self._coded(way, counts, own, len(coding.deflate(own))), key=lambda s: s.price
         )
 
-    def _coded(self, way: Way, counts: np.ndarray, table: bytes, table_bytes: int) -> Stream:
+    def _coded(self, way: IndexEncoding, counts: np.ndarray, table: bytes, table_bytes: int) -> Stream:
         length = max(coding.coded_bits(counts, table) / 8 + 4, counts.sum() / coding.SYMBOLS_PER_BYTE)
         return Stream(length, lambda: coding.entropy_encode(way.symbols(), table), table, table_bytes)
 
@@ -230,7 +230,7 @@ class Writer:
             return UNMASKED, Stream(0, lambda: b"")
         options = {PLAIN_BITS: Stream(coding.packed_length(len(mask), 2), lambda: coding.pack(mask, 2))}
         if self.entropy:
-            way = Way(PLAIN_BITS, 2, lambda: mask.view(np.uint8))
+            way = IndexEncoding(PLAIN_BITS, 2, lambda: mask.view(np.uint8))
             options[COUNTED] = self._coded(way, way.counts(), coding.table_of(way.counts()), 2)
             if (ranks := self._ranks(flat)) is not None:
                 options[PATTERNS] = ranks
@@ -248,7 +248,7 @@ class Writer:
         fixed = Stream(coding.packed_length(len(groups), patterns), lambda: coding.pack(ranks, patterns))
         if patterns > MOST_PATTERNS_CODED:
             return fixed
-        way = Way(PATTERNS, patterns, lambda: ranks)
+        way = IndexEncoding(PATTERNS, patterns, lambda: ranks)
         table = coding.table_of(way.counts())
         return min(fixed, self._coded(way, way.counts(), table, len(coding.deflate(table))), key=lambda stream: stream.price)
 

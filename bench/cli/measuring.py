@@ -163,7 +163,7 @@ def damages(domain: str, samples: int, second: bool, save: Path | None, as_json:
             raise BadInput("--save goes with the first evaluators: their damages are the landmarks of the pictures")
         check_writable(save)
     opened = campaign.open_domain(domain)
-    rows = damage.damage_matrix(opened, samples, judges=damage.second_judges(opened) if second else None)
+    rows = damage.damage_matrix(opened, samples, judges=damage.secondary_evaluators(opened) if second else None)
     failures = damage.failures(rows)
     click.echo(json.dumps([row.numbers() for row in rows]) if as_json else damage.as_table(rows))
     if save is not None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from bench.errors import BadInput
 from bench.evaluation.panel import Panel
 from bench.evaluation.verdicts import JUDGES
-from bench.interfaces import Damage, Domain, Native, Observed, View
+from bench.interfaces import Damage, Domain, Samples, SampleFeatures, View
 from bench.metrics.shared import K
 from bench.records.cell import check_samples
 from bench.records.damage_file import DamagesFile, SavedRow
@@ -75,7 +75,7 @@ def damage_matrix(domain: Domain, n: int = 2000, names: list[str] | None = None,
     return [_row(domain, name, damage, n, judges) for name, damage in bar(wanted.items(), "damages", len(wanted))]
 
 
-def second_judges(domain: Domain) -> dict[str, str]:
+def secondary_evaluators(domain: Domain) -> dict[str, str]:
     """The second evaluators; where a role has none, the first. Raises `BadInput` where there is none at all."""
     found = dict(domain.second_evaluators())
     if not found:
@@ -145,14 +145,14 @@ def _row(domain: Domain, name: str, damage: Damage, n: int, judges: Mapping[str,
     )
 
 
-def _rows(undamaged: Native, damaged: Native) -> list[int]:
+def _rows(undamaged: Samples, damaged: Samples) -> list[int]:
     """Where each damaged item stands among the undamaged ones."""
     place = {content_digest([item]): i for i, item in enumerate(undamaged)}
     return [place[content_digest([item])] for item in damaged]
 
 
-def _first(seen: Observed, n: int) -> Observed:
-    return Observed(seen.samples[:n], {name: take(view, slice(n)) for name, view in seen.views.items()})
+def _first(seen: SampleFeatures, n: int) -> SampleFeatures:
+    return SampleFeatures(seen.samples[:n], {name: take(view, slice(n)) for name, view in seen.views.items()})
 
 
 def take(view: View, rows: list[int] | slice) -> View:

@@ -10,8 +10,8 @@ from typing import Any
 
 from bench.errors import BadInput, unknown
 from bench.evaluation.verdicts import JUDGES, Verdict, prefixed, same_distance, view
-from bench.interfaces import Domain, Evaluator, Metric, Native, Observed
-from bench.metrics.shared import SCALE, SHARED, K
+from bench.interfaces import Domain, Evaluator, Metric, Samples, SampleFeatures
+from bench.metrics.shared import SHARED_METRICS_VERSION, SHARED, K
 from bench.records.cell import check_samples
 from bench.records.provenance import Stopwatch
 from bench.util.cache import Cache, content_digest
@@ -56,7 +56,7 @@ class Panel:
             return {name: self.opened.get(name) or find_evaluator(self.domain, name, self.device) for name in self.judges}
 
     @functools.cached_property
-    def real(self) -> Observed:
+    def real(self) -> SampleFeatures:
         return self.observe(self.domain.reference("test", self.source)[: self.n], "real samples")
 
     @functools.cached_property
@@ -82,11 +82,11 @@ class Panel:
 
     # ----------------------------------------------------------------------------------------------------- judging
 
-    def score(self, samples: Native) -> dict[str, float]:
+    def score(self, samples: Samples) -> dict[str, float]:
         """The primary evaluators' metrics of any samples."""
         return self.metrics_of(self.observe(samples, "samples"))
 
-    def observe(self, samples: Native, title: str) -> Observed:
+    def observe(self, samples: Samples, title: str) -> SampleFeatures:
         """Features of all evaluators, from the cache where these very samples were seen before."""
         views = {}
         for name, evaluator in self.evaluators.items():
@@ -94,19 +94,19 @@ class Panel:
             key = ["view", kind, name, evaluator.version, evaluator.identity(), content_digest(samples), self.device]
             with self.watch(f"judge {title}"):
                 views[name] = self.cache.view(key, lambda e=evaluator: view(e, samples))  # type: ignore[misc]
-        return Observed(samples, views)
+        return SampleFeatures(samples, views)
 
-    def judge(self, seen: Observed) -> dict[str, Verdict]:
+    def judge(self, seen: SampleFeatures) -> dict[str, Verdict]:
         """Evaluator -> its verdict."""
         with self.watch("metrics"):
             return {name: JUDGES[self.judges[name]](self.real.views[name], seen.views[name], self.k) for name in seen.views}
 
-    def metrics_of(self, seen: Observed, verdicts: Mapping[str, Verdict] | None = None) -> dict[str, float]:
+    def metrics_of(self, seen: SampleFeatures, verdicts: Mapping[str, Verdict] | None = None) -> dict[str, float]:
         """The primary evaluators' metrics: `quality_valid`, `diversity_mutual_recall` and those beside them."""
         verdicts = verdicts or self.judge(seen)
         return prefixed({role: verdicts[name] for role, name in self.primary.items()})
 
-    def own_metrics_of(self, seen: Observed) -> dict[str, float]:
+    def own_metrics_of(self, seen: SampleFeatures) -> dict[str, float]:
         """Those of the domain's own metrics that follow from samples."""
         with self.watch("metrics"):
             return {name: metric.compute(seen, self.real) for name, metric in self.own.items() if metric.compute}
@@ -115,7 +115,7 @@ class Panel:
         """Versions of everything here that a number depends on; `own`: the domain's own metrics too."""
         metrics = {f"metric {name}": metric.version for name, metric in self.own.items() if own}
         judges = {f"evaluator {name} {e.identity()[:12]}".rstrip(): e.version for name, e in self.evaluators.items()}
-        return {"shared metrics": SCALE, f"domain {self.domain.name}": self.domain.version, **judges, **metrics}
+        return {"shared metrics": SHARED_METRICS_VERSION, f"domain {self.domain.name}": self.domain.version, **judges, **metrics}
 
 
 def find_evaluator(domain: Domain, name: str, device: str = "cpu") -> Evaluator:

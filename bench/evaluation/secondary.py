@@ -17,8 +17,8 @@ from bench.errors import BadInput, Diverged
 from bench.evaluation.bounds import Bounds
 from bench.evaluation.panel import Panel, find_evaluator
 from bench.evaluation.verdicts import Verdict, retention, usable
-from bench.interfaces import Evaluator, Native, Task
-from bench.metrics.shared import SCALE
+from bench.interfaces import Evaluator, Samples, Task
+from bench.metrics.shared import SHARED_METRICS_VERSION
 from bench.records.schema import USE, VALUE, EvaluatorBlock, Items
 from bench.util.cache import Latest
 
@@ -30,7 +30,7 @@ class Judging(Protocol):
     def primary(self) -> Mapping[str, str]: ...
     def implementation(self, own: bool = True) -> dict[str, int]: ...
     def ceiling(self, own: bool = True) -> dict[str, float]: ...
-    def score(self, samples: Native) -> dict[str, float]: ...
+    def score(self, samples: Samples) -> dict[str, float]: ...
 
 
 class Trial:
@@ -42,31 +42,31 @@ class Trial:
 
     def implementation(self, own: bool = True) -> dict[str, int]:
         domain = self.panel.domain
-        return {"shared metrics": SCALE, f"domain {domain.name}": domain.version, f"task {self.task.name}": self.task.version}
+        return {"shared metrics": SHARED_METRICS_VERSION, f"domain {domain.name}": domain.version, f"task {self.task.name}": self.task.version}
 
     def ceiling(self, own: bool = True) -> dict[str, float]:
         """Other real samples in the place of generated ones."""
         return self.score(self.panel.domain.reference("ceiling", self.panel.source)[: self.panel.n])
 
-    def score(self, samples: Native) -> dict[str, float]:
+    def score(self, samples: Samples) -> dict[str, float]:
         return {f"{USE}_{VALUE[USE]}": self.verdict(samples).metrics[VALUE[USE]]}
 
-    def verdict(self, samples: Native) -> Verdict:
+    def verdict(self, samples: Samples) -> Verdict:
         return self._latest.of(samples, lambda: self._verdict(samples))
 
-    def _verdict(self, samples: Native) -> Verdict:
+    def _verdict(self, samples: Samples) -> Verdict:
         shares = self.task.score(samples)
         return Verdict({VALUE[USE]: float(shares.mean())}, {}, shares)
 
 
-class SecondJudges:
+class SecondaryEvaluators:
     """Those of a domain, its task, and evaluators that the user named; his are loaded at once, theirs when first asked.
 
     `bounds_by`: a judge -> its floors and ceiling for the model; `baseline`: sampling seed -> the uncompressed network's samples.
     """
 
     def __init__(
-        self, first: Panel, bounds_by: Callable[[Judging], Bounds], baseline: Callable[[int], Native], named: Sequence[str] = ()
+        self, first: Panel, bounds_by: Callable[[Judging], Bounds], baseline: Callable[[int], Samples], named: Sequence[str] = ()
     ) -> None:
         self.first = first
         self._bounds = functools.cache(lambda name: bounds_by(self.judges[name]))
@@ -98,11 +98,11 @@ class SecondJudges:
         task = ours.domain.task(ours.device)
         return found | ({task.name: Trial(task, ours)} if task is not None else {})
 
-    def blocks(self, samples: Native, seed: int, is_baseline: bool = False, commit: str | None = None) -> dict[str, EvaluatorBlock]:
+    def blocks(self, samples: Samples, seed: int, is_baseline: bool = False, commit: str | None = None) -> dict[str, EvaluatorBlock]:
         """What each says of a cell's samples; `commit` of the code that judges, where the record is older."""
         return dict(self._blocks(samples, seed, is_baseline, commit))
 
-    def _blocks(self, samples: Native, seed: int, is_baseline: bool, commit: str | None) -> Iterator[tuple[str, EvaluatorBlock]]:
+    def _blocks(self, samples: Samples, seed: int, is_baseline: bool, commit: str | None) -> Iterator[tuple[str, EvaluatorBlock]]:
         for name in self.judges:
             try:
                 with self.first.watch("second judges"):
@@ -110,7 +110,7 @@ class SecondJudges:
             except Diverged:  # samples that it cannot look at, though the first judges could: it has no opinion
                 continue
 
-    def _block(self, name: str, samples: Native, seed: int, is_baseline: bool) -> EvaluatorBlock:
+    def _block(self, name: str, samples: Samples, seed: int, is_baseline: bool) -> EvaluatorBlock:
         judge, now, before = self.judges[name], self._verdict(name, samples), self._before(name, seed)
         (role,) = judge.primary
         bounds, what = self._bounds(name), VALUE[role]
@@ -129,7 +129,7 @@ class SecondJudges:
             items={item: Items.pack(flags) for item, flags in now.items.items()},
         )
 
-    def _verdict(self, name: str, samples: Native) -> Verdict:
+    def _verdict(self, name: str, samples: Samples) -> Verdict:
         judge = self.judges[name]
         return judge.verdict(samples) if isinstance(judge, Trial) else judge.judge(judge.observe(samples, "samples"))[name]
 

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from bench.errors import Diverged
-from bench.interfaces import Evaluator, Native, View
+from bench.interfaces import Evaluator, Samples, View
 from bench.metrics.manifold import Manifold, manifold, nearest_neighbour_distance
 
 TYPICAL = (0.025, 0.975)  # quantiles of real samples' surprisal
 
 
-def view(evaluator: Evaluator, samples: Native) -> View:
+def view(evaluator: Evaluator, samples: Samples) -> View:
     """What an evaluator sees of samples. Raises `Diverged` where that is not finite."""
     seen = View(evaluator.features(samples), evaluator.surprisal(samples) if evaluator.role == "quality" else None)
     if not seen.features.isfinite().all() or (seen.surprisal is not None and not seen.surprisal.isfinite().all()):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.errors import BadInput
-from bench.interfaces import Compressed, Context, Method, Stored
+from bench.interfaces import Compressed, Context, Method, StoredTensor
 from bench.layers import tensors_of, uncovered, weights_of
 
 
@@ -25,16 +25,16 @@ def original(network: nn.Module) -> Compressed:
     return Compressed(network, tensors, untouched=uncovered(network))
 
 
-def plain(value: Tensor) -> Stored:
-    return Stored(tuple(value.shape), values=value)
+def plain(value: Tensor) -> StoredTensor:
+    return StoredTensor(tuple(value.shape), values=value)
 
 
-def half(stored: Stored) -> Stored:
+def half(stored: StoredTensor) -> StoredTensor:
     """float16, unless that would overflow, or the tensor is not plain float32."""
     if stored.values is None or stored.values.dtype != torch.float32:
         return stored
     rounded = stored.values.half()
-    return Stored(stored.shape, values=rounded, mask=stored.mask) if rounded.isfinite().all() else stored
+    return StoredTensor(stored.shape, values=rounded, mask=stored.mask) if rounded.isfinite().all() else stored
 
 
 def halve_the_rest(compressed: Compressed, kept: Container[str] = ()) -> Compressed:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from bench.errors import BadInput
-from bench.interfaces import Compressed, Context, Layout, Stored
+from bench.interfaces import Compressed, Context, Layout, StoredTensor
 from bench.layers import Weight
 from bench.methods.weightwise import Weightwise, one_of
 
@@ -25,7 +25,7 @@ class Pruning(Weightwise):
         pruned = {name: self._pruned(compressed.tensors[name], mask, weights[name].axis) for name, mask in masks.items()}
         return compressed.replace(pruned, exempt)
 
-    def _pruned(self, stored: Stored, mask: Tensor, axis: int) -> Stored:
+    def _pruned(self, stored: StoredTensor, mask: Tensor, axis: int) -> StoredTensor:
         pattern = self.kept_of_every if stored.mask is None else None  # two masks together follow no pattern
         layout = stored.layout if stored.quantized else Layout("channel", axis)  # in a file, patterns follow the channels
         return dataclasses.replace(stored, mask=mask if stored.mask is None else mask & stored.mask, pattern=pattern, layout=layout)
@@ -36,7 +36,7 @@ class Pruning(Weightwise):
         return None
 
     @abstractmethod
-    def masks(self, tensors: Mapping[str, Stored], weights: Mapping[str, Weight]) -> dict[str, Tensor]:
+    def masks(self, tensors: Mapping[str, StoredTensor], weights: Mapping[str, Weight]) -> dict[str, Tensor]:
         """For each tensor bool [*shape]: True = kept."""
 
 
@@ -70,7 +70,7 @@ class Magnitude(Pruning):
         check_sparsity(self.sparsity)
         one_of(self.name, "scope", self.scope, ("layer", "global"))
 
-    def masks(self, tensors: Mapping[str, Stored], weights: Mapping[str, Weight]) -> dict[str, Tensor]:
+    def masks(self, tensors: Mapping[str, StoredTensor], weights: Mapping[str, Weight]) -> dict[str, Tensor]:
         if self.scope == "layer":
             return {name: without_smallest(stored.dequantize().abs(), self.sparsity) for name, stored in tensors.items()}
         sizes = [stored.dequantize().numel() for stored in tensors.values()]
@@ -93,7 +93,7 @@ class RandomPruning(Pruning):
         if not 0 <= self.seed < 2**63:
             raise BadInput(f"seed={self.seed} is outside of [0, 2^63): give a seed such as 0")
 
-    def masks(self, tensors: Mapping[str, Stored], weights: Mapping[str, Weight]) -> dict[str, Tensor]:
+    def masks(self, tensors: Mapping[str, StoredTensor], weights: Mapping[str, Weight]) -> dict[str, Tensor]:
         lots = torch.Generator().manual_seed(self.seed)
         return {
             name: without_smallest(torch.rand(stored.shape, generator=lots), self.sparsity).to(stored.dequantize().device)
@@ -123,7 +123,7 @@ class Structured(Pruning):
     def kept_of_every(self) -> tuple[int, int]:
         return self.n, self.m
 
-    def masks(self, tensors: Mapping[str, Stored], weights: Mapping[str, Weight]) -> dict[str, Tensor]:
+    def masks(self, tensors: Mapping[str, StoredTensor], weights: Mapping[str, Weight]) -> dict[str, Tensor]:
         return {name: self._mask(stored.dequantize().abs(), weights[name].axis) for name, stored in tensors.items()}
 
     def _mask(self, magnitude: Tensor, axis: int) -> Tensor:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from bench.errors import BadInput
-from bench.interfaces import Compressed, Context, Layout, Stored
+from bench.interfaces import Compressed, Context, Layout, StoredTensor
 from bench.methods.plain import halve_the_rest
 from bench.methods.weightwise import Weightwise, kept_of, one_of
 
@@ -65,7 +65,7 @@ class Quantizer(Weightwise):
             changed[name] = self.quantize(stored, weight.axis)
         return halve_the_rest(compressed.replace(changed, exempt), {**context.kept, **exempt})
 
-    def quantize(self, stored: Stored, axis: int) -> Stored:
+    def quantize(self, stored: StoredTensor, axis: int) -> StoredTensor:
         layout = Layout("group" if self.group else self.granularity, axis, self.group)
         rows, mask = layout.rows(stored.dequantize()), layout.rows(kept_of(stored))
         if self.granularity == "channel":  # scales do not know of each other
@@ -75,7 +75,7 @@ class Quantizer(Weightwise):
         else:
             grid = self.fit(rows, mask.float())
         kind = torch.uint8 if len(grid.codebook[0]) <= 256 else torch.int16
-        return Stored(
+        return StoredTensor(
             stored.shape,
             indices=layout.restore(grid.indices.to(kind), stored.shape),
             codebook=grid.codebook,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from bench.errors import Unsupported
-from bench.interfaces import Compressed, Context, Method, Stored
+from bench.interfaces import Compressed, Context, Method, StoredTensor
 from bench.methods.batch_norm import layers_with_statistics, reestimate
 from bench.methods.plain import half, plain
 
@@ -31,7 +31,7 @@ class Recalibrate(Method):
         network = context.generator.rebuild(compressed.structure).to(context.device)
         fill(network, compressed.tensors)
         reestimate(network, context.generator.calibration(context.seed))
-        changed: dict[str, Stored] = {}
+        changed: dict[str, StoredTensor] = {}
         for path, layer in layers_with_statistics(network).items():
             for part in ("running_mean", "running_var"):
                 name = f"{path}.{part}" if path else part

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bench.errors import BadInput
-from bench.interfaces import Compressed, Context, Method, Stored
+from bench.interfaces import Compressed, Context, Method, StoredTensor
 from bench.layers import Weight, weights_of
 
 
@@ -33,7 +33,7 @@ class Weightwise(Method):
         return {name: weight for name, weight in every.items() if name not in exempt}, exempt
 
 
-def kept_of(stored: Stored) -> Tensor:
+def kept_of(stored: StoredTensor) -> Tensor:
     """bool [*shape]: True where a weight was not pruned."""
     if stored.mask is not None:
         return stored.mask

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from bench.artifact.format import encode
-from bench.interfaces import Compressed, Stored
+from bench.interfaces import Compressed, StoredTensor
 from bench.layers import tensors_of, weights_of
 from bench.records.provenance import git_state
 from bench.records.schema import Cost
@@ -55,7 +55,7 @@ def share_of_nonzero(weight: Tensor) -> float:
     return int(weight.count_nonzero()) / max(weight.numel(), 1)
 
 
-def nominal_bits(stored: Stored) -> float:
+def nominal_bits(stored: StoredTensor) -> float:
     """Bits a weight at fixed width, scales and mask left out."""
     if stored.quantized:
         return math.log2(stored.levels)
@@ -63,14 +63,14 @@ def nominal_bits(stored: Stored) -> float:
     return 8.0 * stored.values.element_size()
 
 
-def memory_bytes(stored: Stored) -> int:
+def memory_bytes(stored: StoredTensor) -> int:
     """In memory, ready for a runtime that computes from indices: whole bits a weight, zeros included, and the scales."""
     bits = math.ceil(nominal_bits(stored))
     scales = 0 if stored.scales is None else stored.scales.numel() * stored.scales.element_size()
     return -(-bits * math.prod(stored.shape) // 8) + scales
 
 
-def operations(weights: Mapping[str, Stored], kept: Mapping[str, float], macs: Macs | None) -> dict[str, float | None]:
+def operations(weights: Mapping[str, StoredTensor], kept: Mapping[str, float], macs: Macs | None) -> dict[str, float | None]:
     """A sample's multiply-accumulates: all, those with non-zero weights, and in bit operations (bits of weight times bits of activation).
 
     Bit operations count only non-zero weights, as in Baskin et al. 2018 (arXiv:1804.10969) without the accumulator's width.

@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 from bench.errors import BadInput, in_a_line
-from bench.interfaces import Metric, Observed
+from bench.interfaces import Metric, SampleFeatures
 
 
 def load_metric(name: str, trust_remote_code: bool = False) -> Metric:
@@ -27,7 +27,7 @@ def load_metric(name: str, trust_remote_code: bool = False) -> Metric:
         raise BadInput(f"metric {name!r} cannot be loaded: {in_a_line(error)}") from None
     title = metric.name
 
-    def compute(generated: Observed, real: Observed) -> float:
+    def compute(generated: SampleFeatures, real: SampleFeatures) -> float:
         references = list(real.samples[: len(generated.samples)])
         found = metric.compute(predictions=list(generated.samples), references=references)
         return float(found[title] if title in found else next(iter(found.values())))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 K = 5  # nearest neighbours that make a ball
-SCALE = 1  # version of the shared metrics: validity, mutual recall, survival, retention
+SHARED_METRICS_VERSION = 1  # version of the shared metrics: validity, mutual recall, survival, retention
 
 SHARED: Mapping[str, str] = {
     "quality_valid": "share of samples inside a (capped) real ball and of typical surprisal: quality",

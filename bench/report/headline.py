@@ -8,11 +8,11 @@ from statistics import mean, stdev
 
 from bench.methods.notation import LADDER
 from bench.records.schema import Record
-from bench.report.per_model import particulars
-from bench.report.report_data import DASH, Material, ModelFiles, material, table, with_interval
+from bench.report.per_model import per_model
+from bench.report.report_data import DASH, ReportData, ModelFiles, material, table, with_interval
 from bench.report.secondary_table import second_opinions
 from bench.report.verdict import PAIR_HEADERS, pairs, paragraph
-from bench.stats.compressibility import FULL, HARD
+from bench.stats.compressibility import FULL_RANGE, HIGH_RANGE
 from bench.stats.frontier import CHOOSING_SEED, Best, frontier
 from bench.stats.intervals import Estimate
 from bench.stats.ladder import ROLES, conditions, grouped
@@ -40,7 +40,7 @@ def headline(records: Sequence[Record], files: ModelFiles) -> list[str]:
         *second_opinions(found),
         f"## The best method at each ratio\n\n{FRONTIER_NOTES}",
         best_methods(found) + "\n",
-        *particulars(found),
+        *per_model(found),
     ]
 
 
@@ -67,7 +67,7 @@ RANKING_NOTES = """\
 """
 
 
-def ranking(found: Material) -> str:
+def ranking(found: ReportData) -> str:
     domains = sorted(found.now.domains, key=lambda d: -_value(d.score("quality")))
     headers = [
         *("domain", "models", "C quality ↑", "C diversity ↑", "C quality, 4x to 16x", "C diversity, 4x to 16x"),
@@ -83,7 +83,7 @@ def ranking(found: Material) -> str:
 
 def _kept(d: Domain) -> list[str]:
     """C by span and role, then the ratio at 0.90 by role."""
-    scores = [with_interval(d.score(role, span)) for span in (FULL, HARD) for role in ROLES]
+    scores = [with_interval(d.score(role, span)) for span in (FULL_RANGE, HIGH_RANGE) for role in ROLES]
     return scores + [ratio_text(ratio_at(d, role, 0.9)) for role in ROLES]
 
 
@@ -93,7 +93,7 @@ end of one); p is adjusted for all pairs and roles at once (Holm).
 """
 
 
-def pair_by_pair(found: Material) -> str:
+def pair_by_pair(found: ReportData) -> str:
     """The test behind each claim; nothing where nothing is compared."""
     lines = pairs(found.now)
     return f"{PAIR_NOTES}\n{table(PAIR_HEADERS, lines, left=2)}\n" if lines else ""
@@ -105,7 +105,7 @@ size trained once C has no interval, and the ratios are over its sampling seeds 
 """
 
 
-def size_by_size(found: Material) -> list[str]:
+def size_by_size(found: ReportData) -> list[str]:
     """The first table for each size alone; nothing where all models that count are of one size."""
     lines, sizes = [], set()
     for d in found.now.domains:
@@ -128,7 +128,7 @@ items). A single model is sure of more than a mean over few training seeds; it s
 """
 
 
-def ratios(found: Material) -> str:
+def ratios(found: ReportData) -> str:
     lines = []
     for d in found.now.domains:
         alone = [Domain(d.name, (m,), ((m,),)) for unit in d.units for m in unit]
@@ -173,7 +173,7 @@ mean over its sampling seeds, without a spread). Rungs are recalibrated where th
 """
 
 
-def rungs(found: Material) -> str:
+def rungs(found: ReportData) -> str:
     domains = [d for d in found.now.domains if d.units]
     lines = []
     for rung in LADDER:
@@ -203,7 +203,7 @@ for, as training data, tried on real data ([docs/second-judges.md](docs/second-j
 """
 
 
-def best_methods(found: Material) -> str:
+def best_methods(found: ReportData) -> str:
     lines: list[tuple[float, list[str]]] = []
     for d in found.now.domains:
         groups = [same for _, group in grouped(found.of(d.name), lambda r: r.model) for _, same in grouped(group, conditions)]

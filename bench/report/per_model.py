@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from bench.report.report_data import DASH, Material, bracketed, table, with_interval
+from bench.report.report_data import DASH, ReportData, bracketed, table, with_interval
 from bench.stats.intervals import Estimate
-from bench.stats.ladder import ROLES, Measured, size_of
+from bench.stats.ladder import ROLES, ModelLadder, size_of
 from bench.stats.model_file import ModelFile
 from bench.stats.order import Onset, order_of
 from bench.stats.scores import good_enough, model_score
@@ -23,12 +23,12 @@ from bench.stats.sizes import (
     with_sizes,
 )
 from bench.stats.survivors import ByCovariate
-from bench.stats.twin_outcomes import BASELINE, FATES, fates_of
+from bench.stats.twin_outcomes import BASELINE, TWIN_OUTCOMES, twin_outcomes_of
 
 # ------------------------------------------------------------------------------------------------------------- order of loss
 
 
-def particulars(found: Material) -> list[str]:
+def per_model(found: ReportData) -> list[str]:
     """Parts that speak of single models."""
     return [
         f"## What goes first, quality or diversity?\n\n{ORDER_NOTES}",
@@ -47,7 +47,7 @@ items). `first` names a role only where the two intervals do not overlap.
 """
 
 
-def losses(found: Material) -> str:
+def losses(found: ReportData) -> str:
     lines = []
     for m in found.models:
         if m.whole:
@@ -72,7 +72,7 @@ first table since their U is below 0.5; a size that is not there for every train
 """
 
 
-def covariates(found: Material) -> str:
+def covariates(found: ReportData) -> str:
     headers = ["model", "parameters", "U quality", "U diversity", "C quality", "C diversity"]
     headers += ["samples seen a parameter", "untouched", "kurtosis", "normalisation layers"]
     lines = []
@@ -96,7 +96,7 @@ def covariates(found: Material) -> str:
     return table(headers, lines)
 
 
-def sizes(found: Material) -> list[str]:
+def sizes(found: ReportData) -> list[str]:
     """The regression of C on size, a line a role; what is missing for it otherwise."""
     lines = []
     for role in ROLES:
@@ -122,7 +122,7 @@ with fewer training seeds than another take no part. A line is left out where th
 LIMITS = tuple(1024 * 2**k for k in range(4, 14))
 
 
-def large_or_small(found: Material) -> list[str]:
+def large_or_small(found: ReportData) -> list[str]:
     """Nothing where no domain has two sizes."""
     lines, several = [], False
     for d in found.now.domains:
@@ -174,7 +174,7 @@ def _regression(data: Sequence[Point]) -> str:
 
 # ------------------------------------------------------------------------------------------------------------------ survivors
 
-FATE_NOTES = """\
+TWIN_OUTCOME_NOTES = """\
 Each sample beside its twin, made from the same random numbers by the uncompressed network ([picture](docs/images/survival.png)).
 **intact**: valid, as before; **drifted**: valid, but another sample; **repaired**: valid only now; **degraded**: valid only before;
 **still invalid**: neither. Shares of all samples, means over the models of the first table, with 95 % intervals over training seeds; of
@@ -182,20 +182,20 @@ a domain of which none counts there, over all its models, without.
 """
 
 
-def fates(found: Material) -> list[str]:
+def fates(found: ReportData) -> list[str]:
     """The shares of all samples, rung by rung; nothing where no record holds twins."""
     lines = []
     for d in found.now.domains:
-        if (known := fates_of(d, found.records)) is None:
+        if (known := twin_outcomes_of(d, found.records)) is None:
             continue
         for k, rung in enumerate(known.rungs):
-            ends = [None] * len(FATES) if known.intervals is None else [(low, high) for low, high in known.intervals[k].tolist()]
+            ends = [None] * len(TWIN_OUTCOMES) if known.intervals is None else [(low, high) for low, high in known.intervals[k].tolist()]
             cells = [bracketed(share, end) for share, end in zip(known.shares[k].tolist(), ends)]
             if rung == BASELINE:  # each sample is its own twin
-                cells[1:-1] = [DASH] * (len(FATES) - 2)
+                cells[1:-1] = [DASH] * (len(TWIN_OUTCOMES) - 2)
             lines.append([d.name, f"`{rung}`", *cells])
-    headers = ["domain", "rung", *(name.replace("_", " ") for name in FATES)]
-    return [FATE_NOTES, table(headers, lines, left=2) + "\n"] if lines else []
+    headers = ["domain", "rung", *(name.replace("_", " ") for name in TWIN_OUTCOMES)]
+    return [TWIN_OUTCOME_NOTES, table(headers, lines, left=2) + "\n"] if lines else []
 
 
 SURVIVOR_NOTES = """\
@@ -208,7 +208,7 @@ extremes, so they differ by chance alone, too. All of it: `results/<domain>/<mod
 """
 
 
-def survivors(found: Material) -> list[str]:
+def survivors(found: ReportData) -> list[str]:
     lines = [line for m in found.models if (file := found.files.get((m.domain, m.model))) for line in _survival_lines(m, file)]
     parts = fates(found)
     if not lines:
@@ -227,7 +227,7 @@ def survivors(found: Material) -> list[str]:
     return ["## Which samples survive?\n", *parts, SURVIVOR_NOTES, folded]
 
 
-def _survival_lines(m: Measured, file: ModelFile) -> list[list[str]]:
+def _survival_lines(m: ModelLadder, file: ModelFile) -> list[list[str]]:
     lines = []
     steps = {step.harsher: step.table for step in file.ladder}
     for rung in m.rungs:

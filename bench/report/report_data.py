@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from bench.methods.notation import primary_rung
 from bench.records.schema import FINISHED, Record
 from bench.registry import DOMAINS
-from bench.report.verdict import Situation, judged_by, paired, situation
+from bench.report.verdict import ClaimContext, judged_by, paired, situation
 from bench.stats.agreement import as_second_judges_see
 from bench.stats.compressibility import is_recalibrated
 from bench.stats.intervals import Estimate
-from bench.stats.ladder import Measured, grouped, models_of, with_records
+from bench.stats.ladder import ModelLadder, grouped, models_of, with_records
 from bench.stats.model_file import ModelFile
 from bench.stats.scores import COUNTS_FROM, REGRESSED_FROM, Domain, Score, good_enough
 
@@ -21,23 +21,23 @@ ModelFiles = Mapping[tuple[str, str], ModelFile]
 
 
 @dataclass(frozen=True)
-class Material:
+class ReportData:
     """What all tables are made of."""
 
     records: Sequence[Record]  # of each model those under the conditions of its ladder
-    models: Sequence[Measured]
+    models: Sequence[ModelLadder]
     files: ModelFiles
-    now: Situation
-    wider: Situation
+    now: ClaimContext
+    wider: ClaimContext
 
     def of(self, domain: str) -> list[Record]:
         return [r for r in self.records if r.domain == domain]
 
-    def parameters(self, m: Measured) -> int | None:
+    def parameters(self, m: ModelLadder) -> int | None:
         return next((r.cost.parameters for r in self.records if (r.domain, r.model) == (m.domain, m.model) and r.cost), None)
 
 
-def material(records: Sequence[Record], files: ModelFiles) -> Material:
+def material(records: Sequence[Record], files: ModelFiles) -> ReportData:
     found = with_records(records)
     models = [m for m, _ in found]
     missing = _missing(models)
@@ -47,10 +47,10 @@ def material(records: Sequence[Record], files: ModelFiles) -> Material:
     wider = judged_by(wider, second_domains(used, wider, REGRESSED_FROM))
     if alone := _alone(used, now):
         now = replace(now, alone=alone, by_number=paired(now))
-    return Material(used, models, files, now, wider)
+    return ReportData(used, models, files, now, wider)
 
 
-def _alone(records: Sequence[Record], now: Situation) -> dict[str, Situation]:
+def _alone(records: Sequence[Record], now: ClaimContext) -> dict[str, ClaimContext]:
     """The same with each of the compared sizes only; empty where there is one."""
     compared = [m for d in now.domains if d.compared for unit in d.units for m in unit]
     sizes = sorted({m.size for m in compared})
@@ -62,7 +62,7 @@ def _alone(records: Sequence[Record], now: Situation) -> dict[str, Situation]:
     return {size: judged_by(one, second_domains(records, one) or ()) for size, one in found.items()}
 
 
-def second_domains(records: Sequence[Record], one: Situation, threshold: float = COUNTS_FROM) -> list[Domain] | None:
+def second_domains(records: Sequence[Record], one: ClaimContext, threshold: float = COUNTS_FROM) -> list[Domain] | None:
     """The domains as the second judges score them; None where none was asked.
 
     Over those training seeds that the first judges compare of whose networks the second ones have judged the whole ladder, and found as
@@ -95,7 +95,7 @@ def judged_twice(records: Sequence[Record]) -> bool:
     return all(as_second_judges_see(r) is not None for r in ladder)
 
 
-def _missing(models: Sequence[Measured]) -> dict[str, list[str]]:
+def _missing(models: Sequence[ModelLadder]) -> dict[str, list[str]]:
     """Domain -> what the published grid asks for and has no ladder."""
     known = {(m.domain, m.model) for m in models}
     domains = sorted({m.domain for m in models})

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from bench.report.report_data import DASH, Material, bracketed, table, with_interval
+from bench.report.report_data import DASH, ReportData, bracketed, table, with_interval
 from bench.stats.agreement import APART, Agreement, agreements, interval_of
-from bench.stats.compressibility import FULL, HARD
+from bench.stats.compressibility import FULL_RANGE, HIGH_RANGE
 from bench.stats.intervals import Estimate
 from bench.stats.ladder import ROLES
-from bench.stats.use import Foretold, foretold
+from bench.stats.use import UtilityCorrelation, foretold
 
 NOTES = f"""\
 Samples were also judged by evaluators of another kind ([docs/second-judges.md](docs/second-judges.md)). **tau**: Kendall's rank
@@ -23,7 +23,7 @@ The first table as the second judges would have written it, over those of its mo
 """
 
 
-def second_opinions(found: Material) -> list[str]:
+def second_opinions(found: ReportData) -> list[str]:
     """Nothing where no second judge was asked."""
     rows = agreements(found.records)
     if not rows:
@@ -39,7 +39,7 @@ retention, over the same methods, with the same kind of interval:
 """
 
 
-def use_table(told: Sequence[Foretold]) -> str:
+def use_table(told: Sequence[UtilityCorrelation]) -> str:
     lines = []
     for domain in dict.fromkeys(one.domain for one in told):
         by_role = {one.role: one for one in told if one.domain == domain}
@@ -72,11 +72,11 @@ def agreement_table(rows: Sequence[Agreement]) -> str:
     return table(["domain", "role", "judges", "methods", "tau ↑", "alike ↑", "parting"], lines, left=3)
 
 
-def scores_table(found: Material) -> str:
+def scores_table(found: ReportData) -> str:
     headers = ["domain", "models", *(f"C {role} {span}".rstrip() for span in ("", "4x to 16x") for role in ROLES)]
     lines = []
     for d in found.now.second_domains:
-        scores = [with_interval(d.score(role, span)) for span in (FULL, HARD) for role in ROLES]
+        scores = [with_interval(d.score(role, span)) for span in (FULL_RANGE, HIGH_RANGE) for role in ROLES]
         compared = next(sum(map(len, one.units)) for one in found.now.domains if one.name == d.name)
         judged = sum(map(len, d.units))
         lines.append([d.name, str(judged) if judged == compared else f"{judged} of {compared}", *scores])

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import mean
 
-from bench.stats.compressibility import FULL
-from bench.stats.ladder import ROLES, Measured
+from bench.stats.compressibility import FULL_RANGE
+from bench.stats.ladder import ROLES, ModelLadder
 from bench.stats.scores import (
     COUNTS_FROM,
     REGRESSED_FROM,
@@ -33,7 +33,7 @@ def support_of(comparisons: Sequence[Comparison]) -> Support:
 
 
 @dataclass(frozen=True)
-class Situation:
+class ClaimContext:
     """All that the paragraph speaks of."""
 
     domains: Sequence[Domain]
@@ -42,8 +42,8 @@ class Situation:
     second: Support | None = None  # None: no second judge was asked
     second_domains: Sequence[Domain] = ()  # as the second judges score them
     # where several sizes are compared: size -> the same with it only; and the same with the networks of a seed's number as one value
-    alone: Mapping[str, Situation] = field(default_factory=dict)
-    by_number: Situation | None = None
+    alone: Mapping[str, ClaimContext] = field(default_factory=dict)
+    by_number: ClaimContext | None = None
 
     def claimed(self, c: Comparison) -> bool:
         """Shown by the first judges, and, where second ones were asked, by them as well."""
@@ -60,27 +60,27 @@ class Situation:
 
 
 def situation(
-    models: Sequence[Measured],
+    models: Sequence[ModelLadder],
     missing: Mapping[str, Sequence[str]],
     threshold: float = COUNTS_FROM,
     second: Support | None = None,
-) -> Situation:
+) -> ClaimContext:
     domains = domains_of(models, threshold)
-    return Situation(domains, compare(domains), missing, second)
+    return ClaimContext(domains, compare(domains), missing, second)
 
 
-def judged_by(now: Situation, second: Sequence[Domain] | None) -> Situation:
+def judged_by(now: ClaimContext, second: Sequence[Domain] | None) -> ClaimContext:
     """The same with what second judges say of it."""
     return now if second is None else replace(now, second=support_of(compare(second)), second_domains=second)
 
 
-def paired(now: Situation) -> Situation:
+def paired(now: ClaimContext) -> ClaimContext:
     """The same with the networks of one training seed's number taken as one value."""
     domains, second = ([replace(d, paired=True) for d in group] for group in (now.domains, now.second_domains))
-    return judged_by(Situation(domains, compare(domains), now.missing), None if now.second is None else second)
+    return judged_by(ClaimContext(domains, compare(domains), now.missing), None if now.second is None else second)
 
 
-def sentence(now: Situation) -> str:
+def sentence(now: ClaimContext) -> str:
     """In plain words: what is shown, what is undecided, what cannot be tested. Empty where there are not two domains to compare.
 
     The figures of each pair are `pairs`.
@@ -88,7 +88,7 @@ def sentence(now: Situation) -> str:
     return " ".join(filter(None, [_shown(now), _disputed(now), _undecided(now), _second_alone(now), _untested(now)]))
 
 
-def _shown(now: Situation) -> str:
+def _shown(now: ClaimContext) -> str:
     rows = [(c.a, c.b, c.role) for c in now.comparisons if now.claimed(c)]
     claims = [
         f"**{a} is more compressible {_and([f'than {b}' for b in others])}, in {_roles(roles)}**" for a, others, roles in _merged(rows)
@@ -96,13 +96,13 @@ def _shown(now: Situation) -> str:
     return _averaged(now) + "; ".join(claims) + "." if claims else ""
 
 
-def _averaged(now: Situation) -> str:
+def _averaged(now: ClaimContext) -> str:
     """Over which sizes a claim holds on average; nothing where a single one is compared."""
     sizes = [*dict.fromkeys(m.size for d in now.domains if d.compared for unit in d.units for m in unit)]
     return f"On average over sizes {_and(sizes)}, " if len(sizes) > 1 else ""
 
 
-def _disputed(now: Situation) -> str:
+def _disputed(now: ClaimContext) -> str:
     """What the first judges alone would claim."""
     rows = [c for c in now.comparisons if c.shown and not now.claimed(c)]
     contrary = [c for c in rows if _contrary(c, now)]
@@ -117,13 +117,13 @@ def _disputed(now: Situation) -> str:
     )
 
 
-def _second_alone(now: Situation) -> str:
+def _second_alone(now: ClaimContext) -> str:
     """What the second judges would claim where the first do not."""
     theirs = [now.theirs(c) for c in now.comparisons if not c.shown]
     return _ahead("only the second judges show it", [c for c in theirs if c is not None and c.shown])
 
 
-def _contrary(c: Comparison, now: Situation) -> bool:
+def _contrary(c: Comparison, now: ClaimContext) -> bool:
     other = now.theirs(c)
     return other is not None and other.shown and other.a != c.a
 
@@ -133,14 +133,14 @@ def _ahead(why: str, rows: Sequence[Comparison]) -> str:
     return f"Not claimed, since {why}: {'; '.join(said)}." if said else ""
 
 
-def _undecided(now: Situation) -> str:
+def _undecided(now: ClaimContext) -> str:
     """With how much they may differ, either way."""
     rows = [(c, f"by up to {c.difference.widest:.3f} in {c.role}") for c in now.comparisons if not c.shown and c.difference is not None]
     said = [f"{names}, whose C may differ (95 %) {' and '.join(how)}" for names, how in _by_pair(rows)]
     return f"Not distinguishable with these models: {'; '.join(said)}." if said else ""
 
 
-def _untested(now: Situation) -> str:
+def _untested(now: ClaimContext) -> str:
     rows = [(c, c.role) for c in now.comparisons if c.difference is None]
     said = "; ".join(f"{names} in {_roles(roles)}" for names, roles in _by_pair(rows))
     return f"No test is possible, since a domain has fewer than two training seeds: {said}." if said else ""
@@ -181,7 +181,7 @@ PAIR_HEADERS = (
 )
 
 
-def pairs(now: Situation) -> list[list[str]]:
+def pairs(now: ClaimContext) -> list[list[str]]:
     """The figures behind the sentence, a line a pair of domains and role, in the order of `PAIR_HEADERS`."""
     lines = []
     for c in now.comparisons:
@@ -199,7 +199,7 @@ def _test(c: Comparison | None, mirrored: bool = False) -> list[str]:
     return [f"{value:+.3f}", f"{low:+.3f} to {high:+.3f}", _p(c.p)]
 
 
-def _claimed(c: Comparison, now: Situation) -> str:
+def _claimed(c: Comparison, now: ClaimContext) -> str:
     other = now.theirs(c)
     if now.claimed(c):
         return "yes"
@@ -217,7 +217,7 @@ def _p(value: float) -> str:
 # -------------------------------------------------------------------------------------------------------------- paragraph
 
 
-def paragraph(now: Situation, wider: Situation) -> str:
+def paragraph(now: ClaimContext, wider: ClaimContext) -> str:
     """What the data show, how sure, and what they cannot show. `wider` also lets models count whose U is at least 0.25."""
     lines = [sentence(now) or NOTHING]
     lines.append(_size_by_size(now))
@@ -239,7 +239,7 @@ CANNOT = """\
 one between these models as they were trained, and not a law of images or of text. All models are small."""
 
 
-def _size_by_size(now: Situation) -> str:
+def _size_by_size(now: ClaimContext) -> str:
     """Whether each claim also holds in each size alone; empty without claims, or where a single size is compared."""
     claims = [c for c in now.comparisons if now.claimed(c)]
     if not claims or not now.alone:
@@ -249,7 +249,7 @@ def _size_by_size(now: Situation) -> str:
     return f"**In each size alone**, by the same tests ({how}) of fewer models: {'; '.join(found)}."
 
 
-def _of(claims: Sequence[Comparison], one: Situation) -> str:
+def _of(claims: Sequence[Comparison], one: ClaimContext) -> str:
     """How much of the claims one size shows; of what it does not show, how much it finds."""
     shown = {(c.role, c.a, c.b) for c in one.comparisons if one.claimed(c)}
     lost: dict[tuple[str, str], list[str]] = {}
@@ -262,7 +262,7 @@ def _of(claims: Sequence[Comparison], one: Situation) -> str:
     return f"none of it: {said}" if sum(map(len, lost.values())) == len(claims) else f"all of it except {said}"
 
 
-def _in_no_mean(now: Situation) -> list[str]:
+def _in_no_mean(now: ClaimContext) -> list[str]:
     """Whether the claims' order is also that of the sizes which all compared domains have, and which are in no mean; untested."""
     compared = [d for d in now.domains if d.compared]
     claims = [c for c in now.comparisons if now.claimed(c)]
@@ -300,7 +300,7 @@ def _alike(some: Sequence[Score], others: Sequence[Score]) -> bool:
     return a is not None and b is not None and a[0] <= b[1] and b[0] <= a[1]
 
 
-def _finds(c: Comparison, one: Situation) -> str:
+def _finds(c: Comparison, one: ClaimContext) -> str:
     other = next((o for o in one.comparisons if o.role == c.role and {o.a, o.b} == {c.a, c.b}), None)
     value, interval, p = _test(other, mirrored=other is not None and other.a != c.a)
     if other is None or value == "-":
@@ -311,7 +311,7 @@ def _finds(c: Comparison, one: Situation) -> str:
     return f" (C differs by {value}, 95 % {interval}, p {p}{also})"
 
 
-def _judges_apart(now: Situation) -> str:
+def _judges_apart(now: ClaimContext) -> str:
     """Where the second judges' C lies outside the interval of the first: that interval is of trainings, and knows nothing of judges."""
     theirs = {d.name: d for d in now.second_domains}
     found = []
@@ -331,7 +331,7 @@ def _judges_apart(now: Situation) -> str:
     )
 
 
-def _by_number(now: Situation) -> str:
+def _by_number(now: ClaimContext) -> str:
     """Whether conclusions rest on how networks of two sizes are put together; empty with a single size."""
     if now.by_number is None:
         return ""
@@ -345,12 +345,12 @@ def _by_number(now: Situation) -> str:
     return f"With the mean of the networks that bear one training seed's number as the unit instead, {verdict}"
 
 
-def _ps(c: Comparison, now: Situation) -> list[float]:
+def _ps(c: Comparison, now: ClaimContext) -> list[float]:
     """Adjusted p by the first judges and, where they were asked, by the second."""
     return [one.p for one in (c, now.theirs(c)) if one is not None and one.p is not None]
 
 
-def _how_sure(now: Situation) -> str:
+def _how_sure(now: ClaimContext) -> str:
     counts = [f"{d.name} {_count(d)}" for d in now.domains]
     tail = TWO_JUDGES if now.second is not None else " One evaluator a role has judged; a second one may disagree."
     return (
@@ -370,7 +370,7 @@ def _count(domain: Domain) -> str:
     return f"{seeds} training seed{'s' if seeds > 1 else ''} of {of}{apart}"
 
 
-def _with_and_without(now: Situation, wider: Situation) -> str:
+def _with_and_without(now: ClaimContext, wider: ClaimContext) -> str:
     added = [f"{d.name} {m.model}" for d in wider.domains for unit in d.units for m in unit if not _counted(now, m)]
     fewer = any(not _counted(wider, m) for d in now.domains for unit in d.units for m in unit)  # other sizes are compared
     same = now.conclusions() == wider.conclusions()
@@ -382,11 +382,11 @@ def _with_and_without(now: Situation, wider: Situation) -> str:
     return f"With models of U from {REGRESSED_FROM} as well{names} {verdict}"
 
 
-def _counted(now: Situation, m: Measured) -> bool:
+def _counted(now: ClaimContext, m: ModelLadder) -> bool:
     return any(one is m for d in now.domains for unit in d.units for one in unit)
 
 
-def _gaps(now: Situation) -> str:
+def _gaps(now: ClaimContext) -> str:
     """Models that are out, or not measured, or not trained: never counted as zero."""
     found = [f"{d.name} {', '.join(names)}" for d in now.domains if (names := now.missing.get(d.name))]
     parts = [f"Not measured yet: {'; '.join(found)}."] if found else []
@@ -398,7 +398,7 @@ def _gaps(now: Situation) -> str:
                 reasons.append(f"rungs not measured: {', '.join(m.missing)}")
             if m.undefined:
                 reasons.append(f"its baseline is too near the floor for a retention: {', '.join(m.undefined)}")
-            if m.whole and not m.rates.max() >= FULL[1]:
+            if m.whole and not m.rates.max() >= FULL_RANGE[1]:
                 reasons.append("it is out, since its files do not reach a sixteenth")
             if reasons:
                 parts.append(f"{d.name} {m.model} has no score ({'; '.join(reasons)}).")

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from bench.errors import BadInput, Diverged
-from bench.interfaces import Domain, Native, Observed
+from bench.interfaces import Domain, Samples, SampleFeatures
 from bench.methods.notation import LADDER, RECALIBRATED
 from bench.metrics.anatomy import anatomy
 from bench.records.schema import FINISHED, MODEL_FILE, Record, read_records
@@ -92,7 +92,7 @@ def describe_model(domain: Domain, model: str, records: Sequence[Record], say: S
         items = Items.of(bench, base, bar)
     if not any(flags.any() for flags in items.valid.values()):
         raise BadInput("none of its uncompressed network's samples is valid, so there is nothing to lose")
-    fates = {method: fates_of([r for r in records if r.method == method], items, say) for method in methods}
+    fates = {method: twin_outcomes_of([r for r in records if r.method == method], items, say) for method in methods}
     say_disputed(fates, first.samples, say)
     bins = {name: survivors.bins_of(items.pooled(name, items.valid)) for name in items.names}
     return ModelFile(
@@ -175,7 +175,7 @@ def check_flags(here: np.ndarray, recorded: np.ndarray, seed: int) -> np.ndarray
     return recorded
 
 
-def covariates_of(bench: Workbench, seen: Observed) -> dict[str, np.ndarray]:
+def covariates_of(bench: Workbench, seen: SampleFeatures) -> dict[str, np.ndarray]:
     """Of each sample: surprisal (nats), rarity (units of the diversity space), and the domain's own traits, by name [n]."""
     quality, diversity = (seen.views[bench.panel.primary[role]] for role in ("quality", "diversity"))
     assert quality.surprisal is not None
@@ -194,7 +194,7 @@ def rarity(samples: Tensor, real: Tensor, k: int, block: int = 256) -> np.ndarra
     return torch.cat(found).cpu().numpy()
 
 
-def traits_of(domain: Domain, samples: Native, taken: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def traits_of(domain: Domain, samples: Samples, taken: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """The domain's own. Raises `BadInput` where a trait has not one finite number or label for each sample, or takes another's name."""
     found = {name: np.asarray(values) for name, values in domain.traits(samples).items()}
     for name, values in found.items():
@@ -218,7 +218,7 @@ class Fate:
     disputed: int = 0  # samples that are not counted, since the record's own baseline judged them otherwise
 
 
-def fates_of(records: Sequence[Record], items: Items, say: Say) -> dict[int, Fate]:
+def twin_outcomes_of(records: Sequence[Record], items: Items, say: Say) -> dict[int, Fate]:
     """By sampling seed. Seeds whose network diverged have no twins and are left out."""
     found = {}
     for record in records:

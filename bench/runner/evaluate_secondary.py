@@ -17,7 +17,7 @@ from bench.artifact.format import rebuild, tensors_digest
 from bench.errors import BadInput, Diverged
 from bench.evaluation.panel import find_evaluator
 from bench.evaluation.secondary import is_by
-from bench.interfaces import Native
+from bench.interfaces import Samples
 from bench.methods.notation import RECALIBRATED, expand
 from bench.records.cell import Cell, cell_of
 from bench.records.provenance import git_state
@@ -171,7 +171,7 @@ def attempt(record: Record, bench: Workbench) -> Record:
     return record.model_copy(update={"evaluators": {**record.evaluators, **said}})
 
 
-def samples_of(record: Record, bench: Workbench) -> Native:
+def samples_of(record: Record, bench: Workbench) -> Samples:
     """The very samples that a record is of. Raises `BadInput` where they cannot be made here, `Unlike` where they come out otherwise."""
     check_same_model(record, bench)
     assert record.tensors_sha256 is not None

@@ -16,9 +16,9 @@ from bench.artifact.format import encode, fill, tensors_digest
 from bench.errors import BadInput, Diverged
 from bench.evaluation.bounds import FLOORS, Bounds, find_bounds
 from bench.evaluation.panel import Panel
-from bench.evaluation.secondary import Judging, SecondJudges
+from bench.evaluation.secondary import Judging, SecondaryEvaluators
 from bench.evaluation.verdicts import Verdict
-from bench.interfaces import Context, Domain, Generator, Metric, ModelSpec, Native, Observed
+from bench.interfaces import Context, Domain, Generator, Metric, ModelSpec, Samples, SampleFeatures
 from bench.layers import tensors_of
 from bench.methods.batch_norm import layers_with_statistics
 from bench.methods.notation import parse
@@ -64,13 +64,13 @@ class Workbench:
     ) -> None:
         self.domain, self.spec, self.n, self.device, self.command = domain, spec, n, device, command
         self.panel = Panel(domain, n, k, reference=reference, device=device, cache=cache, extra=extra)
-        self.second = SecondJudges(self.panel, self.bounds_by, lambda seed: self.samples(self.generator.network, seed), evaluators)
+        self.second = SecondaryEvaluators(self.panel, self.bounds_by, lambda seed: self.samples(self.generator.network, seed), evaluators)
         with self.watch("load model"):
             self.generator = domain.open(spec, device)
         self._macs: dict[str, Macs | None] = {}
         self._drawn_in_s: float | None = None  # the last samples; None: they came from a cache
-        self._samples: dict[str, Native] = {}  # of this process, so that --fresh samples each network once
-        self._baselines: dict[int, tuple[Observed, dict[str, Verdict]]] = {}
+        self._samples: dict[str, Samples] = {}  # of this process, so that --fresh samples each network once
+        self._baselines: dict[int, tuple[SampleFeatures, dict[str, Verdict]]] = {}
 
     @property
     def watch(self) -> Stopwatch:
@@ -124,11 +124,11 @@ class Workbench:
         versions = {f"domain {self.domain.name}": self.domain.version, **parse(method).versions}
         return ["artifact", self.template.weights_sha256, self.generator.identity(), method, seed, versions, self.device]
 
-    def samples(self, network: Module, seed: int) -> Native:
+    def samples(self, network: Module, seed: int) -> Samples:
         """The network's samples. Networks of equal tensors share them."""
         return self.samples_of(tensors_digest(network), seed, lambda: network)
 
-    def samples_of(self, tensors: str, seed: int, network: Callable[[], Module]) -> Native:
+    def samples_of(self, tensors: str, seed: int, network: Callable[[], Module]) -> Samples:
         """The same by the digest of the network's tensors; it is only made where the samples are not at hand.
 
         Raises `OtherTensors` where what is made then is another network.
@@ -149,7 +149,7 @@ class Workbench:
                 self._samples[memo] = self.panel.cache.samples(key, self.domain, lambda: self._draw(checked(), seed))
             return self._samples[memo]
 
-    def _draw(self, network: Module, seed: int) -> Native:
+    def _draw(self, network: Module, seed: int) -> Samples:
         start = time.perf_counter()
         samples = self.generator.sample(network, self.n, seed)
         self._drawn_in_s = time.perf_counter() - start
@@ -169,16 +169,16 @@ class Workbench:
         key = tensors_digest(network)
         if key not in self._macs:
             try:
-                self._macs[key] = count_macs(self.generator, network, self.generator.counted_on)
+                self._macs[key] = count_macs(self.generator, network, self.generator.macs_sample_count)
             except Diverged:
                 self._macs[key] = None
         return self._macs[key]
 
-    def observe(self, network: Module, seed: int) -> Observed:
+    def observe(self, network: Module, seed: int) -> SampleFeatures:
         """The network's samples as the evaluators see them."""
         return self.panel.observe(self.samples(network, seed), "samples")
 
-    def baseline(self, seed: int) -> tuple[Observed, dict[str, Verdict]]:
+    def baseline(self, seed: int) -> tuple[SampleFeatures, dict[str, Verdict]]:
         """The uncompressed network's samples of this seed, judged."""
         if seed not in self._baselines:
             try:

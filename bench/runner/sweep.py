@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench.errors import BadInput
 from bench.evaluation.secondary import is_by
-from bench.interfaces import Domain, Evaluator, Metric, ModelSpec, Native
+from bench.interfaces import Domain, Evaluator, Metric, ModelSpec, Samples
 from bench.methods.notation import expand, parse
 from bench.metrics.custom import load_metric
 from bench.records.cell import Cell, cells, is_finished, look_up
@@ -181,7 +181,7 @@ def keep_samples(bench: Workbench, made: Sequence[Record], request: Request) -> 
         bench.domain.show(columns, request.save_samples / f"{slug(bench.domain.name)}-{slug(bench.spec.name)}-twins")
 
 
-def samples_of(record: Record, bench: Workbench) -> Native:
+def samples_of(record: Record, bench: Workbench) -> Samples:
     """From memory or the cache, by the tensors that were measured; else of the network as this machine makes it."""
     compressed = functools.partial(bench.compressed, record.method, record.sample_seed)
     if record.tensors_sha256 is not None:

@@ -25,7 +25,7 @@ Table = Mapping[str, tuple[float, float]]  # method -> the retention that each j
 
 
 @dataclass(frozen=True)
-class Parting:
+class Disagreement:
     """A method on which the judges differ, means over sampling seeds."""
 
     model: str
@@ -45,7 +45,7 @@ class Agreement:
     tau: Estimate
     concordant: float | None  # of the pairs that both tell apart by at least `APART`
     pairs: int  # how many those are
-    partings: tuple[Parting, ...]  # the largest first
+    partings: tuple[Disagreement, ...]  # the largest first
 
 
 def second_block(record: Record, role: str) -> tuple[str, EvaluatorBlock] | None:
@@ -119,7 +119,7 @@ def agreement(domain: str, role: str, judges: tuple[str, str], tables: Mapping[s
     ]
     apart = [float(x * y > 0) for x, y in pairs if min(abs(x), abs(y)) >= APART]
     differing = sorted(
-        (Parting(model, method, *both) for model, table in tables.items() for method, both in table.items()),
+        (Disagreement(model, method, *both) for model, table in tables.items() for method, both in table.items()),
         key=lambda p: -abs(p.first - p.second),
     )
     return Agreement(

@@ -16,11 +16,11 @@ import numpy as np
 from bench.records.cell import FLOOR_RECALIBRATED
 from bench.records.schema import Record
 
-FULL = (0.0, 4.0)
-HARD = (2.0, 4.0)  # below 4x nearly everything is near 1
+FULL_RANGE = (0.0, 4.0)
+HIGH_RANGE = (2.0, 4.0)  # below 4x nearly everything is near 1
 
 
-def score(rates: Sequence[float], retentions: Sequence[float], span: tuple[float, float] = FULL) -> float | None:
+def score(rates: Sequence[float], retentions: Sequence[float], span: tuple[float, float] = FULL_RANGE) -> float | None:
     """Mean of the fitted retention over the span of rates; None where the rates do not reach its end."""
     from scipy.optimize import isotonic_regression
 

@@ -83,7 +83,7 @@ def training_seed_of(model: str) -> str:
 
 
 @dataclass(frozen=True)
-class Measured:
+class ModelLadder:
     """The primary ladder of one model; `missing` rungs were not measured, which is not zero."""
 
     domain: str
@@ -109,12 +109,12 @@ class Measured:
         return not self.missing and not self.undefined and bool(self.rungs)
 
 
-def models_of(records: Sequence[Record]) -> list[Measured]:
+def models_of(records: Sequence[Record]) -> list[ModelLadder]:
     """All models that have a ladder; of a model that was measured under several conditions, those with most of the ladder."""
     return [m for m, _ in with_records(records)]
 
 
-def with_records(records: Sequence[Record]) -> list[tuple[Measured, list[Record]]]:
+def with_records(records: Sequence[Record]) -> list[tuple[ModelLadder, list[Record]]]:
     """The same, each with all records that were made under the conditions of its ladder."""
     groups = [comparable(group) for _, group in grouped(records, lambda r: (r.domain, r.model))]
     return [(m, group) for group in groups if (m := measured(group)) is not None]
@@ -151,7 +151,7 @@ def grouped(records: Iterable[Record], key: Callable[[Record], Key]) -> list[tup
     return [(group, list(members)) for group, members in itertools.groupby(ordered, key=key)]
 
 
-def measured(records: Sequence[Record]) -> Measured | None:
+def measured(records: Sequence[Record]) -> ModelLadder | None:
     """From a model's records, all under the same conditions, those that hold their items; None without a baseline or any rung."""
     records = [r for r in records if r.status in FINISHED and has_items(r)]
     base = {r.sample_seed: r for r in records if r.method == "none" and r.status != "diverged"}
@@ -170,7 +170,7 @@ def measured(records: Sequence[Record]) -> Measured | None:
     if not seeds or not (rungs or undefined):
         return None
     grid = [[found[rung][seed] for seed in seeds] for rung in rungs]
-    return Measured(
+    return ModelLadder(
         records[0].domain,
         records[0].model,
         tuple(rungs),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.stats.ladder import ROLES, Measured
+from bench.stats.ladder import ROLES, ModelLadder
 
 LOST = 0.9  # of the baseline: below, a loss has begun
 
@@ -30,19 +30,19 @@ class Onset:
 class Order:
     """Of one model. `first` is a role, where its interval lies wholly before the other's; else None: they cannot be told apart."""
 
-    model: Measured
+    model: ModelLadder
     onsets: dict[str, Onset]
     first: str | None
 
 
-def order_of(m: Measured, threshold: float = LOST) -> Order:
+def order_of(m: ModelLadder, threshold: float = LOST) -> Order:
     """From the model's own intervals, over sampling seeds and items."""
     onsets = {role: onset(m, role, threshold) for role in ROLES}
     first = next((role for role in ROLES for other in ROLES if role != other and onsets[role].high < onsets[other].low), None)
     return Order(m, onsets, first)
 
 
-def onset(m: Measured, role: str, threshold: float = LOST) -> Onset:
+def onset(m: ModelLadder, role: str, threshold: float = LOST) -> Onset:
     estimates = [m.outcomes[role].rung(i) for i in range(len(m.rungs))]
     intervals = [e.interval() or (e.value, e.value) for e in estimates]
     crossings = [

@@ -19,7 +19,7 @@ from statistics import fmean as mean
 
 import numpy as np
 
-from bench.stats.compressibility import FULL, score
+from bench.stats.compressibility import FULL_RANGE, score
 from bench.stats.intervals import (
     Difference,
     Estimate,
@@ -30,13 +30,13 @@ from bench.stats.intervals import (
     shared_variance,
     welch,
 )
-from bench.stats.ladder import ROLES, Measured
+from bench.stats.ladder import ROLES, ModelLadder
 
 COUNTS_FROM, REGRESSED_FROM = 0.5, 0.25  # of U, both roles
 LENGTH_KEPT = 0.9  # of the baseline's samples: shorter ones are no longer the same task
 
 
-def quadrature(rates: Sequence[float] | np.ndarray, span: tuple[float, float] = FULL) -> tuple[float, np.ndarray]:
+def quadrature(rates: Sequence[float] | np.ndarray, span: tuple[float, float] = FULL_RANGE) -> tuple[float, np.ndarray]:
     """(constant, weights [rungs]) so that the mean over the span of the curve through (0, 1) and the rungs is constant + weights @ R.
 
     Raises `ValueError` where the rungs do not reach the span's end.
@@ -74,7 +74,7 @@ class Score:
         return max(low - half, 0.0), min(high + half, 1.0)
 
 
-def model_score(m: Measured, role: str, span: tuple[float, float] = FULL) -> Score | None:
+def model_score(m: ModelLadder, role: str, span: tuple[float, float] = FULL_RANGE) -> Score | None:
     """Of one model, over sampling seeds and items; None where rungs are missing or do not reach the span's end."""
     if not m.whole or not m.rates.max() >= span[1]:
         return None
@@ -99,12 +99,12 @@ class Domain:
     """
 
     name: str
-    models: tuple[Measured, ...]
-    units: tuple[tuple[Measured, ...], ...]
+    models: tuple[ModelLadder, ...]
+    units: tuple[tuple[ModelLadder, ...], ...]
     compared: bool = True
     paired: bool = False
 
-    def score(self, role: str, span: tuple[float, float] = FULL) -> Score | None:
+    def score(self, role: str, span: tuple[float, float] = FULL_RANGE) -> Score | None:
         """C of the domain: the mean over training seeds of each seed's mean over sizes."""
         scores = [[model_score(m, role, span) for m in unit] for unit in self.units]
         if not scores or any(one is None for unit in scores for one in unit):
@@ -140,7 +140,7 @@ class Domain:
                 found[role] = {}
                 continue
             of_scores = self._over_seeds([[one.estimate for one in unit if one] for unit in scores])
-            shift = (FULL[1] - FULL[0]) ** 2 * (of_scores.variance or 0.0)
+            shift = (FULL_RANGE[1] - FULL_RANGE[0]) ** 2 * (of_scores.variance or 0.0)
             rungs = [rung for rung in self.units[0][0].rungs if self.rate(rung) is not None]
             rates = [0.0, *(self.rate(rung) or 0.0 for rung in rungs)]
             curve = [1.0, *(mean(float(m.outcomes[role].mean[m.rungs.index(rung)]) for u in self.units for m in u) for rung in rungs)]
@@ -149,7 +149,7 @@ class Domain:
             found[role] = {rung: replace(of_scores, variance=shift * float(slope) ** 2) for rung, slope in zip(rungs, both)}
         return found
 
-    def _mean(self, role: str, found: Sequence[Sequence[Estimate]], weights: Callable[[Measured], np.ndarray]) -> Estimate:
+    def _mean(self, role: str, found: Sequence[Sequence[Estimate]], weights: Callable[[ModelLadder], np.ndarray]) -> Estimate:
         """Over training seeds and sizes: [seeds][sizes] -> their mean. `weights` [rungs] say what the estimates are of."""
         models = sum(len(unit) for unit in found)
         inside, shared = mean((e.variance or 0.0) + e.known for unit in found for e in unit) / models, 0.0
@@ -184,17 +184,17 @@ class Domain:
         return outcomes[0].crossed and len({o.influence.shape[-1] for o in outcomes}) == 1
 
 
-def good_enough(m: Measured, threshold: float = COUNTS_FROM) -> bool:
+def good_enough(m: ModelLadder, threshold: float = COUNTS_FROM) -> bool:
     """There must be something to lose: U of both roles."""
     return all(m.u.get(role, 0.0) >= threshold for role in ROLES)
 
 
-def counts(m: Measured, threshold: float = COUNTS_FROM) -> bool:
+def counts(m: ModelLadder, threshold: float = COUNTS_FROM) -> bool:
     """Whether a model can take part in a score: its ladder is whole and reaches 16x, and there is something to lose."""
-    return m.whole and bool(m.rates.max() >= FULL[1]) and good_enough(m, threshold)
+    return m.whole and bool(m.rates.max() >= FULL_RANGE[1]) and good_enough(m, threshold)
 
 
-def domains_of(models: Sequence[Measured], threshold: float = COUNTS_FROM) -> list[Domain]:
+def domains_of(models: Sequence[ModelLadder], threshold: float = COUNTS_FROM) -> list[Domain]:
     """Models by domain, with the units that may be compared: sizes which every compared domain has, balanced within each.
 
     Compared are the domains that have the size which most domains have. Another size takes part where it costs no domain a training
@@ -211,13 +211,13 @@ def domains_of(models: Sequence[Measured], threshold: float = COUNTS_FROM) -> li
     ]
 
 
-def _commonest(groups: Collection[Sequence[Measured]]) -> str:
+def _commonest(groups: Collection[Sequence[ModelLadder]]) -> str:
     """The size that most domains have, then of which there are most models; "" without models."""
     of_size = {size: [[m for m in group if m.size == size] for group in groups] for size in sorted({m.size for g in groups for m in g})}
     return max(of_size, key=lambda size: (sum(map(bool, of_size[size])), sum(map(len, of_size[size]))), default="")
 
 
-def _shared_sizes(groups: Collection[Sequence[Measured]]) -> list[str]:
+def _shared_sizes(groups: Collection[Sequence[ModelLadder]]) -> list[str]:
     """The commonest size, and those of which every group has a model for each training seed that it has of that one."""
     commonest = _commonest(groups)
     seeds = lambda group, size: {m.training_seed for m in group if m.size == size}
@@ -225,7 +225,7 @@ def _shared_sizes(groups: Collection[Sequence[Measured]]) -> list[str]:
     return [size for size in sizes if all(seeds(group, size) >= seeds(group, commonest) for group in groups)]
 
 
-def _units(models: Sequence[Measured], sizes: Sequence[str]) -> tuple[tuple[Measured, ...], ...]:
+def _units(models: Sequence[ModelLadder], sizes: Sequence[str]) -> tuple[tuple[ModelLadder, ...], ...]:
     """Training seeds that have a model of every compared size."""
     found = []
     for seed in sorted({m.training_seed for m in models}):
@@ -285,7 +285,7 @@ class Comparison:
         return self.p is not None and self.p < 0.05
 
 
-def compare(domains: Sequence[Domain], span: tuple[float, float] = FULL) -> list[Comparison]:
+def compare(domains: Sequence[Domain], span: tuple[float, float] = FULL_RANGE) -> list[Comparison]:
     """Every pair of compared domains in both roles; the one with the larger score is named first.
 
     Holm's adjustment is over all of them, those included that cannot be tested yet: they will be, when there are more models.

@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bench.methods.notation import LADDER
-from bench.stats.compressibility import FULL, score
+from bench.stats.compressibility import FULL_RANGE, score
 from bench.stats.intervals import Estimate, mean_of, mean_of_strata, quantile
-from bench.stats.ladder import CROSSED, ROLES, Measured, Outcome
+from bench.stats.ladder import CROSSED, ROLES, ModelLadder, Outcome
 from bench.stats.scores import Domain, difference, model_score, ratio_at
 
 RATES = np.array([2.10, 2.55, 2.83, 3.15, 3.50, 4.02, 4.30, 4.80])  # of the eight rungs, about as measured
@@ -63,7 +63,7 @@ class Scenario:
 REQUIRED = ("retention", "retention, one model", "C", "C, one model", "difference of C")  # must hold the truth in 93 % of studies
 
 
-def measured_spread(models: Sequence[Measured]) -> float:
+def measured_spread(models: Sequence[ModelLadder]) -> float:
     """Standard deviation of C between training seeds, pooled over sizes and roles, of the domain where it is largest.
 
     Sampling noise is inside.
@@ -156,7 +156,7 @@ def made_up_domain(scenario: Scenario, name: str, rng: np.random.Generator) -> t
             "quality": _quality(scenario, truth["quality"], died, rng),
             "diversity": _diversity(scenario, truth["diversity"], died, likings, rng),
         }
-        models.append(Measured(name, f"size{size}@{seed}", LADDER, RATES, outcomes, {role: 0.9 for role in ROLES}))
+        models.append(ModelLadder(name, f"size{size}@{seed}", LADDER, RATES, outcomes, {role: 0.9 for role in ROLES}))
         truths.append(truth)
     units = tuple(tuple(models[k : k + per_seed]) for k in range(0, len(models), per_seed))
     return Domain(name, tuple(models), units), truths
@@ -307,4 +307,4 @@ def power(gap: float, spread: float, training_seeds: int, studies: int = 20_000,
     return float(np.mean(ttest_ind(a + gap, b, equal_var=False).pvalue < 0.05 / 6))
 
 
-assert FULL[1] <= RATES[-1]
+assert FULL_RANGE[1] <= RATES[-1]

@@ -15,9 +15,9 @@ import numpy as np
 
 from bench.methods.notation import LADDER, RECALIBRATED
 from bench.records.schema import Record
-from bench.stats.compressibility import FULL, is_recalibrated
+from bench.stats.compressibility import FULL_RANGE, is_recalibrated
 from bench.stats.intervals import Estimate, equal, mean_of_independent
-from bench.stats.ladder import ITEMS, ROLES, Measured, grouped, size_of, training_seed_of
+from bench.stats.ladder import ITEMS, ROLES, ModelLadder, grouped, size_of, training_seed_of
 from bench.stats.scores import REGRESSED_FROM, good_enough, model_score
 
 
@@ -42,11 +42,11 @@ class Fit:
     residual_df: int
 
 
-def points(models: Sequence[Measured], parameters: Callable[[Measured], int | None], role: str) -> list[Point]:
+def points(models: Sequence[ModelLadder], parameters: Callable[[ModelLadder], int | None], role: str) -> list[Point]:
     """Models whose U is at least 0.25 and whose ladder is whole."""
     found = []
     for m in models:
-        scored, count = model_score(m, role, FULL), parameters(m)
+        scored, count = model_score(m, role, FULL_RANGE), parameters(m)
         if scored is not None and count and good_enough(m, REGRESSED_FROM):
             found.append(Point(m.domain, m.model, count, scored.value, not good_enough(m), scored.interval()))
     return found

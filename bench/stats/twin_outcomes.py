@@ -1,6 +1,6 @@
 """What becomes of the samples: each beside its twin, made from the same random numbers by the uncompressed network.
 
-A sample and its twin are one of five things (`FATES`); their shares of all samples sum to 1. Means over sampling seeds, then over models;
+A sample and its twin are one of five things (`TWIN_OUTCOMES`); their shares of all samples sum to 1. Means over sampling seeds, then over models;
 intervals over training seeds, as for every other mean over models (`bench.stats.scores`).
 """
 
@@ -21,7 +21,7 @@ from bench.stats.ladder import comparable, grouped
 from bench.stats.scores import Domain
 
 BASELINE = "none"
-FATES = ("intact", "drifted", "repaired", "degraded", "still_invalid")
+TWIN_OUTCOMES = ("intact", "drifted", "repaired", "degraded", "still_invalid")
 VALID = 3  # the first three are valid samples of the compressed network
 
 
@@ -35,7 +35,7 @@ class ModelFates:
 
 
 @dataclass(frozen=True)
-class Fates:
+class TwinOutcomes:
     """From the uncompressed network on: shares [1 + rungs, fates] and the share of valid samples [1 + rungs], means over models.
 
     Intervals [1 + rungs, fates + 1, 2], of the valid samples last; None with fewer than two training seeds.
@@ -51,7 +51,7 @@ class Fates:
         return self.shares[:, :VALID].sum(axis=1)
 
 
-def fates_of(domain: Domain, records: Sequence[Record]) -> Fates | None:
+def twin_outcomes_of(domain: Domain, records: Sequence[Record]) -> TwinOutcomes | None:
     """Of the models in the domain's mean; where none counts, of every one, without intervals. None where no record holds twins."""
     known = {
         name: rows
@@ -65,7 +65,7 @@ def fates_of(domain: Domain, records: Sequence[Record]) -> Fates | None:
     rungs = tuple(rung for rung in (BASELINE, *LADDER) if all(rung in rows for rows in models))
     ratios = [2 ** mean(rows[rung].rate for rows in models) for rung in rungs]
     shares = np.array([np.mean([rows[rung].shares for rows in models], axis=0) for rung in rungs])
-    return Fates(rungs, ratios, shares, _intervals(units, rungs))
+    return TwinOutcomes(rungs, ratios, shares, _intervals(units, rungs))
 
 
 def _intervals(units: Sequence[Sequence[Mapping[str, ModelFates]]], rungs: Sequence[str]) -> np.ndarray | None:
@@ -75,7 +75,7 @@ def _intervals(units: Sequence[Sequence[Mapping[str, ModelFates]]], rungs: Seque
     found = []
     for rung in rungs:
         cells = [[unit[k][rung] for unit in units] for k in range(len(units[0]))]  # [sizes][seeds]
-        columns = [[[float(one.shares[i]) for one in size] for size in cells] for i in range(len(FATES))]
+        columns = [[[float(one.shares[i]) for one in size] for size in cells] for i in range(len(TWIN_OUTCOMES))]
         columns.append([[float(one.shares[:VALID].sum()) for one in size] for size in cells])
         inside = [mean(_binomial(s, one.samples) for size, row in zip(cells, c) for one, s in zip(size, row)) for c in columns]
         models = sum(map(len, cells))
@@ -122,5 +122,5 @@ def lost(base: np.ndarray) -> np.ndarray:
 
 
 def _shares(record: Record) -> np.ndarray | None:
-    values = [record.metric(name) for name in FATES]
+    values = [record.metric(name) for name in TWIN_OUTCOMES]
     return None if any(value is None for value in values) else np.array(values, float)

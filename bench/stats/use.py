@@ -44,7 +44,7 @@ def use_by_method(records: Sequence[Record]) -> dict[str, Estimate]:
 
 
 @dataclass(frozen=True)
-class Foretold:
+class UtilityCorrelation:
     """How well a role's retention orders methods as their use does."""
 
     domain: str
@@ -54,7 +54,7 @@ class Foretold:
     tau: Estimate
 
 
-def foretold(records: Sequence[Record]) -> list[Foretold]:
+def foretold(records: Sequence[Record]) -> list[UtilityCorrelation]:
     """By domain and role, where a task was tried; records of one model are all under the same conditions."""
     found = []
     for domain, group in grouped(records, lambda r: r.domain):
@@ -64,5 +64,5 @@ def foretold(records: Sequence[Record]) -> list[Foretold]:
             tables = {model: retentions(same, views) for model, same in grouped(group, lambda r: r.model)}
             if any(len(methods) > 1 for methods in tables.values()):
                 one = agreement(domain, role, (tasks[0], role), tables)
-                found.append(Foretold(domain, tasks[0], role, one.methods, one.tau))
+                found.append(UtilityCorrelation(domain, tasks[0], role, one.methods, one.tau))
     return found

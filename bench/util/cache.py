@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from bench.errors import BadInput
-from bench.interfaces import Domain, Native, View
+from bench.interfaces import Domain, Samples, View
 from bench.util.files import cache_folder, write_atomically
 
 T = TypeVar("T")
@@ -23,14 +23,14 @@ class Latest(Generic[T]):
     def __init__(self) -> None:
         self._key: str | None = None
 
-    def of(self, samples: Native, answer: Callable[[], T]) -> T:
+    def of(self, samples: Samples, answer: Callable[[], T]) -> T:
         if (key := content_digest(samples)) != self._key:
             self._answer = answer()
             self._key = key
         return self._answer
 
 
-def content_digest(samples: Native) -> str:
+def content_digest(samples: Samples) -> str:
     """SHA-256 of native samples: texts, or arrays."""
     digest = hashlib.sha256()
     for sample in samples:
@@ -70,7 +70,7 @@ class Cache:
             self._write(path, save(tensors))
         return made
 
-    def samples(self, key: list[Any], domain: Domain, make: Callable[[], Native]) -> Native:
+    def samples(self, key: list[Any], domain: Domain, make: Callable[[], Samples]) -> Samples:
         """Samples, in their domain's own file format."""
         path = self._path(key, "samples")
         marker = path.with_name(path.name + ".name")  # written last: names a file that is whole

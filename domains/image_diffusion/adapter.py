@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from bench.errors import BadInput, in_a_line, unknown
-from bench.interfaces import Edit, Generator, ModelSpec, Training, Wrap
+from bench.interfaces import StructureEdit, Generator, ModelSpec, Training, Wrap
 from domains.folders import card_of, check_numbers, read_object
 from domains.image_diffusion.network import SIZES
 from domains.images.adapter import ImageDomain, locate_folder
@@ -61,7 +61,7 @@ class DiffusionDomain(ImageDomain):
 class DiffusionGenerator(Generator):
     """A `UNet2DModel` with its scheduler. Only the U-Net is compressed."""
 
-    counted_on = BATCH
+    macs_sample_count = BATCH
 
     def __init__(self, spec: ModelSpec, device: str, settings: Mapping[str, Any]) -> None:
         from diffusers import UNet2DModel
@@ -111,7 +111,7 @@ class DiffusionGenerator(Generator):
         known = [{k: v for k, v in config.items() if k not in NO_PART_OF_IDENTITY} for config in (self.unet_config, self.scheduler_config)]
         return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 
-    def rebuild(self, structure: Sequence[Edit]) -> Module:
+    def rebuild(self, structure: Sequence[StructureEdit]) -> Module:
         import torch
         from diffusers import UNet2DModel
 

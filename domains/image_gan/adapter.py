@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.errors import BadInput
-from bench.interfaces import Edit, Generator, Metric, ModelSpec, Training, Wrap
+from bench.interfaces import StructureEdit, Generator, Metric, ModelSpec, Training, Wrap
 from domains.folders import read_object
 from domains.image_gan.sizes import SIZES
 from domains.images.adapter import ImageDomain, locate_folder
@@ -53,7 +53,7 @@ class GanDomain(ImageDomain):
 class GanGenerator(Generator):
     """A transposed-convolutional generator; its discriminator, where there is one, stays whole and only gives an opinion."""
 
-    counted_on = BATCH
+    macs_sample_count = BATCH
 
     def __init__(self, spec: ModelSpec, device: str, settings: Mapping[str, Any]) -> None:
         from bench.errors import unknown
@@ -113,7 +113,7 @@ class GanGenerator(Generator):
         """Of the configuration, and of the discriminator whose opinion is in the record."""
         return hashlib.sha256(json.dumps([self.config, self._discriminator_sha256], sort_keys=True).encode()).hexdigest()
 
-    def rebuild(self, structure: Sequence[Edit]) -> Module:
+    def rebuild(self, structure: Sequence[StructureEdit]) -> Module:
         if structure:
             raise BadInput(f"this domain cannot rebuild a network with edits of kind {structure[0].kind!r}")
         return self._empty().to(self.device)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bench.errors import BadInput, in_a_line
-from bench.interfaces import Observed
+from bench.interfaces import SampleFeatures
 from bench.util.cache import Latest
 
 
@@ -28,7 +28,7 @@ def load_inception() -> Any:
 class Coloured(torch.utils.data.Dataset[Tensor]):
     """Grey pictures as torch-fidelity wants them: uint8 [3, h, w]."""
 
-    def __init__(self, observed: Observed) -> None:
+    def __init__(self, observed: SampleFeatures) -> None:
         self.pixels = torch.from_numpy(np.ascontiguousarray(observed.samples))
 
     def __len__(self) -> int:
@@ -38,7 +38,7 @@ class Coloured(torch.utils.data.Dataset[Tensor]):
         return self.pixels[row].expand(3, -1, -1)
 
 
-def inception_metrics(generated: Observed, real: Observed, device: str) -> Mapping[str, float]:
+def inception_metrics(generated: SampleFeatures, real: SampleFeatures, device: str) -> Mapping[str, float]:
     """All three at once; the last pair's are kept, since they are asked for one by one."""
     return _latest.of([generated.samples, real.samples], lambda: _inception_metrics(generated, real, device))
 
@@ -46,7 +46,7 @@ def inception_metrics(generated: Observed, real: Observed, device: str) -> Mappi
 _latest: Latest[dict[str, float]] = Latest()
 
 
-def _inception_metrics(generated: Observed, real: Observed, device: str) -> dict[str, float]:
+def _inception_metrics(generated: SampleFeatures, real: SampleFeatures, device: str) -> dict[str, float]:
     from torch_fidelity import calculate_metrics
 
     return calculate_metrics(

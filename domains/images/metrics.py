@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from bench.interfaces import Metric, Observed
+from bench.interfaces import Metric, SampleFeatures
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,7 +19,7 @@ INCEPTION = {
 }
 
 
-def fid_effnet(generated: Observed, real: Observed) -> float:
+def fid_effnet(generated: SampleFeatures, real: SampleFeatures) -> float:
     """Fréchet distance between Gaussians fitted to the quality evaluator's 64 features (Heusel et al. 2017). Biased upwards for small N."""
     from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 
@@ -27,7 +27,7 @@ def fid_effnet(generated: Observed, real: Observed) -> float:
     return float(fid_statistics_to_metric(*statistics, verbose=False)["frechet_inception_distance"])
 
 
-def kid_effnet(generated: Observed, real: Observed) -> float:
+def kid_effnet(generated: SampleFeatures, real: SampleFeatures) -> float:
     """Squared maximum mean discrepancy, cubic polynomial kernel, in the same features (Binkowski et al. 2018). Unbiased."""
     from torch_fidelity.metric_kid import kid_features_to_metric
 
@@ -48,7 +48,7 @@ def kid_effnet(generated: Observed, real: Observed) -> float:
     return float(found["kernel_inception_distance_mean"])
 
 
-def shares(observed: Observed) -> Tensor:
+def shares(observed: SampleFeatures) -> Tensor:
     """[10]: the share of each class, as the labeller sees it."""
     import torch
 
@@ -57,11 +57,11 @@ def shares(observed: Observed) -> Tensor:
     return torch.bincount(labels(observed.samples), minlength=len(CLASSES)) / len(observed.samples)  # type: ignore[arg-type]
 
 
-def classes_covered(generated: Observed, real: Observed) -> float:
+def classes_covered(generated: SampleFeatures, real: SampleFeatures) -> float:
     return float((shares(generated) >= COVERED).sum())
 
 
-def class_entropy(generated: Observed, real: Observed) -> float:
+def class_entropy(generated: SampleFeatures, real: SampleFeatures) -> float:
     """In bits; ten classes of equal share have log2 10 = 3.32."""
     p = shares(generated)
     return float(-(p[p > 0] * p[p > 0].log2()).sum()) + 0.0
@@ -86,7 +86,7 @@ def inception_metric(name: str, device: str) -> Metric | None:
 
     load_inception()
 
-    def compute(generated: Observed, real: Observed) -> float:
+    def compute(generated: SampleFeatures, real: SampleFeatures) -> float:
         return inception_metrics(generated, real, device)[key]
 
     return Metric(name, description, direction, compute=compute)  # type: ignore[arg-type]

@@ -12,12 +12,12 @@ from bench.errors import BadInput, in_a_line, unknown
 from bench.interfaces import (
     Damage,
     Domain,
-    Edit,
+    StructureEdit,
     Evaluator,
     Generator,
     Metric,
     ModelSpec,
-    Observed,
+    SampleFeatures,
     Task,
     Training,
     Wrap,
@@ -250,7 +250,7 @@ class TextGenerator(Generator):
         content = json.dumps([known, vocabulary, self.start, self.end], sort_keys=True, default=str)
         return hashlib.sha256(content.encode()).hexdigest()
 
-    def rebuild(self, structure: Sequence[Edit]) -> Module:
+    def rebuild(self, structure: Sequence[StructureEdit]) -> Module:
         import torch
         from transformers import AutoModelForCausalLM
 
@@ -292,7 +292,7 @@ NO_PART_OF_IDENTITY = ("_name_or_path", "transformers_version", "dtype", "torch_
 # ------------------------------------------------------------------------------------------------------------- metrics
 
 
-def _judge_nll_gap(generated: Observed, real: Observed) -> float:
+def _judge_nll_gap(generated: SampleFeatures, real: SampleFeatures) -> float:
     surprisals = [seen.views["judge"].surprisal for seen in (generated, real)]
     assert surprisals[0] is not None and surprisals[1] is not None
     return (surprisals[0].double().mean() - surprisals[1].double().mean()).item()
@@ -301,7 +301,7 @@ def _judge_nll_gap(generated: Observed, real: Observed) -> float:
 def _plain(name: str) -> Any:
     """A metric of bench.metrics.text as a function of what was observed; imported when first computed."""
 
-    def compute(generated: Observed, real: Observed) -> float:
+    def compute(generated: SampleFeatures, real: SampleFeatures) -> float:
         from bench.metrics import text
 
         function = getattr(text, name)

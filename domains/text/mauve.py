@@ -6,10 +6,10 @@ The package is GPL-3.0, and therefore an optional extra: `pip install 'gencompre
 from __future__ import annotations
 
 from bench.errors import BadInput
-from bench.interfaces import Metric, Observed
+from bench.interfaces import Metric, SampleFeatures
 
 
-def mauve(generated: Observed, real: Observed) -> float:
+def mauve(generated: SampleFeatures, real: SampleFeatures) -> float:
     """In (0, 1]; 1 = the two sets fall alike into the clusters of their union. The package's defaults: N / 10 clusters, scaling 5, seed 25.
 
     Not comparable with published values, which need the features of a large model.

@@ -10,7 +10,7 @@ from bench.records.damage_file import read_damages
 from bench.records.schema import Record, read_records
 from bench.report.figures import families, overview, paths, sizes, survival
 from bench.report.figures.twins_text import texts_of
-from bench.stats.twin_outcomes import fates_of
+from bench.stats.twin_outcomes import twin_outcomes_of
 from bench.util.files import slug, write_atomically
 
 MODEL = "s@0"  # the one that pictures of every method are of
@@ -45,7 +45,7 @@ def across_domains(records: Sequence[Record], results: Path, say: Callable[[str]
         found["quality-diversity.png"] = paths.picture(panels)
     if by_role := sizes.panels_of(series, records):
         found["sizes.png"] = sizes.picture(by_role, series)
-    titled = [(f"{one.domain.name} ({overview.models_in(one.domain)})", fates_of(one.domain, records)) for one in series]
+    titled = [(f"{one.domain.name} ({overview.models_in(one.domain)})", twin_outcomes_of(one.domain, records)) for one in series]
     if fates := {title: known for title, known in titled if known is not None}:
         found["survival.png"] = survival.picture(fates)
     return found

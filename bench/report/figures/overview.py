@@ -14,7 +14,7 @@ from bench.records.schema import Record
 from bench.report.figures import canvas
 from bench.report.figures.canvas import COLOURS, MARKER, MARKERS, Curve, Label
 from bench.stats.compressibility import is_recalibrated
-from bench.stats.ladder import ROLES, Measured, grouped, models_of
+from bench.stats.ladder import ROLES, ModelLadder, grouped, models_of
 from bench.stats.scores import Domain, domains_of
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def series_of(records: Sequence[Record], say: Say) -> list[DomainSeries]:
     return [_series(domain, recalibrated[domain.name], i) for i, domain in enumerate(domains)]
 
 
-def _why(m: Measured) -> str:
+def _why(m: ModelLadder) -> str:
     parts = {"not measured": m.missing, "no retention": m.undefined}
     return "; ".join(f"{what}: {', '.join(rungs)}" for what, rungs in parts.items() if rungs)
 
@@ -106,7 +106,7 @@ def mean_of(domain: Domain, role: str) -> list[Rung]:
     return found
 
 
-def single_of(m: Measured, counts: bool) -> Single:
+def single_of(m: ModelLadder, counts: bool) -> Single:
     return Single(m.model, [1.0, *2.0**m.rates], {role: [1.0, *m.outcomes[role].mean] for role in ROLES}, counts)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from bench.report.figures import canvas
-from bench.stats.twin_outcomes import FATES, Fates
+from bench.stats.twin_outcomes import TWIN_OUTCOMES, TwinOutcomes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,14 +20,14 @@ LOOKS = {  # bottom to top
     "degraded": ("degraded: valid only before", "#D55E00"),
     "still_invalid": ("still invalid", "#c8c8c8"),
 }
-assert tuple(LOOKS) == FATES
+assert tuple(LOOKS) == TWIN_OUTCOMES
 WIDTH, HEIGHT, MOST = 3.9, 5.0, 3  # inches of a panel; panels in a row
 
 
 # -------------------------------------------------------------------------------------------------------- fates -> picture
 
 
-def picture(domains: Mapping[str, Fates]) -> bytes:
+def picture(domains: Mapping[str, TwinOutcomes]) -> bytes:
     """PNG: a panel for each domain, by its title."""
     columns = min(MOST, len(domains))
     rows = math.ceil(len(domains) / columns)
@@ -59,7 +59,7 @@ def picture(domains: Mapping[str, Fates]) -> bytes:
 FOOTNOTE = "each sample beside its twin from the uncompressed network; means over models and sampling seeds; measured at the white lines"
 
 
-def _plot(axes: Axes, title: str, fates: Fates) -> None:
+def _plot(axes: Axes, title: str, fates: TwinOutcomes) -> None:
     axes.stackplot(fates.ratios, *fates.shares.T, colors=[colour for _, colour in LOOKS.values()], linewidth=0)
     axes.plot(fates.ratios, fates.valid, color="black", linewidth=1.6)
     if fates.intervals is not None:

@@ -1,4 +1,4 @@
-"""How much of what the text models write stands in their training part? `python -m scripts.learnt_by_heart`
+"""How much of what the text models write stands in their training part? `python -m scripts.memorization`
 
 Not part of the package. The uncompressed networks' samples of sampling seed 0, beside real verses of the test part, whose formulas
 repeat as well. Prints the table of docs/text-domain.md.
