@@ -60,7 +60,7 @@ def utc_now() -> str:
 @functools.cache
 def git_state() -> tuple[str | None, bool | None]:
     """(commit, dirty) of the checkout that this package lies in. Records that a run has just written do not make it dirty."""
-    root = Path(__file__).parent.parent
+    root = Path(__file__).parents[2]
     if not (root / ".git").exists():
         return None, None
     try:
