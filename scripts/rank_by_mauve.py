@@ -46,8 +46,7 @@ def main() -> None:
         domain = open_domain("text")
         bench = Workbench(domain, domain.locate(model), n)
         scores = {
-            r.cell: mauve(bench.panel.observe(samples_of(r, bench), "samples"), bench.panel.real)
-            for r in bar(group, model, len(group))
+            r.cell: mauve(bench.panel.observe(samples_of(r, bench), "samples"), bench.panel.real) for r in bar(group, model, len(group))
         }
         print(model, {m: round(mean(scores[r.cell] for r in same), 3) for m, same in grouped(group, lambda r: r.method)})
         for name, view in VIEWS.items():

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from bench.artifact.format import HEAD, MAGIC, VERSION, encode
-from bench.interfaces import Compressed, Context, StructureEdit, Generator
+from bench.interfaces import Compressed, Context, Generator, StructureEdit
 from bench.methods import notation
 from bench.methods.plain import original
 

@@ -38,7 +38,7 @@ from bench.artifact.header import (
 )
 from bench.artifact.writer import fidelity
 from bench.errors import BadInput, Unsupported
-from bench.interfaces import Compressed, StructureEdit, Layout, StoredTensor
+from bench.interfaces import Compressed, Layout, StoredTensor, StructureEdit
 from bench.methods.plain import plain
 
 # --- there and back --------------------------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ from bench.artifact.header import (
     Writer,
 )
 from bench.errors import BadInput
-from bench.interfaces import StructureEdit, StoredTensor
+from bench.interfaces import StoredTensor, StructureEdit
 
 # --- files that lie, under a valid checksum --------------------------------------------------------------------------
 
@@ -67,7 +67,9 @@ def forged(header: Header, streams: bytes = STREAMS) -> bytes:
     return sealed(header.pack(), streams)
 
 
-def entry(streams: bytes = STREAMS, fp16_pool_bytes: int = 4, tables: tuple[bytes, ...] = (), codebook: Any = TERNARY, **fields: Any) -> bytes:
+def entry(
+    streams: bytes = STREAMS, fp16_pool_bytes: int = 4, tables: tuple[bytes, ...] = (), codebook: Any = TERNARY, **fields: Any
+) -> bytes:
     """A file of one tensor, changed."""
     changed = header(dataclasses.replace(W, **fields), fp16_pool_bytes=fp16_pool_bytes, tables=tables, codebooks=(codebook,))
     return forged(changed, streams)
@@ -361,7 +363,9 @@ def scales_alike(count: int) -> bytes:
     pool = coding.deflate_fp16(np.zeros(count, np.float16))
     streams = pool + bytes(-(-count // 256))
     fields = {"shape": (count,), "kept": count, "halves": count, "body_bytes": -(-count // 256)}
-    return forged(header(dataclasses.replace(W, **fields), codebooks=(((1.0,),),), fp16_pool_bytes=len(pool), fp16_pool_deflated=True), streams)
+    return forged(
+        header(dataclasses.replace(W, **fields), codebooks=(((1.0,),),), fp16_pool_bytes=len(pool), fp16_pool_deflated=True), streams
+    )
 
 
 def memory_of(tensors: dict[str, StoredTensor]) -> int:

@@ -21,7 +21,7 @@ from bench.artifact.format import rebuild, save, tensors_digest
 from bench.errors import BadInput
 from bench.evaluation.damage import damage_matrix, failures
 from bench.evaluation.verdicts import view
-from bench.interfaces import Direction, Domain, Evaluator, Generator, Hurts, ModelSpec, Samples, SampleFeatures
+from bench.interfaces import Direction, Domain, Evaluator, Generator, Hurts, ModelSpec, SampleFeatures, Samples
 from bench.methods.plain import original
 from bench.registry import DOMAINS
 from bench.util.cache import content_digest

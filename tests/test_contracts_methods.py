@@ -13,7 +13,7 @@ from transformers.pytorch_utils import Conv1D
 
 from bench.artifact.format import decode, encode, fill, tensors_digest
 from bench.errors import BadInput, Unsupported
-from bench.interfaces import Compressed, Context, StructureEdit, Generator, StoredTensor
+from bench.interfaces import Compressed, Context, Generator, StoredTensor, StructureEdit
 from bench.layers import tensors_of, weights_of
 from bench.methods.notation import parse
 from bench.methods.plain import original

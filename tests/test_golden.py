@@ -31,7 +31,7 @@ def values() -> dict[str, list[float]]:
     real, made = (torch.randn(300, 8, generator=noise) for _ in range(2))
     seen = judge_quality(View(real, real.square().sum(1)), View(made * 1.2, made.square().sum(1)), 5)
     spread = judge_diversity(View(real), View(made * 1.2), 5)
-    found = {f"shared metrics v{SCALE}": [*seen.metrics.values(), *spread.metrics.values()]}
+    found = {f"shared metrics v{SHARED_METRICS_VERSION}": [*seen.metrics.values(), *spread.metrics.values()]}
 
     network = torch.nn.Sequential(torch.nn.Linear(64, 32), torch.nn.LayerNorm(32))
     with torch.no_grad():

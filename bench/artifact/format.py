@@ -35,7 +35,7 @@ from bench.artifact.header import (
     Header,
 )
 from bench.errors import BadInput, Unsupported
-from bench.interfaces import Compressed, StructureEdit, Layout, StoredTensor
+from bench.interfaces import Compressed, Layout, StoredTensor, StructureEdit
 from bench.layers import tensors_of
 from bench.util.files import write_atomically
 

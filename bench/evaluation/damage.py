@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from bench.errors import BadInput
 from bench.evaluation.panel import Panel
 from bench.evaluation.verdicts import JUDGES
-from bench.interfaces import Damage, Domain, Samples, SampleFeatures, View
+from bench.interfaces import Damage, Domain, SampleFeatures, Samples, View
 from bench.metrics.shared import K
 from bench.records.cell import check_samples
 from bench.records.damage_file import DamagesFile, SavedRow

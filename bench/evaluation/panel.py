@@ -10,8 +10,8 @@ from typing import Any
 
 from bench.errors import BadInput, unknown
 from bench.evaluation.verdicts import JUDGES, Verdict, prefixed, same_distance, view
-from bench.interfaces import Domain, Evaluator, Metric, Samples, SampleFeatures
-from bench.metrics.shared import SHARED_METRICS_VERSION, SHARED, K
+from bench.interfaces import Domain, Evaluator, Metric, SampleFeatures, Samples
+from bench.metrics.shared import SHARED, SHARED_METRICS_VERSION, K
 from bench.records.cell import check_samples
 from bench.records.provenance import Stopwatch
 from bench.util.cache import Cache, content_digest

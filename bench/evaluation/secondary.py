@@ -1,7 +1,7 @@
-"""Second judges: evaluators of another kind, and a task, who judge the same samples. Do they agree with the first?
+"""Secondary evaluators: evaluators of another kind, and a task. Do they agree with the primary ones on the same samples?
 
-They are in no cell's name: one can be added to records that exist (`bench/runner/evaluate_secondary.py`). Each has floors and a ceiling of its own,
-since a share of valid samples says nothing across judges; retentions do.
+A cell's hash does not name them, so one can be added to existing records (`bench/runner/evaluate_secondary.py`). Each has its
+own floors and ceiling: shares of valid samples cannot be compared between evaluators, retentions can.
 """
 
 from __future__ import annotations
@@ -42,7 +42,11 @@ class Trial:
 
     def implementation(self, own: bool = True) -> dict[str, int]:
         domain = self.panel.domain
-        return {"shared metrics": SHARED_METRICS_VERSION, f"domain {domain.name}": domain.version, f"task {self.task.name}": self.task.version}
+        return {
+            "shared metrics": SHARED_METRICS_VERSION,
+            f"domain {domain.name}": domain.version,
+            f"task {self.task.name}": self.task.version,
+        }
 
     def ceiling(self, own: bool = True) -> dict[str, float]:
         """Other real samples in the place of generated ones."""

@@ -9,7 +9,7 @@ from statistics import mean, stdev
 from bench.methods.notation import LADDER
 from bench.records.schema import Record
 from bench.report.per_model import per_model
-from bench.report.report_data import DASH, ReportData, ModelFiles, material, table, with_interval
+from bench.report.report_data import DASH, ModelFiles, ReportData, material, table, with_interval
 from bench.report.secondary_table import second_opinions
 from bench.report.verdict import PAIR_HEADERS, pairs, paragraph
 from bench.stats.compressibility import FULL_RANGE, HIGH_RANGE

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from bench.errors import BadInput, Diverged
-from bench.interfaces import Domain, Samples, SampleFeatures
+from bench.interfaces import Domain, SampleFeatures, Samples
 from bench.methods.notation import LADDER, RECALIBRATED
 from bench.metrics.anatomy import anatomy
 from bench.records.schema import FINISHED, MODEL_FILE, Record, read_records

@@ -163,9 +163,7 @@ def attempt(record: Record, bench: Workbench) -> Record:
     try:
         samples = samples_of(record, bench)
         commit, dirty = git_state()
-        said = bench.second.blocks(
-            samples, record.sample_seed, record.method == "none", f"{commit}-dirty" if dirty else commit
-        )
+        said = bench.second.blocks(samples, record.sample_seed, record.method == "none", f"{commit}-dirty" if dirty else commit)
     except (Unlike, BadInput, Diverged) as error:
         return record.model_copy(update={"status": "failed", "reason": str(error)})
     return record.model_copy(update={"evaluators": {**record.evaluators, **said}})

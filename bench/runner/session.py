@@ -18,7 +18,7 @@ from bench.evaluation.bounds import FLOORS, Bounds, find_bounds
 from bench.evaluation.panel import Panel
 from bench.evaluation.secondary import Judging, SecondaryEvaluators
 from bench.evaluation.verdicts import Verdict
-from bench.interfaces import Context, Domain, Generator, Metric, ModelSpec, Samples, SampleFeatures
+from bench.interfaces import Context, Domain, Generator, Metric, ModelSpec, SampleFeatures, Samples
 from bench.layers import tensors_of
 from bench.methods.batch_norm import layers_with_statistics
 from bench.methods.notation import parse

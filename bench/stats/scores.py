@@ -1,8 +1,8 @@
 """How compressible is a model, a domain, and do two domains differ? From arrays of retention to scores with intervals.
 
-A model's score C is the mean of the fitted retention over halvings of the file (`bench.stats.compressibility.score`). Beside it stands the same
-integral before it is clipped to [0, 1] and made monotone: clipping pushes noisy retentions near 1 downwards, so that an interval round
-the clipped score alone would miss a true score of 1.
+A model's score C is the mean of the fitted retention over halvings of the file (`bench.stats.compressibility.score`).
+Beside it stands the same integral before clipping to [0, 1] and the monotone fit. Clipping pushes noisy retentions near 1
+downwards, so an interval around the clipped score alone would miss a true score of 1.
 
 The unit of a claim about a domain is the trained network; each compared size is a stratum with a variance of its own. Between domains:
 Welch, Holm.

@@ -1,7 +1,7 @@
 """What becomes of the samples: each beside its twin, made from the same random numbers by the uncompressed network.
 
-A sample and its twin are one of five things (`TWIN_OUTCOMES`); their shares of all samples sum to 1. Means over sampling seeds, then over models;
-intervals over training seeds, as for every other mean over models (`bench.stats.scores`).
+A sample and its twin are one of five things (`TWIN_OUTCOMES`); their shares of all samples sum to 1. Means over
+sampling seeds, then over models; intervals over training seeds, as for every other mean over models (`bench.stats.scores`).
 """
 
 from __future__ import annotations

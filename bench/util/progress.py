@@ -19,26 +19,51 @@ PLAIN_LINE_EVERY_S = 60.0
 
 
 class Bar:
-    """A bar that shows what is done, how fast, and the time left: `with Bar("sampling", 2000) as bar: bar.update()`."""
+    """A bar that shows what is done, how fast, and the time left: `with Bar("sampling", 2000) as bar: bar.update()`.
+
+    One bar is visible at a time: a bar inside another one writes its progress at the end of the outer bar's line.
+    """
+
+    visible: Bar | None = None  # the outermost bar of this process
 
     def __init__(self, title: str, total: int, initial: int = 0) -> None:
         from tqdm import tqdm
 
+        self.title, self.total, self.done = title, total, initial
+        self.outer = Bar.visible
         self.inner = tqdm(
-            desc=title, total=total, initial=initial, file=sys.stderr, mininterval=0.5, dynamic_ncols=True, leave=False, disable=silent
+            desc=title,
+            total=total,
+            initial=initial,
+            file=sys.stderr,
+            mininterval=0.5,
+            dynamic_ncols=True,
+            leave=False,
+            disable=silent or self.outer is not None,
         )
+        if self.outer is None:
+            Bar.visible = self
 
     def describe(self, title: str) -> None:
+        self.title = title
         self.inner.set_description(title)
 
     def update(self, count: int = 1) -> None:
+        self.done += count
         self.inner.update(count)
+        if self.outer is not None and not silent:
+            self.outer.inner.set_postfix_str(f"{self.title} {self.done}/{self.total}", refresh=False)
+            self.outer.inner.update(0)  # redraws at most every `mininterval`
 
     def __enter__(self) -> Bar:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.inner.close()
+        if self.outer is None:
+            Bar.visible = None
+        elif not silent:
+            self.outer.inner.set_postfix_str("", refresh=False)
 
 
 def bar(items: Iterable[T], title: str, total: int, initial: int = 0) -> Iterator[T]:

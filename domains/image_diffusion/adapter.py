@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from bench.errors import BadInput, in_a_line, unknown
-from bench.interfaces import StructureEdit, Generator, ModelSpec, Training, Wrap
+from bench.interfaces import Generator, ModelSpec, StructureEdit, Training, Wrap
 from domains.folders import card_of, check_numbers, read_object
 from domains.image_diffusion.network import SIZES
 from domains.images.adapter import ImageDomain, locate_folder

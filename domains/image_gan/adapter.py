@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.errors import BadInput
-from bench.interfaces import StructureEdit, Generator, Metric, ModelSpec, Training, Wrap
+from bench.interfaces import Generator, Metric, ModelSpec, StructureEdit, Training, Wrap
 from domains.folders import read_object
 from domains.image_gan.sizes import SIZES
 from domains.images.adapter import ImageDomain, locate_folder

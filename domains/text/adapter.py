@@ -12,12 +12,12 @@ from bench.errors import BadInput, in_a_line, unknown
 from bench.interfaces import (
     Damage,
     Domain,
-    StructureEdit,
     Evaluator,
     Generator,
     Metric,
     ModelSpec,
     SampleFeatures,
+    StructureEdit,
     Task,
     Training,
     Wrap,
@@ -202,10 +202,17 @@ class TextDomain(Domain):
 def _load(source: str) -> Any:
     """-> (model, what the file held and lacked)"""
     from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
 
-    return AutoModelForCausalLM.from_pretrained(
-        source, dtype="float32", use_safetensors=True, trust_remote_code=False, output_loading_info=True
-    )
+    had_bar = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # small models load at once: their bar is a leftover on the terminal
+    try:
+        return AutoModelForCausalLM.from_pretrained(
+            source, dtype="float32", use_safetensors=True, trust_remote_code=False, output_loading_info=True
+        )
+    finally:
+        if had_bar:
+            logging.enable_progress_bar()
 
 
 # ----------------------------------------------------------------------------------------------------------- generator

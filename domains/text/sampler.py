@@ -7,6 +7,7 @@ twins, which part only where their logits differ by more than the noise between 
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -52,8 +53,9 @@ def _sample_batch(
     written: dict[int, list[int]] = {item: [] for item in items.tolist()}
     tokens = torch.full((len(items), 1), settings.start, device=device)
     alive, cache = torch.ones(len(items), dtype=torch.bool, device=device), DynamicCache(config=config)
+    cache_name = cache_argument(network)
     for position in range(settings.max_tokens):
-        logits = network(input_ids=tokens, past_key_values=cache, use_cache=True).logits[:, -1].float()
+        logits = network(input_ids=tokens, use_cache=True, **{cache_name: cache}).logits[:, -1].float()
         if not logits.isfinite().all():
             raise Diverged(f"the network's logits are not finite at token {position}")
         perturbed = warp(logits, settings) + gumbel(seed, items, position, logits.shape[1])
@@ -75,6 +77,11 @@ def _sample_batch(
             items, tokens, alive = items[rows], tokens[rows], alive[rows]
             cache.batch_select_indices(rows)
     yield from written.items()
+
+
+def cache_argument(network: Module) -> str:
+    """The name of the forward argument that takes the key-value cache: transformers 5.40 drops `past_key_values` for `cache`."""
+    return "cache" if "cache" in inspect.signature(network.forward).parameters else "past_key_values"
 
 
 def warp(logits: Tensor, settings: SamplerSettings) -> Tensor:
