@@ -157,7 +157,7 @@ def test_no_claim_rests_on_which_networks_bear_one_number() -> None:
     now = replace(lucky, by_number=paired(lucky))
     assert not claims(sentence(now)) and claims(sentence(paired(lucky))) == {("a", "b", "quality")}
     text = paragraph(now, now)
-    assert "as the unit instead, it reads: On average over sizes s and xs, **a is" in text
+    assert "with one value per training seed (s and xs averaged), it reads: On average over sizes s and xs, **a is" in text
     clear = situation([*sized("a", 0.15), *sized("b", -0.5)], {})
     assert "the conclusions are the same (largest adjusted p of a claim, either judge: " in paragraph(
         replace(clear, by_number=paired(clear)), clear
@@ -225,20 +225,19 @@ def test_the_order_of_a_size_in_no_mean_stands_beside_the_claims() -> None:
     """One large model each, in no mean since there are three of the others; of `bad` it keeps more than of `good`, or less."""
     small = [*GOOD, *BAD]
     for kept, order in (
-        (0.95, "but for bad ahead of good in quality (0.963, 0.925)."),
-        (0.9, "but for good and bad level in quality (0.925, 0.925)."),
-        (0.3, "the same order."),
+        (0.95, "except that bad is ahead of good in quality (0.963, 0.925)."),
+        (0.9, "except that good and bad are level in quality (0.925, 0.925)."),
+        (0.3, "Its ranking by C is the same."),
     ):
         now = situation([*small, *seeds("good", 0.90, size="m"), *seeds("bad", kept, size="m")], {})
         assert claims(sentence(now)) == {("good", "bad", "quality")}
-        (said,) = (line for line in paragraph(now, now).splitlines() if "in no mean and" in line)
-        assert said.startswith("**In size m, which is in no mean and not tested** (networks: bad 1, good 1), C has") and said.endswith(
-            order
-        )
+        (said,) = (line for line in paragraph(now, now).splitlines() if "excluded from averages" in line)
+        assert said.startswith("**Size m** is excluded from averages and tests: it has fewer training seeds (networks: bad 1, good 1).")
+        assert said.endswith(order)
     partial = situation([*small, *seeds("good", 0.90, size="m")], {})
-    assert "in no mean and" not in paragraph(partial, partial), "nothing to compare it with"
+    assert "excluded from averages" not in paragraph(partial, partial), "nothing to compare it with"
     tied = situation([*GOOD, *BAD_AS_GOOD, *seeds("good", 0.90, size="m"), *seeds("bad", 0.9, size="m")], {})
-    assert "in no mean and" not in paragraph(tied, tied), "no claim"
+    assert "excluded from averages" not in paragraph(tied, tied), "no claim"
 
 
 def test_what_one_size_does_not_show_is_named_beside_what_it_does() -> None:

@@ -282,13 +282,13 @@ def _in_no_mean(now: ClaimContext) -> list[str]:
             of_a, of_b = scores[c.a, c.role], scores[c.b, c.role]
             a, b = (mean(one.value for one in some) for some in (of_a, of_b))
             if _alike(of_a, of_b):
-                against.setdefault(f"{c.a} and {c.b} level", []).append(f"in {c.role} ({a:.3f}, {b:.3f})")
+                against.setdefault(f"{c.a} and {c.b} are level", []).append(f"in {c.role} ({a:.3f}, {b:.3f})")
             elif a <= b:
-                against.setdefault(f"{c.b} ahead of {c.a}", []).append(f"in {c.role} ({b:.3f}, {a:.3f})")
+                against.setdefault(f"{c.b} is ahead of {c.a}", []).append(f"in {c.role} ({b:.3f}, {a:.3f})")
         networks = ", ".join(f"{name} {len(models)}" for name, models in of_size.items())
         but = _and([f"{what} {' and '.join(how)}" for what, how in against.items()]) if against else ""
-        order = f"C has the same order but for {but}" if but else "C has the same order"
-        lines.append(f"**In size {size}, which is in no mean and not tested** (networks: {networks}), {order}.")
+        order = f"Its ranking by C is the same, except that {but}." if but else "Its ranking by C is the same."
+        lines.append(f"**Size {size}** is excluded from averages and tests: it has fewer training seeds (networks: {networks}). {order}")
     return lines
 
 
@@ -342,7 +342,8 @@ def _by_number(now: ClaimContext) -> str:
         if now.conclusions() == now.by_number.conclusions()
         else f"it reads: {sentence(now.by_number)}"
     )
-    return f"With the mean of the networks that bear one training seed's number as the unit instead, {verdict}"
+    sizes = _and([*dict.fromkeys(m.size for d in now.domains if d.compared for unit in d.units for m in unit)])
+    return f"Sensitivity check: with one value per training seed ({sizes} averaged), {verdict}"
 
 
 def _ps(c: Comparison, now: ClaimContext) -> list[float]:
