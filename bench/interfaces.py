@@ -43,7 +43,7 @@ class ModelSpec:
     licence: str = "unknown"
     parameters: int | None = None
     train_seed: int | None = None
-    kept: Mapping[str, str] = field(default_factory=dict)  # tensor that is never compressed -> why
+    excluded: Mapping[str, str] = field(default_factory=dict)  # tensor that is never compressed -> why
     description: str = ""
     samples_seen: int | None = None  # in training, repeats counted
 
@@ -53,6 +53,13 @@ class Generator(ABC):
 
     network: Module  # the one module that is compressed
     macs_sample_count: ClassVar[int] = 100  # samples drawn to count operations: whole batches, where samples are drawn in fixed ones
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        """A generator written before these members were renamed keeps working."""
+        super().__init_subclass__(**keywords)
+        for old, new in {"opinion": "auxiliary_scores", "counted_on": "macs_sample_count"}.items():
+            if old in vars(cls) and new not in vars(cls):
+                setattr(cls, new, vars(cls)[old])
 
     @abstractmethod
     def rebuild(self, structure: Sequence[StructureEdit]) -> Module:
@@ -69,7 +76,7 @@ class Generator(ABC):
         """Held-out likelihood figures by name, compared with `base` where given; None where the model has no likelihood."""
         return None
 
-    def opinion(self, samples: Samples) -> dict[str, float]:
+    def auxiliary_scores(self, samples: Samples) -> dict[str, float]:
         """What frozen companions say of samples, by name: a discriminator's p(real). Interested parties, never evaluators."""
         return {}
 
@@ -443,7 +450,12 @@ class Context:
     generator: Generator | None = None
     seed: int = 0
     device: str = "cpu"
-    kept: Mapping[str, str] = field(default_factory=dict)  # tensors that must stay as they are -> why
+    excluded: Mapping[str, str] = field(default_factory=dict)  # tensors that must stay as they are -> why
+
+    @property
+    def kept(self) -> Mapping[str, str]:
+        """The old name of `excluded`."""
+        return self.excluded
 
 
 class Method(ABC):

@@ -77,7 +77,7 @@ def network() -> Small:
 
 
 def apply(method: str, network: nn.Module, kept: Mapping[str, str] | None = None) -> Compressed:
-    return parse(method)(original(network), Context(SmallGenerator(network) if isinstance(network, Small) else None, kept=kept or {}))
+    return parse(method)(original(network), Context(SmallGenerator(network) if isinstance(network, Small) else None, excluded=kept or {}))
 
 
 def dense(tensors: Mapping[str, StoredTensor]) -> dict[str, Tensor]:

@@ -33,7 +33,7 @@ def network() -> nn.Module:
 
 
 def cost(text: str, tmp_path: Path, macs: Macs | None = None, kept: dict[str, str] | None = None) -> Cost:
-    compressed: Compressed = parse(text)(original(network()), Context(kept=kept or {}))
+    compressed: Compressed = parse(text)(original(network()), Context(excluded=kept or {}))
     save(compressed, text, tmp_path / "file")
     return cost_of(compressed, text, tmp_path / "file", len(encode(original(network()), "none")), macs)
 

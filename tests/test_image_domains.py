@@ -172,7 +172,7 @@ def test_the_discriminator_prefers_pictures_to_noise() -> None:
     domain = GanDomain()
     opened = domain.open(domain.models["s@0"])
     noise = np.random.default_rng(0).integers(0, 256, (200, 1, 28, 28)).astype(np.uint8)
-    real, rubble = (opened.opinion(p)["p_real"] for p in (part("test").pixels[:200], noise))
+    real, rubble = (opened.auxiliary_scores(p)["p_real"] for p in (part("test").pixels[:200], noise))
     assert 0 <= rubble < real <= 1
 
 

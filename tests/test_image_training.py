@@ -130,10 +130,10 @@ def test_the_gan_is_frozen_as_open_reads_it(tmp_path: Path) -> None:
     assert all(torch.equal(t, t.half().float()) for t in opened.network.state_dict().values() if t.is_floating_point())
     pictures = opened.sample(opened.network, 20, 0)
     assert pictures.shape == (20, 1, 28, 28) and pictures.dtype == np.uint8
-    assert 0 < opened.opinion(pictures)["p_real"] < 1
+    assert 0 < opened.auxiliary_scores(pictures)["p_real"] < 1
     (tmp_path / "discriminator.safetensors").unlink()
     alone = domain.open(domain.locate(str(tmp_path)))
-    assert alone.opinion(pictures) == {}
+    assert alone.auxiliary_scores(pictures) == {}
     assert opened.identity() != alone.identity(), "the opinion is in the record"
 
 

@@ -261,7 +261,7 @@ def test_what_float16_cannot_hold_stays_float32():
 
 def test_what_the_context_keeps_stays_as_it_is():
     network = WithNorms()
-    compressed = compress("int4", network, kept={"linear.weight": "first layer", "position": "small"})
+    compressed = compress("int4", network, excluded={"linear.weight": "first layer", "position": "small"})
     for name in ("linear.weight", "position"):
         stored = compressed.tensors[name]
         assert stored.values is not None and stored.values.dtype == torch.float32

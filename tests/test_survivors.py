@@ -225,7 +225,7 @@ def test_the_anatomy_of_a_small_network() -> None:
 
     network = nn.Sequential(nn.Linear(10, 20), nn.BatchNorm1d(20), nn.Linear(20, 5), nn.LayerNorm(5), nn.GroupNorm(1, 5), MyRMSNorm(5))
     total = 220 + 40 + 105 + 10 + 10 + 5
-    found = anatomy(network, ModelSpec("m", "", samples_seen=780, kept={"2.weight": "it is small"}))
+    found = anatomy(network, ModelSpec("m", "", samples_seen=780, excluded={"2.weight": "it is small"}))
     assert (found.parameters, found.samples_seen, found.samples_per_parameter) == (total, 780, 2)
     assert found.normalisation == {"BatchNorm1d": 1, "GroupNorm": 1, "LayerNorm": 1, "MyRMSNorm": 1}
     assert found.untouched_share == pytest.approx(1 - 200 / total)

@@ -60,8 +60,8 @@ class Half(Method):
     description = "every tensor as float16 (lossless for the embedded models)"
 
     def __call__(self, compressed: Compressed, context: Context) -> Compressed:
-        names = [name for name in compressed.tensors if name not in context.kept]
-        kept = {name: reason for name, reason in context.kept.items() if name in weights_of(compressed.network)}
+        names = [name for name in compressed.tensors if name not in context.excluded]
+        kept = {name: reason for name, reason in context.excluded.items() if name in weights_of(compressed.network)}
         return compressed.replace({name: half(compressed.tensors[name]) for name in names}, kept)
 
 
@@ -82,8 +82,8 @@ class Permute(Method):
         noise = torch.Generator().manual_seed(self.seed)
         changed, kept = {}, {}
         for name in weights_of(compressed.network):
-            if name in context.kept:
-                kept[name] = context.kept[name]
+            if name in context.excluded:
+                kept[name] = context.excluded[name]
                 continue
             if compressed.tensors[name].quantized:
                 raise BadInput("'permute' has to come before a quantizer")

@@ -63,7 +63,7 @@ class Quantizer(Weightwise):
             if stored.quantized:
                 raise BadInput(f"{self.name!r} would quantize {name!r} a second time: give one quantizer")
             changed[name] = self.quantize(stored, weight.axis)
-        return halve_the_rest(compressed.replace(changed, exempt), {**context.kept, **exempt})
+        return halve_the_rest(compressed.replace(changed, exempt), {**context.excluded, **exempt})
 
     def quantize(self, stored: StoredTensor, axis: int) -> StoredTensor:
         layout = Layout("group" if self.group else self.granularity, axis, self.group)

@@ -35,7 +35,7 @@ class Recalibrate(Method):
         for path, layer in layers_with_statistics(network).items():
             for part in ("running_mean", "running_var"):
                 name = f"{path}.{part}" if path else part
-                if name in context.kept:
+                if name in context.excluded:
                     continue
                 fresh = plain(getattr(layer, part).detach())
                 was_half = (old := compressed.tensors[name].values) is not None and old.dtype == torch.float16

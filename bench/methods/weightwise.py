@@ -24,7 +24,7 @@ class Weightwise(Method):
         """-> (weights to work on, exempt ones -> why). Raises `BadInput` for a pattern that matches none."""
         every = weights_of(compressed.network)
         exempt = {name: "it is empty" for name in every if not compressed.tensors[name].shape or 0 in compressed.tensors[name].shape}
-        exempt |= {name: reason for name, reason in context.kept.items() if name in every}
+        exempt |= {name: reason for name, reason in context.excluded.items() if name in every}
         for pattern in filter(None, self.keep.split("|")):
             matched = fnmatch.filter(every, pattern)
             if not matched:

@@ -34,7 +34,7 @@ def anatomy(network: nn.Module, spec: ModelSpec) -> Anatomy:
 
     parameters = {name: p.detach() for name, p in network.named_parameters()}
     total = sum(p.numel() for p in parameters.values())
-    weights = {name: (parameters[name], weight.axis) for name, weight in weights_of(network).items() if name not in spec.kept}
+    weights = {name: (parameters[name], weight.axis) for name, weight in weights_of(network).items() if name not in spec.excluded}
     return Anatomy(
         parameters=total,
         samples_seen=spec.samples_seen,

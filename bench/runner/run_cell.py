@@ -52,12 +52,12 @@ def run_cell(cell: Cell, bench: Workbench) -> Record:
         with watch("likelihood"):
             likelihood = bench.generator.likelihood(network, bench.generator.network) or {}
         with watch("metrics"):
-            opinion = bench.generator.opinion(seen.samples)
+            auxiliary = bench.generator.auxiliary_scores(seen.samples)
         metrics: dict[str, float | None] = {
             **bench.panel.metrics_of(seen, verdicts),
             **bench.panel.own_metrics_of(seen),
         }
-        metrics |= likelihood | opinion
+        metrics |= likelihood | auxiliary
         metrics |= relative_metrics(cell, bench, metrics)
 
         quality, diversity = bench.panel.primary["quality"], bench.panel.primary["diversity"]

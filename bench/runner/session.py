@@ -35,10 +35,10 @@ if TYPE_CHECKING:
 
 def context_of(generator: Generator, spec: ModelSpec, seed: int, device: str) -> Context:
     """What a method may look at. Raises `BadInput` where the model keeps tensors that its network does not have."""
-    unknown = sorted(spec.kept.keys() - tensors_of(generator.network).keys())
+    unknown = sorted(spec.excluded.keys() - tensors_of(generator.network).keys())
     if unknown:
         raise BadInput(f"model {spec.name!r} keeps tensors that its network does not have: {', '.join(unknown)}")
-    return Context(generator, seed, device, spec.kept)
+    return Context(generator, seed, device, spec.excluded)
 
 
 class OtherTensors(BadInput):

@@ -51,7 +51,7 @@ class GanDomain(ImageDomain):
 
 
 class GanGenerator(Generator):
-    """A transposed-convolutional generator; its discriminator, where there is one, stays whole and only gives an opinion."""
+    """A transposed-convolutional generator; its discriminator, where there is one, stays whole and only scores samples."""
 
     macs_sample_count = BATCH
 
@@ -110,7 +110,7 @@ class GanGenerator(Generator):
             raise BadInput(f"cannot open the model {name!r}: {' '.join(str(error).split())[:200]}") from None
 
     def identity(self) -> str:
-        """Of the configuration, and of the discriminator whose opinion is in the record."""
+        """Of the configuration, and of the discriminator whose scores are in the record."""
         return hashlib.sha256(json.dumps([self.config, self._discriminator_sha256], sort_keys=True).encode()).hexdigest()
 
     def rebuild(self, structure: Sequence[StructureEdit]) -> Module:
@@ -147,7 +147,7 @@ class GanGenerator(Generator):
         for _ in range(CALIBRATION_BATCHES):
             yield (torch.randn(CALIBRATION_BATCH, self.config["latent"], generator=noise).to(self.device),), {}
 
-    def opinion(self, samples: Any) -> dict[str, float]:
+    def auxiliary_scores(self, samples: Any) -> dict[str, float]:
         """The discriminator's mean p(real)."""
         import torch
 
