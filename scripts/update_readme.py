@@ -47,10 +47,7 @@ def _line(d: Domain) -> list[str]:
     return [
         d.name,
         *(DASH if score is None else f"{score.value:.3f}" for score in scores),
-        *(
-            DASH if ratio is None or ratio.certified is None else f"{ratio.certified:.1f}x"
-            for ratio in ratios
-        ),
+        *(DASH if ratio is None or ratio.certified is None else f"{ratio.certified:.1f}x" for ratio in ratios),
     ]
 
 

@@ -49,9 +49,7 @@ def test_rows_are_means_and_spreads(tmp_path: Path) -> None:
     row = next(line for line in text.splitlines() if line.startswith("| `int4`"))
     assert row.split("|")[5].strip() == "-", "not measured is not zero"
     assert "MACs left ↓" in text and row.split("|")[4].strip() == "0.550"
-    assert (
-        "python -m bench run --domain elsewhere --model s@0 --samples 100 --method int4 --method int8" in text
-    )
+    assert "python -m bench run --domain elsewhere --model s@0 --samples 100 --method int4 --method int8" in text
     assert "abcdef0123" in text and "N = 100" in text and "k = 5" in text
 
 
@@ -66,10 +64,7 @@ def test_the_committed_leaderboard_is_what_the_committed_records_give() -> None:
     complaints: list[str] = []
     records = read_records(ROOT / "results", complaints.append)
     assert records and not complaints
-    assert (
-        write_leaderboard(records, ROOT / "results", ROOT / "leaderboard.md")
-        == (ROOT / "leaderboard.md").read_text()
-    )
+    assert write_leaderboard(records, ROOT / "results", ROOT / "leaderboard.md") == (ROOT / "leaderboard.md").read_text()
 
 
 def test_the_readme_shows_the_committed_ladder() -> None:
@@ -82,11 +77,7 @@ def test_the_readme_shows_the_committed_ladder() -> None:
     block = readme.split("<!-- ladder -->\n")[1].split("\n<!-- end -->")[0]
     assert block == shown(material(read_records(ROOT / "results"), read_models(ROOT / "results")))
     assert block.splitlines()[0] in leaderboard
-    rows = [
-        [cell.strip() for cell in line.strip("|").split("|")]
-        for line in block.splitlines()
-        if line.startswith("|")
-    ][2:]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in block.splitlines() if line.startswith("|")][2:]
     assert len(rows) == 3 and all(len(row) == 5 for row in rows)
     for domain, *figures in rows:
         line = next(line for line in leaderboard.splitlines() if line.startswith(f"| {domain} "))
@@ -100,9 +91,7 @@ def test_published_records_are_complete(domain: str) -> None:
     methods = {r.method for r in records}
     ladder = expand(["ladder"], recalibrate=is_recalibrated(records))
     assert {"none", "fp16", *ladder} <= methods
-    assert sum(m.startswith("magnitude") and "int" not in m for m in methods) >= 3 and any(
-        "+int" in m for m in methods
-    )
+    assert sum(m.startswith("magnitude") and "int" not in m for m in methods) >= 3 and any("+int" in m for m in methods)
     for method in methods:
         assert {r.sample_seed for r in records if r.method == method} == {0, 1, 2}
     assert {r.samples for r in records} == {2000}
@@ -116,16 +105,10 @@ def test_published_records_are_of_the_committed_codes_versions() -> None:
     domains = {name: DOMAINS.load(name)() for name in ("text", "image_gan", "image_diffusion")}
     for r in read_records(ROOT / "results"):
         domain = domains[r.domain]
-        now = {
-            "shared metrics": SHARED_METRICS_VERSION,
-            f"domain {r.domain}": domain.version,
-            **parse(r.method).versions,
-        }
+        now = {"shared metrics": SHARED_METRICS_VERSION, f"domain {r.domain}": domain.version, **parse(r.method).versions}
         now |= {f"metric {name}": metric.version for name, metric in domain.metrics().items()}
         assert {name: r.implementation.get(name) for name in now} == now, r.cell
-        assert {name for name in r.implementation if name.startswith("evaluator ")} == {
-            f"evaluator {name}" for name in domain.evaluators()
-        }
+        assert {name for name in r.implementation if name.startswith("evaluator ")} == {f"evaluator {name}" for name in domain.evaluators()}
 
 
 def test_rungs_that_were_not_recalibrated_stand_beside_the_gans_ladder() -> None:
@@ -135,14 +118,7 @@ def test_rungs_that_were_not_recalibrated_stand_beside_the_gans_ladder() -> None
 
 @pytest.mark.parametrize(
     ("values", "text"),
-    [
-        ([], "-"),
-        ([None], "-"),
-        ([0.5], "0.500"),
-        ([0.5, 0.5], "0.500"),
-        ([0.4, 0.6, None], "0.500 ± 0.141"),
-        ([float("nan")], "-"),
-    ],
+    [([], "-"), ([None], "-"), ([0.5], "0.500"), ([0.5, 0.5], "0.500"), ([0.4, 0.6, None], "0.500 ± 0.141"), ([float("nan")], "-")],
 )
 def test_cells(values: list[float | None], text: str) -> None:
     assert cell_text(values) == text
@@ -181,9 +157,7 @@ def test_other_measurements_never_share_a_row(tmp_path: Path) -> None:
 
 def test_a_method_of_an_older_version_is_no_repeat_of_the_newer_one() -> None:
     """Its cells are named and left out; a method without newer cells stays."""
-    made = lambda method, seed, version: record(method, seed).model_copy(
-        update={"implementation": {"domain d": 1, method: version}}
-    )
+    made = lambda method, seed, version: record(method, seed).model_copy(update={"implementation": {"domain d": 1, method: version}})
     old, new, other = [made("int4", seed, 1) for seed in (0, 1, 2)], made("int4", 0, 2), made("nf4", 0, 1)
     said: list[str] = []
     assert newest([*old, new, other], said.append) == [new, other]
@@ -193,19 +167,14 @@ def test_a_method_of_an_older_version_is_no_repeat_of_the_newer_one() -> None:
 
 def test_a_seed_that_diverged_counts_as_zero(tmp_path: Path) -> None:
     diverged = record("int8", 1).model_copy(update={"status": "diverged", "reason": "NaN"})
-    text = write_leaderboard(
-        [record("int8", 0, quality_retention=0.9), diverged], tmp_path, tmp_path / "leaderboard.md"
-    )
+    text = write_leaderboard([record("int8", 0, quality_retention=0.9), diverged], tmp_path, tmp_path / "leaderboard.md")
     assert "0.450 ± 0.636" in text and "diverged" in text
 
 
 def test_the_comparison_sees_what_only_one_side_measured() -> None:
     from bench.records.agreement import agreement
 
-    whole, half = (
-        record("int8", 0, quality_retention=0.9, diversity_retention=0.5),
-        record("int8", 0, quality_retention=0.9),
-    )
+    whole, half = record("int8", 0, quality_retention=0.9, diversity_retention=0.5), record("int8", 0, quality_retention=0.9)
     assert agreement(whole, whole) == "identical"
     assert agreement(whole, half).startswith("DIFFERS") and agreement(half, whole).startswith("DIFFERS")
 
