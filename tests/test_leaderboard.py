@@ -68,14 +68,20 @@ def test_the_committed_leaderboard_is_what_the_committed_records_give() -> None:
 
 
 def test_the_readme_shows_the_committed_ladder() -> None:
-    """The answer and the tables on its first screen are the leaderboard's."""
+    """The answer and the table on its first screen are those of the records, and of the leaderboard."""
+    from bench.report.report_data import material
+    from bench.stats.model_file import read_models
     from scripts.update_readme import shown
 
     leaderboard, readme = ((ROOT / name).read_text() for name in ("leaderboard.md", "README.md"))
     block = readme.split("<!-- ladder -->\n")[1].split("\n<!-- end -->")[0]
-    assert block == shown(leaderboard)
-    tables = [line for line in block.splitlines() if line.startswith("|")]
-    assert len(tables) > 12 and all(line in leaderboard.splitlines() for line in tables)
+    assert block == shown(material(read_records(ROOT / "results"), read_models(ROOT / "results")))
+    assert block.splitlines()[0] in leaderboard
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in block.splitlines() if line.startswith("|")][2:]
+    assert len(rows) == 3 and all(len(row) == 5 for row in rows)
+    for domain, *figures in rows:
+        line = next(line for line in leaderboard.splitlines() if line.startswith(f"| {domain} "))
+        assert all(f" {figure} " in line for figure in figures), (domain, figures)
 
 
 @pytest.mark.parametrize("domain", ["text", "image_gan", "image_diffusion"])
