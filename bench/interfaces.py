@@ -485,3 +485,7 @@ class Metric:
     compute: Callable[[SampleFeatures, SampleFeatures], float] | None = None  # (generated, real); None: comes from `likelihood`
     headline: bool = False  # has a column in the leaderboard's first table
     version: int = 1
+
+
+# The names of version 0.1's first drafts, for plug-ins that still import them.
+Native, Observed, Stored, Edit = Samples, SampleFeatures, StoredTensor, StructureEdit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bench import interfaces
 from bench.interfaces import Context, Generator
 
 
@@ -23,3 +24,8 @@ def test_a_generator_with_the_old_member_names_is_understood() -> None:
 
 def test_the_old_name_of_excluded_tensors() -> None:
     assert Context(excluded={"a": "why"}).kept == {"a": "why"}
+
+
+def test_old_class_names_are_the_new_classes() -> None:
+    assert interfaces.Stored is interfaces.StoredTensor and interfaces.Edit is interfaces.StructureEdit
+    assert interfaces.Observed is interfaces.SampleFeatures and interfaces.Native is interfaces.Samples

@@ -56,7 +56,7 @@ from bench.errors import BadInput
 @click.option("--results", type=PATH, default=LOCAL, show_default=True, help="Where records go, and from where a stopped run goes on.")
 @DEVICE
 @click.option("--save-samples", type=PATH, help="Also write all samples, and twins side by side, to this folder.")
-@click.option("--fresh", is_flag=True, help="Measure again what is finished, without the cache (but for floors and ceilings).")
+@click.option("--fresh", is_flag=True, help="Re-run finished cells and ignore cached samples. Floors and ceilings are reused.")
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes; with several, one thread each.")
 @REFERENCE
 @click.option(

@@ -1,0 +1,56 @@
+"""The layout of `bench/`: a package imports only from those above it."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import bench
+
+ROOT = Path(bench.__file__).parent
+API = ("interfaces", "errors", "registry", "layers", "data")  # the plug-in API: any package may import it
+ORDER = ("util", "artifact", "records", "methods", "metrics", "evaluation", "stats", "runner", "training", "report", "cli")
+
+
+def imported(source: str) -> Iterator[str]:
+    """The modules of `bench` that a source imports, at the top or later."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.module == "bench":
+            yield from (f"bench.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("bench."):
+            yield str(node.module)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.startswith("bench."))
+
+
+def rank(part: str) -> int:
+    """0 for the plug-in API, else the place in `ORDER`, from 1. Raises `ValueError` for anything else."""
+    return 0 if part in API else 1 + ORDER.index(part)
+
+
+def violations(part: str, source: str) -> list[str]:
+    """What a module of `part` imports from a package below its own."""
+    found = [module for module in imported(source) if rank(module.split(".")[1]) > rank(part)]
+    return found + [m for m in imported(source) if {part, m.split(".")[1]} == {"runner", "report"}]
+
+
+def test_a_package_imports_only_from_those_above_it() -> None:
+    found = {}
+    for path in sorted(ROOT.rglob("*.py")):
+        part = path.relative_to(ROOT).parts[0].removesuffix(".py")
+        if part not in ("__init__", "__main__"):
+            found[str(path)] = violations(part, path.read_text())
+    assert {path: lines for path, lines in found.items() if lines} == {}
+    assert len(found) > 60, "the package was not found"
+
+
+def test_only_the_plug_in_api_lies_outside_of_the_packages() -> None:
+    assert {path.stem for path in ROOT.glob("*.py")} == {*API, "__init__", "__main__"}
+
+
+def test_a_planted_violation_is_found() -> None:
+    assert violations("stats", "def f():\n    from bench.report.show import show\n") == ["bench.report.show"]
+    assert violations("report", "from bench.runner import sweep\n") == ["bench.runner"]
+    assert violations("util", "from bench import errors\nimport bench.cli.main\n") == ["bench.cli.main"]
+    assert violations("cli", "from bench.report import show\nfrom bench import errors\n") == []
