@@ -1,6 +1,6 @@
 """What the text generator must beat: held-out bits per byte of a Kneser-Ney 5-gram and of xz.
 
-    python -m scripts.text_baselines --part validation --json opponents.json
+    python -m scripts.text_baselines --part validation --json text_baselines.json
 
 Bits are those that encode every verse of a part, its end included (the token END, or the line break), and are divided
 by the verses' UTF-8 bytes, line breaks not counted. The part "test" is for one use, after freezing.
