@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from statistics import mean
 
 import numpy as np
+from bench.report.per_model import with_sign
 
 from bench.methods.notation import LADDER
 from bench.records.schema import Record
 from bench.report.headline import gain_text
-from bench.report.per_model import with_sign
 from bench.report.secondary_table import tau_text
 from bench.stats.agreement import agreements, as_second_judges_see, interval_of
 from bench.stats.compressibility import FULL_RANGE, retention_of, score

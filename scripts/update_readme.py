@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from bench.records.schema import read_records
-from bench.report.report_data import DASH, ReportData, material, table
-from bench.report.verdict import paragraph
+from bench.report.report_data import DASH, ReportData, report_data, table
+from bench.report.verdict import sentence
 from bench.stats.ladder import ROLES
 from bench.stats.model_file import read_models
 from bench.stats.scores import Domain, ratio_at
@@ -30,15 +30,14 @@ def main() -> None:
     readme = ROOT / "README.md"
     before, _, rest = readme.read_text().partition("<!-- ladder -->")
     _, _, after = rest.partition("<!-- end -->")
-    block = shown(material(read_records(results), read_models(results)))
+    block = shown(report_data(read_records(results), read_models(results)))
     write_atomically(readme, f"{before}<!-- ladder -->\n{block}\n<!-- end -->{after}")
 
 
 def shown(found: ReportData) -> str:
     """The headline sentence, and for each domain two scores and two ratios; most compressible domain first."""
-    sentence = paragraph(found.now, found.wider).strip().split("\n\n")[0]
     lines = sorted((_line(d) for d in found.now.domains), key=lambda line: line[1], reverse=True)
-    return f"{sentence}\n\n{table(HEADERS, lines)}"
+    return f"{sentence(found.now)}\n\n{table(HEADERS, lines)}"
 
 
 def _line(d: Domain) -> list[str]:

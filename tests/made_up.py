@@ -9,6 +9,9 @@ from test_leaderboard import record
 
 from bench.methods.notation import LADDER
 from bench.records.schema import EvaluatorBlock, Items, Record
+from bench.report.details import details_page
+from bench.report.headline import headline
+from bench.report.report_data import report_data
 from bench.stats.ladder import CROSSED, ITEMS, ROLES, ModelLadder, Outcome
 from bench.stats.scores import Domain
 
@@ -82,3 +85,9 @@ def ladder(name: str, at: str = "s@0", quality: Kept = 1.0, diversity: Kept = 1.
     for rung, rate, q, d in zip(LADDER, RATES, *kept):
         made += [stored(judged(rung, seed, float(q), float(d), name, at), 2**rate) for seed in seeds]
     return made
+
+
+def both_pages(records: list[Record]) -> str:
+    """The leaderboard and the page of details."""
+    found = report_data(records, {})
+    return "\n".join([*headline(found, "details.md"), details_page(found, "leaderboard.md")])

@@ -8,17 +8,17 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pytest
-from made_up import BASE, FLOOR, ladder
+from made_up import BASE, FLOOR, both_pages, ladder
 from scipy import stats
 
 from bench.records.schema import EvaluatorBlock, Items, Record
-from bench.report.headline import best_methods, headline
-from bench.report.report_data import DASH, material
+from bench.report.details import best_methods
+from bench.report.report_data import DASH, report_data
 from bench.report.secondary_table import tau_text, use_table
 from bench.stats.agreement import (
     agreement,
     agreements,
-    as_second_judges_see,
+    as_secondary_sees,
     interval_of,
     jackknife_variance,
     retentions,
@@ -27,7 +27,7 @@ from bench.stats.agreement import (
 from bench.stats.compressibility import retention_of
 from bench.stats.intervals import Estimate
 from bench.stats.ladder import ITEMS, ROLES, measured
-from bench.stats.use import UtilityCorrelation, foretold, use_by_method
+from bench.stats.use import UtilityCorrelation, use_by_method, utility_correlations
 
 Table = Mapping[str, tuple[float, float]]
 
@@ -111,7 +111,7 @@ def test_full_agreement_is_not_certainty() -> None:
 def test_pairs_that_both_tell_apart_and_where_they_part() -> None:
     found = agreement("d", "quality", ("a", "b"), {"s@0": table([1.0, 0.99, 0.5, 0.1], [0.9, 0.95, 0.1, 0.5])})
     assert found.pairs == 5 and found.concordant == pytest.approx(4 / 5)  # m0 and m1 lie too close; m2 and m3 stand the other way round
-    assert [p.method for p in found.partings] == ["m2", "m3", "m0"] and found.partings[0].second == 0.1
+    assert [p.method for p in found.disagreements] == ["m2", "m3", "m0"] and found.disagreements[0].second == 0.1
 
 
 # --- from records ----------------------------------------------------------------------------------------------------
@@ -119,7 +119,7 @@ def test_pairs_that_both_tell_apart_and_where_they_part() -> None:
 
 def test_records_as_the_second_judges_see_them_make_their_own_ladder() -> None:
     records = both("d", 1.0, 0.5)
-    seen = [r for record in records if (r := as_second_judges_see(record))]
+    seen = [r for record in records if (r := as_secondary_sees(record))]
     first, second = measured(records), measured(seen)
     assert first and second and second.u == pytest.approx({"quality": 0.8, "diversity": 0.8})
     for role in ROLES:
@@ -129,15 +129,15 @@ def test_records_as_the_second_judges_see_them_make_their_own_ladder() -> None:
 
 def test_a_record_without_both_opinions_is_not_seen_and_one_that_diverged_is_zero() -> None:
     record = ladder("d")[0]
-    assert as_second_judges_see(record) is None
+    assert as_secondary_sees(record) is None
     gone = record.model_copy(update={"status": "diverged", "evaluators": {}, "metrics": {}})
-    assert (seen := as_second_judges_see(gone)) is not None and retention_of(seen, "quality") == 0
+    assert (seen := as_secondary_sees(gone)) is not None and retention_of(seen, "quality") == 0
 
 
 def test_agreements_count_methods_over_models_and_name_the_judges() -> None:
     rows = agreements([*both("d", 1.0, 0.5), *both("d", 0.9, 0.4, "s@1"), *ladder("other")])
     assert [(r.domain, r.role, r.methods) for r in rows] == [("d", "quality", 16), ("d", "diversity", 16)]
-    assert rows[0].judges == ("quality", "second quality")
+    assert rows[0].evaluators == ("quality", "second quality")
     assert rows[0].tau.value == pytest.approx(1, abs=0.05) and rows[0].concordant == 1
 
 
@@ -159,10 +159,10 @@ def test_seeds_of_which_only_one_was_judged_twice_count_by_that_one() -> None:
 
 def test_the_leaderboard_has_the_section_only_where_second_judges_were_asked() -> None:
     plain = [r for name in ("a", "b") for r in ladder(name)]
-    assert "Would other judges agree?" not in "\n".join(headline(plain, {}))
-    text = "\n".join(headline([r for name in ("a", "b") for r in both(name, 1.0, 0.5)], {}))
-    assert "Would other judges agree?" in text and "quality, second quality" in text
-    assert "A difference is claimed only where second judges" in text
+    assert "Do other evaluators agree?" not in both_pages(plain)
+    text = both_pages([r for name in ("a", "b") for r in both(name, 1.0, 0.5)])
+    assert text.count("## Do other evaluators agree?") == 2 and "quality, second quality" in text
+    assert "A difference is claimed only if the secondary evaluators show it too." in text
 
 
 def test_a_model_counts_for_the_second_judges_once_its_whole_ladder_is_judged() -> None:
@@ -171,8 +171,8 @@ def test_a_model_counts_for_the_second_judges_once_its_whole_ladder_is_judged() 
 
     def without(left_out: Callable[[Record], bool]) -> str:
         unseen = lambda r: r.model_copy(update={"evaluators": {n: b for n, b in r.evaluators.items() if not b.second}})
-        text = "\n".join(headline([unseen(r) if r.domain == "a" and left_out(r) else r for r in full], {}))
-        rows = text[text.index("as the second judges would have written it") :].splitlines()
+        text = both_pages([unseen(r) if r.domain == "a" and left_out(r) else r for r in full])
+        rows = text[text.index("Scores by the secondary evaluators") :].splitlines()
         return next(row for row in rows if row.startswith("| a "))
 
     assert " 3 |" in without(lambda r: False)
@@ -184,7 +184,7 @@ def test_a_model_that_has_little_to_lose_by_the_second_judges_does_not_count_for
     """Their U of one model of `a` is .3: 2 of its 3 models are left, and with U from .25 all are."""
     poor = lambda name, model: 0.3 if (name, model) == ("a", "s@1") else 0.8
     full = [r for name in ("a", "b") for model in ("s@0", "s@1", "s@2") for r in both(name, 1.0, 1.0, model, poor(name, model))]
-    found = material(full, {})
+    found = report_data(full, {})
     models = [{d.name: len(d.units) for d in one.second_domains} for one in (found.now, found.wider)]
     assert models == [{"a": 2, "b": 3}, {"a": 3, "b": 3}]
 
@@ -194,7 +194,7 @@ def test_the_second_judges_means_are_of_the_first_judges_sizes() -> None:
     poor = lambda name, model: 0.3 if (name, model) == ("a", "xs@1") else 0.8
     names = [f"{size}@{seed}" for size in ("s", "xs") for seed in range(3)]
     full = [r for name in ("a", "b") for model in names for r in both(name, 1.0, 1.0, model, poor(name, model))]
-    now = material(full, {}).now
+    now = report_data(full, {}).now
     assert {d.name: [[m.model for m in unit] for unit in d.units] for d in now.second_domains} == {
         "a": [["s@0", "xs@0"], ["s@2", "xs@2"]],
         "b": [["s@0", "xs@0"], ["s@1", "xs@1"], ["s@2", "xs@2"]],
@@ -206,17 +206,18 @@ def test_conclusions_are_the_same_only_where_the_second_judges_say_the_same() ->
     kept = {"a": (0.90, 0.92, 0.91), "b": (0.5, 0.52, 0.51)}
     poor = lambda name, model: 0.3 if name == "a" and model != "s@0" else 0.8
     full = [r for name, values in kept.items() for i, v in enumerate(values) for r in both(name, v, v, f"s@{i}", poor(name, f"s@{i}"))]
-    text = "\n".join(headline(full, {}))
-    assert "the conclusions are the same" not in text and "With models of U from 0.25 as well it reads: **a is more compressible" in text
+    text = both_pages(full)
+    assert "the conclusions are the same" not in text
+    assert "With a threshold of U = 0.25 the conclusion is: **a is more compressible" in text
 
 
 def test_a_size_that_the_second_judges_have_not_seen_shows_nothing_alone() -> None:
     seeds = (("@0", 0.5), ("@1", 0.52), ("@2", 0.51))
-    judged_twice = [
+    has_secondary = [
         r for name, gain in (("a", 0.4), ("b", 0.0)) for at, kept in seeds for r in both(name, kept + gain, kept + gain, f"s{at}")
     ]
-    once = [r.model_copy(update={"model": f"x{r.model}", "evaluators": _first_only(r)}) for r in judged_twice]
-    alone = material([*judged_twice, *once], {}).now.alone
+    once = [r.model_copy(update={"model": f"x{r.model}", "evaluators": _first_only(r)}) for r in has_secondary]
+    alone = report_data([*has_secondary, *once], {}).now.alone
     claims = {size: [c.role for c in one.comparisons if one.claimed(c)] for size, one in alone.items()}
     assert claims == {"s": ["quality", "diversity"], "xs": []} and alone["xs"].second == {}
 
@@ -251,10 +252,10 @@ def test_use_by_method_has_the_items_error_whatever_the_seeds() -> None:
 def test_what_foretells_use() -> None:
     """Quality falls as use does, diversity the other way round."""
     records = useful(ladder("d", quality=np.linspace(1, 0, 8), diversity=np.linspace(0, 1, 8)), np.linspace(1, 0, 8))
-    found = {one.role: one for one in foretold(records)}
+    found = {one.role: one for one in utility_correlations(records)}
     assert found["quality"].tau.value == pytest.approx(1) and found["diversity"].tau.value == pytest.approx(-1)
     assert found["quality"].task == "task" and found["quality"].methods == 8
-    assert foretold(ladder("d")) == []
+    assert utility_correlations(ladder("d")) == []
 
 
 def test_a_role_without_retentions_and_a_tie_of_all_methods_have_no_figure() -> None:
@@ -268,6 +269,6 @@ def test_a_role_without_retentions_and_a_tie_of_all_methods_have_no_figure() -> 
 
 def test_the_third_table_shows_use_with_its_interval() -> None:
     records = [r for name in ("a", "b") for r in ladder(name, quality=np.linspace(1, 0.5, 8))]
-    assert all(line.split("|")[-2].strip() in ("use ↑", "-") or ":" in line for line in best_methods(material(records, {})).splitlines())
-    (line, *_) = [line for line in best_methods(material(useful(records, np.linspace(1, 0.9, 8)), {})).splitlines() if "`int8`" in line]
+    assert all(line.split("|")[-2].strip() in ("use ↑", "-") or ":" in line for line in best_methods(report_data(records, {})).splitlines())
+    (line, *_) = [line for line in best_methods(report_data(useful(records, np.linspace(1, 0.9, 8)), {})).splitlines() if "`int8`" in line]
     assert re.search(r"1\.015 \[0\.9\d\d, 1\.0\d\d\] \|$", line)

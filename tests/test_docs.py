@@ -64,10 +64,10 @@ def test_the_committed_findings_are_what_the_committed_records_give() -> None:
 
 def test_the_figures_in_the_words_of_the_readme_are_those_of_the_records() -> None:
     """Under its tables: typed, since one reads them first."""
-    from bench.report.report_data import material
+    from bench.report.report_data import report_data
     from scripts.figures import DIFFUSION, GAN, Figures
 
-    f = Figures(material(read_records(ROOT / "results"), read_models(ROOT / "results")))
+    f = Figures(report_data(read_records(ROOT / "results"), read_models(ROOT / "results")))
     readme, reading = (" ".join((ROOT / name).read_text().split()) for name in ("README.md", "docs/reading-the-leaderboard.md"))
     theirs = f.seconds[DIFFUSION].retention("quality", "int6")
     assert theirs is not None

@@ -5,18 +5,16 @@ from __future__ import annotations
 import math
 
 import pytest
-from made_up import judged, ladder, model, stored
+from made_up import both_pages, judged, ladder, model, stored
 
 from bench.records.schema import Record
 from bench.registry import DOMAINS
-from bench.report.headline import gain_text, headline, ratio_text, rungs, size_by_size
-from bench.report.per_model import onset_text, sizes
-from bench.report.report_data import material, with_interval
+from bench.report.details import onset_text, ratio_cells, rungs, size_by_size, sizes
+from bench.report.report_data import report_data, with_interval
 from bench.stats.compressibility import FULL_RANGE
 from bench.stats.intervals import Estimate
 from bench.stats.order import Onset
 from bench.stats.scores import Ratio, Score
-from bench.stats.sizes import Gain
 
 
 def grid(name: str, *models: str, kept: float = 0.9) -> list[Record]:
@@ -57,52 +55,51 @@ WHOLE = [*grid("a", "s@0", "s@1"), *grid("b", "s@0", "s@1", kept=0.3)]
          "more methods", "diverged", "diverged baseline"],
 )  # fmt: skip
 def test_any_subset_makes_a_headline(records: list[Record]) -> None:
-    parts = headline(records, {})
-    assert bool(parts) is (len({r.domain for r in records}) > 1)
-    assert "nan" not in "\n".join(parts).lower()
+    assert report_data(records, {}).comparable is (len({r.domain for r in records}) > 1)
+    assert "nan" not in both_pages(records).lower()
 
 
 def test_what_the_grid_asks_for_and_nobody_measured_is_named() -> None:
     """Of a domain that is installed; others say nothing of a grid."""
     name = "text"
     asked = list(DOMAINS.load(name)().grid())
-    text = "\n".join(headline([*grid(name, "s@0"), *grid("b", "s@0")], {}))
+    text = both_pages([*grid(name, "s@0"), *grid("b", "s@0")])
     assert f"Not measured yet: {name} {', '.join(m for m in asked if m != 's@0')}." in text
 
 
-def test_other_conditions_stay_out_of_the_iso_quality_gain() -> None:
+def test_records_under_other_conditions_stay_out() -> None:
     """Dense networks measured with fewer samples are no dense networks of this comparison."""
     small = [stored(r, r.cost.ratio, 1_000_000) for r in ladder("a", "xs@0", quality=0.5) if r.cost]
     records = [*ladder("a", "s@0", quality=0.8), *small]
     foreign = [r.model_copy(update={"samples": 7, "sample_seed": r.sample_seed + 5}) for r in records if r.method == "none"]
-    assert material([*records, *foreign], {}).of("a") == material(records, {}).of("a")
-    assert len(material(records, {}).of("a")) == len(records)
+    assert report_data([*records, *foreign], {}).of("a") == report_data(records, {}).of("a")
+    assert len(report_data(records, {}).of("a")) == len(records)
 
 
 def test_models_below_u_stand_in_brackets_and_hollow() -> None:
     poor = [r.model_copy(update={"metrics": {**r.metrics, "quality_u": 0.3}}) for r in ladder("a", "xs@0")]
-    text = "\n".join(headline([*WHOLE, *poor], {}))
+    text = both_pages([*WHOLE, *poor])
     assert line(text, "What else differs", "(a xs@0)")[1:3] == ["0.30", "0.90"]
     assert line(text, "", "a")[0] == "2 x s"
 
 
 def test_sizes_are_shown_apart_where_several_count() -> None:
     small = grid("a", "xs@0", "xs@1", "xs@2", kept=0.5)
-    text = "\n".join(size_by_size(material([*WHOLE, *small], {})))
+    text = "\n".join(size_by_size(report_data([*WHOLE, *small], {})))
     rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in text.splitlines() if row.startswith(("| s ", "| xs "))]
     assert [row[:3] for row in rows] == [["s", "a", "2"], ["s", "b", "2"], ["xs", "a", "3"]]
-    pooled = material(WHOLE, {}).now.domains[0].score("quality")
+    pooled = report_data(WHOLE, {}).now.domains[0].score("quality")
     assert rows[0][3] == with_interval(pooled), "as if there were no other size"
-    assert size_by_size(material(WHOLE, {})) == size_by_size(material([], {})) == []
+    assert size_by_size(report_data(WHOLE, {})) == size_by_size(report_data([], {})) == []
 
 
 def test_each_compared_size_is_a_situation_of_its_own_and_one_that_only_some_have_is_none() -> None:
     small = [*grid("a", "xs@0", "xs@1", kept=0.5), *grid("b", "xs@0", "xs@1", kept=0.6)]
-    now = material([*WHOLE, *small, *grid("a", "m@0")], {}).now
+    now = report_data([*WHOLE, *small, *grid("a", "m@0")], {}).now
     assert list(now.alone) == ["s", "xs"]
     assert {m.model for d in now.alone["xs"].domains for m in d.models} == {"xs@0", "xs@1"}
     assert [(c.a, c.b) for c in now.alone["xs"].comparisons if c.role == "quality"] == [("b", "a")]
-    assert material(WHOLE, {}).now.alone == material([*WHOLE, *small[:9]], {}).now.alone == {}
+    assert report_data(WHOLE, {}).now.alone == report_data([*WHOLE, *small[:9]], {}).now.alone == {}
 
 
 def test_size_is_regressed_with_and_without_hollow_models() -> None:
@@ -113,16 +110,16 @@ def test_size_is_regressed_with_and_without_hollow_models() -> None:
         return [r.model_copy(update={"metrics": {**r.metrics, "quality_u": u}}) if r.method == "none" else r for r in made]
 
     records = [*sized("xs@0", 125_000, 0.5), *sized("s@0", 500_000, 0.7), *sized("m@0", 2_000_000, 0.9), *sized("m@1", 2_000_000, 0.8, 0.3)]
-    (_, text) = sizes(material(records, {}))
+    (_, text) = sizes(report_data(records, {}))
     every, solid = (row for row in text.splitlines() if row.startswith("- quality"))
     assert "(4 models, 2 degrees of freedom)" in every and "without the models whose U is below 0.5" in solid
-    assert "(3 models, 1 degrees of freedom)" in solid and "+0.075 a doubling" in solid, ".2 of R is .15 of C, in two doublings"
-    (_, text) = sizes(material(WHOLE, {}))
+    assert "(3 models, 1 degrees of freedom)" in solid and "+0.075 per doubling" in solid, ".2 of R is .15 of C, in two doublings"
+    (_, text) = sizes(report_data(WHOLE, {}))
     assert text.count("no regression: 4 models, and no domain has two sizes") == 2
 
 
 def test_rungs_are_means_over_models_and_their_spread() -> None:
-    table = rungs(material(WHOLE, {}))
+    table = rungs(report_data(WHOLE, {}))
     assert line(table, "", "`int4`")[:2] == ["8.0x", "0.914 ± 0.020"]  # of 100 samples, .93 is .929
 
 
@@ -136,26 +133,20 @@ def test_scores() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ratio", "text"),
+    ("ratio", "cells"),
     [
-        (None, "-"),
-        (Ratio(9.04, 11.3, "int4"), "9.0x (lost from 11.3x)"),
-        (Ratio(None, 4.3), "- (lost from 4.3x)"),
-        (Ratio(29.0, None, "binary"), "29.0x"),
-        (Ratio(9.0, None, "int4", "length"), "9.0x; samples too short"),
+        (None, ["-", "-"]),
+        (Ratio(9.04, 11.3, "int4"), ["9.0x", "11.3x"]),
+        (Ratio(None, 4.3), ["-", "4.3x"]),
+        (Ratio(29.0, None, "binary"), ["29.0x", "-"]),
+        (Ratio(9.0, None, "int4", "length"), ["9.0x (samples too short)", "-"]),
     ],
 )
-def test_ratios(ratio: Ratio | None, text: str) -> None:
-    assert ratio_text(ratio) == text
+def test_ratios(ratio: Ratio | None, cells: list[str]) -> None:
+    assert ratio_cells(ratio) == cells
 
 
-def test_gains_and_onsets() -> None:
-    assert gain_text(None) == "-"
-    assert gain_text(Gain(1.25, "int4", "s")) == "+1.25 (`int4` of s)"
-    assert gain_text(Gain(-0.5, "int8", "m", "at least")) == "at least -0.50 (`int8` of m)"
-    seeds = (Gain(1.5, "int4", "s"), Gain(2.0, "int4", "s", "at least"))
-    assert gain_text(Gain(1.25, "int4", "s", by_seed=seeds)) == "+1.25 (`int4` of s; by seed +1.50, ≥ +2.00)"
-    assert gain_text(Gain(1.25, "int4", "s", by_seed=seeds[:1])) == "+1.25 (`int4` of s)"
+def test_onsets() -> None:
     assert onset_text(Onset(8.0, 7.5, math.inf)) == "8.0x [7.5x, ∞]"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ from bench.metrics.shared import SHARED_METRICS_VERSION
 from bench.records.provenance import Provenance
 from bench.records.schema import Cost, Record, newest, read_records
 from bench.registry import DOMAINS
-from bench.report.leaderboard import cell_text, write_leaderboard
+from bench.report.leaderboard import pages
+from bench.report.model_page import cell_text
 from bench.stats.compressibility import is_recalibrated
 from bench.stats.ladder import models_of
 from bench.stats.scores import model_score
@@ -37,13 +39,18 @@ def record(method: str, seed: int, **metrics: float | None) -> Record:
     )  # fmt: skip
 
 
+def all_pages(records: list[Record], folder: Path) -> str:
+    """The leaderboard and every page behind it, one after the other."""
+    return "\n".join(pages(records, folder, folder / "leaderboard.md").values())
+
+
 def test_rows_are_means_and_spreads(tmp_path: Path) -> None:
     records = [
         record("int8", 0, quality_retention=0.9),
         record("int8", 1, quality_retention=1.0),
         record("int4", 0, quality_retention=None),
     ]
-    text = write_leaderboard(records, tmp_path, tmp_path / "leaderboard.md")
+    text = all_pages(records, tmp_path)
     assert "0.950 ± 0.071" in text
     assert "quality ↑" in text and "bits/param ↓" in text
     row = next(line for line in text.splitlines() if line.startswith("| `int4`"))
@@ -55,27 +62,57 @@ def test_rows_are_means_and_spreads(tmp_path: Path) -> None:
 
 def test_at_most_ten_columns(tmp_path: Path) -> None:
     records = read_records(ROOT / "results")
-    text = write_leaderboard(records, ROOT / "results", ROOT / "leaderboard.md")
+    text = pages(records, ROOT / "results", ROOT / "leaderboard.md")[ROOT / "results/text/s@0/README.md"]
     first = next(line for line in text.splitlines() if line.startswith("| method"))
     assert first.count("|") - 1 <= 10
 
 
-def test_the_committed_leaderboard_is_what_the_committed_records_give() -> None:
+def test_the_committed_pages_are_what_the_committed_records_give() -> None:
     complaints: list[str] = []
     records = read_records(ROOT / "results", complaints.append)
     assert records and not complaints
-    assert write_leaderboard(records, ROOT / "results", ROOT / "leaderboard.md") == (ROOT / "leaderboard.md").read_text()
+    made = pages(records, ROOT / "results", ROOT / "leaderboard.md")
+    for path, text in made.items():
+        assert path.read_text() == text, path
+    models = {ROOT / "results" / r.domain / r.model / "README.md" for r in records}
+    assert set(made) == {ROOT / "leaderboard.md", ROOT / "results/README.md", *models}
+
+
+def test_the_leaderboard_is_short_and_leads_to_every_model() -> None:
+    """At most 200 lines and 30 KB; each number cell holds one number; each published model and the details are linked."""
+    text = (ROOT / "leaderboard.md").read_text()
+    assert len(text.splitlines()) <= 200 and len(text.encode()) <= 30_000
+    for domain, model in {(r.domain, r.model) for r in read_records(ROOT / "results")}:
+        assert f"](results/{domain}/{model}/README.md)" in text
+    assert "](results/README.md)" in text
+    cells = [cell.strip() for line in text.splitlines() if line.startswith("| ") for cell in line.strip("|").split("|")]
+    assert not any(re.search(r"\d \[|\d ±|\(lost", cell) for cell in cells)
+
+
+def test_links_of_the_generated_pages_lead_somewhere() -> None:
+    from test_docs import LINK, anchors
+
+    for page in [ROOT / "leaderboard.md", *(ROOT / "results").rglob("README.md")]:
+        for target, anchor in LINK.findall(page.read_text()):
+            found = (page.parent / target).resolve()
+            assert found.exists(), (page, target)
+            assert not anchor or anchor in anchors(found), (page, anchor)
+
+
+def test_a_run_of_one_domain_shows_its_numbers_on_the_first_page(tmp_path: Path) -> None:
+    text = pages([record("int8", 0, quality_retention=0.9)], tmp_path, tmp_path / "leaderboard.md")[tmp_path / "leaderboard.md"]
+    assert "| `int8`" in text and "0.900" in text and "](elsewhere/s@0/README.md)" in text and "ranking" not in text
 
 
 def test_the_readme_shows_the_committed_ladder() -> None:
     """The answer and the table on its first screen are those of the records, and of the leaderboard."""
-    from bench.report.report_data import material
+    from bench.report.report_data import report_data
     from bench.stats.model_file import read_models
     from scripts.update_readme import shown
 
     leaderboard, readme = ((ROOT / name).read_text() for name in ("leaderboard.md", "README.md"))
     block = readme.split("<!-- ladder -->\n")[1].split("\n<!-- end -->")[0]
-    assert block == shown(material(read_records(ROOT / "results"), read_models(ROOT / "results")))
+    assert block == shown(report_data(read_records(ROOT / "results"), read_models(ROOT / "results")))
     assert block.splitlines()[0] in leaderboard
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in block.splitlines() if line.startswith("|")][2:]
     assert len(rows) == 3 and all(len(row) == 5 for row in rows)
@@ -151,8 +188,9 @@ def test_twins_fall_into_exactly_one_of_five() -> None:
 def test_other_measurements_never_share_a_row(tmp_path: Path) -> None:
     first = record("int8", 0, quality_retention=0.9)
     other = record("int8", 1, quality_retention=0.1).model_copy(update={"reference": "own:1234"})
-    text = write_leaderboard([first, other], tmp_path, tmp_path / "leaderboard.md")
-    assert text.count("## elsewhere") == 2 and "0.500" not in text
+    made = pages([first, other], tmp_path, tmp_path / "leaderboard.md")
+    text = made[tmp_path / "elsewhere/s@0/README.md"]
+    assert text.count("## All methods") == 2 and not any("0.500" in page for page in made.values())
 
 
 def test_a_method_of_an_older_version_is_no_repeat_of_the_newer_one() -> None:
@@ -167,7 +205,7 @@ def test_a_method_of_an_older_version_is_no_repeat_of_the_newer_one() -> None:
 
 def test_a_seed_that_diverged_counts_as_zero(tmp_path: Path) -> None:
     diverged = record("int8", 1).model_copy(update={"status": "diverged", "reason": "NaN"})
-    text = write_leaderboard([record("int8", 0, quality_retention=0.9), diverged], tmp_path, tmp_path / "leaderboard.md")
+    text = all_pages([record("int8", 0, quality_retention=0.9), diverged], tmp_path)
     assert "0.450 ± 0.636" in text and "diverged" in text
 
 
@@ -184,9 +222,10 @@ def test_names_and_reasons_of_any_kind_are_shown_as_text(tmp_path: Path) -> None
 
     odd = [record(m, 0).model_copy(update={"model": "./a`b|<img src=x>_m_"}) for m in ("none", "int8")]
     odd[1] = odd[1].model_copy(update={"status": "failed", "reason": "<script>\n*bad*"})
-    section = write_leaderboard(odd, tmp_path, tmp_path / "leaderboard.md").split("## elsewhere")[1]
+    front, section = pages(odd, tmp_path, tmp_path / "leaderboard.md").values()
     heading, *lines = section.splitlines()
     assert "`" not in heading and "<" not in heading and "|" not in heading
+    assert "<img" not in front and "a`b" not in front
     assert "<script>" not in section and "*bad*" not in section
     (asked,) = (line for line in lines if line.startswith("Reproduce: "))
     assert asked.startswith("Reproduce: `` python -m bench run ") and asked.endswith(" ``") and "a`b" in asked

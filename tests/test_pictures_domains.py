@@ -25,7 +25,7 @@ from bench.report.figures.gallery import across_domains, draw_all
 from bench.report.figures.overview import DomainSeries, series_of
 from bench.stats.ladder import ROLES, models_of
 from bench.stats.scores import domains_of
-from bench.stats.sizes import regress
+from bench.stats.sizes import size_slopes
 from bench.stats.twin_outcomes import TWIN_OUTCOMES, twin_outcomes_of
 
 STATES = TWIN_OUTCOMES
@@ -170,7 +170,7 @@ def test_every_model_is_a_point_with_its_own_interval_and_the_line_is_the_regres
         ("text", "s@0", 500_000, False),
     ]
     assert all(p.interval and p.interval[0] < p.score < p.interval[1] for p in quality.points)
-    assert quality.fit == regress(quality.points) and quality.fit.slope.value > diversity.fit.slope.value > 0
+    assert quality.lines == size_slopes(quality.points) and quality.lines.average.value > diversity.lines.average.value > 0
     image = Image.open(io.BytesIO(sizes.picture([quality, diversity], found)))
     assert image.size == tuple(int(side * canvas.DPI) for side in sizes.SIZE)
 
@@ -180,13 +180,13 @@ def test_lines_are_a_domains_own_where_two_domains_have_several_sizes() -> None:
     more = [*TWO_SIZES, *ladder("text", "s@1", less=0.01), *ladder("text", "xs@0", less=0.02), *ladder("text", "xs@1", less=0.02)]
     (quality, _) = sizes.panels_of(series_of(more, refuse), more)
     for domain in ("elsewhere", "text"):
-        level, slope = quality.line(domain)
+        level, slope = quality.lines.levels[domain].value, quality.lines.slopes[domain].value
         for parameters in (125_000, 500_000):
             scores = [p.score for p in quality.points if (p.domain, p.parameters) == (domain, parameters)]
             assert level + slope * math.log2(parameters / 500_000) == pytest.approx(sum(scores) / len(scores))
-    assert quality.line("elsewhere")[1] > quality.line("text")[1]
+    assert quality.lines.slopes["elsewhere"].value > quality.lines.slopes["text"].value
     (alone, _) = sizes.panels_of(series_of(TWO_SIZES, refuse), TWO_SIZES)
-    assert alone.own is None and alone.line("text") == (alone.fit.levels["text"].value, alone.fit.slope.value)
+    assert list(alone.lines.slopes) == ["elsewhere"] and alone.lines.p is None, "text has one size, so it has no line"
 
 
 def test_models_of_one_size_stand_side_by_side_about_their_size() -> None:

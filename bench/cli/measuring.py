@@ -75,10 +75,9 @@ def run(methods: tuple[str, ...], seeds: tuple[int, ...], as_json: bool, **optio
     """
     check_domain(options["domain"], also=("all",))
     from bench.records.schema import read_records
-    from bench.report.leaderboard import write_leaderboard
+    from bench.report.leaderboard import write_pages
     from bench.report.run_table import comparison
     from bench.runner import sweep as campaign
-    from bench.util.files import write_atomically
 
     own = PUBLISHED.resolve() == options["results"].resolve()
     published = read_records(PUBLISHED, say) if PUBLISHED.is_dir() and not own else []
@@ -86,7 +85,7 @@ def run(methods: tuple[str, ...], seeds: tuple[int, ...], as_json: bool, **optio
     with redirect_stdout(sys.stderr):  # a metric that prints must not spoil the JSON
         records = campaign.run(request, say)
     results = request.results
-    write_atomically(results / "leaderboard.md", write_leaderboard(read_records(results, say), results, results / "leaderboard.md"))
+    write_pages(read_records(results, say), results, results / "leaderboard.md")
     if as_json:
         click.echo(json.dumps([json.loads(record.model_dump_json()) for record in records]))
     click.echo(comparison(records, published), err=as_json)

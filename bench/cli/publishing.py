@@ -27,11 +27,10 @@ from bench.errors import BadInput
 @click.option("--output", type=PATH, help="[default: leaderboard.md; with --local results/local/leaderboard.md]")
 @click.option("--local", is_flag=True, help="From your own records in results/local instead of the published ones.")
 def leaderboard(results: Path, output: Path | None, local: bool) -> int:
-    """Make leaderboard.md from the records."""
+    """Make leaderboard.md from the records, and below the records one page for each model."""
     from bench.records.schema import read_records
-    from bench.report.leaderboard import write_leaderboard
+    from bench.report.leaderboard import write_pages
     from bench.stats.model_file import out_of_date, read_models
-    from bench.util.files import write_atomically
 
     results = LOCAL if local else results
     output = output or (LOCAL / "leaderboard.md" if local else Path("leaderboard.md"))
@@ -42,8 +41,8 @@ def leaderboard(results: Path, output: Path | None, local: bool) -> int:
         where = "" if results == PUBLISHED else f" --results {results}"
         mend = f"python -m bench describe --domain {domain}{where}"
         say(f"{domain} {model}: which samples survive was found from other records; `{mend}` mends it")
-    write_atomically(output, write_leaderboard(records, results, output))
-    say(f"{output}: {len(records)} records")
+    written = write_pages(records, results, output)
+    say(f"{output}: {len(records)} records; {len(written) - 1} more pages below {results}")
     return OK
 
 
@@ -113,11 +112,10 @@ def list_(what: str | None) -> int:
 def reproduce(only_check: bool, seed: int, cells: tuple[str, ...], results: Path, workers: int, device: str) -> int:
     """Measure what is published again, from nothing (hours), resumable; or --check a few cells. Exit status 1 if anything disagrees."""
     from bench.records.schema import read_records
-    from bench.report.leaderboard import write_leaderboard
+    from bench.report.leaderboard import write_pages
     from bench.report.show import find
     from bench.runner import reproduce as repeating
     from bench.runner.sweep import pick_device
-    from bench.util.files import write_atomically
 
     records = read_records(PUBLISHED, say) if PUBLISHED.is_dir() else []
     device = pick_device(device)
@@ -127,7 +125,7 @@ def reproduce(only_check: bool, seed: int, cells: tuple[str, ...], results: Path
         click.echo(repeating.as_table(outcomes))
         return FAILED if any(one.problems for one in outcomes) else OK
     made = repeating.reproduce(records, results, command_line(), device, say, workers)
-    write_atomically(results / "leaderboard.md", write_leaderboard(made, results, results / "leaderboard.md"))
+    write_pages(made, results, results / "leaderboard.md")
     wrong = repeating.disagreements(records, made)
     for record, said in wrong:
         say(f"error: {record.domain} {record.model} {record.method} seed {record.sample_seed}: {'; '.join(said)}")

@@ -1,220 +1,140 @@
-"""The first tables of the leaderboard: the domains ranked, how small for how much, rung by rung, the best methods."""
+"""The first page: the ranking of the domains, then one short table for each question. One number in a cell."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from statistics import mean, stdev
+from collections.abc import Mapping
+from statistics import mean
 
 from bench.methods.notation import LADDER
-from bench.records.schema import Record
-from bench.report.per_model import per_model
-from bench.report.report_data import DASH, ModelFiles, ReportData, material, table, with_interval
-from bench.report.secondary_table import second_opinions
-from bench.report.verdict import PAIR_HEADERS, pairs, paragraph
-from bench.stats.compressibility import FULL_RANGE, HIGH_RANGE
-from bench.stats.frontier import CHOOSING_SEED, Best, frontier
-from bench.stats.intervals import Estimate
-from bench.stats.ladder import ROLES, conditions, grouped
-from bench.stats.scores import Domain, Ratio, Score, counts, ratio_at
-from bench.stats.sizes import Gain, iso_quality_gain
-from bench.stats.use import use_by_method
+from bench.report.details import losses_of, richest_models
+from bench.report.report_data import DASH, ReportData, table
+from bench.report.verdict import answer, caveats
+from bench.stats.frontier import Best, frontier
+from bench.stats.ladder import ROLES
+from bench.stats.scores import Domain, Ratio, Score, good_enough, ratio_at
+from bench.util.markup import as_text
 
+NOTES = """\
+- **models**: training seeds x sizes. Sizes: xs has about 0.125 million parameters, s 0.5, m 2. `s@0` is size s, training seed 0.
+- **C**: mean retention over file sizes from the fp32 file down to a sixteenth; each halving has equal weight. 1 means that nothing is lost.
+- **90 % kept**: the largest compression ratio at which at least 0.90 of the retention is left, by a one-sided 95 % test.
 
-def headline(records: Sequence[Record], files: ModelFiles) -> list[str]:
-    """The parts of the leaderboard before the models'; nothing where fewer than two domains were measured."""
-    found = material(records, files)
-    if len(found.now.domains) < 2:
-        return []
-    return [
-        "## How compressible is each domain?\n",
-        ranking(found) + "\n",
-        paragraph(found.now, found.wider),
-        pair_by_pair(found),
-        RANKING_NOTES,
-        *size_by_size(found),
-        RATIO_NOTES,
-        ratios(found) + "\n",
-        f"## Rung by rung\n\n{RUNG_NOTES}",
-        rungs(found) + "\n",
-        *second_opinions(found),
-        f"## The best method at each ratio\n\n{FRONTIER_NOTES}",
-        best_methods(found) + "\n",
-        *per_model(found),
-    ]
-
-
-# ---------------------------------------------------------------------------------------------------------------- first table
-
-RANKING_NOTES = """\
-- **models**: training seeds x sizes that are compared; a model counts when its U is at least 0.5 in both roles
-  ([docs/metrics.md](docs/metrics.md)), a size when every compared domain has it for each training seed. Sizes: xs about 0.125, s 0.5, m 2
-  million parameters; `s@0` is size s of training seed 0.
-- **C**: mean retention over all file sizes from the fp32 file down to a sixteenth, halvings count alike; 1 = nothing is lost. The mildest
-  rung is about 4x, and up to it the curve is a straight line from 1: a network that breaks right behind it still has about 0.5. In
-  brackets the 95 % interval over training seeds ([docs/statistics.md](docs/statistics.md)); with one training seed there is none.
-- **4x to 16x**: the same from a quarter of the file down to a sixteenth, where the losses are.
-- **90 % of … kept**: the largest compression at which at least 0.90 of it is shown to be left (one-sided 95 %, every milder rung too); in
-  brackets the rung from which on less is shown to be left at every harsher one (a late rung that rises again moves it far down). With one
-  model: of that model, over sampling seeds and items.
-- **iso-quality gain**: log2 of the bytes of an uncompressed network of equal *validity*, on straight lines between the measured sizes,
-  minus log2 of the compressed file's; positive = compressing a larger network beats training a smaller one and leaving it in fp32, 1 = by
-  a factor of two; `-` until two sizes are measured. The smallest size is a yardstick only, and
-  one with fewer training seeds than another takes no part. Chosen on sampling seed 0, measured on the others. By seed: each training
-  seed's networks among themselves (≥: it is better than the largest uncompressed one, ≤: worse than the smallest). Diversity is not asked,
-  and where sizes hardly differ in validity all this says little. What a small network does that is compressed as well:
-  [large or small](#what-else-differs-between-the-models).
+[reading-the-leaderboard.md](docs/reading-the-leaderboard.md) explains all terms. Intervals, tests, and every model and size alone are in
+[the details]({details}).
 """
+RUNG_NOTES = """\
+Mean retention over the ranked models, from 8 bits down to 1 bit. Networks with batch norm are recalibrated. File sizes and spreads:
+[details]({details}#rung-by-rung).
+"""
+METHOD_NOTES = """\
+The best of all measured methods in a file at least this many times smaller. The best method has the largest minimum of quality and
+diversity. Sampling seed 0 selects it; the numbers come from the other seeds, so the selection does not flatter them. Each domain is
+represented by the model with the most methods.
+"""
+EVALUATOR_NOTES = """\
+C by the primary evaluators, and by secondary evaluators of another kind ([second-judges.md](docs/second-judges.md)). Rank correlations
+and disagreements: [details]({details}#do-other-evaluators-agree).
+"""
+LOST_FIRST = """\
+The compression ratio at which retention falls below 0.90, for each model with a whole ladder. **lost first** names a role only where the
+95 % intervals do not overlap. The link leads to all numbers of the model. Brackets: the headroom U is below 0.5, so no mean includes it.
+"""
+
+
+def headline(found: ReportData, details: str) -> list[str]:
+    """The parts of the first page above the table of models. `details`: link to the page of details."""
+    parts = [
+        "## How compressible is each domain?\n",
+        answer(found.now),
+        ranking(found) + "\n",
+        NOTES.format(details=details),
+        caveats(found.now),
+        f"## What is left at each bit width?\n\n{RUNG_NOTES.format(details=details)}",
+        *(rungs(found, role) + "\n" for role in ROLES),
+        f"## The best method at each ratio\n\n{METHOD_NOTES}",
+        best_methods(found) + "\n",
+    ]
+    if found.now.second_domains:
+        parts += [f"## Do other evaluators agree?\n\n{EVALUATOR_NOTES.format(details=details)}", both_evaluators(found) + "\n"]
+    return parts
+
+
+def ranked(found: ReportData) -> list[Domain]:
+    """The domains, most compressible first by C of quality."""
+
+    def score_of(d: Domain) -> float:
+        score = d.score("quality")
+        return -math.inf if score is None else score.value
+
+    return sorted(found.now.domains, key=score_of, reverse=True)
 
 
 def ranking(found: ReportData) -> str:
-    domains = sorted(found.now.domains, key=lambda d: -_value(d.score("quality")))
-    headers = [
-        *("domain", "models", "C quality ↑", "C diversity ↑", "C quality, 4x to 16x", "C diversity, 4x to 16x"),
-        *("90 % of quality kept ↑", "90 % of diversity kept ↑", "iso-quality gain ↑"),
-    ]
+    """The domains, most compressible first."""
+    headers = ["domain", "models", "C quality ↑", "C diversity ↑", "90 % of quality kept ↑", "90 % of diversity kept ↑"]
     lines = []
-    for d in domains:
+    for d in ranked(found):
         sizes = [*dict.fromkeys(m.size for unit in d.units for m in unit)]
         models = f"{len(d.units)} x {'+'.join(sizes)}" if d.units else "0"
-        lines.append([d.name, models, *_kept(d), gain_text(iso_quality_gain(found.of(d.name), _all_sizes(d)))])
+        scores = [_number(d.score(role)) for role in ROLES]
+        lines.append([d.name, models, *scores, *(_ratio(ratio_at(d, role, 0.9)) for role in ROLES)])
     return table(headers, lines)
 
 
-def _kept(d: Domain) -> list[str]:
-    """C by span and role, then the ratio at 0.90 by role."""
-    scores = [with_interval(d.score(role, span)) for span in (FULL_RANGE, HIGH_RANGE) for role in ROLES]
-    return scores + [ratio_text(ratio_at(d, role, 0.9)) for role in ROLES]
+def rungs(found: ReportData, role: str) -> str:
+    """Retention of one role by rung, the domains side by side."""
+    domains = [d for d in ranked(found) if d.units]
+    lines = [[f"`{rung}`", *(_mean_retention(d, role, rung) for d in domains)] for rung in LADDER]
+    return table([f"{role} ↑", *(d.name for d in domains)], lines)
 
 
-PAIR_NOTES = """\
-Pair by pair: C of the first minus C of the second. Intervals are of the pair alone (an undecided pair may differ by as much as the farther
-end of one); p is adjusted for all pairs and roles at once (Holm).
-"""
-
-
-def pair_by_pair(found: ReportData) -> str:
-    """The test behind each claim; nothing where nothing is compared."""
-    lines = pairs(found.now)
-    return f"{PAIR_NOTES}\n{table(PAIR_HEADERS, lines, left=2)}\n" if lines else ""
-
-
-SIZE_NOTES = """\
-Size by size, over the training seeds of each, where more than one size counts: does what is claimed of the domains hold in each? Of a
-size trained once C has no interval, and the ratios are over its sampling seeds and items.
-"""
-
-
-def size_by_size(found: ReportData) -> list[str]:
-    """The first table for each size alone; nothing where all models that count are of one size."""
-    lines, sizes = [], set()
-    for d in found.now.domains:
-        counting = [m for m in d.models if counts(m)]
-        for size in dict.fromkeys(m.size for m in counting):
-            models = [m for m in counting if m.size == size]
-            one = Domain(d.name, tuple(models), tuple((m,) for m in models))
-            lines.append([size, d.name, str(len(models)), *_kept(one)])
-            sizes.add(size)
-    if len(sizes) < 2:
-        return []
-    headers = ["size", "domain", "models", *(f"C {role}{span}" for span in ("", ", 4x to 16x") for role in ROLES)]
-    headers += [f"90 % of {role} kept ↑" for role in ROLES]
-    return [SIZE_NOTES, table(headers, sorted(lines, key=lambda line: line[0]), left=2) + "\n"]
-
-
-RATIO_NOTES = """\
-How small, for how much: the same at two thresholds, for all models of the mean together and for each alone (over its sampling seeds and
-items). A single model is sure of more than a mean over few training seeds; it speaks for itself only.
-"""
-
-
-def ratios(found: ReportData) -> str:
-    lines = []
-    for d in found.now.domains:
-        alone = [Domain(d.name, (m,), ((m,),)) for unit in d.units for m in unit]
-        for name, one in [(f"**{d.name}**", d), *((f"{d.name} {a.models[0].model}", a) for a in alone)]:
-            lines.append([name, *(ratio_text(ratio_at(one, role, threshold)) for role in ROLES for threshold in (0.9, 0.95))])
-    return table(["models", *(f"{role}, {threshold} kept ↑" for role in ROLES for threshold in ("0.90", "0.95"))], lines)
-
-
-def _value(score: Score | None) -> float:
-    return score.value if score is not None else -math.inf
-
-
-def _all_sizes(d: Domain) -> list[str]:
-    return [*dict.fromkeys(m.size for m in d.models)]
-
-
-def ratio_text(ratio: Ratio | None) -> str:
-    if ratio is None:
-        return DASH
-    shown = DASH if ratio.certified is None else f"{ratio.certified:.1f}x"
-    return (
-        shown
-        + (f" (lost from {ratio.refuted:.1f}x)" if ratio.refuted is not None else "")
-        + ("; samples too short" if ratio.stopped_by == "length" else "")
-    )
-
-
-def gain_text(gain: Gain | None) -> str:
-    if gain is None:
-        return DASH
-    sign = {"": "", "at least": "≥ ", "at most": "≤ "}
-    alone = ", ".join(f"{sign[one.bound]}{one.value:+.2f}" for one in gain.by_seed)
-    seeds = f"; by seed {alone}" if len(gain.by_seed) > 1 else ""
-    return f"{gain.bound} {gain.value:+.2f} (`{gain.rung}` of {gain.size}{seeds})".strip()
-
-
-# --------------------------------------------------------------------------------------------------------------- second table
-
-RUNG_NOTES = """\
-Retention of quality and of diversity, means over models ± their standard deviation, sizes and training seeds together (with one model the
-mean over its sampling seeds, without a spread). Rungs are recalibrated where the network has running statistics (batch norm).
-"""
-
-
-def rungs(found: ReportData) -> str:
-    domains = [d for d in found.now.domains if d.units]
-    lines = []
-    for rung in LADDER:
-        line = [f"`{rung}`"]
-        for d in domains:
-            rate = d.rate(rung)
-            line += [DASH if rate is None else f"{2**rate:.1f}x", *(_spread(d, role, rung) for role in ROLES)]
-        lines.append(line)
-    return table(["rung", *(f"{d.name}: {what}" for d in domains for what in ("ratio", *ROLES))], lines)
-
-
-def _spread(d: Domain, role: str, rung: str) -> str:
+def _mean_retention(d: Domain, role: str, rung: str) -> str:
     values = [float(m.outcomes[role].mean[m.rungs.index(rung)]) for unit in d.units for m in unit if rung in m.rungs]
-    if not values:
-        return DASH
-    return f"{mean(values):.3f}" + (f" ± {stdev(values):.3f}" if len(values) > 1 else "")
-
-
-# ---------------------------------------------------------------------------------------------------------------- third table
-
-FRONTIER_NOTES = """\
-Of all methods measured, the one whose smaller retention (quality or diversity) is largest in a file at least so many times smaller. It is
-chosen on sampling seed 0, and what stands here was measured on the other seeds: the winner of many is otherwise flattered. Of each domain
-the model with the most methods; recalibrated methods only, where the network has running statistics. **use**: what the samples are good
-for, as training data, tried on real data ([docs/second-judges.md](docs/second-judges.md)); 1 = as good as the uncompressed network's,
-0 = as those of permuted ones; 95 % interval of this model; `-`: not tried under the other seeds.
-"""
+    return f"{mean(values):.3f}" if values else DASH
 
 
 def best_methods(found: ReportData) -> str:
     lines: list[tuple[float, list[str]]] = []
-    for d in found.now.domains:
-        groups = [same for _, group in grouped(found.of(d.name), lambda r: r.model) for _, same in grouped(group, conditions)]
-        if groups:
-            richest = max(groups, key=lambda g: len({r.method for r in g}))
-            use = use_by_method([r for r in richest if r.sample_seed != CHOOSING_SEED])
-            lines += [(best.target, _best_line(best, f"{d.name} {richest[0].model}", use)) for best in frontier(richest)]
-    headers = ["at least", "model", "method", "ratio", *(f"{role} ↑" for role in ROLES), "use ↑"]
+    richest = richest_models(found)
+    for d in ranked(found):
+        lines += [(best.target, _best_line(best, d.name)) for best in frontier(richest.get(d.name, []))]
+    headers = ["at least", "domain", "method", "ratio", *(f"{role} ↑" for role in ROLES)]
     return table(headers, [line for _, line in sorted(lines, key=lambda pair: pair[0])], left=3)
 
 
-def _best_line(best: Best, model: str, use: Mapping[str, Estimate]) -> list[str]:
+def _best_line(best: Best, domain: str) -> list[str]:
     kept = [f"{mean(best.values[role]):.3f}" for role in ROLES]
-    return [f"{best.target}x", model, f"`{best.method}`", f"{best.ratio:.1f}x", *kept, with_interval(use.get(best.method))]
+    return [f"{best.target}x", domain, f"`{best.method}`", f"{best.ratio:.1f}x", *kept]
+
+
+def both_evaluators(found: ReportData) -> str:
+    """C of each role, by the primary and by the secondary evaluators."""
+    secondary = {d.name: d for d in found.now.second_domains}
+    lines = []
+    for d in ranked(found):
+        if (other := secondary.get(d.name)) is not None:
+            lines.append([d.name, *(_number(one.score(role)) for role in ROLES for one in (d, other))])
+    return table(["domain", *(f"{role}, {which}" for role in ROLES for which in ("primary", "secondary"))], lines)
+
+
+def models_table(found: ReportData, links: Mapping[tuple[str, str], str]) -> str:
+    """Every model with records: its page, its parameters, and where quality and diversity fall below 0.90."""
+    known = {(m.domain, m.model): m for m in found.models}
+    lines = []
+    for (domain, model), link in links.items():
+        name = f"[{as_text(domain)} {as_text(model)}]({link})"
+        m = known.get((domain, model))
+        count = m and found.parameters(m)
+        lost = losses_of(m) if m is not None and m.whole else [DASH] * (len(ROLES) + 1)
+        lines.append([name if m is None or good_enough(m) else f"({name})", f"{count:,}" if count else DASH, *lost])
+    headers = ["model", "parameters", *(f"{role} below 0.90 at ↑" for role in ROLES), "lost first"]
+    return f"{LOST_FIRST}\n{table(headers, lines)}\n"
+
+
+def _number(score: Score | None) -> str:
+    return DASH if score is None else f"{score.value:.3f}"
+
+
+def _ratio(ratio: Ratio | None) -> str:
+    return DASH if ratio is None or ratio.certified is None else f"{ratio.certified:.1f}x"

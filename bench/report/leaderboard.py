@@ -1,218 +1,66 @@
-"""Records -> leaderboard.md. Nothing here is measured or typed in by hand."""
+"""Records -> leaderboard.md and the pages behind it. Every number comes from the records; none is typed.
+
+- `leaderboard.md`: the ranking, and one short table for each question.
+- `<results>/README.md`: all comparisons between models, with intervals.
+- `<results>/<domain>/<model>/README.md`: every number of one model.
+"""
 
 from __future__ import annotations
 
-import math
 import os
-import shlex
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from statistics import mean, stdev
 
-from bench.interfaces import Metric
-from bench.methods.notation import LADDER, RECALIBRATED, primary_rung, rung_of
 from bench.records.schema import Record
-from bench.registry import DOMAINS
-from bench.report.headline import headline
-from bench.stats.compressibility import is_recalibrated, retention_of
+from bench.report.details import details_page
+from bench.report.headline import headline, models_table
+from bench.report.model_page import GENERATED, first_table, folder_of, model_page
+from bench.report.report_data import ReportData, report_data
 from bench.stats.ladder import conditions, grouped
 from bench.stats.model_file import read_models
-from bench.util.files import slug
-from bench.util.markup import as_code, as_text
+from bench.util.files import write_atomically
+from bench.util.markup import as_text
 
-ARROW = {"higher": " ↑", "lower": " ↓", "none": ""}
-HOW_TO_READ = """\
-Each row is one way to compress the network: `ratio` is the bytes of the plain fp32 file over the bytes of the compressed file from
-which the network that made the samples was rebuilt, and `bits/param` counts everything in that file.
-**Quality** (could this sample be real?) and **diversity** (are all kinds of real samples still made?) are retention: 1 is as good as the
-uncompressed network, 0 is as bad as the same weights in random order; means over sampling seeds ± their standard deviation.
-**MACs left** counts the multiply-accumulates whose weight is not zero: to skip the others is a promise, until a runtime does it.
-**Survival** is the share of the uncompressed network's valid samples whose twin, made from the same noise, is still valid.
-"""
+PAGE = "README.md"  # GitHub shows it where the folder is opened
 
 
-@dataclass(frozen=True)
-class Column:
-    title: str
-    value: Callable[[Record], float | None]
-    digits: int = 3
+def write_pages(records: Sequence[Record], results: Path, output: Path) -> list[Path]:
+    """Write every page of `pages`, each whole or not at all. Raises `BadInput` where a folder cannot be written."""
+    made = pages(records, results, output)
+    for path, text in made.items():
+        write_atomically(path, text)
+    return [*made]
 
 
-def survival_of(record: Record) -> float | None:
-    """Valid twins of valid samples, over valid samples."""
-    intact, drifted, degraded = (record.metric(name) for name in ("intact", "drifted", "degraded"))
-    if intact is None or drifted is None or degraded is None or not intact + drifted + degraded:
-        return None
-    return (intact + drifted) / (intact + drifted + degraded)
-
-
-def metric_column(name: str, title: str | None = None, direction: str = "none", digits: int = 3) -> Column:
-    return Column((title or name.replace("_", " ")) + ARROW[direction], lambda record: record.metric(name), digits)
-
-
-SIZE_COLUMNS = (
-    Column("ratio ↑", lambda r: r.cost.ratio if r.cost else None, 2),
-    Column("bits/param ↓", lambda r: r.cost.bits_per_param if r.cost else None, 2),
-)
-
-
-def macs_left(record: Record) -> float | None:
-    """Share of multiply-accumulates whose weight is not zero."""
-    cost = record.cost
-    return cost.macs_nonzero / cost.macs if cost and cost.macs and cost.macs_nonzero is not None else None
-
-
-def retention_column(role: str) -> Column:
-    return Column(f"{role} ↑", lambda record: retention_of(record, role))
-
-
-MACS_LEFT = Column("MACs left ↓", lambda r: macs_left(r))
-RETENTION_COLUMNS = (retention_column("quality"), retention_column("diversity"))
-SURVIVAL = Column("survival ↑", survival_of)
-
-
-def write_leaderboard(records: Sequence[Record], results: Path, output: Path) -> str:
-    """The text of the leaderboard; `output` is where it will lie, for its links."""
-    parts = ["# Leaderboard\n", *headline(records, read_models(results)), f"## Model by model\n\n{HOW_TO_READ}"]
+def pages(records: Sequence[Record], results: Path, output: Path) -> dict[Path, str]:
+    """Path -> Markdown: the leaderboard at `output`, the details and one page for each model below `results`."""
+    found = report_data(records, read_models(results))
+    made = {output: _leaderboard(found, records, results, output)}
+    if found.comparable:
+        made[results / PAGE] = _docs_from(results, details_page(found, os.path.relpath(output, results)))
     for (domain, model), group in grouped(records, lambda r: (r.domain, r.model)):
-        for _, same in grouped(group, conditions):
-            parts.append(_section(domain, model, same[0].samples, same[0].k, same, results, output))
+        made[folder_of(results, domain, model) / PAGE] = model_page(group, results, output)
+    return made
+
+
+def _leaderboard(found: ReportData, records: Sequence[Record], results: Path, output: Path) -> str:
+    here = output.parent
+    details = os.path.relpath(results / PAGE, here)
+    parts = ["# Leaderboard\n"]
+    if found.comparable:
+        parts += headline(found, details)
+    if records:
+        names = dict.fromkeys((r.domain, r.model) for r in records)
+        links = {name: os.path.relpath(folder_of(results, *name) / PAGE, here) for name in names}
+        parts += ["## Models\n", models_table(found, links)]
+    if not found.comparable:  # a run of your own: its numbers stand here at once
+        for (domain, model, *_), same in grouped(records, lambda r: (r.domain, r.model, conditions(r))):
+            parts += [f"## {as_text(domain)} · {as_text(model)}\n", first_table(same) + "\n"]
     if not records:
         parts.append("There are no records yet.\n")
-    parts.append("_Generated by `python -m bench leaderboard` from the records; do not edit._\n")
-    return "\n".join(parts)
+    return _docs_from(here, "\n".join([*parts, GENERATED]))
 
 
-# ---------------------------------------------------------------------------------------------------------------- one model
-
-
-def _section(domain: str, model: str, n: int, k: int, records: Sequence[Record], results: Path, output: Path) -> str:
-    metrics = domain_metrics(domain)
-    headline = [metric_column(m.name, direction=m.direction) for m in metrics.values() if m.headline]
-    recalibrated = is_recalibrated(records)
-    rows = sorted(grouped(records, lambda r: r.method), key=lambda item: _order(item[0], item[1], recalibrated))
-    first = table(rows, [*SIZE_COLUMNS, MACS_LEFT, *RETENTION_COLUMNS, *headline, SURVIVAL])
-    twins = next((path for path in sorted((results / slug(domain) / slug(model)).glob("twins.*"))), None)
-    link = f"Twins side by side: [{twins.name}]({os.path.relpath(twins, output.parent)}). " if twins else ""
-    unusual = [
-        f"- {as_code(method)} seed {r.sample_seed}: {r.status}, {as_text(r.reason or '')}"
-        for method, group in rows
-        for r in group
-        if r.status != "ok"
-    ]
-    return "\n".join(
-        [
-            f"## {as_text(domain)} · {as_text(model)}\n",
-            f"{baseline_line(records)} N = {n} samples a seed, k = {k}, {_count(records)}. "
-            f"{_identity(records[0])} {link}{_provenance(records)}\n",
-            first + "\n",
-            *([PLAIN_RUNGS] if recalibrated else []),
-            f"Reproduce: {as_code(command(domain, model, n, [method for method, _ in rows], records))}\n",
-            *(["Not ok:\n", *unusual, ""] if unusual else []),
-            details("Every shared metric", rows, [metric_column(m) for m in SHARED_DETAILS]),
-            details("What became of each twin (shares)", rows, [metric_column(m) for m in TWINS]),
-            details(f"Metrics of {domain}", rows, [metric_column(m.name, direction=m.direction) for m in metrics.values()]),
-            details("Sizes in bytes", rows, SIZE_DETAILS),
-            details("Operations (counted, not timed), and the speed of the simulation", rows, OPERATION_DETAILS),
-        ]
-    )
-
-
-PLAIN_RUNGS = f"""\
-The ladder is `...{RECALIBRATED}`, since this network has running statistics. Rungs without it kept those of the original weights:
-they stand apart.
-"""
-SHARED_DETAILS = (
-    *("quality_valid", "quality_precision", "quality_typicality", "quality_density"),
-    *("diversity_mutual_recall", "diversity_recall", "diversity_coverage"),
-)
-TWINS = ("intact", "drifted", "degraded", "repaired", "still_invalid")
-SIZE_DETAILS = (
-    Column("stored bytes", lambda r: r.cost.stored_bytes if r.cost else None, 0),
-    Column("packed bytes", lambda r: r.cost.packed_bytes if r.cost else None, 0),
-    Column("fp32 bytes", lambda r: r.cost.fp32_bytes if r.cost else None, 0),
-    Column("nominal bits", lambda r: r.cost.nominal_bits if r.cost else None, 2),
-    Column("parameters", lambda r: r.cost.parameters if r.cost else None, 0),
-)
-OPERATION_DETAILS = (
-    Column("MACs a sample, millions", lambda r: r.cost.macs / 1e6 if r.cost and r.cost.macs else None, 2),
-    Column("with non-zero weights, millions", lambda r: r.cost.macs_nonzero / 1e6 if r.cost and r.cost.macs_nonzero else None, 2),
-    Column("bit operations, billions", lambda r: r.cost.bit_operations / 1e9 if r.cost and r.cost.bit_operations else None, 2),
-    Column("bytes in memory", lambda r: r.cost.memory_bytes if r.cost else None, 0),
-    Column("samples a second, simulated in float32", lambda r: r.speed.samples_per_second if r.speed else None, 1),
-)
-
-
-def table(rows: Sequence[tuple[str, Sequence[Record]]], columns: Sequence[Column]) -> str:
-    """One line a method; columns that nobody measured are left out."""
-    from tabulate import tabulate
-
-    used = [c for c in columns if any(c.value(r) is not None for _, group in rows for r in group)]
-    lines = [[f"`{method}`", *(cell_text([c.value(r) for r in group], c.digits) for c in used)] for method, group in rows]
-    return tabulate(
-        lines,
-        headers=["method", *(c.title for c in used)],
-        tablefmt="pipe",
-        disable_numparse=True,
-        colalign=["left"] + ["right"] * len(used),
-    )
-
-
-def cell_text(values: Sequence[float | None], digits: int = 3) -> str:
-    """Mean over seeds ± standard deviation; `-` where nothing was measured, never zero."""
-    known = [value for value in values if value is not None and math.isfinite(value)]
-    if not known:
-        return "-"
-    spread = stdev(known) if len(known) > 1 else 0.0
-    text = f"{mean(known):,.{digits}f}" if digits == 0 else f"{mean(known):.{digits}f}"
-    return f"{text} ± {spread:.{digits}f}" if spread >= 0.5 * 10**-digits else text
-
-
-def details(title: str, rows: Sequence[tuple[str, Sequence[Record]]], columns: Sequence[Column]) -> str:
-    return f"<details><summary>{title}</summary>\n\n{table(rows, columns)}\n\n</details>\n"
-
-
-def baseline_line(records: Sequence[Record]) -> str:
-    """How good the uncompressed model is: U, where 1 is as good as real samples and 0 is permuted weights."""
-    base = [r for r in records if r.method == "none"]
-    parts = [f"{role} {cell_text([r.metric(f'{role}_u') for r in base], 2)}" for role in ("quality", "diversity")]
-    return f"Uncompressed model beside real samples (U): {', '.join(parts)}." if base else ""
-
-
-def command(domain: str, model: str, n: int, methods: Iterable[str], records: Sequence[Record]) -> str:
-    """What measures these records anew."""
-    asked = [m for m in methods if m != "none"] or ["none"]
-    ladder = {rung + (RECALIBRATED if is_recalibrated(records) else "") for rung in LADDER}
-    if ladder <= set(asked):
-        asked = ["ladder", *(m for m in asked if m not in ladder)]
-    seeds = sorted({r.sample_seed for r in records})
-    options = [f"--method {m}" for m in asked] + [f"--seed {s}" for s in seeds]
-    return f"python -m bench run --domain {domain} --model {shlex.quote(model)} --samples {n} {' '.join(options)}"
-
-
-def domain_metrics(domain: str) -> Mapping[str, Metric]:
-    """Of a domain that is installed; records of others are shown with the shared metrics alone."""
-    return DOMAINS.load(domain)().metrics() if domain in DOMAINS else {}
-
-
-def _order(method: str, records: Sequence[Record], recalibrated: bool) -> tuple[int, float]:
-    """The baseline and the ladder first, then chains, then rungs that were not recalibrated; each from large files to small ones."""
-    sizes = [r.cost.stored_bytes for r in records if r.cost]
-    family = 0 if method in ("none", "fp16") or primary_rung(method, recalibrated) else 2 if rung_of(method) else 1
-    return family, -mean(sizes) if sizes else 0.0
-
-
-def _identity(record: Record) -> str:
-    return f"Weights {record.weights_sha256[:8]}, reference {record.reference[:16]}."
-
-
-def _count(records: Sequence[Record]) -> str:
-    seeds = len({r.sample_seed for r in records})
-    return f"{seeds} sampling seed{'s' if seeds > 1 else ''}"
-
-
-def _provenance(records: Sequence[Record]) -> str:
-    commits = sorted({(r.provenance.commit or "no git")[:10] + (" (changed)" if r.provenance.dirty else "") for r in records})
-    torch = sorted({r.provenance.versions.get("torch", "?") for r in records})
-    return f"Commit {', '.join(commits)}; torch {', '.join(torch)}; {records[0].provenance.processor}."
+def _docs_from(folder: Path, text: str) -> str:
+    """Links to `docs/`, written as seen from the project's root, as seen from `folder`."""
+    return text.replace("](docs/", f"]({os.path.relpath('docs', folder)}/")

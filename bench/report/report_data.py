@@ -1,4 +1,4 @@
-"""What all tables of the first part of the leaderboard are made of, and how a table is set."""
+"""What the tables of the leaderboard are made from, and how a table is set."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from bench.methods.notation import primary_rung
 from bench.records.schema import FINISHED, Record
 from bench.registry import DOMAINS
-from bench.report.verdict import ClaimContext, judged_by, paired, situation
-from bench.stats.agreement import as_second_judges_see
+from bench.report.verdict import ClaimContext, claim_context, with_secondary
+from bench.stats.agreement import as_secondary_sees
 from bench.stats.compressibility import is_recalibrated
 from bench.stats.intervals import Estimate
 from bench.stats.ladder import ModelLadder, grouped, models_of, with_records
@@ -22,13 +22,18 @@ ModelFiles = Mapping[tuple[str, str], ModelFile]
 
 @dataclass(frozen=True)
 class ReportData:
-    """What all tables are made of."""
+    """What the tables are made from."""
 
     records: Sequence[Record]  # of each model those under the conditions of its ladder
     models: Sequence[ModelLadder]
     files: ModelFiles
     now: ClaimContext
     wider: ClaimContext
+
+    @property
+    def comparable(self) -> bool:
+        """Whether at least two domains have records: only then there is a ranking."""
+        return len(self.now.domains) > 1
 
     def of(self, domain: str) -> list[Record]:
         return [r for r in self.records if r.domain == domain]
@@ -37,42 +42,41 @@ class ReportData:
         return next((r.cost.parameters for r in self.records if (r.domain, r.model) == (m.domain, m.model) and r.cost), None)
 
 
-def material(records: Sequence[Record], files: ModelFiles) -> ReportData:
+def report_data(records: Sequence[Record], files: ModelFiles) -> ReportData:
     found = with_records(records)
     models = [m for m, _ in found]
     missing = _missing(models)
     used = [r for _, same in found for r in same]
-    now, wider = (situation(models, missing, threshold) for threshold in (COUNTS_FROM, REGRESSED_FROM))
-    now = judged_by(now, second_domains(used, now))
-    wider = judged_by(wider, second_domains(used, wider, REGRESSED_FROM))
+    now, wider = (claim_context(models, missing, threshold) for threshold in (COUNTS_FROM, REGRESSED_FROM))
+    now = with_secondary(now, secondary_domains(used, now))
+    wider = with_secondary(wider, secondary_domains(used, wider, REGRESSED_FROM))
     if alone := _alone(used, now):
-        now = replace(now, alone=alone, by_number=paired(now))
+        now = replace(now, alone=alone)
     return ReportData(used, models, files, now, wider)
 
 
 def _alone(records: Sequence[Record], now: ClaimContext) -> dict[str, ClaimContext]:
-    """The same with each of the compared sizes only; empty where there is one."""
+    """The comparison of each size alone; empty where there is one size."""
     compared = [m for d in now.domains if d.compared for unit in d.units for m in unit]
     sizes = sorted({m.size for m in compared})
     if len(sizes) < 2:
         return {}
-    found = {size: situation([m for m in compared if m.size == size], {}) for size in sizes}
+    found = {size: claim_context([m for m in compared if m.size == size], {}) for size in sizes}
     if now.second is None:
         return found
-    return {size: judged_by(one, second_domains(records, one) or ()) for size, one in found.items()}
+    return {size: with_secondary(one, secondary_domains(records, one) or ()) for size, one in found.items()}
 
 
-def second_domains(records: Sequence[Record], one: ClaimContext, threshold: float = COUNTS_FROM) -> list[Domain] | None:
-    """The domains as the second judges score them; None where none was asked.
+def secondary_domains(records: Sequence[Record], one: ClaimContext, threshold: float = COUNTS_FROM) -> list[Domain] | None:
+    """The domains as the secondary evaluators score them; None where no secondary evaluator was used.
 
-    Over those training seeds that the first judges compare of whose networks the second ones have judged the whole ladder, and found as
-    much to lose: U of at least `threshold`. So the sizes are the same.
+    Only training seeds of the primary comparison whose whole ladder they scored, with a U of at least `threshold`. So the sizes are equal.
     """
     counted = {(m.domain, m.model) for d in one.domains for unit in d.units for m in unit}
     seen: list[Record] = []
     for model, same in grouped(records, lambda r: (r.domain, r.model)):
-        if model in counted and judged_twice(same):
-            seen += [other for r in same if (other := as_second_judges_see(r)) is not None]
+        if model in counted and has_secondary(same):
+            seen += [other for r in same if (other := as_secondary_sees(r)) is not None]
     if all(r.status == "diverged" for r in seen):
         return None
     theirs = {(m.domain, m.model): m for m in models_of(seen) if m.whole and good_enough(m, threshold)}
@@ -85,18 +89,15 @@ def second_domains(records: Sequence[Record], one: ClaimContext, threshold: floa
     return found
 
 
-def judged_twice(records: Sequence[Record]) -> bool:
-    """Whether second judges have seen the whole ladder of a model, under every sampling seed: a part would be another mean.
-
-    One cell whose samples they cannot look at keeps the model out as well.
-    """
+def has_secondary(records: Sequence[Record]) -> bool:
+    """Whether secondary evaluators scored the whole ladder of a model, under every sampling seed. A part of it would be another mean."""
     recalibrated = is_recalibrated(records)
     ladder = [r for r in records if r.status in FINISHED and (r.method == "none" or primary_rung(r.method, recalibrated))]
-    return all(as_second_judges_see(r) is not None for r in ladder)
+    return all(as_secondary_sees(r) is not None for r in ladder)
 
 
 def _missing(models: Sequence[ModelLadder]) -> dict[str, list[str]]:
-    """Domain -> what the published grid asks for and has no ladder."""
+    """Domain -> models of the published grid without a ladder."""
     known = {(m.domain, m.model) for m in models}
     domains = sorted({m.domain for m in models})
     return {d: [name for name in DOMAINS.load(d)().grid() if (d, name) not in known] for d in domains if d in DOMAINS}

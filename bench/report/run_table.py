@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from bench.records.agreement import COMPARED, agreement
 from bench.records.schema import Record
-from bench.report.leaderboard import survival_of
+from bench.report.model_page import survival_of
 
 
 def comparison(measured: Sequence[Record], published: Sequence[Record]) -> str:

@@ -1,4 +1,4 @@
-"""The part of the leaderboard that asks whether other judges would have said the same."""
+"""Whether secondary evaluators agree: rank correlations, the largest disagreements, and the use of the samples."""
 
 from __future__ import annotations
 
@@ -10,32 +10,34 @@ from bench.stats.agreement import APART, Agreement, agreements, interval_of
 from bench.stats.compressibility import FULL_RANGE, HIGH_RANGE
 from bench.stats.intervals import Estimate
 from bench.stats.ladder import ROLES
-from bench.stats.use import UtilityCorrelation, foretold
+from bench.stats.use import UtilityCorrelation, utility_correlations
 
 NOTES = f"""\
-Samples were also judged by evaluators of another kind ([docs/second-judges.md](docs/second-judges.md)). **tau**: Kendall's rank
-correlation between the retentions that the two judges give to the methods of a model; 1 = the same order, 0 = no relation; 95 % interval
-by leaving out one method at a time (over methods: of other models it says nothing). **alike**: of the pairs of methods that both judges
-tell apart by at least {APART}, the share that both put in the same order. **parting**: the method on which they differ most: first, second.
+Secondary evaluators are models of another kind that score the same samples ([second-judges.md](docs/second-judges.md)).
+
+- **tau**: Kendall's rank correlation between the retentions that both evaluators give to the methods of a model. 1 is the same order, 0 no
+  relation. The interval is over methods (jackknife); it does not cover other models.
+- **same order**: of the pairs of methods that both evaluators separate by at least {APART}, the share in the same order.
+- **largest disagreement**: the method with the largest difference: primary, secondary retention.
 """
 SCORES_NOTES = """\
-The first table as the second judges would have written it, over those of its models whose whole ladder they have judged:
+Scores by the secondary evaluators, over the ranked models whose whole ladder they scored:
 """
 
 
-def second_opinions(found: ReportData) -> list[str]:
-    """Nothing where no second judge was asked."""
+def secondary_agreement(found: ReportData) -> list[str]:
+    """Nothing where no secondary evaluator was used."""
     rows = agreements(found.records)
     if not rows:
         return []
-    parts = [f"## Would other judges agree?\n\n{NOTES}", agreement_table(rows) + "\n", SCORES_NOTES, scores_table(found) + "\n"]
-    told = foretold(found.records)
+    parts = [f"## Do other evaluators agree?\n\n{NOTES}", agreement_table(rows) + "\n", SCORES_NOTES, scores_table(found) + "\n"]
+    told = utility_correlations(found.records)
     return [*parts, USE_NOTES, use_table(told) + "\n"] if told else parts
 
 
 USE_NOTES = """\
-**Which foretells use better, quality or diversity?** Kendall's tau between what a method's samples are good for as training data and each
-retention, over the same methods, with the same kind of interval:
+**Does quality or diversity predict the use of the samples?** Kendall's tau over methods, between the use of a method's samples as
+training data and each retention:
 """
 
 
@@ -50,26 +52,26 @@ def use_table(told: Sequence[UtilityCorrelation]) -> str:
 
 
 def tau_text(tau: Estimate) -> str:
-    """Without a value where a judge gave all methods the same."""
+    """A dash where an evaluator gave all methods the same value."""
     return DASH if math.isnan(tau.value) else bracketed(tau.value, interval_of(tau), 2)
 
 
 def agreement_table(rows: Sequence[Agreement]) -> str:
     lines = []
     for row in rows:
-        worst = row.partings[0]
+        worst = row.disagreements[0]
         lines.append(
             [
                 row.domain,
                 row.role,
-                ", ".join(row.judges),
+                ", ".join(row.evaluators),
                 str(row.methods),
                 tau_text(row.tau),
                 DASH if row.concordant is None else f"{row.concordant:.3f} of {row.pairs}",
                 f"`{worst.method}` of {worst.model}: {worst.first:.2f}, {worst.second:.2f}",
             ]
         )
-    return table(["domain", "role", "judges", "methods", "tau ↑", "alike ↑", "parting"], lines, left=3)
+    return table(["domain", "role", "evaluators", "methods", "tau ↑", "same order ↑", "largest disagreement"], lines, left=3)
 
 
 def scores_table(found: ReportData) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bench.errors import BadInput
 from bench.records.schema import Record, read_records
-from bench.report.leaderboard import command
+from bench.report.model_page import command
 
 SHORTEST = 4  # characters of a cell's name: fewer could be anything
 
@@ -42,7 +42,7 @@ def text_of(record: Record) -> str:
         *(("commit", f"{p.commit or 'none'}{state}"), ("versions", f"Python {p.python}, {versions}")),
         *(("machine", f"{p.processor}; {p.platform}; {p.device}, {p.threads} threads"), ("time", p.time)),
         ("seconds", ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in p.seconds.items()) or "-"),
-        ("repeat", command(record.domain, record.model, record.samples, [record.method], [record])),
+        ("repeat", command(record, [record.method], [record])),
     ]
     wide = max(len(name) for name, _ in facts)
     return "\n".join(f"{name:<{wide}}  {value}" for name, value in facts)

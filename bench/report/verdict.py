@@ -1,7 +1,8 @@
 """The sentence: which domain is more compressible, made from the figures and never typed in.
 
-A domain is called more compressible only where the Holm-adjusted test over training seeds says so, by the first judges and, where they
-were asked, by the second. Everything else is said to be undecided, with how large a difference could hide there.
+A domain is called more compressible only where the Holm-adjusted test over training seeds shows it, by the primary evaluators and,
+where they were used, by the secondary evaluators. Every other pair is undecided; the text then gives the largest difference that
+remains possible.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from bench.stats.scores import (
     model_score,
 )
 
-Support = Mapping[tuple[str, str, str], Comparison]  # (role, domain, domain), the domains in order -> what the second judges find
+Support = Mapping[tuple[str, str, str], Comparison]  # (role, domain, domain), domains sorted -> result of the secondary evaluators
 
 
 def support_of(comparisons: Sequence[Comparison]) -> Support:
@@ -34,32 +35,31 @@ def support_of(comparisons: Sequence[Comparison]) -> Support:
 
 @dataclass(frozen=True)
 class ClaimContext:
-    """All that the paragraph speaks of."""
+    """What the sentences are made from."""
 
     domains: Sequence[Domain]
     comparisons: Sequence[Comparison]
     missing: Mapping[str, Sequence[str]]  # domain -> models of the published grid without a ladder
-    second: Support | None = None  # None: no second judge was asked
-    second_domains: Sequence[Domain] = ()  # as the second judges score them
-    # where several sizes are compared: size -> the same with it only; and the same with the networks of a seed's number as one value
+    second: Support | None = None  # None: no secondary evaluator was used
+    second_domains: Sequence[Domain] = ()  # as the secondary evaluators score them
+    # where several sizes are compared: size -> the comparisons of that size alone
     alone: Mapping[str, ClaimContext] = field(default_factory=dict)
-    by_number: ClaimContext | None = None
 
     def claimed(self, c: Comparison) -> bool:
-        """Shown by the first judges, and, where second ones were asked, by them as well."""
+        """Shown by the primary evaluators and, where they were used, by the secondary evaluators."""
         other = self.theirs(c)
         return c.shown and (self.second is None or (other is not None and other.shown and other.a == c.a))
 
     def conclusions(self) -> list[tuple[str, str, str, bool]]:
-        """(role, ahead, behind, claimed), in an order of their own."""
+        """(role, ahead, behind, claimed), sorted."""
         return sorted((c.role, c.a, c.b, self.claimed(c)) for c in self.comparisons)
 
     def theirs(self, c: Comparison) -> Comparison | None:
-        """The same pair as the second judges see it."""
+        """The same pair by the secondary evaluators."""
         return (self.second or {}).get((c.role, *sorted((c.a, c.b))))  # type: ignore[arg-type]
 
 
-def situation(
+def claim_context(
     models: Sequence[ModelLadder],
     missing: Mapping[str, Sequence[str]],
     threshold: float = COUNTS_FROM,
@@ -69,21 +69,15 @@ def situation(
     return ClaimContext(domains, compare(domains), missing, second)
 
 
-def judged_by(now: ClaimContext, second: Sequence[Domain] | None) -> ClaimContext:
-    """The same with what second judges say of it."""
+def with_secondary(now: ClaimContext, second: Sequence[Domain] | None) -> ClaimContext:
+    """The same with the results of the secondary evaluators."""
     return now if second is None else replace(now, second=support_of(compare(second)), second_domains=second)
 
 
-def paired(now: ClaimContext) -> ClaimContext:
-    """The same with the networks of one training seed's number taken as one value."""
-    domains, second = ([replace(d, paired=True) for d in group] for group in (now.domains, now.second_domains))
-    return judged_by(ClaimContext(domains, compare(domains), now.missing), None if now.second is None else second)
-
-
 def sentence(now: ClaimContext) -> str:
-    """In plain words: what is shown, what is undecided, what cannot be tested. Empty where there are not two domains to compare.
+    """What is shown, what is undecided and what cannot be tested. Empty where there are not two domains to compare.
 
-    The figures of each pair are `pairs`.
+    `pairs` has the numbers of each pair.
     """
     return " ".join(filter(None, [_shown(now), _disputed(now), _undecided(now), _second_alone(now), _untested(now)]))
 
@@ -97,30 +91,30 @@ def _shown(now: ClaimContext) -> str:
 
 
 def _averaged(now: ClaimContext) -> str:
-    """Over which sizes a claim holds on average; nothing where a single one is compared."""
+    """The sizes over which a claim averages; empty where there is one size."""
     sizes = [*dict.fromkeys(m.size for d in now.domains if d.compared for unit in d.units for m in unit)]
     return f"On average over sizes {_and(sizes)}, " if len(sizes) > 1 else ""
 
 
 def _disputed(now: ClaimContext) -> str:
-    """What the first judges alone would claim."""
+    """What the primary evaluators show and the secondary evaluators do not."""
     rows = [c for c in now.comparisons if c.shown and not now.claimed(c)]
     contrary = [c for c in rows if _contrary(c, now)]
     return " ".join(
         filter(
             None,
             [
-                _ahead("the second judges show the contrary", contrary),
-                _ahead("only the first judges show it", [c for c in rows if c not in contrary]),
+                _ahead("the secondary evaluators show the opposite", contrary),
+                _ahead("only the primary evaluators show it", [c for c in rows if c not in contrary]),
             ],
         )
     )
 
 
 def _second_alone(now: ClaimContext) -> str:
-    """What the second judges would claim where the first do not."""
+    """What the secondary evaluators show and the primary evaluators do not."""
     theirs = [now.theirs(c) for c in now.comparisons if not c.shown]
-    return _ahead("only the second judges show it", [c for c in theirs if c is not None and c.shown])
+    return _ahead("only the secondary evaluators show it", [c for c in theirs if c is not None and c.shown])
 
 
 def _contrary(c: Comparison, now: ClaimContext) -> bool:
@@ -130,24 +124,24 @@ def _contrary(c: Comparison, now: ClaimContext) -> bool:
 
 def _ahead(why: str, rows: Sequence[Comparison]) -> str:
     said = [f"{a} ahead of {_and(others)} in {_roles(roles)}" for a, others, roles in _merged([(c.a, c.b, c.role) for c in rows])]
-    return f"Not claimed, since {why}: {'; '.join(said)}." if said else ""
+    return f"Not claimed, because {why}: {'; '.join(said)}." if said else ""
 
 
 def _undecided(now: ClaimContext) -> str:
-    """With how much they may differ, either way."""
-    rows = [(c, f"by up to {c.difference.widest:.3f} in {c.role}") for c in now.comparisons if not c.shown and c.difference is not None]
-    said = [f"{names}, whose C may differ (95 %) {' and '.join(how)}" for names, how in _by_pair(rows)]
-    return f"Not distinguishable with these models: {'; '.join(said)}." if said else ""
+    """Undecided pairs, each with the largest difference that its interval allows."""
+    rows = [(c, f"up to {c.difference.widest:.3f} in {c.role}") for c in now.comparisons if not c.shown and c.difference is not None]
+    said = [f"{names}, whose C may differ by {' and by '.join(how)} (95 %)" for names, how in _by_pair(rows)]
+    return f"Undecided with these models: {'; '.join(said)}." if said else ""
 
 
 def _untested(now: ClaimContext) -> str:
     rows = [(c, c.role) for c in now.comparisons if c.difference is None]
     said = "; ".join(f"{names} in {_roles(roles)}" for names, roles in _by_pair(rows))
-    return f"No test is possible, since a domain has fewer than two training seeds: {said}." if said else ""
+    return f"No test is possible, because a domain has fewer than two training seeds: {said}." if said else ""
 
 
 def _by_pair(rows: Sequence[tuple[Comparison, str]]) -> list[tuple[str, list[str]]]:
-    """(`a and b`, what is said of either role), whichever of the two is ahead in it."""
+    """(`a and b`, what is said of each role), whichever of the two is ahead."""
     found: dict[str, list[str]] = {}
     for c, said in rows:
         found.setdefault(_and(sorted((c.a, c.b))), []).append(said)
@@ -177,12 +171,12 @@ def _roles(roles: Sequence[str]) -> str:
 
 PAIR_HEADERS = (
     *("pair", "role", "C differs by", "95 % interval", "adjusted p"),
-    *("by the second judges", "95 % interval, second", "adjusted p, second", "claimed"),
+    *("secondary: C differs by", "secondary: 95 % interval", "secondary: adjusted p", "claimed"),
 )
 
 
 def pairs(now: ClaimContext) -> list[list[str]]:
-    """The figures behind the sentence, a line a pair of domains and role, in the order of `PAIR_HEADERS`."""
+    """The numbers behind the sentence: a line for each pair of domains and role, in the order of `PAIR_HEADERS`."""
     lines = []
     for c in now.comparisons:
         other = now.theirs(c)
@@ -206,8 +200,8 @@ def _claimed(c: Comparison, now: ClaimContext) -> str:
     if c.difference is None:
         return "no test"
     if c.shown:
-        return "no: judges disagree" if _contrary(c, now) else "no: first judges alone"
-    return "no: second judges alone" if other is not None and other.shown else "no"
+        return "no: evaluators disagree" if _contrary(c, now) else "no: primary evaluators alone"
+    return "no: secondary evaluators alone" if other is not None and other.shown else "no"
 
 
 def _p(value: float) -> str:
@@ -217,53 +211,69 @@ def _p(value: float) -> str:
 # -------------------------------------------------------------------------------------------------------------- paragraph
 
 
-def paragraph(now: ClaimContext, wider: ClaimContext) -> str:
-    """What the data show, how sure, and what they cannot show. `wider` also lets models count whose U is at least 0.25."""
-    lines = [sentence(now) or NOTHING]
-    lines.append(_size_by_size(now))
-    lines += _in_no_mean(now)
-    lines.append(_how_sure(now))
-    lines.append(_judges_apart(now))
-    lines.append(_by_number(now))
-    lines.append(_with_and_without(now, wider))
-    if gaps := _gaps(now):
-        lines.append(gaps)
-    lines.append(CANNOT)
-    return "\n\n".join(line for line in lines if line) + "\n"
+def answer(now: ClaimContext) -> str:
+    """The sentence, or that there is nothing to compare."""
+    return (sentence(now) or NOTHING) + "\n"
 
 
-TWO_JUDGES = " A difference is claimed only where second judges of another kind show it as well."
+def caveats(now: ClaimContext) -> str:
+    """How sure the sentence is, and what the data cannot show."""
+    return _joined([_size_by_size(now), _how_sure(now), CANNOT])
+
+
+def checks(now: ClaimContext, wider: ClaimContext) -> str:
+    """Whether other choices give another answer. `wider` also ranks models whose U is at least 0.25."""
+    return _joined([_not_shown(now), *_not_ranked(now), _evaluators_apart(now), _with_and_without(now, wider), _gaps(now)])
+
+
+def _joined(paragraphs: Sequence[str]) -> str:
+    return "\n\n".join(filter(None, paragraphs)) + "\n"
+
+
+BOTH = " A difference is claimed only if the secondary evaluators show it too."
 NOTHING = "Fewer than two domains have a score for the same sizes: there is nothing to compare."
 CANNOT = """\
-**What this cannot show.** Domain, architecture, normalisation, training recipe and judge change together, so a difference between rows is
-one between these models as they were trained, and not a law of images or of text. All models are small."""
+**What this cannot show.** Domain, architecture, normalization, training recipe and evaluator change together. A difference between two
+rows is a difference between these models as they were trained. It is not a law of images or of text. All models are small."""
 
 
 def _size_by_size(now: ClaimContext) -> str:
-    """Whether each claim also holds in each size alone; empty without claims, or where a single size is compared."""
-    claims = [c for c in now.comparisons if now.claimed(c)]
-    if not claims or not now.alone:
+    """Which claims each size alone does not show; empty without claims, or with one size."""
+    lost = _lost_by_size(now)
+    if not lost:
         return ""
-    found = [f"size {size} shows {_of(claims, one)}" for size, one in now.alone.items()]
-    how = "adjusted" if now.second is None else "adjusted, and both judges asked"
-    return f"**In each size alone**, by the same tests ({how}) of fewer models: {'; '.join(found)}."
+    said = [f"Size {size} alone {_does_not_show(found)}." for size, found in lost.items()]
+    return f"**Each size alone** has fewer models. {' '.join(said)}"
 
 
-def _of(claims: Sequence[Comparison], one: ClaimContext) -> str:
-    """How much of the claims one size shows; of what it does not show, how much it finds."""
-    shown = {(c.role, c.a, c.b) for c in one.comparisons if one.claimed(c)}
-    lost: dict[tuple[str, str], list[str]] = {}
-    for c in claims:
-        if (c.role, c.a, c.b) not in shown:
-            lost.setdefault((c.a, c.b), []).append(f"in {c.role}{_finds(c, one)}")
-    said = ", and ".join(f"{a} ahead of {b} {' and '.join(how)}" for (a, b), how in lost.items())
-    if not said:
-        return "all of it"
-    return f"none of it: {said}" if sum(map(len, lost.values())) == len(claims) else f"all of it except {said}"
+def _does_not_show(lost: Sequence[tuple[Comparison, str]]) -> str:
+    if not lost:
+        return "shows all of this"
+    merged = _merged([(c.a, c.b, c.role) for c, _ in lost])
+    said = [f"{a} ahead of {_and(others)} in {_roles(roles)}" for a, others, roles in merged]
+    return f"does not show {', and not '.join(said)}"
 
 
-def _in_no_mean(now: ClaimContext) -> list[str]:
-    """Whether the claims' order is also that of the sizes which all compared domains have, and which are in no mean; untested."""
+def _lost_by_size(now: ClaimContext) -> dict[str, list[tuple[Comparison, str]]]:
+    """Size -> the claims that it does not show alone, each with what it finds instead. Empty without claims, or with one size."""
+    claims = [c for c in now.comparisons if now.claimed(c)]
+    found: dict[str, list[tuple[Comparison, str]]] = {}
+    for size, one in now.alone.items() if claims else ():
+        shown = {(c.role, c.a, c.b) for c in one.comparisons if one.claimed(c)}
+        found[size] = [(c, _finds(c, one)) for c in claims if (c.role, c.a, c.b) not in shown]
+    return found
+
+
+def _not_shown(now: ClaimContext) -> str:
+    """The measured difference of each claim that a size does not show alone, as a list."""
+    lines = [
+        f"- Size {size}, {c.a} ahead of {c.b} in {c.role}: {said}." for size, lost in _lost_by_size(now).items() for c, said in lost if said
+    ]
+    return "**Claims that one size alone does not show:**\n\n" + "\n".join(lines) if lines else ""
+
+
+def _not_ranked(now: ClaimContext) -> list[str]:
+    """Whether the sizes outside the averages have the same order; an untested comparison."""
     compared = [d for d in now.domains if d.compared]
     claims = [c for c in now.comparisons if now.claimed(c)]
     others = {d.name: [m for m in d.models if counts(m) and not _counted(now, m)] for d in compared}
@@ -293,7 +303,7 @@ def _in_no_mean(now: ClaimContext) -> list[str]:
 
 
 def _alike(some: Sequence[Score], others: Sequence[Score]) -> bool:
-    """Of single networks: whether their own intervals overlap."""
+    """Whether the intervals of two single networks overlap."""
     if len(some) != 1 or len(others) != 1:
         return False
     a, b = some[0].interval(), others[0].interval()
@@ -307,12 +317,12 @@ def _finds(c: Comparison, one: ClaimContext) -> str:
         return ""
     theirs = one.theirs(c)
     second, of_second, p_second = _test(theirs, mirrored=theirs is not None and theirs.a != c.a)
-    also = f"; by the second judges {second}, {of_second}, p {p_second}" if other.shown and second != "-" else ""
-    return f" (C differs by {value}, 95 % {interval}, p {p}{also})"
+    also = f"; by the secondary evaluators {second}, {of_second}, p {p_second}" if other.shown and second != "-" else ""
+    return f"C differs by {value}, 95 % {interval}, p {p}{also}"
 
 
-def _judges_apart(now: ClaimContext) -> str:
-    """Where the second judges' C lies outside the interval of the first: that interval is of trainings, and knows nothing of judges."""
+def _evaluators_apart(now: ClaimContext) -> str:
+    """Where C by the secondary evaluators lies outside the primary interval, which covers training seeds only."""
     theirs = {d.name: d for d in now.second_domains}
     found = []
     for role in ROLES:
@@ -322,42 +332,21 @@ def _judges_apart(now: ClaimContext) -> str:
             interval = first.interval() if first is not None else None
             if first is None or second is None or interval is None or interval[0] <= second.value <= interval[1]:
                 continue
-            found.append(f"{d.name} in {role} ({first.value:.3f} [{interval[0]:.3f}, {interval[1]:.3f}], the second {second.value:.3f})")
+            found.append(f"{d.name} in {role} ({first.value:.3f} [{interval[0]:.3f}, {interval[1]:.3f}], secondary {second.value:.3f})")
     if not found:
         return ""
     return (
-        "**The judge matters, too.** Intervals are over trainings, not over judges. The second judges' C lies outside them: "
+        "**The evaluator matters too.** The intervals cover training seeds, not evaluators. C by the secondary evaluators lies outside: "
         f"{'; '.join(found)}."
     )
 
 
-def _by_number(now: ClaimContext) -> str:
-    """Whether conclusions rest on how networks of two sizes are put together; empty with a single size."""
-    if now.by_number is None:
-        return ""
-    widest = max((p for c in now.by_number.comparisons if now.by_number.claimed(c) for p in _ps(c, now.by_number)), default=None)
-    margin = f" (largest adjusted p of a claim, either judge: {_p(widest)})" if widest is not None else ""
-    verdict = (
-        f"the conclusions are the same{margin}."
-        if now.conclusions() == now.by_number.conclusions()
-        else f"it reads: {sentence(now.by_number)}"
-    )
-    sizes = _and([*dict.fromkeys(m.size for d in now.domains if d.compared for unit in d.units for m in unit)])
-    return f"Sensitivity check: with one value per training seed ({sizes} averaged), {verdict}"
-
-
-def _ps(c: Comparison, now: ClaimContext) -> list[float]:
-    """Adjusted p by the first judges and, where they were asked, by the second."""
-    return [one.p for one in (c, now.theirs(c)) if one is not None and one.p is not None]
-
-
 def _how_sure(now: ClaimContext) -> str:
     counts = [f"{d.name} {_count(d)}" for d in now.domains]
-    tail = TWO_JUDGES if now.second is not None else " One evaluator a role has judged; a second one may disagree."
+    tail = BOTH if now.second is not None else " Each role has one evaluator; another one may disagree."
     return (
-        f"**How sure.** Models compared: {', '.join(counts)}. Intervals are over training seeds (Student's t, each size with a variance of "
-        "its own; between domains Welch's test, Holm over all comparisons): with few seeds they are wide "
-        f"([docs/statistics.md](docs/statistics.md)).{tail}"
+        f"**How sure.** Models compared: {', '.join(counts)}. The tests are Welch's, over training seeds, adjusted for all comparisons "
+        f"(Holm). With few seeds the intervals are wide ([statistics.md](docs/statistics.md)).{tail}"
     )
 
 
@@ -367,7 +356,7 @@ def _count(domain: Domain) -> str:
         return "none"
     sizes = [m.size for m in domain.units[0]]
     of = f"size{'s' if len(sizes) > 1 else ''} {_and(sizes)}"
-    apart = "" if domain.compared else " (no size in common with the others: not compared)"
+    apart = "" if domain.compared else " (not compared: no size in common with the others)"
     return f"{seeds} training seed{'s' if seeds > 1 else ''} of {of}{apart}"
 
 
@@ -376,11 +365,10 @@ def _with_and_without(now: ClaimContext, wider: ClaimContext) -> str:
     fewer = any(not _counted(wider, m) for d in now.domains for unit in d.units for m in unit)  # other sizes are compared
     same = now.conclusions() == wider.conclusions()
     if not added and not fewer and same:
-        enough = f"if U of {REGRESSED_FROM} were enough instead of {COUNTS_FROM}"
-        return f"No further model would enter the means {enough}: the conclusions are the same."
-    verdict = "the conclusions stay the same." if same else f"it reads: {sentence(wider) or NOTHING}"
+        return f"A threshold of U = {REGRESSED_FROM} instead of {COUNTS_FROM} adds no model: the conclusions are the same."
+    verdict = "the conclusions are the same." if same else f"the conclusion is: {sentence(wider) or NOTHING}"
     names = f" ({', '.join(sorted(added))})" if added else ""
-    return f"With models of U from {REGRESSED_FROM} as well{names} {verdict}"
+    return f"With a threshold of U = {REGRESSED_FROM}{names} {verdict}"
 
 
 def _counted(now: ClaimContext, m: ModelLadder) -> bool:
@@ -388,7 +376,7 @@ def _counted(now: ClaimContext, m: ModelLadder) -> bool:
 
 
 def _gaps(now: ClaimContext) -> str:
-    """Models that are out, or not measured, or not trained: never counted as zero."""
+    """Models that are not ranked or not measured: they never count as zero."""
     found = [f"{d.name} {', '.join(names)}" for d in now.domains if (names := now.missing.get(d.name))]
     parts = [f"Not measured yet: {'; '.join(found)}."] if found else []
     without_partners = []
@@ -398,20 +386,18 @@ def _gaps(now: ClaimContext) -> str:
             if m.missing:
                 reasons.append(f"rungs not measured: {', '.join(m.missing)}")
             if m.undefined:
-                reasons.append(f"its baseline is too near the floor for a retention: {', '.join(m.undefined)}")
+                reasons.append(f"its baseline is too close to the floor for a retention: {', '.join(m.undefined)}")
             if m.whole and not m.rates.max() >= FULL_RANGE[1]:
-                reasons.append("it is out, since its files do not reach a sixteenth")
+                reasons.append("its files do not reach a sixteenth")
             if reasons:
                 parts.append(f"{d.name} {m.model} has no score ({'; '.join(reasons)}).")
             elif not good_enough(m):
-                parts.append(f"{d.name} {m.model} does not count, since its U is below {COUNTS_FROM}.")
+                parts.append(f"{d.name} {m.model} is not ranked, because its U is below {COUNTS_FROM}.")
             elif not _counted(now, m):
                 without_partners.append(f"{d.name} {m.model}")
     if without_partners:
-        parts.append(f"In no mean, since not every compared domain and training seed has their size: {', '.join(without_partners)}.")
+        parts.append(f"Not ranked, because not every compared domain and training seed has their size: {', '.join(without_partners)}.")
     samples = sorted({m.outcomes["quality"].influence.shape[-1] for d in now.domains for unit in d.units for m in unit})
     if len(samples) > 1:
-        parts.append(
-            f"Models were measured with different numbers of samples ({', '.join(map(str, samples))}), on which the metrics depend."
-        )
+        parts.append(f"Models have different numbers of samples ({', '.join(map(str, samples))}), and the metrics depend on that number.")
     return " ".join(parts)

@@ -1,6 +1,6 @@
-"""Do two judges agree? Kendall's tau between the retentions that they give to the same methods, and where they part.
+"""Do two evaluators agree? Kendall's tau between the retentions that they give to the same methods, and where they disagree.
 
-Two methods of one model are a pair; a pair is concordant when both judges put the same method ahead (Kendall 1938, tau-b: ties count
+Two methods of one model are a pair; a pair is concordant when both evaluators put the same method ahead (Kendall 1938, tau-b: ties count
 against it). Models are never compared with each other here, but all their pairs are counted together.
 """
 
@@ -20,13 +20,13 @@ from bench.stats.ladder import ITEMS, ROLES, VALUE, grouped
 
 APART = 0.05  # of retention: about three standard errors of a share of 2,000 samples
 
-View = Callable[[Record], float | None]  # what one judge says of a record
-Table = Mapping[str, tuple[float, float]]  # method -> the retention that each judge gives
+View = Callable[[Record], float | None]  # what one evaluator says of a record
+Table = Mapping[str, tuple[float, float]]  # method -> the retention that each evaluator gives
 
 
 @dataclass(frozen=True)
 class Disagreement:
-    """A method on which the judges differ, means over sampling seeds."""
+    """A method on which the evaluators differ, means over sampling seeds."""
 
     model: str
     method: str
@@ -36,24 +36,24 @@ class Disagreement:
 
 @dataclass(frozen=True)
 class Agreement:
-    """Between two judges of one role and domain."""
+    """Between two evaluators of one role and domain."""
 
     domain: str
     role: str
-    judges: tuple[str, str]
+    evaluators: tuple[str, str]
     methods: int  # of all models together
     tau: Estimate
     concordant: float | None  # of the pairs that both tell apart by at least `APART`
     pairs: int  # how many those are
-    partings: tuple[Disagreement, ...]  # the largest first
+    disagreements: tuple[Disagreement, ...]  # the largest first
 
 
 def second_block(record: Record, role: str) -> tuple[str, EvaluatorBlock] | None:
-    """The domain's own second judge of a role: the first that is named in the record."""
+    """The domain's own second evaluator of a role: the first that is named in the record."""
     return next(((name, block) for name, block in record.evaluators.items() if block.second and block.role == role), None)
 
 
-def as_second_judges_see(record: Record) -> Record | None:
+def as_secondary_sees(record: Record) -> Record | None:
     """The record, had the second evaluators been the first; None where one of them was not asked."""
     if record.status == "diverged":
         return record
@@ -76,11 +76,11 @@ def agreements(records: Sequence[Record]) -> list[Agreement]:
             names = [(first, pair[0]) for r in group if (pair := second_block(r, role)) and (first := _first_name(r, role))]
             if not names:
                 continue
-            judges = names[0]
+            evaluators = names[0]
             views: tuple[View, View] = (lambda r, role=role: retention_of(r, role), lambda r, role=role: second_retention(r, role))  # type: ignore[misc]
             tables = [(model, retentions(same, views)) for model, same in grouped(group, lambda r: r.model)]
             if any(len(methods) > 1 for _, methods in tables):
-                found.append(agreement(domain, role, judges, dict(tables)))
+                found.append(agreement(domain, role, evaluators, dict(tables)))
     return found
 
 
@@ -105,7 +105,7 @@ def retentions(records: Sequence[Record], views: tuple[View, View]) -> dict[str,
     return found
 
 
-def agreement(domain: str, role: str, judges: tuple[str, str], tables: Mapping[str, Table]) -> Agreement:
+def agreement(domain: str, role: str, evaluators: tuple[str, str], tables: Mapping[str, Table]) -> Agreement:
     """`tables`: model -> method -> both retentions.
 
     One pair more is taken to stand the other way round: where both agree on all, the jackknife alone would know no error.
@@ -125,7 +125,7 @@ def agreement(domain: str, role: str, judges: tuple[str, str], tables: Mapping[s
     return Agreement(
         domain,
         role,
-        judges,
+        evaluators,
         sum(map(len, tables.values())),
         Estimate(
             math.nan if tau is None else tau, jackknife_variance(without), max(1, len(without) - 1), known=(2 / max(1, len(pairs))) ** 2
@@ -137,7 +137,7 @@ def agreement(domain: str, role: str, judges: tuple[str, str], tables: Mapping[s
 
 
 def tau_of(tables: Iterable[Table]) -> float | None:
-    """Kendall's tau-b over all pairs of methods of the same model; None where a judge gives all the same retention."""
+    """Kendall's tau-b over all pairs of methods of the same model; None where a evaluator gives all the same retention."""
     concordance = first = second = 0.0
     for table in tables:
         values = np.array(list(table.values())).reshape(-1, 2)

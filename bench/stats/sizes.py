@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import mean
 
 import numpy as np
@@ -17,13 +17,13 @@ from bench.methods.notation import LADDER, RECALIBRATED
 from bench.records.schema import Record
 from bench.stats.compressibility import FULL_RANGE, is_recalibrated
 from bench.stats.intervals import Estimate, equal, mean_of_independent
-from bench.stats.ladder import ITEMS, ROLES, ModelLadder, grouped, size_of, training_seed_of
+from bench.stats.ladder import ITEMS, ROLES, ModelLadder, grouped, size_of
 from bench.stats.scores import REGRESSED_FROM, good_enough, model_score
 
 
 @dataclass(frozen=True)
 class Point:
-    """One model in the regression; hollow: its U is too low for the headline."""
+    """One model in the regression. `hollow`: its U is too low for the ranking."""
 
     domain: str
     model: str
@@ -31,15 +31,6 @@ class Point:
     score: float
     hollow: bool
     interval: tuple[float, float] | None = None  # of this model alone
-
-
-@dataclass(frozen=True)
-class Fit:
-    """C = level of the domain + slope * log2(parameters / 0.5 M), by least squares; one slope for all domains."""
-
-    levels: dict[str, Estimate]
-    slope: Estimate
-    residual_df: int
 
 
 def points(models: Sequence[ModelLadder], parameters: Callable[[ModelLadder], int | None], role: str) -> list[Point]:
@@ -69,39 +60,24 @@ def of_sizes_trained_often(data: Sequence[Point]) -> list[Point]:
     return [p for p in data if trained[p.domain, size_of(p.model)] == most[p.domain]]
 
 
-def regress(data: Sequence[Point]) -> Fit | None:
-    """Ordinary least squares; None where no domain has two sizes, or nothing is left to estimate the error from."""
-    domains = sorted({p.domain for p in data})
-    df = len(data) - len(domains) - 1
-    if df < 1 or not with_sizes(data):
-        return None
-    log_size = np.array([math.log2(p.parameters / REFERENCE_SIZE) for p in data])
-    design = np.column_stack([*([float(p.domain == d) for p in data] for d in domains), log_size])
-    y = np.array([p.score for p in data])
-    solution, *_ = np.linalg.lstsq(design, y, rcond=None)
-    variance = float(((y - design @ solution) ** 2).sum()) / df
-    covariance = variance * np.linalg.pinv(design.T @ design)
-    estimates = [Estimate(float(b), float(v), df) for b, v in zip(solution, np.diag(covariance))]
-    return Fit(dict(zip(domains, estimates)), estimates[-1], df)
-
-
 @dataclass(frozen=True)
-class OwnSlopes:
-    """A slope for each domain with models of several sizes, each with a residual variance of its own, and their plain mean.
+class SizeSlopes:
+    """One regression line of C on log2 of the parameters for each domain with several sizes, and the mean of their slopes.
 
-    `levels`: C of a network of `REFERENCE_SIZE`, on the domain's own line. `p`: were the slopes equal, the chance that they differ as much.
+    Each line has a residual variance of its own. `levels`: C of a network of `REFERENCE_SIZE` on the domain's line.
+    `p`: the probability of slopes that differ at least this much, if the true slopes are equal; None with one domain.
     """
 
     slopes: dict[str, Estimate]
     levels: dict[str, Estimate]
     average: Estimate
-    p: float
+    p: float | None
 
 
-def own_slopes(data: Sequence[Point]) -> OwnSlopes | None:
-    """Least squares in each domain; None with fewer than two domains of several sizes that leave something to estimate the error from.
+def size_slopes(data: Sequence[Point]) -> SizeSlopes | None:
+    """Ordinary least squares in each domain. None where no domain has two sizes and a residual degree of freedom.
 
-    The scatter around the line differs between domains by more than chance would have it, so it is not pooled.
+    Residual variances are not pooled: they differ between domains by more than chance explains.
     """
     slopes, levels = {}, {}
     for domain in with_sizes(data):
@@ -114,57 +90,15 @@ def own_slopes(data: Sequence[Point]) -> OwnSlopes | None:
             slopes[domain] = Estimate(slope, residual / df / spread, df)
             level_variance = residual / df * (1 / len(x) + float(x.mean()) ** 2 / spread)
             levels[domain] = Estimate(float(y.mean()) - slope * float(x.mean()), level_variance, df)
-    if len(slopes) < 2:
+    if not slopes:
         return None
-    return OwnSlopes(slopes, levels, mean_of_independent(list(slopes.values())), equal(list(slopes.values())))
+    found = list(slopes.values())
+    if len(found) == 1:
+        return SizeSlopes(slopes, levels, found[0], None)
+    return SizeSlopes(slopes, levels, mean_of_independent(found), equal(found))
 
 
-# ------------------------------------------------------------------------------------------------------ iso-quality gain
-
-
-@dataclass(frozen=True)
-class Gain:
-    """log2(bytes of the smallest dense network of equal quality) - log2(bytes of the compressed one), mean over training seeds.
-
-    Positive: compressing a larger network beats training a smaller one; 1 is a halving. `bound`: the compressed network is better
-    than the largest dense one, or worse than the smallest, so that the gain is at least, or at most, this. `by_seed`: the same of each
-    training seed with its own networks alone, where it has those sizes.
-    """
-
-    value: float
-    rung: str
-    size: str
-    bound: str = ""  # "", "at least", "at most"
-    by_seed: tuple[Gain, ...] = ()
-
-
-def iso_quality_gain(records: Sequence[Record], sizes: Sequence[str], seeds: tuple[int, ...] = (0,)) -> Gain | None:
-    """Of one domain: the size and rung with the largest gain; None with fewer than two sizes.
-
-    Chosen on the sampling seeds `seeds`, measured on the others, the yardstick too; training seeds are averaged before anything is chosen,
-    since the luckiest of three trainings is no property of a size, and a size with fewer trainings than another takes no part. Dense
-    networks count with their fp32 file. The smallest size is a yardstick only: compressed itself, it would have to be compared with
-    dense networks smaller than any that was measured.
-    """
-    records = of_all_trainings(records)
-    chosen, held_out = ([r for r in records if (r.sample_seed in seeds) is wanted] for wanted in (True, False))
-    dense, dense_held_out = dense_curve(chosen, sizes), dense_curve(held_out, sizes)
-    if min(len(dense), len(dense_held_out)) < 2:
-        return None
-    ending = RECALIBRATED if is_recalibrated(records) else ""
-    competing = {rung + ending for rung in LADDER}
-    larger = [r for r in chosen if r.cost and math.log2(r.cost.fp32_bytes) > dense[0][0] + SAME_SIZE and r.method in competing]
-    eligible = []
-    for (size, method), group in grouped(larger, lambda r: (size_of(r.model), r.method)):
-        others = [r for r in held_out if (size_of(r.model), r.method) == (size, method)]
-        gain = gain_of(group, dense)
-        if gain is not None and gain.bound != "at most" and others:
-            eligible.append((gain.value, others))
-    if not eligible:
-        return None
-    _, others = max(eligible, key=lambda pair: pair[0])
-    found = gain_of(others, dense_held_out)
-    return found and replace(found, by_seed=_by_seed(others, held_out, sizes))
+# -------------------------------------------------------------------------------------------------- within so many bytes
 
 
 def of_all_trainings(records: Sequence[Record]) -> list[Record]:
@@ -172,47 +106,6 @@ def of_all_trainings(records: Sequence[Record]) -> list[Record]:
     trained = Counter(size_of(model) for model in {r.model for r in records if r.method == "none"})
     most = max(trained.values(), default=0)
     return [r for r in records if trained[size_of(r.model)] == most]
-
-
-def _by_seed(held_out: Sequence[Record], records: Sequence[Record], sizes: Sequence[str]) -> tuple[Gain, ...]:
-    found = []
-    for seed, group in grouped(held_out, lambda r: training_seed_of(r.model)):
-        dense = dense_curve([r for r in records if training_seed_of(r.model) == seed], sizes)
-        if len(dense) > 1 and (gain := gain_of(group, dense)) is not None:
-            found.append(gain)
-    return tuple(found)
-
-
-def dense_curve(records: Sequence[Record], sizes: Sequence[str]) -> list[tuple[float, float]]:
-    """(log2 bytes, quality) of the uncompressed networks, one point a size, from small to large; quality made to rise with size."""
-    found = []
-    for size in sizes:
-        group = [r for r in records if r.method == "none" and size_of(r.model) == size and r.cost]
-        if group:
-            found.append((mean(math.log2(r.cost.fp32_bytes) for r in group if r.cost), mean(_quality(r) for r in group)))
-    found.sort()
-    quality: list[float] = np.maximum.accumulate([q for _, q in found]).tolist() if found else []
-    return [(x, q) for (x, _), q in zip(found, quality)]
-
-
-def gain_of(records: Sequence[Record], dense: Sequence[tuple[float, float]]) -> Gain | None:
-    """Of repeats of one size and rung, training and sampling seeds alike."""
-    if not records or any(r.cost is None or r.status not in ("ok", "collapsed") for r in records):
-        return None
-    quality = mean(_quality(r) for r in records)
-    stored = mean(math.log2(r.cost.stored_bytes) for r in records if r.cost)
-    x, q = [x for x, _ in dense], [q for _, q in dense]
-    smallest = next((size for size, reached in dense if reached == quality), None)  # of several that are equally good
-    bound = "at least" if quality > q[-1] else "at most" if quality < q[0] else ""
-    needed = x[-1] if quality > q[-1] else x[0] if quality < q[0] else smallest or float(np.interp(quality, q, x))
-    return Gain(needed - stored, records[0].method.removesuffix(RECALIBRATED), size_of(records[0].model), bound)
-
-
-def _quality(record: Record) -> float:
-    return record.metric("quality_valid") or 0.0
-
-
-# -------------------------------------------------------------------------------------------------- within so many bytes
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ class UtilityCorrelation:
     tau: Estimate
 
 
-def foretold(records: Sequence[Record]) -> list[UtilityCorrelation]:
+def utility_correlations(records: Sequence[Record]) -> list[UtilityCorrelation]:
     """By domain and role, where a task was tried; records of one model are all under the same conditions."""
     found = []
     for domain, group in grouped(records, lambda r: r.domain):

@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 from bench.records.schema import Record
 from bench.report.figures import canvas
 from bench.report.figures.canvas import GREY, MARKER
 from bench.report.figures.overview import DomainSeries
-from bench.stats.ladder import ROLES
-from bench.stats.sizes import REFERENCE_SIZE, Fit, OwnSlopes, Point, own_slopes, points, regress
+from bench.stats.ladder import ROLES, ModelLadder
+from bench.stats.sizes import REFERENCE_SIZE, Point, SizeSlopes, points, size_slopes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,29 +25,23 @@ LEVEL = 0.94  # of the picture: where the legend begins
 
 @dataclass(frozen=True)
 class Panel:
-    """One role: its points, and what the regression makes of them."""
+    """One role: its points, and the regression lines through them."""
 
     role: str
     points: Sequence[Point]
-    fit: Fit
-    own: OwnSlopes | None
-
-    def line(self, domain: str) -> tuple[float, float]:
-        """(level at half a million parameters, slope) of a domain: its own, where it has one."""
-        if self.own is None or domain not in self.own.slopes:
-            return self.fit.levels[domain].value, self.fit.slope.value
-        slope = self.own.slopes[domain].value
-        of = [point for point in self.points if point.domain == domain]
-        return mean(point.score - slope * math.log2(point.parameters / REFERENCE_SIZE) for point in of), slope
+    lines: SizeSlopes
 
 
 def panels_of(series: Sequence[DomainSeries], records: Sequence[Record]) -> list[Panel]:
     """Empty where no regression can be made: no domain has models of two sizes, or they are too few."""
     counts = {(r.domain, r.model): r.cost.parameters for r in records if r.cost}
     models = [m for one in series for m in one.domain.models]
-    parameters = lambda m: counts.get((m.domain, m.model))
+
+    def parameters(m: ModelLadder) -> int | None:
+        return counts.get((m.domain, m.model))
+
     data = {role: points(models, parameters, role) for role in ROLES}
-    return [Panel(role, found, fit, own_slopes(found)) for role, found in data.items() if (fit := regress(found)) is not None]
+    return [Panel(role, found, lines) for role, found in data.items() if (lines := size_slopes(found)) is not None]
 
 
 def places(found: Sequence[Point]) -> list[float]:
@@ -91,7 +84,7 @@ def _footnote(panels: Sequence[Panel]) -> str:
     parts = [
         "bars: 95 % intervals of the model alone",
         "models of one size side by side",
-        "lines: a slope for each domain; in the title their mean" if any(panel.own for panel in panels) else "line: least squares",
+        "lines: a slope for each domain; in the title their mean",
     ]
     if any(point.hollow for panel in panels for point in panel.points):
         parts.append("hollow: U below 0.5, not in the means")
@@ -108,7 +101,7 @@ def _axes(rows: Sequence[Axes], panels: Sequence[Panel]) -> None:
     rows[0].set_xlim(min(sizes) / 1.3, max(sizes) * 1.3)
     rows[0].set_ylabel("C (1 = nothing is lost down to a sixteenth)")
     for axes, panel in zip(rows, panels):
-        average = panel.fit.slope if panel.own is None else panel.own.average
+        average = panel.lines.average
         low, high = average.interval() or (math.nan, math.nan)
         slope = f"{average.value:+.3f} a doubling [{low:+.3f}, {high:+.3f}]"
         axes.set_title(f"{panel.role}: {slope}", loc="left", fontsize=10)
@@ -122,8 +115,8 @@ def _plot(axes: Axes, panel: Panel, looks: Mapping[str, DomainSeries]) -> None:
         axes.plot([x, x], [low, high], color=look.colour, linewidth=1, alpha=0.7, zorder=2)
         style: dict[str, Any] = {**MARKER, "markeredgecolor": look.colour, "markerfacecolor": "white"} if point.hollow else MARKER
         axes.plot([x], [point.score], color=look.colour, marker=look.marker, zorder=3, **style)
-    for domain in panel.fit.levels:
-        level, slope = panel.line(domain)
+    for domain, estimate in panel.lines.slopes.items():
+        level, slope = panel.lines.levels[domain].value, estimate.value
         ends = [f(point.parameters for point in panel.points if point.domain == domain) for f in (min, max)]
         if ends[0] < ends[1]:
             height = [level + slope * math.log2(end / REFERENCE_SIZE) for end in ends]

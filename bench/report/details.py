@@ -1,0 +1,357 @@
+"""The page of details: comparisons between models with their intervals and tests, and what else may explain them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from statistics import mean, stdev
+
+from bench.methods.notation import LADDER
+from bench.records.schema import Record
+from bench.report.model_page import GENERATED
+from bench.report.report_data import DASH, ReportData, table, with_interval
+from bench.report.secondary_table import secondary_agreement
+from bench.report.survivor_tables import survivors
+from bench.report.verdict import PAIR_HEADERS, checks, pairs
+from bench.stats.compressibility import FULL_RANGE, HIGH_RANGE
+from bench.stats.frontier import CHOOSING_SEED, Best, frontier
+from bench.stats.intervals import Estimate
+from bench.stats.ladder import ROLES, ModelLadder, conditions, grouped, size_of
+from bench.stats.order import Onset, order_of
+from bench.stats.scores import Domain, Ratio, counts, good_enough, model_score, ratio_at
+from bench.stats.sizes import (
+    REFERENCE_SIZE,
+    Point,
+    SizeSlopes,
+    best_within,
+    of_sizes_trained_often,
+    points,
+    size_slopes,
+    with_sizes,
+)
+from bench.stats.use import use_by_method
+
+
+def details_page(found: ReportData, leaderboard: str) -> str:
+    """Markdown; `leaderboard` is the link back."""
+    parts = [
+        "# Details of the comparison\n",
+        f"[Back to the leaderboard]({leaderboard}). All intervals are 95 % intervals ([statistics.md](docs/statistics.md)).\n",
+        "## Each domain, with intervals\n",
+        SCORE_NOTES,
+        domain_scores(found) + "\n",
+        pair_by_pair(found),
+        checks(found.now, found.wider),
+        *size_by_size(found),
+        f"## How small can the file be?\n\n{RATIO_NOTES}",
+        ratios(found) + "\n",
+        f"## Rung by rung\n\n{RUNG_NOTES}",
+        rungs(found) + "\n",
+        *secondary_agreement(found),
+        f"## The best method at each ratio\n\n{METHOD_NOTES}",
+        best_methods(found) + "\n",
+        f"## What is lost first, quality or diversity?\n\n{ORDER_NOTES}",
+        losses(found) + "\n",
+        f"## What else differs between the models?\n\n{COVARIATE_NOTES}",
+        covariates(found) + "\n",
+        *sizes(found),
+        *large_or_small(found),
+        *survivors(found),
+        GENERATED,
+    ]
+    return "\n".join(parts)
+
+
+# -------------------------------------------------------------------------------------------------------------- each domain
+
+SCORE_NOTES = """\
+- **C**: mean retention from the fp32 file down to a sixteenth. The mildest rung is about 4x, and the curve up to it is a straight line
+  from 1. A network that breaks just after that rung still has a C of about 0.5.
+- **4x to 16x**: the same from a quarter of the file down to a sixteenth, where the losses are.
+- **90 % kept**: the largest ratio at which at least 0.90 is left by a one-sided 95 % test, and at every milder rung too.
+- **lost from**: the rung from which the test shows less than 0.90 at every harsher rung. One late rung that rises again delays it.
+- The intervals are over training seeds. With one training seed there is none; its ratios are over sampling seeds and items.
+"""
+
+
+def domain_scores(found: ReportData) -> str:
+    return table(["domain", "models", *SCORE_HEADERS], [[d.name, str(sum(map(len, d.units))), *_scores(d)] for d in found.now.domains])
+
+
+SCORE_HEADERS = (
+    *(f"C {role}{span}" for span in ("", ", 4x to 16x") for role in ROLES),
+    *(f"{what} {role} {verb}" for role in ROLES for what, verb in (("90 % of", "kept ↑"), ("90 % of", "lost from"))),
+)
+
+
+def _scores(d: Domain) -> list[str]:
+    """C by span and role, then the two ratios at 0.90 by role."""
+    scores = [with_interval(d.score(role, span)) for span in (FULL_RANGE, HIGH_RANGE) for role in ROLES]
+    return scores + [cell for role in ROLES for cell in ratio_cells(ratio_at(d, role, 0.9))]
+
+
+def ratio_cells(ratio: Ratio | None) -> list[str]:
+    """[largest ratio that keeps it, ratio from which it is lost]"""
+    if ratio is None:
+        return [DASH, DASH]
+    kept = DASH if ratio.certified is None else f"{ratio.certified:.1f}x"
+    stopped = " (samples too short)" if ratio.stopped_by == "length" else ""
+    return [kept + stopped, DASH if ratio.refuted is None else f"{ratio.refuted:.1f}x"]
+
+
+PAIR_NOTES = """\
+The test of each pair: C of the first domain minus C of the second. The p-values are adjusted for all pairs and roles together (Holm); the
+intervals are not adjusted. An undecided pair may differ by as much as the farther end of its interval.
+"""
+
+
+def pair_by_pair(found: ReportData) -> str:
+    """The test behind each claim; nothing where nothing is compared."""
+    lines = pairs(found.now)
+    return f"{PAIR_NOTES}\n{table(PAIR_HEADERS, lines, left=2)}\n" if lines else ""
+
+
+SIZE_NOTES = """\
+The same for each size alone. A size with one training seed has no interval, and its ratios are over sampling seeds and items.
+"""
+
+
+def size_by_size(found: ReportData) -> list[str]:
+    """The scores of each size alone; nothing where all ranked models have one size."""
+    lines, sizes = [], set()
+    for d in found.now.domains:
+        counting = [m for m in d.models if counts(m)]
+        for size in dict.fromkeys(m.size for m in counting):
+            models = [m for m in counting if m.size == size]
+            one = Domain(d.name, tuple(models), tuple((m,) for m in models))
+            lines.append([size, d.name, str(len(models)), *_scores(one)])
+            sizes.add(size)
+    if len(sizes) < 2:
+        return []
+    return [SIZE_NOTES, table(["size", "domain", "models", *SCORE_HEADERS], sorted(lines, key=lambda line: line[0]), left=2) + "\n"]
+
+
+RATIO_NOTES = """\
+Ratios at two thresholds, for the ranked models together and for each model alone. The test of one model is over its sampling seeds and
+items, so it holds for that model only. It can certify more than the test over a few training seeds.
+"""
+
+
+def ratios(found: ReportData) -> str:
+    lines = []
+    for d in found.now.domains:
+        alone = [Domain(d.name, (m,), ((m,),)) for unit in d.units for m in unit]
+        for name, one in [(f"**{d.name}**", d), *((f"{d.name} {a.models[0].model}", a) for a in alone)]:
+            found_at = [ratio_at(one, role, threshold) for role in ROLES for threshold in (0.9, 0.95)]
+            lines.append([name, *(cell for ratio in found_at for cell in ratio_cells(ratio))])
+    headers = [f"{threshold} of {role} {what}" for role in ROLES for threshold in ("0.90", "0.95") for what in ("kept ↑", "lost from")]
+    return table(["models", *headers], lines)
+
+
+# -------------------------------------------------------------------------------------------------------------- each rung
+
+RUNG_NOTES = """\
+Mean retention over the ranked models ± its standard deviation over sizes and training seeds together. With one model it is the mean over
+its sampling seeds, without a spread. Networks with batch norm are recalibrated.
+"""
+
+
+def rungs(found: ReportData) -> str:
+    domains = [d for d in found.now.domains if d.units]
+    lines = []
+    for rung in LADDER:
+        line = [f"`{rung}`"]
+        for d in domains:
+            rate = d.rate(rung)
+            line += [DASH if rate is None else f"{2**rate:.1f}x", *(_spread(d, role, rung) for role in ROLES)]
+        lines.append(line)
+    return table(["rung", *(f"{d.name}: {what}" for d in domains for what in ("ratio", *ROLES))], lines)
+
+
+def _spread(d: Domain, role: str, rung: str) -> str:
+    values = [float(m.outcomes[role].mean[m.rungs.index(rung)]) for unit in d.units for m in unit if rung in m.rungs]
+    if not values:
+        return DASH
+    return f"{mean(values):.3f}" + (f" ± {stdev(values):.3f}" if len(values) > 1 else "")
+
+
+# -------------------------------------------------------------------------------------------------------------- each method
+
+METHOD_NOTES = """\
+As on the leaderboard, with the use of the samples. **use**: how good a model becomes that is trained on the samples and tested on real
+data ([second-judges.md](docs/second-judges.md)). 1 is the uncompressed network, 0 a network of permuted weights. The interval is of this
+model; `-` means not measured under these sampling seeds.
+"""
+
+
+def richest_models(found: ReportData) -> dict[str, list[Record]]:
+    """Domain -> the records of its model with the most methods."""
+    richest = {}
+    for d in found.now.domains:
+        groups = [same for _, group in grouped(found.of(d.name), lambda r: r.model) for _, same in grouped(group, conditions)]
+        if groups:
+            richest[d.name] = max(groups, key=_methods_of)
+    return richest
+
+
+def _methods_of(records: Sequence[Record]) -> int:
+    return len({r.method for r in records})
+
+
+def best_methods(found: ReportData) -> str:
+    lines: list[tuple[float, list[str]]] = []
+    for domain, records in richest_models(found).items():
+        use = use_by_method([r for r in records if r.sample_seed != CHOOSING_SEED])
+        lines += [(best.target, _best_line(best, f"{domain} {records[0].model}", use)) for best in frontier(records)]
+    headers = ["at least", "model", "method", "ratio", *(f"{role} ↑" for role in ROLES), "use ↑"]
+    return table(headers, [line for _, line in sorted(lines, key=lambda pair: pair[0])], left=3)
+
+
+def _best_line(best: Best, model: str, use: Mapping[str, Estimate]) -> list[str]:
+    kept = [f"{mean(best.values[role]):.3f}" for role in ROLES]
+    return [f"{best.target}x", model, f"`{best.method}`", f"{best.ratio:.1f}x", *kept, with_interval(use.get(best.method))]
+
+
+# -------------------------------------------------------------------------------------------------------------- order of loss
+
+ORDER_NOTES = """\
+The compression ratio at which retention falls below 0.90, on straight lines between the rungs. The intervals are of that model, over
+sampling seeds and items. **lost first** names a role only where the two intervals do not overlap.
+"""
+
+
+def losses(found: ReportData) -> str:
+    lines = []
+    for m in found.models:
+        if m.whole:
+            order = order_of(m)
+            onsets = [onset_text(order.onsets[role]) for role in ROLES]
+            lines.append([f"{m.domain} {m.model}", *onsets, order.first or UNDECIDED])
+    return table(["model", *(f"{role} below 0.90 at" for role in ROLES), "lost first"], lines)
+
+
+UNDECIDED = "undecided"
+
+
+def losses_of(m: ModelLadder) -> list[str]:
+    """[quality below 0.90 at, diversity below 0.90 at, lost first] of a model with a whole ladder."""
+    order = order_of(m)
+    return [*(_ratio_text(order.onsets[role].ratio) for role in ROLES), order.first or UNDECIDED]
+
+
+def onset_text(onset: Onset) -> str:
+    """`8.0x [7.5x, 8.4x]`"""
+    return f"{_ratio_text(onset.ratio)} [{_ratio_text(onset.low)}, {_ratio_text(onset.high)}]"
+
+
+def _ratio_text(ratio: float) -> str:
+    return f"{ratio:.1f}x" if math.isfinite(ratio) else "∞"
+
+
+# -------------------------------------------------------------------------------------------------------------- covariates
+
+COVARIATE_NOTES = """\
+C has the interval of this model alone, over sampling seeds and items. **U**: headroom; 1 is as good as real samples. **kurtosis**: excess
+kurtosis of the weights; 0 is Gaussian, positive means heavy tails. **untouched**: share of the parameters that no method compresses.
+Models in brackets are not ranked, since their U is below 0.5. A size is ranked only if every compared domain has it for each training seed.
+"""
+
+
+def covariates(found: ReportData) -> str:
+    headers = ["model", "parameters", "U quality", "U diversity", "C quality", "C diversity"]
+    headers += ["samples seen per parameter", "untouched", "kurtosis", "normalization layers"]
+    return table(headers, [_covariate_line(found, m) for m in found.models])
+
+
+def _covariate_line(found: ReportData, m: ModelLadder) -> list[str]:
+    file = found.files.get((m.domain, m.model))
+    a = file.anatomy if file else None
+    count = found.parameters(m)
+    name = f"{m.domain} {m.model}"
+    return [
+        name if good_enough(m) else f"({name})",
+        f"{count:,}" if count else DASH,
+        *(f"{m.u[role]:.2f}" if role in m.u else DASH for role in ROLES),
+        *(with_interval(model_score(m, role)) for role in ROLES),
+        f"{a.samples_per_parameter:.2f}" if a and a.samples_per_parameter else DASH,
+        f"{100 * a.untouched_share:.1f} %" if a else DASH,
+        f"{a.weight_kurtosis:.2f}" if a and a.weight_kurtosis is not None else DASH,
+        (", ".join(f"{n} {kind}" for kind, n in a.normalisation.items()) or "none") if a else DASH,
+    ]
+
+
+def sizes(found: ReportData) -> list[str]:
+    """The regression of C on size, a line a role; what is missing for it otherwise."""
+    lines = []
+    for role in ROLES:
+        data = points(found.models, found.parameters, role)
+        lines.append(f"- {role}: {_regression(data)}")
+        solid = [p for p in data if not p.hollow]
+        if len(solid) < len(data):
+            lines.append(f"- {role}, without the models whose U is below 0.5: {_regression(solid)}")
+        if len(often := of_sizes_trained_often(data)) < len(data) and size_slopes(often) is not None:
+            lines.append(f"- {role}, without sizes that have fewer training seeds than another: {_regression(often)}")
+    return [
+        "**Does size matter?** Linear regression of C on log2 of the parameters in each domain, and the mean of the slopes "
+        "([picture](docs/images/sizes.png)):\n",
+        "\n".join(lines) + "\n",
+    ]
+
+
+def _regression(data: Sequence[Point]) -> str:
+    found = size_slopes(data)
+    if found is None:
+        return f"no regression: {len(data)} models, and no domain has two sizes with a residual degree of freedom."
+    slope = found.average
+    low, high = slope.interval() or (math.nan, math.nan)
+    models = f"{len(data)} models, {slope.df:.3g} degrees of freedom"
+    varied = with_sizes(data)
+    if len(varied) < len({p.domain for p in data}):
+        models += f"; more than one size only in {', '.join(varied)}"
+    interval = f"95 % interval {low:+.3f} to {high:+.3f}"
+    return f"{slope.value:+.3f} per doubling, {interval} ({models}).{_by_domain(found)}{_levels(found.levels)}"
+
+
+def _by_domain(found: SizeSlopes) -> str:
+    if found.p is None:
+        return ""
+    said = [f"{domain} {with_sign(slope)}" for domain, slope in found.slopes.items()]
+    return f" By domain: {', '.join(said)}; test of equal slopes: p = {found.p:.3f} (Welch)."
+
+
+def _levels(levels: Mapping[str, Estimate]) -> str:
+    """Ends cut to [0, 1], as those of C are everywhere."""
+    said = []
+    for domain, level in levels.items():
+        low, high = (min(1.0, max(0.0, end)) for end in level.interval() or (0.0, 1.0))
+        said.append(f"{domain} {level.value:.3f} [{low:.3f}, {high:.3f}]")
+    return f" C on these lines at {REFERENCE_SIZE / 1e6:g} M parameters: {', '.join(said)}."
+
+
+def with_sign(slope: Estimate) -> str:
+    """`+0.021 [+0.011, +0.031]`"""
+    low, high = slope.interval() or (math.nan, math.nan)
+    return f"{slope.value:+.3f} [{low:+.3f}, {high:+.3f}]"
+
+
+WITHIN_NOTES = """\
+**Large and compressed, or small?** The best network of each domain in a file of at most so many bytes, among all sizes and rungs and the
+uncompressed networks. The best one has the largest minimum of validity and mutual recall. Sampling seed 0 selects it; the numbers are
+means over training seeds on the other sampling seeds. Sizes with fewer training seeds are left out. A line is left out where the best
+network is that of the line above.
+"""
+LIMITS = tuple(1024 * 2**k for k in range(4, 14))
+
+
+def large_or_small(found: ReportData) -> list[str]:
+    """Nothing where no domain has two sizes."""
+    lines, several = [], False
+    for d in found.now.domains:
+        records = found.of(d.name)
+        several |= len({size_of(r.model) for r in records}) > 1
+        for fits in best_within(records, LIMITS):
+            values = [f"{fits.values[role]:.3f}" for role in ROLES]
+            limit = f"{fits.limit // 1024:,} KB"
+            lines.append([d.name, limit, f"`{fits.method}` of {fits.size}", f"{fits.stored / 1024:,.0f} KB", *values])
+    headers = ["domain", "at most", "network", "file", "valid ↑", "mutual recall ↑"]
+    return [WITHIN_NOTES, table(headers, lines) + "\n"] if several else []
