@@ -142,8 +142,8 @@ class Training(ABC):
 
 
 @dataclass(frozen=True)
-class View:
-    """A set of samples as one evaluator sees it."""
+class Features:
+    """One evaluator's features of a set of samples."""
 
     features: Tensor  # [n, d] float32
     surprisal: Tensor | None = None  # [n] float32, only from evaluators of quality
@@ -151,10 +151,15 @@ class View:
 
 @dataclass(frozen=True)
 class SampleFeatures:
-    """Samples with what every evaluator of their domain sees of them."""
+    """Samples, and the features that each evaluator of their domain computes from them."""
 
     samples: Samples
-    views: Mapping[str, View]  # by evaluator
+    by_evaluator: Mapping[str, Features]
+
+    @property
+    def views(self) -> Mapping[str, Features]:
+        """The old name of `by_evaluator`."""
+        return self.by_evaluator
 
 
 class Evaluator(ABC):
@@ -488,4 +493,4 @@ class Metric:
 
 
 # The names of version 0.1's first drafts, for plug-ins that still import them.
-Native, Observed, Stored, Edit = Samples, SampleFeatures, StoredTensor, StructureEdit
+Native, Observed, View, Stored, Edit = Samples, SampleFeatures, Features, StoredTensor, StructureEdit

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from bench.errors import BadInput, unknown
 
 if TYPE_CHECKING:
-    from bench.interfaces import Domain
+    from bench.interfaces import Domain, ModelSpec
 
 
 class Registry(Mapping[str, str]):
@@ -73,6 +73,13 @@ def open_domain(name: str) -> Domain:
         raise
     except Exception as error:
         raise BadInput(f"domain {name!r} ({DOMAINS[name]}) cannot be opened: {_of_plug_in(error)}") from error
+
+
+def default_model(domain: Domain) -> ModelSpec:
+    """The first model that ships with the domain. Raises `BadInput` where none does."""
+    for spec in domain.models.values():
+        return spec
+    raise BadInput(f"domain {domain.name!r} ships no model; name one with --model")
 
 
 GRID_SETTINGS = "granularity=channel|tensor, group=G, asym, scale=mse|minmax"

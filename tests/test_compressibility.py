@@ -10,7 +10,7 @@ from bench.methods.notation import LADDER, expand, rung_of
 from bench.records.cell import FLOOR_RECALIBRATED
 from bench.records.schema import EvaluatorBlock, Items, Record
 from bench.report.headline import headline
-from bench.stats.compressibility import HIGH_RANGE, is_recalibrated, score
+from bench.stats.compressibility import HIGH_RANGE, recalibrated_ladder, score
 from bench.stats.ladder import models_of
 
 RATES = (2.0, 2.4, 2.7, 3.0, 3.4, 3.9, 4.2, 4.8)  # of the eight rungs, log2

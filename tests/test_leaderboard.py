@@ -15,7 +15,7 @@ from bench.records.schema import Cost, Record, newest, read_records
 from bench.registry import DOMAINS
 from bench.report.leaderboard import pages
 from bench.report.model_page import cell_text
-from bench.stats.compressibility import is_recalibrated
+from bench.stats.compressibility import recalibrated_ladder
 from bench.stats.ladder import models_of
 from bench.stats.scores import model_score
 
@@ -126,7 +126,7 @@ def test_published_records_are_complete(domain: str) -> None:
     """The full ladder, three prunings, one combination; 3 sampling seeds; N = 2,000; clean commits; whole file trees."""
     records = [r for r in read_records(ROOT / "results") if r.model == "s@0" and r.domain == domain]
     methods = {r.method for r in records}
-    ladder = expand(["ladder"], recalibrate=is_recalibrated(records))
+    ladder = expand(["ladder"], recalibrate=recalibrated_ladder(records))
     assert {"none", "fp16", *ladder} <= methods
     assert sum(m.startswith("magnitude") and "int" not in m for m in methods) >= 3 and any("+int" in m for m in methods)
     for method in methods:
@@ -150,7 +150,7 @@ def test_published_records_are_of_the_committed_codes_versions() -> None:
 
 def test_rungs_that_were_not_recalibrated_stand_beside_the_gans_ladder() -> None:
     records = [r for r in read_records(ROOT / "results") if r.domain == "image_gan"]
-    assert is_recalibrated(records) and set(LADDER) <= {r.method for r in records}
+    assert recalibrated_ladder(records) and set(LADDER) <= {r.method for r in records}
 
 
 @pytest.mark.parametrize(

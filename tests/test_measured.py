@@ -10,8 +10,8 @@ import pytest
 from made_up import BASE, FLOOR, judged, ladder, stored
 
 from bench.evaluation.bounds import Bounds
-from bench.methods.notation import LADDER, RECALIBRATED
-from bench.records.cell import FLOOR_RECALIBRATED
+from bench.methods.notation import LADDER
+from bench.records.cell import FLOOR_"+recalibrate"
 from bench.records.schema import Record, read_records
 from bench.stats.intervals import item_covariance
 from bench.stats.ladder import ITEMS, ROLES, VALUE, ModelLadder, measured, models_of, with_records
@@ -31,7 +31,7 @@ def models(published: list[Record]) -> dict[str, ModelLadder]:
 
 
 def by_seed(records: list[Record], domain: str, method: str) -> list[Record]:
-    rung = method + (RECALIBRATED if domain == "image_gan" and method != "none" else "")
+    rung = method + ("+recalibrate" if domain == "image_gan" and method != "none" else "")
     return sorted((r for r in records if (r.domain, r.method) == (domain, rung)), key=lambda r: r.sample_seed)
 
 
@@ -200,9 +200,9 @@ def test_a_single_sampling_seed_has_intervals_over_its_items() -> None:
 
 
 def test_the_ladder_is_the_recalibrated_one_where_there_is_one() -> None:
-    again = {"implementation": {FLOOR_RECALIBRATED: 1}}
+    again = {"implementation": {FLOOR_"+recalibrate": 1}}
     plain = [r.model_copy(update=again) for r in ladder("d", quality=0.2)]
-    better = [r.model_copy(update={**again, "method": r.method + RECALIBRATED}) for r in ladder("d", quality=0.8) if r.method != "none"]
+    better = [r.model_copy(update={**again, "method": r.method + "+recalibrate"}) for r in ladder("d", quality=0.8) if r.method != "none"]
     m = measured([*plain, *better])
     assert m is not None and m.rungs == LADDER and m.outcomes["quality"].mean == pytest.approx(0.8, abs=0.005)  # of 100 samples
     assert measured(plain) is None

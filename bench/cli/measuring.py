@@ -1,4 +1,4 @@
-"""Commands that measure: run, score, judge, damages, bounds, recost."""
+"""Commands that measure: run, score, evaluate, damages, bounds, costs."""
 
 from __future__ import annotations
 
@@ -25,12 +25,13 @@ from bench.cli.shared import (
     check_domain,
     command_line,
     commands,
+    renamed,
     say,
 )
 from bench.errors import BadInput
 
 
-@commands.command(short_help="Compress, sample, judge: records and a table.")
+@commands.command(short_help="Compress, sample, evaluate: records and a table.")
 @click.option("--domain", "-d", required=True, help="See `list domains`; `all` for every one.")
 @click.option("--model", "-m", help="See `list models`; or a folder or hub id that the domain can open.  [default: the domain's first]")
 @click.option(
@@ -69,7 +70,7 @@ from bench.errors import BadInput
 @click.option("--trust-remote-code", is_flag=True, help="Allow --metric to run code from the hub.")
 @JSON
 def run(methods: tuple[str, ...], seeds: tuple[int, ...], as_json: bool, **options: Any) -> int:
-    """Compress, sample, judge: one record for each method and seed.
+    """Compress, sample, evaluate: one record for each method and seed.
 
     The uncompressed baseline `none` is always measured too. What is finished is not measured again.
     """
@@ -77,13 +78,14 @@ def run(methods: tuple[str, ...], seeds: tuple[int, ...], as_json: bool, **optio
     from bench.records.schema import read_records
     from bench.report.leaderboard import write_pages
     from bench.report.run_table import comparison
-    from bench.runner import sweep as campaign
+    from bench.runner.sweep import Request
+    from bench.runner.sweep import run as run_sweep
 
     own = PUBLISHED.resolve() == options["results"].resolve()
     published = read_records(PUBLISHED, say) if PUBLISHED.is_dir() and not own else []
-    request = campaign.Request(methods=methods, seeds=seeds, command=command_line(), **options)
+    request = Request(methods=methods, seeds=seeds, command=command_line(), **options)
     with redirect_stdout(sys.stderr):  # a metric that prints must not spoil the JSON
-        records = campaign.run(request, say)
+        records = run_sweep(request, say)
     results = request.results
     write_pages(read_records(results, say), results, results / "leaderboard.md")
     if as_json:
@@ -98,19 +100,20 @@ def run(methods: tuple[str, ...], seeds: tuple[int, ...], as_json: bool, **optio
     return FAILED if failed else OK
 
 
-@commands.command(short_help="Judge any samples, ours or foreign.")
+@commands.command(short_help="Score any samples, ours or foreign.")
 @DOMAIN
 @click.option("--samples", "path", required=True, type=PATH, help="The samples, in the domain's file format.")
 @REFERENCE
 @DEVICE
 @JSON
 def score(domain: str, path: Path, reference: str | None, device: str, as_json: bool) -> int:
-    """Judge any samples, ours or foreign, against as many real ones."""
+    """Score any samples, ours or foreign, against as many real ones."""
     check_domain(domain)
     from bench.evaluation.panel import score_samples
-    from bench.runner import sweep as campaign
+    from bench.registry import open_domain
+    from bench.runner.devices import pick_device
 
-    found = score_samples(campaign.open_domain(domain), path, reference, campaign.pick_device(device))
+    found = score_samples(open_domain(domain), path, reference, pick_device(device))
     if as_json:
         click.echo(json.dumps(found))
         return OK
@@ -121,48 +124,48 @@ def score(domain: str, path: Path, reference: str | None, device: str, as_json: 
     return OK
 
 
-@commands.command(short_help="Ask second judges about finished records.")
+@commands.command(short_help="Add secondary evaluators to finished records.")
 @click.option("--domain", "-d", required=True, help="See `list domains`; `all` for every one.")
 @click.option("--model", "-m", "models", multiple=True, help="Repeatable.  [default: every model that has records]")
 @click.option(
     "--method", "-M", "methods", multiple=True, help="Repeatable; `ladder`: all eight rungs.  [default: every method with records]"
 )
-@click.option("--results", type=PATH, default=LOCAL, show_default=True, help="The records that get an opinion more.")
+@click.option("--results", type=PATH, default=LOCAL, show_default=True, help="The records to evaluate.")
 @EVALUATOR
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes; with several, one thread each.")
 @DEVICE
-def judge(domain: str, models: tuple[str, ...], methods: tuple[str, ...], results: Path, evaluators: tuple[str, ...], **how: Any) -> int:
-    """Ask second evaluators about records that lack their opinion; samples come from the cache, or are drawn again."""
+def evaluate(domain: str, models: tuple[str, ...], methods: tuple[str, ...], results: Path, evaluators: tuple[str, ...], **how: Any) -> int:
+    """Add the scores of secondary evaluators to records that lack them. Samples come from the cache, or are drawn again."""
     check_domain(domain, also=("all",))
     if not results.is_dir():
         raise BadInput(f"there is no folder of records at {str(results)!r}")
-    from bench.runner import evaluate_secondary as rejudge
+    from bench.runner.evaluate_secondary import Wanted, evaluate_secondary
 
-    done, failed = rejudge.judge(rejudge.Wanted(domain, models, methods, evaluators), results, say=say, **how)
-    say(f"{done} records have new opinions" + (f"; {failed} could not be judged" if failed else ""))
+    done, failed = evaluate_secondary(Wanted(domain, models, methods, evaluators), results, say=say, **how)
+    say(f"{done} records have new scores" + (f"; {failed} could not be evaluated" if failed else ""))
     return FAILED if failed else OK
 
 
 @commands.command(short_help="Do the evaluators see known damages?")
 @DOMAIN
 @click.option("--samples", "-n", type=click.IntRange(20), default=2000, show_default=True, help="Real samples to damage.")
-@click.option("--second", is_flag=True, help="By the second evaluators, instead of the first.")
+@click.option("--second", is_flag=True, help="Use the secondary evaluators instead of the primary ones.")
 @click.option("--save", type=PATH, help="A folder of records: also write its <domain>/damages.json, the landmarks of `pictures`.")
 @JSON
 def damages(domain: str, samples: int, second: bool, save: Path | None, as_json: bool) -> int:
-    """Damage real samples on purpose, and see whether the evaluators notice. Exit status 1 if they do not."""
+    """Damage real samples on purpose and check that the evaluators notice. Exit status 1 if they do not."""
     check_domain(domain)
     from bench.evaluation import damage
     from bench.evaluation.damage import file_of
-    from bench.runner import sweep as campaign
+    from bench.registry import open_domain
     from bench.util.files import check_writable
 
     if save is not None:
         if second:
-            raise BadInput("--save goes with the first evaluators: their damages are the landmarks of the pictures")
+            raise BadInput("--save needs the primary evaluators: their damages are the landmarks of the pictures; leave out --second")
         check_writable(save)
-    opened = campaign.open_domain(domain)
-    rows = damage.damage_matrix(opened, samples, judges=damage.secondary_evaluators(opened) if second else None)
+    opened = open_domain(domain)
+    rows = damage.damage_matrix(opened, samples, roles=damage.secondary_evaluators(opened) if second else None)
     failures = damage.failures(rows)
     click.echo(json.dumps([row.numbers() for row in rows]) if as_json else damage.as_table(rows))
     if save is not None:
@@ -182,31 +185,37 @@ def bounds(domain: str, model: str | None, samples: int, output: Path | None, de
     """Make the floors (permuted networks) and the ceiling (other real samples) of a model, to ship with it."""
     check_domain(domain)
     from bench.evaluation.bounds import write_bounds
-    from bench.runner import sweep as campaign
-    from bench.runner.session import Workbench
+    from bench.registry import default_model, open_domain
+    from bench.runner.devices import pick_device
+    from bench.runner.evaluation import Evaluation
+    from bench.runner.session import ModelSession
     from bench.util.files import check_writable
 
-    opened = campaign.open_domain(domain)
+    opened = open_domain(domain)
     if output is None and model is not None and model not in opened.models:
         raise BadInput(f"model {model!r} does not ship with the benchmark: name a folder with --output (`run` makes what it needs)")
-    spec = opened.locate(model) if model else campaign.default_model(opened)
-    bench = Workbench(opened, spec, samples, device=campaign.pick_device(device), command=command_line())
-    folder = output or bench.shipped_bounds
+    spec = opened.locate(model) if model else default_model(opened)
+    evaluation = Evaluation(ModelSession(opened, spec, samples, device=pick_device(device), command=command_line()))
+    folder = output or evaluation.shipped_bounds
     check_writable(folder)
-    for judge in bench.judges():
-        say(f"wrote {write_bounds(bench.make_bounds(judge), folder)}")
+    for scorer in evaluation.scorers():
+        say(f"wrote {write_bounds(evaluation.make_bounds(scorer), folder)}")
     return OK
 
 
-@commands.command(short_help="Sizes and counts of records anew.")
-@click.option("--results", type=PATH, default=LOCAL, show_default=True, help="The records to cost anew.")
+@commands.command(short_help="Recompute sizes and counts of records.")
+@click.option("--results", type=PATH, default=LOCAL, show_default=True, help="The records whose costs to recompute.")
 @DEVICE
-def recost(results: Path, device: str) -> int:
-    """Find sizes and operation counts of records anew, without sampling; tensors must be those that were measured."""
-    from bench.runner import recompute_costs as costs
-    from bench.runner import sweep as campaign
+def costs(results: Path, device: str) -> int:
+    """Recompute sizes and operation counts of records, without sampling. The tensors must be those that were measured."""
+    from bench.runner.devices import pick_device
+    from bench.runner.recompute_costs import recompute_costs
 
     if not results.is_dir():
         raise BadInput(f"there is no folder of records at {str(results)!r}")
-    say(f"{costs.recost(results, say, campaign.pick_device(device))} records have today's cost")
+    say(f"{recompute_costs(results, say, pick_device(device))} records have recomputed costs")
     return OK
+
+
+commands.add_command(renamed(evaluate, "judge"))
+commands.add_command(renamed(costs, "recost"))

@@ -40,15 +40,16 @@ def train(domain: str, model: str | None, data: str | None, output: Path | None,
         return _train_missing(domain, model, steps, workers, how["threads"], how["device"])
     import torch
 
-    from bench.runner import sweep as campaign
-    from bench.training import train as training
+    from bench.registry import open_domain
+    from bench.runner.devices import pick_device
+    from bench.training.train import default_output, is_finished, train
     from bench.util.files import check_writable
 
     torch.set_num_threads(how["threads"])
     folder = output or training.default_output(domain, model, steps, data)
     check_writable(folder)
-    device = campaign.pick_device(how["device"])
-    final = training.train(campaign.open_domain(domain), model, data, folder, device, steps, how["progress_file"])
+    device = pick_device(how["device"])
+    final = training.train(open_domain(domain), model, data, folder, device, steps, how["progress_file"])
     click.echo(json.dumps(final))
     say(f"finished: {folder}")
     return OK
@@ -58,7 +59,7 @@ def _train_missing(domain: str, model: str | None, steps: int | None, workers: i
     from bench.training import train_missing as train_all
 
     if device != "auto":
-        from bench.runner.sweep import pick_device
+        from bench.runner.devices import pick_device
 
         pick_device(device)  # raises before anything is started; `auto` is left to the workers, and this process without torch
     domains = [open_domain(name) for name in (DOMAINS if domain == "all" else [domain])]
@@ -83,12 +84,13 @@ def _train_missing(domain: str, model: str | None, steps: int | None, workers: i
 def compress(domain: str, model: str | None, method: str, output: Path, seed: int, device: str) -> int:
     """Compress a model into one file."""
     check_domain(domain)
-    from bench.runner import sweep as campaign
+    from bench.registry import default_model, open_domain
+    from bench.runner.devices import pick_device
     from bench.runner.compress import compress_model
 
-    opened = campaign.open_domain(domain)
-    spec = opened.locate(model) if model else campaign.default_model(opened)
-    click.echo(compress_model(opened, spec, method, output, seed, campaign.pick_device(device)))
+    opened = open_domain(domain)
+    spec = opened.locate(model) if model else default_model(opened)
+    click.echo(compress_model(opened, spec, method, output, seed, pick_device(device)))
     return OK
 
 

@@ -88,7 +88,7 @@ def show(cell: str, results: Path | None, as_json: bool) -> int:
     return OK
 
 
-@commands.command(name="list", short_help="Domains, methods, models, metrics, judges.")
+@commands.command(name="list", short_help="Domains, methods, models, metrics, evaluators.")
 @click.argument("what", type=click.Choice(["domains", "methods", "models", "metrics", "evaluators"]), required=False)
 def list_(what: str | None) -> int:
     """What there is: domains, methods, models, metrics, evaluators; without a name, all of them."""
@@ -115,18 +115,18 @@ def reproduce(only_check: bool, seed: int, cells: tuple[str, ...], results: Path
     from bench.report.leaderboard import write_pages
     from bench.report.show import find
     from bench.runner import reproduce as repeating
-    from bench.runner.sweep import pick_device
+    from bench.runner.devices import pick_device
 
     records = read_records(PUBLISHED, say) if PUBLISHED.is_dir() else []
     device = pick_device(device)
     if only_check or cells:
         chosen = [find(cell, [PUBLISHED], say) for cell in cells] or repeating.draw_cells(records, seed)
-        outcomes = repeating.check(records, chosen, command_line(), device, say)
-        click.echo(repeating.as_table(outcomes))
-        return FAILED if any(one.problems for one in outcomes) else OK
+        repetitions = repeating.check(records, chosen, command_line(), device, say)
+        click.echo(repeating.as_table(repetitions))
+        return OK if all(one.agrees for one in repetitions) else FAILED
     made = repeating.reproduce(records, results, command_line(), device, say, workers)
     write_pages(made, results, results / "leaderboard.md")
-    wrong = repeating.disagreements(records, made)
+    wrong = repeating.all_disagreements(records, made)
     for record, said in wrong:
         say(f"error: {record.domain} {record.model} {record.method} seed {record.sample_seed}: {'; '.join(said)}")
     say(f"{len(made)} cells measured; of those published {len(wrong)} disagree; {results / 'leaderboard.md'}")

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from bench.errors import BadInput
 from bench.evaluation.panel import Panel
-from bench.evaluation.verdicts import JUDGES
-from bench.interfaces import Damage, Domain, SampleFeatures, Samples, View
+from bench.evaluation.verdicts import VERDICTS
+from bench.interfaces import Damage, Domain, Features, SampleFeatures, Samples
 from bench.metrics.shared import K
 from bench.records.cell import check_samples
 from bench.records.damage_file import DamagesFile, SavedRow
@@ -58,28 +58,27 @@ class Row:
                 found.append(f"{self.name}: {what} is {value:.3f}, not within {low:g} to {high:g} of the ceiling's {ceiling:.3f}")
         if milder is not None and self.valid > milder - STEP:
             found.append(f"{self.name}: validity {self.valid:.3f} is not {STEP} below {milder:.3f}")
-        # the items were judged in other batches, whose float32 features differ in the last bits: one may cross a border
+        # the items were evaluated in other batches, whose float32 features differ in the last bits: one may cross a border
         if self.valid_of_same_items is not None and abs(self.valid - self.valid_of_same_items) > 1 / self.samples + 1e-12:
             found.append(f"{self.name}: validity {self.valid} is not the same items' mean {self.valid_of_same_items}")
         return found
 
 
-def damage_matrix(domain: Domain, n: int = 2000, names: list[str] | None = None, judges: Mapping[str, str] | None = None) -> list[Row]:
-    """Every damage of the domain, applied to the real samples of the ceiling, judged against the reference.
+def damage_matrix(domain: Domain, n: int = 2000, names: list[str] | None = None, roles: Mapping[str, str] | None = None) -> list[Row]:
+    """Every damage of the domain, applied to the real samples of the ceiling and compared with the reference.
 
-    `judges`: evaluator -> role, one of each role at least; the domain's own unless others are named. Raises `BadInput` where there
-    are not `n` real samples.
+    roles: evaluator -> role, at least one of each role; by default the domain's own. Raises `BadInput` where there are not `n` real samples.
     """
     check_samples(n, K, min(len(domain.reference(split)) for split in ("test", "ceiling")))
     wanted = {name: damage for name, damage in domain.damages().items() if names is None or name in names}
-    return [_row(domain, name, damage, n, judges) for name, damage in bar(wanted.items(), "damages", len(wanted))]
+    return [_row(domain, name, damage, n, roles) for name, damage in bar(wanted.items(), "damages", len(wanted))]
 
 
 def secondary_evaluators(domain: Domain) -> dict[str, str]:
-    """The second evaluators; where a role has none, the first. Raises `BadInput` where there is none at all."""
+    """The secondary evaluators; where a role has none, the primary ones. Raises `BadInput` where there is none at all."""
     found = dict(domain.second_evaluators())
     if not found:
-        raise BadInput(f"domain {domain.name!r} has no second evaluators")
+        raise BadInput(f"domain {domain.name!r} has no secondary evaluators")
     return found | {name: role for name, role in domain.evaluators().items() if role not in found.values()}
 
 
@@ -115,22 +114,22 @@ def _saved(row: Row) -> SavedRow:
     )
 
 
-def _row(domain: Domain, name: str, damage: Damage, n: int, judges: Mapping[str, str] | None) -> Row:
+def _row(domain: Domain, name: str, damage: Damage, n: int, roles: Mapping[str, str] | None) -> Row:
     undamaged = domain.reference("ceiling")[:n]
     damaged = damage.apply(undamaged)
-    panel = Panel(domain, len(damaged), judges=judges)
+    panel = Panel(domain, len(damaged), roles=roles)
     quality = panel.primary["quality"]
     whole = panel.observe(undamaged, "undamaged samples")
-    as_many = panel.judge(_first(whole, len(damaged)))
+    as_many = panel.verdicts(_first(whole, len(damaged)))
     ceiling = panel.metrics_of(whole, as_many)
     seen, same_items = panel.observe(damaged, "damaged samples"), None
     if damage.hurts == "variety":
         rows = _rows(undamaged, damaged)
-        each = JUDGES["quality"](panel.real.views[quality], whole.views[quality], panel.k).items["valid"]
+        each = VERDICTS["quality"](panel.real.by_evaluator[quality], whole.by_evaluator[quality], panel.k).items["valid"]
         same_items = float(each[rows].mean())
-    verdicts = panel.judge(seen)
+    verdicts = panel.verdicts(seen)
     found = panel.metrics_of(seen, verdicts)
-    others = [name for name, role in panel.judges.items() if role == "quality" and name != quality]
+    others = [name for name, role in panel.roles.items() if role == "quality" and name != quality]
     return Row(
         name,
         damage,
@@ -152,11 +151,12 @@ def _rows(undamaged: Samples, damaged: Samples) -> list[int]:
 
 
 def _first(seen: SampleFeatures, n: int) -> SampleFeatures:
-    return SampleFeatures(seen.samples[:n], {name: take(view, slice(n)) for name, view in seen.views.items()})
+    return SampleFeatures(seen.samples[:n], {name: take(found, slice(n)) for name, found in seen.by_evaluator.items()})
 
 
-def take(view: View, rows: list[int] | slice) -> View:
-    return View(view.features[rows], None if view.surprisal is None else view.surprisal[rows])
+def take(some: Features, rows: list[int] | slice) -> Features:
+    """The features of some samples only."""
+    return Features(some.features[rows], None if some.surprisal is None else some.surprisal[rows])
 
 
 def as_table(rows: list[Row]) -> str:

@@ -1,4 +1,4 @@
-"""The panel: a domain's real samples and evaluators, ready to judge any samples. It needs no generator."""
+"""The evaluator panel: a domain's real samples and evaluators, ready for any samples. It needs no generator."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import BadInput, unknown
-from bench.evaluation.verdicts import JUDGES, Verdict, prefixed, same_distance, view
+from bench.evaluation.verdicts import VERDICTS, Verdict, features_of, prefixed, same_distance
 from bench.interfaces import Domain, Evaluator, Metric, SampleFeatures, Samples
 from bench.metrics.shared import SHARED, SHARED_METRICS_VERSION, K
 from bench.records.cell import check_samples
@@ -18,10 +18,10 @@ from bench.util.cache import Cache, content_digest
 
 
 class Panel:
-    """Judges `n` samples at a time against the first `n` real ones.
+    """Compares `n` samples with the first `n` real ones.
 
-    `judges`: evaluator -> role, the first of each role the primary one; those of the domain, unless others are named. Those that are
-    not among the `opened` ones are loaded when they are first asked.
+    roles: evaluator -> role, the first of each role is the primary one; by default the domain's. `opened`: evaluators that are loaded
+    already; the others are loaded when first used. Raises `BadInput` where the reference has fewer than `n` samples.
     """
 
     def __init__(
@@ -30,18 +30,19 @@ class Panel:
         n: int,
         k: int = K,
         *,
-        judges: Mapping[str, str] | None = None,
+        roles: Mapping[str, str] | None = None,
         opened: Mapping[str, Evaluator] | None = None,
         reference: str | None = None,
         device: str = "cpu",
         cache: Cache | None = None,
+        watch: Stopwatch | None = None,
         extra: Sequence[Metric] = (),
     ) -> None:
         self.domain, self.n, self.k, self.source, self.device = domain, n, k, reference, device
-        self.cache, self.watch, self.opened = cache or Cache(), Stopwatch(), opened or {}
+        self.cache, self.watch, self.opened = cache or Cache(), watch or Stopwatch(), opened or {}
         check_samples(n, k, len(domain.reference("test", reference)))
-        self.judges = dict(domain.evaluators()) if judges is None else dict(judges)
-        self.primary = {role: next(name for name, r in self.judges.items() if r == role) for role in JUDGES if role in self.judges.values()}
+        self.roles = dict(domain.evaluators()) if roles is None else dict(roles)
+        self.primary = {role: _first_of(self.roles, role) for role in VERDICTS if role in self.roles.values()}
         self.own = dict(domain.metrics())
         for metric in extra:
             if metric.name in self.own or metric.name in SHARED:
@@ -53,7 +54,7 @@ class Panel:
     @functools.cached_property
     def evaluators(self) -> dict[str, Evaluator]:
         with self.watch("load evaluators"):
-            return {name: self.opened.get(name) or find_evaluator(self.domain, name, self.device) for name in self.judges}
+            return {name: self.opened.get(name) or find_evaluator(self.domain, name, self.device) for name in self.roles}
 
     @functools.cached_property
     def real(self) -> SampleFeatures:
@@ -61,7 +62,7 @@ class Panel:
 
     @functools.cached_property
     def same_within(self) -> float:
-        return same_distance(self.real.views[self.primary["diversity"]])
+        return same_distance(self.real.by_evaluator[self.primary["diversity"]])
 
     @functools.cached_property
     def reference_name(self) -> str:
@@ -80,7 +81,7 @@ class Panel:
         seen = self.observe(others[: self.n], "other real samples")
         return {**self.metrics_of(seen), **(self.own_metrics_of(seen) if own else {})}
 
-    # ----------------------------------------------------------------------------------------------------- judging
+    # ---------------------------------------------------------------------------------------------------- verdicts
 
     def score(self, samples: Samples) -> dict[str, float]:
         """The primary evaluators' metrics of any samples."""
@@ -88,22 +89,25 @@ class Panel:
 
     def observe(self, samples: Samples, title: str) -> SampleFeatures:
         """Features of all evaluators, from the cache where these very samples were seen before."""
-        views = {}
+        found = {}
         for name, evaluator in self.evaluators.items():
-            kind = f"{type(evaluator).__module__}.{type(evaluator).__qualname__}"  # domains that share an evaluator share its views
+            kind = f"{type(evaluator).__module__}.{type(evaluator).__qualname__}"  # domains that share an evaluator share its features
             key = ["view", kind, name, evaluator.version, evaluator.identity(), content_digest(samples), self.device]
             with self.watch(f"judge {title}"):
-                views[name] = self.cache.view(key, lambda e=evaluator: view(e, samples))  # type: ignore[misc]
-        return SampleFeatures(samples, views)
+                found[name] = self.cache.features(key, functools.partial(features_of, evaluator, samples))
+        return SampleFeatures(samples, found)
 
-    def judge(self, seen: SampleFeatures) -> dict[str, Verdict]:
+    def verdicts(self, seen: SampleFeatures) -> dict[str, Verdict]:
         """Evaluator -> its verdict."""
         with self.watch("metrics"):
-            return {name: JUDGES[self.judges[name]](self.real.views[name], seen.views[name], self.k) for name in seen.views}
+            return {
+                name: VERDICTS[self.roles[name]](self.real.by_evaluator[name], found, self.k)
+                for name, found in seen.by_evaluator.items()
+            }
 
     def metrics_of(self, seen: SampleFeatures, verdicts: Mapping[str, Verdict] | None = None) -> dict[str, float]:
         """The primary evaluators' metrics: `quality_valid`, `diversity_mutual_recall` and those beside them."""
-        verdicts = verdicts or self.judge(seen)
+        verdicts = verdicts or self.verdicts(seen)
         return prefixed({role: verdicts[name] for role, name in self.primary.items()})
 
     def own_metrics_of(self, seen: SampleFeatures) -> dict[str, float]:
@@ -114,8 +118,12 @@ class Panel:
     def implementation(self, own: bool = True) -> dict[str, int]:
         """Versions of everything here that a number depends on; `own`: the domain's own metrics too."""
         metrics = {f"metric {name}": metric.version for name, metric in self.own.items() if own}
-        judges = {f"evaluator {name} {e.identity()[:12]}".rstrip(): e.version for name, e in self.evaluators.items()}
-        return {"shared metrics": SHARED_METRICS_VERSION, f"domain {self.domain.name}": self.domain.version, **judges, **metrics}
+        evaluators = {f"evaluator {name} {e.identity()[:12]}".rstrip(): e.version for name, e in self.evaluators.items()}
+        return {"shared metrics": SHARED_METRICS_VERSION, f"domain {self.domain.name}": self.domain.version, **evaluators, **metrics}
+
+
+def _first_of(roles: Mapping[str, str], role: str) -> str:
+    return next(name for name, found in roles.items() if found == role)
 
 
 def find_evaluator(domain: Domain, name: str, device: str = "cpu") -> Evaluator:
@@ -128,7 +136,7 @@ def find_evaluator(domain: Domain, name: str, device: str = "cpu") -> Evaluator:
 
 
 def score_samples(domain: Domain, path: Path, reference: str | None = None, device: str = "cpu") -> dict[str, Any]:
-    """Judge samples from a file against the first N real ones, N = their number -> what `bench score --json` prints."""
+    """Compare samples from a file with the first N real ones, N = their number -> what `bench score --json` prints."""
     samples = domain.read_samples(path)
     panel = Panel(domain, len(samples), reference=reference, device=device)
     seen = panel.observe(samples, "samples")

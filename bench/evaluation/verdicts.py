@@ -11,15 +11,15 @@ import torch
 from torch import Tensor
 
 from bench.errors import Diverged
-from bench.interfaces import Evaluator, Samples, View
+from bench.interfaces import Evaluator, Features, Samples
 from bench.metrics.manifold import Manifold, manifold, nearest_neighbour_distance
 
 TYPICAL = (0.025, 0.975)  # quantiles of real samples' surprisal
 
 
-def view(evaluator: Evaluator, samples: Samples) -> View:
-    """What an evaluator sees of samples. Raises `Diverged` where that is not finite."""
-    seen = View(evaluator.features(samples), evaluator.surprisal(samples) if evaluator.role == "quality" else None)
+def features_of(evaluator: Evaluator, samples: Samples) -> Features:
+    """An evaluator's features of samples, and the surprisal where its role is quality. Raises `Diverged` where that is not finite."""
+    seen = Features(evaluator.features(samples), evaluator.surprisal(samples) if evaluator.role == "quality" else None)
     if not seen.features.isfinite().all() or (seen.surprisal is not None and not seen.surprisal.isfinite().all()):
         raise Diverged(f"the features of evaluator {evaluator.name!r} are not finite")
     return seen
@@ -34,7 +34,7 @@ class Verdict:
     shares: np.ndarray | None = None  # float [items], where what counts is the mean of something that is no flag
 
 
-def judge_quality(real: View, generated: View, k: int) -> Verdict:
+def quality_verdict(real: Features, generated: Features, k: int) -> Verdict:
     """A sample is valid when it lies in some (capped) real ball and is as surprising as the central 95 % of real samples."""
     assert real.surprisal is not None and generated.surprisal is not None
     found: Manifold = manifold(real.features, generated.features, k)
@@ -51,17 +51,17 @@ def judge_quality(real: View, generated: View, k: int) -> Verdict:
     return Verdict(metrics, {"valid": valid.numpy(), "precision": found.precision.numpy(), "typical": typical.numpy()})
 
 
-def judge_diversity(real: View, generated: View, k: int) -> Verdict:
+def diversity_verdict(real: Features, generated: Features, k: int) -> Verdict:
     """The items of these metrics are the real samples: is each kind of them still made?"""
     found = manifold(real.features, generated.features, k)
     flags = {"mutual_recall": found.mutual_recall, "recall": found.recall, "coverage": found.coverage}
     return Verdict({name: _share(flag) for name, flag in flags.items()}, {name: flag.numpy() for name, flag in flags.items()})
 
 
-JUDGES = {"quality": judge_quality, "diversity": judge_diversity}
+VERDICTS = {"quality": quality_verdict, "diversity": diversity_verdict}
 
 
-def survival(valid: np.ndarray, valid_before: np.ndarray, now: View, before: View, same_within: float) -> dict[str, np.ndarray]:
+def survival(valid: np.ndarray, valid_before: np.ndarray, now: Features, before: Features, same_within: float) -> dict[str, np.ndarray]:
     """Each compressed twin beside its baseline twin: exactly one of five holds. All bool [n].
 
     Twins are the *same* when they lie no farther apart, in the diversity space, than `same_within`.
@@ -76,7 +76,7 @@ def survival(valid: np.ndarray, valid_before: np.ndarray, now: View, before: Vie
     }
 
 
-def same_distance(real: View) -> float:
+def same_distance(real: Features) -> float:
     """The median distance of a real sample to its nearest real neighbour."""
     return nearest_neighbour_distance(real.features).median().item()
 
@@ -91,8 +91,8 @@ def retention(value: float, baseline: float, floor: list[float], n: int) -> floa
     return (value - mean) / (baseline - mean) if baseline - mean > 5 * error else None
 
 
-def usable(baseline: float, floor: list[float], ceiling: float) -> float | None:
-    """U = (baseline - floor) / (ceiling - floor): how much of what can be lost the model has."""
+def headroom(baseline: float, floor: list[float], ceiling: float) -> float | None:
+    """U = (baseline - floor) / (ceiling - floor): how much the model has to lose; 1 is as good as real samples, 0 as permuted weights."""
     mean = float(np.mean(floor))
     return (baseline - mean) / (ceiling - mean) if ceiling > mean else None
 

@@ -14,20 +14,35 @@ from bench.registry import METHODS
 # The primary ladder, the same in every domain, mildest first.
 LADDER = ("int8", "int6", "int5", "int4", "int3", "int2", "ternary", "binary")
 GROUPS = {"ladder": LADDER}
-RECALIBRATED = "+recalibrate"
+_RECALIBRATED = "+recalibrate"
 PATTERN = re.compile(r"(\d{1,4}):(\d{1,4})(?:,|$)")  # 2:4 is short for nm:n=2,m=4
+
+
+def is_recalibrated(method: str) -> bool:
+    """Whether a canonical text ends with recalibration. Reads the text alone, without loading the methods."""
+    return method.endswith(_RECALIBRATED)
+
+
+def without_recalibration(method: str) -> str:
+    """`int4` for `int4+recalibrate`; other texts stay."""
+    return method.removesuffix(_RECALIBRATED)
+
+
+def ladder(recalibrated: bool) -> tuple[str, ...]:
+    """The texts of the primary ladder, mildest first: `int8`, ... or `int8+recalibrate`, ..."""
+    return tuple(rung + _RECALIBRATED for rung in LADDER) if recalibrated else LADDER
 
 
 def rung_of(method: str) -> str | None:
     """The rung of the ladder that a method's text stands for, recalibrated or not."""
-    rung = method.removesuffix(RECALIBRATED)
+    rung = without_recalibration(method)
     return rung if rung in LADDER else None
 
 
 def primary_rung(method: str, recalibrated: bool) -> str | None:
     """The same in the ladder that a model is scored by: the recalibrated one where it has running statistics, else the plain one."""
     rung = rung_of(method)
-    return rung if rung is not None and (rung != method) == recalibrated else None
+    return rung if rung is not None and is_recalibrated(method) == recalibrated else None
 
 
 @dataclass(frozen=True)
@@ -48,6 +63,11 @@ class Chain(Method):
     def text(self) -> str:
         """The shortest canonical text: settings at their defaults are left out, but for those that say what it is (`shown`)."""
         return "+".join(_text(link) for link in self.links)
+
+    @property
+    def recalibrated(self) -> bool:
+        """Whether running statistics are estimated again for the compressed weights."""
+        return self.links[-1].name == "recalibrate"
 
     @property
     def versions(self) -> dict[str, int]:
@@ -73,8 +93,9 @@ def parse(text: str) -> Chain:
 def expand(texts: list[str] | tuple[str, ...], recalibrate: bool = False) -> list[str]:
     """Canonical texts without repeats; a group such as `ladder` becomes its members, recalibrated where the network has
     running statistics: what one names `int8` there stays as it is, what `ladder` means is `int8+recalibrate`."""
-    ending = RECALIBRATED if recalibrate else ""
-    members = [member for text in texts for member in ([m + ending for m in GROUPS[text.strip()]] if text.strip() in GROUPS else [text])]
+    members: list[str] = []
+    for text in texts:
+        members += ladder(recalibrate) if text.strip() in GROUPS else [text]
     return list(dict.fromkeys(parse(member).text for member in members))
 
 

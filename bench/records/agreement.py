@@ -1,26 +1,63 @@
-"""Whether a measurement agrees with the published one."""
+"""The one rule by which a measurement agrees with a published one: `run`, `reproduce` and CI use it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from statistics import stdev
+
 from bench.records.schema import Record
 
-TOLERANCE = 0.02  # about two standard errors of a share of 2,000 samples
-SIZE_TOLERANCE = 0.001  # another processor rounds running statistics otherwise, which then take some bytes more or less
 COMPARED = ("quality_retention", "diversity_retention")
+SPREADS = 3.0  # standard deviations between sampling seeds: other hardware changes a result less than another seed does
+LEAST = 0.005  # of a retention: ten of 2,000 samples
+WITHOUT_REPEATS = 0.02  # of a retention: about two standard errors of a share of 2,000 samples
+SIZE_TOLERANCE = 0.001  # other processors round running statistics otherwise, which changes the coded size a little
+OTHER_CELL = "this code measures another cell: versions, weights or reference have changed"
 
 
-def agreement(record: Record, published: Record | None) -> str:
+def agreement(again: Record, published: Record | None, repeats: Sequence[Record]) -> str:
+    """`no record`, `identical`, `agrees`, or `DIFFERS: ...` with every reason.
+
+    repeats: published records; those of the same model and method set the tolerance.
+    """
     if published is None:
         return "no record"
-    if record.cost and published.cost and abs(record.cost.stored_bytes / published.cost.stored_bytes - 1) > SIZE_TOLERANCE:
-        return f"DIFFERS: {published.cost.stored_bytes} stored bytes published, {record.cost.stored_bytes} here"
-    if record.status != published.status:
-        return f"DIFFERS: {published.status} published, {record.status} here"
-    gaps = [(record.metric(name), published.metric(name)) for name in COMPARED]
-    if any((a is None) != (b is None) for a, b in gaps):
-        return "DIFFERS: only one of them has retention"
-    largest = max((abs(a - b) for a, b in gaps if a is not None and b is not None), default=0.0)
-    if largest == 0:
-        return "identical"
-    values = ", ".join("-" if b is None else f"{b:.3f}" for _, b in gaps)
-    return f"agrees ({values}; within {TOLERANCE})" if largest <= TOLERANCE else f"DIFFERS: {values} published"
+    if found := disagreements(again, published, tolerance(repeats, published)):
+        return f"DIFFERS: {'; '.join(found)}"
+    same = all(again.metric(name) == published.metric(name) for name in COMPARED)
+    return "identical" if same and again.tensors_sha256 == published.tensors_sha256 else "agrees"
+
+
+def tolerance(records: Sequence[Record], record: Record) -> dict[str, float]:
+    """Metric -> largest difference that agrees, from the published spread between sampling seeds of the same model and method."""
+    repeats = [r for r in records if _repeated(r) == _repeated(record)]
+    found = {}
+    for name in COMPARED:
+        values = [value for r in repeats if (value := r.metric(name)) is not None]
+        found[name] = max(LEAST, SPREADS * stdev(values)) if len(values) > 1 else WITHOUT_REPEATS
+    return found
+
+
+def _repeated(record: Record) -> tuple[str, str, str, int]:
+    return record.domain, record.model, record.method, record.samples
+
+
+def disagreements(again: Record, published: Record, allowed: dict[str, float]) -> list[str]:
+    """Every reason why the two do not agree; empty where they do."""
+    if published.cell != again.cell:
+        return [OTHER_CELL]
+    if published.status != again.status:
+        reason = f" ({again.reason})" if again.reason else ""
+        return [f"status {published.status} published, {again.status} here{reason}"]
+    found = []
+    if again.cost and published.cost and abs(again.cost.stored_bytes / published.cost.stored_bytes - 1) > SIZE_TOLERANCE:
+        found.append(f"{published.cost.stored_bytes} stored bytes published, {again.cost.stored_bytes} here")
+    for name, limit in allowed.items():
+        before, now = published.metric(name), again.metric(name)
+        if (before is None) != (now is None) or (before is not None and now is not None and abs(before - now) > limit):
+            found.append(f"{name} {_shown(before)} published, {_shown(now)} here, allowed {limit:.3f}")
+    return found
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"

@@ -102,6 +102,10 @@ class Stopwatch:
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
 
+    def restart(self) -> None:
+        """Forget all stages: a new cell begins."""
+        self.seconds = {}
+
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
         start = time.perf_counter()

@@ -14,13 +14,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from bench.records.provenance import Provenance
 from bench.util.files import slug, write_atomically
 
-SCHEMA = 2  # 1: sizes of the first file format, no counts; `bench recost` brings such records up to date
+SCHEMA = 2  # 1: sizes of the first file format, no counts; `bench costs` brings such records up to date
 Versioned = TypeVar("Versioned", bound=BaseModel)
 Status = Literal["ok", "diverged", "collapsed", "unsupported", "failed"]
 FINISHED: tuple[Status, ...] = ("ok", "diverged", "collapsed")
-VALUE = {"quality": "valid", "diversity": "mutual_recall", "use": "utility"}  # role -> the metric that counts, a mean over items
+PRIMARY_METRIC = {"quality": "valid", "diversity": "mutual_recall", "use": "utility"}  # role -> a mean over items
 USE = "use"  # the role of a task
 MODEL_FILE, DAMAGES_FILE = "model.json", "damages.json"  # they lie among the records: of a model, of a domain
+
+
+def metric_of(role: str) -> str:
+    """The primary metric of a role by its full name: `quality_valid`."""
+    return f"{role}_{PRIMARY_METRIC[role]}"
 
 
 class Items(BaseModel):

@@ -11,10 +11,10 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from bench.interfaces import Metric
-from bench.methods.notation import LADDER, RECALIBRATED, primary_rung, rung_of
+from bench.methods.notation import ladder, primary_rung, rung_of
 from bench.records.schema import Record
 from bench.registry import DOMAINS
-from bench.stats.compressibility import is_recalibrated, retention_of
+from bench.stats.compressibility import recalibrated_ladder, retention_of
 from bench.stats.ladder import conditions, grouped
 from bench.util.files import slug
 from bench.util.markup import as_code, as_text
@@ -96,7 +96,7 @@ def first_table(records: Sequence[Record]) -> str:
 
 def methods_in_order(records: Sequence[Record]) -> list[tuple[str, list[Record]]]:
     """(method, its records): the baseline and the ladder first, then the others; each from large files to small ones."""
-    recalibrated = is_recalibrated(records)
+    recalibrated = recalibrated_ladder(records)
     return sorted(grouped(records, lambda r: r.method), key=lambda item: _order(item[0], item[1], recalibrated))
 
 
@@ -118,7 +118,7 @@ def _section(records: Sequence[Record], here: Path) -> str:
             f"{baseline_line(records)} N = {first.samples} samples a seed, k = {first.k}, {_count(records)}. "
             f"{_identity(first)} {link}{_provenance(records)}\n",
             first_table(records) + "\n",
-            *([PLAIN_RUNGS] if is_recalibrated(records) else []),
+            *([PLAIN_RUNGS] if recalibrated_ladder(records) else []),
             f"Reproduce: {as_code(command(first, [method for method, _ in rows], records))}\n",
             *(["Not ok:\n", *unusual, ""] if unusual else []),
             details("Every shared metric", rows, [metric_column(m) for m in SHARED_DETAILS]),
@@ -130,8 +130,8 @@ def _section(records: Sequence[Record], here: Path) -> str:
     )
 
 
-PLAIN_RUNGS = f"""\
-This network has batch norm, so its ladder is recalibrated (`...{RECALIBRATED}`). Rungs without it keep the statistics of the original
+PLAIN_RUNGS = """\
+This network has batch norm, so its ladder is recalibrated (`...+recalibrate`). Rungs without it keep the statistics of the original
 weights and stand below.
 """
 SHARED_DETAILS = (
@@ -194,9 +194,9 @@ def baseline_line(records: Sequence[Record]) -> str:
 def command(first: Record, methods: Iterable[str], records: Sequence[Record]) -> str:
     """The command that measures these records again."""
     asked = [m for m in methods if m != "none"] or ["none"]
-    ladder = {rung + (RECALIBRATED if is_recalibrated(records) else "") for rung in LADDER}
-    if ladder <= set(asked):
-        asked = ["ladder", *(m for m in asked if m not in ladder)]
+    rungs = set(ladder(recalibrated_ladder(records)))
+    if rungs <= set(asked):
+        asked = ["ladder", *(m for m in asked if m not in rungs)]
     seeds = sorted({r.sample_seed for r in records})
     options = [f"--method {m}" for m in asked] + [f"--seed {s}" for s in seeds]
     return f"python -m bench run --domain {first.domain} --model {shlex.quote(first.model)} --samples {first.samples} {' '.join(options)}"

@@ -10,7 +10,7 @@ from bench.records.schema import FINISHED, Record
 from bench.registry import DOMAINS
 from bench.report.verdict import ClaimContext, claim_context, with_secondary
 from bench.stats.agreement import as_secondary_sees
-from bench.stats.compressibility import is_recalibrated
+from bench.stats.compressibility import recalibrated_ladder
 from bench.stats.intervals import Estimate
 from bench.stats.ladder import ModelLadder, grouped, models_of, with_records
 from bench.stats.model_file import ModelFile
@@ -91,7 +91,7 @@ def secondary_domains(records: Sequence[Record], one: ClaimContext, threshold: f
 
 def has_secondary(records: Sequence[Record]) -> bool:
     """Whether secondary evaluators scored the whole ladder of a model, under every sampling seed. A part of it would be another mean."""
-    recalibrated = is_recalibrated(records)
+    recalibrated = recalibrated_ladder(records)
     ladder = [r for r in records if r.status in FINISHED and (r.method == "none" or primary_rung(r.method, recalibrated))]
     return all(as_secondary_sees(r) is not None for r in ladder)
 

@@ -14,7 +14,7 @@ def comparison(measured: Sequence[Record], published: Sequence[Record]) -> str:
     from tabulate import tabulate
 
     known = {record.cell: record for record in published}
-    lines = [[*_line(record), agreement(record, known.get(record.cell))] for record in measured]
+    lines = [[*_line(record), agreement(record, known.get(record.cell), published)] for record in measured]
     headers = ["method", "seed", "status", "ratio", "bits/param", "quality", "diversity", "survival", "published"]
     return tabulate(lines, headers=headers, disable_numparse=True, colalign=("left",) + ("right",) * 7 + ("left",))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from bench.methods.notation import is_recalibrated, rung_of
 from bench.report.report_data import DASH, ReportData, bracketed, table
 from bench.stats.ladder import ModelLadder
 from bench.stats.model_file import ModelFile
@@ -72,7 +73,7 @@ def _survival_lines(m: ModelLadder, file: ModelFile) -> list[list[str]]:
     lines = []
     steps = {step.harsher: step.table for step in file.ladder}
     for rung in m.rungs:
-        method = next((name for name in file.survival if name == rung + "+recalibrate"), rung)
+        method = next((name for name in file.survival if is_recalibrated(name) and rung_of(name) == rung), rung)
         found = file.survival.get(method)
         if found is None:
             continue

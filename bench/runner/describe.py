@@ -18,15 +18,17 @@ import torch
 from torch import Tensor
 
 from bench.errors import BadInput, Diverged
+from bench.evaluation.panel import Panel
 from bench.interfaces import Domain, SampleFeatures, Samples
-from bench.methods.notation import LADDER, RECALIBRATED
+from bench.methods.notation import ladder
 from bench.metrics.anatomy import anatomy
 from bench.records.schema import FINISHED, MODEL_FILE, Record, read_records
 from bench.registry import DOMAINS, open_domain
-from bench.runner.session import Workbench
-from bench.runner.sweep import pick_device
+from bench.runner.devices import pick_device
+from bench.runner.evaluation import Evaluation
+from bench.runner.session import ModelSession
 from bench.stats import survivors
-from bench.stats.compressibility import is_recalibrated
+from bench.stats.compressibility import recalibrated_ladder
 from bench.stats.ladder import comparable, conditions, grouped
 from bench.stats.model_file import ModelFile, Step, records_digest
 from bench.stats.survivors import Bins, Survival
@@ -85,21 +87,22 @@ def describe_model(domain: Domain, model: str, records: Sequence[Record], say: S
     if not base:
         raise BadInput("there is no record of the uncompressed network `none`")
     first = next(iter(base.values()))
-    bench = Workbench(domain, domain.locate(model), first.samples, k=first.k, device=pick_device(first.provenance.device))
-    check_same_model(first, bench)
+    session = ModelSession(domain, domain.locate(model), first.samples, device=pick_device(first.provenance.device))
+    evaluation = Evaluation(session, k=first.k)
+    check_same_model(first, evaluation)
     methods = sorted({r.method for r in records} - {"none"})
     with Bar(f"{domain.name} {model}", len(base)) as bar:
-        items = Items.of(bench, base, bar)
+        items = Items.of(evaluation, base, bar)
     if not any(flags.any() for flags in items.valid.values()):
         raise BadInput("none of its uncompressed network's samples is valid, so there is nothing to lose")
-    fates = {method: twin_outcomes_of([r for r in records if r.method == method], items, say) for method in methods}
-    say_disputed(fates, first.samples, say)
+    outcomes = {method: twin_outcomes_of([r for r in records if r.method == method], items, say) for method in methods}
+    say_disputed(outcomes, first.samples, say)
     bins = {name: survivors.bins_of(items.pooled(name, items.valid)) for name in items.names}
     return ModelFile(
         domain=domain.name,
         model=model,
         weights_sha256=first.weights_sha256,
-        anatomy=anatomy(bench.generator.network, bench.spec),
+        anatomy=anatomy(session.generator.network, session.spec),
         samples=first.samples,
         k=first.k,
         sample_seeds=sorted(base),
@@ -108,8 +111,8 @@ def describe_model(domain: Domain, model: str, records: Sequence[Record], say: S
         records=len(records),
         records_sha256=records_digest(records),
         covariates=bins,
-        survival={method: survival_of(seeds, items, bins) for method, seeds in fates.items() if seeds},
-        ladder=ladder_steps(fates, is_recalibrated(records)),
+        survival={method: survival_of(seeds, items, bins) for method, seeds in outcomes.items() if seeds},
+        ladder=ladder_steps(outcomes, recalibrated_ladder(records)),
     )
 
 
@@ -120,10 +123,10 @@ def comparable_ones(records: Sequence[Record], say: Say) -> list[Record]:
     return comparable(records)
 
 
-def check_same_model(record: Record, bench: Workbench) -> None:
+def check_same_model(record: Record, evaluation: Evaluation) -> None:
     """Raises `BadInput` where samples made here would not be those of the record."""
     for name in ("weights_sha256", "companions", "sampler", "reference"):
-        measured, here = getattr(record, name), getattr(bench.template, name)
+        measured, here = getattr(record, name), getattr(evaluation.template, name)
         if measured != here:
             raise BadInput(f"its records are of another model: {name} is {_short(measured)} there and {_short(here)} here")
 
@@ -143,15 +146,15 @@ class Items:
     covariates: Mapping[int, Mapping[str, np.ndarray]]  # seed -> name -> [n] numbers or labels
 
     @classmethod
-    def of(cls, bench: Workbench, base: Mapping[int, Record], bar: Bar) -> Items:
-        """Make the samples again. Raises `BadInput` where they are not those that the records judged."""
+    def of(cls, evaluation: Evaluation, base: Mapping[int, Record], bar: Bar) -> Items:
+        """Make the samples again. Raises `BadInput` where they are not those of the records."""
         valid, covariates = {}, {}
         for seed, record in base.items():
             bar.describe(f"baseline, seed {seed}")
-            seen, verdicts = bench.baseline(seed)
-            quality = bench.panel.primary["quality"]
+            seen, verdicts = evaluation.baseline(seed)
+            quality = evaluation.panel.primary["quality"]
             valid[seed] = check_flags(verdicts[quality].items["valid"], record.evaluators[quality].items["valid"].unpack(), seed)
-            covariates[seed] = covariates_of(bench, seen)
+            covariates[seed] = covariates_of(evaluation.panel, seen)
             bar.update()
         return cls(valid, covariates)
 
@@ -165,7 +168,7 @@ class Items:
 
 
 def check_flags(here: np.ndarray, recorded: np.ndarray, seed: int) -> np.ndarray:
-    """The flags, where they are the recorded ones. Raises `BadInput`: else each item would be joined to another one's fate."""
+    """The flags, where they are the recorded ones. Raises `BadInput`: else each item would be joined to the outcome of another one."""
     if here.shape != recorded.shape or (here != recorded).any():
         differ = f"{int((here != recorded).sum())} of " if here.shape == recorded.shape else f"{len(here)} here, there "
         raise BadInput(
@@ -175,13 +178,13 @@ def check_flags(here: np.ndarray, recorded: np.ndarray, seed: int) -> np.ndarray
     return recorded
 
 
-def covariates_of(bench: Workbench, seen: SampleFeatures) -> dict[str, np.ndarray]:
+def covariates_of(panel: Panel, seen: SampleFeatures) -> dict[str, np.ndarray]:
     """Of each sample: surprisal (nats), rarity (units of the diversity space), and the domain's own traits, by name [n]."""
-    quality, diversity = (seen.views[bench.panel.primary[role]] for role in ("quality", "diversity"))
+    quality, diversity = (seen.by_evaluator[panel.primary[role]] for role in ("quality", "diversity"))
     assert quality.surprisal is not None
-    real = bench.panel.real.views[bench.panel.primary["diversity"]].features
-    found = {SURPRISAL: quality.surprisal.double().numpy(), RARITY: rarity(diversity.features, real, bench.panel.k)}
-    return {**found, **traits_of(bench.domain, seen.samples, taken=found)}
+    real = panel.real.by_evaluator[panel.primary["diversity"]].features
+    found = {SURPRISAL: quality.surprisal.double().numpy(), RARITY: rarity(diversity.features, real, panel.k)}
+    return {**found, **traits_of(panel.domain, seen.samples, taken=found)}
 
 
 def rarity(samples: Tensor, real: Tensor, k: int, block: int = 256) -> np.ndarray:
@@ -206,32 +209,32 @@ def traits_of(domain: Domain, samples: Samples, taken: Mapping[str, Any]) -> dic
     return {name: found[name] for name in sorted(found)}
 
 
-# --------------------------------------------------------------------------------------------------------------- fates
+# ------------------------------------------------------------------------------------------------------- twin outcomes
 
 
 @dataclass(frozen=True)
-class Fate:
+class TwinOutcome:
     """What became of one seed's samples under one method."""
 
     counted: np.ndarray  # bool [n]; the items: those that were valid before
     failed: np.ndarray  # bool [n]
-    disputed: int = 0  # samples that are not counted, since the record's own baseline judged them otherwise
+    disputed: int = 0  # samples that are not counted, since the record's own baseline has other flags for them
 
 
-def twin_outcomes_of(records: Sequence[Record], items: Items, say: Say) -> dict[int, Fate]:
+def twin_outcomes_of(records: Sequence[Record], items: Items, say: Say) -> dict[int, TwinOutcome]:
     """By sampling seed. Seeds whose network diverged have no twins and are left out."""
     found = {}
     for record in records:
         if record.status not in FINISHED or not record.items:
             continue
         if record.sample_seed in items.valid:
-            found[record.sample_seed] = fate_of(record, items.valid[record.sample_seed])
+            found[record.sample_seed] = outcome_of(record, items.valid[record.sample_seed])
         else:
             say(f"left out {record.method} seed {record.sample_seed}: the baseline of this seed has no record")
     return found
 
 
-def fate_of(record: Record, valid: np.ndarray) -> Fate:
+def outcome_of(record: Record, valid: np.ndarray) -> TwinOutcome:
     """`valid` [n]: the recorded baseline. The record's twins were compared with a baseline made in its own run, perhaps on another machine.
 
     Samples on whose validity the two disagree are not counted. Raises `BadInput` where these are more than `OTHER_FLOATS` of all.
@@ -242,31 +245,30 @@ def fate_of(record: Record, valid: np.ndarray) -> Fate:
     if differ > OTHER_FLOATS * len(valid):
         what = f"the twins of {record.method} seed {record.sample_seed}"
         raise BadInput(f"{what} were compared with another baseline: {differ} of {len(valid)} flags of validity differ")
-    return Fate(own & valid, degraded & valid, differ)
+    return TwinOutcome(own & valid, degraded & valid, differ)
 
 
-def say_disputed(fates: Mapping[str, Mapping[int, Fate]], n: int, say: Say) -> None:
+def say_disputed(outcomes: Mapping[str, Mapping[int, TwinOutcome]], n: int, say: Say) -> None:
     """One line where baselines of other floats were met."""
-    found = {method: most for method, seeds in fates.items() if (most := max((fate.disputed for fate in seeds.values()), default=0))}
+    found = {method: most for method, seeds in outcomes.items() if (most := max((one.disputed for one in seeds.values()), default=0))}
     if found:
         methods = f"{len(found)} methods ({min(found)} ...) were compared with a baseline that was computed with other floats"
-        say(f"{methods}; samples that it judged otherwise are not counted: at most {max(found.values())} of {n} a seed")
+        say(f"{methods}; samples with other flags are not counted: at most {max(found.values())} of {n} a seed")
 
 
-def survival_of(fates: Mapping[int, Fate], items: Items, bins: Mapping[str, Bins]) -> Survival:
+def survival_of(outcomes: Mapping[int, TwinOutcome], items: Items, bins: Mapping[str, Bins]) -> Survival:
     """Of one method, its seeds pooled."""
-    counted = {seed: fate.counted for seed, fate in fates.items()}
-    failed = np.concatenate([fate.failed[fate.counted] for fate in fates.values()])
+    counted = {seed: one.counted for seed, one in outcomes.items()}
+    failed = np.concatenate([one.failed[one.counted] for one in outcomes.values()])
     return survivors.survival(failed, {name: items.pooled(name, counted) for name in bins}, bins)
 
 
-def ladder_steps(fates: Mapping[str, Mapping[int, Fate]], recalibrated: bool) -> list[Step]:
+def ladder_steps(outcomes: Mapping[str, Mapping[int, TwinOutcome]], recalibrated: bool) -> list[Step]:
     """Neighbouring rungs of the primary ladder that both have twins; the seeds and items that both have, pooled."""
-    rungs = [rung + (RECALIBRATED if recalibrated else "") for rung in LADDER]
     found = []
-    for milder, harsher in pairwise(rungs):
-        before, after = fates.get(milder, {}), fates.get(harsher, {})
+    for milder, harsher in pairwise(ladder(recalibrated)):
+        before, after = outcomes.get(milder, {}), outcomes.get(harsher, {})
         if both := {seed: before[seed].counted & after[seed].counted for seed in sorted(before.keys() & after.keys())}:
-            flags = (np.concatenate([fates[rung][seed].failed[which] for seed, which in both.items()]) for rung in (milder, harsher))
+            flags = (np.concatenate([outcomes[rung][seed].failed[which] for seed, which in both.items()]) for rung in (milder, harsher))
             found.append(Step(milder=milder, harsher=harsher, table=survivors.transition(*flags)))
     return found

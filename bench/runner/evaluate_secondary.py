@@ -1,12 +1,12 @@
-"""`bench judge`: ask second evaluators about cells that were measured before they were there.
+"""`bench evaluate`: add the scores of secondary evaluators to finished records.
 
-Nothing is compressed or sampled again where the cache has it: samples are found by the digest of the tensors that made them; else they are
-drawn anew from the cached artifact; else the method is applied once more. Whatever the way, they have to be the samples that the
-record's own evaluators judged.
+Nothing is compressed or sampled again where the cache has it. Samples are found by the digest of the tensors that made them; else they
+are drawn from the cached artifact; else the method is applied again. They must be the samples that the record's own evaluators scored.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +18,15 @@ from bench.errors import BadInput, Diverged
 from bench.evaluation.panel import find_evaluator
 from bench.evaluation.secondary import is_by
 from bench.interfaces import Samples
-from bench.methods.notation import RECALIBRATED, expand
+from bench.methods.notation import expand, is_recalibrated, parse
 from bench.records.cell import Cell, cell_of
 from bench.records.provenance import git_state
-from bench.records.schema import FINISHED, VALUE, EvaluatorBlock, Record, read_record, records_in_place
+from bench.records.schema import FINISHED, PRIMARY_METRIC, EvaluatorBlock, Record, read_record, records_in_place
 from bench.registry import DOMAINS, open_domain
 from bench.runner.describe import OTHER_FLOATS, check_same_model
-from bench.runner.session import Workbench
-from bench.runner.sweep import pick_device
+from bench.runner.devices import pick_device
+from bench.runner.evaluation import Evaluation
+from bench.runner.session import ModelSession
 from bench.runner.workers import measure
 from bench.stats.ladder import grouped
 from bench.util.progress import Bar
@@ -34,12 +35,12 @@ Say = Callable[[str], None]
 
 
 class Unlike(Exception):
-    """Why a record cannot be judged further: its samples are not what its own judges saw."""
+    """The samples here are not those that the record's own evaluators scored."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which records are to be judged, and by whom beside the domain's own; empty: every model, every method."""
+    """Which records to evaluate, and the evaluators beside the domain's own. Empty means every model, every method."""
 
     domain: str  # or `all`
     models: tuple[str, ...] = ()
@@ -47,7 +48,7 @@ class Wanted:
     named: tuple[str, ...] = ()
 
     def chosen(self, records: Sequence[Record]) -> list[Record]:
-        """Raises `BadInput` where no record is meant."""
+        """Raises `BadInput` where no record matches."""
         found = [r for r in records if r.domain in DOMAINS and self.domain in (r.domain, "all")]
         if not found:
             raise BadInput(f"there is no record of domain {self.domain!r}")
@@ -61,18 +62,18 @@ class Wanted:
         return [r for r in found if (not self.models or r.model in self.models) and (not self.methods or r.method in methods)]
 
     def _spelled(self) -> list[str]:
-        """The rungs of a ladder may be recalibrated ones."""
-        return [spelled for method in expand(self.methods) for spelled in (method, method + RECALIBRATED)]
+        """With the recalibrated form of each method: `ladder` means either."""
+        plain, recalibrated = expand(self.methods), expand(self.methods, recalibrate=True)
+        return list(dict.fromkeys([*plain, *recalibrated, *(f"{m}+recalibrate" for m in plain if not is_recalibrated(m))]))
 
 
-def judge(wanted: Wanted, results: Path, device: str, workers: int, say: Say) -> tuple[int, int]:
-    """Add to the records below `results` what second evaluators say -> (records that got an opinion, records that could not).
+def evaluate_secondary(wanted: Wanted, results: Path, device: str, workers: int, say: Say) -> tuple[int, int]:
+    """Add the secondary evaluators' scores to the records below `results` -> (records with new scores, records that failed).
 
-    Resumable: each record is written when it is judged, and one that has all opinions is left alone. Raises `BadInput` where no
-    record is meant.
+    Resumable: each record is written when it is evaluated, and a record with all scores stays. Raises `BadInput` where no record matches.
     """
     device = pick_device(device)
-    found = [(path, record) for path, record in records_in_place(results, say) if can_be_judged(record)]
+    found = [(path, record) for path, record in records_in_place(results, say) if can_be_evaluated(record)]
     where = {(record.domain, record.model, record.cell): path for path, record in found}
     done = failed = 0
     for (domain, model, _, _), group in grouped(
@@ -80,19 +81,19 @@ def judge(wanted: Wanted, results: Path, device: str, workers: int, say: Say) ->
     ):
         paths = {record.cell: where[domain, model, record.cell] for record in group}
         opener = Opener(domain, model, group[0].samples, group[0].k, wanted.named, device, paths)
-        opinions = opener.opinions()
-        lacking = [record for record in group if lacks(record, opinions)]
-        say(f"{domain} {model}: {len(lacking)} of {len(group)} records lack an opinion")
+        wanted_scores = opener.wanted_scores()
+        lacking = [record for record in group if lacks(record, wanted_scores)]
+        say(f"{domain} {model}: {len(lacking)} of {len(group)} records lack a score")
         left = len(lacking)
         with Bar("records", len(lacking)) as bar:
             try:
-                for record, judged in _judged(lacking, opener, workers):
+                for record, evaluated in _evaluated(lacking, opener, workers):
                     bar.describe(f"{record.method} seed {record.sample_seed}")
-                    if judged is None or judged.status == "failed":
-                        say(f"left {paths[record.cell]}: {judged.reason if judged else 'the process that judged it died'}")
+                    if evaluated is None or evaluated.status == "failed":
+                        say(f"left {paths[record.cell]}: {evaluated.reason if evaluated else 'its worker process died'}")
                         failed += 1
                     else:
-                        judged.write(paths[record.cell])
+                        evaluated.write(paths[record.cell])
                         done += 1
                     left -= 1
                     bar.update()
@@ -102,14 +103,14 @@ def judge(wanted: Wanted, results: Path, device: str, workers: int, say: Say) ->
     return done, failed
 
 
-def can_be_judged(record: Record) -> bool:
+def can_be_evaluated(record: Record) -> bool:
     """Whether its cell came to an end, and its samples can be made again."""
     return record.status in FINISHED and bool(record.evaluators and record.tensors_sha256)
 
 
 @dataclass(frozen=True)
 class Opener:
-    """What a process does before it judges: open the model. Picklable."""
+    """What a process does before it evaluates: open the model. Picklable."""
 
     domain: str
     model: str
@@ -119,77 +120,89 @@ class Opener:
     device: str
     paths: dict[str, Path]
 
-    def open(self) -> Workbench:
+    def open(self) -> Evaluation:
         domain = open_domain(self.domain)
-        return Workbench(domain, domain.locate(self.model), self.samples, k=self.k, device=self.device, evaluators=self.named)
+        session = ModelSession(domain, domain.locate(self.model), self.samples, device=self.device)
+        return Evaluation(session, k=self.k, evaluators=self.named)
 
-    def opinions(self) -> dict[str, Callable[[EvaluatorBlock], bool]]:
-        """Every opinion that a record should hold -> whether the one it holds is today's."""
+    def wanted_scores(self) -> dict[str, Callable[[EvaluatorBlock], bool]]:
+        """Evaluator or task -> whether a block is of its present version."""
         domain = open_domain(self.domain)
         task = domain.task()
         versions = {name: domain.evaluator(name).version for name in domain.second_evaluators()}
         versions |= {task.name: task.version} if task is not None else {}
         named = {name: find_evaluator(domain, name, self.device) for name in self.named}
         return {
-            **{name: lambda block, version=v: block.version == version for name, v in versions.items()},  # type: ignore[misc]
-            **{name: lambda block, evaluator=e: is_by(block, evaluator) for name, e in named.items()},  # type: ignore[misc]
+            **{name: functools.partial(_is_version, version=version) for name, version in versions.items()},
+            **{name: functools.partial(is_by, evaluator=evaluator) for name, evaluator in named.items()},
         }
 
     def __call__(self) -> Callable[[Cell], Record]:
-        bench = self.open()
-        return lambda cell: attempt(read_record(self.paths[cell.hash]), bench)
+        evaluation = self.open()
+
+        def work(cell: Cell) -> Record:
+            return attempt(read_record(self.paths[cell.hash]), evaluation)
+
+        return work
 
 
-def lacks(record: Record, opinions: Mapping[str, Callable[[EvaluatorBlock], bool]]) -> bool:
-    """Whether an opinion is missing, or not today's."""
+def _is_version(block: EvaluatorBlock, version: int) -> bool:
+    return block.version == version
+
+
+def lacks(record: Record, wanted_scores: Mapping[str, Callable[[EvaluatorBlock], bool]]) -> bool:
+    """Whether a score is missing, or of an older version."""
     blocks = record.evaluators
-    return not all(name in blocks and is_current(blocks[name]) for name, is_current in opinions.items())
+    return not all(name in blocks and is_current(blocks[name]) for name, is_current in wanted_scores.items())
 
 
-def _judged(wanting: Sequence[Record], opener: Opener, workers: int) -> Iterator[tuple[Record, Record | None]]:
+def _evaluated(wanting: Sequence[Record], opener: Opener, workers: int) -> Iterator[tuple[Record, Record | None]]:
     by_cell = {record.cell: record for record in wanting}
     if workers > 1 and len(wanting) > 1:
         opener.open().make_all_bounds()
-        for cell, judged in measure([cell_of(record) for record in wanting], opener, workers):
-            yield by_cell[cell.hash], judged
+        for cell, evaluated in measure([cell_of(record) for record in wanting], opener, workers):
+            yield by_cell[cell.hash], evaluated
     elif wanting:
         work = opener()
         for record in wanting:
             yield record, work(cell_of(record))
 
 
-def attempt(record: Record, bench: Workbench) -> Record:
-    """The record with all opinions; a `failed` one with the reason where its samples cannot be had."""
+def attempt(record: Record, evaluation: Evaluation) -> Record:
+    """The record with all scores; a `failed` one with the reason where its samples cannot be had."""
     try:
-        samples = samples_of(record, bench)
+        samples = samples_of(record, evaluation)
         commit, dirty = git_state()
-        said = bench.second.blocks(samples, record.sample_seed, record.method == "none", f"{commit}-dirty" if dirty else commit)
+        said = evaluation.secondary_blocks(samples, record.sample_seed, record.method == "none", f"{commit}-dirty" if dirty else commit)
     except (Unlike, BadInput, Diverged) as error:
         return record.model_copy(update={"status": "failed", "reason": str(error)})
     return record.model_copy(update={"evaluators": {**record.evaluators, **said}})
 
 
-def samples_of(record: Record, bench: Workbench) -> Samples:
-    """The very samples that a record is of. Raises `BadInput` where they cannot be made here, `Unlike` where they come out otherwise."""
-    check_same_model(record, bench)
+def samples_of(record: Record, evaluation: Evaluation) -> Samples:
+    """The very samples that a record is of. Raises `BadInput` where they cannot be made here, `Unlike` where they differ."""
+    check_same_model(record, evaluation)
     assert record.tensors_sha256 is not None
-    samples = bench.samples_of(record.tensors_sha256, record.sample_seed, lambda: network_of(record, bench))
-    quality = bench.panel.primary["quality"]
-    here = bench.panel.judge(bench.panel.observe(samples, "samples"))[quality].items[VALUE["quality"]]
-    differ = int((here != record.evaluators[quality].items[VALUE["quality"]].unpack()).sum())
+    session, panel = evaluation.session, evaluation.panel
+    make = functools.partial(network_of, record, session)
+    samples = session.sample_tensors(record.tensors_sha256, record.sample_seed, make).samples
+    quality, valid = panel.primary["quality"], PRIMARY_METRIC["quality"]
+    here = panel.verdicts(panel.observe(samples, "samples"))[quality].items[valid]
+    differ = int((here != record.evaluators[quality].items[valid].unpack()).sum())
     if differ > OTHER_FLOATS * len(here):
-        raise Unlike(f"its samples come out otherwise here: {differ} of {len(here)} flags of validity differ")
+        raise Unlike(f"its samples differ here: {differ} of {len(here)} flags of validity")
     return samples
 
 
-def network_of(record: Record, bench: Workbench) -> Module:
-    """From the cached artifact, where that holds the tensors that were measured; else compressed once more."""
-    file = bench.panel.cache.kept(bench.artifact_key(record.method, record.sample_seed), "artifact")
+def network_of(record: Record, session: ModelSession) -> Module:
+    """From the cached artifact, where that holds the tensors that were measured; else compressed again."""
+    method = parse(record.method)
+    file = session.cache.kept(session.artifact_key(method, record.sample_seed), "artifact")
     if file is not None:
         try:
-            network = rebuild(file, bench.generator).to(bench.device)
+            network = rebuild(file, session.generator).to(session.device)
             if tensors_digest(network) == record.tensors_sha256:
                 return network
         except BadInput:  # a damaged file in the cache: made anew
             pass
-    return bench.compressed(record.method, record.sample_seed)
+    return session.compressed(method, record.sample_seed)

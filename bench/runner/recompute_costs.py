@@ -1,4 +1,4 @@
-"""Costs of records anew, without sampling: the artifact is made again and must hold the very tensors that were measured."""
+"""`bench costs`: sizes and operation counts of records again, without sampling. The artifact must hold the tensors that were measured."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bench.methods.plain import original
 from bench.metrics.cost import cost_of, warnings_of
 from bench.records.schema import FINISHED, SCHEMA, Record, records_in_place
 from bench.registry import open_domain
-from bench.runner.session import Workbench
+from bench.runner.session import ModelSession
 from bench.util.progress import Bar
 
 NEW_IN_2: dict[str, Any] = {"tensors_sha256": None, "speed": None, "warnings": []}
@@ -29,7 +29,7 @@ def upgrade(raw: Any) -> Any:
     return raw
 
 
-def recost(results: Path, say: Callable[[str], None], device: str = "cpu") -> int:
+def recompute_costs(results: Path, say: Callable[[str], None], device: str = "cpu") -> int:
     """Give every record of a folder today's cost -> how many got one.
 
     A record whose tensors are not the ones that this code makes, or that does not say which it measured, is named and left as
@@ -42,14 +42,14 @@ def recost(results: Path, say: Callable[[str], None], device: str = "cpu") -> in
         for _, group in itertools.groupby(files, key=lambda item: (item[1].domain, item[1].model, item[1].samples)):
             members = list(group)
             try:
-                bench = workbench_of(members[0][1], device)
+                session = session_of(members[0][1], device)
             except BadInput as error:  # a model that is no longer there
                 say(f"left {members[0][1].domain} {members[0][1].model}: {error}")
                 bar.update(len(members))
                 continue
             for path, record in members:
                 bar.describe(f"{record.domain} {record.method} seed {record.sample_seed}")
-                fresh = costed(record, bench)
+                fresh = costed(record, session)
                 if isinstance(fresh, str):
                     say(f"left {path}: {fresh}")
                 else:
@@ -70,26 +70,28 @@ def read_any(path: Path) -> Record:
         raise ValueError(in_a_line(error)) from None
 
 
-def workbench_of(record: Record, device: str) -> Workbench:
+def session_of(record: Record, device: str) -> ModelSession:
     domain = open_domain(record.domain)
-    return Workbench(domain, domain.locate(record.model), record.samples, device=device)
+    session = ModelSession(domain, domain.locate(record.model), record.samples, device=device)
+    session.context(0)  # raises where the model cannot be opened
+    return session
 
 
-def costed(record: Record, bench: Workbench) -> Record | str:
+def costed(record: Record, session: ModelSession) -> Record | str:
     """The record with its cost, or why it cannot have one."""
     if record.tensors_sha256 is None:
         return "it does not say which tensors it measured"
-    if tensors_digest(bench.generator.network) != record.weights_sha256:
+    if session.weights_sha256 != record.weights_sha256:
         return f"model {record.model!r} has other weights now"
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "artifact"
         try:
-            compressed = parse(record.method)(original(bench.generator.network), bench.context(record.sample_seed))
+            compressed = parse(record.method)(original(session.generator.network), session.context(record.sample_seed))
         except BadInput as error:
             return str(error)
         save(compressed, record.method, file)
-        network = rebuild(file, bench.generator).to(bench.device)
+        network = rebuild(file, session.generator).to(session.device)
         if tensors_digest(network) != record.tensors_sha256:
             return "its tensors are not those that were measured"
-        cost = cost_of(compressed, record.method, file, bench.fp32_bytes, bench.macs(network))
+        cost = cost_of(compressed, record.method, file, session.fp32_bytes, session.macs(network))
     return record.model_copy(update={"cost": cost, "warnings": warnings_of(cost)})

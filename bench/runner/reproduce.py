@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 
 import numpy as np
 
 from bench.errors import BadInput
-from bench.records.agreement import COMPARED, SIZE_TOLERANCE
+from bench.records.agreement import OTHER_CELL, agreement, disagreements, tolerance
 from bench.records.provenance import utc_now
 from bench.records.schema import FINISHED, Record
 from bench.runner.sweep import Request
@@ -20,10 +20,6 @@ from bench.runner.sweep import run as run_request
 from bench.stats.ladder import grouped
 
 SHARE = 0.02  # of the published cells, for a check
-SPREADS = 3.0  # standard deviations between sampling seeds: on other hardware ties fall otherwise, which is less than another seed
-LEAST = 0.005  # of a retention: ten of 2,000 samples
-
-OTHER_CELL = "this code measures another cell: versions, weights or reference have changed"
 
 Say = Callable[[str], None]
 
@@ -75,73 +71,45 @@ def draw_cells(records: Sequence[Record], seed: int, share: float = SHARE) -> li
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """One cell that was measured again."""
+class Repetition:
+    """One published cell that was measured again. `said`: `identical`, `agrees` or `DIFFERS: ...`."""
 
     record: Record
     again: Record
-    problems: tuple[str, ...]
+    said: str
+
+    @property
+    def agrees(self) -> bool:
+        return not self.said.startswith("DIFFERS")
 
 
-def check(records: Sequence[Record], cells: Sequence[Record], command: str, device: str, say: Say) -> list[Outcome]:
+def check(records: Sequence[Record], cells: Sequence[Record], command: str, device: str, say: Say) -> list[Repetition]:
     """Measure these cells again, without the cache, and compare them with what is published."""
     found = []
     with tempfile.TemporaryDirectory() as folder:
         for record in cells:
             job = Job(record.domain, record.model, record.samples, (record.method,), (record.sample_seed,), 0.0)
             again = run_request(_request(job, Path(folder), command, device, fresh=True), say)[-1]
-            found.append(Outcome(record, again, tuple(problems(record, again, tolerance(records, record)))))
+            found.append(Repetition(record, again, agreement(again, record, records)))
     return found
 
 
-def tolerance(records: Sequence[Record], record: Record) -> dict[str, float]:
-    """By metric, from the published spread between sampling seeds of the same model and method."""
-    repeats = [
-        r for r in records if (r.domain, r.model, r.method, r.samples) == (record.domain, record.model, record.method, record.samples)
-    ]
-    found = {}
-    for name in COMPARED:
-        values = [value for r in repeats if (value := r.metric(name)) is not None]
-        found[name] = max(LEAST, SPREADS * stdev(values)) if len(values) > 1 else 4 * LEAST
-    return found
-
-
-def problems(record: Record, again: Record, allowed: dict[str, float]) -> list[str]:
-    """What does not agree; empty: all does."""
-    if record.cell != again.cell:
-        return [OTHER_CELL]
-    if record.status != again.status:
-        return [f"status {record.status} published, {again.status} here" + (f" ({again.reason})" if again.reason else "")]
-    found = []
-    if record.cost and again.cost and abs(again.cost.stored_bytes / record.cost.stored_bytes - 1) > SIZE_TOLERANCE:
-        found.append(f"{record.cost.stored_bytes} stored bytes published, {again.cost.stored_bytes} here")
-    for name, limit in allowed.items():
-        before, now = record.metric(name), again.metric(name)
-        if (before is None) != (now is None) or (before is not None and now is not None and abs(before - now) > limit):
-            found.append(f"{name} {before} published, {now} here, allowed {limit:.4f}")
-    return found
-
-
-def disagreements(records: Sequence[Record], made: Sequence[Record]) -> list[tuple[Record, list[str]]]:
-    """Of the published cells those that did not come out the same, and why; a cell that this code no longer measures is one of them."""
+def all_disagreements(records: Sequence[Record], made: Sequence[Record]) -> list[tuple[Record, list[str]]]:
+    """The published cells that disagree, each with its reasons; a cell that this code no longer measures disagrees."""
     again = {record.cell: record for record in made}
     found = []
     for record in _published(records):
         same = again.get(record.cell)
-        said = [OTHER_CELL] if same is None else problems(record, same, tolerance(records, record))
+        said = [OTHER_CELL] if same is None else disagreements(same, record, tolerance(records, record))
         if said:
             found.append((record, said))
     return found
 
 
-def as_table(outcomes: Sequence[Outcome]) -> str:
+def as_table(repetitions: Sequence[Repetition]) -> str:
     from tabulate import tabulate
 
-    lines = []
-    for one in outcomes:
-        same = one.record.tensors_sha256 == one.again.tensors_sha256 and one.record.metrics == one.again.metrics
-        said = "; ".join(one.problems) if one.problems else "identical" if same else "agrees"
-        lines.append([one.record.domain, one.record.model, one.record.method, one.record.sample_seed, said])
+    lines = [[r.record.domain, r.record.model, r.record.method, r.record.sample_seed, r.said] for r in repetitions]
     return tabulate(lines, headers=["domain", "model", "method", "seed", "outcome"], disable_numparse=True)
 
 

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from torch.nn import Module
+
 from bench.artifact.format import rebuild, save, tensors_digest
 from bench.errors import Diverged, Unsupported
-from bench.evaluation.verdicts import prefixed, retention, survival, usable
-from bench.methods.notation import parse
+from bench.evaluation.verdicts import Verdict, headroom, retention, survival
+from bench.interfaces import SampleFeatures
+from bench.methods.notation import Chain, parse
 from bench.methods.plain import original
 from bench.metrics.cost import cost_of, warnings_of
 from bench.records.cell import Cell
 from bench.records.provenance import provenance
-from bench.records.schema import Cost, EvaluatorBlock, Items, Record, Speed, Status
-from bench.runner.session import Workbench
+from bench.records.schema import Cost, EvaluatorBlock, Items, Record, Speed, Status, metric_of
+from bench.runner.evaluation import Evaluation
+from bench.runner.session import ModelSession
+from bench.stats.ladder import ROLES
 
 COLLAPSED_BELOW = 0.1  # of either retention
 
@@ -29,83 +36,109 @@ class Made:
     speed: Speed | None = None
 
 
-def run_cell(cell: Cell, bench: Workbench) -> Record:
-    """Compress, store, rebuild from the file, sample, judge, compare with the baseline's twins."""
-    watch = bench.restart_watch()
-    method, made = parse(cell.method), Made()
+def run_cell(cell: Cell, evaluation: Evaluation) -> Record:
+    """Compress, store, rebuild from the file, sample, evaluate, compare with the baseline's twins."""
+    session, watch = evaluation.session, evaluation.session.watch
+    watch.restart()
+    made = Made()
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / "artifact"
-            with watch("compress"):
-                compressed = method(original(bench.generator.network), bench.context(cell.sample_seed))
-                save(compressed, cell.method, file)
-                network = rebuild(file, bench.generator).to(bench.device)
-                bench.panel.cache.keep(bench.artifact_key(cell.method, cell.sample_seed), "artifact", file.read_bytes())
-                made.tensors_sha256 = tensors_digest(network)
-            with watch("count"):
-                made.cost = cost_of(compressed, cell.method, file, bench.fp32_bytes, bench.macs(network))
-
-        seen = bench.observe(network, cell.sample_seed)
-        made.speed = bench.speed()
-        before, verdicts_before = bench.baseline(cell.sample_seed)
-        verdicts = bench.panel.judge(seen)
-        with watch("likelihood"):
-            likelihood = bench.generator.likelihood(network, bench.generator.network) or {}
+        method = parse(cell.method)
+        network = compress(method, cell, session, made)
+        drawn = session.sample(network, cell.sample_seed)
+        seen = evaluation.panel.observe(drawn.samples, "samples")
+        made.speed = session.speed(drawn)
+        before, verdicts_before = evaluation.baseline(cell.sample_seed)
+        verdicts = evaluation.panel.verdicts(seen)
+        metrics = metrics_of(cell, evaluation, network, seen, verdicts)
         with watch("metrics"):
-            auxiliary = bench.generator.auxiliary_scores(seen.samples)
-        metrics: dict[str, float | None] = {
-            **bench.panel.metrics_of(seen, verdicts),
-            **bench.panel.own_metrics_of(seen),
-        }
-        metrics |= likelihood | auxiliary
-        metrics |= relative_metrics(cell, bench, metrics)
-
-        quality, diversity = bench.panel.primary["quality"], bench.panel.primary["diversity"]
-        with watch("metrics"):
-            twins = survival(
-                verdicts[quality].items["valid"],
-                verdicts_before[quality].items["valid"],
-                seen.views[diversity],
-                before.views[diversity],
-                bench.panel.same_within,
-            )
+            twins = twins_of(evaluation, seen, before, verdicts, verdicts_before)
         metrics |= {name: float(flags.mean()) for name, flags in twins.items()}
         status, reason = verdict_of(metrics)
     except Diverged as error:
-        return record_of(cell, bench, "diverged", str(error), made)
+        return record_of(cell, session, "diverged", str(error), made)
     except Unsupported as error:
-        return record_of(cell, bench, "unsupported", str(error), made)
+        return record_of(cell, session, "unsupported", str(error), made)
+    blocks = primary_blocks(evaluation, verdicts)
+    blocks |= evaluation.secondary_blocks(seen.samples, cell.sample_seed, cell.method == "none")
+    items = {name: Items.pack(flags) for name, flags in twins.items()}
+    return record_of(cell, session, status, reason, made, metrics, blocks, items)
 
-    blocks = {
+
+def compress(method: Chain, cell: Cell, session: ModelSession, made: Made) -> Module:
+    """Write the compressed file, rebuild the network from its bytes and count its cost into `made`."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "artifact"
+        with session.watch("compress"):
+            compressed = method(original(session.generator.network), session.context(cell.sample_seed))
+            save(compressed, cell.method, file)
+            network = rebuild(file, session.generator).to(session.device)
+            session.cache.keep(session.artifact_key(method, cell.sample_seed), "artifact", file.read_bytes())
+            made.tensors_sha256 = tensors_digest(network)
+        with session.watch("count"):
+            made.cost = cost_of(compressed, cell.method, file, session.fp32_bytes, session.macs(network))
+    return network
+
+
+def metrics_of(
+    cell: Cell, evaluation: Evaluation, network: Module, seen: SampleFeatures, verdicts: Mapping[str, Verdict]
+) -> dict[str, float | None]:
+    """Metric -> value: those of the primary evaluators, the domain's own, likelihoods, auxiliary scores, retentions."""
+    generator, watch = evaluation.session.generator, evaluation.session.watch
+    with watch("likelihood"):
+        likelihood = generator.likelihood(network, generator.network) or {}
+    with watch("metrics"):
+        auxiliary = generator.auxiliary_scores(seen.samples)
+    found: dict[str, float | None] = {**evaluation.panel.metrics_of(seen, verdicts), **evaluation.panel.own_metrics_of(seen)}
+    found |= likelihood | auxiliary
+    return found | relative_metrics(cell, evaluation, found)
+
+
+def relative_metrics(cell: Cell, evaluation: Evaluation, metrics: Mapping[str, float | None]) -> dict[str, float | None]:
+    """Retention by role, between floor and baseline; for the baseline also the headroom U, between floor and ceiling."""
+    before = evaluation.panel.metrics_of(*evaluation.baseline(cell.sample_seed))
+    found: dict[str, float | None] = {}
+    for role in ROLES:
+        name = metric_of(role)
+        floor, value = evaluation.bounds.floor(name), metrics[name]
+        assert value is not None
+        found[f"{role}_retention"] = retention(value, before[name], floor, cell.samples)
+        if cell.method == "none":
+            found[f"{role}_u"] = headroom(value, floor, evaluation.bounds.ceiling[name])
+    return found
+
+
+def twins_of(
+    evaluation: Evaluation,
+    seen: SampleFeatures,
+    before: SampleFeatures,
+    verdicts: Mapping[str, Verdict],
+    verdicts_before: Mapping[str, Verdict],
+) -> dict[str, np.ndarray]:
+    """Twin outcome -> bool [n]."""
+    quality, diversity = (evaluation.panel.primary[role] for role in ROLES)
+    return survival(
+        verdicts[quality].items["valid"],
+        verdicts_before[quality].items["valid"],
+        seen.by_evaluator[diversity],
+        before.by_evaluator[diversity],
+        evaluation.panel.same_within,
+    )
+
+
+def primary_blocks(evaluation: Evaluation, verdicts: Mapping[str, Verdict]) -> dict[str, EvaluatorBlock]:
+    return {
         name: EvaluatorBlock(
-            role=bench.panel.judges[name],
-            version=bench.panel.evaluators[name].version,
+            role=evaluation.panel.roles[name],
+            version=evaluation.panel.evaluators[name].version,
             metrics=verdict.metrics,
             items={item: Items.pack(flags) for item, flags in verdict.items.items()},
         )
         for name, verdict in verdicts.items()
     }
-    blocks |= bench.second.blocks(seen.samples, cell.sample_seed, cell.method == "none")
-    items = {name: Items.pack(flags) for name, flags in twins.items()}
-    return record_of(cell, bench, status, reason, made, metrics, blocks, items)
-
-
-def relative_metrics(cell: Cell, bench: Workbench, metrics: dict[str, float | None]) -> dict[str, float | None]:
-    """Retention, and for the baseline also U, by role: where between floor and baseline, floor and ceiling, it lies."""
-    verdicts_before = bench.baseline(cell.sample_seed)[1]
-    before = prefixed({role: verdicts_before[name] for role, name in bench.panel.primary.items()})
-    found: dict[str, float | None] = {}
-    for role, name in (("quality", "quality_valid"), ("diversity", "diversity_mutual_recall")):
-        floor, value = bench.bounds.floor(name), metrics[name]
-        assert value is not None
-        found[f"{role}_retention"] = retention(value, before[name], floor, cell.samples)
-        if cell.method == "none":
-            found[f"{role}_u"] = usable(value, floor, bench.bounds.ceiling[name])
-    return found
 
 
 def verdict_of(metrics: dict[str, float | None]) -> tuple[Status, str | None]:
-    for role in ("quality", "diversity"):
+    for role in ROLES:
         kept = metrics[f"{role}_retention"]
         if kept is not None and kept < COLLAPSED_BELOW:
             return "collapsed", f"{role} retention {kept:.3f} is below {COLLAPSED_BELOW}"
@@ -114,7 +147,7 @@ def verdict_of(metrics: dict[str, float | None]) -> tuple[Status, str | None]:
 
 def record_of(
     cell: Cell,
-    bench: Workbench,
+    session: ModelSession,
     status: Status,
     reason: str | None,
     made: Made | None = None,
@@ -132,5 +165,5 @@ def record_of(
         warnings=warnings_of(made.cost) if made and made.cost else [],
         evaluators=evaluators or {},
         items=items or {},
-        provenance=provenance(bench.command, bench.device, bench.watch.seconds),
+        provenance=provenance(session.command, session.device, session.watch.seconds),
     )

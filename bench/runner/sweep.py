@@ -15,9 +15,11 @@ from bench.methods.notation import expand, parse
 from bench.metrics.custom import load_metric
 from bench.records.cell import Cell, cells, is_finished, look_up
 from bench.records.schema import Record
-from bench.registry import DOMAINS, open_domain
+from bench.registry import DOMAINS, default_model, open_domain
+from bench.runner.devices import pick_device
+from bench.runner.evaluation import Evaluation
 from bench.runner.run_cell import record_of, run_cell
-from bench.runner.session import OtherTensors, Workbench
+from bench.runner.session import ModelSession, OtherTensors
 from bench.runner.workers import measure
 from bench.util.cache import Cache
 from bench.util.files import check_writable, slug
@@ -67,25 +69,16 @@ def _metrics_of(domain: Domain, request: Request) -> list[Metric]:
     return [domain.optional_metric(name, device) or load_metric(name, request.trust_remote_code) for name in request.metrics]
 
 
-def default_model(domain: Domain) -> ModelSpec:
-    """The first that ships with the domain."""
-    for spec in domain.models.values():
-        return spec
-    raise BadInput(f"domain {domain.name!r} ships no model; name one with --model")
-
-
-def workbench(domain: Domain, spec: ModelSpec, extra: list[Metric], request: Request) -> Workbench:
-    return Workbench(
+def evaluation_of(domain: Domain, spec: ModelSpec, extra: list[Metric], request: Request) -> Evaluation:
+    session = ModelSession(
         domain,
         spec,
         request.samples,
-        reference=request.reference,
         device=pick_device(request.device),
         cache=Cache(use=not request.fresh),
         command=request.command,
-        extra=extra,
-        evaluators=request.evaluators,
     )
+    return Evaluation(session, reference=request.reference, extra=extra, evaluators=request.evaluators)
 
 
 @dataclass(frozen=True)
@@ -98,40 +91,43 @@ class OpenModel:
 
     def __call__(self) -> Callable[[Cell], Record]:
         domain = open_domain(self.domain)
-        bench = workbench(domain, self.spec, _metrics_of(domain, self.request), self.request)
-        return lambda cell: attempt(cell, bench)
+        evaluation = evaluation_of(domain, self.spec, _metrics_of(domain, self.request), self.request)
+        return functools.partial(attempt, evaluation=evaluation)
 
 
 def _run_model(domain: Domain, spec: ModelSpec, extra: list[Metric], request: Request, say: Callable[[str], None]) -> list[Record]:
-    bench = workbench(domain, spec, extra, request)
-    methods = expand(request.methods, recalibrate=bench.has_statistics)
-    planned = cells(bench.template, methods, request.seeds, {m: parse(m).versions for m in ["none", *methods]})
+    evaluation = evaluation_of(domain, spec, extra, request)
+    session = evaluation.session
+    methods = expand(request.methods, recalibrate=session.has_statistics)
+    planned = cells(evaluation.template, methods, request.seeds, {m: parse(m).versions for m in ["none", *methods]})
     found = {cell.hash: look_up(cell, request.results) for cell in planned}
-    done = lambda record: is_finished(record) and not request.fresh and knows_all(record, bench.second.named)
-    records = {name: record for name, (record, _) in found.items() if record is not None and done(record)}
+    records: dict[str, Record] = {}
+    for name, (record, _) in found.items():
+        if record is not None and is_finished(record) and not request.fresh and has_all(record, evaluation.secondary.named):
+            records[name] = record
     missing = [cell for cell in planned if cell.hash not in records]
-    say(f"{domain.name} {spec.name}: {len(planned)} cells, {len(records)} finished before; N = {request.samples}, device {bench.device}")
+    say(f"{domain.name} {spec.name}: {len(planned)} cells, {len(records)} finished before; N = {request.samples}, device {session.device}")
     with Bar("cells", len(missing)) as bar:
-        for cell, fresh in _measured(missing, bench, OpenModel(domain.name, spec, request), request.workers, bar):
+        for cell, fresh in _measured(missing, evaluation, OpenModel(domain.name, spec, request), request.workers, bar):
             records[cell.hash] = fresh
             before, path = found[cell.hash]
             if fresh.status == "failed" and is_finished(before):
                 say(f"{fresh.method} seed {fresh.sample_seed} failed: {fresh.reason}; {path} stays as it was")
             else:
-                with_opinions(fresh, before).write(path)
+                with_auxiliary_scores(fresh, before).write(path)
             bar.update()
     made = [records[cell.hash] for cell in planned]
-    keep_samples(bench, [record for record in made if record.status in ("ok", "collapsed")], request)
+    keep_samples(session, [record for record in made if record.status in ("ok", "collapsed")], request)
     return made
 
 
-def knows_all(record: Record, named: Mapping[str, Evaluator]) -> bool:
-    """Whether the judges that the user named have judged it; a network that diverged has nothing to judge."""
+def has_all(record: Record, named: Mapping[str, Evaluator]) -> bool:
+    """Whether it holds a score of every evaluator that the user named; a network that diverged has no samples to score."""
     return record.status == "diverged" or all(is_by(record.evaluators.get(name), evaluator) for name, evaluator in named.items())
 
 
-def with_opinions(fresh: Record, before: Record | None) -> Record:
-    """A cell that was measured again keeps what further judges said of it, where their samples came from the same tensors."""
+def with_auxiliary_scores(fresh: Record, before: Record | None) -> Record:
+    """A cell that is measured again keeps the scores of other evaluators, where their samples came from the same tensors."""
     if before is None or fresh.status not in ("ok", "collapsed") or fresh.tensors_sha256 != before.tensors_sha256:
         return fresh
     kept = {name: block for name, block in before.evaluators.items() if block.second and name not in fresh.evaluators}
@@ -139,63 +135,52 @@ def with_opinions(fresh: Record, before: Record | None) -> Record:
     return fresh.model_copy(update={"evaluators": {**fresh.evaluators, **of_then}})
 
 
-def _measured(missing: Sequence[Cell], bench: Workbench, setup: OpenModel, workers: int, bar: Bar) -> Iterator[tuple[Cell, Record]]:
+def _measured(missing: Sequence[Cell], evaluation: Evaluation, setup: OpenModel, workers: int, bar: Bar) -> Iterator[tuple[Cell, Record]]:
     """Each cell with its record, as it is measured: here, or by workers."""
     if workers == 1 or len(missing) < 2:
         for cell in missing:
             bar.describe(f"{cell.method} seed {cell.sample_seed}")
-            yield cell, attempt(cell, bench)
+            yield cell, attempt(cell, evaluation)
         return
-    bench.make_all_bounds()
+    evaluation.make_all_bounds()
     for cell, record in measure(missing, setup, workers):
         bar.describe(f"{cell.method} seed {cell.sample_seed} done")
-        yield cell, record or record_of(cell, bench, "failed", "its worker process died: out of memory, or killed")
+        yield cell, record or record_of(cell, evaluation.session, "failed", "its worker process died: out of memory, or killed")
 
 
-def attempt(cell: Cell, bench: Workbench) -> Record:
+def attempt(cell: Cell, evaluation: Evaluation) -> Record:
     """Run a cell; an error of the program becomes a `failed` record with its reason."""
     try:
-        return run_cell(cell, bench)
+        return run_cell(cell, evaluation)
     except BadInput:
         raise
     except Exception as error:
         line = next(iter(str(error).splitlines()), "no message")
-        return record_of(cell, bench, "failed", f"{type(error).__name__}: {line}")
+        return record_of(cell, evaluation.session, "failed", f"{type(error).__name__}: {line}")
 
 
-def keep_samples(bench: Workbench, made: Sequence[Record], request: Request) -> None:
+def keep_samples(session: ModelSession, made: Sequence[Record], request: Request) -> None:
     """Twins of the first seed beside the records, for people; all samples where the user wants them."""
     if not made:
         return
     first = [record for record in made if record.sample_seed == made[0].sample_seed]
-    samples = [(record, samples_of(record, bench)) for record in (made if request.save_samples else first)]
-    folder = request.results / slug(bench.domain.name) / slug(bench.spec.name)
+    samples = [(record, samples_of(record, session)) for record in (made if request.save_samples else first)]
+    folder = request.results / slug(session.domain.name) / slug(session.spec.name)
     columns = {record.method: some[:TWINS_SHOWN] for record, some in samples if record.sample_seed == first[0].sample_seed}
     if columns:
-        bench.domain.show(columns, folder / "twins")
+        session.domain.show(columns, folder / "twins")
     if request.save_samples:
         request.save_samples.mkdir(parents=True, exist_ok=True)
         for record, some in samples:
-            name = f"{slug(bench.domain.name)}-{slug(bench.spec.name)}-{slug(record.method)}-seed{record.sample_seed}"
-            bench.domain.write_samples(some, request.save_samples / name)
-        bench.domain.show(columns, request.save_samples / f"{slug(bench.domain.name)}-{slug(bench.spec.name)}-twins")
+            name = f"{slug(session.domain.name)}-{slug(session.spec.name)}-{slug(record.method)}-seed{record.sample_seed}"
+            session.domain.write_samples(some, request.save_samples / name)
+        session.domain.show(columns, request.save_samples / f"{slug(session.domain.name)}-{slug(session.spec.name)}-twins")
 
 
-def samples_of(record: Record, bench: Workbench) -> Samples:
+def samples_of(record: Record, session: ModelSession) -> Samples:
     """From memory or the cache, by the tensors that were measured; else of the network as this machine makes it."""
-    compressed = functools.partial(bench.compressed, record.method, record.sample_seed)
+    compressed = functools.partial(session.compressed, parse(record.method), record.sample_seed)
     if record.tensors_sha256 is not None:
         with contextlib.suppress(OtherTensors):
-            return bench.samples_of(record.tensors_sha256, record.sample_seed, compressed)
-    return bench.samples(compressed(), record.sample_seed)
-
-
-def pick_device(name: str) -> str:
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if name not in ("cpu", "cuda") or (name == "cuda" and not torch.cuda.is_available()):
-        usable = ["auto", "cpu", *(["cuda"] if torch.cuda.is_available() else [])]
-        raise BadInput(f"device {name!r} is not available; allowed: {', '.join(usable)}")
-    return name
+            return session.sample_tensors(record.tensors_sha256, record.sample_seed, compressed).samples
+    return session.sample(compressed(), record.sample_seed).samples

@@ -1,4 +1,4 @@
-"""Cells measured by several processes at once, each with a workbench of its own; this process alone writes records.
+"""Cells measured by several processes at once, each with a model session of its own; this process alone writes records.
 
 A worker keeps to one sampling seed as long as there are cells of it, since the seed's baseline is then at hand.
 """

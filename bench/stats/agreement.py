@@ -6,6 +6,7 @@ against it). Models are never compared with each other here, but all their pairs
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,14 +14,14 @@ from statistics import mean
 
 import numpy as np
 
-from bench.records.schema import FINISHED, EvaluatorBlock, Record
+from bench.records.schema import FINISHED, PRIMARY_METRIC, EvaluatorBlock, Record, metric_of
 from bench.stats.compressibility import retention_of
 from bench.stats.intervals import Estimate
-from bench.stats.ladder import ITEMS, ROLES, VALUE, grouped
+from bench.stats.ladder import ROLES, grouped
 
 APART = 0.05  # of retention: about three standard errors of a share of 2,000 samples
 
-View = Callable[[Record], float | None]  # what one evaluator says of a record
+Reading = Callable[[Record], float | None]  # the retention of a record by one evaluator
 Table = Mapping[str, tuple[float, float]]  # method -> the retention that each evaluator gives
 
 
@@ -63,7 +64,7 @@ def as_secondary_sees(record: Record) -> Record | None:
         return None
     metrics = dict(record.metrics)
     for role, (_, block) in blocks.items():
-        metrics[VALUE[role]] = block.metrics.get(ITEMS[role])
+        metrics[metric_of(role)] = block.metrics.get(PRIMARY_METRIC[role])
         metrics |= {f"{role}_{name}": block.metrics.get(name) for name in ("retention", "u")}
     return record.model_copy(update={"metrics": metrics, "evaluators": {name: block for name, block in blocks.values()}})
 
@@ -77,8 +78,8 @@ def agreements(records: Sequence[Record]) -> list[Agreement]:
             if not names:
                 continue
             evaluators = names[0]
-            views: tuple[View, View] = (lambda r, role=role: retention_of(r, role), lambda r, role=role: second_retention(r, role))  # type: ignore[misc]
-            tables = [(model, retentions(same, views)) for model, same in grouped(group, lambda r: r.model)]
+            both = (functools.partial(retention_of, role=role), functools.partial(second_retention, role=role))
+            tables = [(model, retentions(same, both)) for model, same in grouped(group, lambda r: r.model)]
             if any(len(methods) > 1 for _, methods in tables):
                 found.append(agreement(domain, role, evaluators, dict(tables)))
     return found
@@ -95,11 +96,11 @@ def second_retention(record: Record, role: str) -> float | None:
     return None if pair is None else pair[1].metrics.get("retention")
 
 
-def retentions(records: Sequence[Record], views: tuple[View, View]) -> dict[str, tuple[float, float]]:
+def retentions(records: Sequence[Record], readings: tuple[Reading, Reading]) -> dict[str, tuple[float, float]]:
     """Method -> what both say, means over the sampling seeds that both have judged. The baseline, 1 for both, is left out."""
     found = {}
     for method, same in grouped([r for r in records if r.method != "none" and r.status in FINISHED], lambda r: r.method):
-        both = [(a, b) for r in same if (a := views[0](r)) is not None and (b := views[1](r)) is not None]
+        both = [(a, b) for r in same if (a := readings[0](r)) is not None and (b := readings[1](r)) is not None]
         if both:
             found[method] = (mean(a for a, _ in both), mean(b for _, b in both))
     return found

@@ -35,7 +35,7 @@ def score(rates: Sequence[float], retentions: Sequence[float], span: tuple[float
     return float(np.trapezoid(np.interp(corners, x, fitted), corners) / (high - low))
 
 
-def is_recalibrated(records: Sequence[Record]) -> bool:
+def recalibrated_ladder(records: Sequence[Record]) -> bool:
     """Whether the model has running statistics, so that its ladder is the recalibrated one."""
     return any(FLOOR_RECALIBRATED in record.implementation for record in records)
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean
 
-from bench.methods.notation import RECALIBRATED
+from bench.methods.notation import is_recalibrated
 from bench.records.schema import FINISHED, Record
-from bench.stats.compressibility import is_recalibrated, retention_of
+from bench.stats.compressibility import recalibrated_ladder, retention_of
 from bench.stats.ladder import ROLES, grouped
 
 TARGETS = (4, 6, 8, 10, 12, 16, 20, 28)  # ratios
@@ -31,11 +31,11 @@ def frontier(records: Sequence[Record], targets: Sequence[float] = TARGETS) -> l
 
     Where the model has running statistics, only methods that end with recalibration take part: rungs without it stand apart.
     """
-    recalibrated = is_recalibrated(records)
+    recalibrated = recalibrated_ladder(records)
     usable = [
         r
         for r in records
-        if r.cost and r.status in FINISHED and r.method != "none" and (not recalibrated or r.method.endswith(RECALIBRATED))
+        if r.cost and r.status in FINISHED and r.method != "none" and (not recalibrated or is_recalibrated(r.method))
     ]
     both = lambda group: {r.sample_seed == CHOOSING_SEED for r in group} == {True, False}  # to choose by, and to report
     by_method = {method: group for method, group in grouped(usable, lambda r: r.method) if both(group)}

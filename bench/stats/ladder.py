@@ -14,13 +14,12 @@ import numpy as np
 
 from bench.methods.notation import LADDER, primary_rung
 from bench.records.schema import FINISHED, EvaluatorBlock, Record
-from bench.records.schema import VALUE as ITEMS
-from bench.stats.compressibility import is_recalibrated, retention_of
+from bench.records.schema import PRIMARY_METRIC, metric_of
+from bench.stats.compressibility import recalibrated_ladder, retention_of
 from bench.stats.intervals import Estimate, item_covariance, seed_variance
 
 Key = TypeVar("Key")
 ROLES = ("quality", "diversity")
-VALUE = {"quality": "quality_valid", "diversity": "diversity_mutual_recall"}
 CROSSED = {"quality": False, "diversity": True}  # the items of mutual recall are real samples, the same under every seed
 LENGTH = "length_ratio"  # a domain whose samples have a length publishes it under this name
 
@@ -134,7 +133,7 @@ def comparable(records: Sequence[Record]) -> list[Record]:
 
 
 def _rungs(records: Sequence[Record]) -> set[str]:
-    recalibrated = is_recalibrated(records)
+    recalibrated = recalibrated_ladder(records)
     return {rung for r in records if r.status in FINISHED and (rung := primary_rung(r.method, recalibrated)) is not None}
 
 
@@ -155,7 +154,7 @@ def measured(records: Sequence[Record]) -> ModelLadder | None:
     """From a model's records, all under the same conditions, those that hold their items; None without a baseline or any rung."""
     records = [r for r in records if r.status in FINISHED and has_items(r)]
     base = {r.sample_seed: r for r in records if r.method == "none" and r.status != "diverged"}
-    recalibrated = is_recalibrated(records)
+    recalibrated = recalibrated_ladder(records)
     found: dict[str, dict[int, Record]] = {rung: {} for rung in LADDER}
     for record in records:
         rung = primary_rung(record.method, recalibrated)
@@ -209,9 +208,9 @@ def outcome(base: Sequence[Record], grid: Sequence[Sequence[Record]], role: str)
 
 def _span(base: Record, rungs: Sequence[Record], role: str) -> float:
     """Baseline minus floor. Records hold values and retentions; R = (m - floor) / span gives span = (baseline - m) / (1 - R)."""
-    before = base.metric(VALUE[role]) or 0.0
+    before = base.metric(metric_of(role)) or 0.0
     pairs = [
-        (before - m, 1 - kept) for r in rungs if (m := r.metric(VALUE[role])) is not None and (kept := retention_of(r, role)) is not None
+        (before - m, 1 - kept) for r in rungs if (m := r.metric(metric_of(role))) is not None and (kept := retention_of(r, role)) is not None
     ]
     lost, share = max(pairs, key=lambda pair: abs(pair[1]), default=(before, 1.0))
     return lost / share if abs(share) > 1e-6 else before
@@ -219,13 +218,13 @@ def _span(base: Record, rungs: Sequence[Record], role: str) -> float:
 
 def _flags(record: Record, role: str) -> np.ndarray:
     """float [items] of the primary evaluator."""
-    return _block(record, role).items[ITEMS[role]].unpack().astype(float)  # type: ignore[union-attr]
+    return _block(record, role).items[PRIMARY_METRIC[role]].unpack().astype(float)  # type: ignore[union-attr]
 
 
 def _block(record: Record, role: str) -> EvaluatorBlock | None:
     """The first evaluator of the role whose mean is the record's value and whose items are there."""
-    fits = (b for b in record.evaluators.values() if b.role == role and b.metrics.get(ITEMS[role]) == record.metric(VALUE[role]))
-    return next((block for block in fits if ITEMS[role] in block.items), None)
+    fits = (b for b in record.evaluators.values() if b.role == role and b.metrics.get(PRIMARY_METRIC[role]) == record.metric(metric_of(role)))
+    return next((block for block in fits if PRIMARY_METRIC[role] in block.items), None)
 
 
 def has_items(record: Record) -> bool:

@@ -13,11 +13,11 @@ from statistics import mean
 
 import numpy as np
 
-from bench.methods.notation import LADDER, RECALIBRATED
-from bench.records.schema import Record
-from bench.stats.compressibility import FULL_RANGE, is_recalibrated
+from bench.methods.notation import ladder, without_recalibration
+from bench.records.schema import Record, metric_of
+from bench.stats.compressibility import FULL_RANGE, recalibrated_ladder
 from bench.stats.intervals import Estimate, equal, mean_of_independent
-from bench.stats.ladder import ITEMS, ROLES, ModelLadder, grouped, size_of
+from bench.stats.ladder import ROLES, ModelLadder, grouped, size_of
 from bench.stats.scores import REGRESSED_FROM, good_enough, model_score
 
 
@@ -126,14 +126,13 @@ def best_within(records: Sequence[Record], limits: Sequence[int], seeds: tuple[i
     nothing fits is left out, and so is one where a smaller limit's network is still the best.
     """
     records = of_all_trainings(records)
-    ending = RECALIBRATED if is_recalibrated(records) else ""
-    methods = {"none", *(rung + ending for rung in LADDER)}
+    methods = {"none", *ladder(recalibrated_ladder(records))}
     cells = []
     for (size, method), group in grouped([r for r in records if r.method in methods and r.cost], lambda r: (size_of(r.model), r.method)):
         chosen, held_out = ([r for r in group if (r.sample_seed in seeds) is wanted] for wanted in (True, False))
         if chosen and held_out:
             stored = mean(r.cost.stored_bytes for r in group if r.cost)
-            cells.append((stored, min(_values(chosen).values()), size, method.removesuffix(RECALIBRATED), held_out))
+            cells.append((stored, min(_values(chosen).values()), size, without_recalibration(method), held_out))
     found: list[Fits] = []
     for limit in sorted(limits):
         fitting = [cell for cell in cells if cell[0] <= limit]
@@ -146,4 +145,4 @@ def best_within(records: Sequence[Record], limits: Sequence[int], seeds: tuple[i
 
 def _values(records: Sequence[Record]) -> dict[str, float]:
     """A network that diverged makes nothing."""
-    return {role: mean(r.metric(f"{role}_{ITEMS[role]}") or 0.0 for r in records) for role in ROLES}
+    return {role: mean(r.metric(metric_of(role)) or 0.0 for r in records) for role in ROLES}

@@ -15,7 +15,7 @@ import numpy as np
 
 from bench.methods.notation import LADDER, primary_rung
 from bench.records.schema import FINISHED, Record
-from bench.stats.compressibility import is_recalibrated
+from bench.stats.compressibility import recalibrated_ladder
 from bench.stats.intervals import Estimate, mean_of_strata
 from bench.stats.ladder import comparable, grouped
 from bench.stats.scores import Domain
@@ -98,7 +98,7 @@ def _ends(estimate: Estimate) -> tuple[float, float]:
 def model_fates(records: Sequence[Record]) -> dict[str, ModelFates] | None:
     """Of one model's records, by rung, over the sampling seeds that have a baseline; None without one."""
     group = comparable(records)
-    recalibrated = is_recalibrated(group)
+    recalibrated = recalibrated_ladder(group)
     base = {r.sample_seed: s for r in group if r.method == BASELINE and r.status in FINISHED and (s := _shares(r)) is not None}
     found: dict[str, list[tuple[float, np.ndarray, int]]] = {}
     for r in group:

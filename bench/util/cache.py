@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from bench.errors import BadInput
-from bench.interfaces import Domain, Samples, View
+from bench.interfaces import Domain, Features, Samples
 from bench.util.files import cache_folder, write_atomically
 
 T = TypeVar("T")
@@ -51,7 +51,7 @@ class Cache:
     def __init__(self, use: bool = True, folder: Path | None = None) -> None:
         self.use, self.folder = use, folder or cache_folder()
 
-    def view(self, key: list[Any], make: Callable[[], View]) -> View:
+    def features(self, key: list[Any], make: Callable[[], Features]) -> Features:
         """Features and surprisal, as one safetensors file."""
         from safetensors.torch import load, save
 
@@ -59,7 +59,7 @@ class Cache:
         if self.use and path.exists():
             try:
                 tensors = load(path.read_bytes())
-                return View(tensors["features"], tensors.get("surprisal"))
+                return Features(tensors["features"], tensors.get("surprisal"))
             except Exception:
                 path.unlink(missing_ok=True)
         made = make()

@@ -15,12 +15,12 @@ from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import BadInput
-from bench.methods.notation import LADDER, PATTERN, RECALIBRATED
+from bench.methods.notation import LADDER, PATTERN, is_recalibrated, without_recalibration
 from bench.records.schema import FINISHED, Record
 from bench.registry import METHODS
 from bench.report.figures import canvas
 from bench.report.figures.canvas import COLOURS, GREY, MARKER, MARKERS, Curve, Label
-from bench.stats.compressibility import is_recalibrated, retention_of
+from bench.stats.compressibility import recalibrated_ladder, retention_of
 from bench.stats.ladder import comparable, grouped
 from bench.util.files import slug, write_atomically
 
@@ -68,7 +68,7 @@ def draw(records: Sequence[Record], folder: Path, model: str = "s@0") -> list[Pa
     if ladders := ladders_of(domains):
         drawn["rate-retention.png"] = _picture(ladders, f"What the ladder of quantizers leaves of each domain's network ({model})")
     for domain, group in domains.items():
-        ending = ", all recalibrated" if is_recalibrated(group) else ""
+        ending = ", all recalibrated" if recalibrated_ladder(group) else ""
         title = f"What each method leaves of the network: {domain} ({model}{ending})"
         drawn[f"rate-retention-{slug(domain)}.png"] = _picture(families_of(group), title)
     for name, data in drawn.items():
@@ -84,14 +84,14 @@ def points_of(records: Sequence[Record]) -> list[Point]:
 
     Where the ladder is recalibrated, only the baseline and methods ending in `+recalibrate` stay, and the ending goes.
     """
-    recalibrated = is_recalibrated(records)
-    kept = [r for r in records if r.status in FINISHED and (not recalibrated or r.method == BASELINE or r.method.endswith(RECALIBRATED))]
+    recalibrated = recalibrated_ladder(records)
+    kept = [r for r in records if r.status in FINISHED and (not recalibrated or r.method == BASELINE or is_recalibrated(r.method))]
     points = []
     for method, group in grouped(kept, lambda r: r.method):
         rates = [math.log2(r.cost.ratio) for r in group if r.cost]
         quality, diversity = (_spread([retention_of(r, role) for r in group]) for role in ROLES)
         if rates and (quality or diversity):
-            points.append(Point(method.removesuffix(RECALIBRATED) if recalibrated else method, 2 ** mean(rates), quality, diversity))
+            points.append(Point(without_recalibration(method) if recalibrated else method, 2 ** mean(rates), quality, diversity))
     return sorted(points, key=lambda point: point.ratio)
 
 
@@ -106,7 +106,7 @@ def ladders_of(domains: dict[str, list[Record]]) -> list[Series]:
     for i, (domain, records) in enumerate(sorted(domains.items())):
         points = [point for point in points_of(records) if point.method in (BASELINE, *LADDER)]
         if any(point.method in LADDER for point in points):
-            name = domain + (" (recalibrated)" if is_recalibrated(records) else "")
+            name = domain + (" (recalibrated)" if recalibrated_ladder(records) else "")
             found.append(Series(name, points, COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]))
     return found
 
@@ -132,7 +132,7 @@ def family_of(method: str) -> str:
     """From the text alone: a record may come from a plug-in that is not installed here."""
     if method in LADDER:
         return "ladder"
-    links = method.removesuffix(RECALIBRATED).split("+")
+    links = without_recalibration(method).split("+")
     names = ["nm" if PATTERN.match(link) else link.partition(":")[0] for link in links]
     prunes = [METHODS.get(name, "").startswith("bench.methods.prune:") for name in names]
     if any(prunes):

@@ -13,7 +13,7 @@ from bench.methods.notation import LADDER
 from bench.records.schema import Record
 from bench.report.figures import canvas
 from bench.report.figures.canvas import COLOURS, MARKER, MARKERS, Curve, Label
-from bench.stats.compressibility import is_recalibrated
+from bench.stats.compressibility import recalibrated_ladder
 from bench.stats.ladder import ROLES, ModelLadder, grouped, models_of
 from bench.stats.scores import Domain, domains_of
 
@@ -69,7 +69,7 @@ def series_of(records: Sequence[Record], say: Say) -> list[DomainSeries]:
     for name, _ in grouped(records, lambda r: (r.domain, r.model)):
         if name not in known:
             say(f"{' '.join(name)} is not drawn: it has no rung of the ladder with a baseline")
-    recalibrated = {name: is_recalibrated(group) for name, group in grouped(records, lambda r: r.domain)}
+    recalibrated = {name: recalibrated_ladder(group) for name, group in grouped(records, lambda r: r.domain)}
     domains = domains_of([m for m in found if m.whole])
     return [_series(domain, recalibrated[domain.name], i) for i, domain in enumerate(domains)]
 

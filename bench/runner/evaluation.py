@@ -1,0 +1,164 @@
+"""What all cells of one model are compared with: the evaluators, the baselines, floors and ceilings."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.errors import Diverged
+from bench.evaluation.bounds import FLOORS, Bounds, find_bounds
+from bench.evaluation.panel import Panel
+from bench.evaluation.secondary import Scorer, SecondaryEvaluators, secondary_block
+from bench.evaluation.verdicts import Verdict
+from bench.interfaces import Metric, SampleFeatures, Samples
+from bench.metrics.shared import K
+from bench.records.cell import FLOOR_RECALIBRATED, Cell
+from bench.records.provenance import provenance
+from bench.records.schema import EvaluatorBlock, metric_of
+from bench.runner.session import ModelSession
+
+
+class Evaluation:
+    """The evaluators of one model session. Everything expensive is made when first used, once.
+
+    k: neighbours; reference: the user's own real samples; extra: metrics and evaluators: names that the user asked for.
+    Raises `BadInput` where the reference has too few samples, or a name is unknown.
+    """
+
+    def __init__(
+        self,
+        session: ModelSession,
+        *,
+        k: int = K,
+        reference: str | None = None,
+        extra: Sequence[Metric] = (),
+        evaluators: Sequence[str] = (),
+    ) -> None:
+        self.session = session
+        self.panel = Panel(
+            session.domain,
+            session.n,
+            k,
+            reference=reference,
+            device=session.device,
+            cache=session.cache,
+            watch=session.watch,
+            extra=extra,
+        )
+        self.secondary = SecondaryEvaluators(self.panel, evaluators)
+        self._baselines: dict[int, tuple[SampleFeatures, dict[str, Verdict]]] = {}
+        self._secondary_baselines: dict[tuple[str, int], Verdict] = {}
+        self._secondary_bounds: dict[str, Bounds] = {}
+
+    @functools.cached_property
+    def template(self) -> Cell:
+        """The cell of the baseline; `bench.records.cell.cells` varies its method and seed."""
+        session = self.session
+        return Cell(
+            domain=session.domain.name,
+            model=session.spec.name,
+            train_seed=session.spec.train_seed,
+            weights_sha256=session.weights_sha256,
+            companions=session.generator.identity(),
+            method="none",
+            sample_seed=0,
+            samples=session.n,
+            k=self.panel.k,
+            sampler=session.generator.settings(),
+            reference=self.panel.reference_name,
+            implementation={**self.panel.implementation(), **self._floor_version()},
+        )
+
+    def _floor_version(self) -> dict[str, int]:
+        """In the cell's hash; it also says, later, that this model's ladder is the recalibrated one."""
+        versions = self.session.floor_method().versions
+        return {FLOOR_RECALIBRATED: versions["recalibrate"]} if self.session.has_statistics else {}
+
+    def baseline(self, seed: int) -> tuple[SampleFeatures, dict[str, Verdict]]:
+        """The uncompressed network's samples of this seed, and their verdicts by evaluator. Raises `Diverged`."""
+        if seed not in self._baselines:
+            try:
+                seen = self.panel.observe(self._baseline_samples(seed), "samples")
+            except Diverged as error:
+                raise Diverged(f"the baseline: {error}") from None
+            self._baselines[seed] = (seen, self.panel.verdicts(seen))
+        return self._baselines[seed]
+
+    def _baseline_samples(self, seed: int) -> Samples:
+        return self.session.sample(self.session.generator.network, seed).samples
+
+    # -------------------------------------------------------------------------------------------- secondary evaluators
+
+    def secondary_blocks(
+        self, samples: Samples, seed: int, is_baseline: bool = False, commit: str | None = None
+    ) -> dict[str, EvaluatorBlock]:
+        """What each secondary evaluator says of a cell's samples. `commit`: of the evaluating code, where the record is older."""
+        return dict(self._secondary_blocks(samples, seed, is_baseline, commit))
+
+    def _secondary_blocks(
+        self, samples: Samples, seed: int, is_baseline: bool, commit: str | None
+    ) -> Iterator[tuple[str, EvaluatorBlock]]:
+        for name, scorer in self.secondary.scorers.items():
+            try:
+                with self.session.watch("second judges"):
+                    now, before = scorer.verdict(samples), self._secondary_baseline(name, seed)
+                    block = secondary_block(scorer, now, before, self.secondary_bounds(name), is_baseline)
+                    yield name, block.model_copy(update={"commit": commit})
+            except Diverged:  # its features of these samples are not finite, though the primary ones are: no auxiliary score
+                continue
+
+    def _secondary_baseline(self, name: str, seed: int) -> Verdict:
+        if (name, seed) not in self._secondary_baselines:
+            self._secondary_baselines[name, seed] = self.secondary.scorers[name].verdict(self._baseline_samples(seed))
+        return self._secondary_baselines[name, seed]
+
+    # ---------------------------------------------------------------------------------------------- floors and ceilings
+
+    @functools.cached_property
+    def bounds(self) -> Bounds:
+        """Of the primary evaluators: those that ship with the model, else from the cache, else made now."""
+        return self._bounds_of(self.panel)
+
+    def secondary_bounds(self, name: str) -> Bounds:
+        if name not in self._secondary_bounds:
+            self._secondary_bounds[name] = self._bounds_of(self.secondary.scorers[name])
+        return self._secondary_bounds[name]
+
+    def scorers(self) -> list[Scorer]:
+        """All that have floors and ceilings of their own: the primary panel, secondary evaluators, a task."""
+        return [self.panel, *self.secondary.scorers.values()]
+
+    def make_all_bounds(self) -> None:
+        """In this process, so that each worker need not make those that do not ship with the model."""
+        for scorer in self.scorers():
+            self._bounds_of(scorer)
+
+    def _bounds_of(self, scorer: Scorer) -> Bounds:
+        shipped = self.shipped_bounds if self.session.spec.name in self.session.domain.models else None
+        return find_bounds(self._bounds_key(scorer), shipped, lambda: self.make_bounds(scorer))
+
+    def _bounds_key(self, scorer: Scorer) -> dict[str, Any]:
+        """What floors and ceiling depend on; a user's own metrics are not in them."""
+        implementation = {**scorer.implementation(own=False), **self.session.floor_method().versions}
+        return {**vars(self.template), "implementation": implementation, "ceiling_sha256": self.panel.ceiling_sha256}
+
+    @property
+    def shipped_bounds(self) -> Path:
+        return Path(self.session.spec.source) / "bounds"
+
+    def make_bounds(self, scorer: Scorer) -> Bounds:
+        """Floors of permuted networks and the ceiling of other real samples, measured now."""
+        watch = self.session.watch
+        floors = [self._floor(i, scorer) for i in range(FLOORS)]
+        fields = {name: value for name, value in self._bounds_key(scorer).items() if name in Bounds.model_fields}
+        measured = provenance(self.session.command, self.session.device, watch.seconds)
+        return Bounds(**fields, floors=floors, ceiling=scorer.ceiling(own=False), provenance=measured)
+
+    def _floor(self, seed: int, scorer: Scorer) -> dict[str, float]:
+        try:
+            network = self.session.compressed(self.session.floor_method(seed), seed)
+            return scorer.score(self.session.sample(network, seed).samples)
+        except Diverged:  # a permuted network without finite samples has neither quality nor diversity
+            return {metric_of(role): 0.0 for role in scorer.primary}
