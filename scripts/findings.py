@@ -1,135 +1,327 @@
-"""docs/findings.md from the published records: every figure is computed, none is typed. `python -m scripts.findings`
-
-Not part of the package. What the words claim is asserted beside the figures: a claim that the records no longer carry stops the script.
-"""
+"""Writes docs/findings.md from the template findings.md and the published records: `python -m scripts.findings`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from statistics import mean
 
 from bench.records.schema import Record, read_records
 from bench.report.headline import pair_by_pair
-from bench.report.report_data import material
-from bench.report.verdict import paragraph
-from bench.stats.ladder import ROLES
+from bench.report.per_model import with_sign
+from bench.report.report_data import material, table
+from bench.report.secondary_table import tau_text
+from bench.report.verdict import ClaimContext, paragraph
+from bench.stats.agreement import Agreement, interval_of
+from bench.stats.ladder import ROLES, ModelLadder
 from bench.stats.model_file import ModelFile, out_of_date, read_models
+from bench.stats.order import order_of
 from bench.stats.scores import COUNTS_FROM, model_score
+from bench.stats.sizes import OwnSlopes, points
 from bench.util.files import write_atomically
-from scripts.claims import CLAIMS, NEGATIVE, Claim
-from scripts.field import field_table
-from scripts.figures import DIFFUSION, ROOT, TEXT, Figures, short, span
+from scripts.figures import DIFFUSION, DOMAINS, GAN, ROOT, SIZES, STEPS, TEXT, Figures, by_domain, known, left, short, slash, span
+
+TEMPLATE = ROOT / "scripts" / "findings.md"
+PLACEHOLDER = re.compile(r"\{\{\s*(.*?)\s*\}\}")
+FAILURES = ("step", "fail after failure", "fail after survival", "AUC of surprisal at `int4`", "AUC of rarity")
+POOR = 0.8  # U of quality
+Conditions = list[tuple[str, bool]]  # (words of the template, whether the records support them)
 
 
 def main() -> None:
     records, files = read_records(ROOT / "results"), read_models(ROOT / "results")
-    assert not (old := out_of_date(files, records)), (
-        f"made from other records: model.json of {old}; `python -m bench describe --domain all`"
-    )
-    write_atomically(ROOT / "docs" / "findings.md", findings(records, files))
+    if old := out_of_date(files, records):
+        sys.exit(f"model.json of {old} is out of date: run `python -m bench describe --domain all`")
+    try:
+        page = findings(records, files)
+    except ValueError as error:
+        sys.exit(str(error))
+    write_atomically(ROOT / "docs" / "findings.md", page)
 
 
-def findings(records: Sequence[Record], files: dict[tuple[str, str], ModelFile]) -> str:
-    found = material(records, files)
-    f = Figures(found)
-    return "\n".join(
-        [
-            INTRODUCTION,
-            "## The answer, as far as it goes\n",
-            paragraph(found.now, found.wider).replace("](docs/", "]("),
-            pair_by_pair(found),
-            "![Retention of quality and of diversity over compression, all domains](images/domains.png)\n",
-            "## What the records show\n",
-            *(_finding(i, one(f)) for i, one in enumerate(CLAIMS, 1)),
-            FIGURES_OF_PATHS,
-            "## What the field says of compressing generative models\n",
-            field_table(f) + "\n",
-            "## Negative results\n",
-            *(f"- {text(f)}" for text in NEGATIVE),
-            "",
-            THREATS.format(parameters=_range_of_parameters(f), poorest=_poorest(f), all_count=_all_count(f), in_m=_in_m(f)),
-        ]
-    )
+def findings(records: Sequence[Record], files: Mapping[tuple[str, str], ModelFile]) -> str:
+    """The page. Raises `ValueError` where the template and the records do not fit."""
+    f, template = Figures(material(records, files)), TEMPLATE.read_text()
+    check(conditions(f), template)
+    return fill(template, texts(f) | tables(f))
 
 
-def _finding(number: int, claim: Claim) -> str:
-    commands = "; ".join(claim.commands)
-    return f"### {number}. {claim.head}\n\n{claim.words}\n\n{claim.table}\n\nMeasured by {commands}.\n"
+def check(found: Conditions, template: str) -> None:
+    """Raises `ValueError` that names each sentence which the records do not support, or which the template lacks."""
+    plain = " ".join(template.split())
+    wrong = [f"the records do not support: {words}" for words, holds in found if not holds]
+    wrong += [f"not in the template: {words}" for words, _ in found if words not in plain]
+    if wrong:
+        raise ValueError("\n".join(wrong))
 
 
-def _range_of_parameters(f: Figures) -> str:
-    counts = [count for m in f.found.models if (count := f.found.parameters(m)) is not None]
-    return f"{min(counts) / 1e6:.2f} to {max(counts) / 1e6:.2f} M"
+def fill(template: str, values: Mapping[str, str]) -> str:
+    """Raises `ValueError` for a placeholder without a figure, and for a figure without a placeholder."""
+    used = set(PLACEHOLDER.findall(template))
+    wrong = [f"no figure for the placeholder: {name}" for name in sorted(used - values.keys())]
+    wrong += [f"no placeholder for the figure: {name}" for name in sorted(values.keys() - used)]
+    if wrong:
+        raise ValueError("\n".join(wrong))
+    return PLACEHOLDER.sub(lambda found: values[found[1]], template)
 
 
-POOR = 0.8  # U of quality
+def conditions(f: Figures) -> Conditions:
+    """Every condition that a sentence of the template needs."""
+    at, variety = (functools.partial(f.retention, role=role) for role in ROLES)
+    first, second = ([o.first for o in some] for some in f.orders())
+    contrary = [o.model.domain for o in f.orders()[1] if o.first == "diversity"]
+    (lossy, lossy_too), others = f.losers(), (TEXT, DIFFUSION)
+    int5 = [left(m, "quality", "int5") for m in f.of(DIFFUSION)]
+    failures = [(known(a.share), known(b.share)) for d in DOMAINS for _, a, b in f.failures(d)]
+    surprising, rare = (functools.partial(f.aucs, trait=trait) for trait in ("surprisal", "rarity"))
+    quality, diversity = map(f.slopes, ROLES)
+    lows = [known(slopes.average.interval())[0] for slopes in (*quality, *diversity)]
+    small = [f.absolute(d, "xs", "int8") for d in DOMAINS]
+    large = [f.absolute(d, "s", "int4") for d in DOMAINS]
+    least = min(f.agreements.values(), key=lambda row: row.tau.value)
+    tau = f.use_taus()
+    apart = [d for d in DOMAINS if known(interval_of(tau[d, "diversity"]))[0] > known(interval_of(tau[d, "quality"]))[1]]
+    spared = [f.use(m, "int4") - min(left(m, role, "int4"), 1) for m in f.whole for role in ROLES]
+    ecsq, both, pruned = "ecsq:bits=3", "magnitude+int4", "magnitude"
+    survival = [f.survivors(m) for m in f.of(DIFFUSION, "s")]
+    claimed, alone = claims(f.found.now), {size: claims(now) for size, now in f.found.now.alone.items()}
+    bare, recalibrated = (functools.partial(f.kept, GAN, plain=plain) for plain in (True, False))
+    poor = {(m.domain, m.size) for m in f.whole if m.u["quality"] < POOR}
+    return [
+        ("(6 times smaller)", {round(f.ratio(d, "int6")) for d in DOMAINS} == {6}),
+        ("GANs and transformers lose almost nothing", {m.domain for m in lossy + lossy_too} == {DIFFUSION}),
+        ("models lose more than 5 %", len(lossy) < len(f.whole) / 3 and at(DIFFUSION, "int6") > 0.8),
+        ("At 5 bits (7x)", round(f.ratio(DIFFUSION, "int5")) == 7),
+        ("depends on its training seed", max(int5) - min(int5) > 0.2),
+        ("At 4 bits the domains differ in quality", at(GAN, "int4") - 0.2 > at(TEXT, "int4") > at(DIFFUSION, "int4")),
+        ("make hardly any valid samples", max(at(d, "int3") for d in others) < 0.1),
+        ("they make none at `int2`", max(at(d, "int2") for d in others) < 0.005),
+        ("The GANs still make valid samples there", at(GAN, "int2") > 0.3),
+        ("Quality falls below 0.90 before diversity", second.count("quality") > 0.7 * len(second)),
+        ("In no model does the opposite hold", "diversity" not in first),
+        ("both of them GANs", contrary == [GAN, GAN]),
+        ("recognises many kinds of garments", variety(DIFFUSION, "int3") > at(DIFFUSION, "int3") + 0.3),
+        ("`ternary` keeps less diversity than quality", variety(GAN, "ternary") < at(GAN, "ternary")),
+        ("So do GANs that are pruned", all(variety(GAN, m) < at(GAN, m) for m in (pruned, "ecsq:bits=1"))),
+        ("keeps more quality than a fixed grid", all(f.kept(d, ecsq)[0] > f.kept(d, "int3")[0] for d in DOMAINS)),
+        ("In every model these fail more often", all(failed > survived for failed, survived in failures)),
+        ("the intervals overlap", bool(f.unsure()) and not any(name.startswith(GAN) for name in f.unsure())),
+        ("samples with high surprisal fail first", min(min(surprising(d)) for d in others) > 0.5),
+        ("predicts failure less well", all(mean(surprising(d)) > mean(rare(d)) for d in others)),
+        ("larger networks keep more of their quality and diversity", min(lows) > 0),
+        ("slopes of diversity differ", max(slopes.p for slopes in diversity) < 0.05),
+        ("slopes of quality differ only when all sizes", quality[0].p < 0.05 <= quality[1].p),
+        ("does about as well as `s` at 4 bits", all(min(a[1] - b[1], a[2] - b[2]) > -0.02 for a, b in zip(small, large))),
+        ("of the bytes", max(a[0] / b[0] for a, b in zip(small, large)) < 0.65),
+        ("rank the methods similarly", least.tau.value > 0.5),
+        ("least so by the quality of image_gan", (least.domain, least.role) == (GAN, "quality")),
+        ("diversity predicts the use of samples", all(tau[d, "diversity"].value > tau[d, "quality"].value for d in DOMAINS)),
+        ("In image_gan the two intervals do not overlap", apart == [GAN]),
+        ("no model loses more of its use", min(spared) > -0.03),
+        ("the GANs keep most of it", min(f.use(m, "binary") for m in f.of(GAN)) > 0.6),
+        ("The diffusion models keep almost none", mean(f.use(m, "binary") for m in f.of(DIFFUSION)) < 0.1),
+        ("one coding keeps the samples", min(f.least(GAN, "ecsq:bits=4"), f.least(DIFFUSION, "nf4")) > 0.9),
+        ("just below 8x", {round(f.ratio(GAN, "ecsq:bits=4")), round(f.ratio(DIFFUSION, "nf4"))} == {8}),
+        ("For the diffusion model it is `nf4`", f.least(DIFFUSION, "ecsq:bits=4") < 0.9 and f.best_at_8x() < 0.8),
+        ("Text falls short", max(at(TEXT, "ecsq:bits=4"), at(TEXT, "nf4")) < 0.9),
+        ("Only the GAN still makes garments", at(DIFFUSION, "binary") < 0.05 and at(TEXT, "binary") < 0.05),
+        ("most of its quality or most of its diversity", at(GAN, "binary") < 0.5 > variety(GAN, "ecsq:bits=1")),
+        ("only the GAN keeps its quality", max(at(d, both) for d in others) < 0.1 and at(GAN, both) > 0.9),
+        ("it does not keep its diversity", f.secondary_retention(GAN, both, "diversity") < 0.7 < variety(GAN, both)),
+        ("Which samples survive is not random (finding 5)", 0.1 < min(survival) and max(survival) < 0.9),
+        ("is mostly another verse", f.fate(TEXT, "drifted") > 5 * f.fate(TEXT, "intact")),
+        ("pictures compress more easily than text", (GAN, TEXT) in claimed),
+        ("compress less easily in quality", (TEXT, DIFFUSION) in claimed),
+        ("Neither size s nor size xs shows this alone", not any((TEXT, DIFFUSION) in one for one in alone.values())),
+        ("ruins the diffusion model and the transformer", max(at(d, pruned) for d in others) < 0.1),
+        ("It costs the GAN diversity", f.secondary_retention(GAN, pruned, "diversity") < 0.7),
+        ("keeps less than an entropy-coded one", all(at(d, both) < at(d, ecsq) for d in others)),
+        ("for the diversity of the GAN", variety(GAN, both) < variety(GAN, ecsq)),
+        ("decides what a GAN keeps at 1 bit", recalibrated("binary")[0] > 4 * bare("binary")[0]),
+        ("At 2 bits it adds diversity to both", all(recalibrated("int2", m)[1] > bare("int2", m)[1] for m in ("s@0", "s@1"))),
+        ("It costs one network quality", recalibrated("int2")[0] < bare("int2")[0]),
+        ("and the other none", recalibrated("int2", "s@1")[0] >= bare("int2", "s@1")[0]),
+        ("`ternary` is smaller than `int2`", f.ratio(GAN, "ternary") > f.ratio(GAN, "int2")),
+        ("It keeps more quality", at(GAN, "ternary") > at(GAN, "int2")),
+        ("zeros make smooth pictures of fewer kinds", variety(GAN, "ternary") < variety(GAN, "int2")),
+        ("may keep more quality with fewer bits", bool(f.six_below_five())),
+        ("Size s alone does not show it", (TEXT, DIFFUSION) not in alone["s"]),
+        ("Uncompressed text networks of size xs", poor == {(TEXT, "xs")}),
+        ("so no finding leaves out a network", least_u(f) >= COUNTS_FROM),
+    ]
 
 
-def _poorest(f: Figures) -> str:
-    """The sizes of domains of which an uncompressed network is poor, beside all others."""
-    by_size: dict[tuple[str, str], list[float]] = {}
-    for m in f.found.models:
-        if m.whole:
-            by_size.setdefault((m.domain, m.size), []).append(m.u["quality"])
-    poor = {key: values for key, values in by_size.items() if min(values) < POOR}
-    others = min(u for key, values in by_size.items() if key not in poor for u in values)
-    named = " and ".join(
-        f"the {domain} networks of size {size} have a U of quality of {span(values)}" for (domain, size), values in poor.items()
-    )
-    return f"Uncompressed, {named}, all others {short(others)} and more: theirs is retention of a poorer baseline."
+def claims(now: ClaimContext) -> set[tuple[str, str]]:
+    """Pairs of domains of which the first is claimed to keep more quality."""
+    return {(c.a, c.b) for c in now.comparisons if c.role == "quality" and now.claimed(c)}
 
 
-def _in_m(f: Figures) -> str:
-    """`.83/.93 of image_diffusion, .83/.89 of text`"""
-    said = []
-    for domain in (DIFFUSION, TEXT):
-        (m,) = (m for m in f.found.models if (m.domain, m.model) == (domain, "m@0"))
-        said.append(f"{'/'.join(short(one.value) for role in ROLES if (one := model_score(m, role)) is not None)} of {domain}")
-    return ", ".join(said)
+def least_u(f: Figures) -> float:
+    return min(m.u[role] for m in f.whole + f.secondary for role in ROLES)
 
 
-def _all_count(f: Figures) -> str:
-    """Whether findings over all models are the same with those alone that count."""
-    least = min(m.u[role] for models in (f.found.models, f.judged_twice) for m in models if m.whole for role in ROLES)
-    assert least >= COUNTS_FROM, "findings over all models: give them without those of a low U, too"
-    return f"The smallest U of any network, role and judge is {short(least)}, so none is left out of a finding for having little to lose."
+def named(models: Sequence[ModelLadder]) -> str:
+    """`xs@0 .87/.97, ...`: what they keep at 6 bits."""
+    found = []
+    for m in models:
+        found.append(f"{m.model} {slash(left(m, role, 'int6') for role in ROLES)}")
+    return ", ".join(found)
 
 
-INTRODUCTION = """\
-# Findings
+def c_of(m: ModelLadder) -> str:
+    return slash(known(model_score(m, role)).value for role in ROLES)
 
-What the published records say, each claim with its figures. Retention is written quality/diversity, after the ratio of file sizes if it is given (`6.0x: .98/1.00`): 1 = like the uncompressed
-network, 0 = like the same weights in random order. Sizes: xs about 0.125, s 0.5, m 2 million parameters; `s@0` is size s of training seed 0. Figures of rungs of the ladder (`int8` ... `binary`) are means over all models that are compared; those of other
-methods are the model `s@0`'s, three sampling seeds each. Made by `python -m scripts.findings` from `results/`: no figure here was typed. What measured a model's records stands
-under its table in the [leaderboard](../leaderboard.md); `python -m bench reproduce` measures all of them again. How intervals are made, and how often they hold: [statistics.md](statistics.md).
-"""
-FIGURES_OF_PATHS = """\
-![Paths of quality against diversity, among real samples that were damaged on purpose](images/quality-diversity.png)
 
-![What becomes of each sample, down the ladder](images/survival.png)
+def against(f: Figures, role: str) -> str:
+    """What the GAN keeps at `ternary` and at `int2`."""
+    return f"{short(f.retention(GAN, 'ternary', role))} against {short(f.retention(GAN, 'int2', role))}"
 
-![C of each model over its parameters](images/sizes.png)
-"""
 
-THREATS = """\
-## Threats to validity
+def texts(f: Figures) -> dict[str, str]:
+    """Figures that stand in sentences."""
+    first, second = f.orders()
+    losers, losers_secondary = f.losers()
+    ecsq, grid = ([f.stored(d, method) for d in DOMAINS] for method in ("ecsq:bits=3", "int3"))
+    larger = sorted(100 * (a / b - 1) for a, b in zip(ecsq, grid))
+    small, large = ([f.absolute(d, *what)[0] for d in DOMAINS] for what in (("xs", "int8"), ("s", "int4")))
+    rows = f.agreements.values()
+    pairs = sum(row.pairs for row in rows)
+    apart = max(rows, key=lambda row: abs(row.partings[0].first - row.partings[0].second))
+    worst = apart.partings[0]
+    c = {d: known(f.domains[d].score("quality")).value for d in DOMAINS}
+    of_m = [f"{c_of(f.of(d, 'm')[0])} of {d}" for d in (DIFFUSION, TEXT)]
+    u = [m.u["quality"] for m in f.whole]
+    counts = sorted(known(f.found.parameters(m)) / 1e6 for m in f.found.models)
+    return {
+        "answer": (paragraph(f.found.now, f.found.wider) + "\n" + pair_by_pair(f.found)).replace("](docs/", "](").strip(),
+        "models": str(len(first)),
+        "models_secondary": str(len(second)),
+        "losers": str(len(losers)),
+        "losers_secondary": str(len(losers_secondary)),
+        "loser_names": named(losers),
+        "loser_names_secondary": named(losers_secondary),
+        "quality_first": str([o.first for o in first].count("quality")),
+        "quality_first_secondary": str([o.first for o in second].count("quality")),
+        "diversity_first_secondary": str([o.first for o in second].count("diversity")),
+        "contrary": " and ".join(f"{o.model.domain} {o.model.model}" for o in second if o.first == "diversity"),
+        "diffusion_int3_quality": short(f.retention(DIFFUSION, "int3", "quality")),
+        "diffusion_int3_diversity": short(f.retention(DIFFUSION, "int3", "diversity")),
+        "diffusion_int4": f.cell(DIFFUSION, "int4"),
+        "text_int4": f.cell(TEXT, "int4"),
+        "gan_ternary": f.cell(GAN, "ternary"),
+        "gan_magnitude": f.cell(GAN, "magnitude"),
+        "gan_ecsq1": f.cell(GAN, "ecsq:bits=1"),
+        "ecsq_larger": f"{larger[0]:.0f} to {larger[-1]:.0f}",
+        "unsure": " and ".join(f.unsure()),
+        "classes": f.classes(),
+        "widest": f.widest(),
+        "bytes_of_small": span(a / b for a, b in zip(small, large)),
+        "pairs": str(pairs),
+        "concordant": f"{sum(known(row.concordant) * row.pairs for row in rows) / pairs:.1%}",
+        "largest_difference": f"`{worst.method}` ({apart.domain} {worst.model}, {apart.role}: "
+        f"{short(worst.first)} and {short(worst.second)})",
+        "gan_use_binary": short(min(f.use(m, "binary") for m in f.of(GAN))),
+        "nearly_8x": f"{f.ratio(GAN, 'ecsq:bits=4'):.1f}x and {f.ratio(DIFFUSION, 'nf4'):.1f}x",
+        "best_at_8x": short(f.best_at_8x()),
+        "discriminator": f"{f.discriminator():.0%}",
+        "c_quality": "; ".join(f"{d} {c[d]:.3f}" for d in sorted(DOMAINS, key=lambda d: -c[d])),
+        "gan_binary_plain": f.cell_of(GAN, "binary", plain=True),
+        "gan_binary": f.cell_of(GAN, "binary"),
+        "gan_int2_pairs": "; ".join(
+            f"`{m}` {f.cell_of(GAN, 'int2', m, plain=True)} without, {f.cell_of(GAN, 'int2', m)} with" for m in ("s@0", "s@1")
+        ),
+        "gan_ternary_int2_quality": against(f, "quality"),
+        "gan_ternary_int2_diversity": against(f, "diversity"),
+        "six_below_five": "; ".join(f.six_below_five()),
+        "gan_c_up_to_16x": f"{f.c_up_to_16x():.3f}",
+        "gan_c": f"{c[GAN]:.3f}",
+        "parameters": f"{counts[0]:.2f} to {counts[-1]:.2f} M",
+        "c_of_m": ", ".join(of_m),
+        "u_poor": span(value for value in u if value < POOR),
+        "u_others": short(min(value for value in u if value >= POOR)),
+        "u_least": short(least_u(f)),
+        "models_with_size": str(len(points(f.found.models, f.found.parameters, "quality"))),
+    }
 
-- **Domain and architecture are confounded.** A DCGAN with batch norm, a U-Net with group norm and a transformer with RMS norm stand for three domains. "Images from a
-  GAN" means here: this family of GANs.
-- **Generator and judge read the same corpus.** The quality judge of text was trained on the training part that the generators learnt from; that of images is ImageNet's,
-  fitted on the training part. Judges never saw the test part.
-- **The judge of pictures is too kind from 15x on.** It passes blotchy or darkened pictures of the GAN ([image-domains.md](image-domains.md)): read the GAN's quality at
-  `int2` and below with the twins (`results/image_gan/s@0/twins.png`). This flatters the GAN's C over 4x to 16x.
-- **Small models, trained for minutes or hours on one or two cores.** {parameters} parameters; large models, and more over-parameterized ones, may bear more.
-- **That text is ahead of the diffusion model rests on the small networks.** Size s alone does not decide it, which was known when the rule was written that lets a size into the
-  means once every compared domain has it for each training seed ([statistics.md](statistics.md)). In size m, one network each, C of quality and diversity is {in_m}. The small text networks have a poorer baseline (below).
-- **One U is not another.** The GAN makes fewer kinds of garments than the others (U of diversity, in the leaderboard), so it has less to lose.
-  {poorest} {all_count}
-- **N = 2,000, k = 5.** Mutual recall depends on both; all models, floors and ceilings have the same.
-- **Size m was trained once in each domain**: what stands here of it is one network's. That of text is overfitted: 1.307 bits per byte of validation verses, 1.159 at its best step. .015
-  of its samples are copies of training verses, .007 of held-out verses were ([text-domain.md](text-domain.md#do-the-networks-recite)).
-- **After training only.** Nothing here says what quantization-aware training, distillation or retraining after pruning would keep.
-- **Judges may err alike.** Second judges of another kind agree about the order of methods, but all were fitted on the same training part, and share ideas of damage.
-"""
+
+def tables(f: Figures) -> dict[str, str]:
+    ecsq, taus, rows = "ecsq:bits=3", f.use_taus(), f.agreements
+    slopes = {role: f.slopes(role) for role in ROLES}
+    return {
+        "table_int6": f.methods("int6", secondary=["int6"]),
+        "table_int5": f.sizes(lambda m: left(m, "quality", "int5")),
+        "table_int4": f.methods("int4", "int3", "int2", secondary=["int4"]),
+        "table_int4_sizes": f.sizes(lambda m: left(m, "quality", "int4")),
+        "table_onset": table(["domain", "role", *SIZES], [onset_line(f, d, role) for d in DOMAINS for role in ROLES], left=5),
+        "table_ecsq": by_domain([f"`{ecsq}`", "`int3`"], lambda d: [f.cell_of(d, ecsq), f.cell_of(d, "int3")]),
+        "table_failures": by_domain(FAILURES, lambda d: failure_cells(f, d)),
+        "table_spread": by_domain(
+            ["C of quality", "C of diversity"],
+            lambda d: [f"{f.spread(d, role):.3f}" for role in ROLES],
+        ),
+        "table_slopes": table(
+            ["role", "all sizes", "p, equal slopes", "repeated sizes", "p, equal slopes"],
+            [[role, *slope_cells(slopes[role][0]), *slope_cells(slopes[role][1])] for role in ROLES],
+            left=5,
+        ),
+        "table_sizes": by_domain(
+            ["slope of C of quality", "of C of diversity", "`xs` at `int8`", "`s` at `int4`"],
+            lambda d: [
+                *(with_sign(slopes[role][0].slopes[d]) for role in ROLES),
+                *(in_kilobytes(*f.absolute(d, *what)) for what in (("xs", "int8"), ("s", "int4"))),
+            ],
+        ),
+        "table_agreement": by_domain(
+            ["methods", "tau of quality", "tau of diversity"],
+            lambda d: [str(rows[d, "quality"].methods), *(agreement_cell(rows[d, role]) for role in ROLES)],
+        ),
+        "table_use_tau": by_domain(
+            ["tau of use with quality", "tau of use with diversity"],
+            lambda d: [tau_text(taus[d, role]) for role in ROLES],
+        ),
+        "table_use_int4": f.sizes(lambda m: f.use(m, "int4")),
+        "table_use_binary": f.sizes(lambda m: f.use(m, "binary")),
+        "table_8x": f.methods("ecsq:bits=4", "nf4", secondary=["ecsq:bits=4", "nf4"]),
+        "table_binary": f.methods("binary"),
+        "table_combined": f.methods("magnitude+int4", ecsq, secondary=["magnitude+int4"]),
+        "table_survival": f.sizes(f.survivors),
+        "table_pruned": f.methods("magnitude", "magnitude+int4", ecsq, secondary=["magnitude"]),
+    }
+
+
+def onset_line(f: Figures, domain: str, role: str) -> list[str]:
+    """Ratios at which the retention of a role falls below 0.90, by size."""
+    cells = []
+    for size in SIZES:
+        found = [order_of(m).onsets[role].ratio for m in f.of(domain, size)]
+        cells.append(span(found, "{:.1f}x".format))
+    return [domain, role, *cells]
+
+
+def failure_cells(f: Figures, domain: str) -> list[str]:
+    found = f.failures(domain)
+    return [
+        "`{}` to `{}`".format(*STEPS[domain]),
+        span(known(failed.share) for _, failed, _ in found),
+        span(known(survived.share) for _, _, survived in found),
+        span(f.aucs(domain, "surprisal")),
+        span(f.aucs(domain, "rarity")),
+    ]
+
+
+def slope_cells(slopes: OwnSlopes) -> list[str]:
+    return [with_sign(slopes.average), f"{slopes.p:.3f}"]
+
+
+def in_kilobytes(stored: float, valid: float, recall: float) -> str:
+    return f"{slash([valid, recall])} in {stored / 1024:.0f} KB"
+
+
+def agreement_cell(row: Agreement) -> str:
+    return f"{tau_text(row.tau)} ({' and '.join(row.judges)})"
+
 
 if __name__ == "__main__":
     main()
