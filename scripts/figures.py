@@ -14,14 +14,13 @@ from typing import TypeVar
 import numpy as np
 
 from bench.methods.notation import LADDER
-from bench.records.schema import VALUE as ITEMS
 from bench.records.schema import Record
 from bench.report.leaderboard import survival_of
 from bench.report.report_data import ReportData, judged_twice, table
 from bench.stats.agreement import Agreement, agreements, as_second_judges_see
 from bench.stats.compressibility import FULL_RANGE, retention_of, score
 from bench.stats.intervals import Estimate
-from bench.stats.ladder import ROLES, ModelLadder, grouped, models_of
+from bench.stats.ladder import ROLES, VALUE, ModelLadder, grouped, models_of
 from bench.stats.order import Order, order_of
 from bench.stats.scores import model_score
 from bench.stats.sizes import OwnSlopes, of_sizes_trained_often, own_slopes, points
@@ -41,7 +40,6 @@ class Figures:
     def __init__(self, found: ReportData) -> None:
         self.found = found
         self.domains = {d.name: d for d in found.now.domains}
-        self.seconds = {d.name: d for d in found.now.second_domains}
         self.whole = [m for m in found.models if m.whole]
 
     def of(self, domain: str, size: str | None = None) -> list[ModelLadder]:
@@ -65,44 +63,43 @@ class Figures:
         """Which role falls first in each model: by the primary evaluators, and by the secondary ones."""
         return [order_of(m) for m in self.whole], [order_of(m) for m in self.secondary]
 
-    def records(self, domain: str, method: str, model: str = "s@0", plain: bool = False) -> list[Record]:
-        """Of one model; recalibrated where the ladder of the domain is, unless `plain`."""
-        same = [r for r in self.found.records if (r.domain, r.model) == (domain, model)]
-        recalibrated = [] if plain else [r for r in same if r.method == method + "+recalibrate"]
-        return known(recalibrated or [r for r in same if r.method == method] or None)
+    def records(self, domain: str, method: str, model: str = "", plain: bool = False) -> list[Record]:
+        """Of one model, or else of all compared models for a rung, of `s@0` for another method; the GAN's recalibrated if not `plain`."""
+        every = [m.model for m in self.compared(domain)] if method in LADDER else ["s@0"]
+        models, name = [model] if model else every, method + "+recalibrate" * (domain == GAN and not plain)
+        found = [r for r in self.found.records if (r.domain, r.method) == (domain, name) and r.model in models]
+        return known(found or None)
 
-    def kept(self, domain: str, method: str, model: str = "s@0", plain: bool = False) -> list[float]:
-        """Quality and diversity that one model keeps."""
+    def kept(self, domain: str, method: str, model: str = "", plain: bool = False) -> list[float]:
+        """Retention of quality and of diversity."""
+        return retained(self.records(domain, method, model, plain))
+
+    def quality(self, domain: str, method: str) -> float:
+        return self.kept(domain, method)[0]
+
+    def diversity(self, domain: str, method: str) -> float:
+        return self.kept(domain, method)[1]
+
+    def kept_secondary(self, domain: str, method: str, model: str = "") -> list[float]:
+        """The same by the secondary evaluators."""
+        return retained([s for r in self.records(domain, method, model) if (s := as_second_judges_see(r))])
+
+    def least(self, domain: str, method: str) -> float:
+        """The smallest retention by any role and evaluator."""
+        return min(self.kept(domain, method) + self.kept_secondary(domain, method))
+
+    def ratio(self, domain: str, method: str, model: str = "", plain: bool = False) -> float:
+        """Mean over halvings of the file."""
         records = self.records(domain, method, model, plain)
-        return [retained(records, role) for role in ROLES]
+        return 2.0 ** mean(math.log2(r.cost.ratio) for r in records if r.cost)
 
     def stored(self, domain: str, method: str) -> float:
         """Bytes of the compressed `s@0`."""
-        return mean(r.cost.stored_bytes for r in self.records(domain, method) if r.cost)
+        return mean(r.cost.stored_bytes for r in self.records(domain, method, "s@0") if r.cost)
 
     def losers(self) -> tuple[list[ModelLadder], list[ModelLadder]]:
         """Models that lose more than 5 % of either role at 6 bits, by the primary and by the secondary evaluators."""
         return list(filter(loses, self.whole)), list(filter(loses, self.secondary))
-
-    def retention(self, domain: str, method: str, role: str) -> float:
-        if method in LADDER:
-            return known(self.domains[domain].retention(role, method)).value
-        return retained(self.records(domain, method), role)
-
-    def secondary_retention(self, domain: str, method: str, role: str, model: str = "s@0") -> float:
-        """Of one model, whatever the method."""
-        seen = [as_second_judges_see(r) for r in self.records(domain, method, model)]
-        return retained([r for r in seen if r is not None], role)
-
-    def least(self, domain: str, method: str) -> float:
-        """The smallest retention by any role and evaluator."""
-        first = [self.retention(domain, method, role) for role in ROLES]
-        return min(*first, *(self.secondary_retention(domain, method, role) for role in ROLES))
-
-    def ratio(self, domain: str, method: str) -> float:
-        if method in LADDER:
-            return 2.0 ** known(self.domains[domain].rate(method))
-        return mean_ratio(self.records(domain, method))
 
     def best_at_8x(self) -> float:
         """The largest mean quality that a method keeps of the diffusion model `s@0` at 8x or more."""
@@ -119,19 +116,18 @@ class Figures:
 
     def fate(self, domain: str, fate: str) -> float:
         """Mean share of a fate of the samples at 4 bits, over the compared models."""
-        return mean(mean_metric(self.records(domain, "int4", m.model), fate) for m in self.compared(domain))
+        return mean(r.metric(fate) or 0.0 for r in self.records(domain, "int4"))
 
     def absolute(self, domain: str, size: str, rung: str) -> tuple[float, float, float]:
         """(bytes, share of valid samples, mutual recall): means over all models of a size and their sampling seeds."""
-        models = [m.model for m in self.found.models if (m.domain, m.size) == (domain, size)]
-        records = [r for model in models for r in self.records(domain, rung, model)]
-        valid, recall = (mean_metric(records, f"{role}_{ITEMS[role]}") for role in ROLES)
+        records = [r for m in self.of(domain, size) for r in self.records(domain, rung, m.model)]
+        valid, recall = (mean(r.metric(VALUE[role]) or 0.0 for r in records) for role in ROLES)
         return mean(r.cost.stored_bytes for r in records if r.cost), valid, recall
 
     def use(self, m: ModelLadder, rung: str) -> float:
         """Retention of the use of samples as training data."""
-        method = rung + ("+recalibrate" if m.domain == GAN else "")
-        return use_by_method(self.records(m.domain, method, m.model))[method].value
+        (estimate,) = use_by_method(self.records(m.domain, rung, m.model)).values()
+        return estimate.value
 
     def use_taus(self) -> dict[tuple[str, str], Estimate]:
         """How well each role orders methods by use, by domain and role."""
@@ -177,7 +173,7 @@ class Figures:
         groups: dict[str, list[ModelLadder]] = {}
         for m in self.compared(domain):
             groups.setdefault(m.size, []).append(m)
-        return [*groups.values()]
+        return list(groups.values())
 
     def spread(self, domain: str, role: str) -> float:
         """Standard deviation of C between training seeds of one size, pooled over sizes."""
@@ -200,10 +196,8 @@ class Figures:
         """Diffusion models that keep more quality at 5 bits than at 6 by both evaluators: `xs@0` .87 and 1.00, ..."""
         found = []
         for m in self.of(DIFFUSION):
-            first, second = [], []
-            for rung in ("int6", "int5"):
-                first.append(retained(self.records(DIFFUSION, rung, m.model), "quality"))
-                second.append(self.secondary_retention(DIFFUSION, rung, "quality", m.model))
+            first = [self.kept(DIFFUSION, rung, m.model)[0] for rung in ("int6", "int5")]
+            second = [self.kept_secondary(DIFFUSION, rung, m.model)[0] for rung in ("int6", "int5")]
             if max(first[0] - first[1], second[0] - second[1]) < -0.05:
                 theirs = " and ".join(map(short, second))
                 found.append(f"`{m.model}` {' and '.join(map(short, first))}, by the secondary evaluator {theirs}")
@@ -242,20 +236,9 @@ class Figures:
             told.append(f"{worst} to {best} (`{m.model}`)")
         return "; ".join(told) + (f" ({' and '.join(none_left)}: hardly any survives)" if none_left else "")
 
-    def cell(self, domain: str, method: str) -> str:
+    def cell(self, domain: str, method: str, model: str = "", plain: bool = False) -> str:
         """`9.0x: .99/.98`: ratio, quality, diversity."""
-        return f"{self.ratio(domain, method):.1f}x: {slash(self.retention(domain, method, role) for role in ROLES)}"
-
-    def cell_of(self, domain: str, method: str, model: str = "s@0", plain: bool = False) -> str:
-        """As `cell`, of one model, whatever the method."""
-        ratio = mean_ratio(self.records(domain, method, model, plain))
-        return f"{ratio:.1f}x: {slash(self.kept(domain, method, model, plain))}"
-
-    def secondary_cell(self, domain: str, method: str) -> str:
-        """`.99/.98`: quality and diversity by the secondary evaluators."""
-        if method in LADDER:
-            return slash(known(self.seconds[domain].retention(role, method)).value for role in ROLES)
-        return slash(self.secondary_retention(domain, method, role) for role in ROLES)
+        return f"{self.ratio(domain, method, model, plain):.1f}x: {slash(self.kept(domain, method, model, plain))}"
 
     def methods(self, *methods: str, secondary: Sequence[str] = ()) -> str:
         """A table with a column for each method, and one more for those that the secondary evaluators score."""
@@ -263,7 +246,7 @@ class Figures:
         for method in methods:
             headers += [f"`{method}`", "secondary evaluators"][: 1 + (method in secondary)]
             for d, line in lines.items():
-                line += [self.cell(d, method)] + [self.secondary_cell(d, method)] * (method in secondary)
+                line += [self.cell(d, method)] + [slash(self.kept_secondary(d, method))] * (method in secondary)
         return by_domain(headers, lambda d: lines[d][1:])
 
     def sizes(self, value: Callable[[ModelLadder], float]) -> str:
@@ -293,16 +276,12 @@ def loses(m: ModelLadder) -> bool:
     return min(left(m, role, "int6") for role in ROLES) < 0.95
 
 
-def retained(records: Sequence[Record], role: str) -> float:
-    return mean(kept for r in records if (kept := retention_of(r, role)) is not None)
-
-
-def mean_ratio(records: Sequence[Record]) -> float:
-    return mean(r.cost.ratio for r in records if r.cost)
-
-
-def mean_metric(records: Sequence[Record], name: str) -> float:
-    return mean(r.metric(name) or 0.0 for r in records)
+def retained(records: Sequence[Record]) -> list[float]:
+    """Mean retention of quality and of diversity."""
+    found = []
+    for role in ROLES:
+        found.append(mean(kept for r in records if (kept := retention_of(r, role)) is not None))
+    return found
 
 
 def numbers_in(path: Path) -> int:
