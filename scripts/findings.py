@@ -118,7 +118,7 @@ def conditions(f: Figures) -> Conditions:
         ("So do GANs that are pruned", all(v(GAN, m) < q(GAN, m) for m in (pruned, "ecsq:bits=1"))),
         ("more quality than a fixed grid", all(q(d, ecsq) > f.kept(d, "int3", "s@0")[0] for d in DOMAINS)),
         ("In every model", len(failures) == len(f.whole)),
-        ("these fail more often at the harsher rung", all(failed > survived for failed, survived in failures)),
+        ("these fail more often at the harsher rung", all(a > b for a, b in failures)),
         ("the intervals overlap", bool(f.unsure()) and not any(name.startswith(GAN) for name in f.unsure())),
         ("samples with high surprisal fail first", all(min(f.aucs(d, "surprisal")) > 0.5 for d in others)),
         ("predicts failure less well", min(traits) > 0),
