@@ -1,146 +1,236 @@
-"""Numbers of the published records, as the findings cite them."""
+"""Figures of the published records: the numbers behind docs/findings.md."""
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
+from typing import TypeVar
+
+import numpy as np
+from safetensors.numpy import load_file
 
 from bench.methods.notation import LADDER
-from bench.records.schema import VALUE as ITEMS
 from bench.records.schema import Record
 from bench.report.leaderboard import survival_of
-from bench.report.report_data import ReportData, judged_twice, table
-from bench.stats.agreement import as_second_judges_see
-from bench.stats.compressibility import retention_of
-from bench.stats.ladder import ROLES, ModelLadder, grouped, models_of
+from bench.report.report_data import ReportData, judged_twice
+from bench.stats.agreement import Agreement, agreements, as_second_judges_see
+from bench.stats.compressibility import FULL_RANGE, retention_of, score
+from bench.stats.intervals import Estimate
+from bench.stats.ladder import ROLES, VALUE, ModelLadder, grouped, models_of
 from bench.stats.order import Order, order_of
-from bench.stats.scores import Domain
+from bench.stats.scores import model_score
+from bench.stats.sizes import OwnSlopes, of_sizes_trained_often, own_slopes, points
+from bench.stats.survivors import Share
+from bench.stats.use import foretold, use_by_method
 
+T = TypeVar("T")
 ROOT = Path(__file__).parent.parent
-GAN, DIFFUSION, TEXT = "image_gan", "image_diffusion", "text"
-DOMAINS = (GAN, DIFFUSION, TEXT)
-SEEDS = "--seed 0 --seed 1 --seed 2"
+GAN, DIFFUSION, TEXT = DOMAINS = ("image_gan", "image_diffusion", "text")
+# neighbouring rungs between which many samples fail
+STEPS = {GAN: ("int3", "int2"), DIFFUSION: ("int6", "int5"), TEXT: ("int6", "int5")}
 
 
 class Figures:
-    """Numbers of the records by domain and method; rungs are means over all compared models, other methods those of `s@0`."""
+    """Means over records: of a rung over all compared models, of another method over the records of `s@0`."""
 
     def __init__(self, found: ReportData) -> None:
         self.found = found
         self.domains = {d.name: d for d in found.now.domains}
-        self.seconds = {d.name: d for d in found.now.second_domains}
+        self.whole = [m for m in found.models if m.whole]
 
-    def orders(self) -> tuple[list[Order], list[Order]]:
-        """What goes first in each model with a whole ladder: by the first judges, and by the second."""
-        first, second = ([order_of(m) for m in models if m.whole] for models in (self.found.models, self.judged_twice))
-        return first, second
+    def of(self, domain: str, size: str | None = None) -> list[ModelLadder]:
+        """Models with a whole ladder."""
+        return [m for m in self.whole if m.domain == domain and size in (None, m.size)]
+
+    def compared(self, domain: str) -> list[ModelLadder]:
+        """Models whose mean is the score of the domain."""
+        return [m for unit in self.domains[domain].units for m in unit]
+
+    def of_one_size(self, domain: str) -> list[list[ModelLadder]]:
+        """The compared models by size."""
+        groups: dict[str, list[ModelLadder]] = {}
+        for m in self.compared(domain):
+            groups.setdefault(m.size, []).append(m)
+        return list(groups.values())
 
     @functools.cached_property
-    def judged_twice(self) -> list[ModelLadder]:
-        """As the second judges see them: the models of which they have seen the whole ladder, compared or not."""
-        both = [same for _, same in grouped(self.found.records, lambda r: (r.domain, r.model)) if judged_twice(same)]
-        seen = [as_second_judges_see(r) for same in both for r in same]
+    def secondary(self) -> list[ModelLadder]:
+        """The ladders that the secondary evaluators have scored as a whole, by their scores."""
+        seen: list[Record | None] = []
+        for _, same in grouped(self.found.records, lambda r: (r.domain, r.model)):
+            if judged_twice(same):
+                seen += [as_second_judges_see(r) for r in same]
         return [m for m in models_of([r for r in seen if r is not None]) if m.whole]
 
-    def domain(self, name: str) -> Domain:
-        return self.domains[name]
+    def orders(self, secondary: bool = False) -> list[Order]:
+        """Which role falls below 0.90 first in each model."""
+        return [order_of(m) for m in (self.secondary if secondary else self.whole)]
 
-    def retention(self, domain: str, method: str, role: str) -> float:
-        if method in LADDER:
-            estimate = self.domains[domain].retention(role, method)
-            assert estimate is not None, f"{domain} has no {method}"
-            return estimate.value
-        return mean(v for r in self.records(domain, method) if (v := retention_of(r, role)) is not None)
+    def losers(self, secondary: bool = False) -> list[ModelLadder]:
+        """Models that lose more than 5 % of either role at 6 bits."""
+        return [m for m in (self.secondary if secondary else self.whole) if min(both_left(m, "int6")) < 0.95]
 
-    def ratio(self, domain: str, method: str) -> float:
-        if method in LADDER:
-            return 2 ** (self.domains[domain].rate(method) or math.nan)
-        return mean(r.cost.ratio for r in self.records(domain, method) if r.cost)
+    def records(self, domain: str, method: str, model: str = "", plain: bool = False) -> list[Record]:
+        """Of one model, or else as the class says; those of the GAN are recalibrated, if not `plain`."""
+        every = [m.model for m in self.compared(domain)] if method in LADDER else ["s@0"]
+        models, name = [model] if model else every, method + "+recalibrate" * (domain == GAN and not plain)
+        of_method = [r for r in self.found.records if (r.domain, r.method) == (domain, name)]
+        return known([r for r in of_method if r.model in models] or None)
 
-    def alone(self, domain: str, method: str, model: str = "s@0") -> str:
-        """As `both`, of one model: to stand beside methods that were not measured of every model."""
-        return self._both(domain, self.records(domain, method, model))
+    def kept(self, domain: str, method: str, model: str = "", plain: bool = False) -> list[float]:
+        """Retention of quality and of diversity."""
+        return retained(self.records(domain, method, model, plain))
 
-    def plain(self, domain: str, method: str, model: str = "s@0") -> str:
-        """Of one model without recalibration."""
-        return self._both(domain, [r for r in self.found.records if (r.domain, r.model, r.method) == (domain, model, method)])
+    def quality(self, domain: str, method: str) -> float:
+        return self.kept(domain, method)[0]
 
-    def _both(self, domain: str, records: list[Record]) -> str:
-        q, d = (mean(v for r in records if (v := retention_of(r, role)) is not None) for role in ROLES)
-        return f"{mean(r.cost.ratio for r in records if r.cost):.1f}x: {short(q)}/{short(d)}"
+    def diversity(self, domain: str, method: str) -> float:
+        return self.kept(domain, method)[1]
 
-    def compared(self, domain: str) -> list[str]:
-        """Models of the first table."""
-        return [m.model for unit in self.domains[domain].units for m in unit]
+    def kept_secondary(self, domain: str, method: str, model: str = "") -> list[float]:
+        """Retention by the secondary evaluators."""
+        seen = [as_second_judges_see(r) for r in self.records(domain, method, model)]
+        return retained([r for r in seen if r is not None])
 
-    def records(self, domain: str, method: str, model: str = "s@0") -> list[Record]:
-        """Of one model; recalibrated where the domain's ladder is."""
-        of_model = [r for r in self.found.records if (r.domain, r.model) == (domain, model)]
-        named = [r for r in of_model if r.method == method + "+recalibrate"] or [r for r in of_model if r.method == method]
-        assert named, f"{domain} {model} has no records of {method}"
-        return named
+    def least(self, domain: str, method: str) -> float:
+        """The smallest retention by any role and evaluator."""
+        return min(self.kept(domain, method) + self.kept_secondary(domain, method))
 
-    def both(self, domain: str, method: str) -> str:
-        """`9.0x: .99/.98`: ratio, quality, diversity."""
-        q, d = (self.retention(domain, method, role) for role in ROLES)
-        return f"{self.ratio(domain, method):.1f}x: {short(q)}/{short(d)}"
+    def ratio(self, domain: str, method: str, model: str = "", plain: bool = False) -> float:
+        """Mean over halvings of the file."""
+        records = self.records(domain, method, model, plain)
+        return 2.0 ** mean(math.log2(r.cost.ratio) for r in records if r.cost)
 
-    def everywhere(self, method: str) -> str:
-        return "; ".join(f"{domain} {self.both(domain, method)}" for domain in DOMAINS)
+    def best_at_8x(self) -> float:
+        """The largest mean quality that a method keeps of the diffusion model `s@0` at 8x or more."""
+        kept: dict[str, list[float]] = {}
+        for r in self.found.records:
+            small = (r.domain, r.model) == (DIFFUSION, "s@0") and r.cost is not None and r.cost.ratio >= 8
+            if small and (value := retention_of(r, "quality")) is not None:
+                kept.setdefault(r.method, []).append(value)
+        return max(map(mean, kept.values()))
 
-    def second_of(self, domain: str, rung: str) -> str:
-        """`.99/.91`: of the same models, as the second judges see them."""
-        return "/".join(short(e.value) for role in ROLES if (e := self.seconds[domain].retention(role, rung)) is not None)
+    def survivors(self, m: ModelLadder) -> float:
+        """Of its valid samples, those whose twin is still valid at 4 bits; mean over sampling seeds."""
+        return mean(s for r in self.records(m.domain, "int4", m.model) if (s := survival_of(r)) is not None)
 
-    def second(self, domain: str, method: str, role: str, model: str = "s@0") -> float:
-        """What the second judges say of one model, under those sampling seeds that they have judged."""
-        seen = [other for r in self.records(domain, method, model) if (other := as_second_judges_see(r)) is not None]
-        return mean(v for r in seen if (v := retention_of(r, role)) is not None)
+    def fate(self, domain: str, fate: str) -> float:
+        """Mean share of a fate of the samples at 4 bits."""
+        return mean(r.metric(fate) or 0.0 for r in self.records(domain, "int4"))
 
-    def second_alone(self, method: str, model: str = "s@0") -> str:
-        """`image_gan .99/.91; ...` of one model each, whatever the method."""
-        return "; ".join(f"{d} {'/'.join(short(self.second(d, method, role, model)) for role in ROLES)}" for d in DOMAINS)
-
-    def by_size(self, said: Callable[[Sequence[ModelLadder]], str]) -> str:
-        """What is `said` of all models with a whole ladder, domain by domain and size by size: `text s .92 to .96, xs .92; ...`"""
-        return "; ".join(f"{domain} {self.by_size_of(domain, said)}" for domain in DOMAINS)
-
-    def by_size_of(self, domain: str, said: Callable[[Sequence[ModelLadder]], str]) -> str:
-        models = [m for m in self.found.models if m.domain == domain and m.whole]
-        return ", ".join(f"`{size}` {said([m for m in models if m.size == size])}" for size in dict.fromkeys(m.size for m in models))
+    def stored(self, domain: str, method: str, model: str) -> float:
+        """Bytes of the compressed file."""
+        return mean(r.cost.stored_bytes for r in self.records(domain, method, model) if r.cost)
 
     def absolute(self, domain: str, size: str, rung: str) -> tuple[float, float, float]:
-        """(bytes, share of valid samples, mutual recall): means over all models of a size and their sampling seeds."""
-        models = [m.model for m in self.found.models if m.domain == domain and m.size == size]
-        records = [r for model in models for r in self.records(domain, rung, model) if r.cost]
-        valid, recall = (mean(r.metric(f"{role}_{ITEMS[role]}") or 0.0 for r in records) for role in ROLES)
+        """(bytes, share of valid samples, mutual recall): means over the models of a size."""
+        records = [r for m in self.of(domain, size) for r in self.records(domain, rung, m.model)]
+        valid, recall = (mean(r.metric(VALUE[role]) or 0.0 for r in records) for role in ROLES)
         return mean(r.cost.stored_bytes for r in records if r.cost), valid, recall
 
-    def survival(self, domain: str, method: str, model: str) -> float:
-        """Mean over sampling seeds."""
-        return mean(s for r in self.records(domain, method, model) if (s := survival_of(r)) is not None)
+    def use(self, m: ModelLadder, rung: str) -> float:
+        """Retention of the use of samples as training data."""
+        (estimate,) = use_by_method(self.records(m.domain, rung, m.model)).values()
+        return estimate.value
+
+    @functools.cached_property
+    def use_taus(self) -> dict[tuple[str, str], Estimate]:
+        """How well each role orders methods by use, by domain and role."""
+        return {(one.domain, one.role): one.tau for one in foretold(self.found.records)}
+
+    @functools.cached_property
+    def agreements(self) -> dict[tuple[str, str], Agreement]:
+        """Between primary and secondary evaluator, by domain and role."""
+        return {(row.domain, row.role): row for row in agreements(self.found.records)}
+
+    def failures(self, domain: str) -> list[tuple[str, Share, Share]]:
+        """(model, P(fails | failed at the milder rung), P(fails | survived it)), where both are known."""
+        found = []
+        for m in self.of(domain):
+            for step in self.found.files[domain, m.model].ladder:
+                failed, survived = step.table.after_failure, step.table.after_survival
+                if step.harsher.startswith(STEPS[domain][1]) and failed and survived:
+                    found.append((f"{domain} {m.model}", failed, survived))
+        return found
+
+    def unsure(self) -> list[str]:
+        """Models in which these two intervals overlap."""
+        rows = [row for d in DOMAINS for row in self.failures(d)]
+        return [name for name, failed, survived in rows if failed.low <= survived.high]
+
+    def aucs(self, domain: str, trait: str) -> list[float]:
+        """How well a trait of the samples predicts which fail at 4 bits, in models with enough failures."""
+        found = []
+        for m in self.of(domain):
+            survival = self.found.files[domain, m.model].survival
+            by = survival["int4" + "+recalibrate" * (domain == GAN)].by
+            if by and (auc := by[trait].auc):
+                found.append(auc.value)
+        return found
+
+    def slopes(self, role: str) -> tuple[OwnSlopes, OwnSlopes]:
+        """Of C over size: with all sizes, and without those that were trained once."""
+        data = points(self.found.models, self.found.parameters, role)
+        repeated = of_sizes_trained_often([p for p in data if not p.hollow])
+        return known(own_slopes(data)), known(own_slopes(repeated))
+
+    def spread(self, domain: str, role: str) -> float:
+        """Standard deviation of C between training seeds of one size, pooled over sizes."""
+        squares, df = 0.0, 0
+        for group in self.of_one_size(domain):
+            values = [known(model_score(m, role)).value for m in group]
+            squares, df = squares + float(np.var(values)) * len(values), df + len(values) - 1
+        return math.sqrt(squares / df)
+
+    def c_up_to_16x(self, domain: str) -> float:
+        """C of quality from the rungs up to the first that reaches 16x."""
+        scores = []
+        for m in self.compared(domain):
+            end = int(np.argmax(m.rates >= FULL_RANGE[1])) + 1
+            kept = m.outcomes["quality"].mean[:end].tolist()
+            scores.append(known(score(m.rates[:end].tolist(), kept, FULL_RANGE)))
+        return mean(scores)
+
+    def six_below_five(self) -> list[tuple[str, list[float], list[float]]]:
+        """Diffusion models that keep more quality at 5 bits than at 6: both, by both evaluators."""
+        found = []
+        for m in self.of(DIFFUSION):
+            first = [self.kept(DIFFUSION, rung, m.model)[0] for rung in ("int6", "int5")]
+            second = [self.kept_secondary(DIFFUSION, rung, m.model)[0] for rung in ("int6", "int5")]
+            if max(first[0] - first[1], second[0] - second[1]) < -0.05:
+                found.append((m.model, first, second))
+        return found
+
+    def numbers_in(self, network: str) -> int:
+        """How many numbers a network of the GAN `s@0` holds."""
+        path = ROOT / "domains" / "image_gan" / "weights" / "s@0" / f"{network}.safetensors"
+        return sum(tensor.size for tensor in load_file(path).values())
+
+    def least_u(self) -> float:
+        return min(m.u[role] for m in self.whole + self.secondary for role in ROLES)
 
 
-def by_domain(headers: Sequence[str], cells: Callable[[str], Sequence[str]]) -> str:
-    """A table with a line for each domain."""
-    return table(["domain", *headers], [[domain, *cells(domain)] for domain in DOMAINS], left=1 + len(headers))
+def known(value: T | None) -> T:
+    """Raises `ValueError` where the records lack a figure."""
+    if value is None:
+        raise ValueError("the records lack a figure that the findings need")
+    return value
 
 
-def span(values: Iterable[float]) -> str:
-    """`.32 to .84`"""
-    found = sorted(values)
-    low, high = short(found[0]), short(found[-1])
-    return low if low == high else f"{low} to {high}"
+def both_left(m: ModelLadder, rung: str) -> list[float]:
+    """Retention of quality and of diversity of one model."""
+    return [float(m.outcomes[role].mean[m.rungs.index(rung)]) for role in ROLES]
 
 
-def ratios(values: Iterable[float]) -> str:
-    """`6.4x to 7.4x`"""
-    found = sorted(values)
-    low, high = (f"{value:.1f}x" for value in (found[0], found[-1]))
-    return low if low == high else f"{low} to {high}"
+def retained(records: Sequence[Record]) -> list[float]:
+    """Mean retention of quality and of diversity."""
+    found = []
+    for role in ROLES:
+        found.append(mean(kept for r in records if (kept := retention_of(r, role)) is not None))
+    return found
 
 
 def short(value: float) -> str:

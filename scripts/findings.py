@@ -1,135 +1,388 @@
-"""docs/findings.md from the published records: every figure is computed, none is typed. `python -m scripts.findings`
+"""Writes docs/findings.md from the template findings.md and the records: `python -m scripts.findings`.
 
-Not part of the package. What the words claim is asserted beside the figures: a claim that the records no longer carry stops the script.
+The method `name` of `Page` returns what stands for the placeholder `{{ name arguments }}` of the template.
+A line with the word DOMAIN is repeated for each domain.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from statistics import mean
 
+from bench.methods.notation import LADDER
 from bench.records.schema import Record, read_records
 from bench.report.headline import pair_by_pair
+from bench.report.per_model import with_sign
 from bench.report.report_data import material
-from bench.report.verdict import paragraph
+from bench.report.secondary_table import tau_text
+from bench.report.verdict import ClaimContext, paragraph
+from bench.stats.agreement import interval_of
 from bench.stats.ladder import ROLES
 from bench.stats.model_file import ModelFile, out_of_date, read_models
+from bench.stats.order import Order, order_of
 from bench.stats.scores import COUNTS_FROM, model_score
+from bench.stats.sizes import points
 from bench.util.files import write_atomically
-from scripts.claims import CLAIMS, NEGATIVE, Claim
-from scripts.field import field_table
-from scripts.figures import DIFFUSION, ROOT, TEXT, Figures, short, span
+from scripts.figures import DIFFUSION, DOMAINS, GAN, ROOT, STEPS, TEXT, Figures, both_left, known, short
+
+TEMPLATE = ROOT / "scripts" / "findings.md"
+PLACEHOLDER = re.compile(r"\{\{\s*(.*?)\s*\}\}")
+POOR = 0.8  # U of quality
+Conditions = list[tuple[str, bool]]  # (words of the template, whether the records support them)
 
 
 def main() -> None:
     records, files = read_records(ROOT / "results"), read_models(ROOT / "results")
-    assert not (old := out_of_date(files, records)), (
-        f"made from other records: model.json of {old}; `python -m bench describe --domain all`"
-    )
-    write_atomically(ROOT / "docs" / "findings.md", findings(records, files))
+    if old := out_of_date(files, records):
+        sys.exit(f"model.json of {old} is out of date: run `python -m bench describe --domain all`")
+    try:
+        page = findings(records, files)
+    except ValueError as error:
+        sys.exit(str(error))
+    write_atomically(ROOT / "docs" / "findings.md", page)
 
 
-def findings(records: Sequence[Record], files: dict[tuple[str, str], ModelFile]) -> str:
-    found = material(records, files)
-    f = Figures(found)
-    return "\n".join(
-        [
-            INTRODUCTION,
-            "## The answer, as far as it goes\n",
-            paragraph(found.now, found.wider).replace("](docs/", "]("),
-            pair_by_pair(found),
-            "![Retention of quality and of diversity over compression, all domains](images/domains.png)\n",
-            "## What the records show\n",
-            *(_finding(i, one(f)) for i, one in enumerate(CLAIMS, 1)),
-            FIGURES_OF_PATHS,
-            "## What the field says of compressing generative models\n",
-            field_table(f) + "\n",
-            "## Negative results\n",
-            *(f"- {text(f)}" for text in NEGATIVE),
-            "",
-            THREATS.format(parameters=_range_of_parameters(f), poorest=_poorest(f), all_count=_all_count(f), in_m=_in_m(f)),
-        ]
-    )
+def findings(records: Sequence[Record], files: Mapping[tuple[str, str], ModelFile]) -> str:
+    """The page. Raises `ValueError` where the template and the records do not fit."""
+    f, template = Figures(material(records, files)), TEMPLATE.read_text()
+    check(conditions(f), template)
+    return fill(template, Page(f))
 
 
-def _finding(number: int, claim: Claim) -> str:
-    commands = "; ".join(claim.commands)
-    return f"### {number}. {claim.head}\n\n{claim.words}\n\n{claim.table}\n\nMeasured by {commands}.\n"
+def check(found: Conditions, template: str) -> None:
+    """Raises `ValueError` with each sentence that the records do not support, or that the template lacks."""
+    plain = " ".join(template.split())
+    wrong = [f"the records do not support: {words}" for words, holds in found if not holds]
+    wrong += [f"not in the template: {words}" for words, _ in found if words not in plain]
+    if wrong:
+        raise ValueError("\n".join(wrong))
 
 
-def _range_of_parameters(f: Figures) -> str:
-    counts = [count for m in f.found.models if (count := f.found.parameters(m)) is not None]
-    return f"{min(counts) / 1e6:.2f} to {max(counts) / 1e6:.2f} M"
+def fill(template: str, page: object) -> str:
+    """Raises `ValueError` for placeholders that the page does not know, or that the template does not use."""
+    offered = {name for name in vars(type(page)) if not name.startswith("_")}
+    used = {words.split()[0] for words in PLACEHOLDER.findall(template)}
+    if used != offered:
+        raise ValueError(f"unknown placeholders: {sorted(used - offered)}; unused: {sorted(offered - used)}")
+    lines = []
+    for line in template.splitlines(keepends=True):
+        lines += [line.replace("DOMAIN", d) for d in DOMAINS] if "DOMAIN" in line else [line]
+    return PLACEHOLDER.sub(lambda found: _value(page, *found[1].split()), "".join(lines))
 
 
-POOR = 0.8  # U of quality
+def _value(page: object, name: str, *arguments: str) -> str:
+    return str(getattr(page, name)(*arguments))
 
 
-def _poorest(f: Figures) -> str:
-    """The sizes of domains of which an uncompressed network is poor, beside all others."""
-    by_size: dict[tuple[str, str], list[float]] = {}
-    for m in f.found.models:
-        if m.whole:
-            by_size.setdefault((m.domain, m.size), []).append(m.u["quality"])
-    poor = {key: values for key, values in by_size.items() if min(values) < POOR}
-    others = min(u for key, values in by_size.items() if key not in poor for u in values)
-    named = " and ".join(
-        f"the {domain} networks of size {size} have a U of quality of {span(values)}" for (domain, size), values in poor.items()
-    )
-    return f"Uncompressed, {named}, all others {short(others)} and more: theirs is retention of a poorer baseline."
+def conditions(f: Figures) -> Conditions:
+    """Every condition that a sentence of the template needs."""
+    ecsq, both, pruned, others = "ecsq:bits=3", "magnitude+int4", "magnitude", (TEXT, DIFFUSION)
+    q, v = f.quality, f.diversity
+    first, second = f.orders(), f.orders(secondary=True)
+    lossy, lossy_too = f.losers(), f.losers(secondary=True)
+    int5 = [both_left(m, "int5")[0] for m in f.of(DIFFUSION)]
+    failures = [(known(a.share), known(b.share)) for d in DOMAINS for _, a, b in f.failures(d)]
+    slopes, slopes_of_diversity = f.slopes("quality"), f.slopes("diversity")
+    lows = [known(s.average.interval())[0] for s in (*slopes, *slopes_of_diversity)]
+    sizes = [(f.absolute(d, "xs", "int8"), f.absolute(d, "s", "int4")) for d in DOMAINS]
+    least = min(f.agreements.values(), key=lambda row: row.tau.value)
+    ends = {key: known(interval_of(one)) for key, one in f.use_taus.items()}
+    apart = [d for d in DOMAINS if ends[d, "diversity"][0] > ends[d, "quality"][1]]
+    tau = [f.use_taus[d, "diversity"].value - f.use_taus[d, "quality"].value for d in DOMAINS]
+    spared = [f.use(m, "int4") - min(max(both_left(m, "int4")), 1) for m in f.whole]
+    traits = [mean(f.aucs(d, "surprisal")) - mean(f.aucs(d, "rarity")) for d in others]
+    survival = [f.survivors(m) for m in f.of(DIFFUSION, "s")]
+    claimed, alone = claims(f.found.now), {s: claims(now) for s, now in f.found.now.alone.items()}
+    bare0, s0 = f.kept(GAN, "int2", "s@0", plain=True), f.kept(GAN, "int2", "s@0")
+    bare1, s1 = f.kept(GAN, "int2", "s@1", plain=True), f.kept(GAN, "int2", "s@1")
+    one_bit = [f.kept(GAN, "binary", "s@0", plain)[0] for plain in (False, True)]
+    poor = {(m.domain, m.size) for m in f.whole if m.u["quality"] < POOR}
+    return [
+        ("(6 times smaller)", {round(f.ratio(d, "int6")) for d in DOMAINS} == {6}),
+        ("GANs and transformers lose almost nothing", {m.domain for m in lossy + lossy_too} == {DIFFUSION}),
+        ("models lose more than 5 %", len(lossy) < len(f.whole) / 3 and q(DIFFUSION, "int6") > 0.8),
+        ("At 5 bits (7x)", round(f.ratio(DIFFUSION, "int5")) == 7),
+        ("depends on its training seed", max(int5) - min(int5) > 0.2),
+        ("the domains differ in quality", q(GAN, "int4") - 0.2 > q(TEXT, "int4") > q(DIFFUSION, "int4")),
+        ("make hardly any valid samples", max(q(d, "int3") for d in others) < 0.1),
+        ("they make none at `int2`", max(q(d, "int2") for d in others) < 0.005),
+        ("The GANs still make valid samples there", q(GAN, "int2") > 0.3),
+        ("Quality falls below 0.90 before diversity", count(second, "quality") > 0.7 * len(second)),
+        ("In no model does the opposite hold", count(first, "diversity") == 0),
+        ("They find the opposite in", {o.model.domain for o in second if o.first == "diversity"} == {GAN}),
+        ("recognises many kinds of garments", v(DIFFUSION, "int3") > q(DIFFUSION, "int3") + 0.3),
+        ("`ternary` keeps less diversity than quality", v(GAN, "ternary") < q(GAN, "ternary")),
+        ("So do GANs that are pruned", all(v(GAN, m) < q(GAN, m) for m in (pruned, "ecsq:bits=1"))),
+        ("more quality than a fixed grid", all(q(d, ecsq) > f.kept(d, "int3", "s@0")[0] for d in DOMAINS)),
+        ("In every model", len(failures) == len(f.whole)),
+        ("these fail more often at the harsher rung", all(a > b for a, b in failures)),
+        ("the intervals overlap", bool(f.unsure()) and not any(name.startswith(GAN) for name in f.unsure())),
+        ("samples with high surprisal fail first", all(min(f.aucs(d, "surprisal")) > 0.5 for d in others)),
+        ("predicts failure less well", min(traits) > 0),
+        ("larger networks keep more of their quality and diversity", min(lows) > 0),
+        ("slopes of diversity differ", max(s.p for s in slopes_of_diversity) < 0.05),
+        ("slopes of quality differ only when all sizes", slopes[0].p < 0.05 <= slopes[1].p),
+        ("does about as well as `s` at 4 bits", all(min(a[1] - b[1], a[2] - b[2]) > -0.02 for a, b in sizes)),
+        ("of the bytes", max(a[0] / b[0] for a, b in sizes) < 0.65),
+        ("rank the methods similarly", least.tau.value > 0.5),
+        ("least so for the quality of image_gan", (least.domain, least.role) == (GAN, "quality")),
+        ("diversity predicts the use of samples", min(tau) > 0),
+        ("In image_gan the two intervals do not overlap", apart == [GAN]),
+        ("no model loses more of its use", min(spared) > -0.03),
+        ("the GANs keep most of it", min(f.use(m, "binary") for m in f.of(GAN)) > 0.6),
+        ("The diffusion models keep almost none", mean(f.use(m, "binary") for m in f.of(DIFFUSION)) < 0.1),
+        ("one coding keeps the samples", min(f.least(GAN, "ecsq:bits=4"), f.least(DIFFUSION, "nf4")) > 0.9),
+        ("just below 8x", {round(f.ratio(GAN, "ecsq:bits=4")), round(f.ratio(DIFFUSION, "nf4"))} == {8}),
+        ("For the diffusion model it is `nf4`", f.least(DIFFUSION, "ecsq:bits=4") < 0.9),
+        ("no method keeps more than", f.best_at_8x() < 0.8),
+        ("Text falls short", max(q(TEXT, "ecsq:bits=4"), q(TEXT, "nf4")) < 0.9),
+        ("Only the GAN still makes garments", q(DIFFUSION, "binary") < 0.05 and q(TEXT, "binary") < 0.05),
+        ("most of its quality or most of its diversity", q(GAN, "binary") < 0.5 > v(GAN, "ecsq:bits=1")),
+        ("only the GAN keeps its quality", max(q(d, both) for d in others) < 0.1 and q(GAN, both) > 0.9),
+        ("it does not keep its diversity", f.kept_secondary(GAN, both)[1] < 0.7 < v(GAN, both)),
+        ("Which samples survive is not random (finding 5)", 0.1 < min(survival) and max(survival) < 0.9),
+        ("is mostly another verse", f.fate(TEXT, "drifted") > 5 * f.fate(TEXT, "intact")),
+        ("pictures compress more easily than text", (GAN, TEXT) in claimed),
+        ("compress less easily in quality", (TEXT, DIFFUSION) in claimed),
+        ("Neither size s nor size xs shows this alone", (TEXT, DIFFUSION) not in alone["s"] | alone["xs"]),
+        ("ruins the diffusion model and the transformer", max(q(d, pruned) for d in others) < 0.1),
+        ("It costs the GAN diversity", f.kept_secondary(GAN, pruned)[1] < 0.7),
+        ("keeps less than an entropy-coded one", all(q(d, both) < q(d, ecsq) for d in others)),
+        ("for the diversity of the GAN", v(GAN, both) < v(GAN, ecsq)),
+        ("decides what a GAN keeps at 1 bit", one_bit[0] > 4 * one_bit[1]),
+        ("At 2 bits it adds diversity to both", s0[1] > bare0[1] and s1[1] > bare1[1]),
+        ("It costs one network quality", s0[0] < bare0[0]),
+        ("and the other none", s1[0] >= bare1[0]),
+        ("`ternary` is smaller than `int2`", f.ratio(GAN, "ternary") > f.ratio(GAN, "int2")),
+        ("It keeps more quality", q(GAN, "ternary") > q(GAN, "int2")),
+        ("Its zeros make smooth pictures of fewer kinds", v(GAN, "ternary") < v(GAN, "int2")),
+        ("may keep more quality with fewer bits", bool(f.six_below_five())),
+        ("Size s alone does not show it", (TEXT, DIFFUSION) not in alone["s"]),
+        ("Uncompressed text networks of size xs", poor == {(TEXT, "xs")}),
+        ("so no finding leaves out a network", f.least_u() >= COUNTS_FROM),
+    ]
 
 
-def _in_m(f: Figures) -> str:
-    """`.83/.93 of image_diffusion, .83/.89 of text`"""
-    said = []
-    for domain in (DIFFUSION, TEXT):
-        (m,) = (m for m in f.found.models if (m.domain, m.model) == (domain, "m@0"))
-        said.append(f"{'/'.join(short(one.value) for role in ROLES if (one := model_score(m, role)) is not None)} of {domain}")
-    return ", ".join(said)
+def claims(now: ClaimContext) -> set[tuple[str, str]]:
+    """Pairs of domains of which the first is claimed to keep more quality."""
+    return {(c.a, c.b) for c in now.comparisons if c.role == "quality" and now.claimed(c)}
 
 
-def _all_count(f: Figures) -> str:
-    """Whether findings over all models are the same with those alone that count."""
-    least = min(m.u[role] for models in (f.found.models, f.judged_twice) for m in models if m.whole for role in ROLES)
-    assert least >= COUNTS_FROM, "findings over all models: give them without those of a low U, too"
-    return f"The smallest U of any network, role and judge is {short(least)}, so none is left out of a finding for having little to lose."
+def count(orders: Sequence[Order], role: str) -> int:
+    """In how many models a role falls below 0.90 first."""
+    return sum(o.first == role for o in orders)
 
 
-INTRODUCTION = """\
-# Findings
+def slash(values: Iterable[float]) -> str:
+    """`.99/1.02`"""
+    return "/".join(map(short, values))
 
-What the published records say, each claim with its figures. Retention is written quality/diversity, after the ratio of file sizes if it is given (`6.0x: .98/1.00`): 1 = like the uncompressed
-network, 0 = like the same weights in random order. Sizes: xs about 0.125, s 0.5, m 2 million parameters; `s@0` is size s of training seed 0. Figures of rungs of the ladder (`int8` ... `binary`) are means over all models that are compared; those of other
-methods are the model `s@0`'s, three sampling seeds each. Made by `python -m scripts.findings` from `results/`: no figure here was typed. What measured a model's records stands
-under its table in the [leaderboard](../leaderboard.md); `python -m bench reproduce` measures all of them again. How intervals are made, and how often they hold: [statistics.md](statistics.md).
-"""
-FIGURES_OF_PATHS = """\
-![Paths of quality against diversity, among real samples that were damaged on purpose](images/quality-diversity.png)
 
-![What becomes of each sample, down the ladder](images/survival.png)
+def span(values: Iterable[float], form: Callable[[float], str] = short) -> str:
+    """`.32 to .84`"""
+    ordered = sorted(values)
+    low, high = form(ordered[0]), form(ordered[-1])
+    return low if low == high else f"{low} to {high}"
 
-![C of each model over its parameters](images/sizes.png)
-"""
 
-THREATS = """\
-## Threats to validity
+class Page:
+    """A method for each placeholder of the template."""
 
-- **Domain and architecture are confounded.** A DCGAN with batch norm, a U-Net with group norm and a transformer with RMS norm stand for three domains. "Images from a
-  GAN" means here: this family of GANs.
-- **Generator and judge read the same corpus.** The quality judge of text was trained on the training part that the generators learnt from; that of images is ImageNet's,
-  fitted on the training part. Judges never saw the test part.
-- **The judge of pictures is too kind from 15x on.** It passes blotchy or darkened pictures of the GAN ([image-domains.md](image-domains.md)): read the GAN's quality at
-  `int2` and below with the twins (`results/image_gan/s@0/twins.png`). This flatters the GAN's C over 4x to 16x.
-- **Small models, trained for minutes or hours on one or two cores.** {parameters} parameters; large models, and more over-parameterized ones, may bear more.
-- **That text is ahead of the diffusion model rests on the small networks.** Size s alone does not decide it, which was known when the rule was written that lets a size into the
-  means once every compared domain has it for each training seed ([statistics.md](statistics.md)). In size m, one network each, C of quality and diversity is {in_m}. The small text networks have a poorer baseline (below).
-- **One U is not another.** The GAN makes fewer kinds of garments than the others (U of diversity, in the leaderboard), so it has less to lose.
-  {poorest} {all_count}
-- **N = 2,000, k = 5.** Mutual recall depends on both; all models, floors and ceilings have the same.
-- **Size m was trained once in each domain**: what stands here of it is one network's. That of text is overfitted: 1.307 bits per byte of validation verses, 1.159 at its best step. .015
-  of its samples are copies of training verses, .007 of held-out verses were ([text-domain.md](text-domain.md#do-the-networks-recite)).
-- **After training only.** Nothing here says what quantization-aware training, distillation or retraining after pruning would keep.
-- **Judges may err alike.** Second judges of another kind agree about the order of methods, but all were fitted on the same training part, and share ideas of damage.
-"""
+    def __init__(self, f: Figures) -> None:
+        self._f = f
+
+    def answer(self) -> str:
+        """As the leaderboard says it."""
+        said = paragraph(self._f.found.now, self._f.found.wider) + "\n" + pair_by_pair(self._f.found)
+        return said.replace("](docs/", "](").strip()
+
+    def cell(self, domain: str, method: str, model: str = "", plain: str = "") -> str:
+        """`9.0x: .99/.98`: ratio, quality, diversity."""
+        ratio = self._f.ratio(domain, method, model, bool(plain))
+        return f"{ratio:.1f}x: {slash(self._f.kept(domain, method, model, bool(plain)))}"
+
+    def secondary(self, domain: str, method: str) -> str:
+        """Quality and diversity by the secondary evaluators."""
+        return slash(self._f.kept_secondary(domain, method))
+
+    def kept(self, domain: str, method: str, role: str) -> str:
+        return short(self._f.kept(domain, method)[ROLES.index(role)])
+
+    def ratio(self, domain: str, method: str) -> str:
+        return f"{self._f.ratio(domain, method):.1f}x"
+
+    def range(self, domain: str, size: str, rung: str) -> str:
+        """Of quality, over the models of a size."""
+        return span(both_left(m, rung)[0] for m in self._f.of(domain, size))
+
+    def onset(self, domain: str, size: str, role: str) -> str:
+        """The ratios at which a role falls below 0.90."""
+        found = [order_of(m).onsets[role].ratio for m in self._f.of(domain, size)]
+        return span(found, "{:.1f}x".format)
+
+    def use(self, domain: str, size: str, rung: str) -> str:
+        return span(self._f.use(m, rung) for m in self._f.of(domain, size))
+
+    def least_use(self, domain: str, rung: str) -> str:
+        return short(min(self._f.use(m, rung) for m in self._f.of(domain)))
+
+    def survivors(self, domain: str, size: str) -> str:
+        return span(map(self._f.survivors, self._f.of(domain, size)))
+
+    def models(self, evaluators: str) -> str:
+        return str(len(self._f.orders(evaluators == "secondary")))
+
+    def losers(self, evaluators: str) -> str:
+        return str(len(self._f.losers(evaluators == "secondary")))
+
+    def loser_names(self, evaluators: str) -> str:
+        """`xs@0 .87/.97, ...`"""
+        losers = self._f.losers(evaluators == "secondary")
+        return ", ".join(f"{m.model} {slash(both_left(m, 'int6'))}" for m in losers)
+
+    def falls_first(self, evaluators: str, role: str) -> str:
+        """In how many models."""
+        return str(count(self._f.orders(evaluators == "secondary"), role))
+
+    def contrary(self) -> str:
+        found = [o.model for o in self._f.orders(secondary=True) if o.first == "diversity"]
+        return " and ".join(f"{m.domain} {m.model}" for m in found)
+
+    def ecsq_larger(self) -> str:
+        """By how many percent an entropy-coded file is larger."""
+        stored = self._f.stored
+        more = [100 * (stored(d, "ecsq:bits=3", "s@0") / stored(d, "int3", "s@0") - 1) for d in DOMAINS]
+        return span(more, "{:.0f}".format)
+
+    def step(self, domain: str) -> str:
+        return "`{}` to `{}`".format(*STEPS[domain])
+
+    def fails(self, domain: str, after: str) -> str:
+        """Share that fails at the harsher rung, after a failure or a survival at the milder one."""
+        rows = self._f.failures(domain)
+        return span(known((a if after == "failure" else b).share) for _, a, b in rows)
+
+    def unsure(self) -> str:
+        return " and ".join(self._f.unsure())
+
+    def auc(self, domain: str, trait: str) -> str:
+        return span(self._f.aucs(domain, trait))
+
+    def classes(self) -> str:
+        """Survival of the worst and the best class: .04 sneaker to .58 coat (`s@0`); ..."""
+        told, none_left = [], []
+        for m in self._f.of(DIFFUSION):
+            file = self._f.found.files[DIFFUSION, m.model]
+            by = file.survival["int4"].by
+            if not by:  # too few samples survive
+                none_left.append(f"`{m.model}`")
+                continue
+            ends = known(by["class"].labels)
+            shares = dict(zip(file.covariates["class"].labels, by["class"].survival))
+            low, high = (short(known(shares[name].share)) for name in (ends.lowest, ends.highest))
+            told.append(f"{low} {ends.lowest} to {high} {ends.highest} (`{m.model}`)")
+        return "; ".join(told) + (f" ({' and '.join(none_left)}: hardly any survives)" if none_left else "")
+
+    def widest(self) -> str:
+        """Where models of one size differ most: `quality of text s at ..., from .. to ..`"""
+        found = []
+        groups = [group for d in DOMAINS for group in self._f.of_one_size(d)]
+        for i, rung, group in itertools.product((0, 1), LADDER, groups):
+            values = sorted(both_left(m, rung)[i] for m in group)
+            where = f"{ROLES[i]} of {group[0].domain} {group[0].size} at `{rung}`"
+            found.append((values[-1] - values[0], f"{where}, from {short(values[0])} to {short(values[-1])}"))
+        return max(found)[1]
+
+    def spread(self, domain: str, role: str) -> str:
+        return f"{self._f.spread(domain, role):.3f}"
+
+    def models_with_size(self) -> str:
+        return str(len(points(self._f.found.models, self._f.found.parameters, "quality")))
+
+    def slope(self, role: str, sizes: str) -> str:
+        return with_sign(self._f.slopes(role)[sizes == "repeated"].average)
+
+    def slope_p(self, role: str, sizes: str) -> str:
+        return f"{self._f.slopes(role)[sizes == 'repeated'].p:.3f}"
+
+    def slope_of(self, domain: str, role: str) -> str:
+        return with_sign(self._f.slopes(role)[0].slopes[domain])
+
+    def absolute(self, domain: str, size: str, rung: str) -> str:
+        stored, *values = self._f.absolute(domain, size, rung)
+        return f"{slash(values)} in {stored / 1024:.0f} KB"
+
+    def bytes_of_small(self) -> str:
+        of = self._f.absolute
+        return span(of(d, "xs", "int8")[0] / of(d, "s", "int4")[0] for d in DOMAINS)
+
+    def pairs(self) -> str:
+        return str(sum(row.pairs for row in self._f.agreements.values()))
+
+    def concordant(self) -> str:
+        alike = sum(known(row.concordant) * row.pairs for row in self._f.agreements.values())
+        return f"{alike / sum(row.pairs for row in self._f.agreements.values()):.1%}"
+
+    def largest_difference(self) -> str:
+        """Between primary and secondary evaluator."""
+        found = [(row, row.partings[0]) for row in self._f.agreements.values()]
+        row, worst = max(found, key=lambda pair: abs(pair[1].first - pair[1].second))
+        values = f"{short(worst.first)} and {short(worst.second)}"
+        return f"`{worst.method}` ({row.domain} {worst.model}, {row.role}: {values})"
+
+    def scored(self, domain: str) -> str:
+        """How many methods both evaluators have scored."""
+        return str(self._f.agreements[domain, "quality"].methods)
+
+    def tau(self, domain: str, role: str) -> str:
+        row = self._f.agreements[domain, role]
+        return f"{tau_text(row.tau)} ({' and '.join(row.judges)})"
+
+    def use_tau(self, domain: str, role: str) -> str:
+        return tau_text(self._f.use_taus[domain, role])
+
+    def best_at_8x(self) -> str:
+        return short(self._f.best_at_8x())
+
+    def discriminator(self) -> str:
+        """Its share of the numbers of the trained GAN."""
+        one, other = map(self._f.numbers_in, ("discriminator", "generator"))
+        return f"{one / (one + other):.0%}"
+
+    def c(self, domain: str) -> str:
+        return f"{known(self._f.domains[domain].score('quality')).value:.3f}"
+
+    def c_up_to_16x(self) -> str:
+        return f"{self._f.c_up_to_16x(GAN):.3f}"
+
+    def c_of_m(self, domain: str) -> str:
+        (m,) = self._f.of(domain, "m")
+        return slash(known(model_score(m, role)).value for role in ROLES)
+
+    def six_below_five(self) -> str:
+        """`xs@0` .87 and 1.00, by the secondary evaluator .75 and .84; ..."""
+        found = []
+        for name, first, second in self._f.six_below_five():
+            one, other = (" and ".join(map(short, values)) for values in (first, second))
+            found.append(f"`{name}` {one}, by the secondary evaluator {other}")
+        return "; ".join(found)
+
+    def parameters(self) -> str:
+        counts = [known(self._f.found.parameters(m)) / 1e6 for m in self._f.found.models]
+        return f"{min(counts):.2f} to {max(counts):.2f} M"
+
+    def u_poor(self) -> str:
+        return span(m.u["quality"] for m in self._f.whole if m.u["quality"] < POOR)
+
+    def u_others(self) -> str:
+        return short(min(m.u["quality"] for m in self._f.whole if m.u["quality"] >= POOR))
+
+    def u_least(self) -> str:
+        return short(self._f.least_u())
+
 
 if __name__ == "__main__":
     main()

@@ -13,7 +13,7 @@ from bench.methods.notation import LADDER
 from bench.records.schema import read_records
 from bench.stats.compressibility import score
 from bench.stats.ladder import ROLES, models_of
-from bench.stats.simulation import (
+from scripts.studies.simulation import (
     CURVES,
     DIVERGED_FROM,
     RATES,

@@ -27,7 +27,7 @@ from bench.report.verdict import (
 from bench.stats.intervals import Difference
 from bench.stats.ladder import ROLES, ModelLadder
 from bench.stats.scores import COUNTS_FROM, REGRESSED_FROM, Comparison, compare, domains_of
-from bench.stats.simulation import Scenario, made_up_domain
+from scripts.studies.simulation import Scenario, made_up_domain
 
 
 def seeds(domain: str, *quality: float, diversity: float | tuple[float, ...] = 0.9, u: float = 0.9, size: str = "s") -> list[ModelLadder]:

@@ -1,6 +1,8 @@
-"""How much of what the text models write stands in their training part? `python -m scripts.memorization`
+"""Measures how much of the text models' samples stands in their training part.
 
-Not part of the package. The uncompressed networks' samples of sampling seed 0, beside real verses of the test part, whose formulas
+    python -m scripts.studies.memorization
+
+The uncompressed networks' samples of sampling seed 0, beside real verses of the test part, whose formulas
 repeat as well. Prints the table of docs/text-domain.md.
 """
 

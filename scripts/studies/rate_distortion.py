@@ -1,10 +1,12 @@
-"""Squared error at equal stored bits: how good are quantizers and files, beside theory and beside the usual formats?
+"""Measures squared error at equal stored bits: our quantizers and files, theory, and the usual formats.
 
-    python -m scripts.rate_distortion gaussian     gaps to the Gaussian rate-distortion function, 2 million weights
-    python -m scripts.rate_distortion networks     the embedded networks: ours against group-wise absmax, at the same number of bytes
-    python -m scripts.rate_distortion pruning      pruning + quantizing against plain entropy-coded steps, at the same number of bytes
-    python -m scripts.rate_distortion coders       fixed width, range coder, zstd, entropy
-    python -m scripts.rate_distortion binary       what one bit loses on the way to 32x
+    python -m scripts.studies.rate_distortion [NAME...]
+
+    gaussian     gaps to the Gaussian rate-distortion function, 2 million weights
+    networks     the embedded networks: our quantizers against group-wise absmax in equally large files
+    pruning      pruning + quantizing against entropy-coded steps in equally large files
+    coders       fixed width, range coder, zstd, entropy
+    binary       what keeps `binary` below 32x
 
 Prints the tables of docs/compression.md. Every size is the length of a file's bytes.
 """
@@ -14,7 +16,7 @@ from __future__ import annotations
 import math
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -177,7 +179,7 @@ def generators() -> Iterator[tuple[str, Generator]]:
         yield name, domain.open(default_model(domain))
 
 
-def show(rows: list[list[object]], headers: list[str]) -> None:
+def show(rows: Sequence[Sequence[object]], headers: list[str]) -> None:
     print(tabulate(rows, headers=headers, tablefmt="pipe", disable_numparse=True))
 
 

@@ -1,4 +1,6 @@
-"""Cells an hour, by domain and stage, from the published records: `python -m scripts.stages [MODEL]`; Markdown.
+"""Prints cells per hour by domain and stage, from the published records, as Markdown.
+
+    python -m scripts.studies.stages [MODEL]
 
 Seconds are those that each record says its stages took, on its machine; what a cache answered costs (nearly) nothing and is left out where
 a stage took less than a tenth of a second.

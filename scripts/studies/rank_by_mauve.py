@@ -1,4 +1,6 @@
-"""Does MAUVE rank the methods as our measures do? `python -m scripts.rank_by_mauve`; needs `gencompress[mauve]`.
+"""Compares MAUVE's ranking of the methods with the benchmark's; needs `gencompress[mauve]`.
+
+    python -m scripts.studies.rank_by_mauve
 
 Reads the published text records that second judges have seen; samples come from the cache, or are drawn again. Prints Kendall's tau
 with each retention, and with the two together.
@@ -6,7 +8,8 @@ with each retention, and with the two together.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import mean
 
@@ -37,6 +40,10 @@ VIEWS: dict[str, Callable[[Record], float | None]] = {
 }
 
 
+def _score(scores: Mapping[str, float], record: Record) -> float | None:
+    return scores[record.cell]
+
+
 def main() -> None:
     mauve_metric()  # raises where the package is missing
     known = [r for r in read_records(Path("results")) if r.domain == "text" and r.status in FINISHED]
@@ -50,7 +57,7 @@ def main() -> None:
         }
         print(model, {m: round(mean(scores[r.cell] for r in same), 3) for m, same in grouped(group, lambda r: r.method)})
         for name, view in VIEWS.items():
-            tables[name][model] = retentions(group, (lambda r, scores=scores: scores[r.cell], view))
+            tables[name][model] = retentions(group, (functools.partial(_score, scores), view))
     for name, by_model in tables.items():
         found = agreement("text", name, ("mauve", name), by_model)
         print(f"tau of MAUVE and {name}: {tau_text(found.tau)} over {found.methods} methods")

@@ -1,7 +1,9 @@
-"""How good a model was while it was trained, on the validation part: `python -m scripts.u_over_training image_gan FOLDER...`
+"""Measures U of the snapshots of one training, on the validation part.
+
+    python -m scripts.studies.u_over_training image_gan FOLDER...
 
 Each folder is a snapshot that `bench train` kept (in the user's cache, below training/). U = (value - floor) / (ceiling - floor); the
-floor is one permuted network, of the last snapshot. Not part of the package.
+floor is one permuted network, of the last snapshot.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from bench.evaluation.verdicts import usable
 from bench.runner import sweep as campaign
 from bench.runner.session import Workbench
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 VALIDATION = {"text": "domains/text/data/validation.parquet"}
 IMAGES = "domains/images/data/validation.parquet"
 N = 1000  # each half of the shortest validation part, text's

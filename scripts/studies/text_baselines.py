@@ -1,6 +1,6 @@
-"""What the text generator must beat: held-out bits per byte of a Kneser-Ney 5-gram and of xz.
+"""Measures the baselines of the text generator: held-out bits per byte of a Kneser-Ney 5-gram and of xz.
 
-    python -m scripts.text_baselines --part validation --json text_baselines.json
+    python -m scripts.studies.text_baselines --part validation --json text_baselines.json
 
 Bits are those that encode every verse of a part, its end included (the token END, or the line break), and are divided
 by the verses' UTF-8 bytes, line breaks not counted. The part "test" is for one use, after freezing.
@@ -15,6 +15,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,7 @@ from tqdm import tqdm
 from domains.text.data import PARTS, verses
 
 ORDER = 5
-WEIGHTS = Path(__file__).parents[1] / "domains" / "text" / "weights" / "s@0"
+WEIGHTS = Path(__file__).parents[2] / "domains" / "text" / "weights" / "s@0"
 FALLBACK = (0.5, 1.0, 1.5)  # discounts where counts of counts allow no estimate (KenLM's --discount_fallback)
 CHUNK = 1 << 16
 Keys = NDArray[np.int64]  # n-grams as numbers: the last token in the lowest bits
@@ -169,7 +170,7 @@ def xz_size(data: bytes, label: str) -> int:
     return size + len(compressor.flush())
 
 
-def load_tokenizer(training: Sequence[str]):
+def load_tokenizer(training: Sequence[str]) -> tuple[Any, str]:
     """The generator's tokenizer and where it is from; trained anew as long as no generator is shipped."""
     if WEIGHTS.is_dir():
         from transformers import AutoTokenizer

@@ -1,14 +1,15 @@
-"""Made-up domains whose true retention is known, to see whether the intervals of `bench.stats.scores` hold what they promise.
+"""Made-up domains with a known true retention: they test the intervals of `bench.stats.scores`.
 
-A training seed shifts its model's retention curve along the axis of rates (halvings of the file) by a normal draw: where the curve
-falls steeply, models of one domain differ much; where nothing is lost, not at all. A generated sample is valid by its own luck; a real
-sample is found again or not by luck, by a liking that all models share, and by what happens to a whole sampling seed. Everything is
-judged by the very code that judges real records; only the flags are drawn.
+A training seed shifts the retention curve of its model along the axis of rates (halvings of the file) by a normal draw. So models of one
+domain differ where the curve falls steeply, and agree where nothing is lost. Each generated sample is valid by independent chance. Three
+terms decide whether a model finds a real sample again: independent chance, a preference that all models share, and an effect of the
+sampling seed. The code that scores real records scores these as well; only the flags are drawn.
 """
 
 from __future__ import annotations
 
 import functools
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -24,12 +25,9 @@ RATES = np.array([2.10, 2.55, 2.83, 3.15, 3.50, 4.02, 4.30, 4.80])  # of the eig
 BASELINE = {"quality": 0.80, "diversity": 0.80}  # validity and mutual recall of the uncompressed model
 FLOOR = {"quality": 0.0, "diversity": 0.05}
 TWINS = 0.8  # correlation of a sample's luck in two networks from the same noise
-SHARED, RUNG, SEED = (
-    0.5,
-    0.15,
-    0.03,
-)  # of a real sample's luck: variance common to all models, to all models at one rung; sd of a sampling seed
-SMALLER = -0.3  # halvings that the smaller of two sizes bears less, as the U-Nets do, which differ most
+# of a real sample's chance: variance common to all models, to all models at one rung; standard deviation of a sampling seed
+SHARED, RUNG, SEED = 0.5, 0.15, 0.03
+SMALLER = -0.3  # halvings: shift of the smaller of two sizes, as measured for the U-Nets, where sizes differ most
 CURVES: dict[str, dict[str, tuple[float, ...]]] = {  # retention at rate 0 and at the eight rungs
     "cliff": {"quality": (1, 1, 0.99, 0.96, 0.45, 0.02, 0, 0, 0), "diversity": (1, 1, 0.99, 0.96, 0.87, 0.5, 0.05, 0, 0)},
     "slope": {"quality": (1, 1, 0.99, 0.96, 0.74, 0.1, 0, 0, 0), "diversity": (1, 1, 1, 0.99, 0.94, 0.71, 0.12, 0.05, 0)},
@@ -44,7 +42,7 @@ CURVES: dict[str, dict[str, tuple[float, ...]]] = {  # retention at rate 0 and a
 class Scenario:
     """`spread` is the standard deviation of C between training seeds, where no curve is cut off: a shift of 4 spread halvings.
 
-    Each of `sizes` is one more network of each training seed, with luck of its own: by how many halvings it bears more than the curve says,
+    Each of `sizes` is one more network of each training seed, with luck of its own: by how many halvings its curve is shifted,
     and in `scatter` by how much more than others its shift varies (one value for all sizes, or one each).
     """
 
@@ -103,7 +101,7 @@ def scenarios(spread: float) -> list[Scenario]:
 
 
 def curve(name: str, role: str, shift: float | np.ndarray) -> np.ndarray:
-    """True retention at the rungs: [..., rungs]; a positive shift is a model that bears more compression."""
+    """True retention at the rungs: [..., rungs]; a positive shift is a model that keeps more."""
     rates = RATES - np.asarray(shift, float)[..., None]
     return smooth(name, role)(np.clip(rates, 0.0, RATES[-1]))
 
@@ -230,44 +228,51 @@ def coverage(scenario: Scenario, runs: int, seed: int = 0, watch: Iterable[int] 
     """
     rng = np.random.default_rng([seed, scenario.training_seeds, int(1e6 * scenario.spread), len(scenario.name)])
     truths = {(i, role): true_retention(scenario, name, role) for i, name in enumerate(scenario.curves) for role in ROLES}
-    found: dict[str, Tally] = {}
-    tally = lambda name: found.setdefault(name, Tally())
+    found: defaultdict[str, Tally] = defaultdict(Tally)
     for _ in watch if watch is not None else range(runs):
         made = [made_up_domain(scenario, name, rng) for name in scenario.curves]
         for role in ROLES:
             for i, (domain, curves) in enumerate(made):
                 kept, c = truths[i, role]
-                _one_domain(tally, domain, curves, role, kept, c)
+                _one_domain(found, domain, curves, role, kept, c)
             a, b = (domain.score(role) for domain, _ in made)
             assert a is not None and b is not None
-            found_difference = difference(a, b)
-            interval = (found_difference.low, found_difference.high) if found_difference else None
-            tally("difference of C").add(interval, truths[0, role][1] - truths[1, role][1])
+            gap = difference(a, b)
+            interval = (gap.low, gap.high) if gap else None
+            found["difference of C"].add(interval, truths[0, role][1] - truths[1, role][1])
     return found
 
 
-def _one_domain(tally, domain: Domain, curves: list[dict[str, np.ndarray]], role: str, kept: np.ndarray, c: float) -> None:  # type: ignore[no-untyped-def]
+def _one_domain(
+    tallies: defaultdict[str, Tally],
+    domain: Domain,
+    curves: list[dict[str, np.ndarray]],
+    role: str,
+    kept: np.ndarray,
+    c: float,
+) -> None:
+    """Add the intervals of one role of one made-up domain; `kept` and `c` are the true means over models."""
     for m, truth in zip(domain.models, curves):
         for i in range(len(RATES)):
-            tally("retention, one model").add(m.outcomes[role].rung(i).interval(), float(truth[role][i]))
+            tallies["retention, one model"].add(m.outcomes[role].rung(i).interval(), float(truth[role][i]))
         one = model_score(m, role)
         assert one is not None
-        tally("C, one model").add(one.interval(), score(RATES.tolist(), truth[role].tolist()) or 0.0)
+        tallies["C, one model"].add(one.interval(), score(RATES.tolist(), truth[role].tolist()) or 0.0)
     for i, rung in enumerate(LADDER):
         estimate = domain.retention(role, rung)
         assert estimate is not None
         interval = estimate.interval()
-        tally("retention").add(interval, float(kept[i]))
-        tally(f"retention at {rung}").add(interval, float(kept[i]))
+        tallies["retention"].add(interval, float(kept[i]))
+        tallies[f"retention at {rung}"].add(interval, float(kept[i]))
     found = domain.score(role)
     assert found is not None
-    tally("C").add(found.interval(), c)
+    tallies["C"].add(found.interval(), c)
     for name, interval in rejected(domain, role).items():
-        tally(f"C: {name}").add(interval, c)
+        tallies[f"C: {name}"].add(interval, c)
     ratio = ratio_at(domain, role, 0.9)
     true = int(np.argmax(np.append(kept < 0.9 - 1e-12, True)))
     certified = LADDER.index(ratio.rung) + 1 if ratio is not None and ratio.rung is not None else 0
-    tally("unsafe ratio_at_90").add((0, 0) if certified > true else (1, 1), 0)
+    tallies["unsafe ratio_at_90"].add((0, 0) if certified > true else (1, 1), 0)
 
 
 def rejected(domain: Domain, role: str) -> dict[str, tuple[float, float] | None]:

@@ -1,8 +1,8 @@
-"""Which nucleus should the text samplers use? Decided on the validation part; the test part is not read.
+"""Compares nuclei for the text samplers on the validation part; it does not read the test part.
 
-    python -m scripts.choose_nucleus [--model s@0]
+    python -m scripts.studies.choose_nucleus [--model s@0]
 
-Not part of the package. Prints quality and diversity of samples, judged against the validation verses, for several
+Prints quality and diversity of samples, judged against the validation verses, for several
 nuclei. The ceiling here is an equal number of training verses, which the judge has seen: read the differences, not the level.
 """
 

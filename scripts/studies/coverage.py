@@ -1,7 +1,9 @@
-"""Do the intervals hold what they promise? Made-up studies with a known truth, in the scenarios that `bench.stats.simulation` fixes.
+"""How often do the intervals hold the true value, in the made-up studies of `simulation.py`?
 
-python -m scripts.coverage                 1,000 studies a scenario, a quarter of an hour on one core; writes docs/statistics.md's tables
-python -m scripts.coverage --runs 50 --no-write
+    python -m scripts.studies.coverage                        1,000 studies a scenario: a quarter of an hour on one core
+    python -m scripts.studies.coverage --runs 50 --no-write
+
+Writes the tables of docs/statistics.md.
 """
 
 from __future__ import annotations
@@ -14,9 +16,9 @@ from tabulate import tabulate
 from bench.records.schema import read_records
 from bench.report.report_data import DASH
 from bench.stats.ladder import models_of
-from bench.stats.simulation import REQUIRED, Scenario, Tally, coverage, measured_spread, power, scenarios
 from bench.util.files import write_atomically
 from bench.util.progress import bar
+from scripts.studies.simulation import REQUIRED, Scenario, Tally, coverage, measured_spread, power, scenarios
 
 DOCUMENT = Path("docs/statistics.md")
 REJECTED = (
