@@ -13,18 +13,18 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from bench.methods.notation import LADDER
-from bench.records.schema import Record
-from bench.report.leaderboard import survival_of
-from bench.report.report_data import ReportData, judged_twice
-from bench.stats.agreement import Agreement, agreements, as_second_judges_see
+from bench.records.schema import Record, metric_of
+from bench.report.model_page import survival_of
+from bench.report.report_data import ReportData, has_secondary
+from bench.stats.agreement import Agreement, agreements, as_secondary_sees
 from bench.stats.compressibility import FULL_RANGE, retention_of, score
 from bench.stats.intervals import Estimate
-from bench.stats.ladder import ROLES, VALUE, ModelLadder, grouped, models_of
+from bench.stats.ladder import ROLES, ModelLadder, grouped, models_of
 from bench.stats.order import Order, order_of
 from bench.stats.scores import model_score
-from bench.stats.sizes import OwnSlopes, of_sizes_trained_often, own_slopes, points
+from bench.stats.sizes import SizeSlopes, of_sizes_trained_often, points, size_slopes
 from bench.stats.survivors import Share
-from bench.stats.use import foretold, use_by_method
+from bench.stats.use import use_by_method, utility_correlations
 
 T = TypeVar("T")
 ROOT = Path(__file__).parent.parent
@@ -61,8 +61,8 @@ class Figures:
         """The ladders that the secondary evaluators have scored as a whole, by their scores."""
         seen: list[Record | None] = []
         for _, same in grouped(self.found.records, lambda r: (r.domain, r.model)):
-            if judged_twice(same):
-                seen += [as_second_judges_see(r) for r in same]
+            if has_secondary(same):
+                seen += [as_secondary_sees(r) for r in same]
         return [m for m in models_of([r for r in seen if r is not None]) if m.whole]
 
     def orders(self, secondary: bool = False) -> list[Order]:
@@ -92,7 +92,7 @@ class Figures:
 
     def kept_secondary(self, domain: str, method: str, model: str = "") -> list[float]:
         """Retention by the secondary evaluators."""
-        seen = [as_second_judges_see(r) for r in self.records(domain, method, model)]
+        seen = [as_secondary_sees(r) for r in self.records(domain, method, model)]
         return retained([r for r in seen if r is not None])
 
     def least(self, domain: str, method: str) -> float:
@@ -128,7 +128,7 @@ class Figures:
     def absolute(self, domain: str, size: str, rung: str) -> tuple[float, float, float]:
         """(bytes, share of valid samples, mutual recall): means over the models of a size."""
         records = [r for m in self.of(domain, size) for r in self.records(domain, rung, m.model)]
-        valid, recall = (mean(r.metric(VALUE[role]) or 0.0 for r in records) for role in ROLES)
+        valid, recall = (mean(r.metric(metric_of(role)) or 0.0 for r in records) for role in ROLES)
         return mean(r.cost.stored_bytes for r in records if r.cost), valid, recall
 
     def use(self, m: ModelLadder, rung: str) -> float:
@@ -139,7 +139,7 @@ class Figures:
     @functools.cached_property
     def use_taus(self) -> dict[tuple[str, str], Estimate]:
         """How well each role orders methods by use, by domain and role."""
-        return {(one.domain, one.role): one.tau for one in foretold(self.found.records)}
+        return {(one.domain, one.role): one.tau for one in utility_correlations(self.found.records)}
 
     @functools.cached_property
     def agreements(self) -> dict[tuple[str, str], Agreement]:
@@ -171,11 +171,11 @@ class Figures:
                 found.append(auc.value)
         return found
 
-    def slopes(self, role: str) -> tuple[OwnSlopes, OwnSlopes]:
+    def slopes(self, role: str) -> tuple[SizeSlopes, SizeSlopes]:
         """Of C over size: with all sizes, and without those that were trained once."""
         data = points(self.found.models, self.found.parameters, role)
         repeated = of_sizes_trained_often([p for p in data if not p.hollow])
-        return known(own_slopes(data)), known(own_slopes(repeated))
+        return known(size_slopes(data)), known(size_slopes(repeated))
 
     def spread(self, domain: str, role: str) -> float:
         """Standard deviation of C between training seeds of one size, pooled over sizes."""

@@ -14,11 +14,10 @@ from statistics import mean
 
 from bench.methods.notation import LADDER
 from bench.records.schema import Record, read_records
-from bench.report.headline import pair_by_pair
-from bench.report.per_model import with_sign
-from bench.report.report_data import material
+from bench.report.details import pair_by_pair, with_sign
+from bench.report.report_data import report_data
 from bench.report.secondary_table import tau_text
-from bench.report.verdict import ClaimContext, paragraph
+from bench.report.verdict import ClaimContext, answer, caveats, checks
 from bench.stats.agreement import interval_of
 from bench.stats.ladder import ROLES
 from bench.stats.model_file import ModelFile, out_of_date, read_models
@@ -47,7 +46,7 @@ def main() -> None:
 
 def findings(records: Sequence[Record], files: Mapping[tuple[str, str], ModelFile]) -> str:
     """The page. Raises `ValueError` where the template and the records do not fit."""
-    f, template = Figures(material(records, files)), TEMPLATE.read_text()
+    f, template = Figures(report_data(records, files)), TEMPLATE.read_text()
     check(conditions(f), template)
     return fill(template, Page(f))
 
@@ -196,7 +195,8 @@ class Page:
 
     def answer(self) -> str:
         """As the leaderboard says it."""
-        said = paragraph(self._f.found.now, self._f.found.wider) + "\n" + pair_by_pair(self._f.found)
+        now = self._f.found.now
+        said = "\n".join([answer(now), caveats(now), checks(now, self._f.found.wider), pair_by_pair(self._f.found)])
         return said.replace("](docs/", "](").strip()
 
     def cell(self, domain: str, method: str, model: str = "", plain: str = "") -> str:
@@ -328,7 +328,7 @@ class Page:
 
     def largest_difference(self) -> str:
         """Between primary and secondary evaluator."""
-        found = [(row, row.partings[0]) for row in self._f.agreements.values()]
+        found = [(row, row.disagreements[0]) for row in self._f.agreements.values()]
         row, worst = max(found, key=lambda pair: abs(pair[1].first - pair[1].second))
         values = f"{short(worst.first)} and {short(worst.second)}"
         return f"`{worst.method}` ({row.domain} {worst.model}, {row.role}: {values})"
@@ -339,7 +339,7 @@ class Page:
 
     def tau(self, domain: str, role: str) -> str:
         row = self._f.agreements[domain, role]
-        return f"{tau_text(row.tau)} ({' and '.join(row.judges)})"
+        return f"{tau_text(row.tau)} ({' and '.join(row.evaluators)})"
 
     def use_tau(self, domain: str, role: str) -> str:
         return tau_text(self._f.use_taus[domain, role])

@@ -8,11 +8,11 @@ import numpy as np
 from test_leaderboard import record
 
 from bench.methods.notation import LADDER
-from bench.records.schema import EvaluatorBlock, Items, Record
+from bench.records.schema import PRIMARY_METRIC, EvaluatorBlock, Items, Record
 from bench.report.details import details_page
 from bench.report.headline import headline
 from bench.report.report_data import report_data
-from bench.stats.ladder import CROSSED, ITEMS, ROLES, ModelLadder, Outcome
+from bench.stats.ladder import CROSSED, ROLES, ModelLadder, Outcome
 from bench.stats.scores import Domain
 
 RATES = (2.0, 2.4, 2.7, 3.0, 3.4, 3.9, 4.2, 4.8)  # of the eight rungs, log2
@@ -57,10 +57,12 @@ def judged(method: str, seed: int, quality: float, diversity: float, name: str =
     counts = {role: round(100 * value) for role, value in values.items()}
     kept = {role: (counts[role] / 100 - FLOOR) / (BASE - FLOOR) for role in ROLES}
     blocks = {
-        role: EvaluatorBlock(role=role, version=1, metrics={ITEMS[role]: counts[role] / 100}, items={ITEMS[role]: _first(counts[role])})
+        role: EvaluatorBlock(
+            role=role, version=1, metrics={PRIMARY_METRIC[role]: counts[role] / 100}, items={PRIMARY_METRIC[role]: _first(counts[role])}
+        )
         for role in ROLES
     }
-    metrics = {f"{role}_{ITEMS[role]}": counts[role] / 100 for role in ROLES} | {f"{role}_retention": kept[role] for role in ROLES}
+    metrics = {f"{role}_{PRIMARY_METRIC[role]}": counts[role] / 100 for role in ROLES} | {f"{role}_retention": kept[role] for role in ROLES}
     if method == "none":
         metrics |= {f"{role}_u": 0.9 for role in ROLES}
     made = record(method, seed, **metrics)

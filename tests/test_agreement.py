@@ -11,7 +11,7 @@ import pytest
 from made_up import BASE, FLOOR, both_pages, ladder
 from scipy import stats
 
-from bench.records.schema import EvaluatorBlock, Items, Record
+from bench.records.schema import PRIMARY_METRIC, EvaluatorBlock, Items, Record
 from bench.report.details import best_methods
 from bench.report.report_data import DASH, report_data
 from bench.report.secondary_table import tau_text, use_table
@@ -26,7 +26,7 @@ from bench.stats.agreement import (
 )
 from bench.stats.compressibility import retention_of
 from bench.stats.intervals import Estimate
-from bench.stats.ladder import ITEMS, ROLES, measured
+from bench.stats.ladder import ROLES, measured
 from bench.stats.use import UtilityCorrelation, use_by_method, utility_correlations
 
 Table = Mapping[str, tuple[float, float]]
@@ -41,10 +41,10 @@ def seconded(record: Record, quality: float, diversity: float, u: float = 0.8) -
     blocks = {}
     for role, kept in zip(ROLES, (quality, diversity)):
         count = round(100 * (FLOOR + kept * (BASE - FLOOR)))
-        metrics = {ITEMS[role]: count / 100, "retention": (count / 100 - FLOOR) / (BASE - FLOOR)}
+        metrics = {PRIMARY_METRIC[role]: count / 100, "retention": (count / 100 - FLOOR) / (BASE - FLOOR)}
         metrics |= {"u": u} if record.method == "none" else {}
         flags = Items.pack(np.arange(100) < count)
-        blocks[f"second {role}"] = EvaluatorBlock(role=role, version=1, second=True, metrics=metrics, items={ITEMS[role]: flags})
+        blocks[f"second {role}"] = EvaluatorBlock(role=role, version=1, second=True, metrics=metrics, items={PRIMARY_METRIC[role]: flags})
     return record.model_copy(update={"evaluators": {**record.evaluators, **blocks}})
 
 

@@ -80,7 +80,7 @@ def judged(role: str, name: str, count: int) -> EvaluatorBlock:
 def test_a_recalibration_that_was_not_possible_changes_nothing() -> None:
     records = measured("d")
     refused = records[1].model_copy(update={"method": "int8+recalibrate", "status": "unsupported", "metrics": {}, "cost": None})
-    assert not is_recalibrated([*records, refused])
+    assert not recalibrated_ladder([*records, refused])
     assert [m.rungs for m in models_of([*records, refused])] == [m.rungs for m in models_of(records)] == [LADDER]
 
 

@@ -18,9 +18,10 @@ from bench.metrics.macs import Macs
 from bench.records.cell import cells
 from bench.records.schema import Cost, Record, read_record
 from bench.registry import DOMAINS
-from bench.runner.recompute_costs import recost
+from bench.runner.evaluation import Evaluation
+from bench.runner.recompute_costs import recompute_costs
 from bench.runner.run_cell import run_cell
-from bench.runner.session import Workbench
+from bench.runner.session import ModelSession
 
 pytestmark = pytest.mark.usefixtures("toy_trains_once")
 
@@ -88,9 +89,9 @@ def domain() -> Domain:
 @pytest.fixture
 def measured(domain: Domain, tmp_path: Path) -> tuple[Path, Record]:
     """A record as the first schema held it: other sizes, no counts; the tensors' hash was added by hand."""
-    bench = Workbench(domain, domain.models["s@0"], N)
-    cell = cells(bench.template, ["int4"], [0], {m: parse(m).versions for m in ("none", "int4")})[1]
-    record = run_cell(cell, bench)
+    evaluation = Evaluation(ModelSession(domain, domain.models["s@0"], N))
+    cell = cells(evaluation.template, ["int4"], [0], {m: parse(m).versions for m in ("none", "int4")})[1]
+    record = run_cell(cell, evaluation)
     raw = json.loads(record.model_dump_json())
     for name in ("speed", "warnings"):
         del raw[name]
@@ -106,7 +107,7 @@ def test_an_old_record_gets_todays_cost_and_nothing_else_changes(measured: tuple
     with pytest.raises(ValueError, match="not a whole record"):
         read_record(path)
     lines: list[str] = []
-    assert recost(tmp_path, lines.append) == 1 and not lines
+    assert recompute_costs(tmp_path, lines.append) == 1 and not lines
     fresh = read_record(path)
     assert fresh.cost == record.cost and fresh.tensors_sha256 == record.tensors_sha256
     assert fresh.model_dump(exclude={"cost", "speed"}) == record.model_dump(exclude={"cost", "speed"})
@@ -117,7 +118,7 @@ def test_records_of_other_tensors_are_left_and_named(measured: tuple[Path, Recor
     path, _ = measured
     path.write_text(json.dumps(json.loads(path.read_text()) | {"tensors_sha256": digest}))
     before, lines = path.read_bytes(), []
-    assert recost(tmp_path, lines.append) == 0
+    assert recompute_costs(tmp_path, lines.append) == 0
     assert why in lines[0] and path.read_bytes() == before
 
 
@@ -127,5 +128,5 @@ def test_what_is_no_record_of_this_or_an_older_schema_is_named_and_left(measured
     before = json.loads(path.read_text())
     path.write_text(json.dumps(before | json.loads(text)) if text.startswith("{") else text)
     kept, lines = path.read_bytes(), []
-    assert recost(tmp_path, lines.append) == 0 and len(lines) == 1 and str(path) in lines[0]
+    assert recompute_costs(tmp_path, lines.append) == 0 and len(lines) == 1 and str(path) in lines[0]
     assert path.read_bytes() == kept

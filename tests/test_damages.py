@@ -11,7 +11,8 @@ from bench.evaluation.damage import damage_matrix, failures
 from bench.evaluation.panel import Panel
 from bench.records.schema import read_records
 from bench.registry import DOMAINS
-from bench.runner.session import Workbench
+from bench.runner.evaluation import Evaluation
+from bench.runner.session import ModelSession
 
 ROOT = Path(__file__).parent.parent
 ONE_OF_EACH = {str(sorted(DOMAINS.load(name)().damages())): name for name in DOMAINS}
@@ -21,7 +22,7 @@ ONE_OF_EACH = {str(sorted(DOMAINS.load(name)().damages())): name for name in DOM
 def test_the_evaluators_see_every_damage(name: str) -> None:
     """The primary evaluators, who alone are asked for it. Domains with the same damages have the same ones here: once is enough."""
     domain = DOMAINS.load(name)()
-    rows = damage_matrix(domain, judges={evaluator: role for role, evaluator in Panel(domain, 2000).primary.items()})
+    rows = damage_matrix(domain, roles={evaluator: role for role, evaluator in Panel(domain, 2000).primary.items()})
     assert {"surface", "variety"} <= {row.damage.hurts for row in rows}
     assert failures(rows) == []
 
@@ -37,12 +38,12 @@ MOST = {  # of the ceiling; .05 was asked of pictures, and the encoder does not 
 def test_permuted_weights_hurt_both(name: str) -> None:
     """The floors that ship with the embedded models, as shares of the ceiling."""
     domain = DOMAINS.load(name)()
-    bench = Workbench(domain, domain.models["s@0"], 2000)
+    evaluation = Evaluation(ModelSession(domain, domain.models["s@0"], 2000))
 
     def nothing_shipped() -> None:
         raise AssertionError("no bounds ship with this model, sampler and these evaluators: run `python -m bench bounds`")
 
-    bounds = find_bounds(bench.bounds_key(bench.panel), bench.shipped_bounds, nothing_shipped)  # type: ignore[arg-type]
+    bounds = find_bounds(evaluation.bounds_key(evaluation.panel), evaluation.shipped_bounds, nothing_shipped)  # type: ignore[arg-type]
     assert len(bounds.floors) == 5
     for metric, most in MOST[name].items():
         assert max(bounds.floor(metric)) <= most * bounds.ceiling[metric]

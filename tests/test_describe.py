@@ -16,7 +16,7 @@ from bench.errors import BadInput
 from bench.interfaces import Domain, Samples
 from bench.records.schema import Items, Record, read_records, records_in_place
 from bench.registry import DOMAINS
-from bench.runner import sweep as campaign
+from bench.runner import sweep
 from bench.runner.describe import describe_model, rarity, traits_of
 from bench.runner.recompute_costs import read_any
 from bench.stats.model_file import ModelFile, out_of_date, read_models, rounded
@@ -32,7 +32,7 @@ RUNGS = ("int3", "int2", "ternary")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Records of the toy, and its model.json, made by the command itself."""
     folder = tmp_path_factory.mktemp("results")
-    campaign.run(campaign.Request("toy", methods=RUNGS, seeds=SEEDS, samples=N, results=folder, device="cpu"), lambda _: None)
+    sweep.run(sweep.Request("toy", methods=RUNGS, seeds=SEEDS, samples=N, results=folder, device="cpu"), lambda _: None)
     assert main(["describe", "--domain", "toy", "--results", str(folder)]) == 0
     return folder
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from made_up import judged, stored
 
-from bench.records.cell import FLOOR_"+recalibrate"
+from bench.records.cell import FLOOR_RECALIBRATED
 from bench.records.schema import Record
 from bench.stats.frontier import frontier
 
@@ -46,7 +46,7 @@ def test_neither_role_may_be_bought_with_the_other() -> None:
 def test_recalibrated_methods_alone_where_there_are_running_statistics() -> None:
     both = [*method("int4", 9, same(1.0)), *method("int4" + "+recalibrate", 9, same(0.5))]
     assert frontier(both, (8,))[0].method == "int4"
-    assert frontier([r.model_copy(update={"implementation": {FLOOR_"+recalibrate": 1}}) for r in both], (8,))[0].method == "int4+recalibrate"
+    assert frontier([r.model_copy(update={"implementation": {FLOOR_RECALIBRATED: 1}}) for r in both], (8,))[0].method == "int4+recalibrate"
 
 
 def test_what_cannot_be_chosen_or_told_is_left_out() -> None:

@@ -87,7 +87,7 @@ def test_what_it_is_is_part_of_what_is_remembered(language_model: Path, tmp_path
     domain = DOMAINS.load("text")()
     first, second = (find_evaluator(domain, str(folder)) for folder in (language_model, other))
     assert len(first.identity()) == 64 and first.identity() != second.identity()
-    named = [list(Panel(domain, 50, judges={str(folder): "quality"}).implementation(own=False)) for folder in (language_model, other)]
+    named = [list(Panel(domain, 50, roles={str(folder): "quality"}).implementation(own=False)) for folder in (language_model, other)]
     assert named[0][-1].split()[-1] == first.identity()[:12] and named[0] != named[1]
 
 

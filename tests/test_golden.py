@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.evaluation.verdicts import judge_diversity, judge_quality, view
-from bench.interfaces import Context, SampleFeatures, StoredTensor, View
+from bench.evaluation.verdicts import diversity_verdict, quality_verdict, view
+from bench.interfaces import Context, Features, SampleFeatures, StoredTensor
 from bench.methods.notation import parse
 from bench.methods.plain import original
 from bench.metrics.shared import SHARED_METRICS_VERSION
@@ -29,8 +29,8 @@ def values() -> dict[str, list[float]]:
     """Name and version -> numbers, each cheap to make and sensitive to what it stands for."""
     noise = torch.Generator().manual_seed(0)
     real, made = (torch.randn(300, 8, generator=noise) for _ in range(2))
-    seen = judge_quality(View(real, real.square().sum(1)), View(made * 1.2, made.square().sum(1)), 5)
-    spread = judge_diversity(View(real), View(made * 1.2), 5)
+    seen = quality_verdict(Features(real, real.square().sum(1)), Features(made * 1.2, made.square().sum(1)), 5)
+    spread = diversity_verdict(Features(real), Features(made * 1.2), 5)
     found = {f"shared metrics v{SHARED_METRICS_VERSION}": [*seen.metrics.values(), *spread.metrics.values()]}
 
     network = torch.nn.Sequential(torch.nn.Linear(64, 32), torch.nn.LayerNorm(32))

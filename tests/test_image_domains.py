@@ -11,7 +11,7 @@ import torch
 
 from bench.errors import BadInput
 from bench.evaluation.verdicts import view
-from bench.interfaces import SampleFeatures, View
+from bench.interfaces import Features, SampleFeatures
 from domains.image_diffusion.adapter import DiffusionDomain
 from domains.image_gan.adapter import BATCH, GanDomain
 from domains.images import metrics
@@ -252,7 +252,7 @@ def test_distances_are_small_for_real_pictures_and_grow_with_damage() -> None:
 def test_the_frechet_distance_of_a_shift_is_its_square() -> None:
     """Closed form: equal covariances, means apart by d -> |d|^2."""
     x = torch.randn(2000, 4, generator=torch.Generator().manual_seed(0))
-    real, shifted = (SampleFeatures([], {"effnet": View(v)}) for v in (x, x + torch.tensor([3.0, 0, 0, 0])))
+    real, shifted = (SampleFeatures([], {"effnet": Features(v)}) for v in (x, x + torch.tensor([3.0, 0, 0, 0])))
     assert metrics.fid_effnet(shifted, real) == pytest.approx(9.0, rel=1e-4)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.evaluation.verdicts import retention, survival, usable
+from bench.evaluation.verdicts import headroom, retention, survival
 from bench.methods.notation import LADDER, expand, parse
 from bench.metrics.shared import SHARED_METRICS_VERSION
 from bench.records.provenance import Provenance
@@ -167,18 +167,18 @@ def test_retention_runs_from_floor_to_baseline() -> None:
     assert retention(0.1, 0.6, floor, 2000) == pytest.approx(0)
     assert retention(0.35, 0.6, floor, 2000) == pytest.approx(0.5)
     assert retention(0.11, 0.11, floor, 2000) is None, "a baseline at the floor has nothing to retain"
-    assert usable(0.5, floor, 0.9) == pytest.approx(0.5)
+    assert headroom(0.5, floor, 0.9) == pytest.approx(0.5)
 
 
 def test_twins_fall_into_exactly_one_of_five() -> None:
     import numpy as np
     import torch
 
-    from bench.interfaces import View
+    from bench.interfaces import Features
 
     now, before = np.array([1, 1, 0, 1, 0], bool), np.array([1, 1, 1, 0, 0], bool)
     moved = torch.tensor([[0.0], [9.0], [0.0], [0.0], [0.0]])
-    found = survival(now, before, View(moved), View(torch.zeros(5, 1)), same_within=1.0)
+    found = survival(now, before, Features(moved), Features(torch.zeros(5, 1)), same_within=1.0)
     assert {name: flags.tolist().index(True) for name, flags in found.items()} == {
         "intact": 0, "drifted": 1, "degraded": 2, "repaired": 3, "still_invalid": 4,
     }  # fmt: skip
@@ -213,8 +213,8 @@ def test_the_comparison_sees_what_only_one_side_measured() -> None:
     from bench.records.agreement import agreement
 
     whole, half = record("int8", 0, quality_retention=0.9, diversity_retention=0.5), record("int8", 0, quality_retention=0.9)
-    assert agreement(whole, whole) == "identical"
-    assert agreement(whole, half).startswith("DIFFERS") and agreement(half, whole).startswith("DIFFERS")
+    assert agreement(whole, whole, []) == "identical" and agreement(whole, None, []) == "no record"
+    assert agreement(whole, half, []).startswith("DIFFERS") and agreement(half, whole, []).startswith("DIFFERS")
 
 
 def test_names_and_reasons_of_any_kind_are_shown_as_text(tmp_path: Path) -> None:

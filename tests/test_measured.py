@@ -11,10 +11,10 @@ from made_up import BASE, FLOOR, judged, ladder, stored
 
 from bench.evaluation.bounds import Bounds
 from bench.methods.notation import LADDER
-from bench.records.cell import FLOOR_"+recalibrate"
-from bench.records.schema import Record, read_records
+from bench.records.cell import FLOOR_RECALIBRATED
+from bench.records.schema import PRIMARY_METRIC, Record, metric_of, read_records
 from bench.stats.intervals import item_covariance
-from bench.stats.ladder import ITEMS, ROLES, VALUE, ModelLadder, measured, models_of, with_records
+from bench.stats.ladder import ROLES, ModelLadder, measured, models_of, with_records
 
 ROOT = Path(__file__).parent.parent
 PUBLISHED = pytest.mark.parametrize("domain", ["image_diffusion", "image_gan", "text"])
@@ -39,13 +39,15 @@ def shipped_floor(domain: str, role: str) -> float:
     """By the first evaluators, which share a file; each second one has its own."""
     files = (ROOT / "domains" / domain / "weights" / "s@0" / "bounds").glob("*.json")
     (first,) = (
-        b for b in (Bounds.model_validate_json(f.read_bytes()) for f in files) if all(value in b.floors[0] for value in VALUE.values())
+        b
+        for b in (Bounds.model_validate_json(f.read_bytes()) for f in files)
+        if all(value in b.floors[0] for value in map(metric_of, ROLES))
     )
-    return float(np.mean(first.floor(VALUE[role])))
+    return float(np.mean(first.floor(metric_of(role))))
 
 
 def flags(record: Record, role: str) -> np.ndarray:
-    return next(b for b in record.evaluators.values() if b.role == role).items[ITEMS[role]].unpack().astype(float)
+    return next(b for b in record.evaluators.values() if b.role == role).items[PRIMARY_METRIC[role]].unpack().astype(float)
 
 
 # ---------------------------------------------------------------------------------------------------- published records
@@ -67,7 +69,7 @@ def test_retentions_and_rates_are_the_records(domain: str, published: list[Recor
 def test_the_span_is_baseline_minus_the_floor_that_ships(domain: str, published: list[Record], models: dict[str, ModelLadder]) -> None:
     """Records do not hold the floor. It comes back from retentions in double precision, divided by at least a few hundredths."""
     for role in ROLES:
-        base = np.mean([r.metric(VALUE[role]) or 0.0 for r in by_seed(published, domain, "none")])
+        base = np.mean([r.metric(metric_of(role)) or 0.0 for r in by_seed(published, domain, "none")])
         assert models[domain].outcomes[role].span == pytest.approx(base - shipped_floor(domain, role), abs=1e-12)
 
 
@@ -200,7 +202,7 @@ def test_a_single_sampling_seed_has_intervals_over_its_items() -> None:
 
 
 def test_the_ladder_is_the_recalibrated_one_where_there_is_one() -> None:
-    again = {"implementation": {FLOOR_"+recalibrate": 1}}
+    again = {"implementation": {FLOOR_RECALIBRATED: 1}}
     plain = [r.model_copy(update=again) for r in ladder("d", quality=0.2)]
     better = [r.model_copy(update={**again, "method": r.method + "+recalibrate"}) for r in ladder("d", quality=0.8) if r.method != "none"]
     m = measured([*plain, *better])

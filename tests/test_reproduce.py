@@ -8,18 +8,10 @@ import pytest
 from test_leaderboard import record
 
 from bench.errors import BadInput
+from bench.records.agreement import LEAST, WITHOUT_REPEATS, agreement, disagreements, tolerance
 from bench.records.schema import Record
-from bench.runner.reproduce import (
-    LEAST,
-    as_table,
-    check,
-    disagreements,
-    draw_cells,
-    jobs_of,
-    problems,
-    reproduce,
-    tolerance,
-)
+from bench.report.run_table import comparison
+from bench.runner.reproduce import all_disagreements, as_table, check, draw_cells, jobs_of, reproduce
 from bench.runner.sweep import Request, run
 
 pytestmark = pytest.mark.usefixtures("toy_trains_once")
@@ -63,12 +55,24 @@ def test_the_tolerance_is_the_spread_of_the_sampling_seeds() -> None:
     records = [shipped("d", "int8", seed, quality_retention=value, diversity_retention=0.5) for seed, value in enumerate((0.8, 0.9, 1.0))]
     found = tolerance(records, records[0])
     assert found["quality_retention"] == pytest.approx(3 * 0.1) and found["diversity_retention"] == LEAST
+    assert set(tolerance(records[:1], records[0]).values()) == {WITHOUT_REPEATS}, "one seed has no spread"
+
+
+def test_run_and_reproduce_decide_by_the_same_rule() -> None:
+    """A difference of .25 agrees where sampling seeds spread by .1, and differs where they do not."""
+    spread = [shipped("d", "int8", seed, quality_retention=value, diversity_retention=0.5) for seed, value in enumerate((0.8, 0.9, 1.0))]
+    narrow = [shipped("d", "int8", seed, quality_retention=0.8, diversity_retention=0.5) for seed in range(3)]
+    again = spread[0].model_copy(update={"metrics": {**spread[0].metrics, "quality_retention": 0.55}})
+    assert agreement(again, spread[0], spread) == "agrees"
+    assert "quality_retention 0.8000 published, 0.5500 here" in agreement(again, narrow[0], narrow)
+    assert comparison([again], spread).splitlines()[-1].endswith("agrees")
+    assert "DIFFERS" in comparison([again], narrow)
 
 
 def test_the_same_code_gives_the_same_cells(published: list[Record]) -> None:
     cells = [r for r in published if r.method == "int2" and r.sample_seed == 1]
     (outcome,) = check(published, cells, "x", "cpu", silent)
-    assert outcome.problems == () and "identical" in as_table([outcome])
+    assert outcome.agrees and "identical" in as_table([outcome])
     assert outcome.again.metrics == cells[0].metrics and outcome.again.tensors_sha256 == cells[0].tensors_sha256
 
 
@@ -78,16 +82,16 @@ def test_another_number_another_size_another_cell_are_found(published: list[Reco
     better = one.model_copy(update={"metrics": {**one.metrics, "quality_retention": (one.metric("quality_retention") or 0.0) + 0.5}})
     larger = one.model_copy(update={"cost": one.cost.model_copy(update={"stored_bytes": one.cost.stored_bytes + 100})})
     allowed = tolerance(published, one)
-    assert problems(one, one, allowed) == []
-    assert "quality_retention" in problems(one, better, allowed)[0]
-    assert "stored bytes" in problems(one, larger, allowed)[0]
-    assert "another cell" in problems(one, one.model_copy(update={"cell": "0"}), allowed)[0]
-    assert "status" in problems(one, one.model_copy(update={"status": "failed", "reason": "why"}), allowed)[0]
+    assert disagreements(one, one, allowed) == []
+    assert "quality_retention" in disagreements(better, one, allowed)[0]
+    assert "stored bytes" in disagreements(larger, one, allowed)[0]
+    assert "another cell" in disagreements(one.model_copy(update={"cell": "0"}), one, allowed)[0]
+    assert "status" in disagreements(one.model_copy(update={"status": "failed", "reason": "why"}), one, allowed)[0]
 
 
 def test_a_published_cell_that_did_not_come_out_at_all_disagrees(published: list[Record]) -> None:
-    assert disagreements(published, published) == []
-    ((record, said),) = disagreements(published, published[1:])
+    assert all_disagreements(published, published) == []
+    ((record, said),) = all_disagreements(published, published[1:])
     assert record == published[0] and "measures another cell" in said[0]
 
 

@@ -1,4 +1,4 @@
-"""Second opinions on the toy domain: what a run asks, what `bench judge` adds later, and what it leaves alone."""
+"""Second opinions on the toy domain: what a run asks, what `bench evaluate` adds later, and what it leaves alone."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from bench.records.cell import Cell, cell_of
 from bench.records.schema import Record, read_record, read_records
 from bench.registry import DOMAINS
 from bench.runner.evaluate_secondary import Wanted
-from bench.runner.session import Workbench
+from bench.runner.evaluation import Evaluation
+from bench.runner.session import ModelSession
 from bench.runner.sweep import Request, run
 from bench.util.cache import Cache
 from bench.util.files import slug
@@ -86,20 +87,18 @@ def results(before: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """What is compressed and what is sampled while a test runs."""
-    from bench.runner.session import Workbench
-
     calls: list[str] = []
-    compress, draw = Workbench.compressed, Workbench._draw
+    compress, draw = ModelSession.compressed, ModelSession._draw
     monkeypatch.setattr(
-        Workbench, "compressed", lambda self, method, seed: calls.append(f"compress {method}") or compress(self, method, seed)
+        ModelSession, "compressed", lambda self, method, seed: calls.append(f"compress {method.text}") or compress(self, method, seed)
     )
-    monkeypatch.setattr(Workbench, "_draw", lambda self, network, seed: calls.append("sample") or draw(self, network, seed))
+    monkeypatch.setattr(ModelSession, "_draw", lambda self, network, seed: calls.append("sample") or draw(self, network, seed))
     yield calls
 
 
-def judge(results: Path, wanted: Wanted = TOY, workers: int = 1) -> tuple[int, int]:
+def add_scores(results: Path, wanted: Wanted = TOY, workers: int = 1) -> tuple[int, int]:
     SAID.clear()
-    return bench.runner.evaluate_secondary.judge(wanted, results, "cpu", workers, SAID.append)
+    return bench.runner.evaluate_secondary.evaluate_secondary(wanted, results, "cpu", workers, SAID.append)
 
 
 def by_method(results: Path) -> dict[tuple[str, int], Record]:
@@ -127,18 +126,16 @@ def test_it_is_named_in_no_cell(toy: type, tmp_path: Path, before: Path) -> None
 
 
 def test_retention_is_between_the_judges_own_floor_and_baseline(toy: type, tmp_path: Path) -> None:
-    from bench.runner.session import Workbench
-
     domain = toy()
-    bench = Workbench(domain, domain.models["s@0"], N, cache=Cache(use=False))
-    samples = bench.samples(bench.generator.network, 0)
+    session = ModelSession(domain, domain.models["s@0"], N, cache=Cache(use=False))
+    evaluation = Evaluation(session)
+    samples = session.sample(session.generator.network, 0).samples
     for name, what in (("radius", "valid"), ("nearest", "utility")):
-        floor = bench.bounds_by(bench.second.judges[name]).floor(
-            f"{bench.second.judges[name].primary and next(iter(bench.second.judges[name].primary))}_{what}"
-        )
+        (role,) = evaluation.secondary.scorers[name].primary
+        floor = evaluation.secondary_bounds(name).floor(f"{role}_{what}")
         assert len(floor) == 5
         worse = samples * 1.5
-        value, base = (bench.second.blocks(x, 0)[name].metrics for x in (worse, samples))
+        value, base = (evaluation.secondary_blocks(x, 0)[name].metrics for x in (worse, samples))
         span = base[what] - np.mean(floor)
         assert value["retention"] == pytest.approx((value[what] - np.mean(floor)) / span)
 
@@ -152,7 +149,7 @@ def test_the_error_of_a_retention_is_over_items_that_both_were_tried_on() -> Non
 
 
 def test_a_judge_of_every_cell_cannot_be_named_as_a_further_one(toy: type, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="'position' judges every cell anyway"):
+    with pytest.raises(BadInput, match="'position' evaluates every cell anyway"):
         run(Request("toy", samples=N, results=tmp_path, evaluators=("position",)), print)
     with pytest.raises(BadInput, match="unknown evaluator 'nonsense'"):
         run(Request("toy", samples=N, results=tmp_path, evaluators=("nonsense",)), print)
@@ -172,12 +169,12 @@ def test_a_judge_that_the_user_names_is_asked_about_finished_cells_too(toy: type
 def test_a_judge_of_other_weights_under_the_same_name_is_another(toy: type, results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder may hold other weights today than when its judge was asked."""
     named = replace(TOY, named=("radius",))
-    assert judge(results, named) == (6, 0) and judge(results, named) == (0, 0)
+    assert add_scores(results, named) == (6, 0) and add_scores(results, named) == (0, 0)
     monkeypatch.setattr(Radius, "identity", lambda self: "other weights")
     asked, said = Request("toy", methods=("int8", "binary"), seeds=(0,), samples=N, results=results, evaluators=("radius",)), []
     run(asked, said.append)
     assert ", 0 finished before" in said[0]
-    assert judge(results, named) == (3, 0) and judge(results, named) == (0, 0), "those of the other sampling seed"
+    assert add_scores(results, named) == (3, 0) and add_scores(results, named) == (0, 0), "those of the other sampling seed"
     assert {r.evaluators["radius"].identity for r in read_records(results)} == {"other weights"}
 
 
@@ -186,7 +183,7 @@ def test_a_judge_of_other_weights_under_the_same_name_is_another(toy: type, resu
 
 def test_records_get_an_opinion_without_compressing_or_sampling_again(toy: type, results: Path, drawn: list[str]) -> None:
     old = by_method(results)
-    assert judge(results) == (6, 0)
+    assert add_scores(results) == (6, 0)
     assert not [call for call in drawn if call == "sample"] and not [call for call in drawn if call in ("compress int8", "compress binary")]
     for key, record in by_method(results).items():
         assert list(record.evaluators) == ["position", "direction", "radius", "nearest"]
@@ -196,7 +193,7 @@ def test_records_get_an_opinion_without_compressing_or_sampling_again(toy: type,
 
 
 def test_it_says_the_same_as_a_run_that_asks_at_once(toy: type, results: Path, tmp_path: Path) -> None:
-    judge(results)
+    add_scores(results)
     fresh = {r.method: r for r in run(Request("toy", methods=("int8", "binary"), samples=N, results=tmp_path / "new"), print)}
     for method, record in fresh.items():
         later = by_method(results)[method, 0].evaluators["radius"].model_copy(update={"commit": None})
@@ -204,13 +201,13 @@ def test_it_says_the_same_as_a_run_that_asks_at_once(toy: type, results: Path, t
 
 
 def test_it_goes_on_where_it_stopped_and_then_has_nothing_to_do(toy: type, results: Path) -> None:
-    judge(results)
+    add_scores(results)
     path = next(iter(results.rglob("binary/*.json")))
     record = json.loads(path.read_text())
     del record["evaluators"]["radius"]
     path.write_text(json.dumps(record))
-    assert judge(results) == (1, 0) and "1 of 6 records lack an opinion" in SAID[0]
-    assert judge(results) == (0, 0)
+    assert add_scores(results) == (1, 0) and "1 of 6 records lack a score" in SAID[0]
+    assert add_scores(results) == (0, 0)
 
 
 @pytest.mark.parametrize("own", ["local", "local/reproduced"])
@@ -221,15 +218,15 @@ def test_published_records_are_judged_and_not_a_users_own_of_the_same_cells(toy:
     shutil.move(results / "toy", published / own / "toy")
     (published / own / "damaged.json").write_text("{")
     before = {path: path.read_bytes() for path in (published / "local").rglob("*.json")}
-    assert len(before) == 7 and judge(published) == (6, 0) and "damaged" not in " ".join(SAID)
+    assert len(before) == 7 and add_scores(published) == (6, 0) and "damaged" not in " ".join(SAID)
     assert {path: path.read_bytes() for path in before} == before
     assert all("radius" in record.evaluators for record in read_records(published))
 
 
 def test_an_opinion_of_an_older_version_is_asked_again(toy: type, results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    judge(results)
+    add_scores(results)
     monkeypatch.setattr(Radius, "version", 4)
-    assert judge(results) == (6, 0)
+    assert add_scores(results) == (6, 0)
     assert {r.evaluators["radius"].version for r in by_method(results).values()} == {4}
 
 
@@ -239,7 +236,7 @@ def test_without_the_samples_they_are_drawn_from_the_kept_artifact(
     from bench.util.files import cache_folder
 
     shutil.rmtree(cache_folder() / "samples")
-    assert judge(results) == (6, 0)
+    assert add_scores(results) == (6, 0)
     assert "sample" in drawn and not {"compress int8", "compress binary"} & set(drawn)
 
 
@@ -248,7 +245,7 @@ def test_without_the_artifact_the_method_is_applied_again(toy: type, results: Pa
 
     for kind in ("samples", "artifact"):
         shutil.rmtree(cache_folder() / kind)
-    assert judge(results) == (6, 0) and {"compress int8", "compress binary"} <= set(drawn)
+    assert add_scores(results) == (6, 0) and {"compress int8", "compress binary"} <= set(drawn)
 
 
 def test_a_record_whose_samples_come_out_otherwise_is_left_alone(toy: type, results: Path) -> None:
@@ -258,7 +255,7 @@ def test_a_record_whose_samples_come_out_otherwise_is_left_alone(toy: type, resu
     record.evaluators["position"].items["valid"] = type(record.evaluators["position"].items["valid"]).pack(flags)
     record.write(path)
     content = path.read_bytes()
-    assert judge(results) == (5, 1) and path.read_bytes() == content
+    assert add_scores(results) == (5, 1) and path.read_bytes() == content
     assert any("its samples come out otherwise here: 300 of 300 flags" in line for line in SAID)
 
 
@@ -267,7 +264,7 @@ def test_a_record_of_other_tensors_is_left_alone(toy: type, results: Path) -> No
     record = json.loads(path.read_text())
     record["tensors_sha256"] = "0" * 64
     path.write_text(json.dumps(record))
-    assert judge(results) == (5, 1) and any("its tensors are not those that were measured" in line for line in SAID)
+    assert add_scores(results) == (5, 1) and any("its tensors are not those that were measured" in line for line in SAID)
 
 
 def test_a_record_on_other_real_samples_is_left_alone_though_nothing_in_it_is_valid(toy: type, results: Path) -> None:
@@ -278,7 +275,7 @@ def test_a_record_on_other_real_samples_is_left_alone_though_nothing_in_it_is_va
     moved.write(elsewhere := path.with_name(f"{moved.cell[:16]}.json"))
     path.unlink()
     before = elsewhere.read_bytes()
-    assert judge(results, Wanted("toy", methods=("binary",)))[1] == 1 and elsewhere.read_bytes() == before
+    assert add_scores(results, Wanted("toy", methods=("binary",)))[1] == 1 and elsewhere.read_bytes() == before
     assert any("reference is own:" in line for line in SAID)
 
 
@@ -288,7 +285,7 @@ def test_a_model_that_is_gone_does_not_keep_others_from_being_judged(toy: type, 
         moved = results / "toy" / slug("./gone") / path.parent.name / path.name
         moved.parent.mkdir(parents=True, exist_ok=True)
         moved.write_text(json.dumps(record | {"model": "./gone"}))  # the same cells: a name is no part of them
-    assert judge(results) == (6, 6)
+    assert add_scores(results) == (6, 6)
     assert any(line.startswith("left 6 records of toy ./gone") for line in SAID)
 
 
@@ -302,8 +299,8 @@ def test_workers_judge_what_is_lacking_once_the_bounds_are_made(toy: type, resul
         yield from ((cell, work(cell)) for cell in cells)
 
     monkeypatch.setattr(bench.runner.evaluate_secondary, "measure", measure)
-    monkeypatch.setattr(Workbench, "make_all_bounds", lambda self: calls.append("bounds"))
-    assert judge(results, workers=2) == (6, 0) and calls == ["bounds", "6 cells by 2"]
+    monkeypatch.setattr(Evaluation, "make_all_bounds", lambda self: calls.append("bounds"))
+    assert add_scores(results, workers=2) == (6, 0) and calls == ["bounds", "6 cells by 2"]
     assert all("radius" in record.evaluators for record in read_records(results))
 
 
@@ -317,15 +314,15 @@ def test_workers_judge_what_is_lacking_once_the_bounds_are_made(toy: type, resul
 )
 def test_where_nothing_is_meant_that_is_said(toy: type, results: Path, wanted: Wanted, words: str) -> None:
     with pytest.raises(BadInput, match=words):
-        judge(results, wanted)
+        add_scores(results, wanted)
 
 
 def test_only_the_methods_that_were_asked_are_judged_and_the_baseline(toy: type, results: Path) -> None:
-    assert judge(results, Wanted("all", methods=("int8",))) == (4, 0)
+    assert add_scores(results, Wanted("all", methods=("int8",))) == (4, 0)
     assert {r.method for r in read_records(results) if "radius" in r.evaluators} == {"none", "int8"}
-    assert judge(results, Wanted("all", methods=("ladder",))) == (2, 0)
+    assert add_scores(results, Wanted("all", methods=("ladder",))) == (2, 0)
 
 
 def test_processes_say_the_same(results: Path) -> None:
     """The toy of other processes has no second judge: they open, check, and find nothing to add, as this one does."""
-    assert judge(results, workers=2) == (0, 0)
+    assert add_scores(results, workers=2) == (0, 0)

@@ -254,14 +254,14 @@ def test_mauve_compares_the_judges_features(monkeypatch: pytest.MonkeyPatch) -> 
 
     import torch
 
-    from bench.interfaces import SampleFeatures, View
+    from bench.interfaces import Features, SampleFeatures
     from domains.text.mauve import mauve
 
     asked = []
     module = ModuleType("mauve")
     module.compute_mauve = lambda p, q, verbose: asked.append((p, q)) or SimpleNamespace(mauve=0.25)  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "mauve", module)
-    made, real = (SampleFeatures([], {"judge": View(torch.full((3, 2), float(i)))}) for i in (1, 2))
+    made, real = (SampleFeatures([], {"judge": Features(torch.full((3, 2), float(i)))}) for i in (1, 2))
     assert mauve(made, real) == 0.25 and asked[0][0][0, 0] == 2 and asked[0][1][0, 0] == 1
 
 

@@ -40,33 +40,33 @@ def train(domain: str, model: str | None, data: str | None, output: Path | None,
         return _train_missing(domain, model, steps, workers, how["threads"], how["device"])
     import torch
 
-    from bench.registry import open_domain
     from bench.runner.devices import pick_device
-    from bench.training.train import default_output, is_finished, train
+    from bench.training.train import default_output
+    from bench.training.train import train as train_one
     from bench.util.files import check_writable
 
     torch.set_num_threads(how["threads"])
-    folder = output or training.default_output(domain, model, steps, data)
+    folder = output or default_output(domain, model, steps, data)
     check_writable(folder)
     device = pick_device(how["device"])
-    final = training.train(open_domain(domain), model, data, folder, device, steps, how["progress_file"])
+    final = train_one(open_domain(domain), model, data, folder, device, steps, how["progress_file"])
     click.echo(json.dumps(final))
     say(f"finished: {folder}")
     return OK
 
 
 def _train_missing(domain: str, model: str | None, steps: int | None, workers: int, threads: int, device: str) -> int:
-    from bench.training import train_missing as train_all
+    from bench.training.train_missing import Options, missing, train_missing
 
     if device != "auto":
         from bench.runner.devices import pick_device
 
         pick_device(device)  # raises before anything is started; `auto` is left to the workers, and this process without torch
     domains = [open_domain(name) for name in (DOMAINS if domain == "all" else [domain])]
-    jobs = train_all.missing(domains, model, train_all.Options(threads, device, steps), say)
+    jobs = missing(domains, model, Options(threads, device, steps), say)
     if not jobs:
         say("nothing is missing")
-    failures = train_all.train_missing(jobs, workers) if jobs else []
+    failures = train_missing(jobs, workers) if jobs else []
     for failure in failures:
         say(f"error: {failure}")
     return FAILED if failures else OK
@@ -84,9 +84,9 @@ def _train_missing(domain: str, model: str | None, steps: int | None, workers: i
 def compress(domain: str, model: str | None, method: str, output: Path, seed: int, device: str) -> int:
     """Compress a model into one file."""
     check_domain(domain)
-    from bench.registry import default_model, open_domain
-    from bench.runner.devices import pick_device
+    from bench.registry import default_model
     from bench.runner.compress import compress_model
+    from bench.runner.devices import pick_device
 
     opened = open_domain(domain)
     spec = opened.locate(model) if model else default_model(opened)

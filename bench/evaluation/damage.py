@@ -67,7 +67,7 @@ class Row:
 def damage_matrix(domain: Domain, n: int = 2000, names: list[str] | None = None, roles: Mapping[str, str] | None = None) -> list[Row]:
     """Every damage of the domain, applied to the real samples of the ceiling and compared with the reference.
 
-    roles: evaluator -> role, at least one of each role; by default the domain's own. Raises `BadInput` where there are not `n` real samples.
+    roles: evaluator -> role, at least one of each role; by default the domain's. Raises `BadInput` where `n` real samples are not there.
     """
     check_samples(n, K, min(len(domain.reference(split)) for split in ("test", "ceiling")))
     wanted = {name: damage for name, damage in domain.damages().items() if names is None or name in names}

@@ -101,8 +101,7 @@ class Panel:
         """Evaluator -> its verdict."""
         with self.watch("metrics"):
             return {
-                name: VERDICTS[self.roles[name]](self.real.by_evaluator[name], found, self.k)
-                for name, found in seen.by_evaluator.items()
+                name: VERDICTS[self.roles[name]](self.real.by_evaluator[name], found, self.k) for name, found in seen.by_evaluator.items()
             }
 
     def metrics_of(self, seen: SampleFeatures, verdicts: Mapping[str, Verdict] | None = None) -> dict[str, float]:

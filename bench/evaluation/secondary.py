@@ -116,9 +116,7 @@ class SecondaryEvaluators:
         return found | ({task.name: TaskScorer(task, ours)} if task is not None else {})
 
 
-def secondary_block(
-    scorer: OneEvaluator | TaskScorer, now: Verdict, before: Verdict, bounds: Bounds, is_baseline: bool
-) -> EvaluatorBlock:
+def secondary_block(scorer: OneEvaluator | TaskScorer, now: Verdict, before: Verdict, bounds: Bounds, is_baseline: bool) -> EvaluatorBlock:
     """What a secondary evaluator says of samples, with its own retention; of the baseline also the headroom U."""
     (role,) = scorer.primary
     what = PRIMARY_METRIC[role]
@@ -144,7 +142,7 @@ def is_by(block: EvaluatorBlock | None, evaluator: Evaluator) -> bool:
 
 
 def retained(value: float, base: float, floor: list[float], before: Verdict, what: str) -> float | None:
-    """As `verdicts.retention`, also for a mean of numbers that are no flags: None unless the baseline lies 5 standard errors above the floor."""
+    """As `verdicts.retention`, also for a mean of numbers: None unless the baseline lies 5 standard errors above the floor."""
     if before.shares is None:
         return retention(value, base, floor, len(before.items[what]))
     error = math.hypot(_error(before.shares), float(np.std(floor, ddof=1)) / math.sqrt(len(floor)))

@@ -313,7 +313,7 @@ def _regression(data: Sequence[Point]) -> str:
 
 
 def _by_domain(found: SizeSlopes) -> str:
-    if found.p is None:
+    if len(found.slopes) < 2:
         return ""
     said = [f"{domain} {with_sign(slope)}" for domain, slope in found.slopes.items()]
     return f" By domain: {', '.join(said)}; test of equal slopes: p = {found.p:.3f} (Welch)."

@@ -97,9 +97,7 @@ class Evaluation:
         """What each secondary evaluator says of a cell's samples. `commit`: of the evaluating code, where the record is older."""
         return dict(self._secondary_blocks(samples, seed, is_baseline, commit))
 
-    def _secondary_blocks(
-        self, samples: Samples, seed: int, is_baseline: bool, commit: str | None
-    ) -> Iterator[tuple[str, EvaluatorBlock]]:
+    def _secondary_blocks(self, samples: Samples, seed: int, is_baseline: bool, commit: str | None) -> Iterator[tuple[str, EvaluatorBlock]]:
         for name, scorer in self.secondary.scorers.items():
             try:
                 with self.session.watch("second judges"):
@@ -137,9 +135,9 @@ class Evaluation:
 
     def _bounds_of(self, scorer: Scorer) -> Bounds:
         shipped = self.shipped_bounds if self.session.spec.name in self.session.domain.models else None
-        return find_bounds(self._bounds_key(scorer), shipped, lambda: self.make_bounds(scorer))
+        return find_bounds(self.bounds_key(scorer), shipped, lambda: self.make_bounds(scorer))
 
-    def _bounds_key(self, scorer: Scorer) -> dict[str, Any]:
+    def bounds_key(self, scorer: Scorer) -> dict[str, Any]:
         """What floors and ceiling depend on; a user's own metrics are not in them."""
         implementation = {**scorer.implementation(own=False), **self.session.floor_method().versions}
         return {**vars(self.template), "implementation": implementation, "ceiling_sha256": self.panel.ceiling_sha256}
@@ -152,7 +150,7 @@ class Evaluation:
         """Floors of permuted networks and the ceiling of other real samples, measured now."""
         watch = self.session.watch
         floors = [self._floor(i, scorer) for i in range(FLOORS)]
-        fields = {name: value for name, value in self._bounds_key(scorer).items() if name in Bounds.model_fields}
+        fields = {name: value for name, value in self.bounds_key(scorer).items() if name in Bounds.model_fields}
         measured = provenance(self.session.command, self.session.device, watch.seconds)
         return Bounds(**fields, floors=floors, ceiling=scorer.ceiling(own=False), provenance=measured)
 

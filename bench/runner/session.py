@@ -117,22 +117,25 @@ class ModelSession:
         """
         key = ["samples", self.domain.name, self.domain.version, digest, self.generator.identity()]
         key += [self.generator.settings(), seed, self.n, self.device]
-        seconds: list[float] = []
+        fresh: list[Drawn] = []
 
         def draw() -> Samples:
             made = network()
             if tensors_digest(made) != digest:
                 raise OtherTensors("its tensors are not those that were measured")
-            start = time.perf_counter()
-            samples = self.generator.sample(made, self.n, seed)
-            seconds.append(time.perf_counter() - start)
-            return samples
+            fresh.append(self._draw(made, seed))
+            return fresh[0].samples
 
         memo = json.dumps(key, sort_keys=True)
         with self.watch("sample"):
             if memo not in self._samples:
                 self._samples[memo] = self.cache.samples(key, self.domain, draw)
-        return Drawn(self._samples[memo], seconds[0] if seconds else None)
+        return fresh[0] if fresh else Drawn(self._samples[memo], None)
+
+    def _draw(self, network: Module, seed: int) -> Drawn:
+        start = time.perf_counter()
+        samples = self.generator.sample(network, self.n, seed)
+        return Drawn(samples, time.perf_counter() - start)
 
     def speed(self, drawn: Drawn) -> Speed | None:
         """Samples a second; None where the samples came from memory or from the cache."""

@@ -33,9 +33,7 @@ def frontier(records: Sequence[Record], targets: Sequence[float] = TARGETS) -> l
     """
     recalibrated = recalibrated_ladder(records)
     usable = [
-        r
-        for r in records
-        if r.cost and r.status in FINISHED and r.method != "none" and (not recalibrated or is_recalibrated(r.method))
+        r for r in records if r.cost and r.status in FINISHED and r.method != "none" and (not recalibrated or is_recalibrated(r.method))
     ]
     both = lambda group: {r.sample_seed == CHOOSING_SEED for r in group} == {True, False}  # to choose by, and to report
     by_method = {method: group for method, group in grouped(usable, lambda r: r.method) if both(group)}

@@ -13,8 +13,7 @@ from typing import TypeVar
 import numpy as np
 
 from bench.methods.notation import LADDER, primary_rung
-from bench.records.schema import FINISHED, EvaluatorBlock, Record
-from bench.records.schema import PRIMARY_METRIC, metric_of
+from bench.records.schema import FINISHED, PRIMARY_METRIC, EvaluatorBlock, Record, metric_of
 from bench.stats.compressibility import recalibrated_ladder, retention_of
 from bench.stats.intervals import Estimate, item_covariance, seed_variance
 
@@ -210,7 +209,9 @@ def _span(base: Record, rungs: Sequence[Record], role: str) -> float:
     """Baseline minus floor. Records hold values and retentions; R = (m - floor) / span gives span = (baseline - m) / (1 - R)."""
     before = base.metric(metric_of(role)) or 0.0
     pairs = [
-        (before - m, 1 - kept) for r in rungs if (m := r.metric(metric_of(role))) is not None and (kept := retention_of(r, role)) is not None
+        (before - m, 1 - kept)
+        for r in rungs
+        if (m := r.metric(metric_of(role))) is not None and (kept := retention_of(r, role)) is not None
     ]
     lost, share = max(pairs, key=lambda pair: abs(pair[1]), default=(before, 1.0))
     return lost / share if abs(share) > 1e-6 else before
@@ -223,7 +224,9 @@ def _flags(record: Record, role: str) -> np.ndarray:
 
 def _block(record: Record, role: str) -> EvaluatorBlock | None:
     """The first evaluator of the role whose mean is the record's value and whose items are there."""
-    fits = (b for b in record.evaluators.values() if b.role == role and b.metrics.get(PRIMARY_METRIC[role]) == record.metric(metric_of(role)))
+    fits = (
+        b for b in record.evaluators.values() if b.role == role and b.metrics.get(PRIMARY_METRIC[role]) == record.metric(metric_of(role))
+    )
     return next((block for block in fits if PRIMARY_METRIC[role] in block.items), None)
 
 

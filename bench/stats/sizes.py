@@ -65,13 +65,13 @@ class SizeSlopes:
     """One regression line of C on log2 of the parameters for each domain with several sizes, and the mean of their slopes.
 
     Each line has a residual variance of its own. `levels`: C of a network of `REFERENCE_SIZE` on the domain's line.
-    `p`: the probability of slopes that differ at least this much, if the true slopes are equal; None with one domain.
+    `p`: the probability of slopes that differ at least this much, if the true slopes are equal; NaN with one domain.
     """
 
     slopes: dict[str, Estimate]
     levels: dict[str, Estimate]
     average: Estimate
-    p: float | None
+    p: float
 
 
 def size_slopes(data: Sequence[Point]) -> SizeSlopes | None:
@@ -94,7 +94,7 @@ def size_slopes(data: Sequence[Point]) -> SizeSlopes | None:
         return None
     found = list(slopes.values())
     if len(found) == 1:
-        return SizeSlopes(slopes, levels, found[0], None)
+        return SizeSlopes(slopes, levels, found[0], math.nan)
     return SizeSlopes(slopes, levels, mean_of_independent(found), equal(found))
 
 

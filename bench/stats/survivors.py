@@ -31,7 +31,7 @@ class Share:
 
 
 @dataclass(frozen=True)
-class Estimate:
+class IntervalEstimate:
     """A number with its 95 % interval."""
 
     value: float
@@ -80,7 +80,7 @@ class ByCovariate:
     """Survival by bin, and one number for the whole: `auc` of a numeric covariate, `labels` of one with labels."""
 
     survival: tuple[Share, ...]  # [bins]
-    auc: Estimate | None = None
+    auc: IntervalEstimate | None = None
     labels: LabelRange | None = None
 
 
@@ -106,7 +106,7 @@ class Transition:
     failed_neither: int
     after_failure: Share | None
     after_survival: Share | None
-    log_odds_ratio: Estimate | None
+    log_odds_ratio: IntervalEstimate | None
 
 
 def wilson(successes: int, count: int) -> Share:
@@ -125,7 +125,7 @@ def wilson(successes: int, count: int) -> Share:
     return Share(count, p, max(0.0, centre - half) if successes else 0.0, min(1.0, centre + half) if successes < count else 1.0)
 
 
-def auc(failed: np.ndarray, surviving: np.ndarray) -> Estimate:
+def auc(failed: np.ndarray, surviving: np.ndarray) -> IntervalEstimate:
     """P(covariate of a failed item > that of a surviving one) + P(equal) / 2, of values [m] and [n]; 1/2 = it tells nothing.
 
     The area under the ROC curve, which is Mann and Whitney's U / mn (Hanley & McNeil 1982). Standard error of DeLong, DeLong &
@@ -141,7 +141,7 @@ def auc(failed: np.ndarray, surviving: np.ndarray) -> Estimate:
     above = (ranks[: len(x)] - rankdata(x)) / len(y)  # [m] share of surviving values below each failed one
     below = 1 - (ranks[len(x) :] - rankdata(y)) / len(x)  # [n] share of failed values above each surviving one
     value, error = float(above.mean()), math.sqrt(above.var(ddof=1) / len(x) + below.var(ddof=1) / len(y))
-    return Estimate(value, max(0.0, value - Z * error), min(1.0, value + Z * error))
+    return IntervalEstimate(value, max(0.0, value - Z * error), min(1.0, value + Z * error))
 
 
 def bins_of(values: np.ndarray) -> Bins:
@@ -203,4 +203,4 @@ def transition(failed_milder: np.ndarray, failed_harsher: np.ndarray) -> Transit
         return Transition(a, b, c, d, None, None, None)
     cells = [count + 0.5 for count in (a, b, c, d)]
     value, half = math.log(cells[0] * cells[3] / (cells[1] * cells[2])), Z * math.sqrt(sum(1 / cell for cell in cells))
-    return Transition(a, b, c, d, wilson(a, a + b), wilson(c, c + d), Estimate(value, value - half, value + half))
+    return Transition(a, b, c, d, wilson(a, a + b), wilson(c, c + d), IntervalEstimate(value, value - half, value + half))

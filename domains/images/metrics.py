@@ -23,7 +23,7 @@ def fid_effnet(generated: SampleFeatures, real: SampleFeatures) -> float:
     """Fréchet distance between Gaussians fitted to the quality evaluator's 64 features (Heusel et al. 2017). Biased upwards for small N."""
     from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 
-    statistics = [fid_features_to_statistics(seen.views["effnet"].features.double()) for seen in (generated, real)]
+    statistics = [fid_features_to_statistics(seen.by_evaluator["effnet"].features.double()) for seen in (generated, real)]
     return float(fid_statistics_to_metric(*statistics, verbose=False)["frechet_inception_distance"])
 
 
@@ -31,7 +31,7 @@ def kid_effnet(generated: SampleFeatures, real: SampleFeatures) -> float:
     """Squared maximum mean discrepancy, cubic polynomial kernel, in the same features (Binkowski et al. 2018). Unbiased."""
     from torch_fidelity.metric_kid import kid_features_to_metric
 
-    features = [seen.views["effnet"].features.double() for seen in (generated, real)]
+    features = [seen.by_evaluator["effnet"].features.double() for seen in (generated, real)]
     fewest = min(map(len, features))
     size = min(KID_SUBSET, fewest)
     found = kid_features_to_metric(

@@ -300,7 +300,7 @@ NO_PART_OF_IDENTITY = ("_name_or_path", "transformers_version", "dtype", "torch_
 
 
 def _judge_nll_gap(generated: SampleFeatures, real: SampleFeatures) -> float:
-    surprisals = [seen.views["judge"].surprisal for seen in (generated, real)]
+    surprisals = [seen.by_evaluator["judge"].surprisal for seen in (generated, real)]
     assert surprisals[0] is not None and surprisals[1] is not None
     return (surprisals[0].double().mean() - surprisals[1].double().mean()).item()
 

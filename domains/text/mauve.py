@@ -16,7 +16,7 @@ def mauve(generated: SampleFeatures, real: SampleFeatures) -> float:
     """
     from mauve import compute_mauve
 
-    sets = (seen.views["judge"].features.numpy() for seen in (real, generated))
+    sets = (seen.by_evaluator["judge"].features.numpy() for seen in (real, generated))
     return float(compute_mauve(*sets, verbose=False).mauve)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 
-from bench.evaluation.verdicts import judge_diversity, judge_quality, view
+from bench.evaluation.verdicts import diversity_verdict, features_of, quality_verdict
 from domains.text.adapter import TextDomain
 from domains.text.data import verses
 
@@ -25,14 +25,14 @@ def main() -> None:
     domain = TextDomain()
     judge, words = domain.evaluator("judge"), domain.evaluator("wordllama")
     reference = domain.reference("validation")[: options.samples]
-    real_judged, real_words = view(judge, reference), view(words, reference)
+    real_judged, real_words = features_of(judge, reference), features_of(words, reference)
     sets = {"training verses": verses("train")[: options.samples]}
     for nucleus in NUCLEI:
         generator = domain.open(domain.locate(options.model), settings={"nucleus": nucleus})
         sets[f"nucleus {nucleus:g}"] = list(generator.sample(generator.network, options.samples, 0))
     for title, texts in sets.items():
-        quality = judge_quality(real_judged, view(judge, texts), 5).metrics
-        diversity = judge_diversity(real_words, view(words, texts), 5).metrics
+        quality = quality_verdict(real_judged, features_of(judge, texts), 5).metrics
+        diversity = diversity_verdict(real_words, features_of(words, texts), 5).metrics
         figures = {"valid": quality["valid"], "typicality": quality["typicality"], "surprisal": quality["surprisal"]}
         figures |= {"mutual recall": diversity["mutual_recall"]}
         length = sum(len(text.split()) for text in texts) / len(texts)

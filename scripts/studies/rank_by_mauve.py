@@ -17,7 +17,8 @@ from bench.records.schema import FINISHED, Record, read_records
 from bench.registry import open_domain
 from bench.report.secondary_table import tau_text
 from bench.runner.evaluate_secondary import samples_of
-from bench.runner.session import Workbench
+from bench.runner.evaluation import Evaluation
+from bench.runner.session import ModelSession
 from bench.stats.agreement import agreement, retentions
 from bench.stats.compressibility import retention_of
 from bench.stats.ladder import ROLES, grouped
@@ -51,9 +52,10 @@ def main() -> None:
     tables: dict[str, dict[str, dict[str, tuple[float, float]]]] = {name: {} for name in VIEWS}
     for (model, n), group in grouped(records, lambda r: (r.model, r.samples)):
         domain = open_domain("text")
-        bench = Workbench(domain, domain.locate(model), n)
+        evaluation = Evaluation(ModelSession(domain, domain.locate(model), n))
         scores = {
-            r.cell: mauve(bench.panel.observe(samples_of(r, bench), "samples"), bench.panel.real) for r in bar(group, model, len(group))
+            r.cell: mauve(evaluation.panel.observe(samples_of(r, evaluation), "samples"), evaluation.panel.real)
+            for r in bar(group, model, len(group))
         }
         print(model, {m: round(mean(scores[r.cell] for r in same), 3) for m, same in grouped(group, lambda r: r.method)})
         for name, view in VIEWS.items():

@@ -31,8 +31,7 @@ from bench.interfaces import Compressed, Context, Generator
 from bench.layers import weights_of
 from bench.methods.notation import parse
 from bench.methods.plain import original
-from bench.registry import DOMAINS, open_domain
-from bench.runner.sweep import default_model
+from bench.registry import DOMAINS, default_model, open_domain
 
 WEIGHTS = 2_000_000
 OURS = (

@@ -12,9 +12,10 @@ import json
 import sys
 from pathlib import Path
 
-from bench.evaluation.verdicts import usable
-from bench.runner import sweep as campaign
-from bench.runner.session import Workbench
+from bench.evaluation.verdicts import headroom
+from bench.registry import open_domain
+from bench.runner.evaluation import Evaluation
+from bench.runner.session import ModelSession
 
 ROOT = Path(__file__).parents[2]
 VALIDATION = {"text": "domains/text/data/validation.parquet"}
@@ -23,18 +24,18 @@ N = 1000  # each half of the shortest validation part, text's
 
 
 def main(domain_name: str, *folders: str) -> None:
-    domain = campaign.open_domain(domain_name)
+    domain = open_domain(domain_name)
     reference = str(ROOT / VALIDATION.get(domain_name, IMAGES))
-    benches = [Workbench(domain, domain.locate(folder), N, reference=reference) for folder in sorted(folders)]
-    last = benches[-1]
-    floor = last.panel.metrics_of(last.observe(last.compressed(last.floor_method(0), 0), 0))
+    opened = [Evaluation(ModelSession(domain, domain.locate(folder), N), reference=reference) for folder in sorted(folders)]
+    last = opened[-1]
+    permuted = last.session.compressed(last.session.floor_method(0), 0)
+    floor = last.panel.score(last.session.sample(permuted, 0).samples)
     ceiling = last.panel.ceiling(own=False)
-    for bench in benches:
-        seen, verdicts = bench.baseline(0)
-        values = bench.panel.metrics_of(seen, verdicts)
-        line: dict[str, object] = {"step": Path(bench.spec.source).name}
+    for evaluation in opened:
+        values = evaluation.panel.metrics_of(*evaluation.baseline(0))
+        line: dict[str, object] = {"step": Path(evaluation.session.spec.source).name}
         for metric in ("quality_valid", "diversity_mutual_recall"):
-            u = usable(values[metric], [floor[metric]], ceiling[metric])
+            u = headroom(values[metric], [floor[metric]], ceiling[metric])
             line |= {metric: round(values[metric], 4), f"u_{metric.split('_')[0]}": None if u is None else round(u, 4)}
         print(json.dumps(line), flush=True)
 

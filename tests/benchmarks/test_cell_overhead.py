@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench.records.cell import Cell
 from bench.records.schema import Record
-from bench.runner import sweep as campaign
+from bench.runner import sweep
 from bench.runner.sweep import Request, run
 
 MOST_S = 0.05
@@ -18,14 +18,14 @@ MOST_S = 0.05
 
 def test_overhead_of_a_cell(tmp_path: Path, monkeypatch, capsys) -> None:
     finished: list[float] = []
-    attempt = campaign.attempt
+    attempt = sweep.attempt
 
-    def timed(cell: Cell, bench: object) -> Record:
-        record = attempt(cell, bench)  # type: ignore[arg-type]
+    def timed(cell: Cell, evaluation: object) -> Record:
+        record = attempt(cell, evaluation)  # type: ignore[arg-type]
         finished.append(time.perf_counter())
         return record
 
-    monkeypatch.setattr(campaign, "attempt", timed)
+    monkeypatch.setattr(sweep, "attempt", timed)
     records = run(Request("toy", methods=("ladder",), seeds=(0, 1, 2), samples=500, results=tmp_path), print)
     between = [b - a - sum(r.provenance.seconds.values()) for a, b, r in zip(finished, finished[1:], records[1:])]
     mean_ms = 1000 * sum(between) / len(between)
