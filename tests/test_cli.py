@@ -325,30 +325,38 @@ def test_permute_after_a_quantizer_is_refused_before_anything_is_measured(invoke
 # --- second judges -----------------------------------------------------------------------------------------------------
 
 
-def test_judge_leaves_records_alone_that_lack_no_opinion(invoke: Invoke, tmp_path: Path) -> None:
+def test_evaluate_leaves_records_alone_that_lack_no_score(invoke: Invoke, tmp_path: Path) -> None:
     invoke(*RUN, "--method", "int8")
     before = {path: (tmp_path / path).read_bytes() for path in files(tmp_path)}
-    status, _, err = invoke("judge", "--domain", "all")
-    assert status == 0 and "toy s@0: 0 of 2 records lack an opinion" in err and "0 records have new opinions" in err
+    status, _, err = invoke("evaluate", "--domain", "all")
+    assert status == 0 and "toy s@0: 0 of 2 records lack a score" in err and "0 records have new scores" in err
     assert {path: (tmp_path / path).read_bytes() for path in files(tmp_path)} == before
+
+
+@pytest.mark.parametrize(("old", "new"), [("judge", "evaluate"), ("recost", "costs")])
+def test_old_command_names_work_and_are_not_listed(old: str, new: str, invoke: Invoke) -> None:
+    listed = invoke("--help")[1]
+    assert f"\n  {new} " in listed and f"\n  {old} " not in listed
+    assert invoke(old, "--help")[1].split("Options:")[1] == invoke(new, "--help")[1].split("Options:")[1]
+    assert invoke(old, "--domain" if old == "judge" else "--results", "nowhere")[0] == 2
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("judge", "--domain", "all"), "there is no folder of records at 'results/local'"),
-        (("judge", "--domain", "nonsense"), "unknown domain 'nonsense'"),
-        (("judge", "--domain", "all", "--results", "."), "there is no record of domain 'all'"),
+        (("evaluate", "--domain", "all"), "there is no folder of records at 'results/local'"),
+        (("evaluate", "--domain", "nonsense"), "unknown domain 'nonsense'"),
+        (("evaluate", "--domain", "all", "--results", "."), "there is no record of domain 'all'"),
         (("damages", "--domain", "toy", "--samples", "-5"), "-5 is not in the range x>=20"),
         (
             ("bounds", "--domain", "toy", "--model", "./mine"),
             "model './mine' does not ship with the benchmark: name a folder with --output",
         ),
         (("damages", "--domain", "text", "--samples", "9999"), "samples=9999 is not possible: allowed are 7 (k = 5 neighbours) to 2000"),
-        (("damages", "--domain", "toy", "--second"), "domain 'toy' has no second evaluators"),
-        (("damages", "--domain", "text", "--second", "--save", "."), "--save goes with the first evaluators"),
+        (("damages", "--domain", "toy", "--second"), "domain 'toy' has no secondary evaluators"),
+        (("damages", "--domain", "text", "--second", "--save", "."), "--save needs the primary evaluators"),
         ((*RUN, "--evaluator", "nonsense"), "unknown evaluator 'nonsense'; allowed: direction, position"),
-        ((*RUN, "--evaluator", "position"), "evaluator 'position' judges every cell anyway"),
+        ((*RUN, "--evaluator", "position"), "evaluator 'position' evaluates every cell anyway"),
     ],
 )
 def test_bad_input_about_judges_gets_one_line(arguments: tuple[str, ...], words: str, invoke: Invoke, tmp_path: Path) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from made_up import both_pages
 from test_leaderboard import record
 
 from bench.methods.notation import LADDER, expand, rung_of
 from bench.records.cell import FLOOR_RECALIBRATED
 from bench.records.schema import EvaluatorBlock, Items, Record
-from bench.report.headline import headline
+from bench.report.report_data import report_data
 from bench.stats.compressibility import HIGH_RANGE, recalibrated_ladder, score
 from bench.stats.ladder import models_of
 
@@ -85,22 +86,24 @@ def test_a_recalibration_that_was_not_possible_changes_nothing() -> None:
 
 
 def shown(records: list[Record]) -> tuple[str, dict[str, list[str]]]:
-    """The headline's text; the cells of all its tables' lines by their first one (the first table's where it comes again)."""
-    text = "\n".join(headline(records, {}))
+    """Both pages' text; the cells of all tables' lines by their first one, those of the details before those of the leaderboard."""
+    text = both_pages(records)
+    front, details = text.split("# Details of the comparison")
+    text = f"{details}\n{front}"
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| ")]
     return text, {line[0]: line[1:] for line in reversed(cells)}
 
 
 def test_domains_are_ranked_side_by_side() -> None:
     text, lines = shown([*measured("worse", quality=0.5), *measured("better", "+recalibrate", quality=0.9)])
-    assert text.index("| better ") < text.index("| worse ")
-    assert "No test is possible, since a domain has fewer than two training seeds: better and worse in quality and in diversity." in text
+    assert text.split("How compressible")[1].index("| better ") < text.split("How compressible")[1].index("| worse ")
+    assert "No test is possible, because a domain has fewer than two training seeds: better and worse in quality and in diversity." in text
     assert "more compressible" not in text
     c, hard = f"{(1.9 / 2 * 2 + 0.9 * 2) / 4:.3f}", "0.900"
-    assert lines["better"][:5] == ["1 x s", c, "1.000", hard, "1.000"], "one model: no interval"
-    assert lines["worse"][0] == "1 x s" and lines["worse"][2] == "1.000" and lines["worse"][3] == "0.500"
-    assert lines["better"][5:] == ["-", f"{2**4.8:.1f}x", "-"], "0.90 with an error is not shown to be 0.90"
-    assert lines["worse"][5] == "- (lost from 4.0x)", "0.5 is shown to be less than 0.9 at the first rung"
+    assert lines["better"][:5] == ["1", c, "1.000", hard, "1.000"], "one model: no interval"
+    assert lines["worse"][0] == "1" and lines["worse"][2] == "1.000" and lines["worse"][3] == "0.500"
+    assert lines["better"][5:] == ["-", "-", f"{2**4.8:.1f}x", "-"], "0.90 with an error is not shown to be 0.90"
+    assert lines["worse"][5:7] == ["-", "4.0x"], "0.5 is shown to be less than 0.9 at the first rung"
     assert lines["`int8`"] == ["4.0x", "0.900", "1.000", "4.0x", "0.500", "1.000"]
     covariates = next(line for line in text[text.index("What else differs") :].splitlines() if line.startswith("| better s@0 "))
     assert [cell.strip() for cell in covariates.split("|")[2:5]] == ["900", "0.90", "0.90"], "parameters and U"
@@ -113,8 +116,8 @@ def test_training_seeds_are_compared_with_intervals() -> None:
     text, lines = shown([*domain("worse", 0.4, 0.4125, 0.425), *domain("better", 0.9, 0.9125, 0.925)])
     assert "**better is more compressible than worse, in quality**" in text
     assert lines["better - worse"][:2] == ["quality", "+0.375"] and lines["better - worse"][-1] == "yes"
-    assert "Not distinguishable with these models: better and worse, whose C may differ (95 %) by up to 0.0" in text
-    assert lines["better"][0] == "3 x s" and lines["better"][1].startswith("0.934 [0.9") and lines["`int8`"][1] == "0.912 ± 0.013"
+    assert "Undecided with these models: better and worse, whose C may differ by up to 0.0" in text
+    assert lines["better"][0] == "3" and lines["better"][1].startswith("0.934 [0.9") and lines["`int8`"][1] == "0.912 ± 0.013"
 
 
 def test_a_missing_rung_and_a_bad_model_are_said() -> None:
@@ -122,7 +125,7 @@ def test_a_missing_rung_and_a_bad_model_are_said() -> None:
     assert "gap s@0 has no score (rungs not measured: int4)." in text
     assert lines["gap"][:3] == ["0", "-", "-"]
     assert "Fewer than two domains have a score" in text
-    assert "With models of U from 0.25 as well (bad s@0)" in text and "(bad s@0)" in lines and "bad none" in text
+    assert "With a threshold of U = 0.25 (bad s@0)" in text and "(bad s@0)" in lines and "bad none" in text
     assert lines["bad"][:3] == ["0", "-", "-"]
 
 
@@ -133,10 +136,10 @@ def test_why_there_is_no_score_is_said() -> None:
         r.cost.ratio = min(r.cost.ratio, 15.0)
     flat = [r.model_copy(update={"metrics": {**r.metrics, "quality_retention": None}}) for r in measured("flat")]
     text, lines = shown([*short, *flat, *measured("whole")])
-    assert "short s@0 has no score (it is out, since its files do not reach a sixteenth)." in text
-    assert "flat s@0 has no score (its baseline is too near the floor for a retention: int8, int6" in text
+    assert "short s@0 has no score (its files do not reach a sixteenth)." in text
+    assert "flat s@0 has no score (its baseline is too close to the floor for a retention: int8, int6" in text
     assert lines["short"][1] == lines["flat"][1] == "-" and lines["whole"][1] == "1.000"
 
 
 def test_one_domain_alone_is_not_ranked() -> None:
-    assert headline(measured("alone"), {}) == []
+    assert not report_data(measured("alone"), {}).comparable

@@ -20,7 +20,7 @@ from torch import Tensor
 from bench.artifact.format import rebuild, save, tensors_digest
 from bench.errors import BadInput
 from bench.evaluation.damage import damage_matrix, failures
-from bench.evaluation.verdicts import view
+from bench.evaluation.verdicts import features_of
 from bench.interfaces import Direction, Domain, Evaluator, Generator, Hurts, ModelSpec, SampleFeatures, Samples
 from bench.methods.plain import original
 from bench.registry import DOMAINS
@@ -233,7 +233,7 @@ def test_metrics_are_described_and_finite(domain: Domain) -> None:
     names = list(domain.evaluators()) if metrics else []
     evaluators = [domain.evaluator(name) for name in names]
     seen = [
-        SampleFeatures(samples, {e.name: view(e, samples) for e in evaluators})
+        SampleFeatures(samples, {e.name: features_of(e, samples) for e in evaluators})
         for samples in (domain.reference("ceiling")[:SMALL], domain.reference("test")[:SMALL])
     ]
     for name, metric in metrics.items():

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.evaluation.verdicts import diversity_verdict, quality_verdict, view
+from bench.evaluation.verdicts import diversity_verdict, features_of, quality_verdict
 from bench.interfaces import Context, Features, SampleFeatures, StoredTensor
 from bench.methods.notation import parse
 from bench.methods.plain import original
@@ -67,7 +67,7 @@ def image_metrics() -> dict[str, list[float]]:
     """Of 200 real pictures beside 200 others."""
     domain, found = GanDomain(), {}
     evaluator = domain.evaluator("effnet")
-    seen = [SampleFeatures(p, {"effnet": view(evaluator, p)}) for p in (part(name).pixels[:200] for name in ("ceiling", "test"))]
+    seen = [SampleFeatures(p, {"effnet": features_of(evaluator, p)}) for p in (part(name).pixels[:200] for name in ("ceiling", "test"))]
     for metric in domain.metrics().values():
         if metric.compute is not None:
             found[f"metric {metric.name} v{metric.version}"] = [metric.compute(*seen)]

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from bench.errors import BadInput
-from bench.evaluation.verdicts import view
+from bench.evaluation.verdicts import features_of
 from bench.interfaces import Features, SampleFeatures
 from domains.image_diffusion.adapter import DiffusionDomain
 from domains.image_gan.adapter import BATCH, GanDomain
@@ -241,7 +241,7 @@ def test_distances_are_small_for_real_pictures_and_grow_with_damage() -> None:
     pixels = part("ceiling").pixels[:600]
 
     def seen(p: np.ndarray) -> SampleFeatures:
-        return SampleFeatures(p, {"effnet": view(evaluator, p)})
+        return SampleFeatures(p, {"effnet": features_of(evaluator, p)})
 
     real, other, noisy = seen(pixels[:300]), seen(pixels[300:]), seen(noise(pixels[300:], 0.2))
     assert metrics.fid_effnet(real, real) == pytest.approx(0, abs=1e-3)

@@ -105,7 +105,7 @@ BAD = {
     "No such file": ("inspect", "nowhere"),
     "cannot write": ("compress", "-d", "image_gan", "-o", "/proc/nowhere/x"),
     "not an artifact": ("inspect", __file__),
-    "no folder of records at 'there'": ("recost", "--results", "there"),
+    "no folder of records at 'there'": ("costs", "--results", "there"),
     "no folder of records at 'anywhere'": ("pictures", "--results", "anywhere"),
 }
 

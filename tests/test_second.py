@@ -256,7 +256,7 @@ def test_a_record_whose_samples_come_out_otherwise_is_left_alone(toy: type, resu
     record.write(path)
     content = path.read_bytes()
     assert add_scores(results) == (5, 1) and path.read_bytes() == content
-    assert any("its samples come out otherwise here: 300 of 300 flags" in line for line in SAID)
+    assert any("its samples differ here: 300 of 300 flags" in line for line in SAID)
 
 
 def test_a_record_of_other_tensors_is_left_alone(toy: type, results: Path) -> None:
