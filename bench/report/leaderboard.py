@@ -46,16 +46,14 @@ def pages(records: Sequence[Record], results: Path, output: Path) -> dict[Path, 
 def _leaderboard(found: ReportData, records: Sequence[Record], results: Path, output: Path) -> str:
     here = output.parent
     details = os.path.relpath(results / PAGE, here)
+    links = {(r.domain, r.model): os.path.relpath(folder_of(results, r.domain, r.model) / PAGE, here) for r in records}
     parts = ["# Leaderboard\n"]
     if found.comparable:
-        parts += headline(found, details)
-    if records:
-        names = dict.fromkeys((r.domain, r.model) for r in records)
-        links = {name: os.path.relpath(folder_of(results, *name) / PAGE, here) for name in names}
-        parts += ["## Models\n", models_table(found, links)]
-    if not found.comparable:  # a run of your own: its numbers stand here at once
+        parts += [*headline(found, details), "## Models\n", models_table(found, links)]
+    else:  # a run of your own: its numbers stand here at once
         for (domain, model, *_), same in grouped(records, lambda r: (r.domain, r.model, conditions(r))):
-            parts += [f"## {as_text(domain)} · {as_text(model)}\n", first_table(same) + "\n"]
+            more = f"[All numbers of this model]({links[domain, model]})\n"
+            parts += [f"## {as_text(domain)} · {as_text(model)}\n", first_table(same) + "\n", more]
     if not records:
         parts.append("There are no records yet.\n")
     return _docs_from(here, "\n".join([*parts, GENERATED]))
