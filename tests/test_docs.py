@@ -89,3 +89,10 @@ def test_every_page_of_docs_is_linked_in_its_index_and_the_readme_links_the_inde
     pages = {page.name for page in (ROOT / "docs").glob("*.md")} - {"README.md"}
     assert pages - {target for target, _ in LINK.findall(index)} == set()
     assert "](docs/README.md)" in (ROOT / "README.md").read_text()
+
+
+def test_the_code_map_has_the_docstring_of_every_module() -> None:
+    from scripts.code_map import PAGE, code_map
+
+    page = PAGE.read_text()
+    assert page == code_map(page), "run `python -m scripts.code_map`"
