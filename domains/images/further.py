@@ -1,4 +1,4 @@
-"""`--evaluator`: further judges of pictures whose weights are not shipped: Inception, or any image model of transformers.
+"""`--evaluator`: more evaluators of pictures, whose weights are not shipped: Inception, or any image model of transformers.
 
 Both look at the picture in colour and at their own size; features are standardized, in 64 principal components fitted on the
 validation part.
@@ -63,7 +63,7 @@ class Further(Evaluator):
         from bench.util.progress import Bar
 
         rows = []
-        with Bar(f"judge {Path(self.name).name}", len(pixels)) as bar:
+        with Bar(f"score with {Path(self.name).name}", len(pixels)) as bar:
             for images in torch.from_numpy(np.ascontiguousarray(pixels)).split(BATCH):
                 rows.append(self.see(images.expand(-1, 3, -1, -1).to(self.device)).float().cpu())
                 bar.update(len(images))

@@ -1,4 +1,4 @@
-"""The second judge of quality: an autoregressive network that predicts each pixel from those above and to the left of it.
+"""The secondary evaluator of quality: an autoregressive network that predicts each pixel from those above and to the left of it.
 
 Gated PixelCNN (van den Oord et al. 2016, arXiv:1606.05328), small. Another kind of witness than the first: not ImageNet's idea of a
 surface, but a likelihood learned from these pictures. Bare likelihood tells little (a plain bag is always likelier than a patterned
@@ -23,7 +23,7 @@ from domains.images.training import ImageTraining, Recipe, save_half
 
 WEIGHTS = Path(__file__).parent / "weights" / "pixel_judge"
 LEVELS = 32  # grey levels that the network tells apart: the dither blurs finer ones anyway
-DITHER = 0.05  # of the range; the first judge's .03 would let noise count that no eye sees (docs/training-log.md)
+DITHER = 0.05  # of the range; the primary evaluator's .03 would let noise count that no eye sees (docs/training-log.md)
 WIDTH, LAYERS = 24, 6
 RECIPE = Recipe(steps=2000, batch=32, learning_rate=3e-3, average=0.998)
 
@@ -95,7 +95,7 @@ class PixelJudge(Evaluator):
 
     name = "pixel_judge"
     role = "quality"
-    version = 2  # 1 had the first judge's dither, and judged nothing that was published
+    version = 2  # 1 had the primary evaluator's dither; no published number used it
 
     def __init__(self, device: str = "cpu", folder: Path = WEIGHTS, fitted: bool = True) -> None:
         with torch.random.fork_rng(devices=[]):

@@ -1,4 +1,4 @@
-"""The second evaluator of diversity: the bottleneck of an autoencoder that gives back the undamaged picture.
+"""The secondary evaluator of diversity: the bottleneck of an autoencoder that gives back the undamaged picture.
 
 A denoising autoencoder (Vincent et al. 2008). The first encoder learns to tell pictures apart; this one has to know enough to draw them
 again: another aim, the same blindness to what a surface is like.

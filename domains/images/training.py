@@ -81,7 +81,7 @@ class ImageTraining(Training):
         raise NotImplementedError
 
     def descend(self, loss: Tensor, clip: float | None = None) -> dict[str, float]:
-        """One step of the judges' single optimizer, its gradient's norm at most `clip` -> what `losses` gives."""
+        """One step of the evaluators' single optimizer, its gradient's norm at most `clip` -> what `losses` gives."""
         loss.backward()
         if clip is not None:
             torch.nn.utils.clip_grad_norm_(self.networks["network"].parameters(), clip)

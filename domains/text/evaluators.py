@@ -1,4 +1,4 @@
-"""The two evaluators: a recurrent judge of quality, and word embeddings for diversity.
+"""The two evaluators: a recurrent language model for quality, and word embeddings for diversity.
 
 Neither shares weights, tokens or architecture with the generators. The judge reads word by word and knows whether a verse
 is well-formed; the embeddings are blind to word order and know only what it is about. One space for both questions would
@@ -104,7 +104,7 @@ class Judge(LanguageJudge):
 
 
 class ConvJudge(LanguageJudge):
-    """A convolutional one, the second judge: it reads smaller tokens through a window, where the first remembers."""
+    """The secondary evaluator: a convolutional model. It reads smaller tokens in a window; the primary one has a memory."""
 
     name = "conv_judge"
     version = 1

@@ -1,4 +1,4 @@
-"""The judge's network: a recurrent language model, of another kind than the generators it judges."""
+"""The network of evaluator `judge`: a recurrent language model, of another kind than the generators."""
 
 from __future__ import annotations
 

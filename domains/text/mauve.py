@@ -1,4 +1,4 @@
-"""MAUVE (Pillutla et al. 2021, arXiv:2102.01454) in the judge's features: `--metric mauve`.
+"""MAUVE (Pillutla et al. 2021, arXiv:2102.01454) in the features of evaluator `judge`: `--metric mauve`.
 
 The package is GPL-3.0, and therefore an optional extra: `pip install 'gencompress[mauve]'`.
 """
@@ -26,4 +26,4 @@ def mauve_metric() -> Metric:
 
     if importlib.util.find_spec("mauve") is None:
         raise BadInput("the metric mauve needs the package mauve-text (GPL-3.0): pip install 'gencompress[mauve]'")
-    return Metric("mauve", "MAUVE in the judge's features; quality and diversity in one", "higher", compute=mauve)
+    return Metric("mauve", "MAUVE in the features of evaluator `judge`; quality and diversity in one", "higher", compute=mauve)

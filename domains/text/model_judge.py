@@ -1,4 +1,4 @@
-"""`--evaluator ./folder` or `--evaluator owner/name`: any causal language model of transformers as one more judge of quality."""
+"""`--evaluator ./folder` or `--evaluator owner/name`: any causal language model of transformers as one more evaluator of quality."""
 
 from __future__ import annotations
 
@@ -68,12 +68,12 @@ class ModelJudge(Evaluator):
         longest = min(LONGEST, getattr(self.network.config, "max_position_embeddings", None) or LONGEST)
         ends = [] if self.end is None else [self.end]
         states, surprisals = [], []
-        with Bar(f"judge {Path(self.name).name}", len(samples)) as bar:
+        with Bar(f"score with {Path(self.name).name}", len(samples)) as bar:
             for text in samples:
                 written = self.tokenizer(text, add_special_tokens=False)["input_ids"]
                 tokens = torch.tensor([self.start, *written, *ends][:longest], device=self.device)
                 if len(tokens) < 2:
-                    raise BadInput(f"evaluator {self.name!r} has no end token, and cannot judge an empty text")
+                    raise BadInput(f"evaluator {self.name!r} has no end token, and cannot score an empty text")
                 seen = self.network(input_ids=tokens[None], output_hidden_states=True, use_cache=False)
                 states.append(seen.hidden_states[-1][0].float().mean(0).cpu())
                 surprisals.append(F.cross_entropy(seen.logits[0, :-1].float(), tokens[1:]).cpu())

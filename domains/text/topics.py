@@ -1,4 +1,4 @@
-"""The second evaluator of diversity: what a verse is about, by the corpus' own words (latent semantic analysis).
+"""The secondary evaluator of diversity: what a verse is about, by the corpus' own words (latent semantic analysis).
 
 Deerwester et al. 1990: words weighted by how rare they are among training verses (TF-IDF), then 64 main directions of those (truncated
 SVD), unit length. Blind to word order like the first, but it knows nothing from outside: no pre-training, no pieces of words.

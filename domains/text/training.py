@@ -1,4 +1,4 @@
-"""The recipes: how the generators and the judge are trained. `python -m bench train --domain text --model s@0`.
+"""The recipes: how the generators and the evaluator `judge` are trained. `python -m bench train --domain text --model s@0`.
 
 Both read single verses, `<s> tokens </s>`, in batches of similar length, and minimise the mean cross-entropy of the next
 token. The learning rate rises linearly and falls along a cosine; an exponential average of the weights is what is kept.
