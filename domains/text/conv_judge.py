@@ -1,4 +1,4 @@
-"""The secondary evaluator of quality: a convolutional language model. Its tokens are smaller than the primary one's, and it sees one window.
+"""The secondary evaluator of quality: a convolutional language model. Its tokens are smaller, and it sees one window.
 
 Gated convolutions (Dauphin et al. 2017, arXiv:1612.08083), dilated: 127 tokens back, longer than nearly every verse.
 """
