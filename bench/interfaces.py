@@ -1,6 +1,10 @@
-"""The contracts. A domain, a method or a metric is one class that keeps one of these; nothing here imports anything local.
+"""The contracts of the plug-in API. A domain, a method or a metric is one class that keeps one of these.
 
-How they meet, for one cell (`bench/runner/run_cell.py`):
+A domain's author writes three classes: a `Domain`, its `Generator`, and one `Evaluator` for each role. The members that come
+first in each class are required. The optional ones are in small mix-in classes, which stand before the class that inherits
+them; all have defaults. This module imports nothing else of the project but its errors.
+
+How the contracts meet, for one cell (`bench/runner/run_cell.py`):
 
     generator = domain.open(spec, device, settings)           # the network, with its frozen companions
     compressed = method(none(generator.network), context)     # what to store for each tensor
@@ -12,12 +16,16 @@ How they meet, for one cell (`bench/runner/run_cell.py`):
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from bench.errors import unknown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,9 +34,10 @@ if TYPE_CHECKING:
 
 Samples = Any  # a sequence of samples as their domain knows them: a list of texts, an array [n, c, h, w] ...
 Role = Literal["quality", "diversity"]
-Hurts = Literal["nothing", "surface", "variety", "both", "foreign"]
+Use = Literal["primary", "secondary", "optional"]  # what an evaluator is for: see `EvaluatorEntry`
+Hurts = Literal["nothing", "surface", "variety", "both", "foreign"]  # what a damage lowers; "foreign": samples of another kind of data
 Direction = Literal["higher", "lower", "none"]  # which way is better; "none": nearest to the real data's value is best
-Wrap = Callable[[str, "Module"], "Module"]
+Wrap = Callable[[str, "Module"], "Module"]  # (name of a network, the network) -> the network to train in its place
 
 
 # ---------------------------------------------------------------------------------------------------------- models
@@ -36,106 +45,162 @@ Wrap = Callable[[str, "Module"], "Module"]
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """One trained generator: where its weights lie and what must be said about them."""
+    """One trained generator: where its weights are, and what is known about them."""
 
-    name: str  # `s@0`, or the folder or hub id that the user gave
+    name: str  # `s@0` (size `s`, training seed 0), or the folder or hub id that the user gave
     source: str  # a local folder or a hub id
-    licence: str = "unknown"
-    parameters: int | None = None
-    train_seed: int | None = None
-    excluded: Mapping[str, str] = field(default_factory=dict)  # tensor that is never compressed -> why
-    description: str = ""
-    samples_seen: int | None = None  # in training, repeats counted
+    licence: str = "unknown"  # of the weights, for example `Apache-2.0`
+    parameters: int | None = None  # how many the network has; None: unknown
+    train_seed: int | None = None  # the seed of its training; None: unknown
+    excluded: Mapping[str, str] = field(default_factory=dict)  # name of a tensor that is never compressed -> why
+    description: str = ""  # one line for `bench list`
+    samples_seen: int | None = None  # training samples, repeats counted; None: unknown
 
 
-class Generator(ABC):
+# --------------------------------------------------------------------------------------- optional parts of a generator
+
+
+class HasLikelihood:
+    """For generators that can tell how probable given data are: language models, flows."""
+
+    def likelihood(self, network: Module, base: Module | None = None) -> dict[str, float] | None:
+        """Likelihood figures of `network` on held-out data, by name; None where the model has no likelihood.
+
+        base: the uncompressed network, for figures that compare both. Declare each figure in `Domain.metrics`.
+        Example: `{"bits_per_byte": 1.93, "kl_to_base": 0.02}`.
+        """
+        return None
+
+
+class HasAuxiliaryScores:
+    """For generators with frozen companions that can score samples, such as the discriminator of a GAN."""
+
+    def auxiliary_scores(self, samples: Samples) -> dict[str, float]:
+        """What the companions say of samples, by name. They share the generator's training, so they are never evaluators.
+
+        Declare each score in `Domain.metrics`. Example: `{"p_real": 0.41}`.
+        """
+        return {}
+
+
+class HasCalibration:
+    """For networks with running statistics, such as batch norm: methods recalibrate them on these inputs."""
+
+    def calibration(self, seed: int) -> Iterator[tuple[tuple[Any, ...], Mapping[str, Any]]]:
+        """Batches of what the network is called with when it samples, as (args, kwargs). They are never real data.
+
+        Make each batch when it is asked for. Networks without running statistics need no calibration.
+        Raises `LookupError` where there is none.
+        """
+        raise LookupError(f"{type(self).__name__} has no calibration batches")
+
+
+class HasTraining:
+    """For generators that can be trained further, which training-time methods need."""
+
+    def training(self, network: Module, seed: int, wrap: Wrap | None = None) -> Training:
+        """The recipe that trains `network`, at step 0.
+
+        wrap: applied to each network, with its name, before any optimizer exists.
+        Raises `LookupError` where models cannot be trained.
+        """
+        raise LookupError(f"{type(self).__name__} has no training recipe")
+
+
+class HasIdentity:
+    """For generators whose samples depend on more than the tensors of the network."""
+
+    def identity(self) -> str:
+        """What samples depend on beside tensors and settings, as a hash or a name: a configuration, a tokenizer.
+
+        Models of equal identity, tensors and settings share cells and cached samples.
+        """
+        return ""
+
+    def settings(self) -> dict[str, Any]:
+        """The sampler's settings, as JSON. They are part of a cell: other settings are another measurement.
+
+        Example: `{"temperature": 1.0, "max_tokens": 256}`.
+        """
+        return {}
+
+
+# -------------------------------------------------------------------------------------------------------- generators
+
+
+class Generator(HasLikelihood, HasAuxiliaryScores, HasCalibration, HasTraining, HasIdentity, ABC):
     """A network together with what it needs to make samples: tokenizer, scheduler, start noise."""
 
-    network: Module  # the one module that is compressed
+    network: Module  # the one module that is compressed, in evaluation mode
+
+    @abstractmethod
+    def rebuild(self, structure: Sequence[StructureEdit]) -> Module:
+        """An empty network of the recorded structure; the artifact's tensors are loaded into it.
+
+        structure: what methods changed of the network, in order; () for the original.
+        Raises `bench.errors.BadInput` for an edit that the generator does not know.
+        """
+
+    @abstractmethod
+    def sample(self, network: Module, n: int, seed: int) -> Samples:
+        """`n` native samples. The same seed gives twins: item i gets the same noise, whatever the network, batch size or `n`.
+
+        Raises `bench.errors.Diverged` when the network's output is not finite.
+        """
+
+    # What follows is optional.
+
     macs_sample_count: ClassVar[int] = 100  # samples drawn to count operations: whole batches, where samples are drawn in fixed ones
 
     def __init_subclass__(cls, **keywords: Any) -> None:
-        """A generator written before these members were renamed keeps working."""
+        """Generators that use the old names of two members keep working."""
         super().__init_subclass__(**keywords)
         for old, new in {"opinion": "auxiliary_scores", "counted_on": "macs_sample_count"}.items():
             if old in vars(cls) and new not in vars(cls):
                 setattr(cls, new, vars(cls)[old])
 
-    @abstractmethod
-    def rebuild(self, structure: Sequence[StructureEdit]) -> Module:
-        """An empty network of the recorded structure; the artifact's tensors are loaded into it."""
-
-    @abstractmethod
-    def sample(self, network: Module, n: int, seed: int) -> Samples:
-        """`n` native samples. The same seed gives twins: the same noise, whatever the network, the batch size or `n`.
-
-        Raises `bench.errors.Diverged` when the network's output is not finite.
-        """
-
-    def likelihood(self, network: Module, base: Module | None = None) -> dict[str, float] | None:
-        """Held-out likelihood figures by name, compared with `base` where given; None where the model has no likelihood."""
-        return None
-
-    def auxiliary_scores(self, samples: Samples) -> dict[str, float]:
-        """What frozen companions say of samples, by name: a discriminator's p(real). Interested parties, never evaluators."""
-        return {}
-
-    def calibration(self, seed: int) -> Iterator[tuple[tuple[Any, ...], Mapping[str, Any]]]:
-        """What the network is called with when it samples, (args, kwargs) batch by batch, made when asked for; never real data.
-
-        A domain whose networks have no running statistics may leave it out.
-        """
-        raise LookupError(f"{type(self).__name__} has no calibration batches")
-
-    def training(self, network: Module, seed: int, wrap: Wrap | None = None) -> Training:
-        """The recipe that trains `network`; `wrap(name, module)` is applied before any optimizer exists.
-
-        Training-time methods use this; a domain whose models cannot be trained here leaves it out.
-        """
-        raise LookupError(f"{type(self).__name__} has no training recipe")
-
-    def identity(self) -> str:
-        """What the samples depend on beside tensors and settings: the network's configuration, a tokenizer. A hash, or a name."""
-        return ""
-
-    def settings(self) -> dict[str, Any]:
-        """The sampler's settings. They belong to the cell: other settings are another measurement."""
-        return {}
-
 
 class Training(ABC):
-    """One run of a recipe, one step at a time, so that it can be stopped and resumed anywhere."""
+    """One run of a recipe, one step at a time. A run can stop after any step and resume from its state."""
 
-    networks: dict[str, Module]
-    total_steps: int
-    step_number: int
-    keeps_snapshots: ClassVar[bool] = False  # a frozen model at each tenth of the steps, so that its quality over time can be measured
-
-    def identity(self) -> str:
-        """Of recipe, data and seed: a checkpoint of another training is never continued."""
-        return ""
-
-    def shorten(self, steps: int) -> None:
-        """Fewer or more steps than the recipe's, its schedule stretched to them: another model than the published one."""
-        self.total_steps = steps
+    networks: dict[str, Module]  # what is trained, by name
+    total_steps: int  # of the recipe
+    step_number: int  # steps done so far
 
     @abstractmethod
     def step(self) -> dict[str, float]:
-        """One optimizer step -> losses by name."""
+        """Do one optimizer step -> losses by name. Example: `{"loss": 2.31}`."""
 
     @abstractmethod
-    def state_dict(self) -> dict[str, Any]: ...
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next steps depend on. `torch.load(..., weights_only=True)` must be able to read it."""
 
     @abstractmethod
-    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from what `state_dict` gave: the steps that follow are the same as without the stop."""
 
     @abstractmethod
     def validate(self) -> dict[str, float]:
-        """Figures on the validation reference, never on the test reference."""
+        """Figures on the validation part, by name; never on the test part."""
 
     @abstractmethod
     def freeze(self, folder: Path) -> None:
-        """Write the finished model (averaged weights, rounded to fp16) to `folder`, as `open` reads it."""
+        """Write the finished model (averaged weights, rounded to fp16) to `folder`, in the form that `Domain.open` reads."""
+
+    # What follows is optional.
+
+    keeps_snapshots: ClassVar[bool] = False  # also freeze at each tenth of the steps, to measure quality over training time
+
+    def identity(self) -> str:
+        """A hash of recipe, data and seed. A checkpoint of another identity is never continued."""
+        return ""
+
+    def shorten(self, steps: int) -> None:
+        """Take `steps` optimizer steps in place of the recipe's. The result is another model than the published one.
+
+        A recipe whose learning rate has a schedule stretches the schedule to `steps`.
+        """
+        self.total_steps = steps
 
 
 # ------------------------------------------------------------------------------------------------------ evaluators
@@ -146,15 +211,15 @@ class Features:
     """One evaluator's features of a set of samples."""
 
     features: Tensor  # [n, d] float32
-    surprisal: Tensor | None = None  # [n] float32, only from evaluators of quality
+    surprisal: Tensor | None = None  # [n] float32, in nats; only from evaluators of quality
 
 
 @dataclass(frozen=True)
 class SampleFeatures:
     """Samples, and the features that each evaluator of their domain computes from them."""
 
-    samples: Samples
-    by_evaluator: Mapping[str, Features]
+    samples: Samples  # n of them
+    by_evaluator: Mapping[str, Features]  # name of the evaluator -> its features of all n samples
 
     @property
     def views(self) -> Mapping[str, Features]:
@@ -165,159 +230,281 @@ class SampleFeatures:
 class Evaluator(ABC):
     """A pre-trained model that turns samples into features, for one role."""
 
-    name: ClassVar[str]
-    role: ClassVar[Role]
-    version: ClassVar[int] = 1
-
-    def identity(self) -> str:
-        """What the features depend on beside name and version, where one class serves several weights: a hash. Part of the cache's keys."""
-        return ""
+    name: ClassVar[str]  # as in the domain's table
+    role: ClassVar[Role]  # as in the domain's table
+    version: ClassVar[int] = 1  # raise it when features change: older records no longer count as finished
 
     @abstractmethod
     def features(self, samples: Samples) -> Tensor:
         """[n, d] float32. A sample's features depend on that sample alone."""
 
     def surprisal(self, samples: Samples) -> Tensor:
-        """[n] float32, in nats; high = unlike the real data. Only for the role `quality`."""
+        """[n] float32, in nats; high = unlike the real data. Required for the role `quality`, and for no other.
+
+        Raises `LookupError` where the evaluator has none.
+        """
         raise LookupError(f"evaluator {self.name!r} has no surprisal")
+
+    def identity(self) -> str:
+        """A hash of the weights, where one class serves several. It is part of the keys of cached features."""
+        return ""
 
 
 class Task(ABC):
-    """What people want samples for: something is trained on them, and tried on real data."""
+    """What people want samples for: something is trained on the samples and tested on real data."""
 
-    name: ClassVar[str]
-    version: ClassVar[int] = 1
-    description: ClassVar[str]
+    name: ClassVar[str]  # for example `classifier`
+    description: ClassVar[str]  # one line for `bench list`
+    version: ClassVar[int] = 1  # raise it when scores change
 
     @abstractmethod
     def score(self, samples: Samples) -> np.ndarray:
-        """[real items] float: how well what was trained on the samples does on each; higher is better, the mean is the utility."""
+        """[real items] float: how well what was trained on the samples does on each; higher is better.
+
+        The mean over the items is the utility of the samples.
+        """
 
 
 @dataclass(frozen=True)
 class Damage:
-    """A known way to spoil real samples, and what a good pair of evaluators must see of it.
+    """A known way to spoil real samples, and what a good pair of evaluators must measure of it.
 
-    Bounds are shares of what undamaged real samples score. Damages of `variety` keep each item whole, so that validity
-    must be exactly the mean of the same items' validity.
+    Bounds are shares of what undamaged real samples score. Damages of `variety` keep each item whole. Their validity must
+    therefore be exactly the mean validity of the same items.
     """
 
-    hurts: Hurts
-    apply: Callable[[Samples], Samples]
-    valid: tuple[float, float] = (0.0, math.inf)
-    mutual_recall: tuple[float, float] = (0.0, math.inf)
+    hurts: Hurts  # what the damage lowers
+    apply: Callable[[Samples], Samples]  # the same input gives the same output; it does not change its input
+    valid: tuple[float, float] = (0.0, math.inf)  # (least, most): validity, relative to undamaged samples
+    mutual_recall: tuple[float, float] = (0.0, math.inf)  # (least, most): mutual recall, relative to undamaged samples
     milder: str | None = None  # validity must lie at least 3 points below that of this damage ("" = undamaged)
+
+
+# ----------------------------------------------------------------------------------------------- tables of a domain
+
+
+@dataclass(frozen=True)
+class EvaluatorEntry:
+    """One row of `Domain.evaluator_table`: an evaluator, what it is for, and how to load it."""
+
+    role: Role  # as its class says
+    use: Use  # primary: scores every cell; secondary: checks the primary ones; optional: only where the user names it
+    load: Callable[[str], Evaluator]  # device -> the evaluator; imports and loads weights only when called
+
+
+@dataclass(frozen=True)
+class TrainingRecipe:
+    """One row of `Domain.training_table`: how to train a model of one size, or one evaluator.
+
+    Example: `TrainingRecipe("the generator of size s", start_small, published_seeds=(0, 1, 2))`.
+    """
+
+    description: str  # one line for `bench list`, without the training seed
+    start: Callable[[int, str | None, str], Training]  # (training seed, data, device) -> the training at step 0; `data` as in `train`
+    published_seeds: tuple[int, ...] = ()  # training seeds of the models that belong to the published comparison
+    seeded: bool = True  # False: there is one model, named by the key alone; `start` gets seed 0
+
+
+# ----------------------------------------------------------------------------------------- optional parts of a domain
+
+
+class Trainable:
+    """For domains whose models `bench train` can make. One table is enough; the other members follow from it."""
+
+    name: ClassVar[str]
+
+    def training_table(self) -> Mapping[str, TrainingRecipe]:
+        """Size or name -> its recipe, in the order of `bench list`.
+
+        The key `s` makes the models `s@0`, `s@1` and so on. A recipe with `seeded=False` makes one model, named by its key.
+        """
+        return {}
+
+    def trainings(self) -> Mapping[str, str]:
+        """What `bench train` can make: name -> one line. `N` stands for the training seed: `s@N`."""
+        return {
+            f"{key}@N" if recipe.seeded else key: f"{recipe.description}, training seed N" if recipe.seeded else recipe.description
+            for key, recipe in self.training_table().items()
+        }
+
+    def grid(self) -> Sequence[str]:
+        """The models of the published comparison, in the order of training: what `train` without --model makes.
+
+        By default the published seeds of each recipe, in the order of the table. Override it for another order.
+        """
+        return tuple(f"{key}@{seed}" for key, recipe in self.training_table().items() for seed in recipe.published_seeds)
+
+    def train(self, name: str, data: str | None, device: str) -> Training:
+        """The training that makes the model `name` (for example `s@0`) from scratch.
+
+        data: a file, folder or hub id to train on; None: the domain's own training part.
+        Raises `bench.errors.BadInput` for a name that no recipe makes, `LookupError` where the domain has no recipes.
+        """
+        table = self.training_table()
+        if not table:
+            raise LookupError(f"domain {self.name!r} cannot train {name!r}")
+        key, at, seed = name.partition("@")
+        recipe = table.get(key)
+        if recipe is not None and recipe.seeded and re.fullmatch("[0-9]{1,9}", seed):  # what every random generator takes
+            return recipe.start(int(seed), data, device)
+        if recipe is not None and not recipe.seeded and not at:
+            return recipe.start(0, data, device)
+        raise unknown("model to train", name, [f"{key}@0" if recipe.seeded else key for key, recipe in table.items()])
+
+
+class DescribesSamples:
+    """For domains that can say more of a sample than its scores, in `bench describe` and in files of twins."""
+
+    def traits(self, samples: Samples) -> Mapping[str, np.ndarray]:
+        """What each sample is like: name of the trait -> a finite number or a label for each sample, [n].
+
+        A sample's traits depend on that sample alone. `surprisal` and `rarity` exist in every domain.
+        Example: `{"length": np.array([4, 17])}`.
+        """
+        return {}
+
+    def is_training_sample(self, samples: Samples) -> list[bool] | None:
+        """[n]: whether the training part holds the sample exactly; None where it is not known."""
+        return None
+
+    def show(self, columns: Mapping[str, Samples], path: Path) -> Path | None:
+        """Write twins side by side (column title -> samples) for a person to look at -> the path written.
+
+        `path` has no suffix yet. None: the domain cannot show samples.
+        """
+        return None
+
+
+class HasMetrics:
+    """For domains with metrics of their own, beside those that all domains share."""
+
+    def metrics(self) -> Mapping[str, Metric]:
+        """The domain's own metrics, by name. No name begins with `quality_` or `diversity_`."""
+        return {}
+
+    def optional_metric(self, name: str, device: str = "cpu") -> Metric | None:
+        """A metric that is computed only where the user names it, since its weights are not shipped; None: unknown here.
+
+        Raises `bench.errors.BadInput` when the name is known and its weights are missing.
+        """
+        return None
+
+
+class HasTask:
+    """For domains that can say how useful samples are."""
+
+    def task(self, device: str = "cpu") -> Task | None:
+        """The task that samples are good for; None: the domain has none."""
+        return None
+
+
+class HasOptionalEvaluators:
+    """For domains that can use evaluators with open-ended names: folders and hub ids of the user's."""
+
+    def optional_evaluator(self, name: str, device: str = "cpu") -> Evaluator | None:
+        """The evaluator of this name, which the table does not list; None: unknown here.
+
+        Raises `bench.errors.BadInput` when the name is known and its weights are missing.
+        """
+        return None
 
 
 # --------------------------------------------------------------------------------------------------------- domains
 
 
-class Domain(ABC):
+class Domain(Trainable, DescribesSamples, HasMetrics, HasTask, HasOptionalEvaluators, ABC):
     """A kind of data: its models, its real samples, its evaluators. Importing or constructing one loads no model."""
 
-    name: ClassVar[str]
-    description: ClassVar[str]
-    version: ClassVar[int] = 1
+    name: ClassVar[str]  # as in the entry point that names the class
+    description: ClassVar[str]  # one line for `bench list`
+    version: ClassVar[int] = 1  # raise it when numbers change: older records no longer count as finished
 
     @property
     @abstractmethod
     def models(self) -> Mapping[str, ModelSpec]:
-        """The models that ship with the domain, by name; the first is the default."""
+        """The models that ship with the domain, by name; the first is the default. A class attribute will do."""
 
     @abstractmethod
-    def open(self, spec: ModelSpec, device: str = "cpu", settings: Mapping[str, Any] | None = None) -> Generator: ...
+    def open(self, spec: ModelSpec, device: str = "cpu", settings: Mapping[str, Any] | None = None) -> Generator:
+        """Load a model to `device`. `settings` replace the sampler's, for example `{"temperature": 0.9}`.
 
-    @abstractmethod
-    def evaluators(self) -> Mapping[str, str]:
-        """Evaluator name -> its role; the first of each role is the primary one."""
-
-    def second_evaluators(self) -> Mapping[str, str]:
-        """Others, of another kind -> role: they judge the same samples, and are asked whether they agree.
-
-        They are in no cell's name, so that one may be added when there are records (`bench judge`).
+        Raises `bench.errors.BadInput` for a model that cannot be opened and for a wrong setting.
         """
-        return {}
 
     @abstractmethod
-    def evaluator(self, name: str, device: str = "cpu") -> Evaluator: ...
+    def evaluator_table(self) -> Mapping[str, EvaluatorEntry]:
+        """Name -> evaluator, in order: the first primary evaluator of each role is the one that counts.
 
-    def optional_evaluator(self, name: str, device: str = "cpu") -> Evaluator | None:
-        """A further one that judges only where the user names it, since its weights are not shipped; None: not known here.
-
-        Raises `bench.errors.BadInput` when it is known, and what it needs cannot be had.
+        Example: `{"position": EvaluatorEntry("quality", "primary", Position), ...}`, with `Position(device)`.
         """
-        return None
 
     @abstractmethod
     def reference(self, split: str = "test", source: str | None = None) -> Samples:
-        """All real samples of a split: `test`, `validation` or `ceiling`. Needs no generator.
+        """All real samples of a split: `test`, `validation` or `ceiling`. No two samples are equal.
 
-        `source` takes them from a file, a folder or a hub id of the user's instead (`bench.data.load_rows`), without repeats.
+        source: take them from this file, folder or hub id of the user's instead (`bench.data.load_rows`).
+        Raises `bench.errors.BadInput` for an unknown split and an unreadable source.
         """
 
     @abstractmethod
-    def damages(self) -> Mapping[str, Damage]: ...
-
-    def task(self, device: str = "cpu") -> Task | None:
-        """What samples of this kind are good for; None where nobody has said."""
-        return None
+    def damages(self) -> Mapping[str, Damage]:
+        """Name -> a known damage of samples. They check the evaluators; at least one of `surface` and one of `variety`."""
 
     @abstractmethod
     def read_samples(self, path: Path) -> Samples:
-        """Raises `bench.errors.BadInput` when the file cannot be read as this domain's samples."""
+        """Samples from a file. Raises `bench.errors.BadInput` when it holds none of this domain."""
 
     @abstractmethod
     def write_samples(self, samples: Samples, path: Path) -> Path:
         """Write samples so that `read_samples` gives them back; `path` has no suffix yet -> the path written."""
 
-    def metrics(self) -> Mapping[str, Metric]:
-        """The domain's own metrics, by name, beside those that all domains share."""
-        return {}
+    # The required part ends here. What follows has a default, or follows from the table of evaluators.
 
     def locate(self, model: str) -> ModelSpec:
-        """The spec of a model's name, or of a folder or hub id that this domain can open.
+        """The spec of a model's name. Override it to accept folders and hub ids, too.
 
         Raises `bench.errors.BadInput` when the name leads to no model.
         """
-        from bench.errors import unknown
-
         if model not in self.models:
             raise unknown("model", model, self.models)
         return self.models[model]
 
-    def show(self, columns: Mapping[str, Samples], path: Path) -> Path | None:
-        """Twins side by side (column title -> samples), written so that a person can look at them."""
-        return None
+    def evaluators(self) -> Mapping[str, str]:
+        """The primary evaluators, in the order of the table: name -> role. They score every cell."""
+        return {name: entry.role for name, entry in self.evaluator_table().items() if entry.use == "primary"}
 
-    def is_training_sample(self, samples: Samples) -> list[bool] | None:
-        """For each sample, whether the training part holds it word for word; None where nobody can tell."""
-        return None
+    def second_evaluators(self) -> Mapping[str, str]:
+        """The secondary evaluators, in the order of the table: name -> role. They check the primary ones.
 
-    def traits(self, samples: Samples) -> Mapping[str, np.ndarray]:
-        """What each sample is like, by name: a finite number or a label a sample, [n]. Each depends on that sample alone.
-
-        `bench describe` tells survival apart by them: length, class ... (`surprisal` and `rarity` are there in every domain.)
+        They are in no cell's name, so one may be added when there are records (`bench evaluate`).
         """
-        return {}
+        return {name: entry.role for name, entry in self.evaluator_table().items() if entry.use == "secondary"}
 
-    def optional_metric(self, name: str, device: str = "cpu") -> Metric | None:
-        """A metric that is computed only where the user names it, since it needs weights that are not shipped; None: not known here.
+    def evaluator(self, name: str, device: str = "cpu") -> Evaluator:
+        """Load an evaluator of the table. Raises `bench.errors.BadInput` for a name that it does not list."""
+        table = self.evaluator_table()
+        if name not in table:
+            raise unknown("evaluator", name, table)
+        return table[name].load(device)
 
-        Raises `bench.errors.BadInput` when it is known, and what it needs cannot be had.
-        """
-        return None
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        """Domains of the old contract keep working: they have no table, and define `evaluators` and `evaluator` themselves."""
+        super().__init_subclass__(**keywords)
+        lacks_table = getattr(cls.evaluator_table, "__isabstractmethod__", False)
+        if lacks_table and cls.evaluators is not Domain.evaluators and cls.evaluator is not Domain.evaluator:
+            cls.evaluator_table = _table_of_old_members  # type: ignore[assignment,method-assign]
 
-    def trainings(self) -> Mapping[str, str]:
-        """What `bench train` can make here: name -> one line."""
-        return {}
 
-    def grid(self) -> Sequence[str]:
-        """The models that the published comparison consists of, in the order in which they are made: what `train` without --model makes."""
-        return ()
-
-    def train(self, name: str, data: str | None, device: str) -> Training:
-        """The recipe that makes `name` from scratch."""
-        raise LookupError(f"domain {self.name!r} cannot train {name!r}")
+def _table_of_old_members(domain: Domain) -> dict[str, EvaluatorEntry]:
+    """The table of a domain that defines `evaluators`, `second_evaluators` and `evaluator` itself."""
+    uses: dict[Use, Mapping[str, Any]] = {"primary": domain.evaluators()}
+    if type(domain).second_evaluators is not Domain.second_evaluators:
+        uses["secondary"] = domain.second_evaluators()
+    return {
+        name: EvaluatorEntry(role, use, functools.partial(domain.evaluator, name))
+        for use, roles in uses.items()
+        for name, role in roles.items()
+    }
 
 
 # --------------------------------------------------------------------------------------------------------- methods
@@ -327,24 +514,24 @@ class Domain(ABC):
 class StructureEdit:
     """What a state dict cannot say about a network: a pruned channel count, a low-rank split, an activation quantizer."""
 
-    path: str
-    kind: str
-    args: Mapping[str, Any] = field(default_factory=dict)
+    path: str  # of the module in the network, for example `model.layers.0.mlp`
+    kind: str  # what the edit does; `Generator.rebuild` knows the kinds that it can repeat
+    args: Mapping[str, Any] = field(default_factory=dict)  # of the edit, as JSON
 
 
 @dataclass(frozen=True)
 class Layout:
     """How a tensor becomes a matrix whose rows share a scale: output channels first, each cut into groups of `group` weights.
 
-    `granularity` is `tensor` (one row), `channel` (a row a channel) or `group` (a channel's last row is padded with zeros).
+    Example: `Layout("group", axis=0, group=64)`.
     """
 
-    granularity: str = "channel"
+    granularity: str = "channel"  # `tensor`: one row; `channel`: one row a channel; `group`: several, the last one padded with zeros
     axis: int = 0  # of the output channels
     group: int = 0  # weights a row, for `group` only
 
     def rows(self, tensor: Tensor) -> Tensor:
-        """[..., channels at axis, ...] -> [rows, n]"""
+        """[..., channels at axis, ...] -> [rows, n]: one row for each scale."""
         import torch.nn.functional as F
 
         if not tensor.ndim or self.granularity == "tensor":
@@ -356,24 +543,24 @@ class Layout:
         return channels.contiguous()
 
     def restore(self, rows: Tensor, shape: tuple[int, ...]) -> Tensor:
-        """[rows, n] -> the tensor, contiguous: the inverse of `rows`."""
+        """[rows, n] -> [*shape], contiguous: the inverse of `rows`."""
         if self.granularity == "group":
             rows = rows.reshape(shape[self.axis], -1)[:, : self.channel_length(shape)]
         return self.unflat(rows, shape)
 
     def flat(self, tensor: Tensor) -> Tensor:
-        """The order in which a file holds weights, without padding: [numel]."""
+        """[*shape] -> [numel]: the order in which a file holds weights, without padding."""
         return (tensor.movedim(self.axis, 0) if tensor.ndim else tensor).reshape(-1)
 
     def unflat(self, flat: Tensor, shape: tuple[int, ...]) -> Tensor:
-        """The inverse of `flat`."""
+        """[numel] -> [*shape]: the inverse of `flat`."""
         if not shape:
             return flat.reshape(())
         moved = [shape[self.axis], *(size for i, size in enumerate(shape) if i != self.axis)]
         return flat.reshape(moved).movedim(0, self.axis).contiguous()
 
     def channel_length(self, shape: tuple[int, ...]) -> int:
-        """Weights of one output channel."""
+        """Weights of one output channel of a tensor of this shape."""
         return math.prod(size for i, size in enumerate(shape) if i != self.axis)
 
     def row_count(self, shape: tuple[int, ...]) -> int:
@@ -393,26 +580,27 @@ class StoredTensor:
     One plane is the usual scaled grid; two are a grid with an offset (the second plane all ones), or two binary bases.
     """
 
-    shape: tuple[int, ...]
+    shape: tuple[int, ...]  # of the tensor in the network
     values: Tensor | None = None  # plain: float16 or float32 (buffers: any dtype), [*shape]
     indices: Tensor | None = None  # uint8, or int16 above 256 levels, [*shape]
-    codebook: tuple[tuple[float, ...], ...] = ()  # [planes][levels]
+    codebook: tuple[tuple[float, ...], ...] = ()  # [planes][levels]; the values that an index stands for, before scaling
     scales: Tensor | None = None  # float16 [planes, rows]
-    layout: Layout = Layout()
+    layout: Layout = Layout()  # which weights form a row
     mask: Tensor | None = None  # bool [*shape]; True = kept
     pattern: tuple[int, int] | None = None  # (n, m): the mask keeps n of every m weights of a channel
 
     @property
     def quantized(self) -> bool:
+        """Whether it is stored as indices into a code book."""
         return self.indices is not None
 
     @property
     def levels(self) -> int:
-        """How many values a weight of one row can have."""
+        """How many values a weight of one row can have; 0 for plain values."""
         return len(self.codebook[0]) if self.codebook else 0
 
     def dequantize(self) -> Tensor:
-        """The tensor that the network computes with: float32 (a plain integer buffer keeps its type)."""
+        """[*shape]: the tensor that the network computes with, float32 (a plain integer buffer keeps its type)."""
         import torch
 
         if self.indices is not None and self.scales is not None:
@@ -434,12 +622,12 @@ class Compressed:
 
     network: Module  # the original; methods read its layer types and never write to it
     tensors: Mapping[str, StoredTensor]  # every parameter and persistent buffer; tied ones once, under their first name
-    structure: tuple[StructureEdit, ...] = ()
-    touched: frozenset[str] = frozenset()
+    structure: tuple[StructureEdit, ...] = ()  # what changed of the network itself, in order
+    touched: frozenset[str] = frozenset()  # names of tensors that a method stored anew
     untouched: Mapping[str, str] = field(default_factory=dict)  # compressible-looking tensor -> why it was left alone
 
     def replace(self, tensors: Mapping[str, StoredTensor], untouched: Mapping[str, str] | None = None) -> Compressed:
-        """A copy with some tensors stored anew."""
+        """A copy with some tensors stored anew; `untouched` adds tensors that were left alone, with the reason."""
         return dataclasses.replace(
             self,
             tensors={**self.tensors, **tensors},
@@ -452,9 +640,9 @@ class Compressed:
 class Context:
     """What a method may look at. Never the reference data."""
 
-    generator: Generator | None = None
-    seed: int = 0
-    device: str = "cpu"
+    generator: Generator | None = None  # for methods that need calibration or training; None: they are not available
+    seed: int = 0  # of all that the method draws
+    device: str = "cpu"  # where the network is
     excluded: Mapping[str, str] = field(default_factory=dict)  # tensors that must stay as they are -> why
 
     @property
@@ -464,16 +652,23 @@ class Context:
 
 
 class Method(ABC):
-    """One way to compress. Subclasses are frozen dataclasses: their fields are the settings that a user may write."""
+    """One way to compress. Subclasses are frozen dataclasses: their fields are the settings that a user may write.
 
-    name: ClassVar[str]
-    description: ClassVar[str]
-    version: ClassVar[int] = 1
-    quantizes: ClassVar[bool] = False
+    Example: a field `sparsity: float = 0.5` of the method `magnitude` is written `magnitude:sparsity=0.5`.
+    """
+
+    name: ClassVar[str]  # as in the entry point that names the class
+    description: ClassVar[str]  # one line for `bench list`
+    version: ClassVar[int] = 1  # raise it when the artifact changes: older records no longer count as finished
+    quantizes: ClassVar[bool] = False  # whether it chooses indices into a grid: a chain may hold one such method
 
     @abstractmethod
     def __call__(self, compressed: Compressed, context: Context) -> Compressed:
-        """Store some tensors otherwise; the input stays untouched, and what was already decided stays decided."""
+        """A copy of `compressed` with some tensors stored in another way; the input stays as it is.
+
+        Zeros of an earlier pruning stay zeros, quantized tensors stay quantized, and `context.excluded` stays as it is.
+        Raises `bench.errors.Unsupported` when the method cannot be applied to this network.
+        """
 
 
 # --------------------------------------------------------------------------------------------------------- metrics
@@ -483,13 +678,13 @@ class Method(ABC):
 class Metric:
     """One of a domain's own numbers: how it is read, and how it is computed from samples where no more is needed."""
 
-    name: str
-    description: str
-    direction: Direction
-    unit: str = ""
-    compute: Callable[[SampleFeatures, SampleFeatures], float] | None = None  # (generated, real); None: comes from `likelihood`
+    name: str  # as in records, for example `bits_per_byte`
+    description: str  # one line for `bench list`
+    direction: Direction  # which way is better
+    unit: str = ""  # for example `bits`; "": a plain number
+    compute: Callable[[SampleFeatures, SampleFeatures], float] | None = None  # (generated, real); None: `likelihood` gives it
     headline: bool = False  # has a column in the leaderboard's first table
-    version: int = 1
+    version: int = 1  # raise it when values change
 
 
 # The names of version 0.1's first drafts, for plug-ins that still import them.

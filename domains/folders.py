@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,19 +10,14 @@ from typing import Any
 from bench.errors import BadInput
 from bench.interfaces import ModelSpec
 
-GRID = ("s@0", "s@1", "s@2", "xs@0", "xs@1", "xs@2", "m@0")  # size@training seed, of every domain here, in the order of making
+PUBLISHED_SEEDS = {"s": (0, 1, 2), "xs": (0, 1, 2), "m": (0,)}  # size -> training seeds, of every domain here, in the order of training
+GRID = tuple(f"{size}@{seed}" for size, seeds in PUBLISHED_SEEDS.items() for seed in seeds)  # the published models, in that order
 
 
 def embedded(weights: Path) -> dict[str, ModelSpec]:
     """The models that ship below a folder, by name, `s@0` first."""
     cards = sorted(weights.glob("*@*/card.json"), key=lambda path: (path.parent.name != "s@0", path.parent.name))
     return {card.parent.name: spec_of(card.parent.name, card.parent) for card in cards}
-
-
-def training_seed(name: str) -> int | None:
-    """The number behind the `@` of a model's name; None where nothing stands there that every generator of random numbers takes."""
-    found = re.fullmatch(r"[^@]*@([0-9]{1,9})", name)
-    return int(found[1]) if found else None
 
 
 def spec_of(name: str, folder: Path) -> ModelSpec:

@@ -49,7 +49,7 @@ def toy_trains_once() -> Iterator[None]:
     from bench.registry import DOMAINS
 
     kind, patch = DOMAINS.load("toy"), pytest.MonkeyPatch()
-    first = kind.open(kind.models["s@0"])
+    first = kind().open(kind.models["s@0"])
     patch.setattr(kind, "open", staticmethod(lambda spec, device="cpu", settings=None: copy.deepcopy(first)))
     yield
     patch.undo()

@@ -126,9 +126,10 @@ def _first_of(roles: Mapping[str, str], role: str) -> str:
 
 
 def find_evaluator(domain: Domain, name: str, device: str = "cpu") -> Evaluator:
-    """One of the domain's own, or one that it knows by what the user calls it. Raises `BadInput`."""
+    """One of the domain's table, or one that it knows by what the user calls it. Raises `BadInput`."""
     own = {**domain.evaluators(), **domain.second_evaluators()}
-    found = domain.evaluator(name, device) if name in own else domain.optional_evaluator(name, device)
+    listed = name in own or name in domain.evaluator_table()
+    found = domain.evaluator(name, device) if listed else domain.optional_evaluator(name, device)
     if found is None:
         raise unknown("evaluator", name, own)
     return found

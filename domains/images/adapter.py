@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bench.errors import BadInput, unknown
-from bench.interfaces import Damage, Domain, Evaluator, Metric, ModelSpec, Task, Training
-from domains.folders import GRID, embedded, spec_of, training_seed
+from bench.interfaces import Damage, Domain, Evaluator, EvaluatorEntry, Metric, ModelSpec, Task, Training, TrainingRecipe
+from domains.folders import GRID, PUBLISHED_SEEDS, embedded, spec_of
+from domains.on_demand import OnDemand
 
 if TYPE_CHECKING:
     from domains.images.data import Images
 
-EVALUATORS = {"effnet": "quality", "encoder": "diversity", "effnet_undithered": "quality"}  # the first of a role is the primary one
-SECOND = {"pixel_judge": "quality", "restorer": "diversity"}
-JUDGES = {
-    "encoder": "the evaluator of diversity",
-    "pixel_judge": "the second evaluator of quality",
-    "restorer": "the second evaluator of diversity",
-    "labeller": "tells the classes apart, for the metrics of lost classes",
+EVALUATORS = {  # the first primary one of a role is the one that counts
+    "effnet": EvaluatorEntry("quality", "primary", OnDemand("domains.images.evaluators:Effnet")),
+    "encoder": EvaluatorEntry("diversity", "primary", OnDemand("domains.images.evaluators:Encoder")),
+    "effnet_undithered": EvaluatorEntry("quality", "primary", OnDemand("domains.images.evaluators:EffnetUndithered")),
+    "pixel_judge": EvaluatorEntry("quality", "secondary", OnDemand("domains.images.pixel_judge:PixelJudge")),
+    "restorer": EvaluatorEntry("diversity", "secondary", OnDemand("domains.images.restorer:Restorer")),
+    "inception": EvaluatorEntry("quality", "optional", OnDemand("domains.images.further:Inception")),
 }
 
 
@@ -38,37 +39,18 @@ class ImageDomain(Domain):
 
     # -------------------------------------------------------------------------------------------------------- training
 
-    def trainings(self) -> Mapping[str, str]:
-        return {**{f"{size}@N": f"the generator of size {size}, training seed N" for size in self.sizes}, **JUDGES}
+    def training_table(self) -> Mapping[str, TrainingRecipe]:
+        generators = {
+            size: TrainingRecipe(f"the generator of size {size}", functools.partial(self.start_generator, size), PUBLISHED_SEEDS[size])
+            for size in self.sizes
+        }
+        return {**generators, **COMPANIONS}
 
     def grid(self) -> Sequence[str]:
         return GRID
 
-    def train(self, name: str, data: str | None, device: str) -> Training:
-        from domains.images.data import part, training_images
-
-        size, seed = name.partition("@")[0], training_seed(name)
-        if name not in JUDGES and (size not in self.sizes or seed is None):
-            raise unknown("model to train", name, [*(f"{size}@0" for size in self.sizes), *JUDGES])
-        images, held_out = training_images(data), part("validation")
-        if name == "encoder":
-            from domains.images.encoder import EncoderTraining
-
-            return EncoderTraining(images.pixels, held_out.pixels, device=device)
-        if name == "pixel_judge":
-            from domains.images.pixel_judge import PixelJudgeTraining
-
-            return PixelJudgeTraining(images.pixels, held_out.pixels, device=device)
-        if name == "restorer":
-            from domains.images.restorer import RestorerTraining
-
-            return RestorerTraining(images.pixels, held_out.pixels, device=device)
-        if name == "labeller":
-            from domains.images.labeller import LabellerTraining
-
-            return LabellerTraining(images, held_out, device=device)
-        assert seed is not None
-        return self.train_generator(size, seed, images, held_out, device)
+    def start_generator(self, size: str, seed: int, data: str | None, device: str) -> Training:
+        return self.train_generator(size, seed, *training_parts(data), device)
 
     def train_generator(self, size: str, seed: int, images: Images, held_out: Images, device: str) -> Training:
         raise NotImplementedError
@@ -98,30 +80,16 @@ class ImageDomain(Domain):
 
         return {"class": np.array(CLASSES)[labels(samples).numpy()]}
 
-    def evaluators(self) -> Mapping[str, str]:
+    def evaluator_table(self) -> Mapping[str, EvaluatorEntry]:
         return EVALUATORS
 
-    def second_evaluators(self) -> Mapping[str, str]:
-        return SECOND
-
-    def evaluator(self, name: str, device: str = "cpu") -> Evaluator:
-        from domains.images.evaluators import Effnet, EffnetUndithered, Encoder
-        from domains.images.pixel_judge import PixelJudge
-        from domains.images.restorer import Restorer
-
-        shipped = (Effnet, Encoder, EffnetUndithered, PixelJudge, Restorer)
-        kinds: dict[str, Callable[[str], Evaluator]] = {kind.name: kind for kind in shipped}
-        if name not in kinds:
-            raise unknown("evaluator", name, kinds)
-        return kinds[name](device)
-
     def optional_evaluator(self, name: str, device: str = "cpu") -> Evaluator | None:
-        """`inception`, or an image model of transformers by its folder or hub id."""
-        from domains.images.further import Inception, Vision
+        """An image model of transformers, by its folder or hub id."""
+        if "/" not in name and not Path(name).is_dir():
+            return None
+        from domains.images.further import Vision
 
-        if name == "inception":
-            return Inception(device)
-        return Vision(name, device) if "/" in name or Path(name).is_dir() else None
+        return Vision(name, device)
 
     def task(self, device: str = "cpu") -> Task:
         from domains.images.use import Classifier
@@ -161,6 +129,48 @@ class ImageDomain(Domain):
         from domains.images import files
 
         return files.write_grid(columns, path)
+
+
+def training_parts(data: str | None) -> tuple[Images, Images]:
+    """-> (the images to train on, the validation part)"""
+    from domains.images.data import part, training_images
+
+    return training_images(data), part("validation")
+
+
+def start_encoder(seed: int, data: str | None, device: str) -> Training:
+    from domains.images.encoder import EncoderTraining
+
+    images, held_out = training_parts(data)
+    return EncoderTraining(images.pixels, held_out.pixels, device=device)
+
+
+def start_pixel_judge(seed: int, data: str | None, device: str) -> Training:
+    from domains.images.pixel_judge import PixelJudgeTraining
+
+    images, held_out = training_parts(data)
+    return PixelJudgeTraining(images.pixels, held_out.pixels, device=device)
+
+
+def start_restorer(seed: int, data: str | None, device: str) -> Training:
+    from domains.images.restorer import RestorerTraining
+
+    images, held_out = training_parts(data)
+    return RestorerTraining(images.pixels, held_out.pixels, device=device)
+
+
+def start_labeller(seed: int, data: str | None, device: str) -> Training:
+    from domains.images.labeller import LabellerTraining
+
+    return LabellerTraining(*training_parts(data), device=device)
+
+
+COMPANIONS = {
+    "encoder": TrainingRecipe("the evaluator of diversity", start_encoder, seeded=False),
+    "pixel_judge": TrainingRecipe("the second evaluator of quality", start_pixel_judge, seeded=False),
+    "restorer": TrainingRecipe("the second evaluator of diversity", start_restorer, seeded=False),
+    "labeller": TrainingRecipe("tells the classes apart, for the metrics of lost classes", start_labeller, seeded=False),
+}
 
 
 @functools.cache

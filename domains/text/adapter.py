@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -13,6 +14,7 @@ from bench.interfaces import (
     Damage,
     Domain,
     Evaluator,
+    EvaluatorEntry,
     Generator,
     Metric,
     ModelSpec,
@@ -20,17 +22,23 @@ from bench.interfaces import (
     StructureEdit,
     Task,
     Training,
+    TrainingRecipe,
     Wrap,
 )
-from domains.folders import GRID, card_of, check_numbers, embedded, spec_of, training_seed
+from domains.folders import GRID, PUBLISHED_SEEDS, card_of, check_numbers, embedded, spec_of
+from domains.on_demand import OnDemand
 
 if TYPE_CHECKING:
     import numpy as np
     from torch.nn import Module
 
 WEIGHTS = Path(__file__).parent / "weights"
-EVALUATORS = {"judge": "quality", "wordllama": "diversity"}
-SECOND = {"conv_judge": "quality", "topics": "diversity"}
+EVALUATORS = {
+    "judge": EvaluatorEntry("quality", "primary", OnDemand("domains.text.evaluators:Judge")),
+    "wordllama": EvaluatorEntry("diversity", "primary", OnDemand("domains.text.evaluators:Words")),
+    "conv_judge": EvaluatorEntry("quality", "secondary", OnDemand("domains.text.evaluators:ConvJudge")),
+    "topics": EvaluatorEntry("diversity", "secondary", OnDemand("domains.text.topics:Topics")),
+}
 
 
 class TextDomain(Domain):
@@ -59,28 +67,17 @@ class TextDomain(Domain):
     def open(self, spec: ModelSpec, device: str = "cpu", settings: Mapping[str, Any] | None = None) -> Generator:
         return TextGenerator(spec, device, settings or {})
 
-    def trainings(self) -> Mapping[str, str]:
+    def training_table(self) -> Mapping[str, TrainingRecipe]:
         from domains.text.network import SIZES
 
-        judges = {"judge": "the evaluator of quality", "conv_judge": "the second evaluator of quality"}
-        return {**{f"{size}@N": f"the generator of size {size}, training seed N" for size in SIZES}, **judges}
+        generators = {
+            size: TrainingRecipe(f"the generator of size {size}", functools.partial(start_generator, size), PUBLISHED_SEEDS[size])
+            for size in SIZES
+        }
+        return {**generators, **COMPANIONS}
 
     def grid(self) -> Sequence[str]:
         return GRID
-
-    def train(self, name: str, data: str | None, device: str) -> Training:
-        from bench.data import load_rows, text_column
-        from domains.text import recipes
-        from domains.text.data import verses
-
-        size, seed = name.partition("@")[0], training_seed(name)
-        texts = verses("train") if data is None else text_column(load_rows(data), data)
-        if name in recipes.JUDGES:
-            return recipes.JudgeTraining(texts, name, device=device)
-        if size not in recipes.generators.SIZES or seed is None:
-            raise unknown("model to train", name, [*(f"{size}@0" for size in recipes.generators.SIZES), *recipes.JUDGES])
-        network, tokenizer = recipes.fresh_generator(size, seed, texts)
-        return recipes.GeneratorTraining(network.to(device), tokenizer, texts, seed)
 
     # --------------------------------------------------------------------------------------------- data and evaluators
 
@@ -109,20 +106,8 @@ class TextDomain(Domain):
 
         return {"length": np.array([len(sample.split()) for sample in samples], int)}
 
-    def evaluators(self) -> Mapping[str, str]:
+    def evaluator_table(self) -> Mapping[str, EvaluatorEntry]:
         return EVALUATORS
-
-    def second_evaluators(self) -> Mapping[str, str]:
-        return SECOND
-
-    def evaluator(self, name: str, device: str = "cpu") -> Evaluator:
-        from domains.text.evaluators import ConvJudge, Judge, Words
-        from domains.text.topics import Topics
-
-        kinds: dict[str, Callable[[str], Evaluator]] = {kind.name: kind for kind in (Judge, Words, ConvJudge, Topics)}
-        if name not in kinds:
-            raise unknown("evaluator", name, kinds)
-        return kinds[name](device)
 
     def optional_evaluator(self, name: str, device: str = "cpu") -> Evaluator | None:
         """Any causal language model, by its folder or hub id."""
@@ -199,6 +184,40 @@ class TextDomain(Domain):
         return target
 
 
+# ----------------------------------------------------------------------------------------------------------- training
+
+
+def training_texts(data: str | None) -> list[str]:
+    """The training part, or a user's own texts."""
+    from bench.data import load_rows, text_column
+    from domains.text.data import verses
+
+    return verses("train") if data is None else text_column(load_rows(data), data)
+
+
+def start_generator(size: str, seed: int, data: str | None, device: str) -> Training:
+    from domains.text import recipes
+
+    texts = training_texts(data)
+    network, tokenizer = recipes.fresh_generator(size, seed, texts)
+    return recipes.GeneratorTraining(network.to(device), tokenizer, texts, seed)
+
+
+def start_evaluator(name: str, seed: int, data: str | None, device: str) -> Training:
+    from domains.text.recipes import JudgeTraining
+
+    return JudgeTraining(training_texts(data), name, device=device)
+
+
+COMPANIONS = {
+    "judge": TrainingRecipe("the evaluator of quality", functools.partial(start_evaluator, "judge"), seeded=False),
+    "conv_judge": TrainingRecipe("the second evaluator of quality", functools.partial(start_evaluator, "conv_judge"), seeded=False),
+}
+
+
+# ----------------------------------------------------------------------------------------------------------- generator
+
+
 def _load(source: str) -> Any:
     """-> (model, what the file held and lacked)"""
     from transformers import AutoModelForCausalLM
@@ -213,9 +232,6 @@ def _load(source: str) -> Any:
     finally:
         if had_bar:
             logging.enable_progress_bar()
-
-
-# ----------------------------------------------------------------------------------------------------------- generator
 
 
 class TextGenerator(Generator):

@@ -5,7 +5,7 @@ import torch
 from torch.nn import Linear, ReLU, Sequential, functional
 
 from bench.errors import BadInput, Diverged
-from bench.interfaces import Damage, Domain, Evaluator, Generator, ModelSpec
+from bench.interfaces import Damage, Domain, Evaluator, EvaluatorEntry, Generator, ModelSpec
 
 SPREAD, SPLITS = 0.2, {"test": 0, "validation": 1, "ceiling": 2}  # drawn with these seeds: real points need no file
 CENTRES = 2 * np.array([(np.cos(a), np.sin(a)) for a in np.arange(8) * np.pi / 4])  # [8, 2]
@@ -40,34 +40,58 @@ class ToyGenerator(Generator):
         return points.numpy()
 
 
-class Position(Evaluator):  # could this sample be real? Features that see every damage
+class ToyEvaluator(Evaluator):
+    def __init__(self, device="cpu"):  # a real one loads its weights to `device`; these two have none
+        self.device = device
+
+
+class Position(ToyEvaluator):  # could this sample be real? Features that see every damage
     name, role = "position", "quality"
-    features = lambda self, samples: torch.from_numpy(np.array(samples, "f4"))  # [n, d], each row from its sample alone
+
+    def features(self, samples):  # [n, d], each row from its sample alone
+        return torch.from_numpy(np.array(samples, "f4"))
 
     def surprisal(self, samples):  # [n] nats, high = unlike the real ones; here the density is known, but for a constant
         squared = (self.features(samples).double()[:, None] - torch.from_numpy(CENTRES)).square().sum(2)  # [n, 8]
         return -torch.logsumexp(-squared / (2 * SPREAD**2), 1).float()
 
 
-class Direction(Evaluator):  # what is it a sample of? Features that do not see how well it is made
+class Direction(ToyEvaluator):  # what is it a sample of? Features that do not see how well it is made
     name, role = "direction", "diversity"
-    features = lambda self, samples: functional.normalize(torch.from_numpy(np.array(samples, "f4")))
+
+    def features(self, samples):
+        return functional.normalize(torch.from_numpy(np.array(samples, "f4")))
+
+
+def push_along_the_ray(points):  # away from the origin or towards it: each point gets another quality, the same direction
+    return points * np.random.default_rng(0).normal(1, 0.3, (len(points), 1)).clip(0.1).astype("f4")
+
+
+def upper_half(points):  # fewer kinds of points, each one whole
+    return points[points[:, 1] > 0]
 
 
 class ToyDomain(Domain):
     name, description = "toy", "points of the plane, from eight Gaussians on a ring"
     models = {"s@0": ModelSpec("s@0", "trained when opened", "Apache-2.0", parameters=2594, train_seed=0)}
-    open = staticmethod(ToyGenerator)  # open(spec, device, settings) -> generator
-    evaluators = lambda self: {"position": "quality", "direction": "diversity"}  # the first of each role is the primary one
-    evaluator = lambda self, name, device="cpu": {"position": Position, "direction": Direction}[name]()
+
+    def open(self, spec, device="cpu", settings=None):
+        return ToyGenerator(spec, device, settings)
+
+    def evaluator_table(self):  # the first primary evaluator of each role counts; the class is called with a device to load it
+        return {
+            "position": EvaluatorEntry("quality", "primary", load=Position),
+            "direction": EvaluatorEntry("diversity", "primary", load=Direction),
+        }
 
     def reference(self, split="test", source=None):  # real samples need no generator; `source` is a file of the user's
         return real_points(2000, SPLITS[split]) if source is None else np.unique(self.read_samples(source), axis=0)[SPLITS[split] :: 3]
 
     def damages(self):  # what each hurts and what the evaluators must see of it, in shares of the undamaged: validity, mutual recall
-        push = lambda x: x * np.random.default_rng(0).normal(1, 0.3, (len(x), 1)).clip(0.1).astype("f4")
-        half = Damage("variety", lambda x: x[x[:, 1] > 0], mutual_recall=(0, 0.7))
-        return {"pushed along the ray": Damage("surface", push, valid=(0, 0.7), mutual_recall=(0.98, 1.02)), "upper half": half}
+        return {
+            "pushed along the ray": Damage("surface", push_along_the_ray, valid=(0, 0.7), mutual_recall=(0.98, 1.02)),
+            "upper half": Damage("variety", upper_half, mutual_recall=(0, 0.7)),
+        }
 
     def read_samples(self, path):
         try:
