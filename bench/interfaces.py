@@ -478,6 +478,8 @@ class Domain(Trainable, DescribesSamples, HasMetrics, HasTask, HasOptionalEvalua
 
         They are in no cell's name, so one may be added when there are records (`bench evaluate`).
         """
+        if type(self).evaluator_table is _table_of_old_members:  # which reads this member
+            return {}
         return {name: entry.role for name, entry in self.evaluator_table().items() if entry.use == "secondary"}
 
     def evaluator(self, name: str, device: str = "cpu") -> Evaluator:
@@ -497,9 +499,7 @@ class Domain(Trainable, DescribesSamples, HasMetrics, HasTask, HasOptionalEvalua
 
 def _table_of_old_members(domain: Domain) -> dict[str, EvaluatorEntry]:
     """The table of a domain that defines `evaluators`, `second_evaluators` and `evaluator` itself."""
-    uses: dict[Use, Mapping[str, Any]] = {"primary": domain.evaluators()}
-    if type(domain).second_evaluators is not Domain.second_evaluators:
-        uses["secondary"] = domain.second_evaluators()
+    uses: dict[Use, Mapping[str, Any]] = {"primary": domain.evaluators(), "secondary": domain.second_evaluators()}
     return {
         name: EvaluatorEntry(role, use, functools.partial(domain.evaluator, name))
         for use, roles in uses.items()

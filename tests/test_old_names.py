@@ -74,7 +74,7 @@ class OldDomain(WithoutEvaluators):
 
 class OldDomainWithSecond(OldDomain):
     def second_evaluators(self) -> dict[str, str]:
-        return {"radius": "quality"}
+        return {**super().second_evaluators(), "radius": "quality"}
 
 
 def test_a_domain_with_the_old_evaluator_members_has_a_table() -> None:
