@@ -113,8 +113,11 @@ def agreement(domain: str, role: str, evaluators: tuple[str, str], tables: Mappi
     """
     tau = tau_of(tables.values())
     methods = sorted({method for table in tables.values() for method in table})
-    fewer = ([{m: v for m, v in table.items() if m != left_out} for table in tables.values()] for left_out in methods)
-    without = [t for some in fewer if (t := tau_of(some)) is not None]
+    without = []
+    for left_out in methods:
+        one = tau_of([_without(table, left_out) for table in tables.values()])
+        if one is not None:
+            without.append(one)
     pairs = [
         (a[0] - b[0], a[1] - b[1]) for table in tables.values() for i, a in enumerate(table.values()) for b in list(table.values())[:i]
     ]
@@ -135,6 +138,10 @@ def agreement(domain: str, role: str, evaluators: tuple[str, str], tables: Mappi
         len(apart),
         tuple(differing[:3]),
     )
+
+
+def _without(table: Table, left_out: str) -> Table:
+    return {method: both for method, both in table.items() if method != left_out}
 
 
 def tau_of(tables: Iterable[Table]) -> float | None:

@@ -35,8 +35,7 @@ def frontier(records: Sequence[Record], targets: Sequence[float] = TARGETS) -> l
     usable = [
         r for r in records if r.cost and r.status in FINISHED and r.method != "none" and (not recalibrated or is_recalibrated(r.method))
     ]
-    both = lambda group: {r.sample_seed == CHOOSING_SEED for r in group} == {True, False}  # to choose by, and to report
-    by_method = {method: group for method, group in grouped(usable, lambda r: r.method) if both(group)}
+    by_method = {method: group for method, group in grouped(usable, lambda r: r.method) if _has_both_parts(group)}
     found = []
     for target in targets:
         small = {m: group for m, group in by_method.items() if _ratio(group) >= target}
@@ -45,10 +44,19 @@ def frontier(records: Sequence[Record], targets: Sequence[float] = TARGETS) -> l
             continue
         method = ranked[0][1]
         others = [r for r in small[method] if r.sample_seed != CHOOSING_SEED]
-        values = {role: [v for r in others if (v := retention_of(r, role)) is not None] for role in ROLES}
+        values = {role: _known_retentions(others, role) for role in ROLES}
         if all(values.values()):
             found.append(Best(target, method, _ratio(small[method]), values))
     return found
+
+
+def _has_both_parts(records: Sequence[Record]) -> bool:
+    """Whether there is a record of the choosing seed and one of another seed, to report."""
+    return {r.sample_seed == CHOOSING_SEED for r in records} == {True, False}
+
+
+def _known_retentions(records: Sequence[Record], role: str) -> list[float]:
+    return [value for r in records if (value := retention_of(r, role)) is not None]
 
 
 def _ratio(records: Sequence[Record]) -> float:

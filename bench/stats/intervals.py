@@ -93,7 +93,8 @@ def equal(parts: Sequence[Estimate]) -> float:
     """p of the hypothesis that independent estimates, each with a variance of its own, are of one value (Welch 1951); of two, Welch's t."""
     from scipy.special import fdtrc
 
-    values, variances = (np.array(column, float) for column in zip(*((part.value, part.variance) for part in parts)))
+    values = np.array([part.value for part in parts], float)
+    variances = np.array([part.variance for part in parts], float)
     if np.ptp(values) == 0 or (variances <= 0).any():
         return 1.0 if np.ptp(values) == 0 else 0.0
     k, weights = len(parts), 1 / variances
@@ -137,7 +138,11 @@ def _p_value(estimate: Estimate) -> float:
     from scipy.optimize import brentq
 
     distance = abs(estimate.value)
-    beyond = lambda log_tail: (estimate.half_width(1 - math.exp(log_tail)) or 0.0) - distance  # less tail, wider
+
+    def beyond(log_tail: float) -> float:
+        """How far the interval reaches beyond 0. A smaller tail gives a wider interval."""
+        return (estimate.half_width(1 - math.exp(log_tail)) or 0.0) - distance
+
     low, high = math.log(1e-12), math.log(0.5)
     if distance == 0 or beyond(low) <= 0:
         return 1.0 if distance == 0 else 2e-12

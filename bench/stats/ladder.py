@@ -18,6 +18,8 @@ from bench.stats.compressibility import recalibrated_ladder, retention_of
 from bench.stats.intervals import Estimate, item_covariance, seed_variance
 
 Key = TypeVar("Key")
+T = TypeVar("T")
+U = TypeVar("U")
 ROLES = ("quality", "diversity")
 CROSSED = {"quality": False, "diversity": True}  # the items of mutual recall are real samples, the same under every seed
 LENGTH = "length_ratio"  # a domain whose samples have a length publishes it under this name
@@ -149,6 +151,11 @@ def grouped(records: Iterable[Record], key: Callable[[Record], Key]) -> list[tup
     return [(group, list(members)) for group, members in itertools.groupby(ordered, key=key)]
 
 
+def map_rows(function: Callable[[T], U], rows: Iterable[Iterable[T]]) -> list[list[U]]:
+    """Apply a function to every element of nested rows. The result has the same nesting."""
+    return [list(map(function, row)) for row in rows]
+
+
 def measured(records: Sequence[Record]) -> ModelLadder | None:
     """From a model's records, all under the same conditions, those that hold their items; None without a baseline or any rung."""
     records = [r for r in records if r.status in FINISHED and has_items(r)]
@@ -160,29 +167,42 @@ def measured(records: Sequence[Record]) -> ModelLadder | None:
         if rung is not None and record.sample_seed in base:
             found[rung][record.sample_seed] = record
     missing = tuple(rung for rung in LADDER if not found[rung])
-    undefined = tuple(rung for rung in LADDER if any(retention_of(r, role) is None for r in found[rung].values() for role in ROLES))
+    undefined = tuple(rung for rung in LADDER if _has_undefined(found[rung].values()))
     rungs = [rung for rung in LADDER if found[rung] and rung not in undefined]
     seeds = _common_seeds([set(found[rung]) for rung in rungs]) if rungs else sorted(base)
     missing = tuple(rung for rung in LADDER if rung in missing or (rung in rungs and not set(seeds) <= set(found[rung])))
     rungs = [rung for rung in rungs if rung not in missing]
     if not seeds or not (rungs or undefined):
         return None
-    grid = [[found[rung][seed] for seed in seeds] for rung in rungs]
+    baselines = [base[seed] for seed in seeds]
+    grid = [[*map(found[rung].__getitem__, seeds)] for rung in rungs]
     return ModelLadder(
         records[0].domain,
         records[0].model,
         tuple(rungs),
-        np.array([float(np.mean([math.log2(r.cost.ratio) for r in row if r.cost] or math.nan)) for row in grid]),
-        {role: outcome([base[seed] for seed in seeds], grid, role) for role in ROLES},
-        {
-            role: float(np.mean(known))
-            for role in ROLES
-            if (known := [u for r in base.values() if (u := r.metric(f"{role}_u")) is not None])
-        },
+        np.array([_mean_rate(row) for row in grid]),
+        {role: outcome(baselines, grid, role) for role in ROLES},
+        {role: u for role in ROLES if (u := _mean_u(base.values(), role)) is not None},
         missing,
         undefined,
-        _lengths([base[seed] for seed in seeds], grid),
+        _lengths(baselines, grid),
     )
+
+
+def _has_undefined(records: Iterable[Record]) -> bool:
+    """Whether a record lacks the retention of a role."""
+    return any(retention_of(r, role) is None for r in records for role in ROLES)
+
+
+def _mean_rate(records: Iterable[Record]) -> float:
+    """The mean log2 of the compression ratio; NaN without a known size."""
+    return float(np.mean([math.log2(r.cost.ratio) for r in records if r.cost] or math.nan))
+
+
+def _mean_u(baselines: Iterable[Record], role: str) -> float | None:
+    """The mean headroom U of a role; None where no baseline has one."""
+    known = [u for r in baselines if (u := r.metric(f"{role}_u")) is not None]
+    return float(np.mean(known)) if known else None
 
 
 def _common_seeds(of_rungs: Sequence[set[int]]) -> list[int]:
@@ -194,8 +214,9 @@ def _common_seeds(of_rungs: Sequence[set[int]]) -> list[int]:
 
 def outcome(base: Sequence[Record], grid: Sequence[Sequence[Record]], role: str) -> Outcome:
     """`base` [seeds] and `grid` [rungs][seeds] -> retention and influence."""
-    retention = np.array([[retention_of(r, role) or 0.0 for r in row] for row in grid]).reshape(len(grid), len(base))
-    spans = [_span(base[s], [row[s] for row in grid], role) for s in range(len(base))]
+    retention = np.array(map_rows(lambda r: retention_of(r, role) or 0.0, grid), float).reshape(len(grid), len(base))
+    columns: list[Sequence[Record]] = list(zip(*grid)) or [()] * len(base)
+    spans = [_span(baseline, column, role) for baseline, column in zip(base, columns)]
     before = [_flags(record, role) for record in base]
     influence = np.zeros((*retention.shape, len(before[0])))
     for i, row in enumerate(grid):
@@ -236,8 +257,9 @@ def has_items(record: Record) -> bool:
 
 
 def _lengths(base: Sequence[Record], grid: Sequence[Sequence[Record]]) -> np.ndarray | None:
+    """[rungs]: the mean length of the samples divided by the baseline's; None where samples have no length."""
     before = [r.metric(LENGTH) for r in base]
     if any(not value for value in before):
         return None
-    ratios = [[(r.metric(LENGTH) or 0.0) / b for r, b in zip(row, before) if b] for row in grid]
-    return np.array(ratios).reshape(len(grid), len(base)).mean(axis=1)
+    lengths = np.array(map_rows(lambda r: r.metric(LENGTH) or 0.0, grid), float).reshape(len(grid), len(base))
+    return (lengths / np.array(before, float)).mean(axis=1)

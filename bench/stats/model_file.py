@@ -94,8 +94,11 @@ def read_models(results: Path, warn: Say | None = None) -> dict[tuple[str, str],
 
 def records_digest(records: Sequence[Record]) -> str:
     """SHA-256 of which cells they are and what became of each twin."""
-    lines = sorted(json.dumps([r.cell, r.status, {name: r.items[name].bits for name in sorted(r.items)}]) for r in records)
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return hashlib.sha256("\n".join(sorted(map(_digest_line, records))).encode()).hexdigest()
+
+
+def _digest_line(record: Record) -> str:
+    return json.dumps([record.cell, record.status, {name: record.items[name].bits for name in sorted(record.items)}])
 
 
 def out_of_date(files: Mapping[tuple[str, str], ModelFile], records: Sequence[Record]) -> list[tuple[str, str]]:

@@ -43,13 +43,11 @@ def order_of(m: ModelLadder, threshold: float = LOST) -> Order:
 
 
 def onset(m: ModelLadder, role: str, threshold: float = LOST) -> Onset:
+    """The onset of loss in one role, from the model's own retentions and their intervals."""
     estimates = [m.outcomes[role].rung(i) for i in range(len(m.rungs))]
     intervals = [e.interval() or (e.value, e.value) for e in estimates]
-    crossings = [
-        crossing(m.rates, curve, threshold)
-        for curve in ([e.value for e in estimates], [low for low, _ in intervals], [high for _, high in intervals])
-    ]
-    return Onset(*(2**rate for rate in crossings))
+    curves = ([e.value for e in estimates], [low for low, _ in intervals], [high for _, high in intervals])
+    return Onset(*(2 ** crossing(m.rates, curve, threshold) for curve in curves))
 
 
 def crossing(rates: Sequence[float] | np.ndarray, retentions: Sequence[float], threshold: float) -> float:

@@ -30,7 +30,7 @@ from bench.stats.intervals import (
     shared_variance,
     welch,
 )
-from bench.stats.ladder import ROLES, ModelLadder
+from bench.stats.ladder import ROLES, ModelLadder, map_rows
 
 COUNTS_FROM, REGRESSED_FROM = 0.5, 0.25  # of U, both roles
 LENGTH_KEPT = 0.9  # of the baseline's samples: shorter ones are no longer the same task
@@ -106,18 +106,28 @@ class Domain:
 
     def score(self, role: str, span: tuple[float, float] = FULL_RANGE) -> Score | None:
         """C of the domain: the mean over training seeds of each seed's mean over sizes."""
-        scores = [[model_score(m, role, span) for m in unit] for unit in self.units]
-        if not scores or any(one is None for unit in scores for one in unit):
+        scores = self._model_scores(role, span)
+        if not scores:
             return None
-        values = [mean(one.value for one in unit if one) for unit in scores]
-        raw = [[one.estimate for one in unit if one] for unit in scores]
+        values = [mean(unit) for unit in map_rows(lambda one: one.value, scores)]
+        raw = map_rows(lambda one: one.estimate, scores)
         return Score(mean(values), self._mean(role, raw, lambda m: quadrature(m.rates, span)[1]))
+
+    def _model_scores(self, role: str, span: tuple[float, float] = FULL_RANGE) -> list[list[Score]]:
+        """[training seeds][sizes]; empty where the score of any model is missing."""
+        found = []
+        for unit in self.units:
+            scores = [one for m in unit if (one := model_score(m, role, span)) is not None]
+            if len(scores) < len(unit):
+                return []
+            found.append(scores)
+        return found
 
     def retention(self, role: str, rung: str) -> Estimate | None:
         """Mean over training seeds; with a single model it is that model's own, over sampling seeds and items."""
         if not self.units or any(rung not in m.rungs for unit in self.units for m in unit):
             return None
-        found = [[m.outcomes[role].rung(m.rungs.index(rung)) for m in unit] for unit in self.units]
+        found = map_rows(lambda m: m.outcomes[role].rung(m.rungs.index(rung)), self.units)
         if len(found) == 1 and len(found[0]) == 1:
             return found[0][0]
         plain = self._mean(role, found, lambda m: np.eye(len(m.rungs))[m.rungs.index(rung)])
@@ -135,26 +145,30 @@ class Domain:
         """
         found: dict[str, dict[str, Estimate]] = {}
         for role in ROLES:
-            scores = [[model_score(m, role) for m in unit] for unit in self.units]
-            if len(scores) < 2 or any(one is None for unit in scores for one in unit):
+            scores = self._model_scores(role)
+            if len(scores) < 2:
                 found[role] = {}
                 continue
-            of_scores = self._over_seeds([[one.estimate for one in unit if one] for unit in scores])
+            of_scores = self._over_seeds(map_rows(lambda one: one.estimate, scores))
             shift = (FULL_RANGE[1] - FULL_RANGE[0]) ** 2 * (of_scores.variance or 0.0)
             rungs = [rung for rung in self.units[0][0].rungs if self.rate(rung) is not None]
             rates = [0.0, *(self.rate(rung) or 0.0 for rung in rungs)]
-            curve = [1.0, *(mean(float(m.outcomes[role].mean[m.rungs.index(rung)]) for u in self.units for m in u) for rung in rungs)]
+            curve = [1.0, *(self._plain_mean(role, rung) for rung in rungs)]
             slopes = np.abs(np.diff(curve) / np.maximum(np.diff(rates), 1e-9))
             both = (slopes + np.append(slopes[1:], slopes[-1])) / 2  # [rungs]
             found[role] = {rung: replace(of_scores, variance=shift * float(slope) ** 2) for rung, slope in zip(rungs, both)}
         return found
+
+    def _plain_mean(self, role: str, rung: str) -> float:
+        """The mean retention at one rung over all averaged models."""
+        return mean(float(m.outcomes[role].mean[m.rungs.index(rung)]) for unit in self.units for m in unit)
 
     def _mean(self, role: str, found: Sequence[Sequence[Estimate]], weights: Callable[[ModelLadder], np.ndarray]) -> Estimate:
         """Over training seeds and sizes: [seeds][sizes] -> their mean. `weights` [rungs] say what the estimates are of."""
         models = sum(len(unit) for unit in found)
         inside, shared = mean((e.variance or 0.0) + e.known for unit in found for e in unit) / models, 0.0
         if self._shares_items(role):
-            items = np.array([[weights(m) @ m.outcomes[role].item_mean for m in unit] for unit in self.units])  # [seeds, sizes, n]
+            items = np.array(map_rows(lambda m: weights(m) @ m.outcomes[role].item_mean, self.units))  # [seeds, sizes, n]
             strata = items.mean(axis=1)[None] if self.paired else items.swapaxes(0, 1)
             shared = max(0.0, shared_variance(strata))
         inside -= shared / models  # what all have in common is no difference between them
@@ -162,7 +176,7 @@ class Domain:
 
     def _over_seeds(self, found: Sequence[Sequence[Estimate]], shared: float = 0.0, inside: float = 0.0) -> Estimate:
         """Mean of [seeds][sizes]; its variance is that between networks of one size, or, `paired`, between the seeds' means over sizes."""
-        values = [[e.value for e in unit] for unit in found]
+        values = map_rows(lambda estimate: estimate.value, found)
         if self.paired:
             return mean_of([mean(unit) for unit in values], shared, inside)
         return mean_of_strata([*zip(*values)], shared, inside)
@@ -179,7 +193,7 @@ class Domain:
         return not known or mean(known) >= LENGTH_KEPT
 
     def _shares_items(self, role: str) -> bool:
-        """The same real samples judge all models, unless N differs."""
+        """Whether all models are scored against the same real samples. They are not where N differs."""
         outcomes = [m.outcomes[role] for unit in self.units for m in unit]
         return outcomes[0].crossed and len({o.influence.shape[-1] for o in outcomes}) == 1
 
@@ -200,10 +214,13 @@ def domains_of(models: Sequence[ModelLadder], threshold: float = COUNTS_FROM) ->
     Compared are the domains that have the size which most domains have. Another size takes part where it costs no domain a training
     seed; else, as a size trained once to see how size matters, it stays out of the mean and in the regression.
     """
-    by_domain = {name: [m for m in models if m.domain == name] for name in sorted({m.domain for m in models})}
-    counting = {name: [m for m in group if counts(m, threshold)] for name, group in by_domain.items()}
+    by_domain: dict[str, list[ModelLadder]] = {}
+    counting: dict[str, list[ModelLadder]] = {}
+    for name in sorted({m.domain for m in models}):
+        by_domain[name] = [m for m in models if m.domain == name]
+        counting[name] = [m for m in by_domain[name] if counts(m, threshold)]
     size = _commonest(counting.values())
-    compared = [name for name, group in counting.items() if any(m.size == size for m in group)]
+    compared = [name for name, group in counting.items() if size in map(_size, group)]
     sizes = _shared_sizes([counting[name] for name in compared])
     return [
         Domain(name, tuple(group), _units(counting[name], sizes if name in compared else _shared_sizes([counting[name]])), name in compared)
@@ -211,18 +228,34 @@ def domains_of(models: Sequence[ModelLadder], threshold: float = COUNTS_FROM) ->
     ]
 
 
+def _size(m: ModelLadder) -> str:
+    return m.size
+
+
 def _commonest(groups: Collection[Sequence[ModelLadder]]) -> str:
-    """The size that most domains have, then of which there are most models; "" without models."""
-    of_size = {size: [[m for m in group if m.size == size] for group in groups] for size in sorted({m.size for g in groups for m in g})}
-    return max(of_size, key=lambda size: (sum(map(bool, of_size[size])), sum(map(len, of_size[size]))), default="")
+    """The size that most domains have; of several, the one with the most models; "" without models."""
+    sizes_of = map_rows(_size, groups)
+    sizes = sorted({size for of_group in sizes_of for size in of_group})
+
+    def rank(size: str) -> tuple[int, int]:
+        numbers = [of_group.count(size) for of_group in sizes_of]
+        return sum(map(bool, numbers)), sum(numbers)
+
+    return max(sizes, key=rank, default="")
 
 
 def _shared_sizes(groups: Collection[Sequence[ModelLadder]]) -> list[str]:
     """The commonest size, and those of which every group has a model for each training seed that it has of that one."""
     commonest = _commonest(groups)
-    seeds = lambda group, size: {m.training_seed for m in group if m.size == size}
-    sizes = sorted({m.size for group in groups for m in group})
-    return [size for size in sizes if all(seeds(group, size) >= seeds(group, commonest) for group in groups)]
+
+    def seeds(group: Sequence[ModelLadder], size: str) -> set[str]:
+        return {m.training_seed for m in group if m.size == size}
+
+    def is_shared(size: str) -> bool:
+        return all(seeds(group, size) >= seeds(group, commonest) for group in groups)
+
+    sizes = {m.size for group in groups for m in group}
+    return sorted(filter(is_shared, sizes))
 
 
 def _units(models: Sequence[ModelLadder], sizes: Sequence[str]) -> tuple[tuple[ModelLadder, ...], ...]:
@@ -263,7 +296,11 @@ def ratio_at(domain: Domain, role: str, threshold: float) -> Ratio | None:
     lost = fixed_sequence([None if (upper := e.upper()) is None else -upper for e in reversed(estimates)], -threshold)
     refuted = len(rungs) - lost if lost else None
     last = min(count, short) - 1
-    ratio = lambda i: None if i is None or i < 0 or (rate := domain.rate(rungs[i])) is None else 2**rate
+
+    def ratio(i: int | None) -> float | None:
+        rate = None if i is None or i < 0 else domain.rate(rungs[i])
+        return None if rate is None else 2**rate
+
     return Ratio(ratio(last), ratio(refuted), rungs[last] if last >= 0 else None, "length" if short < count else "interval")
 
 

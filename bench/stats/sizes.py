@@ -49,14 +49,18 @@ SAME_SIZE = 0.5  # of a doubling: networks nearer to each other are of one size
 
 def with_sizes(data: Sequence[Point]) -> list[str]:
     """Domains with models of more than one size: the slope rests on these alone."""
-    found = {p.domain: [math.log2(q.parameters) for q in data if q.domain == p.domain] for p in data}
+    found: dict[str, list[float]] = {}
+    for p in data:
+        found.setdefault(p.domain, []).append(math.log2(p.parameters))
     return sorted(domain for domain, sizes in found.items() if np.ptp(sizes) >= SAME_SIZE)
 
 
 def of_sizes_trained_often(data: Sequence[Point]) -> list[Point]:
     """Without those sizes of which a domain has fewer trainings than of another."""
     trained = Counter((p.domain, size_of(p.model)) for p in data)
-    most = {p.domain: max(n for (domain, _), n in trained.items() if domain == p.domain) for p in data}
+    most: dict[str, int] = {}
+    for (domain, _), count in trained.items():
+        most[domain] = max(count, most.get(domain, 0))
     return [p for p in data if trained[p.domain, size_of(p.model)] == most[p.domain]]
 
 
@@ -103,7 +107,8 @@ def size_slopes(data: Sequence[Point]) -> SizeSlopes | None:
 
 def of_all_trainings(records: Sequence[Record]) -> list[Record]:
     """Of one domain: those of the sizes of which as many trainings were measured, uncompressed, as of any."""
-    trained = Counter(size_of(model) for model in {r.model for r in records if r.method == "none"})
+    models = {r.model for r in records if r.method == "none"}
+    trained = Counter(map(size_of, models))
     most = max(trained.values(), default=0)
     return [r for r in records if trained[size_of(r.model)] == most]
 
@@ -129,7 +134,8 @@ def best_within(records: Sequence[Record], limits: Sequence[int], seeds: tuple[i
     methods = {"none", *ladder(recalibrated_ladder(records))}
     cells = []
     for (size, method), group in grouped([r for r in records if r.method in methods and r.cost], lambda r: (size_of(r.model), r.method)):
-        chosen, held_out = ([r for r in group if (r.sample_seed in seeds) is wanted] for wanted in (True, False))
+        chosen = [r for r in group if r.sample_seed in seeds]
+        held_out = [r for r in group if r.sample_seed not in seeds]
         if chosen and held_out:
             stored = mean(r.cost.stored_bytes for r in group if r.cost)
             cells.append((stored, min(_values(chosen).values()), size, without_recalibration(method), held_out))
@@ -144,5 +150,8 @@ def best_within(records: Sequence[Record], limits: Sequence[int], seeds: tuple[i
 
 
 def _values(records: Sequence[Record]) -> dict[str, float]:
-    """A network that diverged makes nothing."""
-    return {role: mean(r.metric(metric_of(role)) or 0.0 for r in records) for role in ROLES}
+    """Role -> the mean of its primary metric. A network that diverged counts as 0."""
+    found = {}
+    for role in ROLES:
+        found[role] = mean(r.metric(metric_of(role)) or 0.0 for r in records)
+    return found

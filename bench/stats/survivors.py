@@ -16,7 +16,7 @@ import numpy as np
 
 Z = 1.959963984540054  # of a two-sided interval of 95 %
 QUINTILES = (0.2, 0.4, 0.6, 0.8)
-FEWEST_FATES = 30  # with fewer failed or surviving items a method is not analysed
+FEWEST_OUTCOMES = 30  # with fewer failed or surviving items a method is not analysed
 FEWEST_IN_A_MARGIN = 10  # with fewer on one side of a table its odds are not given
 
 
@@ -44,7 +44,7 @@ class LabelRange:
     """The labels with the lowest and the highest survival, their difference, and its interval (Newcombe 1998, his method 10).
 
     Bias: the two were chosen because they are extreme, so that the difference is above 0 by chance alone. Labels with fewer than
-    `FEWEST_FATES` items cannot be chosen.
+    `FEWEST_OUTCOMES` items cannot be chosen.
     """
 
     lowest: str
@@ -86,7 +86,7 @@ class ByCovariate:
 
 @dataclass(frozen=True)
 class Survival:
-    """Of one method: survival of all its items, and by covariate; None where fewer than `FEWEST_FATES` failed or survived."""
+    """Of one method: survival of all its items, and by covariate; None where fewer than `FEWEST_OUTCOMES` failed or survived."""
 
     overall: Share
     by: dict[str, ByCovariate] | None
@@ -165,7 +165,7 @@ def survival(failed: np.ndarray, covariates: Mapping[str, np.ndarray], bins: Map
     """`failed` bool [n] of the items, covariates by name [n] -> survival of all and by covariate."""
     lost = int(failed.sum())
     overall = wilson(len(failed) - lost, len(failed))
-    if min(lost, len(failed) - lost) < FEWEST_FATES:
+    if min(lost, len(failed) - lost) < FEWEST_OUTCOMES:
         return Survival(overall, None)
     return Survival(overall, {name: by_covariate(failed, values, bins[name]) for name, values in covariates.items()})
 
@@ -181,7 +181,7 @@ def by_covariate(failed: np.ndarray, values: np.ndarray, bins: Bins) -> ByCovari
 
 def label_range(shares: Mapping[str, Share]) -> LabelRange | None:
     """From the label that survives least to the one that survives best; None where fewer than two labels have enough items."""
-    known = [(share.share, label, share) for label, share in shares.items() if share.share is not None and share.count >= FEWEST_FATES]
+    known = [(share.share, label, share) for label, share in shares.items() if share.share is not None and share.count >= FEWEST_OUTCOMES]
     if len(known) < 2:
         return None
     (p, lowest, a), (q, highest, b) = min(known, key=lambda e: e[:2]), max(known, key=lambda e: e[:2])

@@ -16,10 +16,12 @@ from bench.stats.ladder import ROLES, grouped
 
 
 def use_block(record: Record) -> tuple[str, EvaluatorBlock] | None:
+    """The task of a record and its scores; None where no task was run."""
     return next(((name, block) for name, block in record.evaluators.items() if block.role == USE), None)
 
 
 def use_retention(record: Record) -> float | None:
+    """The retention of the task's utility. It is 0 for a network that diverged, and None where no task was run."""
     if record.status == "diverged":
         return 0.0
     pair = use_block(record)
@@ -40,7 +42,11 @@ def use_by_method(records: Sequence[Record]) -> dict[str, Estimate]:
     spread = [float(np.var(values, ddof=1)) for values in kept.values() if len(values) > 1]
     df = sum(len(values) - 1 for values in kept.values())
     between = mean(spread) if spread else 0.0
-    return {m: Estimate(mean(v), between / len(v), max(1, df), mean(e**2 for e in errors[m])) for m, v in kept.items()}
+    found = {}
+    for method, values in kept.items():
+        known = mean([error**2 for error in errors[method]])
+        found[method] = Estimate(mean(values), between / len(values), max(1, df), known)
+    return found
 
 
 @dataclass(frozen=True)
