@@ -146,8 +146,11 @@ def entropy_decode(data: bytes, count: int, table: bytes) -> np.ndarray:
 
 
 def binomials(n: int, m: int) -> np.ndarray:
-    """[m, n + 1]: i over j."""
-    return np.array([[math.comb(i, j) for j in range(n + 1)] for i in range(m)], np.int64)
+    """int64 [m, n + 1]: the binomial coefficients, i over j."""
+    table = np.empty((m, n + 1), np.int64)
+    for i, j in np.ndindex(*table.shape):
+        table[i, j] = math.comb(i, j)
+    return table
 
 
 def rank_patterns(groups: np.ndarray, n: int) -> np.ndarray:

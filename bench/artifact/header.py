@@ -119,10 +119,10 @@ class Header:
         columns = {column.name: source.numbers(count) for column in COLUMNS}
         if source.place != len(source.data):
             raise ValueError("it goes on after its end")
-        entries = tuple(
-            Entry(name, shape, **{c.name: c.read(columns[c.name][i]) for c in COLUMNS})  # type: ignore[arg-type]
-            for i, (name, shape) in enumerate(zip(names, shapes, strict=True))
-        )
+        entries = []
+        for i, (name, shape) in enumerate(zip(names, shapes, strict=True)):
+            fields = {c.name: c.read(columns[c.name][i]) for c in COLUMNS}
+            entries.append(Entry(name, shape, **fields))  # type: ignore[arg-type]
         for entry in entries:
             _check(entry, codebooks, tables)
         if sum(len(codebooks[entry.codebook][0]) for entry in entries if not entry.array) > MOST_LEVELS_USED:
@@ -130,7 +130,7 @@ class Header:
         total = fp16_pool_bytes + sum(entry.mask_bytes + entry.body_bytes for entry in entries)
         if total != stream_bytes or deflated > 1:
             raise ValueError(f"streams of {total} bytes in a file that has {stream_bytes}")
-        return Header(method, structure, codebooks, tables, entries, fp16_pool_bytes, bool(deflated))
+        return Header(method, structure, codebooks, tables, tuple(entries), fp16_pool_bytes, bool(deflated))
 
 
 def _codebooks(source: Reader, count: int) -> tuple[Codebook, ...]:

@@ -33,7 +33,9 @@ def account(file: Path) -> dict[str, Any]:
     tensors = [_tensor(artifact, entry, byte) for entry in header.entries]
     total = file.stat().st_size
     beside = {"header": artifact.header_bytes, "checksum and frame": HEAD.size + CHECKSUM}
-    streams = {component: sum(tensor["bytes"][component] for tensor in tensors) for component in COMPONENTS}
+    streams: dict[str, float] = {}
+    for component in COMPONENTS:
+        streams[component] = sum(tensor["bytes"][component] for tensor in tensors)
     weights = sum(entry.count for entry in header.entries)
     return {
         "file": str(file),
@@ -79,23 +81,24 @@ def as_table(found: Mapping[str, Any]) -> str:
     """Plain text for a terminal."""
     from tabulate import tabulate
 
-    rows = [
-        [
-            tensor["name"],
-            "x".join(map(str, tensor["shape"])) or "scalar",
-            tensor["stored_as"],
-            tensor["mask"],
-            *(f"{8 * tensor['bytes'][component] / max(_count(tensor), 1):.2f}" for component in COMPONENTS),
-            f"{tensor['bits_per_number']:.2f}",
-            "exact" if tensor["sqnr_db"] is None else f"{tensor['sqnr_db']:.2f}",
-        ]
-        for tensor in found["tensors"]
-    ]
+    rows = [_row(tensor) for tensor in found["tensors"]]
     headers = ["tensor", "shape", "stored as", "mask", *(f"{component}" for component in COMPONENTS), "bits", "SQNR dB"]
     table = tabulate(rows, headers=headers, disable_numparse=True, colalign=("left",) * 4 + ("right",) * 6)
     parts = ", ".join(f"{name} {size:,.0f}" for name, size in found["components"].items() if size)
     first = f"{found['file']}: {found['method']}, {found['bytes']:,} bytes, {found['bits_per_number']:.2f} bits a number"
     return f"{first}\nbytes: {parts}\nbits a number by component, tensor by tensor:\n{table}"
+
+
+def _row(tensor: Mapping[str, Any]) -> list[str]:
+    return [
+        tensor["name"],
+        "x".join(map(str, tensor["shape"])) or "scalar",
+        tensor["stored_as"],
+        tensor["mask"],
+        *(f"{8 * tensor['bytes'][component] / max(_count(tensor), 1):.2f}" for component in COMPONENTS),
+        f"{tensor['bits_per_number']:.2f}",
+        "exact" if tensor["sqnr_db"] is None else f"{tensor['sqnr_db']:.2f}",
+    ]
 
 
 def _count(tensor: Mapping[str, Any]) -> int:

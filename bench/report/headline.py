@@ -85,7 +85,9 @@ def ranking(found: ReportData) -> str:
 def rungs(found: ReportData, role: str) -> str:
     """Retention of one role by rung, the domains side by side."""
     domains = [d for d in ranked(found) if d.units]
-    lines = [[f"`{rung}`", *(_mean_retention(d, role, rung) for d in domains)] for rung in LADDER]
+    lines = []
+    for rung in LADDER:
+        lines.append([f"`{rung}`", *(_mean_retention(d, role, rung) for d in domains)])
     return table([f"{role} ↑", *(d.name for d in domains)], lines)
 
 

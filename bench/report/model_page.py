@@ -32,9 +32,19 @@ Each row is one compression method. The numbers are means over sampling seeds ±
 
 @dataclass(frozen=True)
 class Column:
+    """One column of a table: its title, its value for one record, and the digits that are shown."""
+
     title: str
     value: Callable[[Record], float | None]
     digits: int = 3
+
+    def is_measured(self, records: Iterable[Record]) -> bool:
+        """Whether any record has a value."""
+        return any(self.value(r) is not None for r in records)
+
+    def text(self, records: Iterable[Record]) -> str:
+        """The mean over the records and its standard deviation."""
+        return cell_text([self.value(r) for r in records], self.digits)
 
 
 def survival_of(record: Record) -> float | None:
@@ -46,6 +56,7 @@ def survival_of(record: Record) -> float | None:
 
 
 def metric_column(name: str, title: str | None = None, direction: str = "none", digits: int = 3) -> Column:
+    """The column of one metric. An arrow in its title shows the direction of better values."""
     return Column((title or name.replace("_", " ")) + ARROW[direction], lambda record: record.metric(name), digits)
 
 
@@ -62,6 +73,7 @@ def macs_left(record: Record) -> float | None:
 
 
 def retention_column(role: str) -> Column:
+    """The column of one role's retention."""
     return Column(f"{role} ↑", lambda record: retention_of(record, role))
 
 
@@ -159,8 +171,11 @@ def table(rows: Sequence[tuple[str, Sequence[Record]]], columns: Sequence[Column
     """One line a method; columns that nobody measured are left out."""
     from tabulate import tabulate
 
-    used = [c for c in columns if any(c.value(r) is not None for _, group in rows for r in group)]
-    lines = [[f"`{method}`", *(cell_text([c.value(r) for r in group], c.digits) for c in used)] for method, group in rows]
+    records = [r for _, group in rows for r in group]
+    used = [c for c in columns if c.is_measured(records)]
+    lines = []
+    for method, group in rows:
+        lines.append([f"`{method}`", *(c.text(group) for c in used)])
     return tabulate(
         lines,
         headers=["method", *(c.title for c in used)],
@@ -181,13 +196,14 @@ def cell_text(values: Sequence[float | None], digits: int = 3) -> str:
 
 
 def details(title: str, rows: Sequence[tuple[str, Sequence[Record]]], columns: Sequence[Column]) -> str:
+    """A table that is folded under its title."""
     return f"<details><summary>{title}</summary>\n\n{table(rows, columns)}\n\n</details>\n"
 
 
 def baseline_line(records: Sequence[Record]) -> str:
     """Headroom U of the uncompressed model: 1 is as good as real samples, 0 is permuted weights."""
     base = [r for r in records if r.method == "none"]
-    parts = [f"{role} {cell_text([r.metric(f'{role}_u') for r in base], 2)}" for role in ("quality", "diversity")]
+    parts = [f"{role} {metric_column(f'{role}_u', digits=2).text(base)}" for role in ("quality", "diversity")]
     return f"Uncompressed model relative to real samples (U): {', '.join(parts)}." if base else ""
 
 

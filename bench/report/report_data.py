@@ -36,13 +36,16 @@ class ReportData:
         return len(self.now.domains) > 1
 
     def of(self, domain: str) -> list[Record]:
+        """The records of one domain."""
         return [r for r in self.records if r.domain == domain]
 
     def parameters(self, m: ModelLadder) -> int | None:
+        """The number of parameters of a model; None where no record gives it."""
         return next((r.cost.parameters for r in self.records if (r.domain, r.model) == (m.domain, m.model) and r.cost), None)
 
 
 def report_data(records: Sequence[Record], files: ModelFiles) -> ReportData:
+    """Compare the models of the records, by the primary and by the secondary evaluators."""
     found = with_records(records)
     models = [m for m, _ in found]
     missing = _missing(models)
@@ -61,10 +64,11 @@ def _alone(records: Sequence[Record], now: ClaimContext) -> dict[str, ClaimConte
     sizes = sorted({m.size for m in compared})
     if len(sizes) < 2:
         return {}
-    found = {size: claim_context([m for m in compared if m.size == size], {}) for size in sizes}
-    if now.second is None:
-        return found
-    return {size: with_secondary(one, secondary_domains(records, one) or ()) for size, one in found.items()}
+    found = {}
+    for size in sizes:
+        one = claim_context([m for m in compared if m.size == size], {})
+        found[size] = one if now.second is None else with_secondary(one, secondary_domains(records, one) or ())
+    return found
 
 
 def secondary_domains(records: Sequence[Record], one: ClaimContext, threshold: float = COUNTS_FROM) -> list[Domain] | None:
@@ -82,10 +86,13 @@ def secondary_domains(records: Sequence[Record], one: ClaimContext, threshold: f
     theirs = {(m.domain, m.model): m for m in models_of(seen) if m.whole and good_enough(m, threshold)}
     found = []
     for d in one.domains:
-        named = [[(m.domain, m.model) for m in unit] for unit in d.units]
-        units = tuple(tuple(theirs[name] for name in unit) for unit in named if all(name in theirs for name in unit))
+        units = []
+        for unit in d.units:
+            scored = tuple(theirs[m.domain, m.model] for m in unit if (m.domain, m.model) in theirs)
+            if len(scored) == len(unit):
+                units.append(scored)
         if units:
-            found.append(replace(d, models=tuple(m for unit in units for m in unit), units=units))
+            found.append(replace(d, models=tuple(m for unit in units for m in unit), units=tuple(units)))
     return found
 
 
@@ -100,10 +107,15 @@ def _missing(models: Sequence[ModelLadder]) -> dict[str, list[str]]:
     """Domain -> models of the published grid without a ladder."""
     known = {(m.domain, m.model) for m in models}
     domains = sorted({m.domain for m in models})
-    return {d: [name for name in DOMAINS.load(d)().grid() if (d, name) not in known] for d in domains if d in DOMAINS}
+    found = {}
+    for domain in domains:
+        if domain in DOMAINS:
+            found[domain] = [name for name in DOMAINS.load(domain)().grid() if (domain, name) not in known]
+    return found
 
 
 def table(headers: Sequence[str], lines: Sequence[Sequence[str]], left: int = 1) -> str:
+    """A Markdown table. The first `left` columns are aligned to the left, the others to the right."""
     from tabulate import tabulate
 
     align = ["left"] * left + ["right"] * (len(headers) - left)
@@ -111,6 +123,7 @@ def table(headers: Sequence[str], lines: Sequence[Sequence[str]], left: int = 1)
 
 
 def with_interval(score: Score | Estimate | None, digits: int = 3) -> str:
+    """A value with its 95 % interval; a dash for None."""
     return DASH if score is None else bracketed(score.value, score.interval(), digits)
 
 

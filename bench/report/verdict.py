@@ -84,9 +84,10 @@ def sentence(now: ClaimContext) -> str:
 
 def _shown(now: ClaimContext) -> str:
     rows = [(c.a, c.b, c.role) for c in now.comparisons if now.claimed(c)]
-    claims = [
-        f"**{a} is more compressible {_and([f'than {b}' for b in others])}, in {_roles(roles)}**" for a, others, roles in _merged(rows)
-    ]
+    claims = []
+    for a, others, roles in _merged(rows):
+        than = _and([f"than {b}" for b in others])
+        claims.append(f"**{a} is more compressible {than}, in {_roles(roles)}**")
     return _averaged(now) + "; ".join(claims) + "." if claims else ""
 
 
@@ -123,7 +124,8 @@ def _contrary(c: Comparison, now: ClaimContext) -> bool:
 
 
 def _ahead(why: str, rows: Sequence[Comparison]) -> str:
-    said = [f"{a} ahead of {_and(others)} in {_roles(roles)}" for a, others, roles in _merged([(c.a, c.b, c.role) for c in rows])]
+    merged = _merged([(c.a, c.b, c.role) for c in rows])
+    said = [f"{a} ahead of {_and(others)} in {_roles(roles)}" for a, others, roles in merged]
     return f"Not claimed, because {why}: {'; '.join(said)}." if said else ""
 
 
@@ -274,32 +276,42 @@ def _not_shown(now: ClaimContext) -> str:
 
 def _not_ranked(now: ClaimContext) -> list[str]:
     """Whether the sizes outside the averages have the same order; an untested comparison."""
-    compared = [d for d in now.domains if d.compared]
     claims = [c for c in now.comparisons if now.claimed(c)]
-    others = {d.name: [m for m in d.models if counts(m) and not _counted(now, m)] for d in compared}
+    others: dict[str, list[ModelLadder]] = {}
+    for d in now.domains:
+        if d.compared:
+            others[d.name] = [m for m in d.models if counts(m) and not _counted(now, m)]
     lines = []
     for size in sorted({m.size for models in others.values() for m in models}) if claims else ():
-        of_size = {name: [m for m in models if m.size == size] for name, models in others.items()}
+        of_size = {name: _models_of_size(models, size) for name, models in others.items()}
         if not all(of_size.values()):
             continue
-        scores = {
-            (name, role): [one for m in models if (one := model_score(m, role)) is not None]
-            for name, models in of_size.items()
-            for role in ROLES
-        }
-        against: dict[str, list[str]] = {}
-        for c in claims:
-            of_a, of_b = scores[c.a, c.role], scores[c.b, c.role]
-            a, b = (mean(one.value for one in some) for some in (of_a, of_b))
-            if _alike(of_a, of_b):
-                against.setdefault(f"{c.a} and {c.b} are level", []).append(f"in {c.role} ({a:.3f}, {b:.3f})")
-            elif a <= b:
-                against.setdefault(f"{c.b} is ahead of {c.a}", []).append(f"in {c.role} ({b:.3f}, {a:.3f})")
+        but = _exceptions(claims, of_size)
         networks = ", ".join(f"{name} {len(models)}" for name, models in of_size.items())
-        but = _and([f"{what} {' and '.join(how)}" for what, how in against.items()]) if against else ""
         order = f"Its ranking by C is the same, except that {but}." if but else "Its ranking by C is the same."
         lines.append(f"**Size {size}** is excluded from averages and tests: it has fewer training seeds (networks: {networks}). {order}")
     return lines
+
+
+def _models_of_size(models: Sequence[ModelLadder], size: str) -> list[ModelLadder]:
+    return [m for m in models if m.size == size]
+
+
+def _exceptions(claims: Sequence[Comparison], of_size: Mapping[str, Sequence[ModelLadder]]) -> str:
+    """Where the ranking by C of models of one size differs from the claims. Empty where it does not."""
+    against: dict[str, list[str]] = {}
+    for c in claims:
+        of_a, of_b = _scores(of_size[c.a], c.role), _scores(of_size[c.b], c.role)
+        a, b = mean(one.value for one in of_a), mean(one.value for one in of_b)
+        if _alike(of_a, of_b):
+            against.setdefault(f"{c.a} and {c.b} are level", []).append(f"in {c.role} ({a:.3f}, {b:.3f})")
+        elif a <= b:
+            against.setdefault(f"{c.b} is ahead of {c.a}", []).append(f"in {c.role} ({b:.3f}, {a:.3f})")
+    return _and([f"{what} {' and '.join(how)}" for what, how in against.items()]) if against else ""
+
+
+def _scores(models: Sequence[ModelLadder], role: str) -> list[Score]:
+    return [one for m in models if (one := model_score(m, role)) is not None]
 
 
 def _alike(some: Sequence[Score], others: Sequence[Score]) -> bool:

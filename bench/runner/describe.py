@@ -95,7 +95,9 @@ def describe_model(domain: Domain, model: str, records: Sequence[Record], say: S
         items = Items.of(evaluation, base, bar)
     if not any(flags.any() for flags in items.valid.values()):
         raise BadInput("none of its uncompressed network's samples is valid, so there is nothing to lose")
-    outcomes = {method: twin_outcomes_of([r for r in records if r.method == method], items, say) for method in methods}
+    outcomes = {}
+    for method in methods:
+        outcomes[method] = twin_outcomes_of([r for r in records if r.method == method], items, say)
     say_disputed(outcomes, first.samples, say)
     bins = {name: survivors.bins_of(items.pooled(name, items.valid)) for name in items.names}
     return ModelFile(
@@ -250,7 +252,10 @@ def outcome_of(record: Record, valid: np.ndarray) -> TwinOutcome:
 
 def say_disputed(outcomes: Mapping[str, Mapping[int, TwinOutcome]], n: int, say: Say) -> None:
     """One line where baselines of other floats were met."""
-    found = {method: most for method, seeds in outcomes.items() if (most := max((one.disputed for one in seeds.values()), default=0))}
+    found = {}
+    for method, seeds in outcomes.items():
+        if most := max((one.disputed for one in seeds.values()), default=0):
+            found[method] = most
     if found:
         methods = f"{len(found)} methods ({min(found)} ...) were compared with a baseline that was computed with other floats"
         say(f"{methods}; samples with other flags are not counted: at most {max(found.values())} of {n} a seed")
@@ -269,6 +274,11 @@ def ladder_steps(outcomes: Mapping[str, Mapping[int, TwinOutcome]], recalibrated
     for milder, harsher in pairwise(ladder(recalibrated)):
         before, after = outcomes.get(milder, {}), outcomes.get(harsher, {})
         if both := {seed: before[seed].counted & after[seed].counted for seed in sorted(before.keys() & after.keys())}:
-            flags = (np.concatenate([outcomes[rung][seed].failed[which] for seed, which in both.items()]) for rung in (milder, harsher))
-            found.append(Step(milder=milder, harsher=harsher, table=survivors.transition(*flags)))
+            table = survivors.transition(_failed(before, both), _failed(after, both))
+            found.append(Step(milder=milder, harsher=harsher, table=table))
     return found
+
+
+def _failed(outcomes: Mapping[int, TwinOutcome], counted: Flags) -> np.ndarray:
+    """Which of the counted samples failed, with the seeds pooled."""
+    return np.concatenate([outcomes[seed].failed[which] for seed, which in counted.items()])

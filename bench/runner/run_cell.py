@@ -126,18 +126,20 @@ def twins_of(
 
 
 def primary_blocks(evaluation: Evaluation, verdicts: Mapping[str, Verdict]) -> dict[str, EvaluatorBlock]:
-    return {
-        name: EvaluatorBlock(
+    """Primary evaluator -> its block of the record."""
+    found = {}
+    for name, verdict in verdicts.items():
+        found[name] = EvaluatorBlock(
             role=evaluation.panel.roles[name],
             version=evaluation.panel.evaluators[name].version,
             metrics=verdict.metrics,
             items={item: Items.pack(flags) for item, flags in verdict.items.items()},
         )
-        for name, verdict in verdicts.items()
-    }
+    return found
 
 
 def verdict_of(metrics: dict[str, float | None]) -> tuple[Status, str | None]:
+    """The status of a cell that was measured, with the reason where it collapsed."""
     for role in ROLES:
         kept = metrics[f"{role}_retention"]
         if kept is not None and kept < COLLAPSED_BELOW:

@@ -39,8 +39,6 @@ def train(
     the same command continues a run that was stopped at any point. `progress` names a file that tells another process how far
     it is (`bench.util.progress.report`), in place of the bar. Raises `BadInput` when another process trains the same already.
     """
-    import torch
-
     training = domain.train(name, data, device)
     if steps is not None:
         training.shorten(steps)
@@ -49,15 +47,7 @@ def train(
     with locked(folder, title):
         checkpoint, log = folder / "checkpoint.pt", Log(folder / "log.jsonl")
         if checkpoint.exists():
-            try:
-                state = torch.load(checkpoint, weights_only=True, map_location=device)
-                training.load_state_dict(state["training"])
-                core_seconds, losses = state["cpu_seconds"], state.get("losses", [])
-            except (OSError, MemoryError, torch.OutOfMemoryError):
-                raise  # no fault of the file
-            except Exception as error:  # a damaged one breaks in many ways
-                reason = in_a_line(error)
-                raise BadInput(f"the checkpoint {str(checkpoint)!r} cannot be read ({reason}); if it is damaged, delete it") from None
+            core_seconds, losses = _resume(training, checkpoint, device)
             log.truncate(training.step_number, core_seconds)
             log.losses = losses
         else:
@@ -65,6 +55,21 @@ def train(
         _run(training, checkpoint, log, title, progress)
         _finish(training, log, output)
     return log.lines[-1]
+
+
+def _resume(training: Training, checkpoint: Path, device: str) -> tuple[float, list[dict[str, float]]]:
+    """Load a checkpoint into `training` -> (core-seconds spent before, losses since the last line of the log)."""
+    import torch
+
+    try:
+        state = torch.load(checkpoint, weights_only=True, map_location=device)
+        training.load_state_dict(state["training"])
+        return state["cpu_seconds"], state.get("losses", [])
+    except (OSError, MemoryError, torch.OutOfMemoryError):
+        raise  # the file is not at fault
+    except Exception as error:  # a damaged checkpoint can fail in many ways
+        reason = in_a_line(error)
+        raise BadInput(f"the checkpoint {str(checkpoint)!r} cannot be read ({reason}); if it is damaged, delete it") from None
 
 
 def default_output(domain: str, name: str, steps: int | None = None, data: str | None = None) -> Path:
@@ -156,7 +161,7 @@ class Log:
             try:
                 self.lines = [json.loads(line) for line in path.read_text().splitlines()]
             except ValueError:
-                raise BadInput(f"the training log {str(path)!r} is damaged; remove its folder to train anew") from None
+                raise BadInput(f"the training log {str(path)!r} is damaged; remove its folder to train again") from None
 
     def truncate(self, step: int, cpu_seconds: float) -> None:
         """Forget what came after the checkpoint."""
@@ -166,7 +171,9 @@ class Log:
         return self.before + time.process_time() - self.started
 
     def add(self, step: int, validation: dict[str, float]) -> None:
-        figures = {name: sum(row[name] for row in self.losses) / len(self.losses) for name in self.losses[0]}
+        figures = {}
+        for name in self.losses[0]:
+            figures[name] = sum(row[name] for row in self.losses) / len(self.losses)
         figures |= {f"validation_{name}": value for name, value in validation.items()}
         self.lines.append({"step": step, **{k: round(v, 5) for k, v in figures.items()}, "core_seconds": round(self.cpu_seconds())})
         self.losses = []

@@ -193,7 +193,8 @@ def _obstacles(axes: Axes, curve: Curve) -> np.ndarray:
     if not len(curve.x):
         return np.empty((0, 2))
     bars = curve.bars or [0.0] * len(curve.x)
-    middle, low, high = (axes.transData.transform([(x, y + way * bar) for x, y, bar in zip(curve.x, curve.y, bars)]) for way in (0, -1, 1))
+    ends = [(list(zip(curve.x, np.array(curve.y) + way * np.array(bars)))) for way in (0, -1, 1)]
+    middle, low, high = map(axes.transData.transform, ends)
     found = [middle + step for step in around]
     found += [a + (b - a) * share for a, b in zip(low, high)]
     found += [a + (b - a) * share for a, b in itertools.pairwise(middle)] if curve.line else []

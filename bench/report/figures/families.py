@@ -89,14 +89,15 @@ def points_of(records: Sequence[Record]) -> list[Point]:
     points = []
     for method, group in grouped(kept, lambda r: r.method):
         rates = [math.log2(r.cost.ratio) for r in group if r.cost]
-        quality, diversity = (_spread([retention_of(r, role) for r in group]) for role in ROLES)
+        quality, diversity = (_spread(group, role) for role in ROLES)
         if rates and (quality or diversity):
             points.append(Point(without_recalibration(method) if recalibrated else method, 2 ** mean(rates), quality, diversity))
     return sorted(points, key=lambda point: point.ratio)
 
 
-def _spread(values: Sequence[float | None]) -> tuple[float, float] | None:
-    known = [value for value in values if value is not None]
+def _spread(records: Sequence[Record], role: str) -> tuple[float, float] | None:
+    """The mean and the standard deviation of a role's retention; None where it was not measured."""
+    known = [value for r in records if (value := retention_of(r, role)) is not None]
     return (mean(known), stdev(known) if len(known) > 1 else 0.0) if known else None
 
 

@@ -46,6 +46,6 @@ def across_domains(records: Sequence[Record], results: Path, say: Callable[[str]
     if by_role := sizes.panels_of(series, records):
         found["sizes.png"] = sizes.picture(by_role, series)
     titled = [(f"{one.domain.name} ({overview.models_in(one.domain)})", twin_outcomes_of(one.domain, records)) for one in series]
-    if fates := {title: known for title, known in titled if known is not None}:
-        found["survival.png"] = survival.picture(fates)
+    if outcomes := {title: known for title, known in titled if known is not None}:
+        found["survival.png"] = survival.picture(outcomes)
     return found

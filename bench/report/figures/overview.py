@@ -179,8 +179,11 @@ def _names(series: Sequence[DomainSeries], role: str) -> tuple[list[Label], list
     """Labels of the means' rungs, and what they may not hide."""
     means = [(one, one.mean[role]) for one in series]
     labels = [Label(rung.name, rung.ratio, rung.value, one.colour) for one, rungs in means for rung in rungs if rung.name != BASELINE]
-    curves = [Curve([rung.ratio for rung in rungs], [rung.value for rung in rungs]) for _, rungs in means]
-    return labels, curves
+    return labels, [_curve(rungs) for _, rungs in means]
+
+
+def _curve(rungs: Sequence[Rung]) -> Curve:
+    return Curve([rung.ratio for rung in rungs], [rung.value for rung in rungs])
 
 
 def _handle(one: DomainSeries) -> Any:

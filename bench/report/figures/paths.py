@@ -31,7 +31,7 @@ FAR: tuple[Offset, ...] = (  # landmarks crowd where one of the two scores is wh
     *((dx, dy, across, along) for dy, along in ((17, "bottom"), (-17, "top"), (29, "bottom"), (-29, "top")) for dx, across in
       ((0, "center"), (10, "left"), (-10, "right"), (24, "left"), (-24, "right"))),
 )  # fmt: skip
-Judges = tuple[str, int, int, tuple[tuple[str, int], ...]]  # reference, N, k, evaluators with their versions
+Conditions = tuple[str, int, int, tuple[tuple[str, int], ...]]  # reference, N, k, evaluators with their versions
 
 
 @dataclass(frozen=True)
@@ -45,38 +45,52 @@ class Landmark:
 
 @dataclass(frozen=True)
 class Panel:
+    """The domains of one panel and their landmarks."""
+
     series: Sequence[DomainSeries]
     landmarks: Sequence[Landmark]
 
 
 def panels_of(series: Sequence[DomainSeries], records: Sequence[Record], damages: Mapping[str, DamagesFile], say: Say) -> list[Panel]:
-    """Domains with a path, by who judges them. A file of damages by other judges than the records' is named to `say` and left out."""
-    by_judges: dict[Judges | str, list[DomainSeries]] = {}
-    judges = {one.domain.name: judges_of(one, records) for one in series}
+    """One panel for all domains that are scored under the same conditions.
+
+    A file of damages that was made under other conditions is reported to `say` and left out.
+    """
+    groups: dict[Conditions | str, list[DomainSeries]] = {}
+    known = {one.domain.name: conditions_of(one, records) for one in series}
     for one in series:
         if one.domain.units:
-            by_judges.setdefault(judges[one.domain.name] or one.domain.name, []).append(one)
-    fitting: dict[Judges | str, DamagesFile] = {}
+            groups.setdefault(known[one.domain.name] or one.domain.name, []).append(one)
+    fitting: dict[Conditions | str, DamagesFile] = {}
     for name, file in sorted(damages.items()):
-        if judges_of_file(file) in by_judges:
-            fitting.setdefault(judges_of_file(file), file)
-        elif name in judges:
+        if conditions_of_file(file) in groups:
+            fitting.setdefault(conditions_of_file(file), file)
+        elif name in known:
             say(f"the damages of {name} are not drawn: other real samples, evaluators, N or k than its records'")
-    return [Panel(group, landmarks_of(fitting[key]) if key in fitting else ()) for key, group in by_judges.items()]
+    return [Panel(group, landmarks_of(fitting[key]) if key in fitting else ()) for key, group in groups.items()]
 
 
-def judges_of(one: DomainSeries, records: Sequence[Record]) -> Judges | None:
-    """Of the baselines of the models in the mean; None where their records disagree, or name no evaluators."""
+def conditions_of(one: DomainSeries, records: Sequence[Record]) -> Conditions | None:
+    """The conditions under which a domain's baselines were scored.
+
+    None where the records of the averaged models differ in them, or name no evaluators.
+    """
     models = {m.model for unit in one.domain.units for m in unit}
     found = {
-        (r.reference, r.samples, r.k, tuple(sorted((name, block.version) for name, block in r.evaluators.items() if not block.second)))
+        _conditions_of_record(r)
         for r in records
         if r.domain == one.domain.name and r.model in models and r.method == BASELINE and r.evaluators
     }
     return found.pop() if len(found) == 1 else None
 
 
-def judges_of_file(file: DamagesFile) -> Judges:
+def _conditions_of_record(record: Record) -> Conditions:
+    primary = {name: block.version for name, block in record.evaluators.items() if not block.second}
+    return record.reference, record.samples, record.k, tuple(sorted(primary.items()))
+
+
+def conditions_of_file(file: DamagesFile) -> Conditions:
+    """The conditions under which the damaged real samples were scored."""
     return file.reference, file.samples, file.k, tuple(sorted(file.evaluators.items()))
 
 
@@ -169,11 +183,16 @@ def beside(x: float) -> tuple[Offset, ...]:
     return (LEFT, RIGHT, *OTHERS) if x < 0.2 else (RIGHT, LEFT, *OTHERS)
 
 
+def _curve(path: Sequence[tuple[str, float, float]]) -> Curve:
+    _, x, y = zip(*path)
+    return Curve(x, y)
+
+
 def _names(panel: Panel) -> tuple[list[Label], list[Curve]]:
     """Rungs first, landmarks where there is room left."""
     paths = [(one, path_of(one)) for one in panel.series]
     labels = [Label(name, x, y, one.colour, beside(x)) for one, path in paths for name, x, y in path if name != BASELINE]
     labels += [Label(mark.name, mark.quality, mark.diversity, GREY, FAR, 8) for mark in in_one_place(panel.landmarks)]
-    curves = [Curve([x for _, x, _ in path], [y for _, _, y in path]) for _, path in paths]
+    curves = [_curve(path) for _, path in paths]
     curves.append(Curve([mark.quality for mark in panel.landmarks], [mark.diversity for mark in panel.landmarks], line=False))
     return labels, curves

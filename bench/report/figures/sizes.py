@@ -66,7 +66,8 @@ def picture(panels: Sequence[Panel], series: Sequence[DomainSeries]) -> bytes:
     def paint(figure: Figure, renderer: Any) -> None:
         from matplotlib.lines import Line2D
 
-        names = [name for name in looks if any(point.domain == name for panel in panels for point in panel.points)]
+        shown = {point.domain for panel in panels for point in panel.points}
+        names = [name for name in looks if name in shown]
         handles: list[Any] = [Line2D([], [], color=looks[n].colour, marker=looks[n].marker, linestyle="none", **MARKER) for n in names]
         bottom = canvas.legend(figure, handles, names, renderer, (0.075, LEVEL - 0.03))
         figure.text(0.08, LEVEL + 0.015, "Does size matter? C of each model over its parameters", fontsize=12.5, va="center")
@@ -117,7 +118,8 @@ def _plot(axes: Axes, panel: Panel, looks: Mapping[str, DomainSeries]) -> None:
         axes.plot([x], [point.score], color=look.colour, marker=look.marker, zorder=3, **style)
     for domain, estimate in panel.lines.slopes.items():
         level, slope = panel.lines.levels[domain].value, estimate.value
-        ends = [f(point.parameters for point in panel.points if point.domain == domain) for f in (min, max)]
+        sizes = [point.parameters for point in panel.points if point.domain == domain]
+        ends = [min(sizes), max(sizes)]
         if ends[0] < ends[1]:
             height = [level + slope * math.log2(end / REFERENCE_SIZE) for end in ends]
             axes.plot(ends, height, color=looks[domain].colour, linewidth=1.4, linestyle=(0, (5, 2)), zorder=1.5)

@@ -51,8 +51,10 @@ def twins(text: str) -> list[dict[str, str]]:
 
 def ratios(records: Sequence[Record]) -> dict[str, float]:
     """Method -> compression, mean over seeds."""
-    sizes = {method: [r.cost.ratio for r in group if r.cost] for method, group in grouped(records, lambda r: r.method)}
-    return {method: mean(known) for method, known in sizes.items() if known}
+    found = {}
+    for method, group in grouped([r for r in records if r.cost], lambda r: r.method):
+        found[method] = mean(r.cost.ratio for r in group if r.cost)
+    return found
 
 
 def markdown(title: str, samples: Sequence[Mapping[str, str]], compression: Mapping[str, float]) -> str:
