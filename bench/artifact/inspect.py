@@ -1,4 +1,4 @@
-"""Where the bits of a compressed file went: tensor by tensor, component by component, every byte booked once."""
+"""Reports where the bits of a compressed file went, by tensor and by component. Every byte is counted once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MASKS = {UNMASKED: "", PLAIN_BITS: "1 bit each", COUNTED: "entropy-coded", FOLDE
 
 
 def account(file: Path) -> dict[str, Any]:
-    """All that `inspect` shows, ready for JSON. Raises `BadInput` for a file that is not whole, its streams included."""
+    """The report of `inspect`, ready for JSON. Raises `BadInput` for an invalid file, and its streams are checked too."""
     artifact = open_artifact(file)
     for _ in artifact.tensors():  # a file with a good header and bad streams is no good file
         pass
@@ -78,7 +78,7 @@ def _kind(artifact: Artifact, entry: Entry) -> str:
 
 
 def as_table(found: Mapping[str, Any]) -> str:
-    """Plain text for a terminal."""
+    """The report as plain text for a terminal."""
     from tabulate import tabulate
 
     rows = [_row(tensor) for tensor in found["tensors"]]

@@ -1,4 +1,4 @@
-"""Commands that read records, or make them again: leaderboard, pictures, describe, show, list, reproduce."""
+"""Commands that read records or measure them again: leaderboard, pictures, describe, show, list, reproduce."""
 
 from __future__ import annotations
 
