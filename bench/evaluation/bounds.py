@@ -39,7 +39,7 @@ class Bounds(BaseModel):
     provenance: Provenance
 
     def floor(self, metric: str) -> list[float]:
-        """The mean of a metric over the permuted networks."""
+        """The value of a metric for each permuted network."""
         return [floor[metric] for floor in self.floors]
 
 

@@ -1,4 +1,4 @@
-"""The one rule by which a measurement agrees with a published one: `run`, `reproduce` and CI use it."""
+"""The only rule by which a measurement agrees with a published one. `run`, `reproduce` and CI use it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ OTHER_CELL = "this code measures another cell: versions, weights or reference ha
 
 
 def agreement(again: Record, published: Record | None, repeats: Sequence[Record]) -> str:
-    """`no record`, `identical`, `agrees`, or `DIFFERS: ...` with every reason.
+    """Compare a measurement with the published one -> `no record`, `identical`, `agrees`, or `DIFFERS: ...` with every reason.
 
-    repeats: published records; those of the same model and method set the tolerance.
+    `repeats` are published records. Those of the same model and method set the tolerance.
     """
     if published is None:
         return "no record"
@@ -29,7 +29,7 @@ def agreement(again: Record, published: Record | None, repeats: Sequence[Record]
 
 
 def tolerance(records: Sequence[Record], record: Record) -> dict[str, float]:
-    """Metric -> largest difference that agrees, from the published spread between sampling seeds of the same model and method."""
+    """Metric -> the largest difference that still agrees. The published spread between sampling seeds sets it."""
     repeats = [r for r in records if _repeated(r) == _repeated(record)]
     found = {}
     for name in COMPARED:
@@ -43,7 +43,7 @@ def _repeated(record: Record) -> tuple[str, str, str, int]:
 
 
 def disagreements(again: Record, published: Record, allowed: dict[str, float]) -> list[str]:
-    """Every reason why the two do not agree; empty where they do."""
+    """Every reason why two measurements do not agree. Empty where they agree."""
     if published.cell != again.cell:
         return [OTHER_CELL]
     if published.status != again.status:

@@ -1,4 +1,4 @@
-"""What the tables of the leaderboard are made from, and how a table is set."""
+"""The data of the leaderboard's tables, and the functions that format a table."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ModelFiles = Mapping[tuple[str, str], ModelFile]
 
 @dataclass(frozen=True)
 class ReportData:
-    """What the tables are made from."""
+    """The data of all tables."""
 
     records: Sequence[Record]  # of each model those under the conditions of its ladder
     models: Sequence[ModelLadder]
@@ -32,7 +32,7 @@ class ReportData:
 
     @property
     def comparable(self) -> bool:
-        """Whether at least two domains have records: only then there is a ranking."""
+        """Whether at least two domains have records. Otherwise there is no ranking."""
         return len(self.now.domains) > 1
 
     def of(self, domain: str) -> list[Record]:
@@ -59,7 +59,7 @@ def report_data(records: Sequence[Record], files: ModelFiles) -> ReportData:
 
 
 def _alone(records: Sequence[Record], now: ClaimContext) -> dict[str, ClaimContext]:
-    """The comparison of each size alone; empty where there is one size."""
+    """Size -> the comparison of that size alone. Empty where there is one size."""
     compared = [m for d in now.domains if d.compared for unit in d.units for m in unit]
     sizes = sorted({m.size for m in compared})
     if len(sizes) < 2:
@@ -72,9 +72,10 @@ def _alone(records: Sequence[Record], now: ClaimContext) -> dict[str, ClaimConte
 
 
 def secondary_domains(records: Sequence[Record], one: ClaimContext, threshold: float = COUNTS_FROM) -> list[Domain] | None:
-    """The domains as the secondary evaluators score them; None where no secondary evaluator was used.
+    """The domains as the secondary evaluators score them. None where no secondary evaluator was used.
 
-    Only training seeds of the primary comparison whose whole ladder they scored, with a U of at least `threshold`. So the sizes are equal.
+    A model counts if the primary comparison includes it and the secondary evaluators scored its whole ladder. Its U by the secondary
+    evaluators must be at least `threshold`.
     """
     counted = {(m.domain, m.model) for d in one.domains for unit in d.units for m in unit}
     seen: list[Record] = []
@@ -97,7 +98,7 @@ def secondary_domains(records: Sequence[Record], one: ClaimContext, threshold: f
 
 
 def has_secondary(records: Sequence[Record]) -> bool:
-    """Whether secondary evaluators scored the whole ladder of a model, under every sampling seed. A part of it would be another mean."""
+    """Whether secondary evaluators scored the whole ladder of a model, under every sampling seed."""
     recalibrated = recalibrated_ladder(records)
     ladder = [r for r in records if r.status in FINISHED and (r.method == "none" or primary_rung(r.method, recalibrated))]
     return all(as_secondary_sees(r) is not None for r in ladder)
@@ -128,5 +129,5 @@ def with_interval(score: Score | Estimate | None, digits: int = 3) -> str:
 
 
 def bracketed(value: float, interval: tuple[float, float] | None, digits: int = 3) -> str:
-    """`0.976 [0.930, 1.000]`"""
+    """A value with its interval: `0.976 [0.930, 1.000]`."""
     return f"{value:.{digits}f}" + ("" if interval is None else f" [{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]")

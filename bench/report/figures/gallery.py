@@ -1,4 +1,4 @@
-"""`bench pictures`: everything that is drawn or set from the records."""
+"""`bench pictures`: draws all pictures from the records."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MODEL = "s@0"  # the one that pictures of every method are of
 
 
 def draw_all(results: Path, output: Path, say: Callable[[str], None]) -> list[Path]:
-    """-> the files written. Raises `BadInput` when nothing can be drawn."""
+    """Draw everything -> the files written. Raises `BadInput` when nothing can be drawn."""
     records = read_records(results, say)
     drawn = []
     try:
@@ -37,7 +37,7 @@ def draw_all(results: Path, output: Path, say: Callable[[str], None]) -> list[Pa
 
 
 def across_domains(records: Sequence[Record], results: Path, say: Callable[[str], None]) -> dict[str, bytes]:
-    """File name -> PNG; empty where no model has a whole ladder."""
+    """File name -> PNG. Empty where no model has a whole ladder."""
     found = {}
     if series := overview.series_of(records, say):
         found["domains.png"] = overview.picture(series)

@@ -1,7 +1,7 @@
-"""`quality-diversity.png`: what is left of quality against what is left of diversity, as a path down the ladder for each domain.
+"""`quality-diversity.png`: the path of each domain down the ladder, quality against diversity.
 
-Known damages of real samples are the landmarks: they say what a place on the map looks like. A panel shows domains that are judged
-by the same evaluators against the same real samples, since only these share landmarks.
+Known damages of real samples are landmarks: they show what a position means. A panel shows the domains that the same evaluators scored
+against the same real samples, because only these share landmarks.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Conditions = tuple[str, int, int, tuple[tuple[str, int], ...]]  # reference, N, 
 
 @dataclass(frozen=True)
 class Landmark:
-    """A damage: shares of what undamaged real samples score."""
+    """A damage of real samples: its scores as shares of the scores of undamaged real samples."""
 
     name: str
     quality: float
@@ -95,13 +95,13 @@ def conditions_of_file(file: DamagesFile) -> Conditions:
 
 
 def landmarks_of(file: DamagesFile) -> list[Landmark]:
-    """From the left to the right, so that neighbours' names do not cross."""
+    """Landmarks from left to right, so that the names of neighbours do not cross."""
     found = [Landmark(row.name, row.valid_share, row.mutual_recall_share) for row in file.rows]
     return sorted(found, key=lambda mark: (mark.quality, -mark.diversity, mark.name))
 
 
 def in_one_place(landmarks: Sequence[Landmark]) -> list[Landmark]:
-    """Landmarks whose markers cover each other, under one name: `noise .05, JPEG 20`, where the first of them lies."""
+    """Merge landmarks whose markers overlap under one name: `noise .05, JPEG 20`, at the position of the first."""
     found: list[Landmark] = []
     for mark in landmarks:
         near = (i for i, m in enumerate(found) if math.hypot(m.quality - mark.quality, m.diversity - mark.diversity) < SAME_PLACE)
@@ -114,7 +114,7 @@ def in_one_place(landmarks: Sequence[Landmark]) -> list[Landmark]:
 
 
 def path_of(one: DomainSeries) -> list[tuple[str, float, float]]:
-    """(rung, quality, diversity), from the uncompressed network on."""
+    """(rung, quality, diversity), beginning with the uncompressed network."""
     diversity = {rung.name: rung.value for rung in one.mean["diversity"]}
     return [(rung.name, rung.value, diversity[rung.name]) for rung in one.mean["quality"] if rung.name in diversity]
 
@@ -179,7 +179,7 @@ def _plot(axes: Axes, panel: Panel) -> None:
 
 
 def beside(x: float) -> tuple[Offset, ...]:
-    """Where a rung's name may lie: the paths run down there, so to the side, and where nothing is left of quality to the empty one."""
+    """Positions for the name of a rung. Paths run downwards, so names go to the side, and near the left edge to the left."""
     return (LEFT, RIGHT, *OTHERS) if x < 0.2 else (RIGHT, LEFT, *OTHERS)
 
 
@@ -189,7 +189,7 @@ def _curve(path: Sequence[tuple[str, float, float]]) -> Curve:
 
 
 def _names(panel: Panel) -> tuple[list[Label], list[Curve]]:
-    """Rungs first, landmarks where there is room left."""
+    """Rungs first, then landmarks where there is room."""
     paths = [(one, path_of(one)) for one in panel.series]
     labels = [Label(name, x, y, one.colour, beside(x)) for one, path in paths for name, x, y in path if name != BASELINE]
     labels += [Label(mark.name, mark.quality, mark.diversity, GREY, FAR, 8) for mark in in_one_place(panel.landmarks)]

@@ -1,4 +1,4 @@
-"""`sizes.png`: C of every model over its parameters, with the regression of the leaderboard: few points, so all are shown."""
+"""`sizes.png`: C of every model by parameters, with the leaderboard's regression. It shows every point, since there are few."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LEVEL = 0.94  # of the picture: where the legend begins
 
 @dataclass(frozen=True)
 class Panel:
-    """One role: its points, and the regression lines through them."""
+    """One role: its points and its regression lines."""
 
     role: str
     points: Sequence[Point]
@@ -33,7 +33,7 @@ class Panel:
 
 
 def panels_of(series: Sequence[DomainSeries], records: Sequence[Record]) -> list[Panel]:
-    """Empty where no regression can be made: no domain has models of two sizes, or they are too few."""
+    """One panel for each role. Empty where no regression is possible."""
     counts = {(r.domain, r.model): r.cost.parameters for r in records if r.cost}
     models = [m for one in series for m in one.domain.models]
 
@@ -45,7 +45,7 @@ def panels_of(series: Sequence[DomainSeries], records: Sequence[Record]) -> list
 
 
 def places(found: Sequence[Point]) -> list[float]:
-    """Where each point stands on the axis of parameters: models of one domain and size side by side, about where they are."""
+    """The x-coordinate of each point. Models of one domain and size stand side by side around their number of parameters."""
     groups: dict[tuple[str, int], list[int]] = {}
     for i, point in enumerate(found):
         groups.setdefault((point.domain, point.parameters), []).append(i)
@@ -60,7 +60,7 @@ def places(found: Sequence[Point]) -> list[float]:
 
 
 def picture(panels: Sequence[Panel], series: Sequence[DomainSeries]) -> bytes:
-    """PNG: a panel a role, side by side on one scale."""
+    """PNG: one panel for each role, side by side on one scale."""
     looks = {one.domain.name: one for one in series}
 
     def paint(figure: Figure, renderer: Any) -> None:

@@ -1,4 +1,4 @@
-"""`survival.png`: what becomes of the samples. Each is compared with its twin, made from the same noise by the uncompressed network."""
+"""`survival.png`: the outcomes of the samples. Each sample is compared with its twin from the uncompressed network."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ WIDTH, HEIGHT, MOST = 3.9, 5.0, 3  # inches of a panel; panels in a row
 
 
 def picture(domains: Mapping[str, TwinOutcomes]) -> bytes:
-    """PNG: a panel for each domain, by its title."""
+    """PNG: one panel for each domain, by its title."""
     columns = min(MOST, len(domains))
     rows = math.ceil(len(domains) / columns)
     size = (max(2.4, columns) * WIDTH, 1.0 + rows * (HEIGHT - 0.9))
