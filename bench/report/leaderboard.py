@@ -1,4 +1,9 @@
-"""Writes leaderboard.md and the pages behind it. Every number comes from the records."""
+"""Writes leaderboard.md and the pages behind it. Every number comes from the records.
+
+- `leaderboard.md`: the ranking, and one short table for each question.
+- `<results>/README.md`: all comparisons between models, with intervals.
+- `<results>/<domain>/<model>/README.md`: every number of one model.
+"""
 
 from __future__ import annotations
 

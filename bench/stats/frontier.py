@@ -1,4 +1,4 @@
-"""The best method at each ratio. Chosen on one sampling seed, scored on the others: the winner of many is otherwise flattered."""
+"""Finds the best method at each ratio. One sampling seed selects it and the others score it, against selection bias."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CHOOSING_SEED = 0
 
 @dataclass(frozen=True)
 class Best:
-    """The method that keeps most at a file at least `target` times smaller; `values` [role][other sampling seeds]."""
+    """The method with the highest retention at a file at least `target` times smaller. `values` is [role][other sampling seeds]."""
 
     target: float
     method: str
@@ -27,9 +27,9 @@ class Best:
 
 
 def frontier(records: Sequence[Record], targets: Sequence[float] = TARGETS) -> list[Best]:
-    """Of one model. `Most` is the larger of the smaller of the two retentions: neither may be bought with the other.
+    """The best methods of one model. The best method has the largest minimum of the two retentions.
 
-    Where the model has running statistics, only methods that end with recalibration take part: rungs without it stand apart.
+    Where the model has running statistics, only methods that end with recalibration take part.
     """
     recalibrated = recalibrated_ladder(records)
     usable = [
@@ -64,7 +64,7 @@ def _ratio(records: Sequence[Record]) -> float:
 
 
 def _kept(records: Sequence[Record]) -> float:
-    """On the choosing seed."""
+    """The smaller retention of the two roles on the choosing seed."""
     kept = [retention_of(r, role) for r in records if r.sample_seed == CHOOSING_SEED for role in ROLES]
     known = [value for value in kept if value is not None]
     return min(known) if len(known) == len(ROLES) else -math.inf

@@ -1,4 +1,4 @@
-"""The order of loss: at which compression does quality begin to go, at which diversity, and which of the two goes first?"""
+"""The order of loss: the ratios at which quality and diversity begin to fall, and which of the two falls first."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ LOST = 0.9  # of the baseline: below, a loss has begun
 class Onset:
     """The compression ratio at which retention falls below a threshold, with a 95 % interval.
 
-    The interval is where the pointwise 95 % bands of the curve cross the threshold: at the true ratio the band holds the threshold
-    with that chance. Infinite: not crossed within the ladder.
+    The ends of the interval are where the pointwise 95 % bands of the curve cross the threshold. Infinite means that the ladder never
+    crosses it.
     """
 
     ratio: float
@@ -28,7 +28,7 @@ class Onset:
 
 @dataclass(frozen=True)
 class Order:
-    """Of one model. `first` is a role, where its interval lies wholly before the other's; else None: they cannot be told apart."""
+    """The order of loss in one model. `first` is the role whose interval lies wholly before the other's, or None."""
 
     model: ModelLadder
     onsets: dict[str, Onset]
@@ -36,7 +36,7 @@ class Order:
 
 
 def order_of(m: ModelLadder, threshold: float = LOST) -> Order:
-    """From the model's own intervals, over sampling seeds and items."""
+    """The order of loss, from the model's own intervals over sampling seeds and items."""
     onsets = {role: onset(m, role, threshold) for role in ROLES}
     first = next((role for role in ROLES for other in ROLES if role != other and onsets[role].high < onsets[other].low), None)
     return Order(m, onsets, first)
@@ -51,7 +51,7 @@ def onset(m: ModelLadder, role: str, threshold: float = LOST) -> Onset:
 
 
 def crossing(rates: Sequence[float] | np.ndarray, retentions: Sequence[float], threshold: float) -> float:
-    """The first rate at which the line from (0, 1) through the rungs falls below the threshold; infinite where it never does."""
+    """The first rate at which the line from (0, 1) through the rungs falls below the threshold. Infinite where it never does."""
     x, y = [0.0, *rates], [1.0, *retentions]
     for i in range(1, len(x)):
         if y[i] < threshold:

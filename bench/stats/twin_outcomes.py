@@ -1,7 +1,7 @@
-"""What becomes of the samples: each beside its twin, made from the same random numbers by the uncompressed network.
+"""The shares of the twin outcomes: each sample is compared with its twin from the uncompressed network.
 
-A sample and its twin are one of five things (`TWIN_OUTCOMES`); their shares of all samples sum to 1. Means over
-sampling seeds, then over models; intervals over training seeds, as for every other mean over models (`bench.stats.scores`).
+A sample and its twin have one of five outcomes (`TWIN_OUTCOMES`), whose shares sum to 1. The shares are means over sampling seeds, then
+over models. Intervals are over training seeds, as for every other mean over models (`bench.stats.scores`).
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def _mean_share(cells: Sequence[Sequence[ModelOutcomes]], part: slice) -> Estima
 
 
 def _binomial(share: float, samples: int) -> float:
-    """Variance of a share, of which 0 and 1 are not certain either (Agresti and Coull 1998)."""
+    """The variance of a share. It is above 0 for shares of 0 and 1 too (Agresti and Coull 1998)."""
     p = (share * samples + 2) / (samples + 4)
     return p * (1 - p) / samples
 
@@ -135,7 +135,7 @@ def model_outcomes(records: Sequence[Record]) -> dict[str, ModelOutcomes] | None
 
 
 def lost(base: np.ndarray) -> np.ndarray:
-    """A network that diverged has made nothing valid: what was valid is degraded, the rest is still invalid."""
+    """The shares of a network that diverged: valid samples are degraded, the others are still invalid."""
     valid = base[:VALID].sum()
     return np.array([0.0] * VALID + [valid, 1 - valid])
 

@@ -1,4 +1,4 @@
-"""What compressed samples are still good for: retention of a task's utility, by method, and what foretells it."""
+"""How useful compressed samples are: retention of a task's utility by method, and how well the roles predict it."""
 
 from __future__ import annotations
 
@@ -29,8 +29,11 @@ def use_retention(record: Record) -> float | None:
 
 
 def use_by_method(records: Sequence[Record]) -> dict[str, Estimate]:
-    """Of one model, means over sampling seeds: the real items that the task is tried on are the same under every seed, so their error
-    does not shrink with seeds; what seeds add is pooled over the methods."""
+    """Method -> the retention of utility in one model, as a mean over sampling seeds.
+
+    The task is tested on the same real items under every seed, so the error of the items does not shrink with more seeds. The variance
+    between seeds is pooled over the methods.
+    """
     kept: dict[str, list[float]] = {}
     errors: dict[str, list[float]] = {}
     for method, same in grouped([r for r in records if r.status in FINISHED and r.method != "none"], lambda r: r.method):
@@ -51,7 +54,7 @@ def use_by_method(records: Sequence[Record]) -> dict[str, Estimate]:
 
 @dataclass(frozen=True)
 class UtilityCorrelation:
-    """How well a role's retention orders methods as their use does."""
+    """How well a role's retention ranks methods by their use."""
 
     domain: str
     task: str
@@ -61,7 +64,10 @@ class UtilityCorrelation:
 
 
 def utility_correlations(records: Sequence[Record]) -> list[UtilityCorrelation]:
-    """By domain and role, where a task was tried; records of one model are all under the same conditions."""
+    """The correlations by domain and role, where a task was run.
+
+    All records of a model must be under the same conditions.
+    """
     found = []
     for domain, group in grouped(records, lambda r: r.domain):
         tasks = [pair[0] for r in group if (pair := use_block(r))]

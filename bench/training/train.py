@@ -1,4 +1,4 @@
-"""`bench train`: run a domain's recipe to its end, from wherever the last run stopped."""
+"""`bench train`: runs a domain's recipe to its end, and resumes where the last run stopped."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def train(
     steps: int | None = None,
     progress: Path | None = None,
 ) -> dict[str, Any]:
-    """Train, validate now and then, checkpoint, freeze to `output` -> the last line of the log.
+    """Train with checkpoints and validation, and freeze the model to `output` -> the last line of the log.
 
-    The checkpoint and the log lie in the user's cache folder, under a name made of domain, model, data and recipe, so that
-    the same command continues a run that was stopped at any point. `progress` names a file that tells another process how far
-    it is (`bench.util.progress.report`), in place of the bar. Raises `BadInput` when another process trains the same already.
+    The checkpoint and the log lie in the user's cache folder, under a name made of domain, model, data and recipe. So the same command
+    continues a run that was stopped at any point. `progress` names a file that reports progress to another process
+    (`bench.util.progress.report`), in place of the bar. Raises `BadInput` when another process trains the same model.
     """
     training = domain.train(name, data, device)
     if steps is not None:
@@ -73,7 +73,7 @@ def _resume(training: Training, checkpoint: Path, device: str) -> tuple[float, l
 
 
 def default_output(domain: str, name: str, steps: int | None = None, data: str | None = None) -> Path:
-    """Where a finished model goes unless the user says otherwise: one of other steps or data than the recipe's is another model."""
+    """The default folder of a finished model. A model of other steps or data than the recipe's has another folder."""
     of_steps = f"-steps={steps}" if steps is not None else ""
     of_data = f"-data={hashlib.sha256(data.encode()).hexdigest()[:8]}" if data is not None else ""
     return cache_folder() / "models" / slug(domain) / (slug(name) + of_steps + of_data)
@@ -86,9 +86,9 @@ def is_finished(output: Path) -> bool:
 
 @contextlib.contextmanager
 def locked(folder: Path, title: str) -> Iterator[None]:
-    """Keep other processes from training into the same folder; the system lets go of the lock when this process ends, however it ends.
+    """Keep other processes from training into the same folder. The system releases the lock when this process ends.
 
-    Raises `BadInput` when another process holds it. Without effect where neither system nor file system knows such locks.
+    Raises `BadInput` when another process holds it. It has no effect where the file system has no such locks.
     """
     check_writable(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -109,7 +109,7 @@ def locked(folder: Path, title: str) -> Iterator[None]:
 
 
 def _finish(training: Training, log: Log, output: Path) -> None:
-    """Freeze beside the output and rename; into a folder that exists already, file by file, `FINISHED` last."""
+    """Freeze the model beside the output and rename it. An existing folder is replaced file by file, with `FINISHED` last."""
     output = output.resolve()
     part = (output if output.exists() else output.parent) / f".{output.name.replace('@', '-')}.part"  # no `@`: never a model's folder
     shutil.rmtree(part, ignore_errors=True)  # of a run that was stopped here
@@ -151,7 +151,7 @@ def _save(path: Path, training: Training, log: Log) -> None:
 
 
 class Log:
-    """One JSON line a validation: step, mean losses since the last one, figures, core-seconds spent so far (over all resumed parts)."""
+    """One JSON line for each validation: step, mean losses since the last line, validation metrics, core-seconds so far."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.lines, self.before = path, [], 0.0
@@ -164,13 +164,15 @@ class Log:
                 raise BadInput(f"the training log {str(path)!r} is damaged; remove its folder to train again") from None
 
     def truncate(self, step: int, cpu_seconds: float) -> None:
-        """Forget what came after the checkpoint."""
+        """Remove what came after the checkpoint."""
         self.lines, self.before = [line for line in self.lines if line["step"] <= step], cpu_seconds
 
     def cpu_seconds(self) -> float:
+        """The core-seconds of training, over all resumed parts."""
         return self.before + time.process_time() - self.started
 
     def add(self, step: int, validation: dict[str, float]) -> None:
+        """Add a line to the log, and write it."""
         figures = {}
         for name in self.losses[0]:
             figures[name] = sum(row[name] for row in self.losses) / len(self.losses)
