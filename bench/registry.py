@@ -101,7 +101,7 @@ METHODS = Registry(
         "random": ("bench.methods.prune:RandomPruning", "weights drawn by lot become zero: the null of pruning; sparsity=0.5, seed=0"),
         "recalibrate": (
             "bench.methods.recalibrate:Recalibrate",
-            "running statistics estimated anew on the generator's own inputs; last of a chain",
+            "running statistics estimated again on the generator's own inputs; last of a chain",
         ),
         "permute": ("bench.methods.plain:Permute", "weights permuted within each tensor: the floor; seed=0"),
     },

@@ -29,7 +29,7 @@ def filled_up(stream: bytes, count: int) -> bytes:
 def word(levels: int) -> tuple[int, int]:
     """The tightest packing of base-`levels` digits into words of at most 8 bytes -> (bytes a word, digits a word)."""
     if levels == 1:
-        return 1, SYMBOLS_PER_BYTE  # nothing to say
+        return 1, SYMBOLS_PER_BYTE  # one level needs no digits
     choices = [(size, int(8 * size / math.log2(levels) + 1e-9)) for size in range(1, 9)]
     return min(((size, digits) for size, digits in choices if digits), key=lambda c: (c[0] / c[1], c[0]))
 

@@ -21,7 +21,7 @@ MOST_PLANES = 8  # of a code book
 MOST_LEVELS = 2**20  # of all planes of all code books together
 MOST_LEVELS_USED = 2**25  # of the code book of each tensor, summed: a coder is set up for each
 MOST_SCALARS = 2**40  # of a shape: beyond it arithmetic is not worth doing
-FARTHEST = 4 * coding.MOST_SYMBOLS  # from zero that an evenly spaced code book begins, in halves
+FARTHEST = 4 * coding.MOST_SYMBOLS  # the farthest start of an evenly spaced code book from zero, in units of 1/2
 ARRAY_TYPES: dict[str, np.dtype] = {
     "f4": np.dtype("<f4"),
     "f2": np.dtype("<f2"),

@@ -25,11 +25,11 @@ MASKS = {UNMASKED: "", PLAIN_BITS: "1 bit each", COUNTED: "entropy-coded", FOLDE
 def account(file: Path) -> dict[str, Any]:
     """The report of `inspect`, ready for JSON. Raises `BadInput` for an invalid file, and its streams are checked too."""
     artifact = open_artifact(file)
-    for _ in artifact.tensors():  # a file with a good header and bad streams is no good file
+    for _ in artifact.tensors():  # also check the streams
         pass
     header = artifact.header
     halves = sum(entry.halves for entry in header.entries)
-    byte = header.fp16_pool_bytes / halves if halves else 0.0  # of a float16 number, once the pool is squeezed
+    byte = header.fp16_pool_bytes / halves if halves else 0.0  # bytes of a float16 number in the deflated pool
     tensors = [_tensor(artifact, entry, byte) for entry in header.entries]
     total = file.stat().st_size
     beside = {"header": artifact.header_bytes, "checksum and frame": HEAD.size + CHECKSUM}

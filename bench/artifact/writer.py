@@ -133,7 +133,7 @@ class IndexEncoding:
 
     mask: int  # UNMASKED, FOLDED, FOLDED_INTO_ZERO, or PLAIN_BITS for any mask beside them
     alphabet: int
-    symbols: Callable[[], np.ndarray]  # made when wanted: they are as large as the tensor
+    symbols: Callable[[], np.ndarray]  # made on request, because they are as large as the tensor
 
     def counts(self) -> np.ndarray:
         """How often each symbol occurs."""
@@ -156,7 +156,7 @@ def ways(flat: Flat) -> Iterator[IndexEncoding]:
         yield IndexEncoding(FOLDED, levels + 1, lambda: np.where(mask, indices.astype(np.int32), levels))
 
 
-Key = tuple[Codebook, int]  # tensors of the same code book, written in the same way, can share a table
+Key = tuple[Codebook, int]  # tensors with the same code book and the same coding of the mask can share a table
 
 
 def shared_tables(tensors: Mapping[str, Flat]) -> dict[Key, bytes]:

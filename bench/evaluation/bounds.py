@@ -56,7 +56,7 @@ def find_bounds(key: dict[str, Any], shipped: Path | None, make: Callable[[], Bo
         if found is not None and {f: getattr(found, f) for f in KEY_FIELDS} == {f: key[f] for f in KEY_FIELDS}:
             return found
     made = make()
-    with suppress(BadInput, OSError):  # a cache that cannot be written costs time, no more
+    with suppress(BadInput, OSError):  # a cache that cannot be written only costs time
         write_bounds(made, cache_folder() / "bounds")
     return made
 

@@ -30,8 +30,8 @@ class Row:
     valid_ceiling: float
     mutual_recall: float
     mutual_recall_ceiling: float
-    valid_of_same_items: float | None  # for damages of variety
-    others: Mapping[str, float]  # validity by the quality evaluators that are not the primary one: shown, not asserted
+    valid_of_same_items: float | None  # only for damages of diversity
+    others: Mapping[str, float]  # validity by the other quality evaluators: shown, but not checked
     others_ceiling: Mapping[str, float]
 
     def numbers(self) -> dict[str, float | str]:
@@ -58,7 +58,7 @@ class Row:
                 found.append(f"{self.name}: {what} is {value:.3f}, not within {low:g} to {high:g} of the ceiling's {ceiling:.3f}")
         if milder is not None and self.valid > milder - STEP:
             found.append(f"{self.name}: validity {self.valid:.3f} is not {STEP} below {milder:.3f}")
-        # the items were evaluated in other batches, whose float32 features differ in the last bits: one may cross a border
+        # other batches give float32 features with other last bits, so one item may cross a border
         if self.valid_of_same_items is not None and abs(self.valid - self.valid_of_same_items) > 1 / self.samples + 1e-12:
             found.append(f"{self.name}: validity {self.valid} is not the same items' mean {self.valid_of_same_items}")
         return found

@@ -31,7 +31,7 @@ class Verdict:
 
     metrics: dict[str, float]
     items: dict[str, np.ndarray]  # bool
-    shares: np.ndarray | None = None  # float [items], where what counts is the mean of something that is no flag
+    shares: np.ndarray | None = None  # float [items]: the values whose mean is the metric, where it has no flags
 
 
 def quality_verdict(real: Features, generated: Features, k: int) -> Verdict:

@@ -120,7 +120,7 @@ def _parse_link(text: str) -> Method:
     for setting in filter(None, settings.split(",")):
         key, equals, value = setting.partition("=")
         if not equals and key in fields and fields[key].default is False:
-            equals, value = "=", "true"  # a flag: its name says it all
+            equals, value = "=", "true"  # a flag needs no value
         if key not in fields:
             raise unknown(f"setting of {name!r}", key, fields)
         if not equals:
@@ -156,4 +156,4 @@ def _text(link: Method) -> str:
 def _setting(name: str, value: Any) -> str:
     if isinstance(value, bool):
         return name if value else f"{name}=false"
-    return f"{name}={str(value).removesuffix('.0')}"  # a float's str loses no digit
+    return f"{name}={str(value).removesuffix('.0')}"  # the str of a float is exact

@@ -25,7 +25,7 @@ from bench.methods.plain import halve_the_rest
 from bench.methods.weightwise import Weightwise, kept_of, one_of
 
 SMALLEST_SCALE, LARGEST_SCALE = 2.0**-24, 65504.0  # of float16
-BLOCK = 2**20  # weights whose scales are looked for together: bounds the memory
+BLOCK = 2**20  # weights whose scales are searched together, to bound the memory
 
 CodeBook = tuple[tuple[float, ...], ...]  # [planes][levels]
 
@@ -53,7 +53,7 @@ class Quantizer(Weightwise):
         if self.group < 0 or (self.granularity == "group" and not self.group) or (self.granularity == "tensor" and self.group):
             raise BadInput(f"group={self.group} does not go with granularity={self.granularity} of {self.name!r}: give group=32 alone")
         if self.granularity == "group":
-            object.__setattr__(self, "granularity", "channel")  # `group=32` says it all: one text for one method
+            object.__setattr__(self, "granularity", "channel")  # `group=32` implies it, so each method has one text
 
     def __call__(self, compressed: Compressed, context: Context) -> Compressed:
         weights, exempt = self.weights(compressed, context)
@@ -69,7 +69,7 @@ class Quantizer(Weightwise):
         """Quantize one tensor."""
         layout = Layout("group" if self.group else self.granularity, axis, self.group)
         rows, mask = layout.rows(stored.dequantize()), layout.rows(kept_of(stored))
-        if self.granularity == "channel":  # scales do not know of each other
+        if self.granularity == "channel":  # scales are independent
             size = max(1, BLOCK // max(rows.shape[1], 1))
             parts = [self.fit(r, m.float()) for r, m in zip(rows.split(size), mask.split(size))]
             grid = Grid(parts[0].codebook, torch.cat([p.scales for p in parts], 1), torch.cat([p.indices for p in parts]))

@@ -21,7 +21,7 @@ class Recalibrate(Method):
     """
 
     name = "recalibrate"
-    description = "running statistics estimated anew on the generator's own inputs"
+    description = "running statistics estimated again on the generator's own inputs"
 
     def __call__(self, compressed: Compressed, context: Context) -> Compressed:
         from bench.artifact.format import fill

@@ -22,7 +22,7 @@ from bench.records.schema import Cost
 if TYPE_CHECKING:
     from bench.metrics.macs import Macs
 
-ACTIVATION_BITS = 32  # no method here quantizes activations
+ACTIVATION_BITS = 32  # no method quantizes activations
 UNTOUCHED_WARNING = 0.05  # share of the model's bytes
 
 

@@ -32,6 +32,6 @@ def load_metric(name: str, trust_remote_code: bool = False) -> Metric:
         found = metric.compute(predictions=list(generated.samples), references=references)
         return float(found[title] if title in found else next(iter(found.values())))
 
-    # the version is in the cell's hash: another script is another measurement
+    # the version is part of the cell's hash, so another script gives another cell
     version = int(hashlib.sha256(script.read_bytes()).hexdigest()[:8], 16) if script.is_file() else 1
     return Metric(title, metric.description.strip().split("\n")[0], "none", compute=compute, version=version)

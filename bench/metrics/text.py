@@ -173,7 +173,7 @@ class TextMetric(evaluate.Metric):
         super().__init__(keep_in_memory=True)
 
     def _build_data_dir(self) -> str:
-        return ""  # evaluate would make a folder below the home folder, even with keep_in_memory
+        return ""  # otherwise evaluate makes a folder below the home folder, even with keep_in_memory
 
     def _info(self) -> evaluate.MetricInfo:
         columns = ("predictions", "references") if self.paired else ("predictions",)

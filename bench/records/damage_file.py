@@ -48,12 +48,12 @@ class DamagesFile(BaseModel):
 
     schema_version: int = SCHEMA
     domain: str
-    samples: int  # asked for; a damage that keeps only some kinds leaves fewer
+    samples: int  # the requested number; damages that keep only some kinds have fewer
     k: int
     reference: str
     evaluators: dict[str, int]  # name -> version
     rows: list[SavedRow] = Field(min_length=1)
-    failures: list[str]  # damages that the evaluators did not see as they should
+    failures: list[str]  # damages that the evaluators did not detect as they should
     provenance: Provenance
 
     @field_validator("rows")

@@ -30,7 +30,7 @@ class Provenance(BaseModel):
     device: str
     threads: int
     time: str  # UTC, ISO 8601
-    seconds: dict[str, float]  # by stage; next to nothing where a cache answered
+    seconds: dict[str, float]  # by stage; almost 0 where the cache had the result
 
 
 def provenance(command: str, device: str, seconds: dict[str, float]) -> Provenance:

@@ -20,7 +20,7 @@ Status = Literal["ok", "diverged", "collapsed", "unsupported", "failed"]
 FINISHED: tuple[Status, ...] = ("ok", "diverged", "collapsed")
 PRIMARY_METRIC = {"quality": "valid", "diversity": "mutual_recall", "use": "utility"}  # role -> a mean over items
 USE = "use"  # the role of a task
-MODEL_FILE, DAMAGES_FILE = "model.json", "damages.json"  # they lie among the records: of a model, of a domain
+MODEL_FILE, DAMAGES_FILE = "model.json", "damages.json"  # files beside the records: of a model, of a domain
 
 
 def metric_of(role: str) -> str:
@@ -59,9 +59,9 @@ class EvaluatorBlock(BaseModel):
 
     role: str
     version: int
-    second: bool = False  # it is none of those that the cell is named after: it may have been asked later
-    identity: str = ""  # of its weights, where one class serves several
-    commit: str | None = None  # of the code that judged; None: the record's own
+    second: bool = False  # a secondary evaluator: it is not part of the cell's hash and may have been added later
+    identity: str = ""  # identifies its weights, where one class can load several
+    commit: str | None = None  # of the evaluating code; None: the record's own
     metrics: dict[str, float]
     items: dict[str, Items]
 
@@ -79,18 +79,18 @@ class Cost(BaseModel):
     sparsity: float  # share of compressible weights that are exactly zero
     memory_bytes: int  # of all tensors at their stored width, zeros included; no activations
     untouched: dict[str, str]  # tensors that look compressible and were left alone -> why
-    untouched_bytes: int  # of those, as float32
+    untouched_bytes: int  # the size of these tensors as float32
     macs: float | None  # multiply-accumulates a sample; None: the network diverged, or the record is older
-    macs_nonzero: float | None  # those with non-zero weights: a promise, until a runtime skips the others
-    bit_operations: float | None  # non-zero ones, times bits of weight and of activation
-    commit: str | None  # of the code that counted: a record can be costed anew without being measured anew
+    macs_nonzero: float | None  # with non-zero weights only; no runtime here skips the others
+    bit_operations: float | None  # non-zero MACs times bits of weight times bits of activation
+    commit: str | None  # of the code that counted, since costs can be computed again without sampling
 
 
 class Speed(BaseModel):
     """Samples a second, where the samples of this record were drawn and not taken from a cache."""
 
     samples_per_second: float
-    runtime: str  # what computed; "simulated": with dequantized float32 weights, so no compressed network's speed
+    runtime: str  # "simulated": dequantized float32 weights, so this is not the speed of a compressed network
 
 
 class Record(BaseModel):
@@ -176,7 +176,7 @@ def record_files(results: Path) -> list[Path]:
         parts = path.relative_to(results).parts
         return parts[0] not in ("local", "reproduced") and (len(parts), parts[-1]) not in ((3, MODEL_FILE), (2, DAMAGES_FILE))
 
-    in_order = sorted(results.rglob("*.json"), key=lambda path: (path.parent, len(path.name), path.name))  # of a cell, as `look_up` does
+    in_order = sorted(results.rglob("*.json"), key=lambda path: (path.parent, len(path.name), path.name))  # as `look_up` searches
     return [path for path in in_order if may_be(path)]
 
 

@@ -53,7 +53,7 @@ def _leaderboard(found: ReportData, records: Sequence[Record], results: Path, ou
         names = dict.fromkeys((r.domain, r.model) for r in records)
         links = {name: os.path.relpath(folder_of(results, *name) / PAGE, here) for name in names}
         parts += ["## Models\n", models_table(found, links)]
-    if not found.comparable:  # a run of your own: its numbers stand here at once
+    if not found.comparable:  # the user's own run: show its numbers on the first page
         for (domain, model, *_), same in grouped(records, lambda r: (r.domain, r.model, conditions(r))):
             parts += [f"## {as_text(domain)} · {as_text(model)}\n", first_table(same) + "\n"]
     if not records:

@@ -50,7 +50,7 @@ def evaluators() -> Iterator[str]:
         for evaluator, role in domain.evaluators().items():
             yield f"{name:<16} {evaluator:<24} {role}"
         for evaluator, role in domain.second_evaluators().items():
-            yield f"{name:<16} {evaluator:<24} {role}, second opinion"
+            yield f"{name:<16} {evaluator:<24} {role}, secondary evaluator"
         if (task := domain.task()) is not None:
             yield f"{name:<16} {task.name:<24} use: {task.description}"
 

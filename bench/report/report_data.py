@@ -24,7 +24,7 @@ ModelFiles = Mapping[tuple[str, str], ModelFile]
 class ReportData:
     """The data of all tables."""
 
-    records: Sequence[Record]  # of each model those under the conditions of its ladder
+    records: Sequence[Record]  # for each model, the records under the conditions of its ladder
     models: Sequence[ModelLadder]
     files: ModelFiles
     now: ClaimContext

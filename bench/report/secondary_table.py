@@ -83,6 +83,6 @@ def scores_table(found: ReportData) -> str:
     for d in found.now.second_domains:
         scores = [with_interval(d.score(role, span)) for span in (FULL_RANGE, HIGH_RANGE) for role in ROLES]
         compared = next(sum(map(len, one.units)) for one in found.now.domains if one.name == d.name)
-        judged = sum(map(len, d.units))
-        lines.append([d.name, str(judged) if judged == compared else f"{judged} of {compared}", *scores])
+        scored = sum(map(len, d.units))
+        lines.append([d.name, str(scored) if scored == compared else f"{scored} of {compared}", *scores])
     return table(headers, lines)

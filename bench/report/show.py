@@ -9,7 +9,7 @@ from bench.errors import BadInput
 from bench.records.schema import Record, read_records
 from bench.report.model_page import command
 
-SHORTEST = 4  # characters of a cell's name: fewer could be anything
+SHORTEST = 4  # characters of a cell's hash; fewer would match too many cells
 
 
 def find(cell: str, folders: Sequence[Path], warn: Callable[[str], None]) -> Record:

@@ -31,7 +31,7 @@ def twin_outcomes(found: ReportData) -> list[str]:
         for k, rung in enumerate(known.rungs):
             ends = [None] * len(TWIN_OUTCOMES) if known.intervals is None else [(low, high) for low, high in known.intervals[k].tolist()]
             cells = [bracketed(share, end) for share, end in zip(known.shares[k].tolist(), ends)]
-            if rung == BASELINE:  # each sample is its own twin
+            if rung == BASELINE:  # in the baseline each sample is its own twin
                 cells[1:-1] = [DASH] * (len(TWIN_OUTCOMES) - 2)
             lines.append([d.name, f"`{rung}`", *cells])
     headers = ["domain", "rung", *(name.replace("_", " ") for name in TWIN_OUTCOMES)]

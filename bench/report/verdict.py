@@ -373,7 +373,7 @@ def _count(domain: Domain) -> str:
 
 def _with_and_without(now: ClaimContext, wider: ClaimContext) -> str:
     added = [f"{d.name} {m.model}" for d in wider.domains for unit in d.units for m in unit if not _counted(now, m)]
-    fewer = any(not _counted(wider, m) for d in now.domains for unit in d.units for m in unit)  # other sizes are compared
+    fewer = any(not _counted(wider, m) for d in now.domains for unit in d.units for m in unit)  # then other sizes are compared
     same = now.conclusions() == wider.conclusions()
     if not added and not fewer and same:
         return f"A threshold of U = {REGRESSED_FROM} instead of {COUNTS_FROM} adds no model: the conclusions are the same."

@@ -36,7 +36,7 @@ from bench.util.files import slug, write_atomically
 from bench.util.progress import Bar
 
 SURPRISAL, RARITY = "surprisal", "rarity"
-OTHER_FLOATS = 0.01  # of a baseline's flags: as many may differ between two runs of it on two machines; other samples differ in far more
+OTHER_FLOATS = 0.01  # share of a baseline's flags that may differ between two machines; other samples differ in far more
 Flags = Mapping[int, np.ndarray]  # sampling seed -> bool [n]
 Say = Callable[[str], None]
 
@@ -176,7 +176,7 @@ def check_flags(here: np.ndarray, recorded: np.ndarray, seed: int) -> np.ndarray
         differ = f"{int((here != recorded).sum())} of " if here.shape == recorded.shape else f"{len(here)} here, there "
         raise BadInput(
             f"the uncompressed network's samples of seed {seed} are not those of its record: {differ}{len(recorded)} flags of validity "
-            "differ (another machine or library computes other floats); measure `none` and the methods anew here"
+            "differ (another machine or library computes other floats); measure `none` and the methods again here"
         )
     return recorded
 
@@ -222,9 +222,9 @@ def traits_of(domain: Domain, samples: Samples, taken: Mapping[str, Any]) -> dic
 class TwinOutcome:
     """The outcomes of one seed's samples under one method."""
 
-    counted: np.ndarray  # bool [n]; the items: those that were valid before
+    counted: np.ndarray  # bool [n]: the items, which are the valid baseline samples
     failed: np.ndarray  # bool [n]
-    disputed: int = 0  # samples that are not counted, since the record's own baseline has other flags for them
+    disputed: int = 0  # samples that are not counted, since the record's own baseline has other flags
 
 
 def twin_outcomes_of(records: Sequence[Record], items: Items, say: Say) -> dict[int, TwinOutcome]:

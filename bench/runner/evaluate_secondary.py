@@ -98,7 +98,7 @@ def evaluate_secondary(wanted: Wanted, results: Path, device: str, workers: int,
                         done += 1
                     left -= 1
                     bar.update()
-            except BadInput as error:  # the model is no longer there, or no longer whole: others are
+            except BadInput as error:  # this model is missing or incomplete; go on with the others
                 say(f"left {left} records of {domain} {model}: {error}")
                 failed += left
     return done, failed
@@ -208,6 +208,6 @@ def network_of(record: Record, session: ModelSession) -> Module:
             network = rebuild(file, session.generator).to(session.device)
             if tensors_digest(network) == record.tensors_sha256:
                 return network
-        except BadInput:  # a damaged file in the cache: made anew
+        except BadInput:  # a damaged file in the cache is made again
             pass
     return session.compressed(method, record.sample_seed)

@@ -107,7 +107,7 @@ class Evaluation:
                     now, before = scorer.verdict(samples), self._secondary_baseline(name, seed)
                     block = secondary_block(scorer, now, before, self.secondary_bounds(name), is_baseline)
                     yield name, block.model_copy(update={"commit": commit})
-            except Diverged:  # its features of these samples are not finite, though the primary ones are: no auxiliary score
+            except Diverged:  # its features are not finite, though the primary evaluators' are: no auxiliary score
                 continue
 
     def _secondary_baseline(self, name: str, seed: int) -> Verdict:

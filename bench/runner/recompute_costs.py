@@ -46,7 +46,7 @@ def recompute_costs(results: Path, say: Callable[[str], None], device: str = "cp
             members = list(group)
             try:
                 session = session_of(members[0][1], device)
-            except BadInput as error:  # a model that is no longer there
+            except BadInput as error:  # the model no longer exists
                 say(f"left {members[0][1].domain} {members[0][1].model}: {error}")
                 bar.update(len(members))
                 continue

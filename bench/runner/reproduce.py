@@ -33,7 +33,7 @@ class Job:
     samples: int
     methods: tuple[str, ...]
     seeds: tuple[int, ...]
-    seconds: float  # that they took where they were published
+    seconds: float  # the time that the published cells took
 
 
 def jobs_of(records: Sequence[Record]) -> list[Job]:
@@ -53,10 +53,10 @@ def reproduce(records: Sequence[Record], results: Path, command: str, device: st
     behind = 0.0
     for i, job in enumerate(jobs):
         ahead = sum(j.seconds for j in jobs[i:])
-        pace = (time.monotonic() - started) / behind if behind else 1.0  # of this machine beside the one that published
+        pace = (time.monotonic() - started) / behind if behind else 1.0  # the speed of this machine relative to the one that published
         say(f"model {i + 1} of {len(jobs)}: {job.domain} {job.model}; about {_duration(ahead * pace)} left in all")
         of_job = run_request(replace(_request(job, results, command, device), workers=workers), say)
-        behind += job.seconds * mean(r.provenance.time >= began for r in of_job)  # what was finished before took no time
+        behind += job.seconds * mean(r.provenance.time >= began for r in of_job)  # cells that were finished before took no time
         made += of_job
     return made
 

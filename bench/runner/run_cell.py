@@ -24,7 +24,7 @@ from bench.runner.evaluation import Evaluation
 from bench.runner.session import ModelSession
 from bench.stats.ladder import ROLES
 
-COLLAPSED_BELOW = 0.1  # of either retention
+COLLAPSED_BELOW = 0.1  # threshold of either retention
 
 
 @dataclass

@@ -46,7 +46,7 @@ class Request:
     evaluators: tuple[str, ...] = ()
     trust_remote_code: bool = False
     command: str = ""
-    workers: int = 1  # processes of one thread each; with one, this process and all its threads
+    workers: int = 1  # processes of one thread each; 1: only this process, with all its threads
 
 
 def run(request: Request, say: Callable[[str], None]) -> list[Record]:
@@ -54,7 +54,7 @@ def run(request: Request, say: Callable[[str], None]) -> list[Record]:
 
     Bad input raises `BadInput` before anything is written. A cell that fails leaves a `failed` record, and the run goes on.
     """
-    expand(request.methods)  # raises before anything is opened
+    expand(request.methods)  # raises an error before any model is opened
     domains = [open_domain(name) for name in (DOMAINS if request.domain == "all" else [request.domain])]
     opened = [(domain, domain.locate(request.model) if request.model else default_model(domain)) for domain in domains]
     for folder in filter(None, (request.results, request.save_samples)):

@@ -81,7 +81,7 @@ def _give(worker: _Worker, left: dict[int, list[Cell]], crew: list[_Worker]) -> 
     try:
         worker.pipe.send(cell)
         worker.cell = cell
-    except OSError:  # it died after its last answer
+    except OSError:  # the worker died after its last answer
         left[worker.seed].insert(0, cell)
         _dismiss(worker, crew)
 
@@ -96,7 +96,7 @@ def _dismiss(worker: _Worker, crew: list[_Worker]) -> None:
 def _answer(worker: _Worker) -> Record | None:
     try:
         kind, text = worker.pipe.recv()
-    except (EOFError, OSError):  # it died, perhaps in the midst of its answer
+    except (EOFError, OSError):  # the worker died, perhaps while it was sending its answer
         return None
     if kind == "bad input":
         raise BadInput(text)

@@ -42,10 +42,10 @@ class Agreement:
     domain: str
     role: str
     evaluators: tuple[str, str]
-    methods: int  # of all models together
+    methods: int  # over all models
     tau: Estimate
-    concordant: float | None  # of the pairs that both tell apart by at least `APART`
-    pairs: int  # how many those are
+    concordant: float | None  # share among the pairs whose retentions differ by at least `APART` for both evaluators
+    pairs: int  # the number of these pairs
     disagreements: tuple[Disagreement, ...]  # the largest first
 
 

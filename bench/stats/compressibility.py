@@ -17,7 +17,7 @@ from bench.records.cell import FLOOR_RECALIBRATED
 from bench.records.schema import Record
 
 FULL_RANGE = (0.0, 4.0)
-HIGH_RANGE = (2.0, 4.0)  # below 4x nearly everything is near 1
+HIGH_RANGE = (2.0, 4.0)  # below 4x nearly every retention is near 1
 
 
 def score(rates: Sequence[float], retentions: Sequence[float], span: tuple[float, float] = FULL_RANGE) -> float | None:

@@ -21,7 +21,7 @@ class Estimate:
     """
 
     value: float
-    variance: float | None  # None: one observation, nobody knows
+    variance: float | None  # None: unknown, since there is one observation
     df: float = math.inf
     known: float = 0.0
     inside: float = 0.0

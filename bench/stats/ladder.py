@@ -22,7 +22,7 @@ T = TypeVar("T")
 U = TypeVar("U")
 ROLES = ("quality", "diversity")
 CROSSED = {"quality": False, "diversity": True}  # the items of mutual recall are real samples, the same under every seed
-LENGTH = "length_ratio"  # a domain whose samples have a length publishes it under this name
+LENGTH = "length_ratio"  # the metric of domains whose samples have a length
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Outcome:
     def estimate(self, weights: np.ndarray) -> Estimate:
         """This model's weighted sum of retentions (`weights` [rungs]), with its error over sampling seeds and items."""
         rungs, seeds = self.retention.shape
-        between = self.between_seeds * float(np.abs(weights).sum()) ** 2 / seeds  # as if the rungs' seed effects were one
+        between = self.between_seeds * float(np.abs(weights).sum()) ** 2 / seeds  # assumes fully correlated seed effects of the rungs
         return Estimate(float(weights @ self.mean), between, max(1, rungs * (seeds - 1)), float(weights @ self.covariance @ weights))
 
     def rung(self, i: int) -> Estimate:
@@ -147,7 +147,7 @@ def _rungs(records: Sequence[Record]) -> set[str]:
 
 def conditions(record: Record) -> str:
     """A key of the conditions of a record. Records that differ in it are not repeats and never share a row."""
-    versions = {name: version for name, version in record.implementation.items() if " " in name}  # not those of `method_versions`
+    versions = {name: version for name, version in record.implementation.items() if " " in name}
     same = (record.samples, record.k, record.weights_sha256, record.companions, record.reference, record.sampler, versions)
     return json.dumps(same, sort_keys=True)
 

@@ -49,7 +49,7 @@ class ModelFile(BaseModel):
     sampler: dict[str, Any]
     reference: str
     records: int
-    records_sha256: str  # of the cells and flags that this was made from: another one means that the file is out of date
+    records_sha256: str  # of the cells and flags; another digest means that the file is out of date
     covariates: dict[str, Bins]  # of the baseline's valid samples
     survival: dict[str, Survival]  # by method
     ladder: list[Step]

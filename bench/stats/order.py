@@ -10,7 +10,7 @@ import numpy as np
 
 from bench.stats.ladder import ROLES, ModelLadder
 
-LOST = 0.9  # of the baseline: below, a loss has begun
+LOST = 0.9  # of the baseline: a loss begins below this retention
 
 
 @dataclass(frozen=True)

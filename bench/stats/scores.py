@@ -33,7 +33,7 @@ from bench.stats.intervals import (
 from bench.stats.ladder import ROLES, ModelLadder, map_rows
 
 COUNTS_FROM, REGRESSED_FROM = 0.5, 0.25  # of U, both roles
-LENGTH_KEPT = 0.9  # of the baseline's samples: shorter ones are no longer the same task
+LENGTH_KEPT = 0.9  # of the length of the baseline's samples: shorter ones are another task
 
 
 def quadrature(rates: Sequence[float] | np.ndarray, span: tuple[float, float] = FULL_RANGE) -> tuple[float, np.ndarray]:
@@ -43,7 +43,7 @@ def quadrature(rates: Sequence[float] | np.ndarray, span: tuple[float, float] = 
     """
     x = np.concatenate([[0.0], np.asarray(rates, float)])
     low, high = span
-    if not x.max() >= high:  # a rate that is not a number reaches nothing
+    if not x.max() >= high:  # this form also rejects NaN
         raise ValueError(f"the smallest file is 2^{x.max():.2f} times smaller: the span ends at 2^{high:g}")
     corners = np.unique(np.concatenate([[low, high], x[(x > low) & (x < high)]]))
     widths = np.diff(corners)
@@ -83,7 +83,7 @@ def model_score(m: ModelLadder, role: str, span: tuple[float, float] = FULL_RANG
     inner = outcome.estimate(weights)
     value = score(list(m.rates), list(outcome.mean), span)
     assert value is not None
-    # below 0 there is nothing left to lose, and hardly any noise: clipping there does not bias
+    # clipping at 0 does not bias, because a retention below 0 has hardly any noise
     return Score(value, replace(inner, value=constant + float(weights @ np.maximum(outcome.mean, 0.0))))
 
 
@@ -172,7 +172,7 @@ class Domain:
             items = np.array(map_rows(lambda m: weights(m) @ m.outcomes[role].item_mean, self.units))  # [seeds, sizes, n]
             strata = items.mean(axis=1)[None] if self.paired else items.swapaxes(0, 1)
             shared = max(0.0, shared_variance(strata))
-        inside -= shared / models  # what all have in common is no difference between them
+        inside -= shared / models  # an error that all models share does not make them differ
         return self._over_seeds(found, shared, inside)
 
     def _over_seeds(self, found: Sequence[Sequence[Estimate]], shared: float = 0.0, inside: float = 0.0) -> Estimate:

@@ -30,7 +30,7 @@ class Point:
     parameters: int
     score: float
     hollow: bool
-    interval: tuple[float, float] | None = None  # of this model alone
+    interval: tuple[float, float] | None = None  # the interval of this model alone
 
 
 def points(models: Sequence[ModelLadder], parameters: Callable[[ModelLadder], int | None], role: str) -> list[Point]:
@@ -44,7 +44,7 @@ def points(models: Sequence[ModelLadder], parameters: Callable[[ModelLadder], in
 
 
 REFERENCE_SIZE = 500_000
-SAME_SIZE = 0.5  # of a doubling: networks nearer to each other are of one size
+SAME_SIZE = 0.5  # of a doubling: networks with a smaller difference have the same size
 
 
 def with_sizes(data: Sequence[Point]) -> list[str]:

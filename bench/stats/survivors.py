@@ -16,8 +16,8 @@ import numpy as np
 
 Z = 1.959963984540054  # of a two-sided interval of 95 %
 QUINTILES = (0.2, 0.4, 0.6, 0.8)
-FEWEST_OUTCOMES = 30  # with fewer failed or surviving items a method is not analysed
-FEWEST_IN_A_MARGIN = 10  # with fewer on one side of a table its odds are not given
+FEWEST_OUTCOMES = 30  # a method with fewer failed or surviving items is not analysed
+FEWEST_IN_A_MARGIN = 10  # a table with a smaller margin gets no odds ratio
 
 
 @dataclass(frozen=True)

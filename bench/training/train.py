@@ -21,7 +21,7 @@ from bench.util.progress import bar, report
 CHECKPOINT_EVERY_S = 60.0
 VALIDATE_EVERY = 0.05  # of all steps
 SNAPSHOT_EVERY = 0.1  # of all steps: frozen models beside the checkpoint, so that quality over training time can be measured later
-FINISHED = "training.jsonl"  # the last file of a finished model's folder: what lacks it was stopped while it was written
+FINISHED = "training.jsonl"  # the last file of a finished model's folder; without it the folder is incomplete
 
 
 def train(
@@ -51,7 +51,7 @@ def train(
             log.truncate(training.step_number, core_seconds)
             log.losses = losses
         else:
-            log.truncate(0, 0.0)  # of a run that was killed before its first checkpoint
+            log.truncate(0, 0.0)  # lines of a run that was killed before its first checkpoint
         _run(training, checkpoint, log, title, progress)
         _finish(training, log, output)
     return log.lines[-1]
@@ -112,7 +112,7 @@ def _finish(training: Training, log: Log, output: Path) -> None:
     """Freeze the model beside the output and rename it. An existing folder is replaced file by file, with `FINISHED` last."""
     output = output.resolve()
     part = (output if output.exists() else output.parent) / f".{output.name.replace('@', '-')}.part"  # no `@`: never a model's folder
-    shutil.rmtree(part, ignore_errors=True)  # of a run that was stopped here
+    shutil.rmtree(part, ignore_errors=True)  # left by a run that was stopped here
     training.freeze(part)
     shutil.copyfile(log.path, part / FINISHED)
     if not output.exists():

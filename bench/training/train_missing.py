@@ -66,7 +66,7 @@ class Worker:
     folder: Path
     before: int | None = None  # steps that an earlier run had made
     step: int = 0
-    total: int | None = None  # steps; None until it has said so
+    total: int | None = None  # steps; None until the worker reports it
     process: subprocess.Popen[bytes] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -117,7 +117,7 @@ def train_missing(jobs: Sequence[Job], workers: int) -> list[str]:
             while waiting or running:
                 while waiting and len(running) < workers:
                     job = waiting.pop(0)
-                    with undisturbed():  # a worker that nobody knows of yet would outlive this run
+                    with undisturbed():  # an unregistered worker would outlive this run
                         running.append(Worker(job, Path(folder) / str(jobs.index(job))))
                     overview.say(f"{job}: started")
                 time.sleep(POLL_EVERY_S)
@@ -138,7 +138,7 @@ def close(worker: Worker, say: Callable[[str], None]) -> list[str]:
     if worker.process.returncode == 0:
         say(f"{worker.job}: finished, {worker.job.output}")
         return []
-    worker.total = worker.step  # what it leaves undone is not waited for
+    worker.total = worker.step  # its remaining steps no longer count
     say(f"{worker.job}: failed, {worker.reason()}")
     return [f"{worker.job} failed: {worker.reason()}"]
 

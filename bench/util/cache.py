@@ -74,7 +74,7 @@ class Cache:
     def samples(self, key: list[Any], domain: Domain, make: Callable[[], Samples]) -> Samples:
         """Samples, in their domain's own file format."""
         path = self._path(key, "samples")
-        marker = path.with_name(path.name + ".name")  # written last: names a file that is whole
+        marker = path.with_name(path.name + ".name")  # written last: it names a complete file
         if self.use and marker.exists():
             try:
                 return domain.read_samples(path.with_name(marker.read_text()))
@@ -103,7 +103,7 @@ class Cache:
         try:
             write_atomically(path, data)
         except (BadInput, OSError):
-            self.use = False  # a full or read-only disk: go on without
+            self.use = False  # the disk is full or read-only: go on without a cache
 
     def _path(self, key: list[Any], kind: str) -> Path:
         digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()

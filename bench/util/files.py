@@ -52,7 +52,7 @@ def check_writable(folder: Path) -> None:
         raise BadInput(f"cannot write to {str(folder)!r}: {error.strerror}") from None
     finally:
         for parent in made:  # the innermost first
-            with suppress(OSError):  # it was never made, or another process has written into it meanwhile
+            with suppress(OSError):  # it does not exist, or another process has written into it
                 parent.rmdir()
 
 

@@ -35,7 +35,7 @@ LOOK = {
     "xtick.labelcolor": "black",
     "ytick.labelcolor": "black",
 }
-TOUCHING = 5.0  # points: nearer to a marker's centre, a label would hide it
+TOUCHING = 5.0  # points: a label nearer to a marker's centre would hide it
 NEIGHBOURS = 60  # pixels
 Offset = tuple[float, float, str, str]
 OFFSETS: tuple[Offset, ...] = (  # where a label may lie beside its marker, in points: the first place that is free

@@ -13,7 +13,7 @@ from bench.report.figures.twins_text import texts_of
 from bench.stats.twin_outcomes import twin_outcomes_of
 from bench.util.files import slug, write_atomically
 
-MODEL = "s@0"  # the one that pictures of every method are of
+MODEL = "s@0"  # the model whose methods are all drawn
 
 
 def draw_all(results: Path, output: Path, say: Callable[[str], None]) -> list[Path]:

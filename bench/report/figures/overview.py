@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 SIZE = (9.0, 8.4)  # inches
-SHOWN = (-0.1, 1.12, 1.25)  # retention from, to at least, to at most: bands of few training seeds are wide, and may run off
+SHOWN = (-0.1, 1.12, 1.25)  # lower limit, smallest and largest upper limit of retention; wide bands may leave the picture
 BASELINE = "none"
 
 

@@ -26,7 +26,7 @@ ACROSS, ALONG = (-0.2, 1.2), (-0.2, 1.25)
 SAME_PLACE = 0.014
 RIGHT, LEFT = OFFSETS[2], OFFSETS[4]
 OTHERS = tuple(offset for offset in OFFSETS if offset not in (RIGHT, LEFT))
-FAR: tuple[Offset, ...] = (  # landmarks crowd where one of the two scores is whole: names go farther away, with a line
+FAR: tuple[Offset, ...] = (  # many landmarks lie near 1: their names go farther away, with a line
     *OFFSETS,
     *((dx, dy, across, along) for dy, along in ((17, "bottom"), (-17, "top"), (29, "bottom"), (-29, "top")) for dx, across in
       ((0, "center"), (10, "left"), (-10, "right"), (24, "left"), (-24, "right"))),

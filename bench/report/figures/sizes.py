@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SIZE = (9.0, 4.6)  # inches
-APART = 0.09  # of a doubling: between models of one domain and size, which would cover each other
+APART = 0.09  # of a doubling: the distance between models of one domain and size, whose markers would overlap
 LEVEL = 0.94  # of the picture: where the legend begins
 
 
