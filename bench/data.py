@@ -1,4 +1,4 @@
-"""Real data from a local file, a folder or a hub id, all through `datasets`."""
+"""Loads real data from a local file, a folder or a hub id, always through `datasets`."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def _load_file(path: Path) -> Dataset:
 
 
 def _reason(error: BaseException) -> str:
-    """One line; `datasets` hides the reader's own complaint behind a general one."""
+    """The cause of an error in one line. `datasets` hides the reader's own message behind a general one."""
     lines = str(error.__cause__ or error).splitlines()
     return lines[0] if lines else "it is empty"
 
@@ -95,7 +95,7 @@ def _non_empty(rows: Dataset, source: object) -> Dataset:
 
 
 class quiet_progress:
-    """Silence `datasets`' own bars for small local files; ours tell the user more."""
+    """Switch off the progress bars of `datasets` for small local files."""
 
     def __enter__(self) -> None:
         import datasets

@@ -1,4 +1,4 @@
-"""Which tensors of a network can be compressed, and along which axis their output channels lie."""
+"""Finds the tensors of a network that can be compressed, and the axis of their output channels."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ COVERED: Mapping[str, Mapping[str, int]] = {
 
 @dataclass(frozen=True)
 class Weight:
-    """One compressible tensor, under the first of its names if layers share it."""
+    """One compressible tensor. Where layers share it, it has the first of its names."""
 
     name: str
     layer: str  # type of the first layer that owns it
@@ -34,7 +34,7 @@ class Weight:
 
 
 def tensors_of(network: nn.Module) -> dict[str, Tensor]:
-    """Everything that an artifact must hold: parameters once each (tied ones under their first name), persistent buffers."""
+    """Everything that an artifact must hold: parameters and persistent buffers. Tied parameters appear once, under their first name."""
     persistent = set(network.state_dict(keep_vars=True))
     named = {name: p.detach() for name, p in network.named_parameters()}
     named.update({name: b.detach() for name, b in network.named_buffers() if name in persistent})
@@ -61,7 +61,7 @@ def weights_of(network: nn.Module) -> dict[str, Weight]:
 
 
 def _parameters(module: nn.Module, patterns: Mapping[str, int]) -> Iterator[tuple[str, int]]:
-    """(attribute, axis of the output channels) of a layer's weights, those included that are computed from other parameters."""
+    """(attribute, axis of the output channels) of a layer's weights, including those computed from other parameters."""
     own = [name for name, _ in module.named_parameters(recurse=False)]
     for pattern, axis in patterns.items():
         for name in fnmatch.filter(own, pattern) or ([pattern] if hasattr(module, pattern) else []):
@@ -69,7 +69,7 @@ def _parameters(module: nn.Module, patterns: Mapping[str, int]) -> Iterator[tupl
 
 
 def uncovered(network: nn.Module) -> dict[str, str]:
-    """Tensors of two or more dimensions that no method compresses -> why: listed in the record, never skipped in silence."""
+    """Tensors of two or more dimensions that no method compresses -> the reason. The record lists them."""
     covered = weights_of(network)
     owners = {
         f"{path}.{n}" if path else n: type(m).__name__ for path, m in network.named_modules() for n, _ in m.named_parameters(recurse=False)

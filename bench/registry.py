@@ -1,7 +1,7 @@
-"""What there is, by name: listed without importing anything, imported when used.
+"""Lists domains and methods by name without importing them, and imports them at first use.
 
-Each table holds this project's own entries and those that installed packages add through entry points of the group
-`gencompress.domains` or `gencompress.methods`: `name = "module:attribute"`. A plug-in that cannot be imported spoils only itself.
+Each table holds this project's own entries and those of installed packages, which register entry points of the group `gencompress.domains`
+or `gencompress.methods`: `name = "module:attribute"`. A plug-in that cannot be imported affects only itself.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Registry(Mapping[str, str]):
-    """name -> "module:attribute", with one line of description each."""
+    """Name -> "module:attribute", with one line of description each."""
 
     def __init__(self, kind: str, own: Mapping[str, tuple[str, str]]) -> None:
         self.kind, self.group, self.own = kind, f"gencompress.{kind}s", own
@@ -41,11 +41,11 @@ class Registry(Mapping[str, str]):
         return len(self._targets)
 
     def describe(self, name: str) -> str:
-        """One line; for a plug-in the place it comes from, for a broken one nothing is imported to find out."""
+        """The description in one line. For a plug-in it is the place that it comes from, so nothing is imported."""
         return self.own[name][1] if name in self.own else f"from {self[name].split(':')[0]}"
 
     def load(self, name: str) -> Any:
-        """The attribute itself. Raises `BadInput` for an unknown name and for a plug-in that cannot be imported."""
+        """Import the attribute. Raises `BadInput` for an unknown name and for a plug-in that cannot be imported."""
         if name not in self:
             raise unknown(self.kind, name, self)
         module, _, attribute = self[name].partition(":")
@@ -56,7 +56,7 @@ class Registry(Mapping[str, str]):
 
 
 def _of_plug_in(error: Exception) -> str:
-    """In one line, with its type, which says more than the words of a `KeyError`."""
+    """The error of a plug-in in one line, with its type. The text of a `KeyError` alone would not be clear."""
     return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}".rstrip(": ")
 
 
@@ -64,7 +64,7 @@ DOMAINS = Registry("domain", {})  # our own domains come through entry points as
 
 
 def open_domain(name: str) -> Domain:
-    """The domain, made. Raises `BadInput` for one that is unknown, or whose author's code fails."""
+    """Construct a domain. Raises `BadInput` for an unknown domain, and for one whose code fails."""
     kind = DOMAINS.load(name)
     try:
         domain: Domain = kind()
@@ -76,7 +76,7 @@ def open_domain(name: str) -> Domain:
 
 
 def default_model(domain: Domain) -> ModelSpec:
-    """The first model that ships with the domain. Raises `BadInput` where none does."""
+    """The first model that ships with the domain. Raises `BadInput` where the domain ships none."""
     for spec in domain.models.values():
         return spec
     raise BadInput(f"domain {domain.name!r} ships no model; name one with --model")
@@ -101,7 +101,7 @@ METHODS = Registry(
         "random": ("bench.methods.prune:RandomPruning", "weights drawn by lot become zero: the null of pruning; sparsity=0.5, seed=0"),
         "recalibrate": (
             "bench.methods.recalibrate:Recalibrate",
-            "running statistics estimated anew on the generator's own inputs; last of a chain",
+            "running statistics estimated again on the generator's own inputs; last of a chain",
         ),
         "permute": ("bench.methods.plain:Permute", "weights permuted within each tensor: the floor; seed=0"),
     },

@@ -51,7 +51,7 @@ def domain(name: str, scores: Mapping[str, Sequence[Kept]]) -> Domain:
     return Domain(name, tuple(models), tuple((m,) for m in models))
 
 
-def judged(method: str, seed: int, quality: float, diversity: float, name: str = "d", at: str = "s@0", **changes: object) -> Record:
+def scored(method: str, seed: int, quality: float, diversity: float, name: str = "d", at: str = "s@0", **changes: object) -> Record:
     """A record whose flags, values and retentions fit together: N = 100, as many valid samples as that retention takes."""
     values = {role: FLOOR + kept * (BASE - FLOOR) for role, kept in zip(ROLES, (quality, diversity))}
     counts = {role: round(100 * value) for role, value in values.items()}
@@ -83,9 +83,9 @@ def stored(made: Record, ratio: float, fp32_bytes: int = 4_000_000) -> Record:
 def ladder(name: str, at: str = "s@0", quality: Kept = 1.0, diversity: Kept = 1.0, seeds: Sequence[int] = (0, 1, 2)) -> list[Record]:
     """Baseline and eight rungs under each seed."""
     kept = [np.broadcast_to(np.asarray(k, float), (len(LADDER),)) for k in (quality, diversity)]
-    made = [stored(judged("none", seed, 1.0, 1.0, name, at), 1.0) for seed in seeds]
+    made = [stored(scored("none", seed, 1.0, 1.0, name, at), 1.0) for seed in seeds]
     for rung, rate, q, d in zip(LADDER, RATES, *kept):
-        made += [stored(judged(rung, seed, float(q), float(d), name, at), 2**rate) for seed in seeds]
+        made += [stored(scored(rung, seed, float(q), float(d), name, at), 2**rate) for seed in seeds]
     return made
 
 

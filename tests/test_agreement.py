@@ -1,4 +1,4 @@
-"""Kendall's tau between two judges, on made-up retentions and on records that hold second opinions."""
+"""Kendall's tau between two evaluators, on made-up retentions and on records with secondary scores."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def table(first: Sequence[float], second: Sequence[float]) -> Table:
 
 
 def seconded(record: Record, quality: float, diversity: float, u: float = 0.8) -> Record:
-    """The record with a second opinion of these retentions, floor and baseline as the first judges have them."""
+    """The record with secondary scores of these retentions. Floor and baseline are those of the primary evaluators."""
     blocks = {}
     for role, kept in zip(ROLES, (quality, diversity)):
         count = round(100 * (FLOOR + kept * (BASE - FLOOR)))
@@ -49,7 +49,7 @@ def seconded(record: Record, quality: float, diversity: float, u: float = 0.8) -
 
 
 def both(name: str, first: float, second: float, at: str = "s@0", u: float = 0.8) -> list[Record]:
-    """A ladder that falls evenly from `first` (by the first judges) and from `second`, in both roles."""
+    """A ladder that falls evenly from `first` (by the primary evaluators) and from `second`, in both roles."""
     made = ladder(name, at, np.linspace(first, 0, 8), np.linspace(first, 0, 8))
     kept = {r.method: s for r, s in zip(made[::3], [1.0, *np.linspace(second, 0, 8)])}
     return [seconded(r, kept[r.method], kept[r.method], u) for r in made]
@@ -70,7 +70,7 @@ def test_the_same_order_is_1_and_the_reverse_minus_1() -> None:
 
 
 def test_models_are_not_compared_with_each_other() -> None:
-    """Two models whose methods both judges rank alike, though the second thinks less of one model: pooled, tau would fall."""
+    """Both evaluators rank the methods of two models alike, but the second scores one model lower: pooled, tau would fall."""
     good, poor = table([0.9, 0.8], [0.2, 0.1]), table([0.5, 0.4], [0.9, 0.8])
     assert tau_of([good, poor]) == 1
     pooled = np.array([*good.values(), *poor.values()]).T
@@ -117,7 +117,7 @@ def test_pairs_that_both_tell_apart_and_where_they_part() -> None:
 # --- from records ----------------------------------------------------------------------------------------------------
 
 
-def test_records_as_the_second_judges_see_them_make_their_own_ladder() -> None:
+def test_records_with_secondary_scores_make_their_own_ladder() -> None:
     records = both("d", 1.0, 0.5)
     seen = [r for record in records if (r := as_secondary_sees(record))]
     first, second = measured(records), measured(seen)
@@ -127,21 +127,21 @@ def test_records_as_the_second_judges_see_them_make_their_own_ladder() -> None:
         assert second.outcomes[role].influence.mean(axis=(1, 2)) == pytest.approx(np.zeros(8), abs=0.8)  # flags of the second's own
 
 
-def test_a_record_without_both_opinions_is_not_seen_and_one_that_diverged_is_zero() -> None:
+def test_a_record_without_both_scores_is_left_out_and_one_that_diverged_is_zero() -> None:
     record = ladder("d")[0]
     assert as_secondary_sees(record) is None
     gone = record.model_copy(update={"status": "diverged", "evaluators": {}, "metrics": {}})
     assert (seen := as_secondary_sees(gone)) is not None and retention_of(seen, "quality") == 0
 
 
-def test_agreements_count_methods_over_models_and_name_the_judges() -> None:
+def test_agreements_count_methods_over_models_and_name_the_evaluators() -> None:
     rows = agreements([*both("d", 1.0, 0.5), *both("d", 0.9, 0.4, "s@1"), *ladder("other")])
     assert [(r.domain, r.role, r.methods) for r in rows] == [("d", "quality", 16), ("d", "diversity", 16)]
     assert rows[0].evaluators == ("quality", "second quality")
     assert rows[0].tau.value == pytest.approx(1, abs=0.05) and rows[0].concordant == 1
 
 
-def test_seeds_of_which_only_one_was_judged_twice_count_by_that_one() -> None:
+def test_a_model_with_secondary_scores_of_one_seed_counts_by_that_seed() -> None:
     records = both("d", 1.0, 0.5)
     half = [
         r if r.sample_seed == 0 else r.model_copy(update={"evaluators": {n: b for n, b in r.evaluators.items() if not b.second}})
@@ -157,7 +157,7 @@ def test_seeds_of_which_only_one_was_judged_twice_count_by_that_one() -> None:
     assert len(found) == 8 and found["int8"] == pytest.approx((1.0, 0.5), abs=0.01)
 
 
-def test_the_leaderboard_has_the_section_only_where_second_judges_were_asked() -> None:
+def test_the_leaderboard_has_the_section_only_where_secondary_evaluators_were_used() -> None:
     plain = [r for name in ("a", "b") for r in ladder(name)]
     assert "Do other evaluators agree?" not in both_pages(plain)
     text = both_pages([r for name in ("a", "b") for r in both(name, 1.0, 0.5)])
@@ -165,7 +165,7 @@ def test_the_leaderboard_has_the_section_only_where_second_judges_were_asked() -
     assert "A difference is claimed only if the secondary evaluators show it too." in text
 
 
-def test_a_model_counts_for_the_second_judges_once_its_whole_ladder_is_judged() -> None:
+def test_a_model_counts_for_the_secondary_evaluators_once_its_whole_ladder_is_scored() -> None:
     """They think less of the second model: a part of its ladder, or none, may not pass for all of it."""
     full = [r for name in ("a", "b") for model, kept in (("s@0", 0.5), ("s@1", 0.3), ("s@2", 0.4)) for r in both(name, 1.0, kept, model)]
 
@@ -180,7 +180,7 @@ def test_a_model_counts_for_the_second_judges_once_its_whole_ladder_is_judged() 
     assert " 2 of 3 |" in some and some == without(lambda r: r.model == "s@1") != without(lambda r: False)
 
 
-def test_a_model_that_has_little_to_lose_by_the_second_judges_does_not_count_for_them() -> None:
+def test_a_model_with_a_low_secondary_u_does_not_count_for_the_secondary_evaluators() -> None:
     """Their U of one model of `a` is .3: 2 of its 3 models are left, and with U from .25 all are."""
     poor = lambda name, model: 0.3 if (name, model) == ("a", "s@1") else 0.8
     full = [r for name in ("a", "b") for model in ("s@0", "s@1", "s@2") for r in both(name, 1.0, 1.0, model, poor(name, model))]
@@ -189,7 +189,7 @@ def test_a_model_that_has_little_to_lose_by_the_second_judges_does_not_count_for
     assert models == [{"a": 2, "b": 3}, {"a": 3, "b": 3}]
 
 
-def test_the_second_judges_means_are_of_the_first_judges_sizes() -> None:
+def test_secondary_means_average_the_sizes_of_the_primary_ones() -> None:
     """One small model has too little to lose by them: its seed is left out for them, and not the size everywhere."""
     poor = lambda name, model: 0.3 if (name, model) == ("a", "xs@1") else 0.8
     names = [f"{size}@{seed}" for size in ("s", "xs") for seed in range(3)]
@@ -201,8 +201,8 @@ def test_the_second_judges_means_are_of_the_first_judges_sizes() -> None:
     }
 
 
-def test_conclusions_are_the_same_only_where_the_second_judges_say_the_same() -> None:
-    """All models count by the first judges; one more counts for the second ones from U of .25, and with it they agree."""
+def test_conclusions_are_the_same_only_where_the_secondary_evaluators_agree() -> None:
+    """All models count by the primary evaluators. From U = .25 one more counts by the secondary ones, and then they agree."""
     kept = {"a": (0.90, 0.92, 0.91), "b": (0.5, 0.52, 0.51)}
     poor = lambda name, model: 0.3 if name == "a" and model != "s@0" else 0.8
     full = [r for name, values in kept.items() for i, v in enumerate(values) for r in both(name, v, v, f"s@{i}", poor(name, f"s@{i}"))]
@@ -211,7 +211,7 @@ def test_conclusions_are_the_same_only_where_the_second_judges_say_the_same() ->
     assert "With a threshold of U = 0.25 the conclusion is: **a is more compressible" in text
 
 
-def test_a_size_that_the_second_judges_have_not_seen_shows_nothing_alone() -> None:
+def test_a_size_without_secondary_scores_shows_nothing_alone() -> None:
     seeds = (("@0", 0.5), ("@1", 0.52), ("@2", 0.51))
     has_secondary = [
         r for name, gain in (("a", 0.4), ("b", 0.0)) for at, kept in seeds for r in both(name, kept + gain, kept + gain, f"s{at}")
@@ -259,7 +259,7 @@ def test_what_foretells_use() -> None:
 
 
 def test_a_role_without_retentions_and_a_tie_of_all_methods_have_no_figure() -> None:
-    """A baseline at the floor leaves one role undefined; a judge that gives all methods the same knows no order."""
+    """A baseline at the floor leaves one role undefined. An evaluator that scores all methods alike ranks nothing."""
     tau = Estimate(0.5, 0.01, 7)
     only = UtilityCorrelation("d", "classifier", "diversity", 8, tau)
     (row,) = (line for line in use_table([only]).splitlines() if line.startswith("| d "))

@@ -265,7 +265,10 @@ def test_the_mask_of_a_pattern_costs_the_number_of_patterns(text: str, wanted: f
 @pytest.mark.parametrize(
     "text, masks",
     [
-        ("magnitude:sparsity=0.9+int4", {FOLDED_INTO_ZERO}),  # few of those kept are rounded to zero: nothing is to be told apart
+        (
+            "magnitude:sparsity=0.9+int4",
+            {FOLDED_INTO_ZERO},
+        ),  # few kept weights are rounded to zero, so pruned weights need no symbol of their own
         ("magnitude:sparsity=0.9+binary", {COUNTED, FOLDED}),
         ("2:4+int2", {PATTERNS}),
         ("2:4+int4", {PATTERNS, FOLDED_INTO_ZERO}),

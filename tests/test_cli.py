@@ -322,7 +322,7 @@ def test_permute_after_a_quantizer_is_refused_before_anything_is_measured(invoke
     assert files(tmp_path) == []
 
 
-# --- second judges -----------------------------------------------------------------------------------------------------
+# --- secondary evaluators -----------------------------------------------------------------------------------------------------
 
 
 def test_evaluate_leaves_records_alone_that_lack_no_score(invoke: Invoke, tmp_path: Path) -> None:
@@ -359,7 +359,7 @@ def test_old_command_names_work_and_are_not_listed(old: str, new: str, invoke: I
         ((*RUN, "--evaluator", "position"), "evaluator 'position' evaluates every cell anyway"),
     ],
 )
-def test_bad_input_about_judges_gets_one_line(arguments: tuple[str, ...], words: str, invoke: Invoke, tmp_path: Path) -> None:
+def test_bad_input_about_evaluators_gets_one_line(arguments: tuple[str, ...], words: str, invoke: Invoke, tmp_path: Path) -> None:
     status, out, err = invoke(*arguments)
     assert status == 2 and out == "" and err.startswith("error: ") and err.count("\n") == 1 and words in err
     assert files(tmp_path) == []

@@ -67,14 +67,14 @@ def measured(
         assert made.cost is not None
         cost = made.cost.model_copy(update={"ratio": 2**rate})
         versions = {FLOOR_RECALIBRATED: 1} if ending or recalibrated else {}
-        blocks = {"judge": judged("quality", "valid", valid), "finder": judged("diversity", "mutual_recall", found)}
+        blocks = {"judge": scored("quality", "valid", valid), "finder": scored("diversity", "mutual_recall", found)}
         return made.model_copy(update={"domain": domain, "cost": cost, "implementation": versions, "evaluators": blocks})
 
     rungs = [one(rung + ending, rate, seed, quality) for rung, rate in zip(LADDER, RATES) for seed in (0, 1) if rung != skip]
     return [*(one("none", 0.0, seed, 1.0) for seed in (0, 1)), *rungs]
 
 
-def judged(role: str, name: str, count: int) -> EvaluatorBlock:
+def scored(role: str, name: str, count: int) -> EvaluatorBlock:
     return EvaluatorBlock(role=role, version=1, metrics={name: count / 100}, items={name: Items.pack(np.arange(100) < count)})
 
 

@@ -56,7 +56,7 @@ EVALUATORS = [
 
 
 @pytest.fixture(scope="session", params=EVALUATORS, ids="/".join)
-def judged(request: pytest.FixtureRequest) -> tuple[Domain, Evaluator]:
+def pair(request: pytest.FixtureRequest) -> tuple[Domain, Evaluator]:
     name, evaluator = request.param
     domain = DOMAINS.load(name)()
     return domain, domain.evaluator(evaluator)
@@ -185,8 +185,8 @@ def test_each_role_has_an_evaluator(domain: Domain) -> None:
     assert set(domain.evaluators().values()) == {"quality", "diversity"}
 
 
-def test_evaluators_answer_in_the_right_shape_and_repeatably(judged: tuple[Domain, Evaluator]) -> None:
-    domain, evaluator = judged
+def test_evaluators_answer_in_the_right_shape_and_repeatably(pair: tuple[Domain, Evaluator]) -> None:
+    domain, evaluator = pair
     assert {**domain.evaluators(), **domain.second_evaluators()}[evaluator.name] == evaluator.role
     samples = domain.reference("test")[:SMALL]
     answers = [evaluator.features(samples), evaluator.features(samples)]
@@ -198,7 +198,7 @@ def test_evaluators_answer_in_the_right_shape_and_repeatably(judged: tuple[Domai
     assert [answer.ndim for answer in answers[::2]] == [2, 1][: len(answers) // 2]
 
 
-def test_second_evaluators_are_others_than_the_first(domain: Domain) -> None:
+def test_secondary_evaluators_differ_from_the_primary_ones(domain: Domain) -> None:
     assert not domain.second_evaluators().keys() & domain.evaluators().keys()
 
 
@@ -213,9 +213,9 @@ def test_a_task_says_the_same_twice_and_sees_whether_samples_are_varied(domain: 
     assert task.score(poor if isinstance(samples, list) else np.stack(poor)).mean() < score.mean()
 
 
-def test_an_item_is_judged_alone(judged: tuple[Domain, Evaluator]) -> None:
+def test_an_item_is_scored_independently_of_the_others(pair: tuple[Domain, Evaluator]) -> None:
     """Within 1e-4 of the largest value: float32 sums of another batch size may add up in another order."""
-    domain, evaluator = judged
+    domain, evaluator = pair
     samples = domain.reference("test")[:SMALL]
     questions: list[Callable[[Samples], Tensor]] = [evaluator.features]
     if evaluator.role == "quality":

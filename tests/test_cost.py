@@ -1,4 +1,4 @@
-"""Sizes and counts of a record, and records that are costed anew without being measured anew."""
+"""Sizes and counts of a record, and records whose cost is computed again without sampling."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_a_large_untouched_layer_is_a_warning(tmp_path: Path):
     assert warnings_of(large) == ["78% of the model's bytes were left uncompressed: 0.weight"]
 
 
-# --- costed anew -----------------------------------------------------------------------------------------------------
+# --- costs again -----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

@@ -62,7 +62,7 @@ def copy(results: Path, tmp_path: Path) -> Path:
 
 
 def changed(records: list[Record], method: str, flip: int) -> list[Record]:
-    """The records, with the first `flip` samples of a method's first seed judged otherwise: valid ones no longer, others now."""
+    """The records, with the first `flip` samples of a method's first seed scored otherwise: valid ones no longer, others now."""
     found = [r.model_copy(deep=True) for r in records]
     record = next(r for r in found if r.method == method and r.sample_seed == 0)
     if method == "none":
@@ -70,12 +70,12 @@ def changed(records: list[Record], method: str, flip: int) -> list[Record]:
         flags[:flip] ^= True
         record.evaluators["position"].items["valid"] = Items.pack(flags)
     else:
-        fates = {name: items.unpack() for name, items in record.items.items()}
-        before = fates["intact"] | fates["drifted"] | fates["degraded"]
+        outcomes = {name: items.unpack() for name, items in record.items.items()}
+        before = outcomes["intact"] | outcomes["drifted"] | outcomes["degraded"]
         for name in ("intact", "drifted"):
-            fates[name][:flip] = False
-        fates["degraded"][:flip] = ~before[:flip]
-        record.items.update({name: Items.pack(flags) for name, flags in fates.items()})
+            outcomes[name][:flip] = False
+        outcomes["degraded"][:flip] = ~before[:flip]
+        record.items.update({name: Items.pack(flags) for name, flags in outcomes.items()})
     return found
 
 
@@ -111,8 +111,8 @@ def test_less_likely_points_of_the_toy_fail_first(described: ModelFile) -> None:
 
 def test_rungs_are_joined_item_by_item(described: ModelFile, records: list[Record]) -> None:
     assert [(step.milder, step.harsher) for step in described.ladder] == [("int3", "int2"), ("int2", "ternary")]
-    fates = {(r.method, r.sample_seed): r.items["degraded"].unpack() for r in records}
-    both = sum(int((fates["int3", seed] & fates["int2", seed]).sum()) for seed in SEEDS)
+    outcomes = {(r.method, r.sample_seed): r.items["degraded"].unpack() for r in records}
+    both = sum(int((outcomes["int3", seed] & outcomes["int2", seed]).sum()) for seed in SEEDS)
     table = described.ladder[0].table
     assert table.failed_both == both
     valid = sum(int(r.evaluators["position"].items["valid"].unpack().sum()) for r in records if r.method == "none")
@@ -215,7 +215,7 @@ def test_a_damaged_file_is_named_skipped_and_left_as_it_is(copy: Path, damage: s
 
 
 def test_readers_of_records_pass_over_what_is_none(copy: Path, records: list[Record]) -> None:
-    """Only where such files belong: a record's folder may bear any name."""
+    """Only where such files belong: a record's folder may have any name."""
     (copy / "toy" / "damages.json").write_text("{}")
     warnings: list[str] = []
     assert read_records(copy, warnings.append) == records and warnings == []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from made_up import judged, stored
+from made_up import scored, stored
 
 from bench.records.cell import FLOOR_RECALIBRATED
 from bench.records.schema import Record
@@ -12,7 +12,7 @@ from bench.stats.frontier import frontier
 
 def method(name: str, ratio: float, kept: dict[int, float], diversity: float = 1.0) -> list[Record]:
     """Retention of quality by sampling seed."""
-    return [stored(judged(name, seed, quality, diversity), ratio) for seed, quality in kept.items()]
+    return [stored(scored(name, seed, quality, diversity), ratio) for seed, quality in kept.items()]
 
 
 def same(kept: float) -> dict[int, float]:
@@ -53,7 +53,7 @@ def test_what_cannot_be_chosen_or_told_is_left_out() -> None:
     assert frontier(method("int4", 9, {1: 0.9, 2: 0.9}), (8,)) == [], "not measured on the choosing seed"
     assert frontier(method("int4", 9, {0: 0.9}), (8,)) == [], "nor on any other"
     (second,) = frontier([*method("int4", 9, {0: 0.9}), *method("nf4", 9, same(0.5))], (8,))
-    assert second.method == "nf4", "the best of those that can be told"
+    assert second.method == "nf4", "the best one with a known retention"
     failed = [r.model_copy(update={"status": "failed", "metrics": {}}) for r in method("int4", 9, same(0.9))]
     assert frontier(failed, (8,)) == [] and frontier([], (8,)) == []
     first, *rest = method("int4", 9, same(0.9))

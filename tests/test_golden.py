@@ -1,6 +1,6 @@
 """Numbers may not move unless the version of what makes them does.
 
-`python tests/test_golden.py` writes `tests/golden.json` anew; do it only together with a new version.
+`python tests/test_golden.py` writes `tests/golden.json` again; do it only together with a new version.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from made_up import both_pages, judged, ladder, model, stored
+from made_up import both_pages, ladder, model, scored, stored
 
 from bench.records.schema import Record
 from bench.registry import DOMAINS
@@ -47,7 +47,7 @@ WHOLE = [*grid("a", "s@0", "s@1"), *grid("b", "s@0", "s@1", kept=0.3)]
         [*WHOLE, *ladder("c", "org/model")],
         [*WHOLE, *[r.model_copy(update={"samples": 50, "model": "s@2"}) for r in ladder("a")]],
         [r.model_copy(update={"cost": None}) if r.method == "binary" else r for r in WHOLE],
-        [*WHOLE, *[stored(judged(name, seed, 0.5, 0.5, "a"), 9) for name in ("ecsq:bits=3", "nf4") for seed in (0, 1)]],
+        [*WHOLE, *[stored(scored(name, seed, 0.5, 0.5, "a"), 9) for name in ("ecsq:bits=3", "nf4") for seed in (0, 1)]],
         [r.model_copy(update={"status": "diverged", "metrics": {}, "evaluators": {}}) if r.method == "int2" else r for r in WHOLE],
         [r.model_copy(update={"status": "diverged", "metrics": {}, "evaluators": {}}) if r.model == "s@1" else r for r in WHOLE],
     ],

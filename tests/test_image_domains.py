@@ -226,7 +226,9 @@ def test_lost_classes_are_counted() -> None:
     assert images.labels is not None
     five = images.pixels[images.labels < 5][:500]
     real, half = (SampleFeatures(p, {}) for p in (images.pixels[:500], five))
-    assert metrics.classes_covered(real, real) == 10 and 5 <= metrics.classes_covered(half, real) <= 7  # shirts are in both halves' looks
+    assert (
+        metrics.classes_covered(real, real) == 10 and 5 <= metrics.classes_covered(half, real) <= 7
+    )  # shirts look like classes of either half
     assert metrics.class_entropy(real, real) == pytest.approx(np.log2(10), abs=0.05)
     assert metrics.class_entropy(half, real) < 2.9
     one = SampleFeatures(np.repeat(images.pixels[:1], 50, axis=0), {})
@@ -234,7 +236,7 @@ def test_lost_classes_are_counted() -> None:
 
 
 def test_distances_are_small_for_real_pictures_and_grow_with_damage() -> None:
-    """The Fréchet distance to itself is 0; the unbiased kernel distance of two halves of the same data is near 0."""
+    """The Fréchet distance to itself is 0; the unbiased kernel distance of two parts of the same data is near 0."""
     from domains.images.damages import noise
 
     evaluator = Effnet()

@@ -116,7 +116,7 @@ def test_what_is_no_whole_npz_is_refused_in_one_line(pictures: np.ndarray, tmp_p
             files.read(bad)
 
 
-def test_a_damaged_cached_set_of_samples_is_made_anew(pictures: np.ndarray, tmp_path: Path) -> None:
+def test_a_damaged_cached_set_of_samples_is_made_again(pictures: np.ndarray, tmp_path: Path) -> None:
     from bench.util.cache import Cache
 
     cache, domain = Cache(folder=tmp_path), GanDomain()
@@ -159,7 +159,7 @@ def test_a_decompression_bomb_is_refused(tmp_path: Path) -> None:
         files.read(tmp_path)
 
 
-def test_score_judges_foreign_pictures(tmp_path: Path) -> None:
+def test_score_evaluates_foreign_pictures(tmp_path: Path) -> None:
     """Held-out real pictures from an NPZ of colour floats score as real; noise has no quality, and near a tenth of the diversity: the
     encoder looks through noise (docs/image-domains.md)."""
     good, bad = tmp_path / "good.npz", tmp_path / "bad.npz"
@@ -226,8 +226,8 @@ def test_a_users_own_pictures_come_from_tables_too(pictures: np.ndarray, tmp_pat
     table.to_parquet(tmp_path / "mine.parquet")
     assert np.array_equal(own_images(str(tmp_path / "mine.parquet")), pictures)
     domain = GanDomain()
-    halves = [domain.reference(name, str(tmp_path / "mine.parquet")) for name in ("test", "ceiling")]
-    assert [len(half) for half in halves] == [20, 20] and np.array_equal(np.concatenate(halves), pictures)
+    parts = [domain.reference(name, str(tmp_path / "mine.parquet")) for name in ("test", "ceiling")]
+    assert [len(part) for part in parts] == [20, 20] and np.array_equal(np.concatenate(parts), pictures)
 
 
 def _png(image: Image.Image) -> bytes:

@@ -134,7 +134,7 @@ def test_the_gan_is_frozen_as_open_reads_it(tmp_path: Path) -> None:
     (tmp_path / "discriminator.safetensors").unlink()
     alone = domain.open(domain.locate(str(tmp_path)))
     assert alone.auxiliary_scores(pictures) == {}
-    assert opened.identity() != alone.identity(), "the opinion is in the record"
+    assert opened.identity() != alone.identity(), "the identity includes the discriminator"
 
 
 def test_the_frozen_gans_running_statistics_are_its_own() -> None:
@@ -246,8 +246,8 @@ def test_muon_goes_on_from_a_checkpoint_of_another_machine(monkeypatch) -> None:
     there, _ = moved(lambda p: Muon(p, 0.01, 0.1), steps=1, state=state)
     monkeypatch.setattr("domains.muon.computes_bfloat16", lambda device: False)
     here, _ = moved(lambda p: Muon(p, 0.01, 0.1), steps=1, state=state)
-    anew, _ = moved(lambda p: Muon(p, 0.01, 0.1), steps=1)
-    for a, b, c in zip(there, here, anew):
+    fresh, _ = moved(lambda p: Muon(p, 0.01, 0.1), steps=1)
+    for a, b, c in zip(there, here, fresh):
         assert alike(a, b) > 0.99 > 0.95 > alike(b, c)
 
 

@@ -178,7 +178,7 @@ def test_crossed_items_vary_by_their_means_over_seeds() -> None:
     assert item_covariance(influence, crossed=False) == pytest.approx(np.eye(2) / 8), "within each seed, then / 2²"
 
 
-def test_items_that_every_seed_judges_alike_do_not_average_out() -> None:
+def test_items_that_every_seed_shares_do_not_average_out() -> None:
     """Of real samples, more seeds tell no more: crossed stays, nested would halve."""
     flags = (np.arange(40) < 10).astype(float)
     twice = np.tile(flags, (1, 2, 1))

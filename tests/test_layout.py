@@ -54,3 +54,61 @@ def test_a_planted_violation_is_found() -> None:
     assert violations("report", "from bench.runner import sweep\n") == ["bench.runner"]
     assert violations("util", "from bench import errors\nimport bench.cli.main\n") == ["bench.cli.main"]
     assert violations("cli", "from bench.report import show\nfrom bench import errors\n") == []
+
+
+# --- docstrings and style ------------------------------------------------------------------------------------------------
+
+COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+
+
+def without_docstring(source: str) -> list[str]:
+    """The module, its public functions and classes, and their public methods that lack a docstring.
+
+    Dunder methods and functions within functions need none.
+    """
+    tree = ast.parse(source)
+    found = [] if ast.get_docstring(tree) else ["module"]
+
+    def visit(node: ast.Module | ast.ClassDef, prefix: str) -> None:
+        for child in node.body:
+            if isinstance(child, ast.FunctionDef | ast.ClassDef) and not child.name.startswith("_"):
+                if not ast.get_docstring(child):
+                    found.append(prefix + child.name)
+                if isinstance(child, ast.ClassDef):
+                    visit(child, f"{child.name}.")
+
+    visit(tree, "")
+    return found
+
+
+def style_violations(source: str) -> list[str]:
+    """Lambdas that are assigned to a name, and comprehensions within comprehensions."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Lambda):
+            found.append(f"line {node.lineno}: lambda with a name")
+        if isinstance(node, COMPREHENSIONS) and sum(isinstance(inner, COMPREHENSIONS) for inner in ast.walk(node)) > 1:
+            found.append(f"line {node.lineno}: nested comprehension")
+    return found
+
+
+def test_everything_public_has_a_docstring() -> None:
+    found = {str(path): without_docstring(path.read_text()) for path in sorted(ROOT.rglob("*.py")) if path.stat().st_size}
+    found.pop(str(ROOT / "interfaces.py"))  # the docstrings of its classes explain their methods
+    assert {path: names for path, names in found.items() if names} == {}
+
+
+def test_no_named_lambda_and_no_nested_comprehension() -> None:
+    found = {str(path): style_violations(path.read_text()) for path in sorted(ROOT.rglob("*.py"))}
+    assert {path: lines for path, lines in found.items() if lines} == {}
+
+
+def test_planted_style_violations_are_found() -> None:
+    assert without_docstring('def f(): ...\nclass A:\n    """A."""\n    def g(self): ...\n    def _h(self): ...\n') == [
+        "module",
+        "f",
+        "A.g",
+    ]
+    assert style_violations("f = lambda x: x\n") == ["line 1: lambda with a name"]
+    assert style_violations("x = [[i for i in row] for row in rows]\n") == ["line 1: nested comprehension"]
+    assert style_violations("x = [i for row in rows for i in row]\n") == []

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_up import BASE, FLOOR, judged, ladder, stored
+from made_up import BASE, FLOOR, ladder, scored, stored
 
 from bench.evaluation.bounds import Bounds
 from bench.methods.notation import LADDER
@@ -77,7 +77,7 @@ def test_the_span_is_baseline_minus_the_floor_that_ships(domain: str, published:
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize("rung", ["int6", "int3"])
 def test_influence_is_how_retention_changes_without_an_item(domain: str, role: str, rung: str, published: list[Record]) -> None:
-    """Jackknife, the ratio computed anew without each item: (n - 1) (R - R_i) is the centred influence, but for terms of R / (n span)."""
+    """Jackknife, the ratio computed again without each item: (n - 1) (R - R_i) is the centred influence, but for terms of R / (n span)."""
     m = measured([r for r in published if r.domain == domain])
     assert m is not None
     kept, before = (flags(by_seed(published, domain, method)[0], role) for method in (rung, "none"))
@@ -109,8 +109,8 @@ def test_item_variance_of_quality_is_the_variance_of_a_ratio_of_paired_shares(do
 
 
 @PUBLISHED
-def test_twins_and_common_judges_make_intervals_narrower_than_unpaired_shares(domain: str, models: dict[str, ModelLadder]) -> None:
-    """At 8 bits nearly the same samples are judged: the ratio is known better than from two independent drawings."""
+def test_twins_and_common_real_samples_make_intervals_narrower_than_unpaired_shares(domain: str, models: dict[str, ModelLadder]) -> None:
+    """At 8 bits nearly the same samples are scored, so the ratio is known better than from two independent drawings."""
     for role in ROLES:
         at = models[domain].outcomes[role]
         p, n = 0.8, at.influence.shape[2] * (1 if at.crossed else 3)
@@ -236,14 +236,14 @@ def test_other_conditions_are_never_mixed(other: dict[str, object]) -> None:
 
 
 def test_the_version_of_a_method_alone_separates_nothing() -> None:
-    """`int4` of version 2 stands beside `int8` of version 1: what judges them has to be the same, not what compressed them."""
+    """`int4` of version 2 stands beside `int8` of version 1: their evaluators have to be the same, not the versions of their methods."""
     records = [r.model_copy(update={"implementation": {"evaluator judge": 1, r.method: 1 + i % 2}}) for i, r in enumerate(ladder("d"))]
     (m,) = models_of(records)
     assert m.whole
 
 
 def test_models_without_a_ladder_are_no_models_here() -> None:
-    alone = [judged("none", 0, 1.0, 1.0, "d", "own"), stored(judged("magnitude", 0, 0.5, 0.5, "d", "own"), 2.0)]
+    alone = [scored("none", 0, 1.0, 1.0, "d", "own"), stored(scored("magnitude", 0, 0.5, 0.5, "d", "own"), 2.0)]
     assert [m.model for m in models_of([*alone, *ladder("d")])] == ["s@0"]
     assert models_of([]) == []
 

@@ -206,7 +206,7 @@ def test_without_two_sizes_there_is_no_picture_of_them() -> None:
 # --------------------------------------------------------------------------------------------------------------- paths
 
 
-def test_paths_are_the_means_and_landmarks_the_damages_of_the_same_judges() -> None:
+def test_paths_are_the_means_and_landmarks_the_damages_by_the_same_evaluators() -> None:
     records = [*ladder(), *ladder("text"), *(r.model_copy(update={"reference": "shipped:2"}) for r in ladder("sounds"))]
     found = series(records)
     left, right = paths.panels_of(list(found.values()), records, {"text": damages("text")}, refuse)
@@ -221,7 +221,7 @@ def test_paths_are_the_means_and_landmarks_the_damages_of_the_same_judges() -> N
 
 
 @pytest.mark.parametrize("other", [{"reference": "own:1"}, {"samples": 30}, {"k": 3}, {"evaluators": {"judge": 2, "kinds": 1}}])
-def test_damages_by_other_judges_are_no_landmarks(other: dict[str, object]) -> None:
+def test_damages_by_other_evaluators_are_no_landmarks(other: dict[str, object]) -> None:
     records, said = ladder(), list[str]()
     (panel,) = paths.panels_of(list(series(records).values()), records, {"elsewhere": damages(**other)}, said.append)
     assert panel.landmarks == () and said[0].startswith("the damages of elsewhere are not drawn")
@@ -282,23 +282,25 @@ def test_the_command_saves_the_matrix_that_it_shows(tmp_path: Path, capsys: pyte
 
 def test_shares_are_the_records_and_sum_to_one() -> None:
     records = [*ladder(), *ladder(model="s@1", less=0.1), *ladder(model="s@2", u=0.3, less=0.2)]
-    fates = twin_outcomes_of(series(records)["elsewhere"].domain, records)
-    assert fates is not None and fates.rungs == ("none", *LADDER)
-    assert fates.shares.sum(axis=1) == pytest.approx(1.0)
-    assert fates.ratios == pytest.approx([1.0, *(4.0 + 3 * i for i in range(8))])
-    assert fates.shares[1] == pytest.approx([0.7 * 0.95, 0.1 * 0.95, 0, 0.8 - 0.8 * 0.95, 0.2]), "means over the models that count"
-    assert fates.intervals is not None and fates.intervals.shape == (9, 6, 2)
+    outcomes = twin_outcomes_of(series(records)["elsewhere"].domain, records)
+    assert outcomes is not None and outcomes.rungs == ("none", *LADDER)
+    assert outcomes.shares.sum(axis=1) == pytest.approx(1.0)
+    assert outcomes.ratios == pytest.approx([1.0, *(4.0 + 3 * i for i in range(8))])
+    assert outcomes.shares[1] == pytest.approx([0.7 * 0.95, 0.1 * 0.95, 0, 0.8 - 0.8 * 0.95, 0.2]), "means over the models that count"
+    assert outcomes.intervals is not None and outcomes.intervals.shape == (9, 6, 2)
 
 
 def test_shares_have_intervals_over_training_seeds() -> None:
     """Two models of 0.875 and 0.775 of what was intact, .7 of all: the mean of two, with Student's t of one degree of freedom."""
     records = [*ladder(), *ladder(model="s@1", less=0.1)]
-    fates = twin_outcomes_of(series(records)["elsewhere"].domain, records)
-    assert fates is not None and fates.intervals is not None
+    outcomes = twin_outcomes_of(series(records)["elsewhere"].domain, records)
+    assert outcomes is not None and outcomes.intervals is not None
     half = 12.706 * 0.7 * 0.1 / 2
     middle = 0.7 * (0.875 + 0.775) / 2
-    assert fates.intervals[2, 0] == pytest.approx([max(0, middle - half), min(1, middle + half)], abs=1e-3), "int6"
-    assert (fates.intervals[..., 0] <= fates.intervals[..., 1]).all() and fates.intervals.min() >= 0 and fates.intervals.max() <= 1
+    assert outcomes.intervals[2, 0] == pytest.approx([max(0, middle - half), min(1, middle + half)], abs=1e-3), "int6"
+    assert (
+        (outcomes.intervals[..., 0] <= outcomes.intervals[..., 1]).all() and outcomes.intervals.min() >= 0 and outcomes.intervals.max() <= 1
+    )
     alone = twin_outcomes_of(series(ladder())["elsewhere"].domain, ladder())
     assert alone is not None and alone.intervals is None
 
@@ -307,11 +309,11 @@ def test_sizes_are_strata_and_where_none_counts_all_are_shown_without_intervals(
     """Seed by seed two sizes make up for each other; their shares are as sure as each size's are."""
     less = {"s@0": 0.0, "s@1": 0.2, "xs@0": 0.2, "xs@1": 0.0}
     records = [r for name, x in less.items() for r in ladder(model=name, less=x)]
-    fates = twin_outcomes_of(series(records)["elsewhere"].domain, records)
-    assert fates is not None and fates.intervals is not None
+    outcomes = twin_outcomes_of(series(records)["elsewhere"].domain, records)
+    assert outcomes is not None and outcomes.intervals is not None
     one = 0.7 * 0.2 / 2  # standard error of a size's mean of two
     middle, half = 0.7 * (0.875 + 0.675) / 2, 4.303 * one / 2**0.5
-    assert fates.intervals[2, 0] == pytest.approx([middle - half, middle + half], abs=2e-3), "int6, two degrees of freedom"
+    assert outcomes.intervals[2, 0] == pytest.approx([middle - half, middle + half], abs=2e-3), "int6, two degrees of freedom"
     poor = [*ladder(u=0.3), *ladder(model="s@1", u=0.3)]
     shown = twin_outcomes_of(series(poor)["elsewhere"].domain, poor)
     assert shown is not None and shown.intervals is None and shown.shares.sum(axis=1) == pytest.approx(1.0)
@@ -320,17 +322,17 @@ def test_sizes_are_strata_and_where_none_counts_all_are_shown_without_intervals(
 def test_agreeing_models_are_not_certain_of_their_shares() -> None:
     """Both of .665: 2 x 80 samples have a standard error of .0373, and no interval is narrower."""
     records = [*ladder(), *ladder(model="s@1")]
-    fates = twin_outcomes_of(series(records)["elsewhere"].domain, records)
-    assert fates is not None and fates.intervals is not None
-    p = fates.shares[1, 0]
-    assert np.ptp(fates.intervals[1, 0]) == pytest.approx(2 * 1.96 * (p * (1 - p) / 160) ** 0.5, rel=2e-2)
-    assert 0 < fates.intervals[1, 2, 1] < 0.05, "none was repaired, which is not certain either"
+    outcomes = twin_outcomes_of(series(records)["elsewhere"].domain, records)
+    assert outcomes is not None and outcomes.intervals is not None
+    p = outcomes.shares[1, 0]
+    assert np.ptp(outcomes.intervals[1, 0]) == pytest.approx(2 * 1.96 * (p * (1 - p) / 160) ** 0.5, rel=2e-2)
+    assert 0 < outcomes.intervals[1, 2, 1] < 0.05, "none was repaired, which is not certain either"
 
 
 def test_a_network_that_diverged_has_lost_every_sample() -> None:
     records = [*ladder(drop=["binary"]), *(record("elsewhere", "s@0", "binary", s, 30.0, 0, status="diverged") for s in (0, 1))]
-    fates = twin_outcomes_of(series(records)["elsewhere"].domain, records)
-    assert fates is not None and fates.shares[-1] == pytest.approx([0, 0, 0, 0.8, 0.2])
+    outcomes = twin_outcomes_of(series(records)["elsewhere"].domain, records)
+    assert outcomes is not None and outcomes.shares[-1] == pytest.approx([0, 0, 0, 0.8, 0.2])
 
 
 # --------------------------------------------------------------------------------------------------------------- texts

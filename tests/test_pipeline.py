@@ -91,7 +91,7 @@ def test_records_are_whole(records: dict[str, Record], method: str) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_each_twin_has_one_fate(records: dict[str, Record], method: str) -> None:
+def test_each_twin_has_one_outcome(records: dict[str, Record], method: str) -> None:
     flags = np.stack([records[method].items[name].unpack() for name in TWINS])  # [5, N]
     assert (flags.sum(0) == 1).all() and flags.shape[1] == N
     assert [records[method].metrics[name] for name in TWINS] == pytest.approx(flags.mean(1))
@@ -234,13 +234,13 @@ def test_a_failure_of_a_second_measurement_leaves_the_record(
     assert sum("ZeroDivisionError" in line and "stays as it was" in line for line in said) == 2
 
 
-def test_opinions_of_further_judges_outlive_a_second_measurement(records: dict[str, Record]) -> None:
+def test_scores_of_optional_evaluators_survive_a_second_measurement(records: dict[str, Record]) -> None:
     old = records["int8"]
-    opinion = next(iter(old.evaluators.values())).model_copy(update={"second": True})
-    judged = old.model_copy(update={"evaluators": {**old.evaluators, "inception": opinion}})
-    kept = sweep.with_auxiliary_scores(old, judged)
+    score = next(iter(old.evaluators.values())).model_copy(update={"second": True})
+    scored = old.model_copy(update={"evaluators": {**old.evaluators, "inception": score}})
+    kept = sweep.with_auxiliary_scores(old, scored)
     assert list(kept.evaluators) == [*old.evaluators, "inception"] and kept.evaluators["inception"].commit == old.provenance.commit
-    assert sweep.with_auxiliary_scores(old, judged.model_copy(update={"tensors_sha256": "others"})) == old, "other samples"
+    assert sweep.with_auxiliary_scores(old, scored.model_copy(update={"tensors_sha256": "others"})) == old, "other samples"
 
 
 def test_a_record_in_the_wrong_place_is_skipped(evaluation: Evaluation, records: dict[str, Record], tmp_path: Path) -> None:
@@ -262,7 +262,7 @@ def test_the_cache_answers_as_a_fresh_computation_does(evaluation: Evaluation, r
         assert record.model_dump(exclude={"provenance", "speed"}) == records["int8"].model_dump(exclude={"provenance", "speed"})
 
 
-def test_a_damaged_cache_entry_is_made_anew(evaluation: Evaluation, records: dict[str, Record], tmp_path: Path) -> None:
+def test_a_damaged_cache_entry_is_made_again(evaluation: Evaluation, records: dict[str, Record], tmp_path: Path) -> None:
     cached = another(evaluation, Cache(folder=tmp_path))
     first = run_cell(cell_of(cached, "int8"), cached)
     for path in tmp_path.rglob("*"):

@@ -127,7 +127,7 @@ def test_no_scale_is_worse_than_min_max(method: Quantizer, n: int, size: float, 
     weights = size * normal(8, n, seed=seed)
     minmax = (weights.abs().amax(1) / max(method.levels)).half().double().clamp(min=2.0**-24).numpy()
     of_minmax = np.sqrt(errors_at(method, weights.double().numpy(), minmax))
-    rounding = 2.0**-21 * weights.norm(dim=1).numpy()  # both residuals are judged in float32, each 2^-22 of the weights off
+    rounding = 2.0**-21 * weights.norm(dim=1).numpy()  # both residuals are compared in float32, each 2^-22 of the weights off
     assert (np.sqrt(errors(method, weights)) <= of_minmax * (1 + 1e-6) + rounding).all()
 
 

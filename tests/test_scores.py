@@ -44,7 +44,7 @@ def test_of_a_curve_that_only_falls_the_plain_integral_is_c(kept: list[float], r
 
 
 def test_the_weights_by_hand() -> None:
-    """Rungs at 2 and 4: a triangle of area 1 at the start, 2 in the middle, 1 at the end, of 4; over [2, 4] halves."""
+    """Rungs at 2 and 4: a triangle of area 1 at the start, 2 in the middle, 1 at the end, of 4; over [2, 4] one half each."""
     constant, weights = quadrature([2.0, 4.0])
     assert (constant, *weights) == pytest.approx((0.25, 0.5, 0.25))
     constant, weights = quadrature([2.0, 4.0], HIGH_RANGE)
@@ -215,7 +215,7 @@ def shared_and_own(kept: np.ndarray, own: float, crossed: bool, items: int = 400
     return Domain("a", tuple(made), tuple((m,) for m in made))
 
 
-def test_real_samples_judge_all_models_alike_and_that_error_does_not_average_out() -> None:
+def test_the_error_of_shared_real_samples_does_not_average_out() -> None:
     """Shared variance 1 / n, own 4 / n: of the mean of two models (1 + 4 / 2) / n, of which the models' spread shows the second part."""
     n = 400
     found = shared_and_own(np.array([0.5, 0.5]), 2.0, crossed=True).retention("diversity", "int4")

@@ -48,7 +48,7 @@ def test_curves_never_rise_but_for_those_that_are_meant_to(name: str) -> None:
     for role in ROLES:
         shifted = curve(name, role, np.array([-0.3, 0.0, 0.3]))
         assert shifted.shape == (3, 8) and (np.diff(shifted, axis=1) <= 1e-12).all()
-        assert (np.diff(shifted, axis=0) >= -1e-12).all(), "a positive shift bears more"
+        assert (np.diff(shifted, axis=0) >= -1e-12).all(), "a positive shift keeps more"
 
 
 @pytest.mark.parametrize(

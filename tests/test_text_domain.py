@@ -94,7 +94,7 @@ def test_likelihood_beside_the_base(generator: Generator) -> None:
     assert changed["bits_per_byte"] > same["bits_per_byte"]
 
 
-def test_the_judge_prefers_verses_to_shuffled_verses(judge: Judge) -> None:
+def test_the_evaluator_prefers_verses_to_shuffled_verses(judge: Judge) -> None:
     from domains.text.damages import shuffle_words
 
     texts = data.verses("validation")[:100]
@@ -108,7 +108,7 @@ def test_the_words_do_not_see_order() -> None:
     assert words.features(["", "."]).isfinite().all()
 
 
-def test_odd_texts_are_judged_not_refused(judge: Judge) -> None:
+def test_odd_texts_are_scored_not_refused(judge: Judge) -> None:
     texts = ["", " ", "\n", "a", "\u4e2d\u6587 \U0001f600", "x" * 3000]
     assert judge.features(texts).isfinite().all() and judge.surprisal(texts).isfinite().all()
 

@@ -248,7 +248,7 @@ def test_the_package_does_not_import_evaluate() -> None:
 # --- MAUVE, an optional extra ------------------------------------------------------------------------------------------
 
 
-def test_mauve_compares_the_judges_features(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mauve_compares_the_evaluators_features(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a stand-in for the package, which may not be installed: real first, then generated, and the package's own defaults."""
     from types import ModuleType, SimpleNamespace
 

@@ -180,7 +180,7 @@ def test_the_order_of_seeds_within_a_size_changes_nothing() -> None:
         assert ends == found[0][1] and pairs(now) == found[0][0] and len(ends) == 4
 
 
-def test_second_judges_far_from_the_first_are_named_whatever_the_claims() -> None:
+def test_secondary_scores_outside_the_primary_interval_are_named_whatever_the_claims() -> None:
     now = claim_context([*GOOD, *BAD], {})
     kinder = [*GOOD, *(replace(m, outcomes=o.outcomes) for m, o in zip(BAD, seeds("bad", 0.70, 0.71, 0.72)))]
     text = paragraph(with_secondary(now, domains_of(kinder)), now)
@@ -324,7 +324,7 @@ def quality_row(first: list[ModelLadder], second: Support) -> list[str]:
     return next(row for row in pairs(claim_context(first, {}, second=second)) if row[1] == "quality")
 
 
-def test_what_both_judges_show_is_claimed() -> None:
+def test_what_primary_and_secondary_evaluators_show_is_claimed() -> None:
     second = by_secondary(*GOOD, *BAD)
     text = said([*GOOD, *BAD], second=second)
     assert claims(text) == {("good", "bad", "quality")} and "Not claimed" not in text
@@ -342,7 +342,7 @@ def test_what_both_judges_show_is_claimed() -> None:
         (by_secondary(*GOOD), ["-", "-"], ALONE, "no: primary evaluators alone"),
     ],
 )  # fmt: skip
-def test_what_only_the_first_judges_show_is_not_claimed(second: Support, figures: list[str], why: str, claimed: str) -> None:
+def test_what_only_the_primary_evaluators_show_is_not_claimed(second: Support, figures: list[str], why: str, claimed: str) -> None:
     text = said([*GOOD, *BAD], second=second)
     assert not claims(text) and text.count("Not claimed") == 1
     assert f"Not claimed, because {why}: good ahead of bad in quality." in text
@@ -350,7 +350,7 @@ def test_what_only_the_first_judges_show_is_not_claimed(second: Support, figures
     assert [row[5], row[7]] == figures and row[8] == claimed and row[2] == "+0.300"
 
 
-def test_the_second_judges_interval_is_of_the_same_difference() -> None:
+def test_the_secondary_interval_is_of_the_same_difference() -> None:
     """Where they put the other domain first, its sign and ends are turned round."""
     straight, turned = (
         quality_row([*GOOD, *BAD], by_secondary(*GOOD, *BAD)),
@@ -360,7 +360,7 @@ def test_the_second_judges_interval_is_of_the_same_difference() -> None:
     assert straight[3] == straight[6] and turned[6] == f"-{high[1:]} to -{low[1:]}"
 
 
-def test_what_only_the_second_judges_show_stays_undecided() -> None:
+def test_what_only_the_secondary_evaluators_show_stays_undecided() -> None:
     first = [*seeds("good", 0.7, 0.9), *seeds("bad", 0.7, 0.8)]
     text = said(first, second=by_secondary(*GOOD, *BAD))
     assert not claims(text) and "Undecided with these models: bad and good" in text

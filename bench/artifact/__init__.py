@@ -1,1 +1,1 @@
-"""The compressed file: its bytes, its header, its coding, its writer, and what `inspect` says of it."""
+"""The compressed file: its bytes, its header, its coding and its writer, and the report of `inspect`."""

@@ -1,7 +1,7 @@
-"""Whole numbers as bytes: at fixed width, or at their entropy; and masks.
+"""Codes whole numbers and masks as bytes, at fixed width or entropy-coded.
 
-A coded stream of n symbols is never shorter than n / 256 bytes (it is filled up with zeros): so a reader knows, before it makes
-room for anything, that a file of B bytes cannot hold more than 256 B symbols, whatever its header says.
+A coded stream of n symbols is padded with zeros to at least n / 256 bytes. So a file of B bytes cannot hold more than 256 B symbols,
+whatever its header says. A reader relies on this limit before it allocates memory.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ MOST_SYMBOLS = 2**15  # in an alphabet
 
 
 def filled_up(stream: bytes, count: int) -> bytes:
+    """Pad a stream with zeros to the minimum length for `count` symbols."""
     return stream.ljust(-(-count // SYMBOLS_PER_BYTE), b"\0")
 
 
@@ -26,15 +27,15 @@ def filled_up(stream: bytes, count: int) -> bytes:
 
 
 def word(levels: int) -> tuple[int, int]:
-    """The tightest packing of base-`levels` digits: (bytes a word, digits a word), words of at most 8 bytes."""
+    """The tightest packing of base-`levels` digits into words of at most 8 bytes -> (bytes a word, digits a word)."""
     if levels == 1:
-        return 1, SYMBOLS_PER_BYTE  # nothing to say
+        return 1, SYMBOLS_PER_BYTE  # one level needs no digits
     choices = [(size, int(8 * size / math.log2(levels) + 1e-9)) for size in range(1, 9)]
     return min(((size, digits) for size, digits in choices if digits), key=lambda c: (c[0] / c[1], c[0]))
 
 
 def pack(symbols: np.ndarray, levels: int) -> bytes:
-    """[n], each below `levels` -> bytes (ternary: 40 digits in 8 bytes, 1.6 bits each)."""
+    """Pack symbols [n], each below `levels`, at fixed width. Ternary symbols take 1.6 bits each: 40 digits in 8 bytes."""
     size, digits = word(levels)
     block = 2**16 * digits  # bounds the memory
     if len(symbols) > block:
@@ -48,13 +49,13 @@ def pack(symbols: np.ndarray, levels: int) -> bytes:
 
 
 def packed_length(count: int, levels: int) -> int:
-    """Bytes that `pack` takes."""
+    """The number of bytes that `pack` returns."""
     size, digits = word(levels)
     return -(-count // digits) * size
 
 
 def unpack(data: bytes, count: int, levels: int) -> np.ndarray:
-    """The inverse of `pack` -> uint64 [count]. Raises `ValueError` where the length is another."""
+    """Invert `pack` -> uint64 [count]. Raises `ValueError` where the length does not fit."""
     if len(data) != packed_length(count, levels):
         raise ValueError(f"{len(data)} bytes cannot be {count} symbols of {levels}")
     size, digits = word(levels)
@@ -72,9 +73,10 @@ def unpack(data: bytes, count: int, levels: int) -> np.ndarray:
 
 
 def table_of(counts: np.ndarray) -> bytes:
-    """How often each symbol occurs, as one byte each: 0 never, else 16 steps an octave below the most frequent symbol.
+    """The frequency table of symbols, with one byte a symbol.
 
-    Rounding to a sixteenth of an octave costs less than a thousandth of a bit a symbol.
+    0 means that the symbol never occurs. The other values are logarithmic, with 16 steps an octave below the most frequent symbol. This
+    rounding costs less than a thousandth of a bit a symbol.
     """
     if not counts.any():
         return bytes(len(counts))
@@ -85,20 +87,20 @@ def table_of(counts: np.ndarray) -> bytes:
 
 
 def _weights(table: np.ndarray) -> np.ndarray:
-    """uint8 -> float64: whole numbers, so that every machine finds the same probabilities."""
+    """Frequency table uint8 -> relative weights float64. They are whole numbers, so every machine finds the same probabilities."""
     octave, step = np.divmod(table.astype(np.int64), 16)
     return np.where(table > 0, (16 + step) << octave, 0).astype(np.float64)
 
 
 def probabilities(table: bytes) -> np.ndarray:
-    """float64 [symbols in use], sum 1."""
+    """The probabilities of the symbols in use, float64. Their sum is 1."""
     weights = _weights(np.frombuffer(table, np.uint8))
     weights = weights[weights > 0]
     return weights / weights.sum()
 
 
 def coded_bits(counts: np.ndarray, table: bytes) -> float:
-    """What symbols that occur so often cost under a table; infinity where it lacks one of them."""
+    """The cost in bits of symbols with these counts under a table. It is infinite where the table lacks one of the symbols."""
     used = np.frombuffer(table, np.uint8) > 0
     if (counts[~used] > 0).any():
         return math.inf
@@ -106,7 +108,7 @@ def coded_bits(counts: np.ndarray, table: bytes) -> float:
 
 
 def _coder() -> Any:
-    """The library, imported when something is coded. Raises `BadInput` where it is missing: not every platform has a wheel of it."""
+    """Import the library of the range coder. Raises `BadInput` where it is missing, since not every platform has a wheel."""
     try:
         from constriction import stream
     except ImportError:
@@ -119,7 +121,7 @@ def _model(table: bytes) -> Any:
 
 
 def entropy_encode(symbols: np.ndarray, table: bytes) -> bytes:
-    """[n] -> bytes, by a range coder (Martin 1979; the library `constriction`, Bamler 2022, arXiv:2201.01741)."""
+    """Encode symbols [n] by a range coder (Martin 1979), with the library `constriction` (Bamler 2022, arXiv:2201.01741)."""
     used = np.frombuffer(table, np.uint8) > 0
     if used.sum() < 2 or not len(symbols):
         return b""
@@ -130,7 +132,7 @@ def entropy_encode(symbols: np.ndarray, table: bytes) -> bytes:
 
 
 def entropy_decode(data: bytes, count: int, table: bytes) -> np.ndarray:
-    """The inverse -> whole numbers [count]. Foreign bytes give symbols, too, but never one that the table lacks."""
+    """Decode `count` symbols. Damaged bytes also decode, but never to a symbol that the table lacks."""
     symbols = np.flatnonzero(np.frombuffer(table, np.uint8))
     if not count:
         return np.zeros(0, np.int64)
@@ -146,18 +148,21 @@ def entropy_decode(data: bytes, count: int, table: bytes) -> np.ndarray:
 
 
 def binomials(n: int, m: int) -> np.ndarray:
-    """[m, n + 1]: i over j."""
-    return np.array([[math.comb(i, j) for j in range(n + 1)] for i in range(m)], np.int64)
+    """int64 [m, n + 1]: the binomial coefficients, i over j."""
+    table = np.empty((m, n + 1), np.int64)
+    for i, j in np.ndindex(*table.shape):
+        table[i, j] = math.comb(i, j)
+    return table
 
 
 def rank_patterns(groups: np.ndarray, n: int) -> np.ndarray:
-    """bool [g, m], n True in each -> the number of its pattern among all m-over-n (the combinatorial number system), [g]."""
+    """Number each n-of-m pattern in the combinatorial number system: bool [g, m] with n True in each row -> [g]."""
     table, kept = binomials(n, groups.shape[1]), groups.cumsum(1)
     return (table[np.arange(groups.shape[1]), kept] * groups).sum(1)
 
 
 def unrank_patterns(ranks: np.ndarray, n: int, m: int) -> np.ndarray:
-    """The inverse."""
+    """Invert `rank_patterns`."""
     table, left, ranks = binomials(n, m), np.full(len(ranks), n), ranks.astype(np.int64)
     groups = np.zeros((len(ranks), m), bool)
     for i in reversed(range(m)):
@@ -168,7 +173,10 @@ def unrank_patterns(ranks: np.ndarray, n: int, m: int) -> np.ndarray:
 
 
 def fill_groups(rows: np.ndarray, n: int, m: int) -> np.ndarray | None:
-    """bool [channels, length] -> [g, m] with exactly n True in each, the last of a channel filled up; None where the pattern fails."""
+    """Split each channel into groups of m with exactly n True: bool [channels, length] -> [g, m].
+
+    The last group of a channel is padded. Returns None where the mask does not follow the pattern.
+    """
     length = rows.shape[1]
     rest = -length % m
     filled = np.pad(rows, ((0, 0), (0, rest)))
@@ -183,12 +191,13 @@ def fill_groups(rows: np.ndarray, n: int, m: int) -> np.ndarray | None:
 
 
 def deflate_fp16(halves: np.ndarray) -> bytes:
-    """float16 [n] -> deflated: all upper bytes (sign, exponent), then all lower ones, since the upper ones resemble each other."""
+    """Deflate float16 values [n], all upper bytes first. The upper bytes (sign, exponent) resemble each other, so this helps."""
     planes = halves.astype("<f2").view(np.uint8).reshape(-1, 2)
     return deflate(np.ascontiguousarray(planes[:, ::-1].T).tobytes())
 
 
 def inflate_fp16(data: bytes, count: int) -> np.ndarray:
+    """Invert `deflate_fp16`. Raises `ValueError` where the data do not hold `count` values."""
     planes = np.frombuffer(inflate(data, 2 * count), np.uint8)
     if len(planes) != 2 * count:
         raise ValueError(f"{len(planes)} bytes cannot be {count} half floats")
@@ -196,13 +205,13 @@ def inflate_fp16(data: bytes, count: int) -> np.ndarray:
 
 
 def deflate(data: bytes) -> bytes:
-    """Without zlib's own header and checksum: the file has one over everything."""
+    """Deflate without zlib's own header and checksum: the file has one checksum over everything."""
     coder = zlib.compressobj(9, zlib.DEFLATED, -15)
     return coder.compress(data) + coder.flush()
 
 
 def inflate(data: bytes, largest: int) -> bytes:
-    """Raises `ValueError` for what is cut short or would be larger than `largest` bytes."""
+    """Invert `deflate`. Raises `ValueError` for incomplete data and for a result larger than `largest` bytes."""
     coder = zlib.decompressobj(-15)
     try:
         text = coder.decompress(data, largest + 1)

@@ -1,10 +1,10 @@
-"""The artifact: a compressed network as one self-contained file. Its length is the only size that a result may claim.
+"""The artifact: a compressed network as one self-contained file. All reported sizes are lengths of such files.
 
     "GENC" | version u16 | header length u32 | header, deflated | streams | SHA-256 of all before          (docs/format.md)
 
-The header lists, column by column, how each tensor is stored and how long its streams are. Each stream is written in
-whichever of a few ways is shortest for this tensor: indices at fixed width or entropy-coded under a table of their own or one that
-the file's tensors share; masks at their entropy, as the numbers of n:m patterns, or folded into the indices' alphabet.
+The header lists, column by column, how each tensor is stored and how long its streams are. The writer chooses the shortest of a few
+codings for each stream. Indices have fixed width, or they are entropy-coded under their own table or a shared one. Masks are
+entropy-coded, stored as numbers of n:m patterns, or merged into the alphabet of the indices.
 """
 
 from __future__ import annotations
@@ -51,14 +51,14 @@ CHECKSUM = 32  # bytes of SHA-256
 
 
 def save(compressed: Compressed, method: str, path: Path) -> int:
-    """Write the artifact atomically -> its length in bytes."""
+    """Write the artifact atomically and return its length in bytes."""
     data = encode(compressed, method)
     write_atomically(path, data)
     return len(data)
 
 
 def encode(compressed: Compressed, method: str, entropy: bool = True) -> bytes:
-    """The file's bytes; the same input gives the same bytes. `entropy=False`: all at fixed width, to compare."""
+    """The bytes of the file. Equal input gives equal bytes. `entropy=False` stores everything at fixed width, for comparison."""
     from bench.artifact.writer import encode_tensors
 
     header, streams = encode_tensors(compressed, method, entropy)
@@ -78,14 +78,14 @@ def encode(compressed: Compressed, method: str, entropy: bool = True) -> bytes:
 
 @dataclass(frozen=True)
 class Artifact:
-    """A file whose checksum and header were found good; its tensors are decoded when asked for."""
+    """A file whose checksum and header are valid. Its tensors are decoded on request."""
 
     header: Header
     header_bytes: int
     streams: memoryview
 
     def tensors(self) -> Iterator[tuple[str, StoredTensor]]:
-        """One tensor after another, in the network's order. Raises `BadInput` where a stream is not what the header says."""
+        """Yield the tensors in the order of the network. Raises `BadInput` where a stream does not match the header."""
         try:
             yield from self._tensors()
         except BadInput:  # the coder is missing
@@ -142,7 +142,7 @@ class Artifact:
         return dataclasses.replace(stored, mask=layout.unflat(torch.from_numpy(flat_mask), entry.shape))
 
     def _coded(self, stream: bytes, count: int, alphabet: int, number: int) -> np.ndarray:
-        """Symbols under the table of this number; 0: at fixed width."""
+        """Decode symbols under the table with this number; 0 means fixed width."""
         if not number:
             return coding.unpack(stream, count, alphabet)
         table = self.header.tables[number - 1]
@@ -151,7 +151,7 @@ class Artifact:
         return coding.entropy_decode(stream, count, table)
 
     def _mask(self, entry: Entry, stream: bytes) -> np.ndarray | None:
-        """bool [numel] in the file's order, or None."""
+        """Decode a mask: bool [numel] in the order of the file; None where the tensor has no mask."""
         if entry.mask in (UNMASKED, FOLDED, FOLDED_INTO_ZERO):
             return None
         if entry.mask == PLAIN_BITS:
@@ -165,7 +165,7 @@ class Artifact:
 
 
 def _restore(values: np.ndarray, mask: np.ndarray | None, layout: Layout, entry: Entry) -> torch.Tensor:
-    """Values in the file's order, only those kept -> the dense tensor."""
+    """Place the kept values, in the order of the file, into the dense tensor."""
     if mask is not None:
         dense = np.zeros(entry.count, values.dtype)
         dense[mask] = values
@@ -174,7 +174,7 @@ def _restore(values: np.ndarray, mask: np.ndarray | None, layout: Layout, entry:
 
 
 def open_artifact(path: Path) -> Artifact:
-    """Read a file, check every byte of it, understand its header. Raises `BadInput` with one line for anything else."""
+    """Read a file, verify its checksum and parse its header. Raises `BadInput` with one line for an invalid file."""
     try:
         return parse(path.read_bytes())
     except OSError as error:
@@ -184,7 +184,7 @@ def open_artifact(path: Path) -> Artifact:
 
 
 def parse(data: bytes) -> Artifact:
-    """The same from bytes."""
+    """Parse the bytes of a file as `open_artifact` does."""
     if len(data) < HEAD.size + CHECKSUM or data[:4] != MAGIC:
         raise BadInput("not an artifact of this benchmark")
     _, version, header_length = HEAD.unpack_from(data)
@@ -203,13 +203,13 @@ def parse(data: bytes) -> Artifact:
 
 
 def load(path: Path) -> tuple[str, list[StructureEdit], dict[str, StoredTensor]]:
-    """Read an artifact -> (method, structure, tensors). Raises `BadInput` for a file that is not a whole artifact."""
+    """Read an artifact -> (method, structure, tensors). Raises `BadInput` for an invalid file."""
     artifact = open_artifact(path)
     return artifact.header.method, list(artifact.header.structure), dict(artifact.tensors())
 
 
 def decode(data: bytes) -> tuple[str, list[StructureEdit], dict[str, StoredTensor]]:
-    """The same from bytes."""
+    """Decode the bytes of a file as `load` does."""
     artifact = parse(data)
     return artifact.header.method, list(artifact.header.structure), dict(artifact.tensors())
 
@@ -218,7 +218,7 @@ def decode(data: bytes) -> tuple[str, list[StructureEdit], dict[str, StoredTenso
 
 
 def rebuild(path: Path, generator: Generator) -> Module:
-    """The network of the artifact file, from its bytes alone: what makes the samples."""
+    """Build the network from the bytes of its artifact alone. This network makes the samples."""
     artifact = open_artifact(path)
     network = generator.rebuild(list(artifact.header.structure))
     check_fit(network, {entry.name: entry.shape for entry in artifact.header.entries})  # before anything is decoded
@@ -230,7 +230,7 @@ def rebuild(path: Path, generator: Generator) -> Module:
 
 
 def fill(network: Module, tensors: Mapping[str, StoredTensor]) -> None:
-    """Load dequantized tensors into a network of the right structure, tied ones once. Every tensor, or an error."""
+    """Load dequantized tensors into a network of the same structure. Raises an error unless every tensor is there."""
     check_fit(network, {name: stored.shape for name, stored in tensors.items()})
     with torch.no_grad():
         for name, target in tensors_of(network).items():
@@ -250,7 +250,7 @@ def check_fit(network: Module, shapes: Mapping[str, tuple[int, ...]]) -> None:
 
 
 def tensors_digest(network: Module) -> str:
-    """SHA-256 of all tensors' float32 values: two codings of the same values share samples and features."""
+    """SHA-256 of the float32 values of all tensors. Two codings of the same values share samples and features."""
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors_of(network).items()):
         digest.update(f"{name}{tuple(tensor.shape)}".encode())

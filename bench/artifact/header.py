@@ -1,4 +1,4 @@
-"""The artifact's header: which tensors there are, how each is stored, how long its streams are. Nothing in it is believed unchecked."""
+"""The header of the artifact: the list of tensors, their coding and the lengths of their streams. Every field is checked."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MOST_PLANES = 8  # of a code book
 MOST_LEVELS = 2**20  # of all planes of all code books together
 MOST_LEVELS_USED = 2**25  # of the code book of each tensor, summed: a coder is set up for each
 MOST_SCALARS = 2**40  # of a shape: beyond it arithmetic is not worth doing
-FARTHEST = 4 * coding.MOST_SYMBOLS  # from zero that an evenly spaced code book begins, in halves
+FARTHEST = 4 * coding.MOST_SYMBOLS  # the farthest start of an evenly spaced code book from zero, in units of 1/2
 ARRAY_TYPES: dict[str, np.dtype] = {
     "f4": np.dtype("<f4"),
     "f2": np.dtype("<f2"),
@@ -40,7 +40,7 @@ EXACT = 255  # fidelity of a tensor that lost nothing
 
 @dataclass(frozen=True)
 class Entry:
-    """One tensor."""
+    """How one tensor is stored."""
 
     name: str
     shape: tuple[int, ...]
@@ -62,11 +62,12 @@ class Entry:
 
     @property
     def count(self) -> int:
+        """The number of values of the tensor."""
         return math.prod(self.shape)
 
     @property
     def coded(self) -> int:
-        """Symbols in the index stream."""
+        """The number of symbols in the index stream."""
         return self.count if self.mask in (FOLDED, FOLDED_INTO_ZERO) else self.kept
 
 
@@ -75,6 +76,8 @@ Codebook = tuple[tuple[float, ...], ...]
 
 @dataclass(frozen=True)
 class Header:
+    """Everything in the file except the streams."""
+
     method: str
     structure: tuple[StructureEdit, ...]
     codebooks: tuple[Codebook, ...]
@@ -84,6 +87,7 @@ class Header:
     fp16_pool_deflated: bool
 
     def pack(self) -> bytes:
+        """The bytes of the header, deflated."""
         out = Writer()
         out.text(self.method)
         out.text(json.dumps([[edit.path, edit.kind, dict(edit.args)] for edit in self.structure], separators=(",", ":")))
@@ -101,7 +105,7 @@ class Header:
 
     @staticmethod
     def unpack(data: bytes, stream_bytes: int) -> Header:
-        """Raises `ValueError` for anything that this program would not have written so."""
+        """Parse the bytes of a header. Raises `ValueError` for anything that `pack` cannot have written."""
         source = Reader(coding.inflate(data, LARGEST))
         method, structure = source.text(LONGEST_TEXT), _structure(source.text(LONGEST_TEXT))
         if not method.isprintable():
@@ -119,10 +123,10 @@ class Header:
         columns = {column.name: source.numbers(count) for column in COLUMNS}
         if source.place != len(source.data):
             raise ValueError("it goes on after its end")
-        entries = tuple(
-            Entry(name, shape, **{c.name: c.read(columns[c.name][i]) for c in COLUMNS})  # type: ignore[arg-type]
-            for i, (name, shape) in enumerate(zip(names, shapes, strict=True))
-        )
+        entries = []
+        for i, (name, shape) in enumerate(zip(names, shapes, strict=True)):
+            fields = {c.name: c.read(columns[c.name][i]) for c in COLUMNS}
+            entries.append(Entry(name, shape, **fields))  # type: ignore[arg-type]
         for entry in entries:
             _check(entry, codebooks, tables)
         if sum(len(codebooks[entry.codebook][0]) for entry in entries if not entry.array) > MOST_LEVELS_USED:
@@ -130,7 +134,7 @@ class Header:
         total = fp16_pool_bytes + sum(entry.mask_bytes + entry.body_bytes for entry in entries)
         if total != stream_bytes or deflated > 1:
             raise ValueError(f"streams of {total} bytes in a file that has {stream_bytes}")
-        return Header(method, structure, codebooks, tables, entries, fp16_pool_bytes, bool(deflated))
+        return Header(method, structure, codebooks, tables, tuple(entries), fp16_pool_bytes, bool(deflated))
 
 
 def _codebooks(source: Reader, count: int) -> tuple[Codebook, ...]:
@@ -145,7 +149,7 @@ def _codebooks(source: Reader, count: int) -> tuple[Codebook, ...]:
 
 
 def may_be_stored(name: str) -> bool:
-    """Names are shown, one a line, and become keys of a safetensors file, where one name means something else."""
+    """Whether a tensor's name is allowed. Names are printed on one line and become keys of a safetensors file."""
     return name.isprintable() and name != "__metadata__"
 
 
@@ -199,7 +203,7 @@ def _structure(text: str) -> tuple[StructureEdit, ...]:
 
 
 def _check(entry: Entry, codebooks: Sequence[Codebook], tables: Sequence[bytes]) -> None:
-    """Raises `ValueError` when an entry contradicts itself. Afterwards no size in it is larger than its streams allow."""
+    """Raises `ValueError` when an entry contradicts itself. A checked entry has no size beyond what its streams allow."""
     from bench.interfaces import Layout
 
     def need(fine: bool, what: str) -> None:
@@ -239,12 +243,13 @@ def _check(entry: Entry, codebooks: Sequence[Codebook], tables: Sequence[bytes])
 
 
 class Writer:
-    """Whole numbers in as few bytes as they need (LEB128), texts and bytes with their length before them."""
+    """Writes whole numbers in as few bytes as they need (LEB128). Texts and bytes have their length before them."""
 
     def __init__(self) -> None:
         self.data = bytearray()
 
     def numbers(self, numbers: Sequence[int]) -> None:
+        """Write whole numbers."""
         for number in numbers:
             number = int(number)
             while number >= 128:
@@ -253,14 +258,20 @@ class Writer:
             self.data.append(number)
 
     def bytes_(self, data: bytes) -> None:
+        """Write bytes after their length."""
         self.numbers([len(data)])
         self.data += data
 
     def text(self, text: str) -> None:
+        """Write a text after its length."""
         self.bytes_(text.encode())
 
     def codebook(self, codebook: Codebook) -> None:
-        """Evenly spaced by 1 from a multiple of 1/2: (0, levels, twice the first, its sign); else (planes, levels, float32s)."""
+        """Write a code book.
+
+        Levels that are evenly spaced by 1 from a multiple of 1/2 are written as (0, levels, twice the first level, its sign). Any other
+        code book is written as (planes, levels, float32 values).
+        """
         first = float(codebook[0][0]) if codebook[0] else 0.0
         near = abs(2 * first) <= FARTHEST and (2 * first).is_integer()
         if len(codebook) == 1 and near and all(level == first + i for i, level in enumerate(codebook[0])):
@@ -271,12 +282,13 @@ class Writer:
 
 
 class Reader:
-    """The inverse. Raises `ValueError` at the end of the data."""
+    """Inverts `Writer`. Raises `ValueError` at the end of the data."""
 
     def __init__(self, data: bytes) -> None:
         self.data, self.place = data, 0
 
     def numbers(self, count: int) -> list[int]:
+        """Read `count` whole numbers."""
         if count > len(self.data) - self.place:
             raise ValueError("it is cut short")
         return [self._number() for _ in range(count)]
@@ -294,6 +306,7 @@ class Reader:
             shift += 7
 
     def bytes_(self, longest: int = LARGEST) -> bytes:
+        """Read bytes of at most `longest`."""
         (length,) = self.numbers(1)
         if length > min(longest, len(self.data) - self.place):
             raise ValueError("it is cut short, or a part of it is too long")
@@ -301,9 +314,11 @@ class Reader:
         return bytes(self.data[self.place - length : self.place])
 
     def text(self, longest: int) -> str:
+        """Read a text of at most `longest` bytes."""
         return self.bytes_(longest).decode()
 
     def codebook(self) -> Codebook:
+        """Read a code book."""
         planes, levels = self.numbers(2)
         if not 1 <= levels <= coding.MOST_SYMBOLS or planes > MOST_PLANES:
             raise ValueError(f"a code book of {planes} planes and {levels} levels")

@@ -1,4 +1,4 @@
-"""Where the bits of a compressed file went: tensor by tensor, component by component, every byte booked once."""
+"""Reports where the bits of a compressed file went, by tensor and by component. Every byte is counted once."""
 
 from __future__ import annotations
 
@@ -23,17 +23,19 @@ MASKS = {UNMASKED: "", PLAIN_BITS: "1 bit each", COUNTED: "entropy-coded", FOLDE
 
 
 def account(file: Path) -> dict[str, Any]:
-    """All that `inspect` shows, ready for JSON. Raises `BadInput` for a file that is not whole, its streams included."""
+    """The report of `inspect`, ready for JSON. Raises `BadInput` for an invalid file, and its streams are checked too."""
     artifact = open_artifact(file)
-    for _ in artifact.tensors():  # a file with a good header and bad streams is no good file
+    for _ in artifact.tensors():  # also check the streams
         pass
     header = artifact.header
     halves = sum(entry.halves for entry in header.entries)
-    byte = header.fp16_pool_bytes / halves if halves else 0.0  # of a float16 number, once the pool is squeezed
+    byte = header.fp16_pool_bytes / halves if halves else 0.0  # bytes of a float16 number in the deflated pool
     tensors = [_tensor(artifact, entry, byte) for entry in header.entries]
     total = file.stat().st_size
     beside = {"header": artifact.header_bytes, "checksum and frame": HEAD.size + CHECKSUM}
-    streams = {component: sum(tensor["bytes"][component] for tensor in tensors) for component in COMPONENTS}
+    streams: dict[str, float] = {}
+    for component in COMPONENTS:
+        streams[component] = sum(tensor["bytes"][component] for tensor in tensors)
     weights = sum(entry.count for entry in header.entries)
     return {
         "file": str(file),
@@ -76,26 +78,27 @@ def _kind(artifact: Artifact, entry: Entry) -> str:
 
 
 def as_table(found: Mapping[str, Any]) -> str:
-    """Plain text for a terminal."""
+    """The report as plain text for a terminal."""
     from tabulate import tabulate
 
-    rows = [
-        [
-            tensor["name"],
-            "x".join(map(str, tensor["shape"])) or "scalar",
-            tensor["stored_as"],
-            tensor["mask"],
-            *(f"{8 * tensor['bytes'][component] / max(_count(tensor), 1):.2f}" for component in COMPONENTS),
-            f"{tensor['bits_per_number']:.2f}",
-            "exact" if tensor["sqnr_db"] is None else f"{tensor['sqnr_db']:.2f}",
-        ]
-        for tensor in found["tensors"]
-    ]
+    rows = [_row(tensor) for tensor in found["tensors"]]
     headers = ["tensor", "shape", "stored as", "mask", *(f"{component}" for component in COMPONENTS), "bits", "SQNR dB"]
     table = tabulate(rows, headers=headers, disable_numparse=True, colalign=("left",) * 4 + ("right",) * 6)
     parts = ", ".join(f"{name} {size:,.0f}" for name, size in found["components"].items() if size)
     first = f"{found['file']}: {found['method']}, {found['bytes']:,} bytes, {found['bits_per_number']:.2f} bits a number"
     return f"{first}\nbytes: {parts}\nbits a number by component, tensor by tensor:\n{table}"
+
+
+def _row(tensor: Mapping[str, Any]) -> list[str]:
+    return [
+        tensor["name"],
+        "x".join(map(str, tensor["shape"])) or "scalar",
+        tensor["stored_as"],
+        tensor["mask"],
+        *(f"{8 * tensor['bytes'][component] / max(_count(tensor), 1):.2f}" for component in COMPONENTS),
+        f"{tensor['bits_per_number']:.2f}",
+        "exact" if tensor["sqnr_db"] is None else f"{tensor['sqnr_db']:.2f}",
+    ]
 
 
 def _count(tensor: Mapping[str, Any]) -> int:

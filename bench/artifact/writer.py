@@ -1,4 +1,4 @@
-"""How the artifact's writer chooses: of all ways to write a tensor's streams the shortest."""
+"""Writes the streams of tensors: the writer chooses the shortest coding for each tensor."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from bench.layers import tensors_of
 
 
 def encode_tensors(compressed: Compressed, method: str, entropy: bool = True) -> tuple[Header, list[bytes | memoryview]]:
-    """-> (header, streams in the file's order)."""
+    """Encode tensors -> (header, streams in the order of the file)."""
     grids = with_common_grid(compressed.tensors) if entropy else compressed.tensors
     tensors = {name: in_file_order(name, stored) for name, stored in grids.items()}
     writer = Writer(shared_tables(tensors) if entropy else {}, entropy)
@@ -54,7 +54,7 @@ def encode_tensors(compressed: Compressed, method: str, entropy: bool = True) ->
 
 
 def fidelity(original: Tensor | None, stored: StoredTensor) -> int:
-    """Signal-to-noise ratio of a stored tensor in quarter decibels, 0 to 254; 255: nothing is lost."""
+    """The signal-to-noise ratio of a stored tensor in quarter decibels, 0 to 254. 255 means lossless."""
     if original is None or tuple(original.shape) != stored.shape:
         return 0  # another structure: there is nothing to compare with
     dense = stored.dequantize()
@@ -72,7 +72,7 @@ def fidelity(original: Tensor | None, stored: StoredTensor) -> int:
 
 @dataclass(frozen=True)
 class Flat:
-    """A tensor in the order of the file: output channels first."""
+    """A tensor in the order of the file, output channels first."""
 
     name: str
     stored: StoredTensor
@@ -84,7 +84,7 @@ class Flat:
 
 
 def in_file_order(name: str, stored: StoredTensor) -> Flat:
-    """Raises `Unsupported` for what the format cannot say."""
+    """Reorder a stored tensor for the file. Raises `Unsupported` for what the format cannot store."""
     if not may_be_stored(name):
         raise Unsupported(f"the tensor name {name!r} cannot be stored")
 
@@ -105,7 +105,7 @@ def in_file_order(name: str, stored: StoredTensor) -> Flat:
 
 
 def with_common_grid(tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
-    """Grids of whole steps become parts of one that covers them all: so tensors can share a table."""
+    """Embed grids of whole steps in one grid that covers them all, so that the tensors can share a table."""
     grids = {name: (int(s.codebook[0][0]), int(s.codebook[0][-1])) for name, s in tensors.items() if _has_whole_steps(s.codebook)}
     first, last = min((a for a, _ in grids.values()), default=0), max((b for _, b in grids.values()), default=0)
     if len(set(grids.values())) < 2 or last - first >= coding.MOST_SYMBOLS:
@@ -129,17 +129,19 @@ def _has_whole_steps(codebook: Codebook) -> bool:
 
 @dataclass(frozen=True)
 class IndexEncoding:
-    """One way to write a tensor's indices: how its mask is told, and the symbols that follow from that."""
+    """One way to write a tensor's indices: the coding of its mask and the symbols that follow from it."""
 
     mask: int  # UNMASKED, FOLDED, FOLDED_INTO_ZERO, or PLAIN_BITS for any mask beside them
     alphabet: int
-    symbols: Callable[[], np.ndarray]  # made when wanted: they are as large as the tensor
+    symbols: Callable[[], np.ndarray]  # made on request, because they are as large as the tensor
 
     def counts(self) -> np.ndarray:
+        """How often each symbol occurs."""
         return np.bincount(self.symbols(), minlength=self.alphabet)
 
 
 def ways(flat: Flat) -> Iterator[IndexEncoding]:
+    """The ways in which a tensor's indices can be written."""
     indices, mask, levels = flat.indices, flat.mask, flat.stored.levels
     assert indices is not None
     if mask is None:
@@ -154,10 +156,11 @@ def ways(flat: Flat) -> Iterator[IndexEncoding]:
         yield IndexEncoding(FOLDED, levels + 1, lambda: np.where(mask, indices.astype(np.int32), levels))
 
 
-Key = tuple[Codebook, int]  # tensors of the same code book, written in the same way, can share a table
+Key = tuple[Codebook, int]  # tensors with the same code book and the same coding of the mask can share a table
 
 
 def shared_tables(tensors: Mapping[str, Flat]) -> dict[Key, bytes]:
+    """One frequency table for all tensors with the same code book that are written in the same way."""
     pooled: dict[Key, np.ndarray | int] = defaultdict(int)
     for flat in tensors.values():
         for way in ways(flat) if flat.indices is not None else ():
@@ -167,7 +170,7 @@ def shared_tables(tensors: Mapping[str, Flat]) -> dict[Key, bytes]:
 
 @dataclass(frozen=True)
 class Stream:
-    """Bytes that are not made yet, and how long they will be."""
+    """A stream that is not encoded yet, with its expected length."""
 
     length: float
     make: Callable[[], bytes]
@@ -176,12 +179,13 @@ class Stream:
 
     @property
     def price(self) -> float:
+        """The expected length with the table that it adds to the header."""
         return self.length + self.table_bytes
 
 
 @dataclass
 class Writer:
-    """Chooses and writes; collects the code books and tables that the header lists."""
+    """Chooses the shortest coding of each tensor, and collects the code books and tables for the header."""
 
     shared: Mapping[Key, bytes]
     entropy: bool
@@ -189,7 +193,7 @@ class Writer:
     tables: dict[bytes, int] = field(default_factory=dict)
 
     def write(self, flat: Flat) -> tuple[Entry, bytes, bytes | memoryview]:
-        """-> (entry, mask stream, body stream)."""
+        """Encode a tensor -> (entry, mask stream, body stream)."""
         layout, count = flat.stored.layout, math.prod(flat.stored.shape)
         group = min(layout.group, layout.channel_length(flat.stored.shape))  # nobody has to pad a channel to a longer one
         entry = Entry(flat.name, flat.stored.shape, flat.array, layout.axis, layout.granularity, group, halves=len(flat.halves))
@@ -224,7 +228,7 @@ class Writer:
         return Stream(length, lambda: coding.entropy_encode(way.symbols(), table), table, table_bytes)
 
     def _mask(self, flat: Flat) -> tuple[int, Stream]:
-        """The shortest way to write a mask by itself."""
+        """The shortest coding of a mask by itself."""
         mask = flat.mask
         if mask is None:
             return UNMASKED, Stream(0, lambda: b"")
@@ -258,5 +262,5 @@ class Writer:
         return dataclasses.replace(entry, mask=kind, n=n, m=m, mask_table=self._number(mask.table), mask_bytes=len(bits)), bits
 
     def _number(self, table: bytes | None) -> int:
-        """1 + the table's place in the header; 0 for none."""
+        """1 + the position of a table in the header; 0 for none."""
         return 0 if table is None else self.tables.setdefault(table, len(self.tables)) + 1

@@ -1,1 +1,1 @@
-"""The commands, by what they are for. Each is options in, one call, text or JSON out; torch is imported when a command needs it."""
+"""The commands, grouped by purpose. Each command parses options, makes one call and prints text or JSON. It imports torch late."""

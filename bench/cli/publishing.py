@@ -1,4 +1,4 @@
-"""Commands that read records, or make them again: leaderboard, pictures, describe, show, list, reproduce."""
+"""Commands that read records or measure them again: leaderboard, pictures, describe, show, list, reproduce."""
 
 from __future__ import annotations
 
@@ -129,5 +129,5 @@ def reproduce(only_check: bool, seed: int, cells: tuple[str, ...], results: Path
     wrong = repeating.all_disagreements(records, made)
     for record, said in wrong:
         say(f"error: {record.domain} {record.model} {record.method} seed {record.sample_seed}: {'; '.join(said)}")
-    say(f"{len(made)} cells measured; of those published {len(wrong)} disagree; {results / 'leaderboard.md'}")
+    say(f"{len(made)} cells measured; {len(wrong)} published ones disagree; {results / 'leaderboard.md'}")
     return FAILED if wrong else OK

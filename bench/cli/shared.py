@@ -1,4 +1,4 @@
-"""What the commands share: the group that they belong to, the options that several have, and how they speak."""
+"""What the commands share: their group, common options, and how they print messages."""
 
 from __future__ import annotations
 
@@ -44,10 +44,13 @@ def renamed(command: click.Command, old: str) -> click.Command:
 
 
 def say(line: str) -> None:
+    """Print a line on standard error."""
     click.echo(line, err=True)
 
 
 def check_domain(name: str, also: tuple[str, ...] = ()) -> None:
+    """Raises `BadInput` unless the domain is known, or one of the words in `also`."""
+
     from bench.errors import unknown
 
     if name not in DOMAINS and name not in also:
@@ -55,4 +58,5 @@ def check_domain(name: str, also: tuple[str, ...] = ()) -> None:
 
 
 def command_line() -> str:
+    """The command line of this process, as it is stored in records."""
     return shlex.join(["python", "-m", "bench", *sys.argv[1:]])

@@ -1,1 +1,1 @@
-"""From samples to verdicts: evaluators, quality and diversity, floors, ceilings and known damages."""
+"""From samples to scores: evaluators, quality and diversity, floors, ceilings and known damages."""

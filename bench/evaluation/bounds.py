@@ -1,4 +1,4 @@
-"""Floors and ceilings: what the worst and the best possible samples score, for one model, N and k."""
+"""Floors and ceilings: the scores of the worst and of the best possible samples, for one model, N and k."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ KEY_FIELDS = ("domain", "weights_sha256", "companions", "samples", "k", "sampler
 
 
 class Bounds(BaseModel):
-    """Floor i is the metrics of the network permuted with seed i, sampled with seed i; the ceiling real against real."""
+    """The floors and the ceiling of one model.
+
+    Floor i holds the metrics of the network permuted with seed i and sampled with seed i. The ceiling compares real samples with others.
+    """
 
     domain: str
     weights_sha256: str
@@ -36,28 +39,30 @@ class Bounds(BaseModel):
     provenance: Provenance
 
     def floor(self, metric: str) -> list[float]:
+        """The value of a metric for each permuted network."""
         return [floor[metric] for floor in self.floors]
 
 
 def bounds_name(key: dict[str, Any]) -> str:
-    """A file name made of everything that the bounds depend on."""
+    """A file name that is made of everything that the bounds depend on."""
     return hashlib.sha256(json.dumps({f: key[f] for f in KEY_FIELDS}, sort_keys=True).encode()).hexdigest()[:16] + ".json"
 
 
 def find_bounds(key: dict[str, Any], shipped: Path | None, make: Callable[[], Bounds]) -> Bounds:
-    """The bounds that ship with the model, else those in the cache, else made now and cached."""
+    """The bounds that ship with the model, else the cached ones. Without either, they are measured and cached."""
     name = bounds_name(key)
     for folder in filter(None, (shipped, cache_folder() / "bounds")):
         found = _read(folder / name)
         if found is not None and {f: getattr(found, f) for f in KEY_FIELDS} == {f: key[f] for f in KEY_FIELDS}:
             return found
     made = make()
-    with suppress(BadInput, OSError):  # a cache that cannot be written costs time, no more
+    with suppress(BadInput, OSError):  # a cache that cannot be written only costs time
         write_bounds(made, cache_folder() / "bounds")
     return made
 
 
 def write_bounds(bounds: Bounds, folder: Path) -> Path:
+    """Write the bounds to a folder."""
     path = folder / bounds_name(bounds.model_dump())
     write_atomically(path, bounds.model_dump_json(indent=1) + "\n")
     return path

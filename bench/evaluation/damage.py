@@ -1,4 +1,4 @@
-"""Are the evaluators worth trusting? Real samples, damaged on purpose, and what each evaluator sees of it."""
+"""Tests the evaluators: it damages real samples on purpose and compares what each evaluator reports."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STEP = 0.03  # a stronger damage must cost at least this much validity
 
 @dataclass(frozen=True)
 class Row:
-    """What one damage did; the ceiling is what as many undamaged real samples score."""
+    """The effect of one damage. The ceiling is the score of equally many undamaged real samples."""
 
     name: str
     damage: Damage
@@ -30,12 +30,12 @@ class Row:
     valid_ceiling: float
     mutual_recall: float
     mutual_recall_ceiling: float
-    valid_of_same_items: float | None  # for damages of variety
-    others: Mapping[str, float]  # validity by the quality evaluators that are not the primary one: shown, not asserted
+    valid_of_same_items: float | None  # only for damages of diversity
+    others: Mapping[str, float]  # validity by the other quality evaluators: shown, but not checked
     others_ceiling: Mapping[str, float]
 
     def numbers(self) -> dict[str, float | str]:
-        """For JSON and for the docs' table."""
+        """The numbers of the row, for JSON and for the table in the docs."""
         return {
             "damage": self.name,
             "hurts": self.damage.hurts,
@@ -48,7 +48,7 @@ class Row:
         }
 
     def failures(self, milder: float | None) -> list[str]:
-        """What the evaluators did not see as they should; `milder` is the validity under the next milder damage."""
+        """Where the evaluators did not react as they should. `milder` is the validity under the next milder damage."""
         found = []
         for what, value, ceiling, (low, high) in (
             ("validity", self.valid, self.valid_ceiling, self.damage.valid),
@@ -58,16 +58,17 @@ class Row:
                 found.append(f"{self.name}: {what} is {value:.3f}, not within {low:g} to {high:g} of the ceiling's {ceiling:.3f}")
         if milder is not None and self.valid > milder - STEP:
             found.append(f"{self.name}: validity {self.valid:.3f} is not {STEP} below {milder:.3f}")
-        # the items were evaluated in other batches, whose float32 features differ in the last bits: one may cross a border
+        # other batches give float32 features with other last bits, so one item may cross a border
         if self.valid_of_same_items is not None and abs(self.valid - self.valid_of_same_items) > 1 / self.samples + 1e-12:
             found.append(f"{self.name}: validity {self.valid} is not the same items' mean {self.valid_of_same_items}")
         return found
 
 
 def damage_matrix(domain: Domain, n: int = 2000, names: list[str] | None = None, roles: Mapping[str, str] | None = None) -> list[Row]:
-    """Every damage of the domain, applied to the real samples of the ceiling and compared with the reference.
+    """Apply every damage of the domain to the ceiling's real samples and compare them with the reference.
 
-    roles: evaluator -> role, at least one of each role; by default the domain's. Raises `BadInput` where `n` real samples are not there.
+    `roles` maps evaluators to roles, with at least one evaluator of each role; the default is the domain's own. Raises `BadInput` where
+    there are fewer than `n` real samples.
     """
     check_samples(n, K, min(len(domain.reference(split)) for split in ("test", "ceiling")))
     wanted = {name: damage for name, damage in domain.damages().items() if names is None or name in names}
@@ -75,7 +76,10 @@ def damage_matrix(domain: Domain, n: int = 2000, names: list[str] | None = None,
 
 
 def secondary_evaluators(domain: Domain) -> dict[str, str]:
-    """The secondary evaluators; where a role has none, the primary ones. Raises `BadInput` where there is none at all."""
+    """Evaluator -> role: the secondary evaluators, and the primary one of a role without any.
+
+    Raises `BadInput` where the domain has no secondary evaluator.
+    """
     found = dict(domain.second_evaluators())
     if not found:
         raise BadInput(f"domain {domain.name!r} has no secondary evaluators")
@@ -83,12 +87,13 @@ def secondary_evaluators(domain: Domain) -> dict[str, str]:
 
 
 def failures(rows: list[Row]) -> list[str]:
+    """All damages that the evaluators did not detect as they should, one line each."""
     valid = {row.name: row.valid for row in rows} | ({"": rows[0].valid_ceiling} if rows else {})
     return [line for row in rows for line in row.failures(valid.get(row.damage.milder) if row.damage.milder is not None else None)]
 
 
 def file_of(domain: Domain, rows: Sequence[Row], n: int, command: str) -> DamagesFile:
-    """What `damage_matrix(domain, n)` found, with what it depends on."""
+    """The content of `damages.json`: the results of `damage_matrix(domain, n)` and what they depend on."""
     panel = Panel(domain, n)
     return DamagesFile(
         domain=domain.name,
@@ -145,7 +150,7 @@ def _row(domain: Domain, name: str, damage: Damage, n: int, roles: Mapping[str, 
 
 
 def _rows(undamaged: Samples, damaged: Samples) -> list[int]:
-    """Where each damaged item stands among the undamaged ones."""
+    """The position of each damaged item among the undamaged ones."""
     place = {content_digest([item]): i for i, item in enumerate(undamaged)}
     return [place[content_digest([item])] for item in damaged]
 
@@ -160,7 +165,7 @@ def take(some: Features, rows: list[int] | slice) -> Features:
 
 
 def as_table(rows: list[Row]) -> str:
-    """Markdown: the matrix of damages by evaluators; in brackets the share of the ceiling."""
+    """Markdown: the matrix of damages by evaluators. The numbers in brackets are shares of the ceiling."""
     from tabulate import tabulate
 
     lines: list[list[str]] = []

@@ -1,4 +1,4 @@
-"""The evaluator panel: a domain's real samples and evaluators, ready for any samples. It needs no generator."""
+"""The evaluator panel: a domain's real samples and evaluators, which can score any samples. It needs no generator."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ from bench.util.cache import Cache, content_digest
 class Panel:
     """Compares `n` samples with the first `n` real ones.
 
-    roles: evaluator -> role, the first of each role is the primary one; by default the domain's. `opened`: evaluators that are loaded
-    already; the others are loaded when first used. Raises `BadInput` where the reference has fewer than `n` samples.
+    `roles` maps evaluators to roles, and the first evaluator of each role is the primary one; the default is the domain's own. `opened`
+    holds evaluators that are loaded already. The others are loaded at first use. Raises `BadInput` where the reference has fewer than `n`
+    samples.
     """
 
     def __init__(
@@ -53,28 +54,32 @@ class Panel:
 
     @functools.cached_property
     def evaluators(self) -> dict[str, Evaluator]:
+        """Name -> evaluator, loaded at first use."""
         with self.watch("load evaluators"):
             return {name: self.opened.get(name) or find_evaluator(self.domain, name, self.device) for name in self.roles}
 
     @functools.cached_property
     def real(self) -> SampleFeatures:
+        """The features of the real samples."""
         return self.observe(self.domain.reference("test", self.source)[: self.n], "real samples")
 
     @functools.cached_property
     def same_within(self) -> float:
+        """The largest distance of two twins in the diversity space that still count as the same."""
         return same_distance(self.real.by_evaluator[self.primary["diversity"]])
 
     @functools.cached_property
     def reference_name(self) -> str:
-        """Names the real samples by content."""
+        """The name of the real samples, made of their content."""
         return f"{'own' if self.source else 'shipped'}:{content_digest(self.real.samples)[:16]}"
 
     @functools.cached_property
     def ceiling_sha256(self) -> str:
+        """The digest of the other real samples, which make the ceiling."""
         return content_digest(self.domain.reference("ceiling", self.source)[: self.n])
 
     def ceiling(self, own: bool = True) -> dict[str, float]:
-        """The metrics of other real samples, as many: what undamaged, unlimited quality and diversity would score."""
+        """The metrics of equally many other real samples: the scores of perfect samples."""
         others = self.domain.reference("ceiling", self.source)
         if len(others) < self.n:
             raise BadInput(f"samples={self.n} is not possible: only {len(others)} other real samples can serve as the ceiling")
@@ -88,7 +93,7 @@ class Panel:
         return self.metrics_of(self.observe(samples, "samples"))
 
     def observe(self, samples: Samples, title: str) -> SampleFeatures:
-        """Features of all evaluators, from the cache where these very samples were seen before."""
+        """The features of all evaluators, from the cache where the same samples were seen before."""
         found = {}
         for name, evaluator in self.evaluators.items():
             kind = f"{type(evaluator).__module__}.{type(evaluator).__qualname__}"  # domains that share an evaluator share its features
@@ -98,24 +103,24 @@ class Panel:
         return SampleFeatures(samples, found)
 
     def verdicts(self, seen: SampleFeatures) -> dict[str, Verdict]:
-        """Evaluator -> its verdict."""
+        """Evaluator -> its metrics and flags."""
         with self.watch("metrics"):
             return {
                 name: VERDICTS[self.roles[name]](self.real.by_evaluator[name], found, self.k) for name, found in seen.by_evaluator.items()
             }
 
     def metrics_of(self, seen: SampleFeatures, verdicts: Mapping[str, Verdict] | None = None) -> dict[str, float]:
-        """The primary evaluators' metrics: `quality_valid`, `diversity_mutual_recall` and those beside them."""
+        """The primary evaluators' metrics, such as `quality_valid` and `diversity_mutual_recall`."""
         verdicts = verdicts or self.verdicts(seen)
         return prefixed({role: verdicts[name] for role, name in self.primary.items()})
 
     def own_metrics_of(self, seen: SampleFeatures) -> dict[str, float]:
-        """Those of the domain's own metrics that follow from samples."""
+        """The domain's own metrics that need only samples."""
         with self.watch("metrics"):
             return {name: metric.compute(seen, self.real) for name, metric in self.own.items() if metric.compute}
 
     def implementation(self, own: bool = True) -> dict[str, int]:
-        """Versions of everything here that a number depends on; `own`: the domain's own metrics too."""
+        """The versions of everything that the numbers depend on. `own` includes the domain's own metrics."""
         metrics = {f"metric {name}": metric.version for name, metric in self.own.items() if own}
         evaluators = {f"evaluator {name} {e.identity()[:12]}".rstrip(): e.version for name, e in self.evaluators.items()}
         return {"shared metrics": SHARED_METRICS_VERSION, f"domain {self.domain.name}": self.domain.version, **evaluators, **metrics}
@@ -126,7 +131,7 @@ def _first_of(roles: Mapping[str, str], role: str) -> str:
 
 
 def find_evaluator(domain: Domain, name: str, device: str = "cpu") -> Evaluator:
-    """One of the domain's table, or one that it knows by what the user calls it. Raises `BadInput`."""
+    """An evaluator of the domain, or an optional one that the user names. Raises `BadInput` for an unknown name."""
     own = {**domain.evaluators(), **domain.second_evaluators()}
     listed = name in own or name in domain.evaluator_table()
     found = domain.evaluator(name, device) if listed else domain.optional_evaluator(name, device)
@@ -136,7 +141,7 @@ def find_evaluator(domain: Domain, name: str, device: str = "cpu") -> Evaluator:
 
 
 def score_samples(domain: Domain, path: Path, reference: str | None = None, device: str = "cpu") -> dict[str, Any]:
-    """Compare samples from a file with the first N real ones, N = their number -> what `bench score --json` prints."""
+    """Compare the N samples of a file with the first N real ones -> the output of `bench score --json`."""
     samples = domain.read_samples(path)
     panel = Panel(domain, len(samples), reference=reference, device=device)
     seen = panel.observe(samples, "samples")
@@ -145,5 +150,5 @@ def score_samples(domain: Domain, path: Path, reference: str | None = None, devi
 
 
 def _plain(metrics: Mapping[str, float]) -> dict[str, float | None]:
-    """JSON knows no NaN."""
+    """Replace NaN and infinity, which JSON cannot hold."""
     return {name: value if math.isfinite(value) else None for name, value in metrics.items()}

@@ -1,7 +1,7 @@
-"""Secondary evaluators: evaluators of another kind, and a task. Do they agree with the primary ones on the same samples?
+"""Secondary evaluators: evaluators of another kind, and a task, that score the same samples as the primary ones.
 
-A cell's hash does not name them, so one can be added to existing records (`bench/runner/evaluate_secondary.py`). Each has its own floors
-and ceiling: shares of valid samples cannot be compared between evaluators, retentions can.
+A cell's hash does not include them, so they can be added to existing records (`bench/runner/evaluate_secondary.py`). Each has its own
+floors and ceiling. Shares of valid samples cannot be compared between evaluators, but retentions can.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from bench.util.cache import Latest
 
 
 class Scorer(Protocol):
-    """What has floors and ceilings: a panel of evaluators, or a task."""
+    """Something with floors and ceilings: a panel of evaluators, or a task."""
 
     @property
     def primary(self) -> Mapping[str, str]:
         """Role -> the name of its evaluator or task."""
 
     def implementation(self, own: bool = True) -> dict[str, int]:
-        """Versions that its numbers depend on; `own`: those of the domain's own metrics too."""
+        """The versions that its numbers depend on. `own` includes those of the domain's own metrics."""
 
     def ceiling(self, own: bool = True) -> dict[str, float]:
         """The metrics of other real samples."""
@@ -44,35 +44,40 @@ class OneEvaluator(Panel):
     """A panel of one evaluator."""
 
     def verdict(self, samples: Samples) -> Verdict:
+        """The evaluator's metrics and flags of any samples."""
         (found,) = self.verdicts(self.observe(samples, "samples")).values()
         return found
 
     @property
     def member(self) -> Evaluator:
+        """The evaluator itself."""
         (found,) = self.evaluators.values()
         return found
 
 
 class TaskScorer:
-    """A task in the place of an evaluator: what the samples are good for."""
+    """A task in the place of an evaluator: it measures how useful the samples are."""
 
     def __init__(self, task: Task, panel: Panel) -> None:
         self.member, self.panel, self.primary = task, panel, {USE: task.name}
         self._latest: Latest[Verdict] = Latest()
 
     def implementation(self, own: bool = True) -> dict[str, int]:
+        """The version of the task."""
         domain = self.panel.domain
         task = {f"task {self.member.name}": self.member.version}
         return {"shared metrics": SHARED_METRICS_VERSION, f"domain {domain.name}": domain.version, **task}
 
     def ceiling(self, own: bool = True) -> dict[str, float]:
-        """Other real samples in the place of generated ones."""
+        """The metrics of other real samples in the place of generated ones."""
         return self.score(self.panel.domain.reference("ceiling", self.panel.source)[: self.panel.n])
 
     def score(self, samples: Samples) -> dict[str, float]:
+        """The primary metric of any samples, by its full name."""
         return {metric_of(USE): self.verdict(samples).metrics[PRIMARY_METRIC[USE]]}
 
     def verdict(self, samples: Samples) -> Verdict:
+        """The task's metrics and flags of any samples."""
         return self._latest.of(samples, lambda: self._verdict(samples))
 
     def _verdict(self, samples: Samples) -> Verdict:
@@ -81,9 +86,9 @@ class TaskScorer:
 
 
 class SecondaryEvaluators:
-    """The secondary evaluators of a domain, its task, and evaluators that the user named.
+    """The secondary evaluators of a domain, its task, and the evaluators that the user named.
 
-    Those that the user named are loaded at once; the others when first used. Raises `BadInput` where a name is unknown or primary.
+    Evaluators that the user named are loaded at once, the others at first use. Raises `BadInput` where a name is unknown or primary.
     """
 
     def __init__(self, primary: Panel, named: Sequence[str] = ()) -> None:
@@ -96,7 +101,7 @@ class SecondaryEvaluators:
 
     @functools.cached_property
     def scorers(self) -> dict[str, OneEvaluator | TaskScorer]:
-        """By name."""
+        """Name -> evaluator or task."""
         ours = self.primary
         roles = {**ours.domain.second_evaluators(), **{name: evaluator.role for name, evaluator in self.named.items()}}
         found: dict[str, OneEvaluator | TaskScorer] = {
@@ -117,7 +122,7 @@ class SecondaryEvaluators:
 
 
 def secondary_block(scorer: OneEvaluator | TaskScorer, now: Verdict, before: Verdict, bounds: Bounds, is_baseline: bool) -> EvaluatorBlock:
-    """What a secondary evaluator says of samples, with its own retention; of the baseline also the headroom U."""
+    """The scores of a secondary evaluator with its own retention. The baseline's block also has the headroom U."""
     (role,) = scorer.primary
     what = PRIMARY_METRIC[role]
     floor, value, base = bounds.floor(metric_of(role)), now.metrics[what], before.metrics[what]
@@ -137,12 +142,15 @@ def secondary_block(scorer: OneEvaluator | TaskScorer, now: Verdict, before: Ver
 
 
 def is_by(block: EvaluatorBlock | None, evaluator: Evaluator) -> bool:
-    """Whether a block is of this evaluator and version: a folder may hold other weights now."""
+    """Whether a block comes from this evaluator and version. A folder may hold other weights now."""
     return block is not None and (block.version, block.identity) == (evaluator.version, evaluator.identity())
 
 
 def retained(value: float, base: float, floor: list[float], before: Verdict, what: str) -> float | None:
-    """As `verdicts.retention`, also for a mean of numbers: None unless the baseline lies 5 standard errors above the floor."""
+    """The retention as `verdicts.retention`, also for a mean of numbers.
+
+    It is None unless the baseline lies 5 standard errors above the floor.
+    """
     if before.shares is None:
         return retention(value, base, floor, len(before.items[what]))
     error = math.hypot(_error(before.shares), float(np.std(floor, ddof=1)) / math.sqrt(len(floor)))
@@ -151,7 +159,7 @@ def retained(value: float, base: float, floor: list[float], before: Verdict, wha
 
 
 def error_of(now: Verdict, before: Verdict, kept: float, span: float, what: str) -> float:
-    """Standard error of a retention over items, which both networks were tried on: of (m - R b) / span."""
+    """The standard error of a retention over items that both networks were tested on: that of (m - R b) / span."""
     return _error(_values(now, what) - kept * _values(before, what)) / span
 
 

@@ -1,4 +1,4 @@
-"""From features to verdicts: which samples are valid, which kinds of real samples are still made, which twins survived."""
+"""From features to flags: which samples are valid, which real samples are covered, and which twins survived."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TYPICAL = (0.025, 0.975)  # quantiles of real samples' surprisal
 
 
 def features_of(evaluator: Evaluator, samples: Samples) -> Features:
-    """An evaluator's features of samples, and the surprisal where its role is quality. Raises `Diverged` where that is not finite."""
+    """An evaluator's features of samples, with the surprisal for the role quality. Raises `Diverged` for non-finite values."""
     seen = Features(evaluator.features(samples), evaluator.surprisal(samples) if evaluator.role == "quality" else None)
     if not seen.features.isfinite().all() or (seen.surprisal is not None and not seen.surprisal.isfinite().all()):
         raise Diverged(f"the features of evaluator {evaluator.name!r} are not finite")
@@ -27,15 +27,18 @@ def features_of(evaluator: Evaluator, samples: Samples) -> Features:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one evaluator says: metrics without their role's prefix, and one flag per item."""
+    """The result of one evaluator: metrics without the prefix of their role, and one flag per item."""
 
     metrics: dict[str, float]
     items: dict[str, np.ndarray]  # bool
-    shares: np.ndarray | None = None  # float [items], where what counts is the mean of something that is no flag
+    shares: np.ndarray | None = None  # float [items]: the values whose mean is the metric, where it has no flags
 
 
 def quality_verdict(real: Features, generated: Features, k: int) -> Verdict:
-    """A sample is valid when it lies in some (capped) real ball and is as surprising as the central 95 % of real samples."""
+    """Which generated samples are valid.
+
+    A valid sample lies in some (capped) real ball, and its surprisal is within the central 95 % of the real samples'.
+    """
     assert real.surprisal is not None and generated.surprisal is not None
     found: Manifold = manifold(real.features, generated.features, k)
     low, high = torch.quantile(real.surprisal.double(), torch.tensor(TYPICAL, dtype=torch.float64))
@@ -52,7 +55,7 @@ def quality_verdict(real: Features, generated: Features, k: int) -> Verdict:
 
 
 def diversity_verdict(real: Features, generated: Features, k: int) -> Verdict:
-    """The items of these metrics are the real samples: is each kind of them still made?"""
+    """Which real samples are covered: the items of these metrics are the real samples."""
     found = manifold(real.features, generated.features, k)
     flags = {"mutual_recall": found.mutual_recall, "recall": found.recall, "coverage": found.coverage}
     return Verdict({name: _share(flag) for name, flag in flags.items()}, {name: flag.numpy() for name, flag in flags.items()})
@@ -62,9 +65,9 @@ VERDICTS = {"quality": quality_verdict, "diversity": diversity_verdict}
 
 
 def survival(valid: np.ndarray, valid_before: np.ndarray, now: Features, before: Features, same_within: float) -> dict[str, np.ndarray]:
-    """Each compressed twin beside its baseline twin: exactly one of five holds. All bool [n].
+    """Compare each compressed twin with its baseline twin: exactly one of five outcomes holds. All arrays are bool [n].
 
-    Twins are the *same* when they lie no farther apart, in the diversity space, than `same_within`.
+    Twins are the *same* when their distance in the diversity space is at most `same_within`.
     """
     same = ((now.features.double() - before.features.double()).norm(dim=1) <= same_within).numpy()
     return {
@@ -82,9 +85,9 @@ def same_distance(real: Features) -> float:
 
 
 def retention(value: float, baseline: float, floor: list[float], n: int) -> float | None:
-    """R = (m - floor) / (baseline - floor): 1 = as good as the baseline, 0 = as the permuted network.
+    """R = (m - floor) / (baseline - floor). 1 means as good as the baseline, 0 as the permuted network.
 
-    None where the baseline is not above the floor by 5 standard errors (binomial for the baseline's n items).
+    It is None unless the baseline lies 5 standard errors above the floor (binomial, for the baseline's n items).
     """
     mean = float(np.mean(floor))
     error = math.sqrt(baseline * (1 - baseline) / n + float(np.var(floor, ddof=1)) / len(floor))
@@ -92,13 +95,16 @@ def retention(value: float, baseline: float, floor: list[float], n: int) -> floa
 
 
 def headroom(baseline: float, floor: list[float], ceiling: float) -> float | None:
-    """U = (baseline - floor) / (ceiling - floor): how much the model has to lose; 1 is as good as real samples, 0 as permuted weights."""
+    """U = (baseline - floor) / (ceiling - floor): how much the model can lose.
+
+    1 means as good as real samples, 0 as permuted weights.
+    """
     mean = float(np.mean(floor))
     return (baseline - mean) / (ceiling - mean) if ceiling > mean else None
 
 
 def prefixed(verdicts: Mapping[str, Verdict]) -> dict[str, float]:
-    """role -> Verdict to `quality_valid`, `diversity_mutual_recall`, ..."""
+    """Role -> Verdict to metrics with full names, such as `quality_valid` and `diversity_mutual_recall`."""
     return {f"{role}_{name}": value for role, verdict in verdicts.items() for name, value in verdict.metrics.items()}
 
 

@@ -1,1 +1,1 @@
-"""Compression methods, one family a file; `bench/methods/notation.py` reads and writes their names."""
+"""Compression methods, one family a file. `bench/methods/notation.py` parses and writes their names."""

@@ -1,4 +1,4 @@
-"""Running statistics of normalisation layers, estimated anew."""
+"""Re-estimates the running statistics of normalisation layers."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ Batches = Iterable[tuple[tuple[Any, ...], Mapping[str, Any]]]  # what a network 
 
 
 def layers_with_statistics(network: Module) -> dict[str, _BatchNorm]:
-    """Path -> layer: those that normalise by running means and variances, not by their input's own."""
+    """Path -> layer: the layers that normalise by running means and variances."""
     return {path: m for path, m in network.named_modules() if isinstance(m, _BatchNorm) and m.running_mean is not None}
 
 
 @torch.no_grad()
 def reestimate(network: Module, batches: Batches) -> None:
-    """Set all running statistics to the plain average over `batches` of each batch's own; everything else stays as it is.
+    """Set all running statistics to the plain average over `batches` of each batch's own statistics.
 
-    Only these layers run in training mode, so that dropout stays off. Their momentum is as it was afterwards.
+    Only these layers run in training mode, so dropout stays off. Their momentum is unchanged afterwards.
     """
     layers = layers_with_statistics(network).values()
     before = [(layer, layer.momentum, layer.training) for layer in layers]

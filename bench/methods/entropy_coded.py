@@ -1,4 +1,4 @@
-"""Entropy-coded scalar quantization: the rate is what the indices cost once they are coded, not how many levels there are."""
+"""Entropy-coded scalar quantization. The rate is the entropy of the indices and not the number of levels."""
 
 from __future__ import annotations
 
@@ -41,6 +41,7 @@ class EntropyCoded(Quantizer):
             raise BadInput(f"bits={self.bits:g} of {self.name!r} is outside of (0, 8]: give 2 or 1.5, say")
 
     def fit(self, rows: Tensor, mask: Tensor) -> Grid:
+        """Quantize rows of weights."""
         kept = mask.sum(1).clamp(min=1)
         unit = ((rows.square() * mask).sum(1) / kept).sqrt() if len(rows) > 1 else torch.ones(1, device=rows.device)
         step, levels, thresholds = search((rows / unit.clamp(min=1e-30)[:, None])[mask > 0].cpu().numpy(), self.bits)
@@ -52,9 +53,10 @@ class EntropyCoded(Quantizer):
 
 
 def search(weights: np.ndarray, bits: float) -> tuple[float, np.ndarray, np.ndarray]:
-    """float32 [n] -> (step, levels [l] in use, thresholds between them [l - 1], both in steps) of entropy `bits`.
+    """Find the quantizer of entropy `bits` for weights float32 [n].
 
-    Entropy falls as the step grows, so the step is found by bisection.
+    Returns (step, levels [l] in use, thresholds between them [l - 1]), the last two in steps. Entropy falls as the step grows, so the step
+    is found by bisection.
     """
     peak = float(np.abs(weights).max(initial=0.0))
     if not peak:
@@ -70,7 +72,7 @@ def search(weights: np.ndarray, bits: float) -> tuple[float, np.ndarray, np.ndar
 
 @dataclass(frozen=True)
 class Rounding:
-    """A uniform quantizer whose thresholds know what each level costs."""
+    """A uniform quantizer whose thresholds depend on the code length of each level."""
 
     step: float
     levels: np.ndarray  # int [l], ascending
@@ -79,7 +81,7 @@ class Rounding:
 
 
 class Histogram:
-    """Weights counted in fine bins, so that trying a quantizer takes no pass over them."""
+    """Weights counted in fine bins, so that testing a quantizer needs no pass over them."""
 
     def __init__(self, weights: np.ndarray, peak: float) -> None:
         counts, self.edges = np.histogram(weights, BINS, (-peak, peak))
@@ -87,7 +89,7 @@ class Histogram:
         self.peak = peak
 
     def quantize(self, step: float, rounds: int = 30) -> Rounding:
-        """Thresholds and code lengths fitted to each other, in turn (Lloyd's iteration)."""
+        """Fit thresholds and code lengths to each other, in turn (Lloyd's iteration)."""
         top = math.floor(self.peak / step + 0.5)
         levels = np.arange(-top, top + 1)
         thresholds = levels[:-1] + 0.5
@@ -102,7 +104,10 @@ class Histogram:
 
 
 def boundaries(levels: np.ndarray, price: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where (x - a)^2 + price(a) = (x - b)^2 + price(b) for neighbours a, b -> (levels that are ever best, thresholds between them)."""
+    """Where (x - a)^2 + price(a) = (x - b)^2 + price(b) for neighbouring levels a and b.
+
+    Returns (levels that are ever best, thresholds between them).
+    """
     while True:
         a, b = levels[:-1], levels[1:]
         thresholds = (a + b) / 2 + np.diff(price) / (2 * (b - a))

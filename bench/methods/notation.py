@@ -1,4 +1,4 @@
-"""Methods as text: `int8`, `magnitude:sparsity=0.5+int4`. `+` composes left to right."""
+"""Parses and writes methods as text: `int8`, `magnitude:sparsity=0.5+int4`. `+` composes from left to right."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def is_recalibrated(method: str) -> bool:
 
 
 def without_recalibration(method: str) -> str:
-    """`int4` for `int4+recalibrate`; other texts stay."""
+    """The text without recalibration: `int4` for `int4+recalibrate`. Other texts do not change."""
     return method.removesuffix(_RECALIBRATED)
 
 
@@ -34,20 +34,23 @@ def ladder(recalibrated: bool) -> tuple[str, ...]:
 
 
 def rung_of(method: str) -> str | None:
-    """The rung of the ladder that a method's text stands for, recalibrated or not."""
+    """The rung of the ladder that a method belongs to, with or without recalibration; None for other methods."""
     rung = without_recalibration(method)
     return rung if rung in LADDER else None
 
 
 def primary_rung(method: str, recalibrated: bool) -> str | None:
-    """The same in the ladder that a model is scored by: the recalibrated one where it has running statistics, else the plain one."""
+    """The rung of the ladder by which a model is scored.
+
+    That ladder is the recalibrated one where the model has running statistics, else the plain one.
+    """
     rung = rung_of(method)
     return rung if rung is not None and is_recalibrated(method) == recalibrated else None
 
 
 @dataclass(frozen=True)
 class Chain(Method):
-    """Methods applied one after another; with one link, that method."""
+    """Methods applied one after another. A single method is a chain with one link."""
 
     links: tuple[Method, ...]
 
@@ -61,7 +64,7 @@ class Chain(Method):
 
     @property
     def text(self) -> str:
-        """The shortest canonical text: settings at their defaults are left out, but for those that say what it is (`shown`)."""
+        """The shortest canonical text. It omits settings at their defaults, except those that are always shown (`shown`)."""
         return "+".join(_text(link) for link in self.links)
 
     @property
@@ -71,11 +74,12 @@ class Chain(Method):
 
     @property
     def versions(self) -> dict[str, int]:
+        """Link -> its version."""
         return {link.name: link.version for link in self.links}
 
 
 def parse(text: str) -> Chain:
-    """Read a method. Raises `BadInput` that names what is wrong and what is allowed."""
+    """Parse the text of a method. Raises `BadInput` that names the bad value and the allowed ones."""
     links = tuple(_parse_link(part.strip()) for part in text.split("+"))
     if sum(link.quantizes for link in links) > 1:
         names = " and ".join(link.name for link in links if link.quantizes)
@@ -91,8 +95,11 @@ def parse(text: str) -> Chain:
 
 
 def expand(texts: list[str] | tuple[str, ...], recalibrate: bool = False) -> list[str]:
-    """Canonical texts without repeats; a group such as `ladder` becomes its members, recalibrated where the network has
-    running statistics: what one names `int8` there stays as it is, what `ladder` means is `int8+recalibrate`."""
+    """Canonical texts without repeats. A group such as `ladder` becomes its members.
+
+    In a network with running statistics, the group means the recalibrated members: `int8+recalibrate`. A method that is named alone, such
+    as `int8`, does not change.
+    """
     members: list[str] = []
     for text in texts:
         members += ladder(recalibrate) if text.strip() in GROUPS else [text]
@@ -113,7 +120,7 @@ def _parse_link(text: str) -> Method:
     for setting in filter(None, settings.split(",")):
         key, equals, value = setting.partition("=")
         if not equals and key in fields and fields[key].default is False:
-            equals, value = "=", "true"  # a flag: its name says it all
+            equals, value = "=", "true"  # a flag needs no value
         if key not in fields:
             raise unknown(f"setting of {name!r}", key, fields)
         if not equals:
@@ -125,7 +132,7 @@ def _parse_link(text: str) -> Method:
 
 
 def _value(method: str, key: str, text: str, default: Any) -> Any:
-    """Read a setting as the type of its default."""
+    """Parse a setting as the type of its default."""
     kind = type(default)
     if kind is bool:
         if text not in ("true", "false"):
@@ -149,4 +156,4 @@ def _text(link: Method) -> str:
 def _setting(name: str, value: Any) -> str:
     if isinstance(value, bool):
         return name if value else f"{name}=false"
-    return f"{name}={str(value).removesuffix('.0')}"  # a float's str loses no digit
+    return f"{name}={str(value).removesuffix('.0')}"  # the str of a float is exact

@@ -1,4 +1,4 @@
-"""Methods without a grid: the baseline, half precision, and the floor."""
+"""Methods without quantization: the baseline, half precision, and the floor."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from bench.layers import tensors_of, uncovered, weights_of
 
 
 def original(network: nn.Module) -> Compressed:
-    """Every tensor as plain float32 (integer buffers keep their type): what each chain of methods starts from.
+    """Every tensor as plain float32; integer buffers keep their type. Each chain of methods starts from these.
 
-    Shares the network's memory; no method writes to its input. Raises `BadInput` for a tensor with NaN or infinity.
+    They share the network's memory, and no method writes to its input. Raises `BadInput` for a tensor with NaN or infinity.
     """
     for name, value in tensors_of(network).items():
         if value.is_floating_point() and not value.isfinite().all():
@@ -26,11 +26,12 @@ def original(network: nn.Module) -> Compressed:
 
 
 def plain(value: Tensor) -> StoredTensor:
+    """Store a tensor without quantization."""
     return StoredTensor(tuple(value.shape), values=value)
 
 
 def half(stored: StoredTensor) -> StoredTensor:
-    """float16, unless that would overflow, or the tensor is not plain float32."""
+    """The tensor as float16. It stays as it is where that would overflow, or where it is not plain float32."""
     if stored.values is None or stored.values.dtype != torch.float32:
         return stored
     rounded = stored.values.half()
@@ -38,7 +39,7 @@ def half(stored: StoredTensor) -> StoredTensor:
 
 
 def halve_the_rest(compressed: Compressed, kept: Container[str] = ()) -> Compressed:
-    """Biases and norms as float16, running variances as float32: what every method of 8 bits or fewer does beside its grid."""
+    """Biases and norms as float16, running variances as float32. Every method of 8 bits or fewer does this."""
     weights = weights_of(compressed.network)
     names = [name for name in compressed.tensors if name not in weights and name not in kept and "running_var" not in name]
     rest = {name: half(compressed.tensors[name]) for name in names}
@@ -47,6 +48,8 @@ def halve_the_rest(compressed: Compressed, kept: Container[str] = ()) -> Compres
 
 @dataclass(frozen=True)
 class NoCompression(Method):
+    """The baseline: every tensor as float32."""
+
     name = "none"
     description = "the baseline: plain float32 tensors"
 
@@ -56,6 +59,8 @@ class NoCompression(Method):
 
 @dataclass(frozen=True)
 class Half(Method):
+    """Every tensor as float16."""
+
     name = "fp16"
     description = "every tensor as float16 (lossless for the embedded models)"
 
@@ -67,7 +72,7 @@ class Half(Method):
 
 @dataclass(frozen=True)
 class Permute(Method):
-    """The floor: a network with the right weights in the wrong places. Everything that training arranged is lost."""
+    """The floor: each tensor keeps its weights in random order. This destroys everything that was learnt."""
 
     seed: int = 0
 

@@ -1,4 +1,4 @@
-"""Pruning: weights become exact zeros, which later steps of a chain keep."""
+"""Pruning: weights become exact zeros, and later steps of a chain keep them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bench.methods.weightwise import Weightwise, one_of
 
 
 class Pruning(Weightwise):
-    """Subclasses say which weights stay. A weight that was zero by an earlier step stays zero, whatever they say."""
+    """Base class: subclasses choose which weights stay. A weight that an earlier step pruned stays zero."""
 
     def __call__(self, compressed: Compressed, context: Context) -> Compressed:
         weights, exempt = self.weights(compressed, context)
@@ -32,16 +32,16 @@ class Pruning(Weightwise):
 
     @property
     def kept_of_every(self) -> tuple[int, int] | None:
-        """(n, m) where the mask keeps n of every m weights of a channel, so that a file can say it in fewer bits."""
+        """(n, m) where the mask keeps n of every m weights of a channel. A file then needs fewer bits for it."""
         return None
 
     @abstractmethod
     def masks(self, tensors: Mapping[str, StoredTensor], weights: Mapping[str, Weight]) -> dict[str, Tensor]:
-        """For each tensor bool [*shape]: True = kept."""
+        """Tensor name -> bool [*shape]: True means kept."""
 
 
 def without_smallest(score: Tensor, share: float) -> Tensor:
-    """bool: all but the `share` of entries with the smallest score; of equal ones the first go."""
+    """bool: all entries except the `share` with the smallest scores. Of equal scores, the first are removed."""
     flat = score.flatten()
     mask = torch.ones(flat.numel(), dtype=torch.bool, device=flat.device)
     mask[flat.argsort(stable=True)[: round(share * flat.numel())]] = False
@@ -49,15 +49,17 @@ def without_smallest(score: Tensor, share: float) -> Tensor:
 
 
 def check_sparsity(sparsity: float) -> None:
+    """Raises `BadInput` unless the sparsity is a share."""
     if not 0 <= sparsity < 1:
         raise BadInput(f"sparsity={sparsity:g} is outside of [0, 1): allowed are 0 <= sparsity < 1, such as 0.5")
 
 
 @dataclass(frozen=True)
 class Magnitude(Pruning):
-    """The share `sparsity` of weights that is smallest in magnitude becomes zero (Han et al. 2015, arXiv:1506.02626).
+    """Prunes the share `sparsity` of weights with the smallest magnitude (Han et al. 2015, arXiv:1506.02626).
 
-    `scope=layer`: of each tensor; `scope=global`: of all tensors together, so that tensors of small weights lose more.
+    `scope=layer` prunes this share of each tensor. `scope=global` prunes it of all tensors together, so tensors of small weights lose
+    more.
     """
 
     sparsity: float = 0.5
@@ -71,6 +73,7 @@ class Magnitude(Pruning):
         one_of(self.name, "scope", self.scope, ("layer", "global"))
 
     def masks(self, tensors: Mapping[str, StoredTensor], weights: Mapping[str, Weight]) -> dict[str, Tensor]:
+        """Tensor name -> mask."""
         if self.scope == "layer":
             return {name: without_smallest(stored.dequantize().abs(), self.sparsity) for name, stored in tensors.items()}
         sizes = [stored.dequantize().numel() for stored in tensors.values()]
@@ -80,7 +83,7 @@ class Magnitude(Pruning):
 
 @dataclass(frozen=True)
 class RandomPruning(Pruning):
-    """The null that any other pruning must beat: the share `sparsity` of each tensor's weights, drawn by lot."""
+    """The null model of pruning: it removes the share `sparsity` of each tensor's weights at random."""
 
     sparsity: float = 0.5
     seed: int = 0
@@ -94,6 +97,7 @@ class RandomPruning(Pruning):
             raise BadInput(f"seed={self.seed} is outside of [0, 2^63): give a seed such as 0")
 
     def masks(self, tensors: Mapping[str, StoredTensor], weights: Mapping[str, Weight]) -> dict[str, Tensor]:
+        """Tensor name -> mask."""
         lots = torch.Generator().manual_seed(self.seed)
         return {
             name: without_smallest(torch.rand(stored.shape, generator=lots), self.sparsity).to(stored.dequantize().device)
@@ -103,10 +107,10 @@ class RandomPruning(Pruning):
 
 @dataclass(frozen=True)
 class Structured(Pruning):
-    """Of every `m` neighbouring weights of an output channel the `n` largest stay (Mishra et al. 2021, arXiv:2104.08378).
+    """Keeps the `n` largest of every `m` neighbouring weights of an output channel (Mishra et al. 2021, arXiv:2104.08378).
 
-    Written `2:4`. Neighbours follow each other in the channel's row, inputs first, kernel positions last. A last, shorter
-    group keeps at most n.
+    It is written `2:4`. Neighbours follow each other in the channel's row, inputs first, kernel positions last. A shorter group at the end
+    keeps at most n.
     """
 
     n: int = 2
@@ -121,9 +125,11 @@ class Structured(Pruning):
 
     @property
     def kept_of_every(self) -> tuple[int, int]:
+        """(n, m)."""
         return self.n, self.m
 
     def masks(self, tensors: Mapping[str, StoredTensor], weights: Mapping[str, Weight]) -> dict[str, Tensor]:
+        """Tensor name -> mask."""
         return {name: self._mask(stored.dequantize().abs(), weights[name].axis) for name, stored in tensors.items()}
 
     def _mask(self, magnitude: Tensor, axis: int) -> Tensor:

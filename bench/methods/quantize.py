@@ -1,11 +1,11 @@
-"""Quantizers: a weight becomes an index into a small code book, which each row of the layout scales for itself.
+"""Quantizers: a weight becomes an index into a small code book, and each row of the layout has its own scale.
 
-A quantizer is one function: rows of weights in, code book, scales and indices out (`Grid`). How a tensor becomes rows
-(`granularity=tensor|channel|group`) is laid out before, by `bench.interfaces.Layout`.
+A quantizer is one function from rows of weights to code book, scales and indices (`Grid`). `bench.interfaces.Layout` defines how a tensor
+becomes rows (`granularity=tensor|channel|group`).
 
-Scales minimise the squared error of their row. (With min/max scales 1 bit is worse than setting the tensor to zero, and the
-benchmark would measure the quantizer's failure; `scale=minmax` is there to compare.) They are stored as float16, and indices
-are chosen after that rounding. Zeros of pruned weights stay in the mask, and take no part in choosing a scale.
+Scales minimise the squared error of their row. With min/max scales, 1 bit is worse than setting the tensor to zero; `scale=minmax` exists
+for comparison. Scales are stored as float16, and indices are chosen after that rounding. Pruned weights stay in the mask and do not
+influence the scales.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from bench.methods.plain import halve_the_rest
 from bench.methods.weightwise import Weightwise, kept_of, one_of
 
 SMALLEST_SCALE, LARGEST_SCALE = 2.0**-24, 65504.0  # of float16
-BLOCK = 2**20  # weights whose scales are looked for together: bounds the memory
+BLOCK = 2**20  # weights whose scales are searched together, to bound the memory
 
 CodeBook = tuple[tuple[float, ...], ...]  # [planes][levels]
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Rows, quantized: value = sum over planes p of scales[p, row] * codebook[p][index]."""
+    """Quantized rows: value = sum over planes p of scales[p, row] * codebook[p][index]."""
 
     codebook: CodeBook
     scales: Tensor  # [planes, rows], as float16 holds them
@@ -41,7 +41,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Quantizer(Weightwise):
-    """Subclasses say what becomes of one matrix whose rows share a scale."""
+    """Base class: subclasses quantize one matrix whose rows each share a scale."""
 
     granularity: str = "channel"
     group: int = 0  # weights that share a scale, of one channel; 0: see granularity
@@ -53,7 +53,7 @@ class Quantizer(Weightwise):
         if self.group < 0 or (self.granularity == "group" and not self.group) or (self.granularity == "tensor" and self.group):
             raise BadInput(f"group={self.group} does not go with granularity={self.granularity} of {self.name!r}: give group=32 alone")
         if self.granularity == "group":
-            object.__setattr__(self, "granularity", "channel")  # `group=32` says it all: one text for one method
+            object.__setattr__(self, "granularity", "channel")  # `group=32` implies it, so each method has one text
 
     def __call__(self, compressed: Compressed, context: Context) -> Compressed:
         weights, exempt = self.weights(compressed, context)
@@ -66,9 +66,10 @@ class Quantizer(Weightwise):
         return halve_the_rest(compressed.replace(changed, exempt), {**context.excluded, **exempt})
 
     def quantize(self, stored: StoredTensor, axis: int) -> StoredTensor:
+        """Quantize one tensor."""
         layout = Layout("group" if self.group else self.granularity, axis, self.group)
         rows, mask = layout.rows(stored.dequantize()), layout.rows(kept_of(stored))
-        if self.granularity == "channel":  # scales do not know of each other
+        if self.granularity == "channel":  # scales are independent
             size = max(1, BLOCK // max(rows.shape[1], 1))
             parts = [self.fit(r, m.float()) for r, m in zip(rows.split(size), mask.split(size))]
             grid = Grid(parts[0].codebook, torch.cat([p.scales for p in parts], 1), torch.cat([p.indices for p in parts]))
@@ -87,26 +88,26 @@ class Quantizer(Weightwise):
 
     @abstractmethod
     def fit(self, rows: Tensor, mask: Tensor) -> Grid:
-        """float32 [rows, n], 1.0 where kept else 0.0 [rows, n] -> how they are stored."""
+        """Quantize float32 [rows, n]. The mask [rows, n] is 1.0 where a weight is kept, else 0.0."""
 
 
 def storable(scales: Tensor) -> Tensor:
-    """float32 as float16 holds it; a scale that is too small becomes 0, and its row with it."""
+    """Round float32 scales to float16. A scale that is too small becomes 0, and so does its row."""
     return scales.clamp(-LARGEST_SCALE, LARGEST_SCALE).half().float()
 
 
 def divisor(scales: Tensor) -> Tensor:
-    """[rows] -> [rows, 1], never 0."""
+    """Scales [rows] -> [rows, 1], never 0."""
     return scales.clamp(min=SMALLEST_SCALE)[:, None]
 
 
 def nearest(values: Tensor, levels: Tensor) -> Tensor:
-    """The index of the nearest level; a value half-way goes to the upper one."""
+    """The index of the nearest level. A value half-way between two levels goes to the upper one."""
     return torch.bucketize(values, (levels[1:] + levels[:-1]) / 2, right=True, out_int32=True)
 
 
 class Best:
-    """Of several candidates for each row's scales the ones of least squared error, as float16 stores them; the first of equals."""
+    """Searches the scales of least squared error for each row, as float16 stores them. Of equal ones it keeps the first."""
 
     def __init__(self, rows: Tensor, mask: Tensor, codebook: CodeBook) -> None:
         self.rows, self.mask = rows, mask
@@ -115,15 +116,15 @@ class Best:
         self.error = torch.full((len(rows),), torch.inf, device=rows.device)
 
     def assign(self, scales: Tensor) -> Tensor:
-        """[planes, rows] -> the index of the nearest value, int32 [rows, n]."""
+        """Scales [planes, rows] -> the index of the nearest value, int32 [rows, n]."""
         if len(self.planes) == 1:
             return nearest(self.rows / divisor(scales[0]), self.planes[0])
         values, order = (scales.T @ self.planes).sort(dim=1, stable=True)  # [rows, levels]
         place = torch.searchsorted((values[:, 1:] + values[:, :-1]) / 2, self.rows, right=True)
         return order.gather(1, place).int()
 
-    def judge(self, *candidate: Tensor) -> None:
-        """One [rows] a plane."""
+    def consider(self, *candidate: Tensor) -> None:
+        """Keep candidate scales for the rows in which they lower the error. Each plane has one tensor [rows]."""
         scales = torch.stack([storable(c) for c in candidate])
         indices = self.assign(scales)
         rounded = self.planes[0][indices] * scales[0][:, None]
@@ -134,18 +135,19 @@ class Best:
         self.scales, self.error = torch.where(better, scales, self.scales), torch.minimum(error, self.error)
 
     def refit(self) -> None:
-        """Least squares for fixed indices: with one plane of levels q the best scale is <w, q> / <q, q>."""
+        """Least squares for fixed indices: with one plane of levels q, the best scale is <w, q> / <q, q>."""
         chosen = self.planes[:, self.assign(self.scales)] * self.mask  # [planes, rows, n]
         if len(chosen) == 1:
-            self.judge((self.rows * chosen[0]).sum(1) / (chosen[0] * chosen[0]).sum(1).clamp(min=1e-30))
+            self.consider((self.rows * chosen[0]).sum(1) / (chosen[0] * chosen[0]).sum(1).clamp(min=1e-30))
             return
         gram = torch.einsum("prn,qrn->rpq", chosen, chosen).double()
         right = torch.einsum("prn,rn->rp", chosen, self.rows).double()
         ridge = 1e-9 * gram.diagonal(dim1=1, dim2=2).sum(1).clamp(min=1e-30)  # a row that uses one level leaves a plane open
         eye = torch.eye(len(chosen), dtype=torch.float64, device=self.rows.device)
-        self.judge(*torch.linalg.solve(gram + ridge[:, None, None] * eye, right).float().T)
+        self.consider(*torch.linalg.solve(gram + ridge[:, None, None] * eye, right).float().T)
 
     def grid(self) -> Grid:
+        """The best scales with their indices."""
         return Grid(tuple(tuple(levels) for levels in self.planes.tolist()), self.scales, self.assign(self.scales))
 
 
@@ -153,35 +155,35 @@ class Best:
 
 
 def sweep(rows: Tensor, mask: Tensor, levels: tuple[float, ...], scale: str = "mse", coarse: int = 96, fine: int = 21) -> Grid:
-    """The best of a sweep of clipping points, of a finer one around it, and of alternating least squares.
+    """The best of a sweep of clipping points, of a finer sweep around it, and of alternating least squares.
 
-    For a fixed scale rounding is optimal; for fixed indices least squares is. Every candidate is judged as float16 stores it
-    and kept only where it lowers the error; the first is the min/max scale.
+    For a fixed scale rounding is optimal, and for fixed indices least squares is. Every candidate is evaluated as float16 stores it. It is
+    kept only where it lowers the error. The first candidate is the min/max scale.
     """
     best = Best(rows, mask, (levels,))
     largest = (rows.abs() * mask).amax(1).clamp(min=1e-30)
-    best.judge(largest / levels[-1])
+    best.consider(largest / levels[-1])
     if scale == "mse":
         step = 0.9 / (coarse - 1)
         for share in torch.linspace(1.0, 0.1, coarse).tolist()[1:]:
-            best.judge(largest * share / levels[-1])
+            best.consider(largest * share / levels[-1])
         centre = best.scales[0]
         for offset in torch.linspace(-step, step, fine).tolist():
-            best.judge(centre + largest * offset / levels[-1])
+            best.consider(centre + largest * offset / levels[-1])
         for _ in range(4):
             best.refit()
     return best.grid()
 
 
 def sweep_range(rows: Tensor, mask: Tensor, levels: int, scale: str, coarse: int = 24) -> Grid:
-    """An offset and a step for each row: ranges from all of min...max down to a tenth of it, then alternating least squares."""
+    """An offset and a step for each row: a sweep of ranges from min...max to a tenth of it, then least squares."""
     best = Best(rows, mask, (tuple(map(float, range(levels))), (1.0,) * levels))
     high = rows.masked_fill(mask == 0, -torch.inf).amax(1)
     low = rows.masked_fill(mask == 0, torch.inf).amin(1)
     high, low = (torch.where(high >= low, end, torch.zeros_like(end)) for end in (high, low))  # nothing kept: nothing to store
     middle, width = (high + low) / 2, (high - low).clamp(min=1e-30)
     for share in torch.linspace(1.0, 0.1, coarse if scale == "mse" else 1).tolist():
-        best.judge(width * share / (levels - 1), middle - width * share / 2)
+        best.consider(width * share / (levels - 1), middle - width * share / 2)
     for _ in range(8 if scale == "mse" else 0):
         best.refit()
     return best.grid()
@@ -189,8 +191,11 @@ def sweep_range(rows: Tensor, mask: Tensor, levels: int, scale: str, coarse: int
 
 @dataclass(frozen=True)
 class Uniform(Quantizer):
-    """`bits` bits, symmetric. 2 and 3 bits: odd multiples of half a step (mid-rise, all 2^bits levels are used);
-    4 and more: multiples of a step, zero among them (mid-tread, 2^bits - 1 levels). With `asym` all 2^bits levels, from an offset."""
+    """`bits` bits, symmetric.
+
+    2 and 3 bits use odd multiples of half a step (mid-rise, all 2^bits levels). 4 bits and more use multiples of a step, including zero
+    (mid-tread, 2^bits - 1 levels). `asym` uses all 2^bits levels, from an offset.
+    """
 
     asym: bool = False
     scale: str = "mse"
@@ -210,6 +215,7 @@ class Uniform(Quantizer):
         return tuple(float(step) for step in range(-top + 1, top))
 
     def fit(self, rows: Tensor, mask: Tensor) -> Grid:
+        """Quantize rows of weights."""
         if self.asym:
             return sweep_range(rows, mask, 2**self.bits, self.scale)
         return sweep(rows, mask, self.levels, self.scale)
@@ -217,44 +223,58 @@ class Uniform(Quantizer):
 
 @dataclass(frozen=True)
 class Int2(Uniform):
+    """2 bits, a scale for each output channel."""
+
     name, description, bits = "int2", "uniform, 2 bits, per output channel", 2
 
 
 @dataclass(frozen=True)
 class Int3(Uniform):
+    """3 bits, a scale for each output channel."""
+
     name, description, bits = "int3", "uniform, 3 bits, per output channel", 3
 
 
 @dataclass(frozen=True)
 class Int4(Uniform):
+    """4 bits, a scale for each output channel."""
+
     name, description, bits = "int4", "uniform, 4 bits, per output channel", 4
 
 
 @dataclass(frozen=True)
 class Int5(Uniform):
+    """5 bits, a scale for each output channel."""
+
     name, description, bits = "int5", "uniform, 5 bits, per output channel", 5
 
 
 @dataclass(frozen=True)
 class Int6(Uniform):
+    """6 bits, a scale for each output channel."""
+
     name, description, bits = "int6", "uniform, 6 bits, per output channel", 6
 
 
 @dataclass(frozen=True)
 class Int7(Uniform):
+    """7 bits, a scale for each output channel."""
+
     name, description, bits = "int7", "uniform, 7 bits, per output channel", 7
 
 
 @dataclass(frozen=True)
 class Int8(Uniform):
+    """8 bits, a scale for each output channel."""
+
     name, description, bits = "int8", "uniform, 8 bits, per output channel", 8
 
 
 @dataclass(frozen=True)
 class NF4(Quantizer):
-    """16 levels at quantiles of a Gaussian, zero among them, for groups of 64 weights (Dettmers et al. 2023, arXiv:2305.14314).
+    """16 levels at quantiles of a Gaussian, including zero, for groups of 64 weights (Dettmers et al. 2023, arXiv:2305.14314).
 
-    As published a group is scaled by its largest magnitude: `nf4:scale=minmax`.
+    The published form scales a group by its largest magnitude: `nf4:scale=minmax`.
     """
 
     group: int = 64
@@ -269,13 +289,14 @@ class NF4(Quantizer):
 
     @property
     def levels(self) -> tuple[float, ...]:
-        """Seven quantiles below zero, zero, eight above, evenly spaced in probability up to 0.9677; the largest is 1."""
+        """Seven quantiles below zero, zero, and eight above. They are evenly spaced in probability up to 0.9677; the largest is 1."""
         top, quantile = 0.9677083, NormalDist().inv_cdf
         above = [quantile(top + (0.5 - top) * i / 8) for i in range(8)]
         below = [-quantile(top + (0.5 - top) * i / 7) for i in range(7)]
         return tuple(sorted(value / above[0] for value in (*below, 0.0, *above)))
 
     def fit(self, rows: Tensor, mask: Tensor) -> Grid:
+        """Quantize rows of weights."""
         return sweep(rows, mask, self.levels, self.scale)
 
 
@@ -295,12 +316,13 @@ class Ternary(Quantizer):
     levels: ClassVar[tuple[float, ...]] = (-1.0, 0.0, 1.0)
 
     def fit(self, rows: Tensor, mask: Tensor) -> Grid:
+        """Quantize rows of weights."""
         largest_first = (rows.abs() * mask).sort(1, descending=True).values.double()
         counts = torch.arange(1, rows.shape[1] + 1, device=rows.device)
         sums = largest_first.cumsum(1)
         count = (sums.square() / counts).argmax(1, keepdim=True)
         best = Best(rows, mask, (self.levels,))
-        best.judge((sums.gather(1, count) / (count + 1))[:, 0].float())
+        best.consider((sums.gather(1, count) / (count + 1))[:, 0].float())
         return best.grid()
 
 
@@ -308,8 +330,8 @@ class Ternary(Quantizer):
 class Binary(Quantizer):
     """sign(w) * mean|w|: the least squared error of two levels -s, s (Rastegari et al. 2016, arXiv:1603.05279).
 
-    `residual=2`: what is left over is made binary in turn, and both scales are fitted anew to the best signs, a few times
-    (Guo et al. 2017, arXiv:1706.02021; Xu et al. 2018, arXiv:1802.00150): 2 bits a weight, 4 values -+s -+t.
+    `residual=2` also makes the residual binary, and it refits both scales to the best signs a few times (Guo et al. 2017,
+    arXiv:1706.02021; Xu et al. 2018, arXiv:1802.00150). This takes 2 bits a weight for 4 values -+s -+t.
     """
 
     residual: int = 1
@@ -324,6 +346,7 @@ class Binary(Quantizer):
             raise BadInput(f"residual={self.residual} of {self.name!r} is outside of 1 to 4")
 
     def fit(self, rows: Tensor, mask: Tensor) -> Grid:
+        """Quantize rows of weights."""
         kept = mask.sum(1).clamp(min=1)
         left, scales = rows, []
         for _ in range(self.residual):
@@ -331,7 +354,7 @@ class Binary(Quantizer):
             left = left - torch.where(left >= 0, 1.0, -1.0) * scales[-1][:, None]
         signs = [tuple(plane) for plane in zip(*itertools.product(self.levels, repeat=self.residual), strict=True)]
         best = Best(rows, mask, tuple(signs))
-        best.judge(*scales)
+        best.consider(*scales)
         for _ in range(8 if self.residual > 1 else 0):
             best.refit()
         return best.grid()

@@ -14,14 +14,14 @@ from bench.methods.plain import half, plain
 
 @dataclass(frozen=True)
 class Recalibrate(Method):
-    """Batch norm divides by what the *original* weights made; after compression that is wrong, layer upon layer.
+    """Re-estimates batch-norm statistics for the compressed weights, since the original statistics no longer fit them.
 
-    The running means and variances are replaced by exact averages over a fixed number of batches of the generator's own inputs
-    (latents; never real data). In a generative adversarial network this decides whether low bits give pictures or fragments.
+    Exact averages over a fixed number of batches replace the running means and variances. The batches are the generator's own inputs
+    (latents) and never real data. In a generative adversarial network this decides whether low bits still give recognisable pictures.
     """
 
     name = "recalibrate"
-    description = "running statistics estimated anew on the generator's own inputs"
+    description = "running statistics estimated again on the generator's own inputs"
 
     def __call__(self, compressed: Compressed, context: Context) -> Compressed:
         from bench.artifact.format import fill

@@ -1,4 +1,4 @@
-"""What pruning and quantization share: they look at one compressible weight after another."""
+"""The base class of pruning and quantization, which process one compressible weight after another."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from bench.layers import Weight, weights_of
 
 @dataclass(frozen=True)
 class Weightwise(Method):
-    """Every compressible weight, but for those that the model keeps and those that the user exempts by `keep`."""
+    """Applies to every compressible weight except those that the model keeps and those that the user exempts by `keep`."""
 
     keep: str = field(default="", kw_only=True)  # patterns of tensor names that stay as they are, joined by `|`: embed*|head.weight
 
     def weights(self, compressed: Compressed, context: Context) -> tuple[dict[str, Weight], dict[str, str]]:
-        """-> (weights to work on, exempt ones -> why). Raises `BadInput` for a pattern that matches none."""
+        """(weights to compress, exempt weights -> the reason). Raises `BadInput` for a pattern that matches none."""
         every = weights_of(compressed.network)
         exempt = {name: "it is empty" for name in every if not compressed.tensors[name].shape or 0 in compressed.tensors[name].shape}
         exempt |= {name: reason for name, reason in context.excluded.items() if name in every}
@@ -41,6 +41,6 @@ def kept_of(stored: StoredTensor) -> Tensor:
 
 
 def one_of(name: str, setting: str, value: str, allowed: Mapping[str, object] | tuple[str, ...]) -> None:
-    """Raises `BadInput` when a setting's word is none of those allowed."""
+    """Raises `BadInput` when the value of a setting is not an allowed word."""
     if value not in allowed:
         raise BadInput(f"{setting}={value!r} of {name!r} is not one of: {', '.join(allowed)}")

@@ -1,1 +1,1 @@
-"""Metrics: pure functions of features, samples or files; each is imported when it is used."""
+"""Metrics: pure functions of features, samples or files. Each module is imported at first use."""

@@ -1,4 +1,4 @@
-"""What a network is, in a few numbers that may explain how well it stands compression."""
+"""Describes a network by a few numbers that may explain how well it can be compressed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NORMALISATION = re.compile(r"(Batch|Group|Layer|Instance|RMS)Norm(\dd)?$")  # by
 
 @dataclass(frozen=True)
 class Anatomy:
-    """Covariates of a model. None is what nobody wrote down, or what the network does not have."""
+    """Covariates of a model. None means that the value is unknown or that the network has no such layer."""
 
     parameters: int  # tied ones once
     samples_seen: int | None  # in training, repeats counted
@@ -52,7 +52,7 @@ def normalisation_of(network: nn.Module) -> dict[str, int]:
 
 
 def weight_kurtosis(weights: Mapping[str, tuple[Tensor, int]]) -> float | None:
-    """Mean excess kurtosis of tensors (with the axis of their output channels), each counted by its number of weights.
+    """The mean excess kurtosis of tensors, given with the axis of their output channels. It weights each by its size.
 
     None where no tensor has a channel that varies.
     """
@@ -61,11 +61,11 @@ def weight_kurtosis(weights: Mapping[str, tuple[Tensor, int]]) -> float | None:
 
 
 def excess_kurtosis(tensor: Tensor, axis: int = 0) -> float | None:
-    """E[z⁴] - 3 over all weights z of a tensor, each output channel standardised by its own mean and deviation first.
+    """E[z⁴] - 3 over all weights z of a tensor. Each output channel is first standardised by its own mean and deviation.
 
-    0 for a Gaussian, -1.2 for a uniform, 3 for a Laplace distribution: heavy tails cost a quantizer with one scale a channel most. A
-    channel of n Gaussian weights has -6 / (n + 1) on average, not 0 (its own mean and deviation fit it): a bias in short channels.
-    Channels whose weights are all equal are left out; None where none is left.
+    It is 0 for a Gaussian, -1.2 for a uniform and 3 for a Laplace distribution. Heavy tails cost most in a quantizer with one scale a
+    channel. A channel of n Gaussian weights has -6 / (n + 1) on average and not 0, because its own mean and deviation fit it. This biases
+    short channels. Channels whose weights are all equal are left out. None where no channel remains.
     """
     rows = Layout(axis=axis).rows(tensor.double())  # [channels, n]
     rows = rows[rows.amax(1) > rows.amin(1)]

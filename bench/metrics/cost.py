@@ -1,7 +1,7 @@
-"""What a compressed network costs: sizes of files that exist, and counts. Nothing here is a time.
+"""The cost of a compressed network: sizes of real files and counts of operations. It measures no time.
 
-Multiply-accumulates with zero weights are counted apart, since no runtime that we know skips single zeros: that share is a
-promise, until a runtime keeps it.
+Multiply-accumulates with zero weights are counted separately, since no runtime that we know skips single zeros. Until one does, their
+share is only a potential saving.
 """
 
 from __future__ import annotations
@@ -22,12 +22,15 @@ from bench.records.schema import Cost
 if TYPE_CHECKING:
     from bench.metrics.macs import Macs
 
-ACTIVATION_BITS = 32  # no method here quantizes activations
+ACTIVATION_BITS = 32  # no method quantizes activations
 UNTOUCHED_WARNING = 0.05  # share of the model's bytes
 
 
 def cost_of(compressed: Compressed, method: str, file: Path, fp32_bytes: int, macs: Macs | None = None) -> Cost:
-    """`bits_per_param` counts everything in the file over the parameters of the original network (tied ones once)."""
+    """Measure the cost of a compressed network.
+
+    `bits_per_param` counts all bits of the file and divides by the parameters of the original network (tied ones once).
+    """
     parameters = sum(p.numel() for p in compressed.network.parameters())
     stored_bytes = file.stat().st_size
     weights = {name: compressed.tensors[name] for name in weights_of(compressed.network) if name in compressed.tensors}
@@ -52,11 +55,12 @@ def cost_of(compressed: Compressed, method: str, file: Path, fp32_bytes: int, ma
 
 
 def share_of_nonzero(weight: Tensor) -> float:
+    """The share of a weight's entries that are not zero."""
     return int(weight.count_nonzero()) / max(weight.numel(), 1)
 
 
 def nominal_bits(stored: StoredTensor) -> float:
-    """Bits a weight at fixed width, scales and mask left out."""
+    """Bits a weight at fixed width, without scales and masks."""
     if stored.quantized:
         return math.log2(stored.levels)
     assert stored.values is not None
@@ -64,16 +68,17 @@ def nominal_bits(stored: StoredTensor) -> float:
 
 
 def memory_bytes(stored: StoredTensor) -> int:
-    """In memory, ready for a runtime that computes from indices: whole bits a weight, zeros included, and the scales."""
+    """Bytes in memory for a runtime that computes from indices: whole bits a weight, zeros included, and the scales."""
     bits = math.ceil(nominal_bits(stored))
     scales = 0 if stored.scales is None else stored.scales.numel() * stored.scales.element_size()
     return -(-bits * math.prod(stored.shape) // 8) + scales
 
 
 def operations(weights: Mapping[str, StoredTensor], kept: Mapping[str, float], macs: Macs | None) -> dict[str, float | None]:
-    """A sample's multiply-accumulates: all, those with non-zero weights, and in bit operations (bits of weight times bits of activation).
+    """Multiply-accumulates of one sample: all of them, those with non-zero weights, and their bit operations.
 
-    Bit operations count only non-zero weights, as in Baskin et al. 2018 (arXiv:1804.10969) without the accumulator's width.
+    A bit operation count is bits of weight times bits of activation. It includes only non-zero weights, as in Baskin et al. 2018
+    (arXiv:1804.10969) without the accumulator's width.
     """
     if macs is None:
         return {"macs": None, "macs_nonzero": None, "bit_operations": None}
@@ -87,12 +92,13 @@ def operations(weights: Mapping[str, StoredTensor], kept: Mapping[str, float], m
 
 
 def untouched_bytes(compressed: Compressed) -> int:
-    """float32 bytes of tensors that look compressible and were left alone."""
+    """The float32 bytes of compressible-looking tensors that no method compressed."""
     tensors = tensors_of(compressed.network)
     return sum(4 * tensors[name].numel() for name in compressed.untouched if name in tensors)
 
 
 def warnings_of(cost: Cost) -> list[str]:
+    """Warnings about a cost: tensors without compression that take a large share of the model."""
     share = cost.untouched_bytes / max(4 * cost.parameters, 1)
     if share <= UNTOUCHED_WARNING:
         return []

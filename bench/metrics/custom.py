@@ -1,4 +1,4 @@
-"""Somebody's own metric: a folder with an `evaluate` metric script, or, with consent, a hub name."""
+"""Loads a user's own metric: a folder with an `evaluate` metric script, or a hub name if the user allows remote code."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from bench.interfaces import Metric, SampleFeatures
 
 
 def load_metric(name: str, trust_remote_code: bool = False) -> Metric:
-    """Load an `evaluate.Metric`; its numbers enter the record's metrics.
+    """Load an `evaluate.Metric`. Its numbers enter the record's metrics.
 
-    A folder holds `<folder name>.py`. A hub name runs code from the hub, and is refused without `trust_remote_code`.
-    Raises `BadInput` when it cannot be loaded.
+    A folder holds `<folder name>.py`. A hub name runs code from the hub, so it is refused without `trust_remote_code`. Raises `BadInput`
+    when the metric cannot be loaded.
     """
     folder = Path(name)
     script = folder / f"{folder.resolve().name}.py" if folder.is_dir() else folder
@@ -32,6 +32,6 @@ def load_metric(name: str, trust_remote_code: bool = False) -> Metric:
         found = metric.compute(predictions=list(generated.samples), references=references)
         return float(found[title] if title in found else next(iter(found.values())))
 
-    # the version is in the cell's hash: another script is another measurement
+    # the version is part of the cell's hash, so another script gives another cell
     version = int(hashlib.sha256(script.read_bytes()).hexdigest()[:8], 16) if script.is_file() else 1
     return Metric(title, metric.description.strip().split("\n")[0], "none", compute=compute, version=version)

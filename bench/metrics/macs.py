@@ -43,15 +43,16 @@ class Macs:
 
     @property
     def total(self) -> float:
+        """All multiply-accumulates of a sample."""
         return sum(self.by_weight.values()) + self.other
 
 
 def count_macs(generator: Generator, network: Module, n: int = 100, seed: int = 0) -> Macs:
-    """Draw `n` samples and share what all of them cost among them: every step, every token, no text longer than it was.
+    """Draw `n` samples and divide the cost of all steps and tokens among them.
 
-    Work that is done counts even where nobody sees its result. Rows of a text batch that have ended are computed until the batch is
-    compacted; a batch that a generator fills up to a fixed size costs as much as a full one, so `n` should be a multiple of that
-    size. 100 is one for the embedded models. Raises `bench.errors.Diverged` as `Generator.sample` does.
+    Work counts even where its result is discarded. Rows of a text batch that have ended are computed until the batch is compacted. A batch
+    that a generator fills up to a fixed size costs as much as a full one, so `n` should be a multiple of that size. 100 is one for the
+    embedded models. Raises `bench.errors.Diverged` as `Generator.sample` does.
     """
     with _Counter(network) as counter:
         generator.sample(network, n, seed)
@@ -59,12 +60,12 @@ def count_macs(generator: Generator, network: Module, n: int = 100, seed: int = 
 
 
 def attention_flops(query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> int:
-    """Of both products, queries with keys and weights with values: [b, heads, s, d], [b, heads, t, d], [b, heads, t, e]."""
+    """FLOPs of queries times keys plus weights times values, for [b, heads, s, d], [b, heads, t, d], [b, heads, t, e]."""
     return 2 * math.prod(query.shape[:-1]) * key.shape[-2] * (query.shape[-1] + value.shape[-1])
 
 
 class _Counter(TorchDispatchMode):
-    """Sees all operators that run under it, in inference mode as well, and books their MACs; networks are not touched."""
+    """Observes all operators that run under it, in inference mode too, and counts their MACs. It does not change networks."""
 
     def __init__(self, network: Module) -> None:
         super().__init__()
@@ -75,7 +76,7 @@ class _Counter(TorchDispatchMode):
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """No: keeping PyTorch's compiler away would import it first, which takes longer than the count."""
+        """Returns False. Skipping PyTorch's compiler would import it first, and that takes longer than the count."""
         return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> Any:
@@ -92,7 +93,7 @@ class _Counter(TorchDispatchMode):
         return out
 
     def _weights(self, args: Sequence[Any]) -> list[str]:
-        """The covered weights among an operator's arguments, whole or in part, transposed or not; each once."""
+        """The covered weights among an operator's arguments, whole or in part, transposed or not. Each appears once."""
         found: dict[str, None] = {}
         for tensor in (item for arg in args for item in (arg if isinstance(arg, (list, tuple)) else (arg,)) if isinstance(item, Tensor)):
             at = bisect_right(self.spans, (tensor.data_ptr(), math.inf, "")) - 1
@@ -107,7 +108,7 @@ class _Counter(TorchDispatchMode):
             self.other += macs
 
     def _book_layer(self, args: Sequence[Any], attends: bool) -> None:
-        """Each weight of a whole layer meets every position once: every time step, every token."""
+        """Count a whole layer: each weight is used once at every position, which is a time step or a token."""
         shape = args[0].shape
         for name in self._weights(args):
             self._book([name], self.sizes[name] * math.prod(shape[:-1]))

@@ -30,7 +30,7 @@ from bench.errors import BadInput, Diverged
 from bench.util.progress import bar
 
 CAP_QUANTILE = 0.9  # of the real radii, for `inside_capped`
-PAIRS = 1 << 12  # whose distances are computed at a time: their coordinates fit in a CPU's cache
+PAIRS = 1 << 12  # pairs whose distances are computed together: their coordinates fit in a CPU's cache
 GROUP = 32  # columns, of which only the smallest value is looked at first
 OPEN_SHARE = 1 / 32  # of a block's pairs: when float32 leaves more of them open, float64 screens the block again
 AT_ONCE = 1 << 21  # pairs in a block: 8 MB of bounds, and at most 200 MB where most of them lie in some ball
@@ -107,7 +107,7 @@ def radii(features: Tensor, k: int = 5, *, block: int = 256) -> Tensor:
 
 
 def nearest_neighbour_distance(features: Tensor) -> Tensor:
-    """Distance of each row of `features` [N, d] to the nearest other row -> [N] float64."""
+    """The distance of each row of `features` [N, d] to the nearest other row -> [N] float64."""
     return radii(features, k=1)
 
 
@@ -245,7 +245,7 @@ class _Screen:
         self.room: Tensor | None = None
 
     def bounds(self, rows: slice) -> Tensor:
-        """[b, groups, group], until the next call: always the same memory, which need not be found and cleared anew."""
+        """[b, groups, group]. The next call overwrites it, because the same memory is used again."""
         x = self.x[rows]
         if self.room is None or len(self.room) < len(x):
             self.room = x.new_empty(len(x), len(self.y))
@@ -256,19 +256,19 @@ class _Screen:
         return pad(limits, (0, self.missing), value=-torch.inf).unflatten(0, (-1, self.group))
 
     def above(self, values: Tensor) -> Tensor:
-        """At least values + tiny, in the screen's type."""
+        """At least values + tiny, in the type of the screen."""
         return (values + values.abs() * 2**-22 + self.tiny).to(self.x.dtype)
 
     def inside_below(self, squared_radii: Tensor) -> Tensor:
-        """A pair whose bound is above this is outside. Nothing is inside a ball of radius 0."""
+        """A pair whose bound is above this value is outside. Nothing is inside a ball of radius 0."""
         return self.above(squared_radii).masked_fill(squared_radii == 0, -torch.inf)
 
     def gap(self, norms: Tensor, squared_radii: Tensor) -> Tensor:
-        """A pair whose bound is less than its ball's squared radius by more than this is inside."""
+        """A pair is inside when its bound is below its ball's squared radius by more than this value."""
         return 8 * self.error * (norms + squared_radii) + 4 * self.tiny
 
     def is_open(self, bound: Tensor, norms: Tensor, squared_radii: Tensor) -> Tensor:
-        """[p] bool: do the bounds of pairs [p] leave open whether they are inside balls [p]?"""
+        """bool [p]: whether the bounds of pairs [p] do not decide if they are inside balls [p]."""
         return (bound <= self.inside_below(squared_radii)) & (bound >= squared_radii - self.gap(norms, squared_radii))
 
 

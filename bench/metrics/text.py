@@ -65,8 +65,11 @@ def length_ratio(texts: Sequence[str], references: Sequence[str]) -> float:
     The two may differ in number. Blind to what the words are. Raises `BadInput` without texts or references.
     """
     ours, theirs = _texts("predictions", texts), _texts("references", references)
-    ours_words, theirs_words = (sum(len(words(text)) for text in side) for side in (ours, theirs))
-    return _ratio(ours_words * len(theirs), theirs_words * len(ours))
+    return _ratio(_count_words(ours) * len(theirs), _count_words(theirs) * len(ours))
+
+
+def _count_words(texts: Sequence[str]) -> int:
+    return sum(len(words(text)) for text in texts)
 
 
 def self_bleu_4(texts: Sequence[str]) -> float:
@@ -89,9 +92,12 @@ def self_bleu_4_items(texts: Sequence[str]) -> list[float]:
     `SmoothingFunction().method1`. A single text scores 0. Raises `BadInput` without texts.
     """
     tokens = [words(text) for text in _texts("predictions", texts)]
-    matches = [_clipped_matches([Counter(ngrams(each, n)) for each in tokens]) for n in (1, 2, 3, 4)]  # [4][n]
-    nearest = _closest_other_lengths([len(each) for each in tokens])
-    return [_bleu([found[i] for found in matches], len(each), other) for i, (each, other) in enumerate(zip(tokens, nearest, strict=True))]
+    matches = []
+    for order in (1, 2, 3, 4):
+        matches.append(_clipped_matches([Counter(ngrams(each, order)) for each in tokens]))
+    lengths = [len(each) for each in tokens]
+    nearest = _closest_other_lengths(lengths)
+    return [_bleu(*item) for item in zip(zip(*matches), lengths, nearest, strict=True)]
 
 
 def _clipped_matches(counts: Sequence[Counter[Gram]]) -> list[int]:
@@ -109,7 +115,10 @@ def _clipped_matches(counts: Sequence[Counter[Gram]]) -> list[int]:
         first, owner, second = best[gram]
         return min(count, second if owner == i else first)
 
-    return [sum(clip(i, gram, count) for gram, count in counter.items()) for i, counter in enumerate(counts)]
+    found = []
+    for i, counter in enumerate(counts):
+        found.append(sum(clip(i, gram, count) for gram, count in counter.items()))
+    return found
 
 
 def _closest_other_lengths(lengths: Sequence[int]) -> list[int]:
@@ -164,7 +173,7 @@ class TextMetric(evaluate.Metric):
         super().__init__(keep_in_memory=True)
 
     def _build_data_dir(self) -> str:
-        return ""  # evaluate would make a folder below the home folder, even with keep_in_memory
+        return ""  # otherwise evaluate makes a folder below the home folder, even with keep_in_memory
 
     def _info(self) -> evaluate.MetricInfo:
         columns = ("predictions", "references") if self.paired else ("predictions",)

@@ -1,1 +1,1 @@
-"""What a measurement is and what was measured: cells, records and the other published files."""
+"""The records: what a cell is, what was measured, and the other published files."""

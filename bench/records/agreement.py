@@ -1,4 +1,4 @@
-"""The one rule by which a measurement agrees with a published one: `run`, `reproduce` and CI use it."""
+"""The only rule by which a measurement agrees with a published one. `run`, `reproduce` and CI use it."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from statistics import stdev
 from bench.records.schema import Record
 
 COMPARED = ("quality_retention", "diversity_retention")
-SPREADS = 3.0  # standard deviations between sampling seeds: other hardware changes a result less than another seed does
+SPREADS = 3.0  # standard deviations between sampling seeds; other hardware changes a result less than another seed
 LEAST = 0.005  # of a retention: ten of 2,000 samples
 WITHOUT_REPEATS = 0.02  # of a retention: about two standard errors of a share of 2,000 samples
-SIZE_TOLERANCE = 0.001  # other processors round running statistics otherwise, which changes the coded size a little
+SIZE_TOLERANCE = 0.001  # other processors round running statistics differently, so the coded size changes slightly
 OTHER_CELL = "this code measures another cell: versions, weights or reference have changed"
 
 
 def agreement(again: Record, published: Record | None, repeats: Sequence[Record]) -> str:
-    """`no record`, `identical`, `agrees`, or `DIFFERS: ...` with every reason.
+    """Compare a measurement with the published one -> `no record`, `identical`, `agrees`, or `DIFFERS: ...` with every reason.
 
-    repeats: published records; those of the same model and method set the tolerance.
+    `repeats` are published records. Those of the same model and method set the tolerance.
     """
     if published is None:
         return "no record"
@@ -29,7 +29,7 @@ def agreement(again: Record, published: Record | None, repeats: Sequence[Record]
 
 
 def tolerance(records: Sequence[Record], record: Record) -> dict[str, float]:
-    """Metric -> largest difference that agrees, from the published spread between sampling seeds of the same model and method."""
+    """Metric -> the largest difference that still agrees. The published spread between sampling seeds sets it."""
     repeats = [r for r in records if _repeated(r) == _repeated(record)]
     found = {}
     for name in COMPARED:
@@ -43,7 +43,7 @@ def _repeated(record: Record) -> tuple[str, str, str, int]:
 
 
 def disagreements(again: Record, published: Record, allowed: dict[str, float]) -> list[str]:
-    """Every reason why the two do not agree; empty where they do."""
+    """Every reason why two measurements do not agree. Empty where they agree."""
     if published.cell != again.cell:
         return [OTHER_CELL]
     if published.status != again.status:

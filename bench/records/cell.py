@@ -1,4 +1,4 @@
-"""From what the user asked to the cells that are left to do."""
+"""Translates a user's request into cells, and finds those that are finished."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FLOOR_RECALIBRATED = "floor recalibrate"  # among a cell's versions where the ne
 
 @dataclass(frozen=True)
 class Cell:
-    """One measurement. Everything that its numbers depend on is here, so its hash names them."""
+    """One measurement. It holds everything that the numbers depend on, so its hash identifies them."""
 
     domain: str
     model: str
@@ -37,16 +37,17 @@ class Cell:
 
     @property
     def hash(self) -> str:
-        """SHA-256 of the content; the model's name is left out, its weights are in."""
+        """SHA-256 of the content. It includes the model's weights, but not its name."""
         content = {name: value for name, value in vars(self).items() if name not in ("model", "train_seed")}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def folder(self, results: Path) -> Path:
+        """The folder of the cell's record."""
         return results / slug(self.domain) / slug(self.model) / slug(self.method)
 
 
 def cells(template: Cell, methods: Sequence[str], seeds: Sequence[int], versions: Mapping[str, Mapping[str, int]]) -> list[Cell]:
-    """The cells in the order they run: for every seed the baseline first, since all others are compared with it."""
+    """The cells in the order in which they run. For every seed the baseline is first, since all others are compared with it."""
     wanted = ["none", *(m for m in methods if m != "none")]
     return [
         dataclasses.replace(template, method=method, sample_seed=seed, implementation={**template.implementation, **versions[method]})
@@ -56,9 +57,9 @@ def cells(template: Cell, methods: Sequence[str], seeds: Sequence[int], versions
 
 
 def look_up(cell: Cell, results: Path) -> tuple[Record | None, Path]:
-    """-> (the whole record of this very cell, if there is one; the file that holds it or is to hold it).
+    """Find the record of a cell -> (the record or None, the file that holds it or will hold it).
 
-    A file of that name that is damaged or says something else is never overwritten: the next free name is taken.
+    A file of that name that is damaged or belongs to another cell is never overwritten. The next free name is taken.
     """
     for number in itertools.count():
         path = cell.folder(results) / f"{cell.hash[:16]}{f'-{number}' if number else ''}.json"
@@ -74,12 +75,12 @@ def look_up(cell: Cell, results: Path) -> tuple[Record | None, Path]:
 
 
 def cell_of(record: Record) -> Cell:
-    """The cell that a record says it measured."""
+    """The cell that a record belongs to."""
     return Cell(**{field.name: getattr(record, field.name) for field in dataclasses.fields(Cell)})
 
 
 def is_finished(record: Record | None) -> bool:
-    """It needs no second try."""
+    """Whether the record's cell does not need to be measured again."""
     return record is not None and record.status in FINISHED
 
 

@@ -1,6 +1,6 @@
-"""`bench damages --save`: the matrix of damages as a file beside a domain's records, `<domain>/damages.json`.
+"""The file of `bench damages --save`: the matrix of damages beside a domain's records, `<domain>/damages.json`.
 
-What known damages cost real samples is the scale on which a picture of retention can be read: these are its landmarks.
+It tells what known damages cost real samples. Pictures of retention use them as landmarks.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Say = Callable[[str], None]
 
 
 class SavedRow(BaseModel):
-    """One damage; shares are of what as many undamaged real samples score, and may exceed 1."""
+    """One damage. Its shares are relative to equally many undamaged real samples, and they may exceed 1."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -42,16 +42,18 @@ class SavedRow(BaseModel):
 
 
 class DamagesFile(BaseModel):
+    """The content of a `damages.json`."""
+
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     schema_version: int = SCHEMA
     domain: str
-    samples: int  # asked for; a damage that keeps only some kinds leaves fewer
+    samples: int  # the requested number; damages that keep only some kinds have fewer
     k: int
     reference: str
     evaluators: dict[str, int]  # name -> version
     rows: list[SavedRow] = Field(min_length=1)
-    failures: list[str]  # damages that the evaluators did not see as they should
+    failures: list[str]  # damages that the evaluators did not detect as they should
     provenance: Provenance
 
     @field_validator("rows")
@@ -62,13 +64,14 @@ class DamagesFile(BaseModel):
         return rows
 
     def write(self, results: Path) -> Path:
+        """Write the file to its place below `results`."""
         path = results / slug(self.domain) / DAMAGES_FILE
         write_atomically(path, self.model_dump_json(indent=1) + "\n")
         return path
 
 
 def read_damages(results: Path, say: Say | None = None) -> dict[str, DamagesFile]:
-    """domain -> its file. A damaged or foreign one is named to `say` and skipped, never touched."""
+    """Domain -> its file. A damaged or foreign file is reported to `say` and skipped. It is never changed."""
     found: dict[str, DamagesFile] = {}
     for path in sorted(results.glob(f"*/{DAMAGES_FILE}")):
         try:
@@ -81,7 +84,7 @@ def read_damages(results: Path, say: Say | None = None) -> dict[str, DamagesFile
 
 
 def read(path: Path) -> DamagesFile:
-    """Raises `ValueError` with one line when the file is not a whole one of this schema, or lies in the wrong place."""
+    """Read a file. Raises `ValueError` with one line for a file that is incomplete, of another schema, or in the wrong place."""
     file = read_whole(path, DamagesFile, SCHEMA, "no whole file of damages")
     if path.parent.name != slug(file.domain):
         raise ValueError(f"it is of the domain {file.domain!r}, which is not looked for here")

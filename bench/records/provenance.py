@@ -18,7 +18,7 @@ PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "word
 
 
 class Provenance(BaseModel):
-    """Of one record."""
+    """The provenance of one record."""
 
     commit: str | None  # None: not run from a git checkout
     dirty: bool | None
@@ -30,10 +30,12 @@ class Provenance(BaseModel):
     device: str
     threads: int
     time: str  # UTC, ISO 8601
-    seconds: dict[str, float]  # by stage; next to nothing where a cache answered
+    seconds: dict[str, float]  # by stage; almost 0 where the cache had the result
 
 
 def provenance(command: str, device: str, seconds: dict[str, float]) -> Provenance:
+    """The provenance of a measurement in this process."""
+
     import torch
 
     commit, dirty = git_state()
@@ -53,13 +55,13 @@ def provenance(command: str, device: str, seconds: dict[str, float]) -> Provenan
 
 
 def utc_now() -> str:
-    """ISO 8601, to the second: later is greater."""
+    """The time in ISO 8601, to the second. A later time compares as greater."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 @functools.cache
 def git_state() -> tuple[str | None, bool | None]:
-    """(commit, dirty) of the checkout that this package lies in. Records that a run has just written do not make it dirty."""
+    """(commit, dirty) of the checkout of this package. Records that a run has just written do not make it dirty."""
     root = Path(__file__).parents[2]
     if not (root / ".git").exists():
         return None, None
@@ -77,6 +79,7 @@ def _git(root: Path, *arguments: str) -> str:
 
 @functools.cache
 def package_versions() -> dict[str, str]:
+    """Package -> its installed version."""
     found = {}
     for name in PACKAGES:
         try:
@@ -88,6 +91,7 @@ def package_versions() -> dict[str, str]:
 
 @functools.cache
 def processor() -> str:
+    """The name of the processor and its number of cores."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -97,13 +101,13 @@ def processor() -> str:
 
 
 class Stopwatch:
-    """Seconds by stage: `with watch("sample"): ...`. Stages may repeat; they add up."""
+    """Seconds by stage: `with watch("sample"): ...`. The times of a repeated stage add up."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
 
     def restart(self) -> None:
-        """Forget all stages: a new cell begins."""
+        """Forget all stages, because a new cell begins."""
         self.seconds = {}
 
     @contextmanager

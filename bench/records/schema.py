@@ -1,4 +1,4 @@
-"""Records: what one cell measured, as one JSON file. Their schema, and reading them back without trusting them."""
+"""Records: the results of one cell as one JSON file, its schema, and readers that check what they read."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ Status = Literal["ok", "diverged", "collapsed", "unsupported", "failed"]
 FINISHED: tuple[Status, ...] = ("ok", "diverged", "collapsed")
 PRIMARY_METRIC = {"quality": "valid", "diversity": "mutual_recall", "use": "utility"}  # role -> a mean over items
 USE = "use"  # the role of a task
-MODEL_FILE, DAMAGES_FILE = "model.json", "damages.json"  # they lie among the records: of a model, of a domain
+MODEL_FILE, DAMAGES_FILE = "model.json", "damages.json"  # files beside the records: of a model, of a domain
 
 
 def metric_of(role: str) -> str:
-    """The primary metric of a role by its full name: `quality_valid`."""
+    """The full name of a role's primary metric, such as `quality_valid`."""
     return f"{role}_{PRIMARY_METRIC[role]}"
 
 
 class Items(BaseModel):
-    """One yes or no per item, bit-packed: statistics never need the samples again."""
+    """One flag per item, bit-packed. Statistics can be computed from it without the samples."""
 
     count: int
     bits: str  # base64 of numpy.packbits
@@ -42,31 +42,32 @@ class Items(BaseModel):
 
     @classmethod
     def pack(cls, flags: np.ndarray) -> Items:
+        """Pack flags, bool [count]."""
         return cls(count=len(flags), bits=base64.b64encode(np.packbits(flags.astype(bool)).tobytes()).decode())
 
     def unpack(self) -> np.ndarray:
-        """bool [count]"""
+        """The flags, bool [count]."""
         return np.unpackbits(np.frombuffer(base64.b64decode(self.bits), np.uint8), count=self.count).astype(bool)
 
 
 class EvaluatorBlock(BaseModel):
-    """What one evaluator saw: its own metrics and which items they counted.
+    """The result of one evaluator: its own metrics and the flags of their items.
 
-    Those of second evaluators also hold `retention` with its standard `error` over items and, of the baseline, `u`; the primary ones'
-    retention stands among the record's metrics.
+    The block of a secondary evaluator also holds `retention` with its standard `error` over items, and `u` for the baseline. The retention
+    of a primary evaluator is among the record's metrics.
     """
 
     role: str
     version: int
-    second: bool = False  # it is none of those that the cell is named after: it may have been asked later
-    identity: str = ""  # of its weights, where one class serves several
-    commit: str | None = None  # of the code that judged; None: the record's own
+    second: bool = False  # a secondary evaluator: it is not part of the cell's hash and may have been added later
+    identity: str = ""  # identifies its weights, where one class can load several
+    commit: str | None = None  # of the evaluating code; None: the record's own
     metrics: dict[str, float]
     items: dict[str, Items]
 
 
 class Cost(BaseModel):
-    """Sizes are lengths of files that exist; operations are counts, not times."""
+    """Sizes are lengths of real files. Operations are counts and not times."""
 
     stored_bytes: int = Field(gt=0)
     fp32_bytes: int = Field(gt=0)
@@ -78,21 +79,23 @@ class Cost(BaseModel):
     sparsity: float  # share of compressible weights that are exactly zero
     memory_bytes: int  # of all tensors at their stored width, zeros included; no activations
     untouched: dict[str, str]  # tensors that look compressible and were left alone -> why
-    untouched_bytes: int  # of those, as float32
+    untouched_bytes: int  # the size of these tensors as float32
     macs: float | None  # multiply-accumulates a sample; None: the network diverged, or the record is older
-    macs_nonzero: float | None  # those with non-zero weights: a promise, until a runtime skips the others
-    bit_operations: float | None  # non-zero ones, times bits of weight and of activation
-    commit: str | None  # of the code that counted: a record can be costed anew without being measured anew
+    macs_nonzero: float | None  # with non-zero weights only; no runtime here skips the others
+    bit_operations: float | None  # non-zero MACs times bits of weight times bits of activation
+    commit: str | None  # of the code that counted, since costs can be computed again without sampling
 
 
 class Speed(BaseModel):
-    """Samples a second, where this record's samples were really drawn and not taken from a cache."""
+    """Samples a second, where the samples of this record were drawn and not taken from a cache."""
 
     samples_per_second: float
-    runtime: str  # what computed; "simulated": with dequantized float32 weights, so no compressed network's speed
+    runtime: str  # "simulated": dequantized float32 weights, so this is not the speed of a compressed network
 
 
 class Record(BaseModel):
+    """The results of one cell."""
+
     model_config = ConfigDict(extra="forbid")
 
     schema_version: int = SCHEMA
@@ -123,31 +126,33 @@ class Record(BaseModel):
     @field_validator("metrics", mode="after")
     @classmethod
     def _plain_numbers(cls, metrics: dict[str, float | None]) -> dict[str, float | None]:
-        """JSON knows no NaN or infinity: what is not finite was not measured."""
+        """JSON cannot hold NaN or infinity, so a value that is not finite counts as not measured."""
         return {name: value if value is not None and math.isfinite(value) else None for name, value in metrics.items()}
 
     def write(self, path: Path) -> None:
+        """Write the record atomically."""
         write_atomically(path, self.model_dump_json(indent=1) + "\n")
 
     def belongs_at(self, path: Path) -> bool:
-        """Whether a file below a results folder is where this record is looked for."""
+        """Whether a record at this path is found by those who look for it."""
         return path.parts[-4:-1] == (slug(self.domain), slug(self.model), slug(self.method)) and path.name.startswith(self.cell[:16])
 
     def method_versions(self) -> list[int]:
-        """Of the links of its method, by name; what has a space in its name is no method's version."""
+        """Link of the method -> its version. Names with a space belong to other parts."""
         return [version for name, version in sorted(self.implementation.items()) if " " not in name]
 
     def metric(self, name: str) -> float | None:
+        """A metric by its full name; None where it was not measured."""
         return self.metrics.get(name)
 
 
 def read_record(path: Path) -> Record:
-    """Raises `ValueError` with one line when the file is not a whole record of this schema."""
+    """Read a record. Raises `ValueError` with one line for a file that is incomplete or of another schema."""
     return read_whole(path, Record, SCHEMA, "not a whole record")
 
 
 def read_whole(path: Path, kind: type[Versioned], version: int, complaint: str) -> Versioned:
-    """A file that holds one model with a `schema_version`. Raises `ValueError` with one line when it is not a whole one of this version."""
+    """Read a file that holds one model with a `schema_version`. Raises `ValueError` with one line for any other file."""
     try:
         file = kind.model_validate_json(path.read_bytes())
     except OSError as error:
@@ -162,25 +167,25 @@ def read_whole(path: Path, kind: type[Versioned], version: int, complaint: str) 
 
 
 def record_files(results: Path) -> list[Path]:
-    """All files below a folder that may be records, in a stable order: <domain>/<model>/model.json and <domain>/damages.json are others.
+    """All files below a folder that may be records, in a stable order, without `model.json` and `damages.json`.
 
-    Folders of other records may lie in it: a user's own beside the published ones, and below those what `reproduce` made.
+    The folder may contain folders of other records: a user's own beside the published ones, and those that `reproduce` made.
     """
 
     def may_be(path: Path) -> bool:
         parts = path.relative_to(results).parts
         return parts[0] not in ("local", "reproduced") and (len(parts), parts[-1]) not in ((3, MODEL_FILE), (2, DAMAGES_FILE))
 
-    in_order = sorted(results.rglob("*.json"), key=lambda path: (path.parent, len(path.name), path.name))  # of a cell, as `look_up` does
+    in_order = sorted(results.rglob("*.json"), key=lambda path: (path.parent, len(path.name), path.name))  # as `look_up` searches
     return [path for path in in_order if may_be(path)]
 
 
 def records_in_place(
     results: Path, say: Callable[[str], None], read: Callable[[Path], Record] = read_record
 ) -> Iterator[tuple[Path, Record]]:
-    """All records below a folder that are where they are looked for, in a stable order; of a cell that is there twice, the first.
+    """All records below a folder that lie at their proper path, in a stable order. Of duplicates it keeps the first.
 
-    Other files are named to `say`, never touched.
+    Other files are reported to `say` and never changed.
     """
     seen: dict[tuple[Path, str], Path] = {}
     for path in record_files(results):
@@ -196,13 +201,13 @@ def records_in_place(
 
 
 def read_records(results: Path, warn: Callable[[str], None] | None = None) -> list[Record]:
-    """All that count; what does not is named to `warn`."""
+    """All valid records. Other files are reported to `warn`."""
     warn = warn or (lambda line: None)
     return newest([record for _, record in records_in_place(results, warn)], warn)
 
 
 def newest(records: Sequence[Record], warn: Callable[[str], None]) -> list[Record]:
-    """Without what an older version of a method made, where its model also has cells of a newer one: they are no repeats of each other."""
+    """Drop the records of old versions of a method where the model also has records of a newer version."""
     best: dict[tuple[str, str, str], list[int]] = {}
     for r in records:
         key = (r.domain, r.model, r.method)

@@ -1,1 +1,1 @@
-"""From numbers to Markdown and pictures."""
+"""Writes numbers as Markdown and pictures."""

@@ -1,4 +1,4 @@
-"""The page of details: comparisons between models with their intervals and tests, and what else may explain them."""
+"""Writes the page of details: comparisons between models with intervals and tests, and possible explanations."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from bench.stats.use import use_by_method
 
 
 def details_page(found: ReportData, leaderboard: str) -> str:
-    """Markdown; `leaderboard` is the link back."""
+    """The page as Markdown. `leaderboard` is the link back."""
     parts = [
         "# Details of the comparison\n",
         f"[Back to the leaderboard]({leaderboard}). All intervals are 95 % intervals ([statistics.md](docs/statistics.md)).\n",
@@ -75,6 +75,7 @@ SCORE_NOTES = """\
 
 
 def domain_scores(found: ReportData) -> str:
+    """C and the ratios of each domain, with intervals."""
     return table(["domain", "models", *SCORE_HEADERS], [[d.name, str(sum(map(len, d.units))), *_scores(d)] for d in found.now.domains])
 
 
@@ -91,7 +92,7 @@ def _scores(d: Domain) -> list[str]:
 
 
 def ratio_cells(ratio: Ratio | None) -> list[str]:
-    """[largest ratio that keeps it, ratio from which it is lost]"""
+    """[the largest ratio that keeps the threshold, the ratio from which it is lost]."""
     if ratio is None:
         return [DASH, DASH]
     kept = DASH if ratio.certified is None else f"{ratio.certified:.1f}x"
@@ -106,7 +107,7 @@ intervals are not adjusted. An undecided pair may differ by as much as the farth
 
 
 def pair_by_pair(found: ReportData) -> str:
-    """The test behind each claim; nothing where nothing is compared."""
+    """The test behind each claim. Empty where nothing is compared."""
     lines = pairs(found.now)
     return f"{PAIR_NOTES}\n{table(PAIR_HEADERS, lines, left=2)}\n" if lines else ""
 
@@ -117,7 +118,7 @@ The same for each size alone. A size with one training seed has no interval, and
 
 
 def size_by_size(found: ReportData) -> list[str]:
-    """The scores of each size alone; nothing where all ranked models have one size."""
+    """The scores of each size alone. Empty where all ranked models have one size."""
     lines, sizes = [], set()
     for d in found.now.domains:
         counting = [m for m in d.models if counts(m)]
@@ -138,6 +139,7 @@ items, so it holds for that model only. It can certify more than the test over a
 
 
 def ratios(found: ReportData) -> str:
+    """The ratios at two thresholds, for each domain and for each of its ranked models."""
     lines = []
     for d in found.now.domains:
         alone = [Domain(d.name, (m,), ((m,),)) for unit in d.units for m in unit]
@@ -157,6 +159,7 @@ its sampling seeds, without a spread. Networks with batch norm are recalibrated.
 
 
 def rungs(found: ReportData) -> str:
+    """Mean retention by rung, the domains side by side."""
     domains = [d for d in found.now.domains if d.units]
     lines = []
     for rung in LADDER:
@@ -199,6 +202,7 @@ def _methods_of(records: Sequence[Record]) -> int:
 
 
 def best_methods(found: ReportData) -> str:
+    """The best method at each ratio."""
     lines: list[tuple[float, list[str]]] = []
     for domain, records in richest_models(found).items():
         use = use_by_method([r for r in records if r.sample_seed != CHOOSING_SEED])
@@ -221,6 +225,7 @@ sampling seeds and items. **lost first** names a role only where the two interva
 
 
 def losses(found: ReportData) -> str:
+    """Where quality and diversity fall below 0.90, for each model."""
     lines = []
     for m in found.models:
         if m.whole:
@@ -240,7 +245,7 @@ def losses_of(m: ModelLadder) -> list[str]:
 
 
 def onset_text(onset: Onset) -> str:
-    """`8.0x [7.5x, 8.4x]`"""
+    """A ratio with its interval: `8.0x [7.5x, 8.4x]`."""
     return f"{_ratio_text(onset.ratio)} [{_ratio_text(onset.low)}, {_ratio_text(onset.high)}]"
 
 
@@ -258,6 +263,7 @@ Models in brackets are not ranked, since their U is below 0.5. A size is ranked 
 
 
 def covariates(found: ReportData) -> str:
+    """One line for each model: headroom, C and the covariates of the network."""
     headers = ["model", "parameters", "U quality", "U diversity", "C quality", "C diversity"]
     headers += ["samples seen per parameter", "untouched", "kurtosis", "normalization layers"]
     return table(headers, [_covariate_line(found, m) for m in found.models])
@@ -281,7 +287,7 @@ def _covariate_line(found: ReportData, m: ModelLadder) -> list[str]:
 
 
 def sizes(found: ReportData) -> list[str]:
-    """The regression of C on size, a line a role; what is missing for it otherwise."""
+    """The regression of C on size, one line for each role, or the reason why there is none."""
     lines = []
     for role in ROLES:
         data = points(found.models, found.parameters, role)
@@ -320,7 +326,7 @@ def _by_domain(found: SizeSlopes) -> str:
 
 
 def _levels(levels: Mapping[str, Estimate]) -> str:
-    """Ends cut to [0, 1], as those of C are everywhere."""
+    """C at the reference size. The ends of the intervals are clipped to [0, 1]."""
     said = []
     for domain, level in levels.items():
         low, high = (min(1.0, max(0.0, end)) for end in level.interval() or (0.0, 1.0))
@@ -329,7 +335,7 @@ def _levels(levels: Mapping[str, Estimate]) -> str:
 
 
 def with_sign(slope: Estimate) -> str:
-    """`+0.021 [+0.011, +0.031]`"""
+    """A slope with its interval: `+0.021 [+0.011, +0.031]`."""
     low, high = slope.interval() or (math.nan, math.nan)
     return f"{slope.value:+.3f} [{low:+.3f}, {high:+.3f}]"
 
@@ -344,7 +350,7 @@ LIMITS = tuple(1024 * 2**k for k in range(4, 14))
 
 
 def large_or_small(found: ReportData) -> list[str]:
-    """Nothing where no domain has two sizes."""
+    """The best network at each file size. Empty where no domain has two sizes."""
     lines, several = [], False
     for d in found.now.domains:
         records = found.of(d.name)

@@ -1,4 +1,4 @@
-"""The first page: the ranking of the domains, then one short table for each question. One number in a cell."""
+"""Writes the first page: the ranking of the domains, then one short table for each question."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ The compression ratio at which retention falls below 0.90, for each model with a
 
 
 def headline(found: ReportData, details: str) -> list[str]:
-    """The parts of the first page above the table of models. `details`: link to the page of details."""
+    """The parts of the first page above the table of models. `details` is the link to the page of details."""
     parts = [
         "## How compressible is each domain?\n",
         answer(found.now),
@@ -71,7 +71,7 @@ def ranked(found: ReportData) -> list[Domain]:
 
 
 def ranking(found: ReportData) -> str:
-    """The domains, most compressible first."""
+    """The table of domains, most compressible first."""
     headers = ["domain", "models", "C quality ↑", "C diversity ↑", "90 % of quality kept ↑", "90 % of diversity kept ↑"]
     lines = []
     for d in ranked(found):
@@ -85,7 +85,9 @@ def ranking(found: ReportData) -> str:
 def rungs(found: ReportData, role: str) -> str:
     """Retention of one role by rung, the domains side by side."""
     domains = [d for d in ranked(found) if d.units]
-    lines = [[f"`{rung}`", *(_mean_retention(d, role, rung) for d in domains)] for rung in LADDER]
+    lines = []
+    for rung in LADDER:
+        lines.append([f"`{rung}`", *(_mean_retention(d, role, rung) for d in domains)])
     return table([f"{role} ↑", *(d.name for d in domains)], lines)
 
 
@@ -95,6 +97,7 @@ def _mean_retention(d: Domain, role: str, rung: str) -> str:
 
 
 def best_methods(found: ReportData) -> str:
+    """The best method at each ratio, the domains one after another."""
     lines: list[tuple[float, list[str]]] = []
     richest = richest_models(found)
     for d in ranked(found):

@@ -1,4 +1,4 @@
-"""Records -> leaderboard.md and the pages behind it. Every number comes from the records; none is typed.
+"""Writes leaderboard.md and the pages behind it. Every number comes from the records.
 
 - `leaderboard.md`: the ranking, and one short table for each question.
 - `<results>/README.md`: all comparisons between models, with intervals.
@@ -25,7 +25,7 @@ PAGE = "README.md"  # GitHub shows it where the folder is opened
 
 
 def write_pages(records: Sequence[Record], results: Path, output: Path) -> list[Path]:
-    """Write every page of `pages`, each whole or not at all. Raises `BadInput` where a folder cannot be written."""
+    """Write every page atomically. Raises `BadInput` where a folder cannot be written."""
     made = pages(records, results, output)
     for path, text in made.items():
         write_atomically(path, text)
@@ -33,7 +33,7 @@ def write_pages(records: Sequence[Record], results: Path, output: Path) -> list[
 
 
 def pages(records: Sequence[Record], results: Path, output: Path) -> dict[Path, str]:
-    """Path -> Markdown: the leaderboard at `output`, the details and one page for each model below `results`."""
+    """Path -> Markdown: the leaderboard at `output`, and the details and one page for each model below `results`."""
     found = report_data(records, read_models(results))
     made = {output: _leaderboard(found, records, results, output)}
     if found.comparable:
@@ -60,5 +60,5 @@ def _leaderboard(found: ReportData, records: Sequence[Record], results: Path, ou
 
 
 def _docs_from(folder: Path, text: str) -> str:
-    """Links to `docs/`, written as seen from the project's root, as seen from `folder`."""
+    """Rewrite links to `docs/` from the project's root so that they work from `folder`."""
     return text.replace("](docs/", f"]({os.path.relpath('docs', folder)}/")

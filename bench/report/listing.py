@@ -1,4 +1,4 @@
-"""What `bench list` prints. Loads no torch: adapters import it only when they open something."""
+"""Prints `bench list`. It loads no torch, because adapters import torch only when they open something."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from bench.registry import DOMAINS, METHODS, open_domain
 
 
 def domains() -> Iterator[str]:
+    """One line for each domain."""
     for name, domain in _domains():
         yield f"{name:<16} {domain if isinstance(domain, str) else domain.description}"
 
 
 def methods() -> Iterator[str]:
+    """One line for each method."""
     for name in METHODS:
         yield f"{name:<16} {METHODS.describe(name)}"
     yield f"{'a+b':<16} a, then b: magnitude:sparsity=0.5+int4"
@@ -23,6 +25,7 @@ def methods() -> Iterator[str]:
 
 
 def models() -> Iterator[str]:
+    """One line for each model that ships, with what can be trained."""
     for name, domain in _working():
         for model in domain.models.values():
             size = f"{model.parameters:,} parameters" if model.parameters else ""
@@ -32,6 +35,7 @@ def models() -> Iterator[str]:
 
 
 def metrics() -> Iterator[str]:
+    """One line for each metric."""
     for shared, line in SHARED.items():
         yield f"{'all':<16} {shared:<24} {line}"
     for name, domain in _working():
@@ -41,11 +45,12 @@ def metrics() -> Iterator[str]:
 
 
 def evaluators() -> Iterator[str]:
+    """One line for each evaluator, with its role."""
     for name, domain in _working():
         for evaluator, role in domain.evaluators().items():
             yield f"{name:<16} {evaluator:<24} {role}"
         for evaluator, role in domain.second_evaluators().items():
-            yield f"{name:<16} {evaluator:<24} {role}, second opinion"
+            yield f"{name:<16} {evaluator:<24} {role}, secondary evaluator"
         if (task := domain.task()) is not None:
             yield f"{name:<16} {task.name:<24} use: {task.description}"
 
@@ -60,7 +65,7 @@ LISTS: Mapping[str, Callable[[], Iterator[str]]] = {
 
 
 def _domains() -> Iterator[tuple[str, Domain | str]]:
-    """Every domain, or the error that a broken one gives: it is listed all the same."""
+    """Every domain. A broken domain gives its error, so it is listed too."""
     for name in DOMAINS:
         try:
             yield name, open_domain(name)

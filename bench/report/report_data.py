@@ -1,4 +1,4 @@
-"""What the tables of the leaderboard are made from, and how a table is set."""
+"""The data of the leaderboard's tables, and the functions that format a table."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ ModelFiles = Mapping[tuple[str, str], ModelFile]
 
 @dataclass(frozen=True)
 class ReportData:
-    """What the tables are made from."""
+    """The data of all tables."""
 
-    records: Sequence[Record]  # of each model those under the conditions of its ladder
+    records: Sequence[Record]  # for each model, the records under the conditions of its ladder
     models: Sequence[ModelLadder]
     files: ModelFiles
     now: ClaimContext
@@ -32,17 +32,20 @@ class ReportData:
 
     @property
     def comparable(self) -> bool:
-        """Whether at least two domains have records: only then there is a ranking."""
+        """Whether at least two domains have records. Otherwise there is no ranking."""
         return len(self.now.domains) > 1
 
     def of(self, domain: str) -> list[Record]:
+        """The records of one domain."""
         return [r for r in self.records if r.domain == domain]
 
     def parameters(self, m: ModelLadder) -> int | None:
+        """The number of parameters of a model; None where no record gives it."""
         return next((r.cost.parameters for r in self.records if (r.domain, r.model) == (m.domain, m.model) and r.cost), None)
 
 
 def report_data(records: Sequence[Record], files: ModelFiles) -> ReportData:
+    """Compare the models of the records, by the primary and by the secondary evaluators."""
     found = with_records(records)
     models = [m for m, _ in found]
     missing = _missing(models)
@@ -56,21 +59,23 @@ def report_data(records: Sequence[Record], files: ModelFiles) -> ReportData:
 
 
 def _alone(records: Sequence[Record], now: ClaimContext) -> dict[str, ClaimContext]:
-    """The comparison of each size alone; empty where there is one size."""
+    """Size -> the comparison of that size alone. Empty where there is one size."""
     compared = [m for d in now.domains if d.compared for unit in d.units for m in unit]
     sizes = sorted({m.size for m in compared})
     if len(sizes) < 2:
         return {}
-    found = {size: claim_context([m for m in compared if m.size == size], {}) for size in sizes}
-    if now.second is None:
-        return found
-    return {size: with_secondary(one, secondary_domains(records, one) or ()) for size, one in found.items()}
+    found = {}
+    for size in sizes:
+        one = claim_context([m for m in compared if m.size == size], {})
+        found[size] = one if now.second is None else with_secondary(one, secondary_domains(records, one) or ())
+    return found
 
 
 def secondary_domains(records: Sequence[Record], one: ClaimContext, threshold: float = COUNTS_FROM) -> list[Domain] | None:
-    """The domains as the secondary evaluators score them; None where no secondary evaluator was used.
+    """The domains as the secondary evaluators score them. None where no secondary evaluator was used.
 
-    Only training seeds of the primary comparison whose whole ladder they scored, with a U of at least `threshold`. So the sizes are equal.
+    A model counts if the primary comparison includes it and the secondary evaluators scored its whole ladder. Its U by the secondary
+    evaluators must be at least `threshold`.
     """
     counted = {(m.domain, m.model) for d in one.domains for unit in d.units for m in unit}
     seen: list[Record] = []
@@ -82,15 +87,18 @@ def secondary_domains(records: Sequence[Record], one: ClaimContext, threshold: f
     theirs = {(m.domain, m.model): m for m in models_of(seen) if m.whole and good_enough(m, threshold)}
     found = []
     for d in one.domains:
-        named = [[(m.domain, m.model) for m in unit] for unit in d.units]
-        units = tuple(tuple(theirs[name] for name in unit) for unit in named if all(name in theirs for name in unit))
+        units = []
+        for unit in d.units:
+            scored = tuple(theirs[m.domain, m.model] for m in unit if (m.domain, m.model) in theirs)
+            if len(scored) == len(unit):
+                units.append(scored)
         if units:
-            found.append(replace(d, models=tuple(m for unit in units for m in unit), units=units))
+            found.append(replace(d, models=tuple(m for unit in units for m in unit), units=tuple(units)))
     return found
 
 
 def has_secondary(records: Sequence[Record]) -> bool:
-    """Whether secondary evaluators scored the whole ladder of a model, under every sampling seed. A part of it would be another mean."""
+    """Whether secondary evaluators scored the whole ladder of a model, under every sampling seed."""
     recalibrated = recalibrated_ladder(records)
     ladder = [r for r in records if r.status in FINISHED and (r.method == "none" or primary_rung(r.method, recalibrated))]
     return all(as_secondary_sees(r) is not None for r in ladder)
@@ -100,10 +108,15 @@ def _missing(models: Sequence[ModelLadder]) -> dict[str, list[str]]:
     """Domain -> models of the published grid without a ladder."""
     known = {(m.domain, m.model) for m in models}
     domains = sorted({m.domain for m in models})
-    return {d: [name for name in DOMAINS.load(d)().grid() if (d, name) not in known] for d in domains if d in DOMAINS}
+    found = {}
+    for domain in domains:
+        if domain in DOMAINS:
+            found[domain] = [name for name in DOMAINS.load(domain)().grid() if (domain, name) not in known]
+    return found
 
 
 def table(headers: Sequence[str], lines: Sequence[Sequence[str]], left: int = 1) -> str:
+    """A Markdown table. The first `left` columns are aligned to the left, the others to the right."""
     from tabulate import tabulate
 
     align = ["left"] * left + ["right"] * (len(headers) - left)
@@ -111,9 +124,10 @@ def table(headers: Sequence[str], lines: Sequence[Sequence[str]], left: int = 1)
 
 
 def with_interval(score: Score | Estimate | None, digits: int = 3) -> str:
+    """A value with its 95 % interval; a dash for None."""
     return DASH if score is None else bracketed(score.value, score.interval(), digits)
 
 
 def bracketed(value: float, interval: tuple[float, float] | None, digits: int = 3) -> str:
-    """`0.976 [0.930, 1.000]`"""
+    """A value with its interval: `0.976 [0.930, 1.000]`."""
     return f"{value:.{digits}f}" + ("" if interval is None else f" [{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]")

@@ -1,4 +1,4 @@
-"""The table at the end of a run: what was measured, beside what is published."""
+"""The table at the end of a run: the new measurements beside the published ones."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bench.report.model_page import survival_of
 
 
 def comparison(measured: Sequence[Record], published: Sequence[Record]) -> str:
-    """Plain text, one line a record."""
+    """The table as plain text, one line for each record."""
     from tabulate import tabulate
 
     known = {record.cell: record for record in published}

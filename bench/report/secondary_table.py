@@ -1,4 +1,4 @@
-"""Whether secondary evaluators agree: rank correlations, the largest disagreements, and the use of the samples."""
+"""Compares primary and secondary evaluators: rank correlations, the largest disagreements, and the use of the samples."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Scores by the secondary evaluators, over the ranked models whose whole ladder th
 
 
 def secondary_agreement(found: ReportData) -> list[str]:
-    """Nothing where no secondary evaluator was used."""
+    """The section of the page. Empty where no secondary evaluator was used."""
     rows = agreements(found.records)
     if not rows:
         return []
@@ -42,6 +42,7 @@ training data and each retention:
 
 
 def use_table(told: Sequence[UtilityCorrelation]) -> str:
+    """How well each role predicts the use of the samples, by domain."""
     lines = []
     for domain in dict.fromkeys(one.domain for one in told):
         by_role = {one.role: one for one in told if one.domain == domain}
@@ -52,11 +53,12 @@ def use_table(told: Sequence[UtilityCorrelation]) -> str:
 
 
 def tau_text(tau: Estimate) -> str:
-    """A dash where an evaluator gave all methods the same value."""
+    """A rank correlation with its interval. A dash where an evaluator gave all methods the same value."""
     return DASH if math.isnan(tau.value) else bracketed(tau.value, interval_of(tau), 2)
 
 
 def agreement_table(rows: Sequence[Agreement]) -> str:
+    """One line for each domain and role: the rank correlation and the largest disagreement."""
     lines = []
     for row in rows:
         worst = row.disagreements[0]
@@ -75,11 +77,12 @@ def agreement_table(rows: Sequence[Agreement]) -> str:
 
 
 def scores_table(found: ReportData) -> str:
+    """C of each domain by the secondary evaluators."""
     headers = ["domain", "models", *(f"C {role} {span}".rstrip() for span in ("", "4x to 16x") for role in ROLES)]
     lines = []
     for d in found.now.second_domains:
         scores = [with_interval(d.score(role, span)) for span in (FULL_RANGE, HIGH_RANGE) for role in ROLES]
         compared = next(sum(map(len, one.units)) for one in found.now.domains if one.name == d.name)
-        judged = sum(map(len, d.units))
-        lines.append([d.name, str(judged) if judged == compared else f"{judged} of {compared}", *scores])
+        scored = sum(map(len, d.units))
+        lines.append([d.name, str(scored) if scored == compared else f"{scored} of {compared}", *scores])
     return table(headers, lines)

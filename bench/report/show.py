@@ -1,4 +1,4 @@
-"""`bench show CELL`: one record in full, found by the beginning of its name, with the command that repeats it."""
+"""`bench show CELL`: prints one record, found by the first characters of its hash, with the command that repeats it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from bench.errors import BadInput
 from bench.records.schema import Record, read_records
 from bench.report.model_page import command
 
-SHORTEST = 4  # characters of a cell's name: fewer could be anything
+SHORTEST = 4  # characters of a cell's hash; fewer would match too many cells
 
 
 def find(cell: str, folders: Sequence[Path], warn: Callable[[str], None]) -> Record:
-    """The record whose cell's hash begins so. Raises `BadInput` where there is none, or several cells."""
+    """The record whose cell's hash starts with these characters. Raises `BadInput` where there is none, or more than one."""
     start = cell.lower().removesuffix(".json")
     if len(start) < SHORTEST or any(letter not in "0123456789abcdef" for letter in start):
         raise BadInput(f"cell {cell!r} is not the beginning of a cell's name: at least {SHORTEST} of 0-9 and a-f")
@@ -27,7 +27,7 @@ def find(cell: str, folders: Sequence[Path], warn: Callable[[str], None]) -> Rec
 
 
 def text_of(record: Record) -> str:
-    """What was measured, what came out, where and how, and how to repeat it; a line a fact."""
+    """The record as text: what was measured, the results, where and how, and how to repeat it."""
     p = record.provenance
     cost = [] if record.cost is None else [("stored bytes", f"{record.cost.stored_bytes:,}"), ("ratio", f"{record.cost.ratio:.2f}x")]
     versions = ", ".join(f"{name} {version}" for name, version in p.versions.items())

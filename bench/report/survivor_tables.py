@@ -1,4 +1,4 @@
-"""Which samples survive compression: the tables of twin outcomes and of what distinguishes the survivors."""
+"""Writes which samples survive compression: tables of twin outcomes, and what distinguishes the survivors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ without a ranked model shows all its models, without intervals.
 
 
 def twin_outcomes(found: ReportData) -> list[str]:
-    """The shares of all samples, rung by rung; nothing where no record holds twins."""
+    """The share of each outcome, rung by rung. Empty where no record holds twins."""
     lines = []
     for d in found.now.domains:
         if (known := twin_outcomes_of(d, found.records)) is None:
@@ -31,7 +31,7 @@ def twin_outcomes(found: ReportData) -> list[str]:
         for k, rung in enumerate(known.rungs):
             ends = [None] * len(TWIN_OUTCOMES) if known.intervals is None else [(low, high) for low, high in known.intervals[k].tolist()]
             cells = [bracketed(share, end) for share, end in zip(known.shares[k].tolist(), ends)]
-            if rung == BASELINE:  # each sample is its own twin
+            if rung == BASELINE:  # in the baseline each sample is its own twin
                 cells[1:-1] = [DASH] * (len(TWIN_OUTCOMES) - 2)
             lines.append([d.name, f"`{rung}`", *cells])
     headers = ["domain", "rung", *(name.replace("_", " ") for name in TWIN_OUTCOMES)]
@@ -51,6 +51,7 @@ All numbers: `results/<domain>/<model>/model.json`.
 
 
 def survivors(found: ReportData) -> list[str]:
+    """The section of the page. Empty without twins."""
     lines = [line for m in found.models if (file := found.files.get((m.domain, m.model))) for line in _survival_lines(m, file)]
     parts = twin_outcomes(found)
     if not lines:
@@ -94,7 +95,7 @@ def _survival_lines(m: ModelLadder, file: ModelFile) -> list[list[str]]:
 
 
 def _by_traits(file: ModelFile, by: Mapping[str, ByCovariate]) -> str:
-    """Survival of the label that fares worst and of the one that fares best; the AUC of a trait that is a number."""
+    """Survival of the labels with the lowest and the highest survival, or the AUC of a numeric trait."""
     parts = []
     for name, found in by.items():
         if found.auc is not None and name not in ("surprisal", "rarity"):

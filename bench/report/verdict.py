@@ -1,8 +1,8 @@
-"""The sentence: which domain is more compressible, made from the figures and never typed in.
+"""Writes the sentence that says which domain is more compressible. It is made from the test results.
 
-A domain is called more compressible only where the Holm-adjusted test over training seeds shows it, by the primary evaluators and,
-where they were used, by the secondary evaluators. Every other pair is undecided; the text then gives the largest difference that
-remains possible.
+A domain is called more compressible only where the Holm-adjusted test over training seeds shows it. This must hold by the primary
+evaluators and, where they were used, by the secondary evaluators. Every other pair is undecided, and the text then gives the largest
+difference that remains possible.
 """
 
 from __future__ import annotations
@@ -30,12 +30,13 @@ Support = Mapping[tuple[str, str, str], Comparison]  # (role, domain, domain), d
 
 
 def support_of(comparisons: Sequence[Comparison]) -> Support:
+    """(role, domain, domain) -> comparison, with the domains sorted."""
     return {(c.role, *sorted((c.a, c.b))): c for c in comparisons}  # type: ignore[misc]
 
 
 @dataclass(frozen=True)
 class ClaimContext:
-    """What the sentences are made from."""
+    """The comparisons that the sentences describe."""
 
     domains: Sequence[Domain]
     comparisons: Sequence[Comparison]
@@ -46,7 +47,7 @@ class ClaimContext:
     alone: Mapping[str, ClaimContext] = field(default_factory=dict)
 
     def claimed(self, c: Comparison) -> bool:
-        """Shown by the primary evaluators and, where they were used, by the secondary evaluators."""
+        """Whether the primary evaluators show it, and the secondary evaluators too where they were used."""
         other = self.theirs(c)
         return c.shown and (self.second is None or (other is not None and other.shown and other.a == c.a))
 
@@ -55,7 +56,7 @@ class ClaimContext:
         return sorted((c.role, c.a, c.b, self.claimed(c)) for c in self.comparisons)
 
     def theirs(self, c: Comparison) -> Comparison | None:
-        """The same pair by the secondary evaluators."""
+        """The comparison of the same pair by the secondary evaluators."""
         return (self.second or {}).get((c.role, *sorted((c.a, c.b))))  # type: ignore[arg-type]
 
 
@@ -65,33 +66,32 @@ def claim_context(
     threshold: float = COUNTS_FROM,
     second: Support | None = None,
 ) -> ClaimContext:
+    """Compare the domains by the primary evaluators."""
     domains = domains_of(models, threshold)
     return ClaimContext(domains, compare(domains), missing, second)
 
 
 def with_secondary(now: ClaimContext, second: Sequence[Domain] | None) -> ClaimContext:
-    """The same with the results of the secondary evaluators."""
+    """Add the results of the secondary evaluators."""
     return now if second is None else replace(now, second=support_of(compare(second)), second_domains=second)
 
 
 def sentence(now: ClaimContext) -> str:
-    """What is shown, what is undecided and what cannot be tested. Empty where there are not two domains to compare.
-
-    `pairs` has the numbers of each pair.
-    """
+    """What is shown, what is undecided and what cannot be tested. Empty with fewer than two domains."""
     return " ".join(filter(None, [_shown(now), _disputed(now), _undecided(now), _second_alone(now), _untested(now)]))
 
 
 def _shown(now: ClaimContext) -> str:
     rows = [(c.a, c.b, c.role) for c in now.comparisons if now.claimed(c)]
-    claims = [
-        f"**{a} is more compressible {_and([f'than {b}' for b in others])}, in {_roles(roles)}**" for a, others, roles in _merged(rows)
-    ]
+    claims = []
+    for a, others, roles in _merged(rows):
+        than = _and([f"than {b}" for b in others])
+        claims.append(f"**{a} is more compressible {than}, in {_roles(roles)}**")
     return _averaged(now) + "; ".join(claims) + "." if claims else ""
 
 
 def _averaged(now: ClaimContext) -> str:
-    """The sizes over which a claim averages; empty where there is one size."""
+    """The sizes that a claim averages. Empty where there is one size."""
     sizes = [*dict.fromkeys(m.size for d in now.domains if d.compared for unit in d.units for m in unit)]
     return f"On average over sizes {_and(sizes)}, " if len(sizes) > 1 else ""
 
@@ -123,7 +123,8 @@ def _contrary(c: Comparison, now: ClaimContext) -> bool:
 
 
 def _ahead(why: str, rows: Sequence[Comparison]) -> str:
-    said = [f"{a} ahead of {_and(others)} in {_roles(roles)}" for a, others, roles in _merged([(c.a, c.b, c.role) for c in rows])]
+    merged = _merged([(c.a, c.b, c.role) for c in rows])
+    said = [f"{a} ahead of {_and(others)} in {_roles(roles)}" for a, others, roles in merged]
     return f"Not claimed, because {why}: {'; '.join(said)}." if said else ""
 
 
@@ -141,7 +142,7 @@ def _untested(now: ClaimContext) -> str:
 
 
 def _by_pair(rows: Sequence[tuple[Comparison, str]]) -> list[tuple[str, list[str]]]:
-    """(`a and b`, what is said of each role), whichever of the two is ahead."""
+    """(`a and b`, the statements about each role). The order of the two domains does not matter."""
     found: dict[str, list[str]] = {}
     for c, said in rows:
         found.setdefault(_and(sorted((c.a, c.b))), []).append(said)
@@ -149,7 +150,7 @@ def _by_pair(rows: Sequence[tuple[Comparison, str]]) -> list[tuple[str, list[str
 
 
 def _merged(rows: Sequence[tuple[str, str, str]]) -> list[tuple[str, list[str], tuple[str, ...]]]:
-    """(better, worse, role) -> (better, all that it beats in the same roles, those roles)."""
+    """(better, worse, role) -> (better, all domains that it is ahead of in the same roles, those roles)."""
     roles: dict[tuple[str, str], tuple[str, ...]] = {}
     for a, b, role in rows:
         roles[a, b] = (*roles.get((a, b), ()), role)
@@ -176,7 +177,7 @@ PAIR_HEADERS = (
 
 
 def pairs(now: ClaimContext) -> list[list[str]]:
-    """The numbers behind the sentence: a line for each pair of domains and role, in the order of `PAIR_HEADERS`."""
+    """The numbers behind the sentence: one line for each pair of domains and role, in the order of `PAIR_HEADERS`."""
     lines = []
     for c in now.comparisons:
         other = now.theirs(c)
@@ -212,12 +213,12 @@ def _p(value: float) -> str:
 
 
 def answer(now: ClaimContext) -> str:
-    """The sentence, or that there is nothing to compare."""
+    """The sentence, or a note that there is nothing to compare."""
     return (sentence(now) or NOTHING) + "\n"
 
 
 def caveats(now: ClaimContext) -> str:
-    """How sure the sentence is, and what the data cannot show."""
+    """How certain the sentence is, and what the data cannot show."""
     return _joined([_size_by_size(now), _how_sure(now), CANNOT])
 
 
@@ -238,7 +239,7 @@ rows is a difference between these models as they were trained. It is not a law 
 
 
 def _size_by_size(now: ClaimContext) -> str:
-    """Which claims each size alone does not show; empty without claims, or with one size."""
+    """The claims that each size alone does not show. Empty without claims, or with one size."""
     lost = _lost_by_size(now)
     if not lost:
         return ""
@@ -255,7 +256,7 @@ def _does_not_show(lost: Sequence[tuple[Comparison, str]]) -> str:
 
 
 def _lost_by_size(now: ClaimContext) -> dict[str, list[tuple[Comparison, str]]]:
-    """Size -> the claims that it does not show alone, each with what it finds instead. Empty without claims, or with one size."""
+    """Size -> (a claim that this size alone does not show, its own result). Empty without claims, or with one size."""
     claims = [c for c in now.comparisons if now.claimed(c)]
     found: dict[str, list[tuple[Comparison, str]]] = {}
     for size, one in now.alone.items() if claims else ():
@@ -265,7 +266,7 @@ def _lost_by_size(now: ClaimContext) -> dict[str, list[tuple[Comparison, str]]]:
 
 
 def _not_shown(now: ClaimContext) -> str:
-    """The measured difference of each claim that a size does not show alone, as a list."""
+    """A list of the claims that a size alone does not show, with its measured difference."""
     lines = [
         f"- Size {size}, {c.a} ahead of {c.b} in {c.role}: {said}." for size, lost in _lost_by_size(now).items() for c, said in lost if said
     ]
@@ -273,33 +274,43 @@ def _not_shown(now: ClaimContext) -> str:
 
 
 def _not_ranked(now: ClaimContext) -> list[str]:
-    """Whether the sizes outside the averages have the same order; an untested comparison."""
-    compared = [d for d in now.domains if d.compared]
+    """Whether the sizes outside the averages have the same order. This comparison is not tested."""
     claims = [c for c in now.comparisons if now.claimed(c)]
-    others = {d.name: [m for m in d.models if counts(m) and not _counted(now, m)] for d in compared}
+    others: dict[str, list[ModelLadder]] = {}
+    for d in now.domains:
+        if d.compared:
+            others[d.name] = [m for m in d.models if counts(m) and not _counted(now, m)]
     lines = []
     for size in sorted({m.size for models in others.values() for m in models}) if claims else ():
-        of_size = {name: [m for m in models if m.size == size] for name, models in others.items()}
+        of_size = {name: _models_of_size(models, size) for name, models in others.items()}
         if not all(of_size.values()):
             continue
-        scores = {
-            (name, role): [one for m in models if (one := model_score(m, role)) is not None]
-            for name, models in of_size.items()
-            for role in ROLES
-        }
-        against: dict[str, list[str]] = {}
-        for c in claims:
-            of_a, of_b = scores[c.a, c.role], scores[c.b, c.role]
-            a, b = (mean(one.value for one in some) for some in (of_a, of_b))
-            if _alike(of_a, of_b):
-                against.setdefault(f"{c.a} and {c.b} are level", []).append(f"in {c.role} ({a:.3f}, {b:.3f})")
-            elif a <= b:
-                against.setdefault(f"{c.b} is ahead of {c.a}", []).append(f"in {c.role} ({b:.3f}, {a:.3f})")
+        but = _exceptions(claims, of_size)
         networks = ", ".join(f"{name} {len(models)}" for name, models in of_size.items())
-        but = _and([f"{what} {' and '.join(how)}" for what, how in against.items()]) if against else ""
         order = f"Its ranking by C is the same, except that {but}." if but else "Its ranking by C is the same."
         lines.append(f"**Size {size}** is excluded from averages and tests: it has fewer training seeds (networks: {networks}). {order}")
     return lines
+
+
+def _models_of_size(models: Sequence[ModelLadder], size: str) -> list[ModelLadder]:
+    return [m for m in models if m.size == size]
+
+
+def _exceptions(claims: Sequence[Comparison], of_size: Mapping[str, Sequence[ModelLadder]]) -> str:
+    """Where the ranking by C of models of one size differs from the claims. Empty where it does not."""
+    against: dict[str, list[str]] = {}
+    for c in claims:
+        of_a, of_b = _scores(of_size[c.a], c.role), _scores(of_size[c.b], c.role)
+        a, b = mean(one.value for one in of_a), mean(one.value for one in of_b)
+        if _alike(of_a, of_b):
+            against.setdefault(f"{c.a} and {c.b} are level", []).append(f"in {c.role} ({a:.3f}, {b:.3f})")
+        elif a <= b:
+            against.setdefault(f"{c.b} is ahead of {c.a}", []).append(f"in {c.role} ({b:.3f}, {a:.3f})")
+    return _and([f"{what} {' and '.join(how)}" for what, how in against.items()]) if against else ""
+
+
+def _scores(models: Sequence[ModelLadder], role: str) -> list[Score]:
+    return [one for m in models if (one := model_score(m, role)) is not None]
 
 
 def _alike(some: Sequence[Score], others: Sequence[Score]) -> bool:
@@ -362,7 +373,7 @@ def _count(domain: Domain) -> str:
 
 def _with_and_without(now: ClaimContext, wider: ClaimContext) -> str:
     added = [f"{d.name} {m.model}" for d in wider.domains for unit in d.units for m in unit if not _counted(now, m)]
-    fewer = any(not _counted(wider, m) for d in now.domains for unit in d.units for m in unit)  # other sizes are compared
+    fewer = any(not _counted(wider, m) for d in now.domains for unit in d.units for m in unit)  # then other sizes are compared
     same = now.conclusions() == wider.conclusions()
     if not added and not fewer and same:
         return f"A threshold of U = {REGRESSED_FROM} instead of {COUNTS_FROM} adds no model: the conclusions are the same."
@@ -376,7 +387,7 @@ def _counted(now: ClaimContext, m: ModelLadder) -> bool:
 
 
 def _gaps(now: ClaimContext) -> str:
-    """Models that are not ranked or not measured: they never count as zero."""
+    """Models that are not ranked or not measured. They never count as zero."""
     found = [f"{d.name} {', '.join(names)}" for d in now.domains if (names := now.missing.get(d.name))]
     parts = [f"Not measured yet: {'; '.join(found)}."] if found else []
     without_partners = []

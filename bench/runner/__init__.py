@@ -1,1 +1,1 @@
-"""Measuring: one cell, a session with one model, a sweep of cells."""
+"""Runs measurements: one cell, a session with one model, a sweep of cells."""

@@ -1,4 +1,4 @@
-"""Models into compressed files and back: what `bench compress` and `bench decompress` do."""
+"""Compresses models into files and back: the code of `bench compress` and `bench decompress`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bench.util.files import check_writable, write_atomically
 
 
 def compress_model(domain: Domain, spec: ModelSpec, text: str, output: Path, seed: int, device: str) -> str:
-    """Write the file and load it again -> one line that says what it is."""
+    """Write the file and load it again -> one line that describes it."""
     method = parse(text)
     check_writable(output.parent)
     generator = domain.open(spec, device)
@@ -35,7 +35,10 @@ def _left_alone(compressed: Compressed) -> str:
 
 
 def decompress_file(file: Path, output: Path) -> str:
-    """Write all tensors, dequantized, as safetensors; tied ones once, under their first name -> one line."""
+    """Write all tensors, dequantized, as safetensors -> one line that describes them.
+
+    Tied tensors are written once, under their first name.
+    """
     from safetensors.torch import save as to_bytes
 
     artifact = open_artifact(file)

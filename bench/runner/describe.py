@@ -1,7 +1,7 @@
-"""`bench describe`: what the records alone cannot tell about a model, as one small file beside them: `<domain>/<model>/model.json`.
+"""`bench describe`: makes a small file about each model, `<domain>/<model>/model.json`, with what its records do not hold.
 
-The baseline's samples are made again (they come from the cache, where they are), and every flag of the records is joined to what those
-very samples are like. Floats are rounded to six significant digits: equal records and weights give equal bytes.
+The baseline's samples are drawn again or read from the cache, and every flag of the records is joined with the covariates of its sample.
+Floats are rounded to six significant digits, so equal records and weights give equal bytes.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from bench.util.files import slug, write_atomically
 from bench.util.progress import Bar
 
 SURPRISAL, RARITY = "surprisal", "rarity"
-OTHER_FLOATS = 0.01  # of a baseline's flags: as many may differ between two runs of it on two machines; other samples differ in far more
+OTHER_FLOATS = 0.01  # share of a baseline's flags that may differ between two machines; other samples differ in far more
 Flags = Mapping[int, np.ndarray]  # sampling seed -> bool [n]
 Say = Callable[[str], None]
 
@@ -45,9 +45,9 @@ Say = Callable[[str], None]
 
 
 def describe(domain: str, models: Sequence[str], results: Path, say: Say) -> tuple[list[Path], int]:
-    """Describe all models of a domain (or of `all`) that have records, or those named -> (the files written, how many models failed).
+    """Describe the named models, or all models of a domain (or of `all`) -> (the files written, how many models failed).
 
-    Raises `BadInput` when none of the records is of a named model; a model that cannot be described is named to `say`; the others go on.
+    Raises `BadInput` when no record belongs to a named model. A model that cannot be described is reported to `say`, and the others go on.
     """
     written, failed, records = [], 0, read_records(results, say)
     if domain == "all" and (strange := sorted({r.domain for r in records} - set(DOMAINS))):
@@ -66,7 +66,7 @@ def describe(domain: str, models: Sequence[str], results: Path, say: Say) -> tup
 
 
 def chosen(domain: str, models: Sequence[str], records: Sequence[Record]) -> list[tuple[tuple[str, str], list[Record]]]:
-    """The asked models' records, those of domains that are installed here. Raises `BadInput` where there are none."""
+    """The records of the requested models, in domains that are installed. Raises `BadInput` where there are none."""
     here = grouped([r for r in records if r.domain in DOMAINS and domain in (r.domain, "all")], lambda r: (r.domain, r.model))
     known = {model for (_, model), _ in here}
     if missing := [model for model in models if model not in known]:
@@ -81,7 +81,7 @@ def chosen(domain: str, models: Sequence[str], records: Sequence[Record]) -> lis
 
 
 def describe_model(domain: Domain, model: str, records: Sequence[Record], say: Say) -> ModelFile:
-    """Raises `BadInput` where the records are not of this model, or its samples cannot be made again as they were."""
+    """Describe one model. Raises `BadInput` where the records are not of this model, or its samples cannot be reproduced."""
     records = comparable_ones(records, say)
     base = {r.sample_seed: r for r in records if r.method == "none" and r.status in FINISHED and r.evaluators}
     if not base:
@@ -95,7 +95,9 @@ def describe_model(domain: Domain, model: str, records: Sequence[Record], say: S
         items = Items.of(evaluation, base, bar)
     if not any(flags.any() for flags in items.valid.values()):
         raise BadInput("none of its uncompressed network's samples is valid, so there is nothing to lose")
-    outcomes = {method: twin_outcomes_of([r for r in records if r.method == method], items, say) for method in methods}
+    outcomes = {}
+    for method in methods:
+        outcomes[method] = twin_outcomes_of([r for r in records if r.method == method], items, say)
     say_disputed(outcomes, first.samples, say)
     bins = {name: survivors.bins_of(items.pooled(name, items.valid)) for name in items.names}
     return ModelFile(
@@ -117,14 +119,14 @@ def describe_model(domain: Domain, model: str, records: Sequence[Record], say: S
 
 
 def comparable_ones(records: Sequence[Record], say: Say) -> list[Record]:
-    """Only records under the same conditions can be joined: those that the leaderboard compares."""
+    """The records under the conditions that the leaderboard compares. Only these can be joined."""
     if (groups := len({conditions(record) for record in records})) > 1:
         say(f"{records[0].domain} {records[0].model}: {groups} groups under other conditions; the one with most of the ladder is described")
     return comparable(records)
 
 
 def check_same_model(record: Record, evaluation: Evaluation) -> None:
-    """Raises `BadInput` where samples made here would not be those of the record."""
+    """Raises `BadInput` where samples drawn here would differ from those of the record."""
     for name in ("weights_sha256", "companions", "sampler", "reference"):
         measured, here = getattr(record, name), getattr(evaluation.template, name)
         if measured != here:
@@ -140,14 +142,14 @@ def _short(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Items:
-    """The baseline's samples by sampling seed: which are valid, and what each is like."""
+    """The baseline's samples by sampling seed: which are valid, and their covariates."""
 
     valid: Flags
     covariates: Mapping[int, Mapping[str, np.ndarray]]  # seed -> name -> [n] numbers or labels
 
     @classmethod
     def of(cls, evaluation: Evaluation, base: Mapping[int, Record], bar: Bar) -> Items:
-        """Make the samples again. Raises `BadInput` where they are not those of the records."""
+        """Draw the samples again. Raises `BadInput` where they are not those of the records."""
         valid, covariates = {}, {}
         for seed, record in base.items():
             bar.describe(f"baseline, seed {seed}")
@@ -160,6 +162,7 @@ class Items:
 
     @property
     def names(self) -> list[str]:
+        """The names of the covariates."""
         return list(next(iter(self.covariates.values())))
 
     def pooled(self, name: str, which: Flags) -> np.ndarray:
@@ -168,18 +171,18 @@ class Items:
 
 
 def check_flags(here: np.ndarray, recorded: np.ndarray, seed: int) -> np.ndarray:
-    """The flags, where they are the recorded ones. Raises `BadInput`: else each item would be joined to the outcome of another one."""
+    """Raises `BadInput` unless the flags are the recorded ones. Otherwise items would be joined with wrong outcomes."""
     if here.shape != recorded.shape or (here != recorded).any():
         differ = f"{int((here != recorded).sum())} of " if here.shape == recorded.shape else f"{len(here)} here, there "
         raise BadInput(
             f"the uncompressed network's samples of seed {seed} are not those of its record: {differ}{len(recorded)} flags of validity "
-            "differ (another machine or library computes other floats); measure `none` and the methods anew here"
+            "differ (another machine or library computes other floats); measure `none` and the methods again here"
         )
     return recorded
 
 
 def covariates_of(panel: Panel, seen: SampleFeatures) -> dict[str, np.ndarray]:
-    """Of each sample: surprisal (nats), rarity (units of the diversity space), and the domain's own traits, by name [n]."""
+    """Name -> values [n]: surprisal (nats), rarity (units of the diversity space), and the domain's own traits."""
     quality, diversity = (seen.by_evaluator[panel.primary[role]] for role in ("quality", "diversity"))
     assert quality.surprisal is not None
     real = panel.real.by_evaluator[panel.primary["diversity"]].features
@@ -188,9 +191,9 @@ def covariates_of(panel: Panel, seen: SampleFeatures) -> dict[str, np.ndarray]:
 
 
 def rarity(samples: Tensor, real: Tensor, k: int, block: int = 256) -> np.ndarray:
-    """Distance of each sample [n, d] to its k-th nearest real one [N, d], in units of the features -> float64 [n]; high = rare.
+    """The distance of each sample [n, d] to its k-th nearest real one [N, d] -> float64 [n]. High means rare.
 
-    By differences in float64, not by a matrix product, which would lose small distances to rounding.
+    It sums float64 differences. A matrix product would lose small distances to rounding.
     """
     exact = "donot_use_mm_for_euclid_dist"
     found = [torch.cdist(some.double(), real.double(), compute_mode=exact).kthvalue(k, dim=1).values for some in samples.split(block)]
@@ -198,7 +201,10 @@ def rarity(samples: Tensor, real: Tensor, k: int, block: int = 256) -> np.ndarra
 
 
 def traits_of(domain: Domain, samples: Samples, taken: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The domain's own. Raises `BadInput` where a trait has not one finite number or label for each sample, or takes another's name."""
+    """The domain's own traits.
+
+    Raises `BadInput` where a trait lacks a finite number or label for a sample, or has the name of another covariate.
+    """
     found = {name: np.asarray(values) for name, values in domain.traits(samples).items()}
     for name, values in found.items():
         if name in taken:
@@ -214,15 +220,15 @@ def traits_of(domain: Domain, samples: Samples, taken: Mapping[str, Any]) -> dic
 
 @dataclass(frozen=True)
 class TwinOutcome:
-    """What became of one seed's samples under one method."""
+    """The outcomes of one seed's samples under one method."""
 
-    counted: np.ndarray  # bool [n]; the items: those that were valid before
+    counted: np.ndarray  # bool [n]: the items, which are the valid baseline samples
     failed: np.ndarray  # bool [n]
-    disputed: int = 0  # samples that are not counted, since the record's own baseline has other flags for them
+    disputed: int = 0  # samples that are not counted, since the record's own baseline has other flags
 
 
 def twin_outcomes_of(records: Sequence[Record], items: Items, say: Say) -> dict[int, TwinOutcome]:
-    """By sampling seed. Seeds whose network diverged have no twins and are left out."""
+    """Sampling seed -> outcome. Seeds whose network diverged have no twins and are left out."""
     found = {}
     for record in records:
         if record.status not in FINISHED or not record.items:
@@ -235,9 +241,10 @@ def twin_outcomes_of(records: Sequence[Record], items: Items, say: Say) -> dict[
 
 
 def outcome_of(record: Record, valid: np.ndarray) -> TwinOutcome:
-    """`valid` [n]: the recorded baseline. The record's twins were compared with a baseline made in its own run, perhaps on another machine.
+    """The outcome of one record. `valid` [n] is the recorded baseline.
 
-    Samples on whose validity the two disagree are not counted. Raises `BadInput` where these are more than `OTHER_FLOATS` of all.
+    The record's twins were compared with a baseline of its own run, perhaps on another machine. Samples on whose validity the two disagree
+    are not counted. Raises `BadInput` where more than `OTHER_FLOATS` of all samples disagree.
     """
     intact, drifted, degraded = (record.items[name].unpack() for name in ("intact", "drifted", "degraded"))
     own = intact | drifted | degraded
@@ -249,26 +256,34 @@ def outcome_of(record: Record, valid: np.ndarray) -> TwinOutcome:
 
 
 def say_disputed(outcomes: Mapping[str, Mapping[int, TwinOutcome]], n: int, say: Say) -> None:
-    """One line where baselines of other floats were met."""
-    found = {method: most for method, seeds in outcomes.items() if (most := max((one.disputed for one in seeds.values()), default=0))}
+    """Report in one line where baselines were computed with other floats."""
+    found = {}
+    for method, seeds in outcomes.items():
+        if most := max((one.disputed for one in seeds.values()), default=0):
+            found[method] = most
     if found:
         methods = f"{len(found)} methods ({min(found)} ...) were compared with a baseline that was computed with other floats"
         say(f"{methods}; samples with other flags are not counted: at most {max(found.values())} of {n} a seed")
 
 
 def survival_of(outcomes: Mapping[int, TwinOutcome], items: Items, bins: Mapping[str, Bins]) -> Survival:
-    """Of one method, its seeds pooled."""
+    """Survival under one method, with its seeds pooled."""
     counted = {seed: one.counted for seed, one in outcomes.items()}
     failed = np.concatenate([one.failed[one.counted] for one in outcomes.values()])
     return survivors.survival(failed, {name: items.pooled(name, counted) for name in bins}, bins)
 
 
 def ladder_steps(outcomes: Mapping[str, Mapping[int, TwinOutcome]], recalibrated: bool) -> list[Step]:
-    """Neighbouring rungs of the primary ladder that both have twins; the seeds and items that both have, pooled."""
+    """Neighbouring rungs of the primary ladder that both have twins. Their common seeds and items are pooled."""
     found = []
     for milder, harsher in pairwise(ladder(recalibrated)):
         before, after = outcomes.get(milder, {}), outcomes.get(harsher, {})
         if both := {seed: before[seed].counted & after[seed].counted for seed in sorted(before.keys() & after.keys())}:
-            flags = (np.concatenate([outcomes[rung][seed].failed[which] for seed, which in both.items()]) for rung in (milder, harsher))
-            found.append(Step(milder=milder, harsher=harsher, table=survivors.transition(*flags)))
+            table = survivors.transition(_failed(before, both), _failed(after, both))
+            found.append(Step(milder=milder, harsher=harsher, table=table))
     return found
+
+
+def _failed(outcomes: Mapping[int, TwinOutcome], counted: Flags) -> np.ndarray:
+    """Which of the counted samples failed, with the seeds pooled."""
+    return np.concatenate([outcomes[seed].failed[which] for seed, which in counted.items()])

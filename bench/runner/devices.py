@@ -1,4 +1,4 @@
-"""The device that a command runs on."""
+"""Chooses the device that a command runs on."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from bench.errors import BadInput
 
 
 def pick_device(name: str) -> str:
-    """`auto` -> `cuda` where a GPU is usable, else `cpu`. Raises `BadInput` for a device that is unknown or not here."""
+    """`auto` -> `cuda` where a GPU is usable, else `cpu`. Raises `BadInput` for a device that is unknown or absent."""
     import torch
 
     if name == "auto":

@@ -1,7 +1,7 @@
-"""`bench evaluate`: add the scores of secondary evaluators to finished records.
+"""`bench evaluate`: adds the scores of secondary evaluators to finished records.
 
-Nothing is compressed or sampled again where the cache has it. Samples are found by the digest of the tensors that made them; else they
-are drawn from the cached artifact; else the method is applied again. They must be the samples that the record's own evaluators scored.
+It uses the cached samples, which the digest of their network's tensors identifies. Without them it samples from the cached artifact, or it
+applies the method again. The samples must be those that the record's primary evaluators scored.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ Say = Callable[[str], None]
 
 
 class Unlike(Exception):
-    """The samples here are not those that the record's own evaluators scored."""
+    """The samples here are not those that the record's primary evaluators scored."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which records to evaluate, and the evaluators beside the domain's own. Empty means every model, every method."""
+    """Which records to evaluate, and the evaluators beside the domain's own. An empty field means every model or method."""
 
     domain: str  # or `all`
     models: tuple[str, ...] = ()
@@ -48,7 +48,7 @@ class Wanted:
     named: tuple[str, ...] = ()
 
     def chosen(self, records: Sequence[Record]) -> list[Record]:
-        """Raises `BadInput` where no record matches."""
+        """The matching records. Raises `BadInput` where no record matches."""
         found = [r for r in records if r.domain in DOMAINS and self.domain in (r.domain, "all")]
         if not found:
             raise BadInput(f"there is no record of domain {self.domain!r}")
@@ -62,15 +62,16 @@ class Wanted:
         return [r for r in found if (not self.models or r.model in self.models) and (not self.methods or r.method in methods)]
 
     def _spelled(self) -> list[str]:
-        """With the recalibrated form of each method: `ladder` means either."""
+        """The methods with their recalibrated forms, since `ladder` means either."""
         plain, recalibrated = expand(self.methods), expand(self.methods, recalibrate=True)
         return list(dict.fromkeys([*plain, *recalibrated, *(f"{m}+recalibrate" for m in plain if not is_recalibrated(m))]))
 
 
 def evaluate_secondary(wanted: Wanted, results: Path, device: str, workers: int, say: Say) -> tuple[int, int]:
-    """Add the secondary evaluators' scores to the records below `results` -> (records with new scores, records that failed).
+    """Add the secondary evaluators' scores to records -> (records with new scores, records that failed).
 
-    Resumable: each record is written when it is evaluated, and a record with all scores stays. Raises `BadInput` where no record matches.
+    It can be resumed: each record is written when it is evaluated, and a record with all scores is skipped. Raises `BadInput` where no
+    record matches.
     """
     device = pick_device(device)
     found = [(path, record) for path, record in records_in_place(results, say) if can_be_evaluated(record)]
@@ -97,20 +98,20 @@ def evaluate_secondary(wanted: Wanted, results: Path, device: str, workers: int,
                         done += 1
                     left -= 1
                     bar.update()
-            except BadInput as error:  # the model is no longer there, or no longer whole: others are
+            except BadInput as error:  # this model is missing or incomplete; go on with the others
                 say(f"left {left} records of {domain} {model}: {error}")
                 failed += left
     return done, failed
 
 
 def can_be_evaluated(record: Record) -> bool:
-    """Whether its cell came to an end, and its samples can be made again."""
+    """Whether the cell was measured, and its samples can be drawn again."""
     return record.status in FINISHED and bool(record.evaluators and record.tensors_sha256)
 
 
 @dataclass(frozen=True)
 class Opener:
-    """What a process does before it evaluates: open the model. Picklable."""
+    """Opens the model in each process before it evaluates. It can be pickled."""
 
     domain: str
     model: str
@@ -121,6 +122,7 @@ class Opener:
     paths: dict[str, Path]
 
     def open(self) -> Evaluation:
+        """Open the model with its evaluators."""
         domain = open_domain(self.domain)
         session = ModelSession(domain, domain.locate(self.model), self.samples, device=self.device)
         return Evaluation(session, k=self.k, evaluators=self.named)
@@ -169,7 +171,7 @@ def _evaluated(wanting: Sequence[Record], opener: Opener, workers: int) -> Itera
 
 
 def attempt(record: Record, evaluation: Evaluation) -> Record:
-    """The record with all scores; a `failed` one with the reason where its samples cannot be had."""
+    """The record with all scores, or a `failed` one with the reason where its samples cannot be had."""
     try:
         samples = samples_of(record, evaluation)
         commit, dirty = git_state()
@@ -180,7 +182,10 @@ def attempt(record: Record, evaluation: Evaluation) -> Record:
 
 
 def samples_of(record: Record, evaluation: Evaluation) -> Samples:
-    """The very samples that a record is of. Raises `BadInput` where they cannot be made here, `Unlike` where they differ."""
+    """The samples that a record measured.
+
+    Raises `BadInput` where they cannot be drawn here, and `Unlike` where they differ.
+    """
     check_same_model(record, evaluation)
     assert record.tensors_sha256 is not None
     session, panel = evaluation.session, evaluation.panel
@@ -195,7 +200,7 @@ def samples_of(record: Record, evaluation: Evaluation) -> Samples:
 
 
 def network_of(record: Record, session: ModelSession) -> Module:
-    """From the cached artifact, where that holds the tensors that were measured; else compressed again."""
+    """The measured network, from the cached artifact if that holds the same tensors, else compressed again."""
     method = parse(record.method)
     file = session.cache.kept(session.artifact_key(method, record.sample_seed), "artifact")
     if file is not None:
@@ -203,6 +208,6 @@ def network_of(record: Record, session: ModelSession) -> Module:
             network = rebuild(file, session.generator).to(session.device)
             if tensors_digest(network) == record.tensors_sha256:
                 return network
-        except BadInput:  # a damaged file in the cache: made anew
+        except BadInput:  # a damaged file in the cache is made again
             pass
     return session.compressed(method, record.sample_seed)

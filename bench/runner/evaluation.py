@@ -1,4 +1,4 @@
-"""What all cells of one model are compared with: the evaluators, the baselines, floors and ceilings."""
+"""Everything that the cells of one model are compared with: evaluators, baselines, floors and ceilings."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from bench.runner.session import ModelSession
 
 
 class Evaluation:
-    """The evaluators of one model session. Everything expensive is made when first used, once.
+    """The evaluators of one model session. Expensive parts are made once, at first use.
 
-    k: neighbours; reference: the user's own real samples; extra: metrics and evaluators: names that the user asked for.
-    Raises `BadInput` where the reference has too few samples, or a name is unknown.
+    `k` is the number of neighbours, `reference` the user's own real samples. `extra` and `evaluators` are metrics and evaluators that the
+    user named. Raises `BadInput` where the reference has too few samples, or a name is unknown.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Evaluation:
 
     @functools.cached_property
     def template(self) -> Cell:
-        """The cell of the baseline; `bench.records.cell.cells` varies its method and seed."""
+        """The cell of the baseline. `bench.records.cell.cells` varies its method and seed."""
         session = self.session
         return Cell(
             domain=session.domain.name,
@@ -72,12 +72,12 @@ class Evaluation:
         )
 
     def _floor_version(self) -> dict[str, int]:
-        """In the cell's hash; it also says, later, that this model's ladder is the recalibrated one."""
+        """An entry of the cell's hash. It also marks the model's ladder as the recalibrated one."""
         versions = self.session.floor_method().versions
         return {FLOOR_RECALIBRATED: versions["recalibrate"]} if self.session.has_statistics else {}
 
     def baseline(self, seed: int) -> tuple[SampleFeatures, dict[str, Verdict]]:
-        """The uncompressed network's samples of this seed, and their verdicts by evaluator. Raises `Diverged`."""
+        """The uncompressed network's samples of a seed, and their scores by evaluator. Raises `Diverged`."""
         if seed not in self._baselines:
             try:
                 seen = self.panel.observe(self._baseline_samples(seed), "samples")
@@ -94,7 +94,10 @@ class Evaluation:
     def secondary_blocks(
         self, samples: Samples, seed: int, is_baseline: bool = False, commit: str | None = None
     ) -> dict[str, EvaluatorBlock]:
-        """What each secondary evaluator says of a cell's samples. `commit`: of the evaluating code, where the record is older."""
+        """Yield the scores of each secondary evaluator for a cell's samples.
+
+        `commit` is that of the evaluating code, where the record is older.
+        """
         return dict(self._secondary_blocks(samples, seed, is_baseline, commit))
 
     def _secondary_blocks(self, samples: Samples, seed: int, is_baseline: bool, commit: str | None) -> Iterator[tuple[str, EvaluatorBlock]]:
@@ -104,7 +107,7 @@ class Evaluation:
                     now, before = scorer.verdict(samples), self._secondary_baseline(name, seed)
                     block = secondary_block(scorer, now, before, self.secondary_bounds(name), is_baseline)
                     yield name, block.model_copy(update={"commit": commit})
-            except Diverged:  # its features of these samples are not finite, though the primary ones are: no auxiliary score
+            except Diverged:  # its features are not finite, though the primary evaluators' are: no auxiliary score
                 continue
 
     def _secondary_baseline(self, name: str, seed: int) -> Verdict:
@@ -116,20 +119,21 @@ class Evaluation:
 
     @functools.cached_property
     def bounds(self) -> Bounds:
-        """Of the primary evaluators: those that ship with the model, else from the cache, else made now."""
+        """The bounds of the primary evaluators: shipped with the model, else from the cache, else measured now."""
         return self._bounds_of(self.panel)
 
     def secondary_bounds(self, name: str) -> Bounds:
+        """The bounds of one secondary evaluator or task."""
         if name not in self._secondary_bounds:
             self._secondary_bounds[name] = self._bounds_of(self.secondary.scorers[name])
         return self._secondary_bounds[name]
 
     def scorers(self) -> list[Scorer]:
-        """All that have floors and ceilings of their own: the primary panel, secondary evaluators, a task."""
+        """Everything with its own floors and ceilings: the primary panel, secondary evaluators and the task."""
         return [self.panel, *self.secondary.scorers.values()]
 
     def make_all_bounds(self) -> None:
-        """In this process, so that each worker need not make those that do not ship with the model."""
+        """Make all bounds in this process, so that no worker has to."""
         for scorer in self.scorers():
             self._bounds_of(scorer)
 
@@ -138,16 +142,17 @@ class Evaluation:
         return find_bounds(self.bounds_key(scorer), shipped, lambda: self.make_bounds(scorer))
 
     def bounds_key(self, scorer: Scorer) -> dict[str, Any]:
-        """What floors and ceiling depend on; a user's own metrics are not in them."""
+        """What floors and ceiling depend on, without a user's own metrics."""
         implementation = {**scorer.implementation(own=False), **self.session.floor_method().versions}
         return {**vars(self.template), "implementation": implementation, "ceiling_sha256": self.panel.ceiling_sha256}
 
     @property
     def shipped_bounds(self) -> Path:
+        """The folder of the bounds that ship with the model."""
         return Path(self.session.spec.source) / "bounds"
 
     def make_bounds(self, scorer: Scorer) -> Bounds:
-        """Floors of permuted networks and the ceiling of other real samples, measured now."""
+        """Measure the floors (permuted networks) and the ceiling (other real samples)."""
         watch = self.session.watch
         floors = [self._floor(i, scorer) for i in range(FLOORS)]
         fields = {name: value for name, value in self.bounds_key(scorer).items() if name in Bounds.model_fields}

@@ -1,4 +1,7 @@
-"""`bench costs`: sizes and operation counts of records again, without sampling. The artifact must hold the tensors that were measured."""
+"""`bench costs`: computes sizes and operation counts of records again, without sampling.
+
+The artifact must hold the tensors that were measured.
+"""
 
 from __future__ import annotations
 
@@ -23,17 +26,17 @@ NEW_IN_2: dict[str, Any] = {"tensors_sha256": None, "speed": None, "warnings": [
 
 
 def upgrade(raw: Any) -> Any:
-    """A record of an older schema, as this one would have written it; its cost has to be found anew."""
+    """Convert a record of an older schema to the present one. Its cost has to be computed again."""
     if isinstance(raw, dict) and raw.get("schema_version") == 1:
         return {**NEW_IN_2, **raw, "schema_version": SCHEMA, "cost": None}
     return raw
 
 
 def recompute_costs(results: Path, say: Callable[[str], None], device: str = "cpu") -> int:
-    """Give every record of a folder today's cost -> how many got one.
+    """Compute the cost of every record of a folder with this code -> the number of updated records.
 
-    A record whose tensors are not the ones that this code makes, or that does not say which it measured, is named and left as
-    it is: it has to be measured anew.
+    A record is reported and left unchanged if this code makes other tensors, or if it does not say which it measured. Such a record has to
+    be measured again.
     """
     files = [(path, record) for path, record in records_in_place(results, say, read_any) if record.status in FINISHED]
     files.sort(key=lambda item: (item[1].domain, item[1].model, item[1].samples, item[1].method, item[1].sample_seed))
@@ -43,7 +46,7 @@ def recompute_costs(results: Path, say: Callable[[str], None], device: str = "cp
             members = list(group)
             try:
                 session = session_of(members[0][1], device)
-            except BadInput as error:  # a model that is no longer there
+            except BadInput as error:  # the model no longer exists
                 say(f"left {members[0][1].domain} {members[0][1].model}: {error}")
                 bar.update(len(members))
                 continue
@@ -71,6 +74,7 @@ def read_any(path: Path) -> Record:
 
 
 def session_of(record: Record, device: str) -> ModelSession:
+    """A session with the record's model. Raises `BadInput` where the model cannot be opened."""
     domain = open_domain(record.domain)
     session = ModelSession(domain, domain.locate(record.model), record.samples, device=device)
     session.context(0)  # raises where the model cannot be opened
@@ -78,7 +82,7 @@ def session_of(record: Record, device: str) -> ModelSession:
 
 
 def costed(record: Record, session: ModelSession) -> Record | str:
-    """The record with its cost, or why it cannot have one."""
+    """The record with its cost, or the reason why it cannot have one."""
     if record.tensors_sha256 is None:
         return "it does not say which tensors it measured"
     if session.weights_sha256 != record.weights_sha256:

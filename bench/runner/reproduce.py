@@ -1,4 +1,4 @@
-"""`bench reproduce`: measure the published cells again, all of them or a random few, and say whether the same comes out."""
+"""`bench reproduce`: measures published cells again, all or a random few, and compares the results."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Job:
-    """The published cells of one model that belong into one run: the baseline, features and reference are computed once."""
+    """The published cells of one model that form one run, so that baseline, features and reference are computed once."""
 
     domain: str
     model: str
     samples: int
     methods: tuple[str, ...]
     seeds: tuple[int, ...]
-    seconds: float  # that they took where they were published
+    seconds: float  # the time that the published cells took
 
 
 def jobs_of(records: Sequence[Record]) -> list[Job]:
-    """A job a model and number of samples, in a stable order."""
+    """One job for each model and number of samples, in a stable order."""
     found = []
     for (domain, model, samples), group in grouped(records, lambda r: (r.domain, r.model, r.samples)):
         methods = tuple(dict.fromkeys(sorted(r.method for r in group if r.method != "none"))) or ("none",)
@@ -47,22 +47,22 @@ def jobs_of(records: Sequence[Record]) -> list[Job]:
 
 
 def reproduce(records: Sequence[Record], results: Path, command: str, device: str, say: Say, workers: int = 1) -> list[Record]:
-    """Everything published, from nothing, into `results`; resumable, since what is finished there is not measured again."""
+    """Measure everything published again, into `results`. It can be resumed, since finished cells are skipped."""
     made: list[Record] = []
     jobs, started, began = jobs_of(_published(records)), time.monotonic(), utc_now()
     behind = 0.0
     for i, job in enumerate(jobs):
         ahead = sum(j.seconds for j in jobs[i:])
-        pace = (time.monotonic() - started) / behind if behind else 1.0  # of this machine beside the one that published
+        pace = (time.monotonic() - started) / behind if behind else 1.0  # the speed of this machine relative to the one that published
         say(f"model {i + 1} of {len(jobs)}: {job.domain} {job.model}; about {_duration(ahead * pace)} left in all")
         of_job = run_request(replace(_request(job, results, command, device), workers=workers), say)
-        behind += job.seconds * mean(r.provenance.time >= began for r in of_job)  # what was finished before took no time
+        behind += job.seconds * mean(r.provenance.time >= began for r in of_job)  # cells that were finished before took no time
         made += of_job
     return made
 
 
 def draw_cells(records: Sequence[Record], seed: int, share: float = SHARE) -> list[Record]:
-    """A random share of the published cells, at least one of each domain, chosen by `seed`; baselines are measured along anyway."""
+    """A random share of the published cells, at least one of each domain, chosen by `seed`. Baselines are always measured."""
     rng, drawn = np.random.default_rng(seed), []
     for _, group in grouped([r for r in _published(records) if r.method != "none"], lambda r: r.domain):
         count = max(1, round(share * len(group)))
@@ -72,7 +72,7 @@ def draw_cells(records: Sequence[Record], seed: int, share: float = SHARE) -> li
 
 @dataclass(frozen=True)
 class Repetition:
-    """One published cell that was measured again. `said`: `identical`, `agrees` or `DIFFERS: ...`."""
+    """One published cell that was measured again. `said` is `identical`, `agrees` or `DIFFERS: ...`."""
 
     record: Record
     again: Record
@@ -80,11 +80,12 @@ class Repetition:
 
     @property
     def agrees(self) -> bool:
+        """Whether the two measurements agree."""
         return not self.said.startswith("DIFFERS")
 
 
 def check(records: Sequence[Record], cells: Sequence[Record], command: str, device: str, say: Say) -> list[Repetition]:
-    """Measure these cells again, without the cache, and compare them with what is published."""
+    """Measure these cells again without the cache, and compare them with the published records."""
     found = []
     with tempfile.TemporaryDirectory() as folder:
         for record in cells:
@@ -95,7 +96,7 @@ def check(records: Sequence[Record], cells: Sequence[Record], command: str, devi
 
 
 def all_disagreements(records: Sequence[Record], made: Sequence[Record]) -> list[tuple[Record, list[str]]]:
-    """The published cells that disagree, each with its reasons; a cell that this code no longer measures disagrees."""
+    """The published cells that disagree, each with its reasons. A cell that this code cannot measure disagrees."""
     again = {record.cell: record for record in made}
     found = []
     for record in _published(records):
@@ -107,6 +108,8 @@ def all_disagreements(records: Sequence[Record], made: Sequence[Record]) -> list
 
 
 def as_table(repetitions: Sequence[Repetition]) -> str:
+    """The table of repetitions as plain text."""
+
     from tabulate import tabulate
 
     lines = [[r.record.domain, r.record.model, r.record.method, r.record.sample_seed, r.said] for r in repetitions]
@@ -118,7 +121,7 @@ def _request(job: Job, results: Path, command: str, device: str, fresh: bool = F
 
 
 def _published(records: Sequence[Record]) -> list[Record]:
-    """Those that a repetition could repeat: finished, on shipped real samples. Raises `BadInput` where there are none."""
+    """The records that can be repeated: finished, on shipped real samples. Raises `BadInput` where there are none."""
     found = [r for r in records if r.status in FINISHED and r.reference.startswith("shipped:")]
     if not found:
         raise BadInput("there are no published records to reproduce")

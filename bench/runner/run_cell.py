@@ -1,4 +1,4 @@
-"""The pipeline: one cell in, one record out."""
+"""Measures one cell: from the cell to its record."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from bench.runner.evaluation import Evaluation
 from bench.runner.session import ModelSession
 from bench.stats.ladder import ROLES
 
-COLLAPSED_BELOW = 0.1  # of either retention
+COLLAPSED_BELOW = 0.1  # threshold of either retention
 
 
 @dataclass
 class Made:
-    """What is known of a cell's network, as far as the pipeline came."""
+    """What is known of a cell's network so far."""
 
     cost: Cost | None = None
     tensors_sha256: str | None = None
@@ -37,7 +37,7 @@ class Made:
 
 
 def run_cell(cell: Cell, evaluation: Evaluation) -> Record:
-    """Compress, store, rebuild from the file, sample, evaluate, compare with the baseline's twins."""
+    """Compress, store, rebuild from the file, sample, evaluate, and compare with the baseline's twins."""
     session, watch = evaluation.session, evaluation.session.watch
     watch.restart()
     made = Made()
@@ -65,7 +65,7 @@ def run_cell(cell: Cell, evaluation: Evaluation) -> Record:
 
 
 def compress(method: Chain, cell: Cell, session: ModelSession, made: Made) -> Module:
-    """Write the compressed file, rebuild the network from its bytes and count its cost into `made`."""
+    """Write the compressed file, rebuild the network from its bytes, and add its cost to `made`."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "artifact"
         with session.watch("compress"):
@@ -82,7 +82,7 @@ def compress(method: Chain, cell: Cell, session: ModelSession, made: Made) -> Mo
 def metrics_of(
     cell: Cell, evaluation: Evaluation, network: Module, seen: SampleFeatures, verdicts: Mapping[str, Verdict]
 ) -> dict[str, float | None]:
-    """Metric -> value: those of the primary evaluators, the domain's own, likelihoods, auxiliary scores, retentions."""
+    """Metric -> value: primary evaluators, the domain's own metrics, likelihoods, auxiliary scores, retentions."""
     generator, watch = evaluation.session.generator, evaluation.session.watch
     with watch("likelihood"):
         likelihood = generator.likelihood(network, generator.network) or {}
@@ -94,7 +94,7 @@ def metrics_of(
 
 
 def relative_metrics(cell: Cell, evaluation: Evaluation, metrics: Mapping[str, float | None]) -> dict[str, float | None]:
-    """Retention by role, between floor and baseline; for the baseline also the headroom U, between floor and ceiling."""
+    """Retention by role, between floor and baseline. The baseline also gets its headroom U, between floor and ceiling."""
     before = evaluation.panel.metrics_of(*evaluation.baseline(cell.sample_seed))
     found: dict[str, float | None] = {}
     for role in ROLES:
@@ -126,18 +126,20 @@ def twins_of(
 
 
 def primary_blocks(evaluation: Evaluation, verdicts: Mapping[str, Verdict]) -> dict[str, EvaluatorBlock]:
-    return {
-        name: EvaluatorBlock(
+    """Primary evaluator -> its block of the record."""
+    found = {}
+    for name, verdict in verdicts.items():
+        found[name] = EvaluatorBlock(
             role=evaluation.panel.roles[name],
             version=evaluation.panel.evaluators[name].version,
             metrics=verdict.metrics,
             items={item: Items.pack(flags) for item, flags in verdict.items.items()},
         )
-        for name, verdict in verdicts.items()
-    }
+    return found
 
 
 def verdict_of(metrics: dict[str, float | None]) -> tuple[Status, str | None]:
+    """The status of a cell that was measured, with the reason where it collapsed."""
     for role in ROLES:
         kept = metrics[f"{role}_retention"]
         if kept is not None and kept < COLLAPSED_BELOW:
@@ -155,6 +157,7 @@ def record_of(
     evaluators: dict[str, EvaluatorBlock] | None = None,
     items: dict[str, Items] | None = None,
 ) -> Record:
+    """The record of a cell, whatever its status."""
     return Record(
         cell=cell.hash,
         **vars(cell),

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def context_of(generator: Generator, spec: ModelSpec, seed: int, device: str) -> Context:
-    """What a method may look at. Raises `BadInput` where the model excludes tensors that its network does not have."""
+    """What a method may use. Raises `BadInput` where the model excludes tensors that its network does not have."""
     unknown = sorted(spec.excluded.keys() - tensors_of(generator.network).keys())
     if unknown:
         raise BadInput(f"model {spec.name!r} excludes tensors that its network does not have: {', '.join(unknown)}")
@@ -36,21 +36,21 @@ def context_of(generator: Generator, spec: ModelSpec, seed: int, device: str) ->
 
 
 class OtherTensors(BadInput):
-    """A measured network has other tensors here: another machine, or another version of a library."""
+    """A measured network has other tensors here, because of another machine or another version of a library."""
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """Samples of one network, and how long the network took."""
+    """The samples of one network, and how long sampling took."""
 
     samples: Samples
     seconds: float | None  # None: the samples came from memory or from the cache
 
 
 class ModelSession:
-    """One model on one device. Everything expensive is made when first used, once.
+    """One model on one device. Expensive parts are made once, at first use.
 
-    n: samples a seed. Example: `session = ModelSession(domain, domain.locate("s@0"), 2000)`.
+    `n` is the number of samples for each seed. Example: `session = ModelSession(domain, domain.locate("s@0"), 2000)`.
     """
 
     def __init__(
@@ -70,32 +70,35 @@ class ModelSession:
 
     @functools.cached_property
     def generator(self) -> Generator:
+        """The uncompressed generator."""
         with self.watch("load model"):
             return self.domain.open(self.spec, self.device)
 
     @functools.cached_property
     def weights_sha256(self) -> str:
+        """SHA-256 of the generator's tensors."""
         return tensors_digest(self.generator.network)
 
     @functools.cached_property
     def fp32_bytes(self) -> int:
-        """Length of the artifact of the uncompressed network."""
+        """The length of the artifact of the uncompressed network."""
         return len(encode(original(self.generator.network), "none"))
 
     @functools.cached_property
     def has_statistics(self) -> bool:
-        """Whether the network normalizes by running statistics (batch norm): then its ladder is recalibrated."""
+        """Whether the network has running statistics (batch norm). Then its ladder is recalibrated."""
         return bool(layers_with_statistics(self.generator.network))
 
     def context(self, seed: int) -> Context:
+        """What a method may use, for one seed."""
         return context_of(self.generator, self.spec, seed, self.device)
 
     def floor_method(self, seed: int = 0) -> Chain:
-        """Permuted weights, with running statistics that fit them where the network has any."""
+        """Permuted weights, with fitting running statistics where the network has any."""
         return parse(f"permute:seed={seed}" + ("+recalibrate" if self.has_statistics else ""))
 
     def compressed(self, method: Chain, seed: int) -> Module:
-        """The network that a method makes, without writing and reading its file."""
+        """The network that a method makes, without its file."""
         made = method(original(self.generator.network), self.context(seed))
         network = self.generator.rebuild(made.structure)
         fill(network, made.tensors)
@@ -107,13 +110,13 @@ class ModelSession:
         return ["artifact", self.weights_sha256, self.generator.identity(), method.text, seed, versions, self.device]
 
     def sample(self, network: Module, seed: int) -> Drawn:
-        """`n` samples of a network. Networks of equal tensors share them. Raises `Diverged` where its output is not finite."""
+        """`n` samples of a network. Networks with equal tensors share them. Raises `Diverged` for non-finite output."""
         return self.sample_tensors(tensors_digest(network), seed, lambda: network)
 
     def sample_tensors(self, digest: str, seed: int, network: Callable[[], Module]) -> Drawn:
-        """The same by the digest of the network's tensors. `network` makes it only where its samples are not cached.
+        """Samples by the digest of the network's tensors. `network` makes it only where they are not cached.
 
-        Raises `OtherTensors` where the network that is made has another digest.
+        Raises `OtherTensors` where the network has another digest.
         """
         key = ["samples", self.domain.name, self.domain.version, digest, self.generator.identity()]
         key += [self.generator.settings(), seed, self.n, self.device]
@@ -138,14 +141,14 @@ class ModelSession:
         return Drawn(samples, time.perf_counter() - start)
 
     def speed(self, drawn: Drawn) -> Speed | None:
-        """Samples a second; None where the samples came from memory or from the cache."""
+        """Samples a second. None where the samples came from memory or from the cache."""
         if not drawn.seconds:
             return None
         where = f"torch {torch.__version__}, eager, float32 on {self.device}, threads {torch.get_num_threads()}"
         return Speed(samples_per_second=round(self.n / drawn.seconds, 2), runtime=f"{where}; compressed networks simulated")
 
     def macs(self, network: Module) -> Macs | None:
-        """Operations per sample, counted on a few samples, once for networks of equal tensors; None where the network diverges."""
+        """Operations per sample, counted on a few samples. None where the network diverges."""
         from bench.metrics.macs import count_macs
 
         key = tensors_digest(network)

@@ -1,4 +1,4 @@
-"""`bench run`: all cells that the user asked for, from wherever the last run stopped."""
+"""`bench run`: measures all cells that the user asked for, and resumes where the last run stopped."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TWINS_SHOWN = 20
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked for."""
+    """The options of the user."""
 
     domain: str
     model: str | None = None
@@ -46,15 +46,15 @@ class Request:
     evaluators: tuple[str, ...] = ()
     trust_remote_code: bool = False
     command: str = ""
-    workers: int = 1  # processes of one thread each; with one, this process and all its threads
+    workers: int = 1  # processes of one thread each; 1: only this process, with all its threads
 
 
 def run(request: Request, say: Callable[[str], None]) -> list[Record]:
-    """Measure what is not finished -> one record a cell, in the order of the plan: the baseline first, for each seed.
+    """Measure what is not finished -> one record for each cell, in the order of the plan: the baseline first, for each seed.
 
-    Bad input raises `BadInput` before anything is written. A cell that fails leaves a `failed` record and the run goes on.
+    Bad input raises `BadInput` before anything is written. A cell that fails leaves a `failed` record, and the run goes on.
     """
-    expand(request.methods)  # raises before anything is opened
+    expand(request.methods)  # raises an error before any model is opened
     domains = [open_domain(name) for name in (DOMAINS if request.domain == "all" else [request.domain])]
     opened = [(domain, domain.locate(request.model) if request.model else default_model(domain)) for domain in domains]
     for folder in filter(None, (request.results, request.save_samples)):
@@ -64,12 +64,13 @@ def run(request: Request, say: Callable[[str], None]) -> list[Record]:
 
 
 def _metrics_of(domain: Domain, request: Request) -> list[Metric]:
-    """Those that the user named: the domain's optional ones, or somebody's own."""
+    """The metrics that the user named: optional ones of the domain, or the user's own."""
     device = pick_device(request.device)
     return [domain.optional_metric(name, device) or load_metric(name, request.trust_remote_code) for name in request.metrics]
 
 
 def evaluation_of(domain: Domain, spec: ModelSpec, extra: list[Metric], request: Request) -> Evaluation:
+    """Open a model with its evaluators."""
     session = ModelSession(
         domain,
         spec,
@@ -83,7 +84,7 @@ def evaluation_of(domain: Domain, spec: ModelSpec, extra: list[Metric], request:
 
 @dataclass(frozen=True)
 class OpenModel:
-    """What a worker process does first: open the model, as this process did."""
+    """Opens the model in a worker process as this process did."""
 
     domain: str
     spec: ModelSpec
@@ -122,12 +123,12 @@ def _run_model(domain: Domain, spec: ModelSpec, extra: list[Metric], request: Re
 
 
 def has_all(record: Record, named: Mapping[str, Evaluator]) -> bool:
-    """Whether it holds a score of every evaluator that the user named; a network that diverged has no samples to score."""
+    """Whether the record has a score of every evaluator that the user named, or its network diverged."""
     return record.status == "diverged" or all(is_by(record.evaluators.get(name), evaluator) for name, evaluator in named.items())
 
 
 def with_auxiliary_scores(fresh: Record, before: Record | None) -> Record:
-    """A cell that is measured again keeps the scores of other evaluators, where their samples came from the same tensors."""
+    """Copy the scores of other evaluators to a cell that was measured again, if the tensors are the same."""
     if before is None or fresh.status not in ("ok", "collapsed") or fresh.tensors_sha256 != before.tensors_sha256:
         return fresh
     kept = {name: block for name, block in before.evaluators.items() if block.second and name not in fresh.evaluators}
@@ -136,7 +137,7 @@ def with_auxiliary_scores(fresh: Record, before: Record | None) -> Record:
 
 
 def _measured(missing: Sequence[Cell], evaluation: Evaluation, setup: OpenModel, workers: int, bar: Bar) -> Iterator[tuple[Cell, Record]]:
-    """Each cell with its record, as it is measured: here, or by workers."""
+    """Yield each cell with its record when it is measured, here or by workers."""
     if workers == 1 or len(missing) < 2:
         for cell in missing:
             bar.describe(f"{cell.method} seed {cell.sample_seed}")
@@ -149,7 +150,7 @@ def _measured(missing: Sequence[Cell], evaluation: Evaluation, setup: OpenModel,
 
 
 def attempt(cell: Cell, evaluation: Evaluation) -> Record:
-    """Run a cell; an error of the program becomes a `failed` record with its reason."""
+    """Run a cell. An error of the program becomes a `failed` record with its reason."""
     try:
         return run_cell(cell, evaluation)
     except BadInput:
@@ -160,7 +161,7 @@ def attempt(cell: Cell, evaluation: Evaluation) -> Record:
 
 
 def keep_samples(session: ModelSession, made: Sequence[Record], request: Request) -> None:
-    """Twins of the first seed beside the records, for people; all samples where the user wants them."""
+    """Write twins of the first seed beside the records, for readers, and all samples where the user wants them."""
     if not made:
         return
     first = [record for record in made if record.sample_seed == made[0].sample_seed]
@@ -178,7 +179,7 @@ def keep_samples(session: ModelSession, made: Sequence[Record], request: Request
 
 
 def samples_of(record: Record, session: ModelSession) -> Samples:
-    """From memory or the cache, by the tensors that were measured; else of the network as this machine makes it."""
+    """Samples from memory or from the cache, by the measured tensors. Without them the network is sampled here."""
     compressed = functools.partial(session.compressed, parse(record.method), record.sample_seed)
     if record.tensors_sha256 is not None:
         with contextlib.suppress(OtherTensors):

@@ -1,6 +1,6 @@
-"""Cells measured by several processes at once, each with a model session of its own; this process alone writes records.
+"""Measures cells in several processes, each with its own model session. Only this process writes records.
 
-A worker keeps to one sampling seed as long as there are cells of it, since the seed's baseline is then at hand.
+A worker stays with one sampling seed as long as there are cells of it, because it already has the baseline of that seed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class _Worker:
 
 
 def measure(cells: Sequence[Cell], setup: Setup, workers: int) -> Iterator[tuple[Cell, Record | None]]:
-    """Measure all cells, in any order -> (cell, its record), as they come; None: the worker died over it.
+    """Measure all cells in any order, and yield (cell, its record) when one is finished. None means that the worker died.
 
     `setup` must be picklable. Raises `BadInput` where a worker does, and `Failed` when no worker is left.
     """
@@ -71,7 +71,7 @@ def _start(spawn: Any, setup: Setup) -> _Worker:
 
 
 def _give(worker: _Worker, left: dict[int, list[Cell]], crew: list[_Worker]) -> None:
-    """The next cell of the worker's own seed; else of the seed that nobody has; else of the one with most left."""
+    """Give the worker the next cell of its own seed, else of a seed that nobody has, else of the seed with the most cells left."""
     if not left.get(worker.seed if worker.seed is not None else -1):
         taken = {other.seed for other in crew if other is not worker}
         worker.seed = max((seed for seed, todo in left.items() if todo), key=lambda s: (s not in taken, len(left[s])), default=None)
@@ -81,13 +81,13 @@ def _give(worker: _Worker, left: dict[int, list[Cell]], crew: list[_Worker]) -> 
     try:
         worker.pipe.send(cell)
         worker.cell = cell
-    except OSError:  # it died after its last answer
+    except OSError:  # the worker died after its last answer
         left[worker.seed].insert(0, cell)
         _dismiss(worker, crew)
 
 
 def _dismiss(worker: _Worker, crew: list[_Worker]) -> None:
-    """It is dead: let go of what is left of it."""
+    """Release the resources of a dead worker."""
     crew.remove(worker)
     worker.pipe.close()
     worker.process.join()
@@ -96,7 +96,7 @@ def _dismiss(worker: _Worker, crew: list[_Worker]) -> None:
 def _answer(worker: _Worker) -> Record | None:
     try:
         kind, text = worker.pipe.recv()
-    except (EOFError, OSError):  # it died, perhaps in the midst of its answer
+    except (EOFError, OSError):  # the worker died, perhaps while it was sending its answer
         return None
     if kind == "bad input":
         raise BadInput(text)
@@ -104,7 +104,7 @@ def _answer(worker: _Worker) -> Record | None:
 
 
 def _end_with_parent() -> None:
-    """A parent that was killed ends nobody, and a cell may have minutes to go that no one will hear of."""
+    """End the worker when its parent dies. Otherwise it would compute a cell whose result nobody reads."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     wait([parent.sentinel])
@@ -112,7 +112,7 @@ def _end_with_parent() -> None:
 
 
 def _work(pipe: Connection, setup: Setup) -> None:
-    """In the worker: one thread, no bars, cells in, records out, until the pipe ends."""
+    """The worker: it runs one thread, shows no bars, and turns cells into records until the pipe ends."""
     import signal
     import threading
 

@@ -1,1 +1,1 @@
-"""From records to numbers: scores, intervals, tests. No text."""
+"""Turns records into numbers: scores, intervals, tests. It writes no text."""

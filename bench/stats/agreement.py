@@ -1,7 +1,7 @@
-"""Do two evaluators agree? Kendall's tau between the retentions that they give to the same methods, and where they disagree.
+"""Measures whether two evaluators rank methods alike, by Kendall's tau, and where they disagree most.
 
-Two methods of one model are a pair; a pair is concordant when both evaluators put the same method ahead (Kendall 1938, tau-b: ties count
-against it). Models are never compared with each other here, but all their pairs are counted together.
+Two methods of one model form a pair. A pair is concordant when both evaluators prefer the same method (Kendall 1938, tau-b: ties count
+against it). Methods of different models are never paired. The pairs of all models are counted together.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Table = Mapping[str, tuple[float, float]]  # method -> the retention that each e
 
 @dataclass(frozen=True)
 class Disagreement:
-    """A method on which the evaluators differ, means over sampling seeds."""
+    """A method on which the evaluators differ, as means over sampling seeds."""
 
     model: str
     method: str
@@ -37,25 +37,25 @@ class Disagreement:
 
 @dataclass(frozen=True)
 class Agreement:
-    """Between two evaluators of one role and domain."""
+    """The agreement of two evaluators of one role and domain."""
 
     domain: str
     role: str
     evaluators: tuple[str, str]
-    methods: int  # of all models together
+    methods: int  # over all models
     tau: Estimate
-    concordant: float | None  # of the pairs that both tell apart by at least `APART`
-    pairs: int  # how many those are
+    concordant: float | None  # share among the pairs whose retentions differ by at least `APART` for both evaluators
+    pairs: int  # the number of these pairs
     disagreements: tuple[Disagreement, ...]  # the largest first
 
 
 def second_block(record: Record, role: str) -> tuple[str, EvaluatorBlock] | None:
-    """The domain's own second evaluator of a role: the first that is named in the record."""
+    """The domain's own secondary evaluator of a role: the first one in the record."""
     return next(((name, block) for name, block in record.evaluators.items() if block.second and block.role == role), None)
 
 
 def as_secondary_sees(record: Record) -> Record | None:
-    """The record, had the second evaluators been the first; None where one of them was not asked."""
+    """The record with the secondary evaluators in the place of the primary ones. None where one of them has no score."""
     if record.status == "diverged":
         return record
     found = {role: second_block(record, role) for role in ROLES}
@@ -70,7 +70,7 @@ def as_secondary_sees(record: Record) -> Record | None:
 
 
 def agreements(records: Sequence[Record]) -> list[Agreement]:
-    """Of each domain and role whose records hold a second opinion. Records of one model are all under the same conditions."""
+    """The agreement for each domain and role with secondary scores. All records of a model must be under the same conditions."""
     found = []
     for domain, group in grouped(records, lambda r: r.domain):
         for role in ROLES:
@@ -90,6 +90,7 @@ def _first_name(record: Record, role: str) -> str | None:
 
 
 def second_retention(record: Record, role: str) -> float | None:
+    """The retention by the secondary evaluator. It is 0 for a network that diverged, and None without a score."""
     if record.status == "diverged":
         return 0.0
     pair = second_block(record, role)
@@ -97,7 +98,10 @@ def second_retention(record: Record, role: str) -> float | None:
 
 
 def retentions(records: Sequence[Record], readings: tuple[Reading, Reading]) -> dict[str, tuple[float, float]]:
-    """Method -> what both say, means over the sampling seeds that both have judged. The baseline, 1 for both, is left out."""
+    """Method -> both retentions, as means over the sampling seeds that both evaluators scored.
+
+    The baseline is left out, since its retention is always 1.
+    """
     found = {}
     for method, same in grouped([r for r in records if r.method != "none" and r.status in FINISHED], lambda r: r.method):
         both = [(a, b) for r in same if (a := readings[0](r)) is not None and (b := readings[1](r)) is not None]
@@ -107,14 +111,17 @@ def retentions(records: Sequence[Record], readings: tuple[Reading, Reading]) -> 
 
 
 def agreement(domain: str, role: str, evaluators: tuple[str, str], tables: Mapping[str, Table]) -> Agreement:
-    """`tables`: model -> method -> both retentions.
+    """Kendall's tau with its error. `tables` maps model -> method -> both retentions.
 
-    One pair more is taken to stand the other way round: where both agree on all, the jackknife alone would know no error.
+    The error also counts one more pair as discordant. Where both evaluators agree on all pairs, the jackknife alone would give no error.
     """
     tau = tau_of(tables.values())
     methods = sorted({method for table in tables.values() for method in table})
-    fewer = ([{m: v for m, v in table.items() if m != left_out} for table in tables.values()] for left_out in methods)
-    without = [t for some in fewer if (t := tau_of(some)) is not None]
+    without = []
+    for left_out in methods:
+        one = tau_of([_without(table, left_out) for table in tables.values()])
+        if one is not None:
+            without.append(one)
     pairs = [
         (a[0] - b[0], a[1] - b[1]) for table in tables.values() for i, a in enumerate(table.values()) for b in list(table.values())[:i]
     ]
@@ -137,8 +144,12 @@ def agreement(domain: str, role: str, evaluators: tuple[str, str], tables: Mappi
     )
 
 
+def _without(table: Table, left_out: str) -> Table:
+    return {method: both for method, both in table.items() if method != left_out}
+
+
 def tau_of(tables: Iterable[Table]) -> float | None:
-    """Kendall's tau-b over all pairs of methods of the same model; None where a evaluator gives all the same retention."""
+    """Kendall's tau-b over all pairs of methods of the same model. None where an evaluator gives all the same retention."""
     concordance = first = second = 0.0
     for table in tables:
         values = np.array(list(table.values())).reshape(-1, 2)
@@ -149,12 +160,12 @@ def tau_of(tables: Iterable[Table]) -> float | None:
 
 
 def jackknife_variance(values: Sequence[float]) -> float | None:
-    """Of an estimate, from its values with each unit left out once (Tukey 1958)."""
+    """The variance of an estimate, from its values with each unit left out once (Tukey 1958)."""
     n = len(values)
     return None if n < 3 else (n - 1) / n * float(np.square(np.array(values) - mean(values)).sum())
 
 
 def interval_of(tau: Estimate) -> tuple[float, float] | None:
-    """95 %, within [-1, 1]."""
+    """The 95 % interval, clipped to [-1, 1]."""
     half = tau.half_width(0.975)
     return None if half is None else (max(-1.0, tau.value - half), min(1.0, tau.value + half))

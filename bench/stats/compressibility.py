@@ -1,10 +1,10 @@
-"""From retention at each rung of the ladder to one score for quality and one for diversity.
+"""Combines retention over the ladder into one score for quality and one for diversity.
 
     rate        rho = log2(fp32 bytes / stored bytes): each halving of the file is 1
     score       C = mean of R(rho) over 0 <= rho <= 4, in [0, 1]: 1 = a file 16 times smaller has lost nothing
 
-R is the non-increasing fit (isotonic regression, Barlow et al. 1972) to the rungs' retentions, clipped to [0, 1], with R(0) = 1,
-linear between rungs. A network that never reaches 16x has no score. Means over sampling seeds are taken before the fit.
+R is a non-increasing fit (isotonic regression, Barlow et al. 1972) to the retentions of the rungs. It is clipped to [0, 1], with R(0) = 1,
+and linear between rungs. A network that never reaches 16x has no score. Means over sampling seeds are taken before the fit.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from bench.records.cell import FLOOR_RECALIBRATED
 from bench.records.schema import Record
 
 FULL_RANGE = (0.0, 4.0)
-HIGH_RANGE = (2.0, 4.0)  # below 4x nearly everything is near 1
+HIGH_RANGE = (2.0, 4.0)  # below 4x nearly every retention is near 1
 
 
 def score(rates: Sequence[float], retentions: Sequence[float], span: tuple[float, float] = FULL_RANGE) -> float | None:
-    """Mean of the fitted retention over the span of rates; None where the rates do not reach its end."""
+    """The mean of the fitted retention over a range of rates. None where the rates do not reach its end."""
     from scipy.optimize import isotonic_regression
 
     order = np.argsort(rates, kind="stable")
@@ -41,5 +41,5 @@ def recalibrated_ladder(records: Sequence[Record]) -> bool:
 
 
 def retention_of(record: Record, role: str) -> float | None:
-    """A network that diverged has kept nothing."""
+    """The retention of a role. It is 0 for a network that diverged."""
     return 0.0 if record.status == "diverged" else record.metric(f"{role}_retention")

@@ -1,4 +1,4 @@
-"""The best method at each ratio. Chosen on one sampling seed, scored on the others: the winner of many is otherwise flattered."""
+"""Finds the best method at each ratio. One sampling seed selects it and the others score it, against selection bias."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CHOOSING_SEED = 0
 
 @dataclass(frozen=True)
 class Best:
-    """The method that keeps most at a file at least `target` times smaller; `values` [role][other sampling seeds]."""
+    """The method with the highest retention at a file at least `target` times smaller. `values` is [role][other sampling seeds]."""
 
     target: float
     method: str
@@ -27,16 +27,15 @@ class Best:
 
 
 def frontier(records: Sequence[Record], targets: Sequence[float] = TARGETS) -> list[Best]:
-    """Of one model. `Most` is the larger of the smaller of the two retentions: neither may be bought with the other.
+    """The best methods of one model. The best method has the largest minimum of the two retentions.
 
-    Where the model has running statistics, only methods that end with recalibration take part: rungs without it stand apart.
+    Where the model has running statistics, only methods that end with recalibration take part.
     """
     recalibrated = recalibrated_ladder(records)
     usable = [
         r for r in records if r.cost and r.status in FINISHED and r.method != "none" and (not recalibrated or is_recalibrated(r.method))
     ]
-    both = lambda group: {r.sample_seed == CHOOSING_SEED for r in group} == {True, False}  # to choose by, and to report
-    by_method = {method: group for method, group in grouped(usable, lambda r: r.method) if both(group)}
+    by_method = {method: group for method, group in grouped(usable, lambda r: r.method) if _has_both_parts(group)}
     found = []
     for target in targets:
         small = {m: group for m, group in by_method.items() if _ratio(group) >= target}
@@ -45,10 +44,19 @@ def frontier(records: Sequence[Record], targets: Sequence[float] = TARGETS) -> l
             continue
         method = ranked[0][1]
         others = [r for r in small[method] if r.sample_seed != CHOOSING_SEED]
-        values = {role: [v for r in others if (v := retention_of(r, role)) is not None] for role in ROLES}
+        values = {role: _known_retentions(others, role) for role in ROLES}
         if all(values.values()):
             found.append(Best(target, method, _ratio(small[method]), values))
     return found
+
+
+def _has_both_parts(records: Sequence[Record]) -> bool:
+    """Whether there is a record of the choosing seed and one of another seed, to report."""
+    return {r.sample_seed == CHOOSING_SEED for r in records} == {True, False}
+
+
+def _known_retentions(records: Sequence[Record], role: str) -> list[float]:
+    return [value for r in records if (value := retention_of(r, role)) is not None]
 
 
 def _ratio(records: Sequence[Record]) -> float:
@@ -56,7 +64,7 @@ def _ratio(records: Sequence[Record]) -> float:
 
 
 def _kept(records: Sequence[Record]) -> float:
-    """On the choosing seed."""
+    """The smaller retention of the two roles on the choosing seed."""
     kept = [retention_of(r, role) for r in records if r.sample_seed == CHOOSING_SEED for role in ROLES]
     known = [value for value in kept if value is not None]
     return min(known) if len(known) == len(ROLES) else -math.inf

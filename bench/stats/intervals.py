@@ -1,4 +1,4 @@
-"""Intervals and tests from few, unequal groups. Pure functions of numbers; nothing here knows what was measured."""
+"""Intervals and tests from few, unequal groups. These are pure functions of numbers."""
 
 from __future__ import annotations
 
@@ -13,51 +13,54 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean with the parts of its variance: `variance`, itself estimated with `df` degrees of freedom, and `known`.
+    """A mean with two parts of its variance: `variance`, estimated with `df` degrees of freedom, and `known`.
 
-    An interval adds the parts after each has its own quantile, Student's t or the normal one (as Graybill and Wang 1980 do): one
-    quantile for their sum would be too small whenever the estimated part is small by chance. `inside` is known to be within the
-    estimated part: two values that agree by chance, or both lie at a bound, do not make an interval narrower than that.
+    Each part has its own quantile, Student's t or the normal one, and the interval adds both parts (as Graybill and Wang 1980 do). One
+    quantile for their sum would be too small whenever the estimated part is small by chance. `inside` is a known part of the estimated
+    variance. The interval is never narrower than `inside` allows, so two values that agree by chance do not make it too narrow.
     """
 
     value: float
-    variance: float | None  # None: one observation, nobody knows
+    variance: float | None  # None: unknown, since there is one observation
     df: float = math.inf
     known: float = 0.0
     inside: float = 0.0
 
     def half_width(self, probability: float) -> float | None:
-        """Of the interval below whose upper end lies `probability`; None where there is no variance."""
+        """Half the width of the interval whose upper end has this `probability`. None where there is no variance."""
         if self.variance is None:
             return None
         t, z = quantile(probability, self.df), quantile(probability, math.inf)
         return math.sqrt(max(t**2 * self.variance, z**2 * self.inside) + z**2 * self.known)
 
     def interval(self, level: float = LEVEL) -> tuple[float, float] | None:
-        """Two-sided."""
+        """The two-sided interval."""
         half = self.half_width(0.5 + level / 2)
         return None if half is None else (self.value - half, self.value + half)
 
     def lower(self, level: float = LEVEL) -> float | None:
-        """One-sided bound from below."""
+        """The one-sided lower bound."""
         half = self.half_width(level)
         return None if half is None else self.value - half
 
     def upper(self, level: float = LEVEL) -> float | None:
-        """One-sided bound from above."""
+        """The one-sided upper bound."""
         half = self.half_width(level)
         return None if half is None else self.value + half
 
 
 def quantile(probability: float, df: float) -> float:
-    """Of Student's t (Student 1908); of the normal distribution for infinite degrees of freedom."""
+    """The quantile of Student's t (Student 1908), or of the normal distribution for infinite degrees of freedom."""
     from scipy.special import ndtri, stdtrit
 
     return float(ndtri(probability) if math.isinf(df) else stdtrit(df, probability))
 
 
 def mean_of(values: Sequence[float], shared: float = 0.0, inside: float = 0.0) -> Estimate:
-    """Of independent values; `shared`: variance of an error that all have in common, `inside`: of the errors that the mean has inside."""
+    """The mean of independent values.
+
+    `shared` is the variance of an error that all values have in common. `inside` is the variance of the errors within the values.
+    """
     x = np.asarray(values, float)
     if len(x) < 2:
         return Estimate(float(x.mean()), None)
@@ -65,23 +68,23 @@ def mean_of(values: Sequence[float], shared: float = 0.0, inside: float = 0.0) -
 
 
 def mean_of_strata(strata: Sequence[Sequence[float]], shared: float = 0.0, inside: float = 0.0) -> Estimate:
-    """Mean of the strata's means, each stratum with a variance of its own; degrees of freedom by Satterthwaite (1946).
+    """The mean of the strata's means. Each stratum has its own variance; degrees of freedom by Satterthwaite (1946).
 
-    `shared` and `inside` as in `mean_of`.
+    `shared` and `inside` are those of `mean_of`.
     """
     mean = mean_of_independent([mean_of(stratum) for stratum in strata])
     return mean if mean.variance is None else replace(mean, known=max(0.0, shared), inside=max(0.0, inside))
 
 
 def satterthwaite(variances: Sequence[float], dfs: Sequence[float]) -> float:
-    """Degrees of freedom of a sum of independent variances, each estimated with its own; infinite where there is no variance."""
+    """Degrees of freedom of a sum of independent variances, each estimated with its own. Infinite without variance."""
     total = sum(variances)
     parts = sum((v / total) ** 2 / df for v, df in zip(variances, dfs) if v)
     return 1 / parts if parts else math.inf
 
 
 def mean_of_independent(parts: Sequence[Estimate]) -> Estimate:
-    """Plain mean of independent estimates, each with a variance of its own; without one where a part has none."""
+    """The plain mean of independent estimates, each with its own variance. It has none where a part has none."""
     value = float(np.mean([part.value for part in parts]))
     variances = [part.variance / len(parts) ** 2 for part in parts if part.variance is not None]
     if len(variances) < len(parts):
@@ -90,10 +93,11 @@ def mean_of_independent(parts: Sequence[Estimate]) -> Estimate:
 
 
 def equal(parts: Sequence[Estimate]) -> float:
-    """p of the hypothesis that independent estimates, each with a variance of its own, are of one value (Welch 1951); of two, Welch's t."""
+    """The p-value of the hypothesis that independent estimates have the same true value (Welch 1951). For two it is Welch's t test."""
     from scipy.special import fdtrc
 
-    values, variances = (np.array(column, float) for column in zip(*((part.value, part.variance) for part in parts)))
+    values = np.array([part.value for part in parts], float)
+    variances = np.array([part.variance for part in parts], float)
     if np.ptp(values) == 0 or (variances <= 0).any():
         return 1.0 if np.ptp(values) == 0 else 0.0
     k, weights = len(parts), 1 / variances
@@ -105,7 +109,7 @@ def equal(parts: Sequence[Estimate]) -> float:
 
 @dataclass(frozen=True)
 class Difference:
-    """a - b. `p` is two-sided, not yet adjusted."""
+    """a - b with its interval. `p` is two-sided and not adjusted."""
 
     value: float
     low: float
@@ -114,12 +118,12 @@ class Difference:
 
     @property
     def widest(self) -> float:
-        """How far apart the two may be, either way."""
+        """The largest absolute difference within the interval."""
         return max(abs(self.low), abs(self.high))
 
 
 def welch(a: Estimate, b: Estimate, level: float = LEVEL) -> Difference | None:
-    """Unpaired, the two variances unequal, degrees of freedom by Satterthwaite (Welch 1947).
+    """Welch's unpaired test with unequal variances, degrees of freedom by Satterthwaite (Welch 1947).
 
     None where one of the two has no variance, or neither varies at all.
     """
@@ -137,7 +141,11 @@ def _p_value(estimate: Estimate) -> float:
     from scipy.optimize import brentq
 
     distance = abs(estimate.value)
-    beyond = lambda log_tail: (estimate.half_width(1 - math.exp(log_tail)) or 0.0) - distance  # less tail, wider
+
+    def beyond(log_tail: float) -> float:
+        """How far the interval reaches beyond 0. A smaller tail gives a wider interval."""
+        return (estimate.half_width(1 - math.exp(log_tail)) or 0.0) - distance
+
     low, high = math.log(1e-12), math.log(0.5)
     if distance == 0 or beyond(low) <= 0:
         return 1.0 if distance == 0 else 2e-12
@@ -145,7 +153,7 @@ def _p_value(estimate: Estimate) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjusted p-values, in the order given (Holm 1979): the chance of any false claim among them stays below the level."""
+    """Adjusted p-values in the given order (Holm 1979). They control the chance of any false claim among them."""
     order = np.argsort(p_values, kind="stable")
     adjusted, worst = [0.0] * len(p_values), 0.0
     for rank, i in enumerate(order):
@@ -155,9 +163,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def fixed_sequence(lower_bounds: Sequence[float | None], threshold: float) -> int:
-    """How many tests, in their order, hold before the first that does not (Maurer, Hothorn and Lehmacher 1995).
+    """The number of tests, in order, that hold before the first failure (Maurer, Hothorn and Lehmacher 1995).
 
-    Each is made at the full level: the chance that the last one counted is false is at most that of one test.
+    Each test is made at the full level. The chance that the last one counted is false is at most that of one test.
     """
     count = 0
     for bound in lower_bounds:
@@ -171,10 +179,10 @@ def fixed_sequence(lower_bounds: Sequence[float | None], threshold: float) -> in
 
 
 def item_covariance(influence: np.ndarray, crossed: bool) -> np.ndarray:
-    """Covariance of means over seeds and items that the items cause, between several statistics: [k, s, n] -> [k, k].
+    """The part of the covariance of means over seeds and items that the items cause: [k, s, n] -> [k, k].
 
-    Crossed: the same items are judged under every seed (real samples, each found again or not). Nested: each seed has items of
-    its own (generated samples).
+    k is the number of statistics. Crossed means that every seed has the same items (real samples). Nested means that each seed has its own
+    items (generated samples).
     """
     seeds, items = influence.shape[-2:]
     if crossed:
@@ -183,9 +191,10 @@ def item_covariance(influence: np.ndarray, crossed: bool) -> np.ndarray:
 
 
 def seed_variance(values: np.ndarray, influence: np.ndarray, crossed: bool) -> np.ndarray:
-    """Variance between sampling seeds beyond what their items explain: [..., s], [..., s, n] -> [...]; may be negative by chance.
+    """The variance between sampling seeds beyond that of their items: [..., s], [..., s, n] -> [...].
 
-    Analysis of variance by moments, one observation for each seed and item (Searle, Casella and McCulloch 1992).
+    It is an analysis of variance by moments, with one observation for each seed and item (Searle, Casella and McCulloch 1992). The result
+    can be negative by chance.
     """
     items = influence.shape[-1]
     inside = influence - influence.mean(axis=-2, keepdims=True) if crossed else influence
@@ -195,9 +204,10 @@ def seed_variance(values: np.ndarray, influence: np.ndarray, crossed: bool) -> n
 
 
 def shared_variance(influence: np.ndarray) -> float:
-    """Variance of a mean over models that they have in common since the same items judge them: [strata, models, n] -> mean covariance / n.
+    """The variance that a mean over models has because the same items score all of them.
 
-    Of two strata every model of one has a partner in every model of the other; within one stratum none is its own.
+    [strata, models, n] -> mean covariance / n. Between two strata every model of one is paired with every model of the other. Within a
+    stratum a model is not paired with itself.
     """
     strata, models, items = influence.shape
     if models < 2:

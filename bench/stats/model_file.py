@@ -1,6 +1,6 @@
-"""The file that says about a model what its records alone cannot: `<domain>/<model>/model.json`. Its schema, and reading it back.
+"""The schema and the reader of `<domain>/<model>/model.json`, which describes what a model's records do not hold.
 
-Floats are rounded to six significant digits: equal records and weights give equal bytes.
+Floats are rounded to six significant digits, so equal records and weights give equal bytes.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ class Step(BaseModel):
 
 
 class ModelFile(BaseModel):
+    """The content of a `model.json`."""
+
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     schema_version: int = SCHEMA
@@ -47,14 +49,14 @@ class ModelFile(BaseModel):
     sampler: dict[str, Any]
     reference: str
     records: int
-    records_sha256: str  # of the cells and flags that this was made from: another one means that the file is out of date
+    records_sha256: str  # of the cells and flags; another digest means that the file is out of date
     covariates: dict[str, Bins]  # of the baseline's valid samples
     survival: dict[str, Survival]  # by method
     ladder: list[Step]
 
     @model_validator(mode="after")
     def _fits_together(self) -> ModelFile:
-        """Every analysed method has a share for every bin of every covariate."""
+        """Raises an error unless every analysed method has a share for every bin of every covariate."""
         bins = {name: len(bins) for name, bins in self.covariates.items()}
         for method, found in self.survival.items():
             if found.by is not None and {name: len(by.survival) for name, by in found.by.items()} != bins:
@@ -62,16 +64,17 @@ class ModelFile(BaseModel):
         return self
 
     def text(self) -> str:
-        """JSON, innermost lists and objects on a line each."""
+        """The file as JSON, with the innermost lists and objects on one line each."""
         spread = json.dumps(rounded(self.model_dump(mode="json")), indent=1, ensure_ascii=False, allow_nan=False)
         return re.sub(r"[\[{][^\[\]{}]*[\]}]", lambda found: re.sub(r"\n\s*", " ", found[0]), spread) + "\n"
 
     def belongs_at(self, path: Path) -> bool:
+        """Whether a file of this model is looked for at this path."""
         return path.parts[-3:] == (slug(self.domain), slug(self.model), MODEL_FILE)
 
 
 def rounded(value: Any) -> Any:
-    """Floats to `DIGITS` significant digits, wherever they are in lists and objects."""
+    """Round floats to `DIGITS` significant digits, at any depth of lists and objects."""
     if isinstance(value, float):
         return float(f"{value:.{DIGITS}g}")
     if isinstance(value, dict):
@@ -80,7 +83,7 @@ def rounded(value: Any) -> Any:
 
 
 def read_models(results: Path, warn: Say | None = None) -> dict[tuple[str, str], ModelFile]:
-    """(domain, model) -> its file. A damaged or foreign one is named to `warn` and skipped, never touched."""
+    """(domain, model) -> its file. A damaged or foreign file is reported to `warn` and skipped. It is never changed."""
     found: dict[tuple[str, str], ModelFile] = {}
     for path in sorted(results.glob(f"*/*/{MODEL_FILE}")):
         try:
@@ -93,19 +96,22 @@ def read_models(results: Path, warn: Say | None = None) -> dict[tuple[str, str],
 
 
 def records_digest(records: Sequence[Record]) -> str:
-    """SHA-256 of which cells they are and what became of each twin."""
-    lines = sorted(json.dumps([r.cell, r.status, {name: r.items[name].bits for name in sorted(r.items)}]) for r in records)
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    """SHA-256 of the cells and of the outcome of each twin."""
+    return hashlib.sha256("\n".join(sorted(map(_digest_line, records))).encode()).hexdigest()
+
+
+def _digest_line(record: Record) -> str:
+    return json.dumps([record.cell, record.status, {name: record.items[name].bits for name in sorted(record.items)}])
 
 
 def out_of_date(files: Mapping[tuple[str, str], ModelFile], records: Sequence[Record]) -> list[tuple[str, str]]:
-    """Models whose file was made from other records than these."""
+    """The models whose file was made from other records than these."""
     groups = grouped(records, lambda r: (r.domain, r.model))
     return [model for model, group in groups if model in files and files[model].records_sha256 != records_digest(comparable(group))]
 
 
 def _read(path: Path) -> ModelFile:
-    """Raises `ValueError` with one line when the file is not a whole one of this schema, or lies in the wrong place."""
+    """Read a file. Raises `ValueError` with one line if it is incomplete, of another schema, or in the wrong place."""
     file = read_whole(path, ModelFile, SCHEMA, "not a whole description")
     if not file.belongs_at(path):
         raise ValueError(f"it describes {file.domain} {file.model}, which is not looked for here")

@@ -1,4 +1,4 @@
-"""The order of loss: at which compression does quality begin to go, at which diversity, and which of the two goes first?"""
+"""The order of loss: the ratios at which quality and diversity begin to fall, and which of the two falls first."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import numpy as np
 
 from bench.stats.ladder import ROLES, ModelLadder
 
-LOST = 0.9  # of the baseline: below, a loss has begun
+LOST = 0.9  # of the baseline: a loss begins below this retention
 
 
 @dataclass(frozen=True)
 class Onset:
     """The compression ratio at which retention falls below a threshold, with a 95 % interval.
 
-    The interval is where the pointwise 95 % bands of the curve cross the threshold: at the true ratio the band holds the threshold
-    with that chance. Infinite: not crossed within the ladder.
+    The ends of the interval are where the pointwise 95 % bands of the curve cross the threshold. Infinite means that the ladder never
+    crosses it.
     """
 
     ratio: float
@@ -28,7 +28,7 @@ class Onset:
 
 @dataclass(frozen=True)
 class Order:
-    """Of one model. `first` is a role, where its interval lies wholly before the other's; else None: they cannot be told apart."""
+    """The order of loss in one model. `first` is the role whose interval lies wholly before the other's, or None."""
 
     model: ModelLadder
     onsets: dict[str, Onset]
@@ -36,24 +36,22 @@ class Order:
 
 
 def order_of(m: ModelLadder, threshold: float = LOST) -> Order:
-    """From the model's own intervals, over sampling seeds and items."""
+    """The order of loss, from the model's own intervals over sampling seeds and items."""
     onsets = {role: onset(m, role, threshold) for role in ROLES}
     first = next((role for role in ROLES for other in ROLES if role != other and onsets[role].high < onsets[other].low), None)
     return Order(m, onsets, first)
 
 
 def onset(m: ModelLadder, role: str, threshold: float = LOST) -> Onset:
+    """The onset of loss in one role, from the model's own retentions and their intervals."""
     estimates = [m.outcomes[role].rung(i) for i in range(len(m.rungs))]
     intervals = [e.interval() or (e.value, e.value) for e in estimates]
-    crossings = [
-        crossing(m.rates, curve, threshold)
-        for curve in ([e.value for e in estimates], [low for low, _ in intervals], [high for _, high in intervals])
-    ]
-    return Onset(*(2**rate for rate in crossings))
+    curves = ([e.value for e in estimates], [low for low, _ in intervals], [high for _, high in intervals])
+    return Onset(*(2 ** crossing(m.rates, curve, threshold) for curve in curves))
 
 
 def crossing(rates: Sequence[float] | np.ndarray, retentions: Sequence[float], threshold: float) -> float:
-    """The first rate at which the line from (0, 1) through the rungs falls below the threshold; infinite where it never does."""
+    """The first rate at which the line from (0, 1) through the rungs falls below the threshold. Infinite where it never does."""
     x, y = [0.0, *rates], [1.0, *retentions]
     for i in range(1, len(x)):
         if y[i] < threshold:

@@ -1,11 +1,11 @@
-"""How compressible is a model, a domain, and do two domains differ? From arrays of retention to scores with intervals.
+"""Scores of models and domains with intervals, and tests between domains.
 
-A model's score C is the mean of the fitted retention over halvings of the file (`bench.stats.compressibility.score`).
-Beside it stands the same integral before clipping to [0, 1] and the monotone fit. Clipping pushes noisy retentions near 1
-downwards, so an interval around the clipped score alone would miss a true score of 1.
+A model's score C is the mean of the fitted retention over halvings of the file (`bench.stats.compressibility.score`). The same integral is
+also computed before clipping to [0, 1] and before the monotone fit. Clipping pushes noisy retentions near 1 downwards, so an interval
+around the clipped score alone would miss a true score of 1.
 
-The unit of a claim about a domain is the trained network; each compared size is a stratum with a variance of its own. Between domains:
-Welch, Holm.
+The unit of a claim about a domain is the trained network. Each compared size is a stratum with its own variance. Domains are compared by
+Welch's test with Holm's adjustment.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ from bench.stats.intervals import (
     shared_variance,
     welch,
 )
-from bench.stats.ladder import ROLES, ModelLadder
+from bench.stats.ladder import ROLES, ModelLadder, map_rows
 
 COUNTS_FROM, REGRESSED_FROM = 0.5, 0.25  # of U, both roles
-LENGTH_KEPT = 0.9  # of the baseline's samples: shorter ones are no longer the same task
+LENGTH_KEPT = 0.9  # of the length of the baseline's samples: shorter ones are another task
 
 
 def quadrature(rates: Sequence[float] | np.ndarray, span: tuple[float, float] = FULL_RANGE) -> tuple[float, np.ndarray]:
-    """(constant, weights [rungs]) so that the mean over the span of the curve through (0, 1) and the rungs is constant + weights @ R.
+    """(constant, weights [rungs]) such that the mean of the curve over the span is constant + weights @ R.
 
-    Raises `ValueError` where the rungs do not reach the span's end.
+    The curve goes through (0, 1) and the rungs. Raises `ValueError` where the rungs do not reach the end of the span.
     """
     x = np.concatenate([[0.0], np.asarray(rates, float)])
     low, high = span
-    if not x.max() >= high:  # a rate that is not a number reaches nothing
+    if not x.max() >= high:  # this form also rejects NaN
         raise ValueError(f"the smallest file is 2^{x.max():.2f} times smaller: the span ends at 2^{high:g}")
     corners = np.unique(np.concatenate([[low, high], x[(x > low) & (x < high)]]))
     widths = np.diff(corners)
@@ -56,17 +56,17 @@ def quadrature(rates: Sequence[float] | np.ndarray, span: tuple[float, float] = 
 
 @dataclass(frozen=True)
 class Score:
-    """`value` is C as defined, clipped and monotone; `estimate` is of the plain integral.
+    """`value` is C as defined, clipped and monotone. `estimate` is the plain integral.
 
-    Near 1 the first is biased, since clipping cuts off only what lies above; where retention truly exceeds 1 or rises again, the second
-    estimates something else. So the interval is as wide as the estimate's, round both of them.
+    Near 1 `value` is biased, since clipping removes only what lies above. Where retention exceeds 1 or rises again, `estimate` estimates
+    another quantity. So the interval has the width of the estimate's interval, around both values.
     """
 
     value: float
     estimate: Estimate
 
     def interval(self) -> tuple[float, float] | None:
-        """95 %, ends clipped to [0, 1]."""
+        """The 95 % interval, clipped to [0, 1]."""
         half = self.estimate.half_width(0.975)
         if half is None:
             return None
@@ -75,7 +75,7 @@ class Score:
 
 
 def model_score(m: ModelLadder, role: str, span: tuple[float, float] = FULL_RANGE) -> Score | None:
-    """Of one model, over sampling seeds and items; None where rungs are missing or do not reach the span's end."""
+    """The score of one model, over sampling seeds and items. None where rungs are missing or do not reach the span's end."""
     if not m.whole or not m.rates.max() >= span[1]:
         return None
     outcome = m.outcomes[role]
@@ -83,7 +83,7 @@ def model_score(m: ModelLadder, role: str, span: tuple[float, float] = FULL_RANG
     inner = outcome.estimate(weights)
     value = score(list(m.rates), list(outcome.mean), span)
     assert value is not None
-    # below 0 there is nothing left to lose, and hardly any noise: clipping there does not bias
+    # clipping at 0 does not bias, because a retention below 0 has hardly any noise
     return Score(value, replace(inner, value=constant + float(weights @ np.maximum(outcome.mean, 0.0))))
 
 
@@ -92,10 +92,10 @@ def model_score(m: ModelLadder, role: str, span: tuple[float, float] = FULL_RANG
 
 @dataclass(frozen=True)
 class Domain:
-    """The models of one domain. `units` are those that its score averages: [training seeds][sizes], all whole and good enough.
+    """The models of one domain. `units` are the models that its score averages, [training seeds][sizes].
 
-    A domain that shares no size with the others has a score of its own sizes, and is not `compared`. Each size has a variance of its own:
-    which small and which large network bear one seed's number is arbitrary. `paired`: their mean is taken as one value nevertheless.
+    A domain that shares no size with the others has a score of its own sizes, and it is not `compared`. Each size has its own variance,
+    because the small and the large network of one seed number are independent. `paired` treats their mean as one value nevertheless.
     """
 
     name: str
@@ -106,18 +106,28 @@ class Domain:
 
     def score(self, role: str, span: tuple[float, float] = FULL_RANGE) -> Score | None:
         """C of the domain: the mean over training seeds of each seed's mean over sizes."""
-        scores = [[model_score(m, role, span) for m in unit] for unit in self.units]
-        if not scores or any(one is None for unit in scores for one in unit):
+        scores = self._model_scores(role, span)
+        if not scores:
             return None
-        values = [mean(one.value for one in unit if one) for unit in scores]
-        raw = [[one.estimate for one in unit if one] for unit in scores]
+        values = [mean(unit) for unit in map_rows(lambda one: one.value, scores)]
+        raw = map_rows(lambda one: one.estimate, scores)
         return Score(mean(values), self._mean(role, raw, lambda m: quadrature(m.rates, span)[1]))
 
+    def _model_scores(self, role: str, span: tuple[float, float] = FULL_RANGE) -> list[list[Score]]:
+        """[training seeds][sizes]; empty where the score of any model is missing."""
+        found = []
+        for unit in self.units:
+            scores = [one for m in unit if (one := model_score(m, role, span)) is not None]
+            if len(scores) < len(unit):
+                return []
+            found.append(scores)
+        return found
+
     def retention(self, role: str, rung: str) -> Estimate | None:
-        """Mean over training seeds; with a single model it is that model's own, over sampling seeds and items."""
+        """The mean retention at one rung over training seeds. A single model's own error is over sampling seeds and items."""
         if not self.units or any(rung not in m.rungs for unit in self.units for m in unit):
             return None
-        found = [[m.outcomes[role].rung(m.rungs.index(rung)) for m in unit] for unit in self.units]
+        found = map_rows(lambda m: m.outcomes[role].rung(m.rungs.index(rung)), self.units)
         if len(found) == 1 and len(found[0]) == 1:
             return found[0][0]
         plain = self._mean(role, found, lambda m: np.eye(len(m.rungs))[m.rungs.index(rung)])
@@ -128,82 +138,93 @@ class Domain:
 
     @cached_property
     def _shifted(self) -> dict[str, dict[str, Estimate]]:
-        """By role and rung: the mean's variance, were training seeds to shift the whole curve along the rates and do nothing else.
+        """Role -> rung -> the error of the mean, if training seeds only shift the whole curve along the rates.
 
-        Beside a cliff two models may lie on the same side by chance, agree, and know nothing of it; their scores do. A shift of one halving
-        moves C by 1/4; the slope at a rung is the mean of the slopes to its neighbours. Empty without scores.
+        Near a steep fall two models may agree by chance, so their spread at one rung underestimates the error. The spread of their scores
+        does not. A shift of one halving moves C by 1/4. The slope at a rung is the mean of the slopes to its neighbours. Empty without
+        scores.
         """
         found: dict[str, dict[str, Estimate]] = {}
         for role in ROLES:
-            scores = [[model_score(m, role) for m in unit] for unit in self.units]
-            if len(scores) < 2 or any(one is None for unit in scores for one in unit):
+            scores = self._model_scores(role)
+            if len(scores) < 2:
                 found[role] = {}
                 continue
-            of_scores = self._over_seeds([[one.estimate for one in unit if one] for unit in scores])
+            of_scores = self._over_seeds(map_rows(lambda one: one.estimate, scores))
             shift = (FULL_RANGE[1] - FULL_RANGE[0]) ** 2 * (of_scores.variance or 0.0)
             rungs = [rung for rung in self.units[0][0].rungs if self.rate(rung) is not None]
             rates = [0.0, *(self.rate(rung) or 0.0 for rung in rungs)]
-            curve = [1.0, *(mean(float(m.outcomes[role].mean[m.rungs.index(rung)]) for u in self.units for m in u) for rung in rungs)]
+            curve = [1.0, *(self._plain_mean(role, rung) for rung in rungs)]
             slopes = np.abs(np.diff(curve) / np.maximum(np.diff(rates), 1e-9))
             both = (slopes + np.append(slopes[1:], slopes[-1])) / 2  # [rungs]
             found[role] = {rung: replace(of_scores, variance=shift * float(slope) ** 2) for rung, slope in zip(rungs, both)}
         return found
 
+    def _plain_mean(self, role: str, rung: str) -> float:
+        """The mean retention at one rung over all averaged models."""
+        return mean(float(m.outcomes[role].mean[m.rungs.index(rung)]) for unit in self.units for m in unit)
+
     def _mean(self, role: str, found: Sequence[Sequence[Estimate]], weights: Callable[[ModelLadder], np.ndarray]) -> Estimate:
-        """Over training seeds and sizes: [seeds][sizes] -> their mean. `weights` [rungs] say what the estimates are of."""
+        """The mean of [seeds][sizes]. `weights` [rungs] are those that the estimates were made with."""
         models = sum(len(unit) for unit in found)
         inside, shared = mean((e.variance or 0.0) + e.known for unit in found for e in unit) / models, 0.0
         if self._shares_items(role):
-            items = np.array([[weights(m) @ m.outcomes[role].item_mean for m in unit] for unit in self.units])  # [seeds, sizes, n]
+            items = np.array(map_rows(lambda m: weights(m) @ m.outcomes[role].item_mean, self.units))  # [seeds, sizes, n]
             strata = items.mean(axis=1)[None] if self.paired else items.swapaxes(0, 1)
             shared = max(0.0, shared_variance(strata))
-        inside -= shared / models  # what all have in common is no difference between them
+        inside -= shared / models  # an error that all models share does not make them differ
         return self._over_seeds(found, shared, inside)
 
     def _over_seeds(self, found: Sequence[Sequence[Estimate]], shared: float = 0.0, inside: float = 0.0) -> Estimate:
-        """Mean of [seeds][sizes]; its variance is that between networks of one size, or, `paired`, between the seeds' means over sizes."""
-        values = [[e.value for e in unit] for unit in found]
+        """The mean of [seeds][sizes]. Its variance is that between networks of one size.
+
+        If `paired`, the variance is that between the seeds' means over sizes.
+        """
+        values = map_rows(lambda estimate: estimate.value, found)
         if self.paired:
             return mean_of([mean(unit) for unit in values], shared, inside)
         return mean_of_strata([*zip(*values)], shared, inside)
 
     def rate(self, rung: str) -> float | None:
-        """Mean log2 of the ratio, of those models whose files' sizes are known."""
+        """The mean log2 of the ratio, over the models with known file sizes."""
         rates = [float(m.rates[m.rungs.index(rung)]) for unit in self.units for m in unit if rung in m.rungs]
         known = [rate for rate in rates if not math.isnan(rate)]
         return mean(known) if known else None
 
     def long_enough(self, rung: str) -> bool:
-        """Whether the samples are about as long as the baseline's; true where samples have no length."""
+        """Whether the samples are about as long as the baseline's. True where samples have no length."""
         known = [float(m.lengths[m.rungs.index(rung)]) for unit in self.units for m in unit if m.lengths is not None and rung in m.rungs]
         return not known or mean(known) >= LENGTH_KEPT
 
     def _shares_items(self, role: str) -> bool:
-        """The same real samples judge all models, unless N differs."""
+        """Whether all models are scored against the same real samples. They are not where N differs."""
         outcomes = [m.outcomes[role] for unit in self.units for m in unit]
         return outcomes[0].crossed and len({o.influence.shape[-1] for o in outcomes}) == 1
 
 
 def good_enough(m: ModelLadder, threshold: float = COUNTS_FROM) -> bool:
-    """There must be something to lose: U of both roles."""
+    """Whether the model has enough to lose: its U in both roles is at least the threshold."""
     return all(m.u.get(role, 0.0) >= threshold for role in ROLES)
 
 
 def counts(m: ModelLadder, threshold: float = COUNTS_FROM) -> bool:
-    """Whether a model can take part in a score: its ladder is whole and reaches 16x, and there is something to lose."""
+    """Whether a model can take part in a score: its ladder is whole and reaches 16x, and its U is large enough."""
     return m.whole and bool(m.rates.max() >= FULL_RANGE[1]) and good_enough(m, threshold)
 
 
 def domains_of(models: Sequence[ModelLadder], threshold: float = COUNTS_FROM) -> list[Domain]:
-    """Models by domain, with the units that may be compared: sizes which every compared domain has, balanced within each.
+    """Models by domain, with the units to compare: sizes that every compared domain has for the same training seeds.
 
-    Compared are the domains that have the size which most domains have. Another size takes part where it costs no domain a training
-    seed; else, as a size trained once to see how size matters, it stays out of the mean and in the regression.
+    Domains are compared if they have the size that most domains have. Another size takes part if no domain loses a training seed by it.
+    Other sizes are left out of the mean and stay in the regression.
     """
-    by_domain = {name: [m for m in models if m.domain == name] for name in sorted({m.domain for m in models})}
-    counting = {name: [m for m in group if counts(m, threshold)] for name, group in by_domain.items()}
+    by_domain: dict[str, list[ModelLadder]] = {}
+    counting: dict[str, list[ModelLadder]] = {}
+    for name in sorted({m.domain for m in models}):
+        by_domain[name] = [m for m in models if m.domain == name]
+        counting[name] = [m for m in by_domain[name] if counts(m, threshold)]
     size = _commonest(counting.values())
-    compared = [name for name, group in counting.items() if any(m.size == size for m in group)]
+    compared = [name for name, group in counting.items() if size in map(_size, group)]
     sizes = _shared_sizes([counting[name] for name in compared])
     return [
         Domain(name, tuple(group), _units(counting[name], sizes if name in compared else _shared_sizes([counting[name]])), name in compared)
@@ -211,18 +232,34 @@ def domains_of(models: Sequence[ModelLadder], threshold: float = COUNTS_FROM) ->
     ]
 
 
+def _size(m: ModelLadder) -> str:
+    return m.size
+
+
 def _commonest(groups: Collection[Sequence[ModelLadder]]) -> str:
-    """The size that most domains have, then of which there are most models; "" without models."""
-    of_size = {size: [[m for m in group if m.size == size] for group in groups] for size in sorted({m.size for g in groups for m in g})}
-    return max(of_size, key=lambda size: (sum(map(bool, of_size[size])), sum(map(len, of_size[size]))), default="")
+    """The size that most domains have; of several, the one with the most models; "" without models."""
+    sizes_of = map_rows(_size, groups)
+    sizes = sorted({size for of_group in sizes_of for size in of_group})
+
+    def rank(size: str) -> tuple[int, int]:
+        numbers = [of_group.count(size) for of_group in sizes_of]
+        return sum(map(bool, numbers)), sum(numbers)
+
+    return max(sizes, key=rank, default="")
 
 
 def _shared_sizes(groups: Collection[Sequence[ModelLadder]]) -> list[str]:
-    """The commonest size, and those of which every group has a model for each training seed that it has of that one."""
+    """The commonest size, and every size that each group has for all training seeds of the commonest size."""
     commonest = _commonest(groups)
-    seeds = lambda group, size: {m.training_seed for m in group if m.size == size}
-    sizes = sorted({m.size for group in groups for m in group})
-    return [size for size in sizes if all(seeds(group, size) >= seeds(group, commonest) for group in groups)]
+
+    def seeds(group: Sequence[ModelLadder], size: str) -> set[str]:
+        return {m.training_seed for m in group if m.size == size}
+
+    def is_shared(size: str) -> bool:
+        return all(seeds(group, size) >= seeds(group, commonest) for group in groups)
+
+    sizes = {m.size for group in groups for m in group}
+    return sorted(filter(is_shared, sizes))
 
 
 def _units(models: Sequence[ModelLadder], sizes: Sequence[str]) -> tuple[tuple[ModelLadder, ...], ...]:
@@ -240,10 +277,10 @@ def _units(models: Sequence[ModelLadder], sizes: Sequence[str]) -> tuple[tuple[M
 
 @dataclass(frozen=True)
 class Ratio:
-    """The largest compression whose retention is shown to be at least a threshold, every milder rung's too.
+    """The largest compression at which the test shows that retention is at least a threshold, as at every milder rung.
 
-    `certified` is None where even the mildest rung could not be shown; `refuted` is the mildest rung whose retention, and that of every
-    harsher one, is shown to be lower: the true ratio lies from one to below the other.
+    `certified` is None where the mildest rung already fails. `refuted` is the mildest rung from which every rung is shown to be below the
+    threshold. The true ratio lies between them.
     """
 
     certified: float | None
@@ -253,7 +290,7 @@ class Ratio:
 
 
 def ratio_at(domain: Domain, role: str, threshold: float) -> Ratio | None:
-    """One-sided 95 % bounds, rungs in a fixed order, from the mildest, and from the harshest; None without models."""
+    """One-sided 95 % tests of the rungs in a fixed order, from the mildest and from the harshest. None without models."""
     rungs = [rung for rung in (domain.units[0][0].rungs if domain.units else ()) if domain.retention(role, rung) is not None]
     if not rungs:
         return None
@@ -263,7 +300,11 @@ def ratio_at(domain: Domain, role: str, threshold: float) -> Ratio | None:
     lost = fixed_sequence([None if (upper := e.upper()) is None else -upper for e in reversed(estimates)], -threshold)
     refuted = len(rungs) - lost if lost else None
     last = min(count, short) - 1
-    ratio = lambda i: None if i is None or i < 0 or (rate := domain.rate(rungs[i])) is None else 2**rate
+
+    def ratio(i: int | None) -> float | None:
+        rate = None if i is None or i < 0 else domain.rate(rungs[i])
+        return None if rate is None else 2**rate
+
     return Ratio(ratio(last), ratio(refuted), rungs[last] if last >= 0 else None, "length" if short < count else "interval")
 
 
@@ -272,7 +313,7 @@ def ratio_at(domain: Domain, role: str, threshold: float) -> Ratio | None:
 
 @dataclass(frozen=True)
 class Comparison:
-    """C of one domain minus C of another, in one role; `p` is adjusted by Holm over all comparisons made at once."""
+    """C of one domain minus C of another, in one role. Holm adjusts `p` over all comparisons made together."""
 
     role: str
     a: str
@@ -282,13 +323,14 @@ class Comparison:
 
     @property
     def shown(self) -> bool:
+        """Whether the test shows a difference at the 5 % level."""
         return self.p is not None and self.p < 0.05
 
 
 def compare(domains: Sequence[Domain], span: tuple[float, float] = FULL_RANGE) -> list[Comparison]:
-    """Every pair of compared domains in both roles; the one with the larger score is named first.
+    """Compare every pair of domains in both roles. The domain with the larger score is first.
 
-    Holm's adjustment is over all of them, those included that cannot be tested yet: they will be, when there are more models.
+    Holm's adjustment counts all pairs, including those that cannot be tested yet for lack of models.
     """
     rows = []
     for role in ROLES:
@@ -300,7 +342,7 @@ def compare(domains: Sequence[Domain], span: tuple[float, float] = FULL_RANGE) -
 
 
 def difference(a: Score, b: Score) -> Difference | None:
-    """Of C as defined; the interval is round that and round the difference of the plain integrals, and both have to be significant."""
+    """The difference of C as defined. Its interval also covers that of the plain integrals, and both have to be significant."""
     raw = welch(a.estimate, b.estimate)
     defined = welch(replace(a.estimate, value=a.value), replace(b.estimate, value=b.value))
     if raw is None or defined is None:

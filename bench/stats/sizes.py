@@ -1,6 +1,6 @@
-"""What size has to do with it: scores against parameters, and whether a smaller dense network would have done as well.
+"""The effect of size: regression of scores on parameters, and whether a smaller dense network would be as good.
 
-With few models a regression shows more than it proves: all points are shown, and the interval has as few degrees of freedom as it has.
+With few models a regression can mislead, so all points are shown, and the interval has the proper degrees of freedom.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from bench.stats.scores import REGRESSED_FROM, good_enough, model_score
 
 @dataclass(frozen=True)
 class Point:
-    """One model in the regression. `hollow`: its U is too low for the ranking."""
+    """One model in the regression. `hollow` means that its U is too low for the ranking."""
 
     domain: str
     model: str
     parameters: int
     score: float
     hollow: bool
-    interval: tuple[float, float] | None = None  # of this model alone
+    interval: tuple[float, float] | None = None  # the interval of this model alone
 
 
 def points(models: Sequence[ModelLadder], parameters: Callable[[ModelLadder], int | None], role: str) -> list[Point]:
-    """Models whose U is at least 0.25 and whose ladder is whole."""
+    """The models whose U is at least 0.25 and whose ladder is whole."""
     found = []
     for m in models:
         scored, count = model_score(m, role, FULL_RANGE), parameters(m)
@@ -44,19 +44,23 @@ def points(models: Sequence[ModelLadder], parameters: Callable[[ModelLadder], in
 
 
 REFERENCE_SIZE = 500_000
-SAME_SIZE = 0.5  # of a doubling: networks nearer to each other are of one size
+SAME_SIZE = 0.5  # of a doubling: networks with a smaller difference have the same size
 
 
 def with_sizes(data: Sequence[Point]) -> list[str]:
-    """Domains with models of more than one size: the slope rests on these alone."""
-    found = {p.domain: [math.log2(q.parameters) for q in data if q.domain == p.domain] for p in data}
+    """The domains with models of more than one size. Only these determine the slope."""
+    found: dict[str, list[float]] = {}
+    for p in data:
+        found.setdefault(p.domain, []).append(math.log2(p.parameters))
     return sorted(domain for domain, sizes in found.items() if np.ptp(sizes) >= SAME_SIZE)
 
 
 def of_sizes_trained_often(data: Sequence[Point]) -> list[Point]:
-    """Without those sizes of which a domain has fewer trainings than of another."""
+    """The points without sizes that have fewer training seeds than another size of their domain."""
     trained = Counter((p.domain, size_of(p.model)) for p in data)
-    most = {p.domain: max(n for (domain, _), n in trained.items() if domain == p.domain) for p in data}
+    most: dict[str, int] = {}
+    for (domain, _), count in trained.items():
+        most[domain] = max(count, most.get(domain, 0))
     return [p for p in data if trained[p.domain, size_of(p.model)] == most[p.domain]]
 
 
@@ -77,7 +81,7 @@ class SizeSlopes:
 def size_slopes(data: Sequence[Point]) -> SizeSlopes | None:
     """Ordinary least squares in each domain. None where no domain has two sizes and a residual degree of freedom.
 
-    Residual variances are not pooled: they differ between domains by more than chance explains.
+    Residual variances are not pooled, because they differ between domains by more than chance explains.
     """
     slopes, levels = {}, {}
     for domain in with_sizes(data):
@@ -102,15 +106,16 @@ def size_slopes(data: Sequence[Point]) -> SizeSlopes | None:
 
 
 def of_all_trainings(records: Sequence[Record]) -> list[Record]:
-    """Of one domain: those of the sizes of which as many trainings were measured, uncompressed, as of any."""
-    trained = Counter(size_of(model) for model in {r.model for r in records if r.method == "none"})
+    """The records of one domain without sizes that have fewer training seeds than another."""
+    models = {r.model for r in records if r.method == "none"}
+    trained = Counter(map(size_of, models))
     most = max(trained.values(), default=0)
     return [r for r in records if trained[size_of(r.model)] == most]
 
 
 @dataclass(frozen=True)
 class Fits:
-    """The best network of one domain within a number of bytes: size and method, and what was measured of it on other sampling seeds."""
+    """The best network of one domain within a number of bytes, and its metrics on other sampling seeds."""
 
     limit: int
     size: str
@@ -120,16 +125,18 @@ class Fits:
 
 
 def best_within(records: Sequence[Record], limits: Sequence[int], seeds: tuple[int, ...] = (0,)) -> list[Fits]:
-    """Of one domain, all sizes and rungs, uncompressed ones included: the one whose smaller value (validity, mutual recall) is largest.
+    """The best network of one domain within each limit of bytes, among all sizes and rungs and the uncompressed networks.
 
-    Chosen on the sampling seeds `seeds`, measured on the others; sizes with fewer trainings than another take no part. A limit that
-    nothing fits is left out, and so is one where a smaller limit's network is still the best.
+    The best one has the largest minimum of validity and mutual recall. The sampling seeds `seeds` select it and the others measure it.
+    Sizes with fewer training seeds than another take no part. A limit is left out if nothing fits, or if the best network is that of a
+    smaller limit.
     """
     records = of_all_trainings(records)
     methods = {"none", *ladder(recalibrated_ladder(records))}
     cells = []
     for (size, method), group in grouped([r for r in records if r.method in methods and r.cost], lambda r: (size_of(r.model), r.method)):
-        chosen, held_out = ([r for r in group if (r.sample_seed in seeds) is wanted] for wanted in (True, False))
+        chosen = [r for r in group if r.sample_seed in seeds]
+        held_out = [r for r in group if r.sample_seed not in seeds]
         if chosen and held_out:
             stored = mean(r.cost.stored_bytes for r in group if r.cost)
             cells.append((stored, min(_values(chosen).values()), size, without_recalibration(method), held_out))
@@ -144,5 +151,8 @@ def best_within(records: Sequence[Record], limits: Sequence[int], seeds: tuple[i
 
 
 def _values(records: Sequence[Record]) -> dict[str, float]:
-    """A network that diverged makes nothing."""
-    return {role: mean(r.metric(metric_of(role)) or 0.0 for r in records) for role in ROLES}
+    """Role -> the mean of its primary metric. A network that diverged counts as 0."""
+    found = {}
+    for role in ROLES:
+        found[role] = mean(r.metric(metric_of(role)) or 0.0 for r in records)
+    return found

@@ -1,8 +1,8 @@
-"""Which samples survive compression, and whether those that fail at one rung fail at the next: flags and covariates -> numbers.
+"""Which samples survive compression, and whether the samples that fail at one rung also fail at the next.
 
-Pure functions of arrays; nothing here reads a file or a network. An *item* is one sample of the uncompressed network that was valid; it
-*failed* when its twin (same random numbers, compressed network) is not. Items are pooled over sampling seeds and taken for independent,
-with the judges' real samples held fixed: intervals say how sure these items make a number, not how models differ.
+These are pure functions of arrays. An *item* is a valid sample of the uncompressed network. It *failed* when its twin (same random
+numbers, compressed network) is not valid. Items are pooled over sampling seeds and treated as independent, for fixed real samples. So the
+intervals describe the error over items, and not the variation between models.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import numpy as np
 
 Z = 1.959963984540054  # of a two-sided interval of 95 %
 QUINTILES = (0.2, 0.4, 0.6, 0.8)
-FEWEST_FATES = 30  # with fewer failed or surviving items a method is not analysed
-FEWEST_IN_A_MARGIN = 10  # with fewer on one side of a table its odds are not given
+FEWEST_OUTCOMES = 30  # a method with fewer failed or surviving items is not analysed
+FEWEST_IN_A_MARGIN = 10  # a table with a smaller margin gets no odds ratio
 
 
 @dataclass(frozen=True)
 class Share:
-    """A share of `count` items with its interval (Wilson, 95 %); `share` is None where there are no items."""
+    """A share of `count` items with its interval (Wilson, 95 %). `share` is None where there are no items."""
 
     count: int
     share: float | None
@@ -41,10 +41,10 @@ class IntervalEstimate:
 
 @dataclass(frozen=True)
 class LabelRange:
-    """The labels with the lowest and the highest survival, their difference, and its interval (Newcombe 1998, his method 10).
+    """The labels with the lowest and the highest survival, with their difference and its interval (Newcombe 1998, method 10).
 
-    Bias: the two were chosen because they are extreme, so that the difference is above 0 by chance alone. Labels with fewer than
-    `FEWEST_FATES` items cannot be chosen.
+    The two labels are selected as extremes, so the difference is above 0 by chance alone. Labels with fewer than `FEWEST_OUTCOMES` items
+    are not selected.
     """
 
     lowest: str
@@ -56,7 +56,7 @@ class LabelRange:
 
 @dataclass(frozen=True)
 class Bins:
-    """How the items are sorted by a covariate: bin i of a numeric one is (edges[i-1], edges[i]], open at both ends; labels are bins."""
+    """How a covariate sorts the items. Bin i of a numeric one is (edges[i-1], edges[i]], open at both ends. Each label is a bin."""
 
     kind: Literal["numeric", "label"]
     edges: tuple[float, ...] = ()
@@ -77,7 +77,7 @@ class Bins:
 
 @dataclass(frozen=True)
 class ByCovariate:
-    """Survival by bin, and one number for the whole: `auc` of a numeric covariate, `labels` of one with labels."""
+    """Survival by bin, and one summary: `auc` for a numeric covariate, `labels` for labels."""
 
     survival: tuple[Share, ...]  # [bins]
     auc: IntervalEstimate | None = None
@@ -86,7 +86,10 @@ class ByCovariate:
 
 @dataclass(frozen=True)
 class Survival:
-    """Of one method: survival of all its items, and by covariate; None where fewer than `FEWEST_FATES` failed or survived."""
+    """The survival of all items under one method, and by covariate.
+
+    `by` is None where fewer than `FEWEST_OUTCOMES` items failed or survived.
+    """
 
     overall: Share
     by: dict[str, ByCovariate] | None
@@ -94,10 +97,10 @@ class Survival:
 
 @dataclass(frozen=True)
 class Transition:
-    """The same items at a milder and at a harsher rung: a 2x2 table of counts, and what follows from it.
+    """The same items at a milder and at a harsher rung: a 2x2 table of counts, and statistics of it.
 
-    `after_failure` is P(fails harsher | failed milder), `after_survival` P(fails harsher | survived milder); `log_odds_ratio` is above 0
-    where the same items fail at both. All three are None where a margin of the table is below `FEWEST_IN_A_MARGIN`.
+    `after_failure` is P(fails harsher | failed milder). `after_survival` is P(fails harsher | survived milder). `log_odds_ratio` is above
+    0 where the same items fail at both. All three are None where a margin of the table is below `FEWEST_IN_A_MARGIN`.
     """
 
     failed_both: int
@@ -110,10 +113,10 @@ class Transition:
 
 
 def wilson(successes: int, count: int) -> Share:
-    """Share of successes with the score interval of Wilson (1927), 95 %, without continuity correction.
+    """A share of successes with Wilson's 95 % score interval (1927), without continuity correction.
 
-    Unlike p ± z s.e. it stays within [0, 1] and has a width at 0 and at `count` successes. Of nothing, nothing is known: (0, 1).
-    Raises `ValueError` when there are more successes than trials, or fewer than none.
+    Unlike p ± z s.e. it stays within [0, 1] and has a width at 0 and at `count` successes. Without trials it is (0, 1). Raises
+    `ValueError` when there are more successes than trials, or fewer than none.
     """
     if not 0 <= successes <= count:
         raise ValueError(f"{successes} successes in {count} trials")
@@ -126,11 +129,11 @@ def wilson(successes: int, count: int) -> Share:
 
 
 def auc(failed: np.ndarray, surviving: np.ndarray) -> IntervalEstimate:
-    """P(covariate of a failed item > that of a surviving one) + P(equal) / 2, of values [m] and [n]; 1/2 = it tells nothing.
+    """P(covariate of a failed item > that of a surviving one) + P(equal) / 2, for values [m] and [n]. 1/2 means no relation.
 
-    The area under the ROC curve, which is Mann and Whitney's U / mn (Hanley & McNeil 1982). Standard error of DeLong, DeLong &
-    Clarke-Pearson (1988), from midranks (Sun & Xu 2014); the interval is value ± 1.96 of it, cut to [0, 1]: near 0 and 1 too narrow.
-    Raises `ValueError` where a side has fewer than two values, or one that is not finite.
+    It is the area under the ROC curve, which is Mann and Whitney's U / mn (Hanley & McNeil 1982). The standard error is that of DeLong,
+    DeLong & Clarke-Pearson (1988), from midranks (Sun & Xu 2014). The interval is value ± 1.96 standard errors, clipped to [0, 1]; near 0
+    and 1 it is too narrow. Raises `ValueError` where a side has fewer than two values, or a value that is not finite.
     """
     from scipy.stats import rankdata
 
@@ -145,9 +148,9 @@ def auc(failed: np.ndarray, surviving: np.ndarray) -> IntervalEstimate:
 
 
 def bins_of(values: np.ndarray) -> Bins:
-    """Numbers [n] are cut at their quintiles (fewer bins where quintiles coincide), labels [n] by value, in alphabetical order.
+    """Bins of a covariate: numbers [n] by quintiles, labels [n] by value in alphabetical order.
 
-    Raises `ValueError` where there is nothing to cut.
+    There are fewer bins where quintiles coincide. Raises `ValueError` without values.
     """
     if not len(values):
         raise ValueError("no item to find bins for")
@@ -162,16 +165,16 @@ def _numeric(values: np.ndarray) -> bool:
 
 
 def survival(failed: np.ndarray, covariates: Mapping[str, np.ndarray], bins: Mapping[str, Bins]) -> Survival:
-    """`failed` bool [n] of the items, covariates by name [n] -> survival of all and by covariate."""
+    """Survival of all items and by covariate, from `failed` bool [n] and covariates by name [n]."""
     lost = int(failed.sum())
     overall = wilson(len(failed) - lost, len(failed))
-    if min(lost, len(failed) - lost) < FEWEST_FATES:
+    if min(lost, len(failed) - lost) < FEWEST_OUTCOMES:
         return Survival(overall, None)
     return Survival(overall, {name: by_covariate(failed, values, bins[name]) for name, values in covariates.items()})
 
 
 def by_covariate(failed: np.ndarray, values: np.ndarray, bins: Bins) -> ByCovariate:
-    """`failed` bool [n] and one covariate [n]."""
+    """Survival by one covariate [n], from `failed` bool [n]."""
     which = bins.which(values)
     shares = tuple(wilson(int((~failed[which == i]).sum()), int((which == i).sum())) for i in range(len(bins)))
     if bins.kind == "numeric":
@@ -180,8 +183,8 @@ def by_covariate(failed: np.ndarray, values: np.ndarray, bins: Bins) -> ByCovari
 
 
 def label_range(shares: Mapping[str, Share]) -> LabelRange | None:
-    """From the label that survives least to the one that survives best; None where fewer than two labels have enough items."""
-    known = [(share.share, label, share) for label, share in shares.items() if share.share is not None and share.count >= FEWEST_FATES]
+    """The labels with the lowest and the highest survival. None where fewer than two labels have enough items."""
+    known = [(share.share, label, share) for label, share in shares.items() if share.share is not None and share.count >= FEWEST_OUTCOMES]
     if len(known) < 2:
         return None
     (p, lowest, a), (q, highest, b) = min(known, key=lambda e: e[:2]), max(known, key=lambda e: e[:2])
@@ -190,10 +193,10 @@ def label_range(shares: Mapping[str, Share]) -> LabelRange | None:
 
 
 def transition(failed_milder: np.ndarray, failed_harsher: np.ndarray) -> Transition:
-    """Two flags bool [n] of the same items -> the table, the conditional shares, the log odds ratio.
+    """The table of two flags bool [n] of the same items, with conditional shares and the log odds ratio.
 
-    log((a + ½)(d + ½) / (b + ½)(c + ½)) with variance the sum of 1 / (count + ½) (Haldane 1956, Anscombe 1956): finite with empty cells,
-    and nearly unbiased. Raises `ValueError` when the lengths differ.
+    The ratio is log((a + ½)(d + ½) / (b + ½)(c + ½)), and its variance is the sum of 1 / (count + ½) (Haldane 1956, Anscombe 1956). It is
+    finite with empty cells and nearly unbiased. Raises `ValueError` when the lengths differ.
     """
     x, y = np.asarray(failed_milder, bool), np.asarray(failed_harsher, bool)
     if x.shape != y.shape:

@@ -1,12 +1,14 @@
-"""What becomes of the samples: each beside its twin, made from the same random numbers by the uncompressed network.
+"""The shares of the twin outcomes: each sample is compared with its twin from the uncompressed network.
 
-A sample and its twin are one of five things (`TWIN_OUTCOMES`); their shares of all samples sum to 1. Means over
-sampling seeds, then over models; intervals over training seeds, as for every other mean over models (`bench.stats.scores`).
+A sample and its twin have one of five outcomes (`TWIN_OUTCOMES`), whose shares sum to 1. The shares are means over sampling seeds, then
+over models. Intervals are over training seeds, as for every other mean over models (`bench.stats.scores`).
 """
 
 from __future__ import annotations
 
+import itertools
 import math
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
@@ -17,7 +19,7 @@ from bench.methods.notation import LADDER, primary_rung
 from bench.records.schema import FINISHED, Record
 from bench.stats.compressibility import recalibrated_ladder
 from bench.stats.intervals import Estimate, mean_of_strata
-from bench.stats.ladder import comparable, grouped
+from bench.stats.ladder import comparable, grouped, map_rows
 from bench.stats.scores import Domain
 
 BASELINE = "none"
@@ -26,19 +28,20 @@ VALID = 3  # the first three are valid samples of the compressed network
 
 
 @dataclass(frozen=True)
-class ModelFates:
-    """Of one model at one rung."""
+class ModelOutcomes:
+    """The twin outcomes of one model at one rung."""
 
-    rate: float  # log2 of the ratio
-    shares: np.ndarray  # [fates], means over sampling seeds
-    samples: int  # under all of them
+    rate: float  # log2 of the compression ratio
+    shares: np.ndarray  # [outcomes], means over sampling seeds
+    samples: int  # the number of samples under all sampling seeds
 
 
 @dataclass(frozen=True)
 class TwinOutcomes:
-    """From the uncompressed network on: shares [1 + rungs, fates] and the share of valid samples [1 + rungs], means over models.
+    """The shares of the twin outcomes as means over models, from the uncompressed network to the last rung.
 
-    Intervals [1 + rungs, fates + 1, 2], of the valid samples last; None with fewer than two training seeds.
+    `shares` is [1 + rungs, outcomes]. `intervals` is [1 + rungs, outcomes + 1, 2], and its last entry is for the valid samples.
+    It is None with fewer than two training seeds.
     """
 
     rungs: tuple[str, ...]
@@ -48,43 +51,59 @@ class TwinOutcomes:
 
     @property
     def valid(self) -> np.ndarray:
+        """[1 + rungs]: the share of valid samples."""
         return self.shares[:, :VALID].sum(axis=1)
 
 
 def twin_outcomes_of(domain: Domain, records: Sequence[Record]) -> TwinOutcomes | None:
-    """Of the models in the domain's mean; where none counts, of every one, without intervals. None where no record holds twins."""
-    known = {
-        name: rows
-        for name, group in grouped([r for r in records if r.domain == domain.name], lambda r: r.model)
-        if (rows := model_fates(group)) is not None
-    }
-    units = [[known[m.model] for m in unit] for unit in domain.units if all(m.model in known for m in unit)]
+    """The twin outcomes of a domain: means over the models that its score averages.
+
+    Where it averages none, the means are over all its models, without intervals. None where no record holds twins.
+    """
+    of_domain = grouped([r for r in records if r.domain == domain.name], lambda r: r.model)
+    known = {name: rows for name, group in of_domain if (rows := model_outcomes(group)) is not None}
+    units = []
+    for unit in domain.units:
+        rows_of_unit = [known[m.model] for m in unit if m.model in known]
+        if len(rows_of_unit) == len(unit):
+            units.append(rows_of_unit)
     models = [rows for unit in units for rows in unit] or [known[m.model] for m in domain.models if m.model in known]
     if not models:
         return None
-    rungs = tuple(rung for rung in (BASELINE, *LADDER) if all(rung in rows for rows in models))
-    ratios = [2 ** mean(rows[rung].rate for rows in models) for rung in rungs]
-    shares = np.array([np.mean([rows[rung].shares for rows in models], axis=0) for rung in rungs])
-    return TwinOutcomes(rungs, ratios, shares, _intervals(units, rungs))
+    in_all = set.intersection(*map(set, models))
+    rungs = [rung for rung in (BASELINE, *LADDER) if rung in in_all]
+    ratios, shares = [], []
+    for rung in rungs:
+        ratios.append(2 ** mean(rows[rung].rate for rows in models))
+        shares.append(np.mean([rows[rung].shares for rows in models], axis=0))
+    return TwinOutcomes(tuple(rungs), ratios, np.array(shares), _intervals(units, rungs))
 
 
-def _intervals(units: Sequence[Sequence[Mapping[str, ModelFates]]], rungs: Sequence[str]) -> np.ndarray | None:
-    """Over training seeds, each size with a variance of its own; never narrower than the sampling of the items allows."""
+def _intervals(units: Sequence[Sequence[Mapping[str, ModelOutcomes]]], rungs: Sequence[str]) -> np.ndarray | None:
+    """Intervals over training seeds, where each size has its own variance.
+
+    They are never narrower than the binomial error of the samples allows.
+    """
     if len(units) < 2:
         return None
     found = []
     for rung in rungs:
-        cells = [[unit[k][rung] for unit in units] for k in range(len(units[0]))]  # [sizes][seeds]
-        columns = [[[float(one.shares[i]) for one in size] for size in cells] for i in range(len(TWIN_OUTCOMES))]
-        columns.append([[float(one.shares[:VALID].sum()) for one in size] for size in cells])
-        inside = [mean(_binomial(s, one.samples) for size, row in zip(cells, c) for one, s in zip(size, row)) for c in columns]
-        models = sum(map(len, cells))
-        found.append([_ends(mean_of_strata(column, inside=i / models)) for column, i in zip(columns, inside)])
+        cells = map_rows(operator.itemgetter(rung), zip(*units))  # [sizes][seeds]
+        parts = [slice(i, i + 1) for i in range(len(TWIN_OUTCOMES))] + [slice(VALID)]
+        found.append([_ends(_mean_share(cells, part)) for part in parts])
     return np.array(found)
 
 
+def _mean_share(cells: Sequence[Sequence[ModelOutcomes]], part: slice) -> Estimate:
+    """The mean over [sizes][seeds] of the summed share of some outcomes."""
+    shares = map_rows(lambda one: float(one.shares[part].sum()), cells)
+    samples = map_rows(lambda one: one.samples, cells)
+    binomial = mean(map(_binomial, itertools.chain(*shares), itertools.chain(*samples)))
+    return mean_of_strata(shares, inside=binomial / sum(map(len, cells)))
+
+
 def _binomial(share: float, samples: int) -> float:
-    """Variance of a share, of which 0 and 1 are not certain either (Agresti and Coull 1998)."""
+    """The variance of a share. It is above 0 for shares of 0 and 1 too (Agresti and Coull 1998)."""
     p = (share * samples + 2) / (samples + 4)
     return p * (1 - p) / samples
 
@@ -95,8 +114,8 @@ def _ends(estimate: Estimate) -> tuple[float, float]:
     return max(interval[0], 0.0), min(interval[1], 1.0)
 
 
-def model_fates(records: Sequence[Record]) -> dict[str, ModelFates] | None:
-    """Of one model's records, by rung, over the sampling seeds that have a baseline; None without one."""
+def model_outcomes(records: Sequence[Record]) -> dict[str, ModelOutcomes] | None:
+    """Rung -> the twin outcomes of one model, over the sampling seeds that have a baseline. None without a baseline."""
     group = comparable(records)
     recalibrated = recalibrated_ladder(group)
     base = {r.sample_seed: s for r in group if r.method == BASELINE and r.status in FINISHED and (s := _shares(r)) is not None}
@@ -111,12 +130,12 @@ def model_fates(records: Sequence[Record]) -> dict[str, ModelFates] | None:
     rows = {}
     for rung, each in found.items():
         rates, shares_of, samples = zip(*each)
-        rows[rung] = ModelFates(mean(rates), np.mean(shares_of, axis=0), sum(samples))
+        rows[rung] = ModelOutcomes(mean(rates), np.mean(shares_of, axis=0), sum(samples))
     return rows if BASELINE in rows and len(rows) > 1 else None
 
 
 def lost(base: np.ndarray) -> np.ndarray:
-    """A network that diverged has made nothing valid: what was valid is degraded, the rest is still invalid."""
+    """The shares of a network that diverged: valid samples are degraded, the others are still invalid."""
     valid = base[:VALID].sum()
     return np.array([0.0] * VALID + [valid, 1 - valid])
 

@@ -1,4 +1,4 @@
-"""What compressed samples are still good for: retention of a task's utility, by method, and what foretells it."""
+"""How useful compressed samples are: retention of a task's utility by method, and how well the roles predict it."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ from bench.stats.ladder import ROLES, grouped
 
 
 def use_block(record: Record) -> tuple[str, EvaluatorBlock] | None:
+    """The task of a record and its scores; None where no task was run."""
     return next(((name, block) for name, block in record.evaluators.items() if block.role == USE), None)
 
 
 def use_retention(record: Record) -> float | None:
+    """The retention of the task's utility. It is 0 for a network that diverged, and None where no task was run."""
     if record.status == "diverged":
         return 0.0
     pair = use_block(record)
@@ -27,8 +29,11 @@ def use_retention(record: Record) -> float | None:
 
 
 def use_by_method(records: Sequence[Record]) -> dict[str, Estimate]:
-    """Of one model, means over sampling seeds: the real items that the task is tried on are the same under every seed, so their error
-    does not shrink with seeds; what seeds add is pooled over the methods."""
+    """Method -> the retention of utility in one model, as a mean over sampling seeds.
+
+    The task is tested on the same real items under every seed, so the error of the items does not shrink with more seeds. The variance
+    between seeds is pooled over the methods.
+    """
     kept: dict[str, list[float]] = {}
     errors: dict[str, list[float]] = {}
     for method, same in grouped([r for r in records if r.status in FINISHED and r.method != "none"], lambda r: r.method):
@@ -40,12 +45,16 @@ def use_by_method(records: Sequence[Record]) -> dict[str, Estimate]:
     spread = [float(np.var(values, ddof=1)) for values in kept.values() if len(values) > 1]
     df = sum(len(values) - 1 for values in kept.values())
     between = mean(spread) if spread else 0.0
-    return {m: Estimate(mean(v), between / len(v), max(1, df), mean(e**2 for e in errors[m])) for m, v in kept.items()}
+    found = {}
+    for method, values in kept.items():
+        known = mean([error**2 for error in errors[method]])
+        found[method] = Estimate(mean(values), between / len(values), max(1, df), known)
+    return found
 
 
 @dataclass(frozen=True)
 class UtilityCorrelation:
-    """How well a role's retention orders methods as their use does."""
+    """How well a role's retention ranks methods by their use."""
 
     domain: str
     task: str
@@ -55,7 +64,10 @@ class UtilityCorrelation:
 
 
 def utility_correlations(records: Sequence[Record]) -> list[UtilityCorrelation]:
-    """By domain and role, where a task was tried; records of one model are all under the same conditions."""
+    """The correlations by domain and role, where a task was run.
+
+    All records of a model must be under the same conditions.
+    """
     found = []
     for domain, group in grouped(records, lambda r: r.domain):
         tasks = [pair[0] for r in group if (pair := use_block(r))]

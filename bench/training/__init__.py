@@ -1,1 +1,1 @@
-"""Training models by their recipes; resumable."""
+"""Trains models by their recipes. Training can be resumed."""

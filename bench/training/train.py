@@ -1,4 +1,4 @@
-"""`bench train`: run a domain's recipe to its end, from wherever the last run stopped."""
+"""`bench train`: runs a domain's recipe to its end, and resumes where the last run stopped."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from bench.util.progress import bar, report
 CHECKPOINT_EVERY_S = 60.0
 VALIDATE_EVERY = 0.05  # of all steps
 SNAPSHOT_EVERY = 0.1  # of all steps: frozen models beside the checkpoint, so that quality over training time can be measured later
-FINISHED = "training.jsonl"  # the last file of a finished model's folder: what lacks it was stopped while it was written
+FINISHED = "training.jsonl"  # the last file of a finished model's folder; without it the folder is incomplete
 
 
 def train(
@@ -33,14 +33,12 @@ def train(
     steps: int | None = None,
     progress: Path | None = None,
 ) -> dict[str, Any]:
-    """Train, validate now and then, checkpoint, freeze to `output` -> the last line of the log.
+    """Train with checkpoints and validation, and freeze the model to `output` -> the last line of the log.
 
-    The checkpoint and the log lie in the user's cache folder, under a name made of domain, model, data and recipe, so that
-    the same command continues a run that was stopped at any point. `progress` names a file that tells another process how far
-    it is (`bench.util.progress.report`), in place of the bar. Raises `BadInput` when another process trains the same already.
+    The checkpoint and the log lie in the user's cache folder, under a name made of domain, model, data and recipe. So the same command
+    continues a run that was stopped at any point. `progress` names a file that reports progress to another process
+    (`bench.util.progress.report`), in place of the bar. Raises `BadInput` when another process trains the same model.
     """
-    import torch
-
     training = domain.train(name, data, device)
     if steps is not None:
         training.shorten(steps)
@@ -49,26 +47,33 @@ def train(
     with locked(folder, title):
         checkpoint, log = folder / "checkpoint.pt", Log(folder / "log.jsonl")
         if checkpoint.exists():
-            try:
-                state = torch.load(checkpoint, weights_only=True, map_location=device)
-                training.load_state_dict(state["training"])
-                core_seconds, losses = state["cpu_seconds"], state.get("losses", [])
-            except (OSError, MemoryError, torch.OutOfMemoryError):
-                raise  # no fault of the file
-            except Exception as error:  # a damaged one breaks in many ways
-                reason = in_a_line(error)
-                raise BadInput(f"the checkpoint {str(checkpoint)!r} cannot be read ({reason}); if it is damaged, delete it") from None
+            core_seconds, losses = _resume(training, checkpoint, device)
             log.truncate(training.step_number, core_seconds)
             log.losses = losses
         else:
-            log.truncate(0, 0.0)  # of a run that was killed before its first checkpoint
+            log.truncate(0, 0.0)  # lines of a run that was killed before its first checkpoint
         _run(training, checkpoint, log, title, progress)
         _finish(training, log, output)
     return log.lines[-1]
 
 
+def _resume(training: Training, checkpoint: Path, device: str) -> tuple[float, list[dict[str, float]]]:
+    """Load a checkpoint into `training` -> (core-seconds spent before, losses since the last line of the log)."""
+    import torch
+
+    try:
+        state = torch.load(checkpoint, weights_only=True, map_location=device)
+        training.load_state_dict(state["training"])
+        return state["cpu_seconds"], state.get("losses", [])
+    except (OSError, MemoryError, torch.OutOfMemoryError):
+        raise  # the file is not at fault
+    except Exception as error:  # a damaged checkpoint can fail in many ways
+        reason = in_a_line(error)
+        raise BadInput(f"the checkpoint {str(checkpoint)!r} cannot be read ({reason}); if it is damaged, delete it") from None
+
+
 def default_output(domain: str, name: str, steps: int | None = None, data: str | None = None) -> Path:
-    """Where a finished model goes unless the user says otherwise: one of other steps or data than the recipe's is another model."""
+    """The default folder of a finished model. A model of other steps or data than the recipe's has another folder."""
     of_steps = f"-steps={steps}" if steps is not None else ""
     of_data = f"-data={hashlib.sha256(data.encode()).hexdigest()[:8]}" if data is not None else ""
     return cache_folder() / "models" / slug(domain) / (slug(name) + of_steps + of_data)
@@ -81,9 +86,9 @@ def is_finished(output: Path) -> bool:
 
 @contextlib.contextmanager
 def locked(folder: Path, title: str) -> Iterator[None]:
-    """Keep other processes from training into the same folder; the system lets go of the lock when this process ends, however it ends.
+    """Keep other processes from training into the same folder. The system releases the lock when this process ends.
 
-    Raises `BadInput` when another process holds it. Without effect where neither system nor file system knows such locks.
+    Raises `BadInput` when another process holds it. It has no effect where the file system has no such locks.
     """
     check_writable(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -104,10 +109,10 @@ def locked(folder: Path, title: str) -> Iterator[None]:
 
 
 def _finish(training: Training, log: Log, output: Path) -> None:
-    """Freeze beside the output and rename; into a folder that exists already, file by file, `FINISHED` last."""
+    """Freeze the model beside the output and rename it. An existing folder is replaced file by file, with `FINISHED` last."""
     output = output.resolve()
     part = (output if output.exists() else output.parent) / f".{output.name.replace('@', '-')}.part"  # no `@`: never a model's folder
-    shutil.rmtree(part, ignore_errors=True)  # of a run that was stopped here
+    shutil.rmtree(part, ignore_errors=True)  # left by a run that was stopped here
     training.freeze(part)
     shutil.copyfile(log.path, part / FINISHED)
     if not output.exists():
@@ -146,7 +151,7 @@ def _save(path: Path, training: Training, log: Log) -> None:
 
 
 class Log:
-    """One JSON line a validation: step, mean losses since the last one, figures, core-seconds spent so far (over all resumed parts)."""
+    """One JSON line for each validation: step, mean losses since the last line, validation metrics, core-seconds so far."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.lines, self.before = path, [], 0.0
@@ -156,17 +161,21 @@ class Log:
             try:
                 self.lines = [json.loads(line) for line in path.read_text().splitlines()]
             except ValueError:
-                raise BadInput(f"the training log {str(path)!r} is damaged; remove its folder to train anew") from None
+                raise BadInput(f"the training log {str(path)!r} is damaged; remove its folder to train again") from None
 
     def truncate(self, step: int, cpu_seconds: float) -> None:
-        """Forget what came after the checkpoint."""
+        """Remove what came after the checkpoint."""
         self.lines, self.before = [line for line in self.lines if line["step"] <= step], cpu_seconds
 
     def cpu_seconds(self) -> float:
+        """The core-seconds of training, over all resumed parts."""
         return self.before + time.process_time() - self.started
 
     def add(self, step: int, validation: dict[str, float]) -> None:
-        figures = {name: sum(row[name] for row in self.losses) / len(self.losses) for name in self.losses[0]}
+        """Add a line to the log, and write it."""
+        figures = {}
+        for name in self.losses[0]:
+            figures[name] = sum(row[name] for row in self.losses) / len(self.losses)
         figures |= {f"validation_{name}": value for name, value in validation.items()}
         self.lines.append({"step": step, **{k: round(v, 5) for k, v in figures.items()}, "core_seconds": round(self.cpu_seconds())})
         self.losses = []

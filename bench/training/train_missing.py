@@ -1,6 +1,6 @@
-"""`bench train` without --model or with --domain all: every model that is still missing, several at a time, each in a process of its own.
+"""`bench train` without --model or with --domain all: trains every missing model, in several processes.
 
-A worker is the very command that trains one model, so whatever it made stays when this run stops, and the next one goes on.
+A worker runs the command that trains one model. So its checkpoints stay when this run stops, and the next run continues.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ STOP_WITHIN_S = 10.0
 
 @dataclass(frozen=True)
 class Options:
-    """How each is trained: as with the options of `train`."""
+    """The options of `train`."""
 
     threads: int = 1
     device: str = "auto"
@@ -37,7 +37,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Job:
-    """One model to be trained."""
+    """One model to train."""
 
     domain: str
     model: str
@@ -48,10 +48,11 @@ class Job:
 
     @property
     def output(self) -> Path:
+        """The folder of the finished model."""
         return default_output(self.domain, self.model, self.options.steps)
 
     def command(self, progress: Path) -> list[str]:
-        """The worker's command line; it reports to the file `progress`."""
+        """The worker's command line. The worker reports to the file `progress`."""
         options = {"domain": self.domain, "model": self.model, "progress-file": progress, **vars(self.options)}
         given = [(f"--{name}", str(value)) for name, value in options.items() if value is not None]
         return [sys.executable, "-m", "bench", "train", *itertools.chain(*given)]
@@ -59,13 +60,13 @@ class Job:
 
 @dataclass
 class Worker:
-    """A running training; `folder` holds its progress and what it says on standard error."""
+    """A running training. `folder` holds its progress and its standard error."""
 
     job: Job
     folder: Path
     before: int | None = None  # steps that an earlier run had made
     step: int = 0
-    total: int | None = None  # steps; None until it has said so
+    total: int | None = None  # steps; None until the worker reports it
     process: subprocess.Popen[bytes] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -75,24 +76,24 @@ class Worker:
             self.process = subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=errors)
 
     def look(self) -> None:
-        """Read how far it is."""
+        """Read its progress."""
         with contextlib.suppress(OSError):
             found = json.loads((self.folder / "progress").read_text())
             self.step, self.total = found["step"], found["total"]
             self.before = self.step if self.before is None else self.before
 
     def reason(self) -> str:
-        """Why it failed: the last line that it said."""
+        """Why it failed: the last line of its standard error."""
         lines = [line for line in (self.folder / "stderr").read_text(errors="replace").splitlines() if line.strip()]
         status = self.process.returncode
         return lines[-1].strip().removeprefix("error: ") if lines else f"exit status {status}" if status > 0 else f"signal {-status}"
 
 
 def missing(domains: Sequence[Domain], model: str | None, options: Options, say: Callable[[str], None]) -> list[Job]:
-    """What neither ships nor is finished: round-robin over the domains, by position in the grid of each.
+    """The models that neither ship nor are finished, round-robin over the domains.
 
-    With `model` only that one, of every domain that can train at all; of other steps than the recipe's, none ships. Raises `BadInput`
-    where there is nothing to train.
+    `model` restricts them to that model of every domain. With other steps than the recipe's, no model ships. Raises `BadInput` where there
+    is nothing to train.
     """
     rows: list[list[Job | None]] = []
     for domain in domains:
@@ -109,14 +110,14 @@ def missing(domains: Sequence[Domain], model: str | None, options: Options, say:
 
 
 def train_missing(jobs: Sequence[Job], workers: int) -> list[str]:
-    """Train them, `workers` at a time -> a line for each that failed. Stopped by SIGINT or SIGTERM, it stops its workers first."""
+    """Train models, `workers` at a time -> one line for each that failed. SIGINT and SIGTERM stop the workers first."""
     waiting, running, ended, failures = list(jobs), list[Worker](), list[Worker](), list[str]()
     with interruptible(), tempfile.TemporaryDirectory(prefix="train-") as folder, Overview(f"{len(jobs)} models") as overview:
         try:
             while waiting or running:
                 while waiting and len(running) < workers:
                     job = waiting.pop(0)
-                    with undisturbed():  # a worker that nobody knows of yet would outlive this run
+                    with undisturbed():  # an unregistered worker would outlive this run
                         running.append(Worker(job, Path(folder) / str(jobs.index(job))))
                     overview.say(f"{job}: started")
                 time.sleep(POLL_EVERY_S)
@@ -133,11 +134,11 @@ def train_missing(jobs: Sequence[Job], workers: int) -> list[str]:
 
 
 def close(worker: Worker, say: Callable[[str], None]) -> list[str]:
-    """Say how it ended -> its failure, if it is one."""
+    """Report how a worker ended -> its failure or None."""
     if worker.process.returncode == 0:
         say(f"{worker.job}: finished, {worker.job.output}")
         return []
-    worker.total = worker.step  # what it leaves undone is not waited for
+    worker.total = worker.step  # its remaining steps no longer count
     say(f"{worker.job}: failed, {worker.reason()}")
     return [f"{worker.job} failed: {worker.reason()}"]
 
@@ -145,7 +146,7 @@ def close(worker: Worker, say: Callable[[str], None]) -> list[str]:
 def steps_of(begun: Sequence[Worker], waiting: Sequence[Job]) -> tuple[int, int, int]:
     """(done, total, done by earlier runs), summed over all models.
 
-    A model that has not told its total is taken to be like another of its domain, or like the mean of those that have.
+    A model without a known total is assumed to equal another one of its domain, or the mean of the known ones.
     """
     told = [(worker.job.domain, worker.total) for worker in begun if worker.total and worker.process.returncode in (None, 0)]
     of_domain, mean = dict(told), sum(total for _, total in told) // max(1, len(told))
@@ -155,7 +156,7 @@ def steps_of(begun: Sequence[Worker], waiting: Sequence[Job]) -> tuple[int, int,
 
 
 def stop(running: Sequence[Worker]) -> None:
-    """End what still runs; at most a minute of each training is lost."""
+    """Stop the running workers. Each loses at most a minute of training."""
     for worker in running:
         worker.process.terminate()
     for worker in running:
@@ -168,7 +169,7 @@ def stop(running: Sequence[Worker]) -> None:
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """SIGTERM ends this run as Ctrl-C does."""
+    """Make SIGTERM end this run as Ctrl-C does."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
@@ -182,7 +183,7 @@ def interruptible() -> Iterator[None]:
 
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
-    """SIGINT and SIGTERM that come meanwhile are heard at the end."""
+    """Delay SIGINT and SIGTERM to the end of the block."""
     came: list[int] = []
     before = {number: signal.signal(number, lambda number, _: came.append(number)) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -1,1 +1,1 @@
-"""What every package uses: files, progress bars, memory, the cache, text that meets Markdown."""
+"""What every package uses: files, progress bars, memory, the cache, and text in Markdown."""

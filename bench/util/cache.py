@@ -1,4 +1,4 @@
-"""What need not be computed twice, by content: in the user's cache folder, or the last answer in memory. Losing it costs time, no truth."""
+"""Caches results by content, in the user's cache folder or in memory. Deleting the cache only costs time."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ T = TypeVar("T")
 
 
 class Latest(Generic[T]):
-    """The last answer, kept by the content of its samples: features and surprisal are wanted of the same ones, in turn."""
+    """Keeps the last result by the content of its samples, because features and surprisal are requested one after the other."""
 
     def __init__(self) -> None:
         self._key: str | None = None
 
     def of(self, samples: Samples, answer: Callable[[], T]) -> T:
+        """The result for these samples, computed if they are not the last ones."""
         if (key := content_digest(samples)) != self._key:
             self._answer = answer()
             self._key = key
@@ -46,7 +47,7 @@ def _bytes(sample: Any) -> bytes:
 
 
 class Cache:
-    """`use=False` neither reads nor writes. A damaged entry is made anew."""
+    """Results on disk. `use=False` neither reads nor writes. A damaged entry is computed again."""
 
     def __init__(self, use: bool = True, folder: Path | None = None) -> None:
         self.use, self.folder = use, folder or cache_folder()
@@ -73,7 +74,7 @@ class Cache:
     def samples(self, key: list[Any], domain: Domain, make: Callable[[], Samples]) -> Samples:
         """Samples, in their domain's own file format."""
         path = self._path(key, "samples")
-        marker = path.with_name(path.name + ".name")  # written last: names a file that is whole
+        marker = path.with_name(path.name + ".name")  # written last: it names a complete file
         if self.use and marker.exists():
             try:
                 return domain.read_samples(path.with_name(marker.read_text()))
@@ -89,11 +90,12 @@ class Cache:
         return made
 
     def keep(self, key: list[Any], kind: str, data: bytes) -> None:
-        """Bytes that can say themselves whether they are whole, as an artifact can."""
+        """Store bytes that contain their own checksum, such as an artifact."""
         if self.use:
             self._write(self._path(key, kind), data)
 
     def kept(self, key: list[Any], kind: str) -> Path | None:
+        """The file of stored bytes; None where there is none."""
         path = self._path(key, kind)
         return path if self.use and path.is_file() else None
 
@@ -101,7 +103,7 @@ class Cache:
         try:
             write_atomically(path, data)
         except (BadInput, OSError):
-            self.use = False  # a full or read-only disk: go on without
+            self.use = False  # the disk is full or read-only: go on without a cache
 
     def _path(self, key: list[Any], kind: str) -> Path:
         digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()

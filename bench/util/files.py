@@ -1,4 +1,4 @@
-"""Files that are whole or absent, and where the caches lie."""
+"""Atomic file writes, and the location of the caches."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bench.errors import BadInput
 
 
 def write_atomically(path: Path, data: bytes | str) -> None:
-    """Write beside the target, flush to disk, rename: a reader never sees a part.
+    """Write to a temporary file, flush it to disk and rename it, so that readers never see an incomplete file.
 
     Raises `BadInput` when the folder cannot be written, or the disk is full.
     """
@@ -39,7 +39,7 @@ def write_atomically(path: Path, data: bytes | str) -> None:
 
 
 def check_writable(folder: Path) -> None:
-    """Raises `BadInput`, before anything is computed, when files cannot be written to `folder`. Leaves nothing behind."""
+    """Raises `BadInput` before any computation if files cannot be written to `folder`. It leaves nothing behind."""
     for parent in (folder, *folder.parents):
         if parent.exists() and not parent.is_dir():
             raise BadInput(f"cannot write to {str(folder)!r}: {str(parent)!r} is not a folder")
@@ -52,7 +52,7 @@ def check_writable(folder: Path) -> None:
         raise BadInput(f"cannot write to {str(folder)!r}: {error.strerror}") from None
     finally:
         for parent in made:  # the innermost first
-            with suppress(OSError):  # it was never made, or another process has written into it meanwhile
+            with suppress(OSError):  # it does not exist, or another process has written into it
                 parent.rmdir()
 
 
@@ -63,7 +63,10 @@ def cache_folder() -> Path:
 
 
 def slug(text: str) -> str:
-    """A file name of [a-z0-9._=+@-], never empty, never hidden. `:` becomes `-`; where more had to change, a hash keeps names apart."""
+    """A file name of [a-z0-9._=+@-], never empty and never hidden.
+
+    `:` becomes `-`. Where more has to change, a hash keeps different names apart.
+    """
     plain = text.replace(":", "-")
     safe = re.sub(r"[^a-z0-9._=+@-]+", "-", plain.lower()).strip("-.") or "unnamed"
     return safe if safe == plain else f"{safe}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"

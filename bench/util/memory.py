@@ -1,4 +1,4 @@
-"""Memory that is freed stays with the process, ready for the next tensor."""
+"""Keeps freed memory in the process, ready for the next tensor."""
 
 import ctypes
 import os
@@ -7,10 +7,10 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's <malloc.h>
 
 
 def keep_freed_memory() -> None:
-    """Ask glibc not to hand freed blocks back to the system after every layer.
+    """Ask glibc not to return freed blocks to the system after every layer.
 
-    Large tensors otherwise come back page by page, each with a fault: a third of the time of a small network on one core
-    (docs/speed.md). Does nothing under other allocators, or where the user has tuned glibc's.
+    Otherwise large tensors need new pages each time, with a page fault for each. On one core this takes a third of the time of a small
+    network (docs/speed.md). It has no effect under other allocators, or where the user has tuned glibc's.
     """
     if any(name == "GLIBC_TUNABLES" or name.startswith("MALLOC_") for name in os.environ):
         return

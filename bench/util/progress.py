@@ -1,4 +1,4 @@
-"""Progress with time left, on standard error; or in a file, for another process to show."""
+"""Shows progress with the time left, on standard error or in a file for another process."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ PLAIN_LINE_EVERY_S = 60.0
 
 
 class Bar:
-    """A bar that shows what is done, how fast, and the time left: `with Bar("sampling", 2000) as bar: bar.update()`.
+    """A progress bar with speed and time left: `with Bar("sampling", 2000) as bar: bar.update()`.
 
-    One bar is visible at a time: a bar inside another one writes its progress at the end of the outer bar's line.
+    One bar is visible at a time. A bar inside another one writes its progress at the end of the outer bar's line.
     """
 
     visible: Bar | None = None  # the outermost bar of this process
@@ -45,10 +45,12 @@ class Bar:
             Bar.visible = self
 
     def describe(self, title: str) -> None:
+        """Change the title."""
         self.title = title
         self.inner.set_description(title)
 
     def update(self, count: int = 1) -> None:
+        """Advance by `count`."""
         self.done += count
         self.inner.update(count)
         if self.outer is not None and not silent:
@@ -67,7 +69,7 @@ class Bar:
 
 
 def bar(items: Iterable[T], title: str, total: int, initial: int = 0) -> Iterator[T]:
-    """Iterate under a bar."""
+    """Iterate with a progress bar."""
     with Bar(title, total, initial) as shown:
         for item in items:
             yield item
@@ -75,7 +77,7 @@ def bar(items: Iterable[T], title: str, total: int, initial: int = 0) -> Iterato
 
 
 def report(items: Iterable[T], path: Path, total: int, initial: int = 0) -> Iterator[T]:
-    """Iterate, and write {"step": done, "total": total} to `path` at the start, at the end and every few seconds: whole, or not at all."""
+    """Iterate and write {"step": done, "total": total} to `path` at the start, at the end and every few seconds, atomically."""
     written_at, step = -float("inf"), initial
     for item in items:
         if time.monotonic() - written_at > REPORT_EVERY_S:
@@ -87,7 +89,7 @@ def report(items: Iterable[T], path: Path, total: int, initial: int = 0) -> Iter
 
 
 class Overview:
-    """One line for the work of several processes, with the time left: a bar on a terminal, elsewhere a plain line a minute."""
+    """One line for the work of several processes, with the time left. On a terminal it is a bar, else one line a minute."""
 
     def __init__(self, title: str) -> None:
         from tqdm import tqdm
@@ -97,7 +99,7 @@ class Overview:
         self.inner = tqdm(bar_format=self.shape + " |{bar}|", file=sys.stderr, disable=None, dynamic_ncols=True, leave=False)
 
     def show(self, done: int, total: int, before: int = 0) -> None:
-        """`done` steps of `total`; `before` of them were done before this run, and say nothing about its speed."""
+        """Show `done` steps of `total`. `before` steps were done by earlier runs and do not count for the speed."""
         if not self.inner.disable:
             self.inner.n, self.inner.total, self.inner.initial = done, total, before
             self.inner.refresh()
@@ -107,7 +109,7 @@ class Overview:
             self.say(self.inner.format_meter(done, total, elapsed_s, initial=before, bar_format=self.shape))
 
     def say(self, line: str) -> None:
-        """A line of its own, above the bar."""
+        """Print a line above the bar."""
         self.inner.write(line, file=sys.stderr)
 
     def __enter__(self) -> Overview:

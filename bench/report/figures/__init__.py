@@ -1,1 +1,1 @@
-"""Pictures and tables for people, from the records alone; equal records give equal bytes."""
+"""Pictures and tables that are made from the records alone. Equal records give equal bytes."""

@@ -1,4 +1,4 @@
-"""What all pictures share: colours that anyone can tell apart, a canvas without global state, labels that hide nothing."""
+"""What all pictures share: colours for any colour vision, a canvas without global state, and labels that do not overlap."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ LOOK = {
     "xtick.labelcolor": "black",
     "ytick.labelcolor": "black",
 }
-TOUCHING = 5.0  # points: nearer to a marker's centre, a label would hide it
+TOUCHING = 5.0  # points: a label nearer to a marker's centre would hide it
 NEIGHBOURS = 60  # pixels
 Offset = tuple[float, float, str, str]
 OFFSETS: tuple[Offset, ...] = (  # where a label may lie beside its marker, in points: the first place that is free
@@ -50,9 +50,9 @@ ZERO_AND_ONE = "(1 = like the uncompressed network,\n0 = like permuted weights)"
 
 
 def png(size: tuple[float, float], paint: Callable[[Figure, Any], None]) -> bytes:
-    """A picture of `size` inches. `paint(figure, renderer)` draws it, through matplotlib's objects alone.
+    """Draw a picture of `size` inches -> PNG. `paint(figure, renderer)` draws it through matplotlib's objects.
 
-    The user's own settings of matplotlib change nothing, and nothing of theirs is changed.
+    The user's settings of matplotlib have no effect, and they are not changed.
     """
     import matplotlib.style
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -67,7 +67,7 @@ def png(size: tuple[float, float], paint: Callable[[Figure, Any], None]) -> byte
 
 
 def ratio_axis(axes: Axes, ratios: Sequence[float], left: float, right: float) -> None:
-    """Compression on a logarithmic axis: each halving of the file is as wide as any other. Limits grow where a ratio lies outside."""
+    """A logarithmic compression axis: each halving of the file has the same width. Limits grow for ratios outside of them."""
     axes.set_xscale("log", base=2)
     axes.set_xlim(min(left, left * min(ratios)), max(right, 1.12 * max(ratios)))
     ticks = [2**i for i in range(max(6, 1 + int(math.log2(1.12 * max(ratios)))))]
@@ -77,7 +77,7 @@ def ratio_axis(axes: Axes, ratios: Sequence[float], left: float, right: float) -
 
 
 def levels(axes: Axes, *, both: bool = False) -> None:
-    """Lines at the two retentions that mean something: 0 and 1."""
+    """Draw lines at the retentions 0 and 1."""
     for level in (0, 1):
         axes.axhline(level, color="#b8b8b8", linewidth=0.9, zorder=1)
         if both:
@@ -85,7 +85,7 @@ def levels(axes: Axes, *, both: bool = False) -> None:
 
 
 def legend(figure: Figure, handles: Sequence[Any], names: Sequence[str], renderer: Any, corner: tuple[float, float]) -> float:
-    """Below the title, its upper left corner at `corner`, in as few rows as fit -> its lower edge, 0 to 1."""
+    """Draw the legend below the title, with its upper left corner at `corner`, in few rows -> its lower edge, 0 to 1."""
     place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": corner, "borderaxespad": 0.0, "borderpad": 0.2}
     spaces: dict[str, Any] = {"handlelength": 1.6, "handletextpad": 0.5, "columnspacing": 1.2}
     for rows in range(1, len(names) + 1):
@@ -98,7 +98,7 @@ def legend(figure: Figure, handles: Sequence[Any], names: Sequence[str], rendere
 
 
 def footnote(figure: Figure, text: str, left: float) -> float:
-    """At the bottom, from `left` on (0 to 1), in as many lines as it needs -> the height that they take, 0 to 1."""
+    """Write a footnote at the bottom, from `left` on (0 to 1) -> its height, 0 to 1."""
     width, height = figure.get_size_inches()
     lines = textwrap.wrap(text, int(width * (1 - left) / LETTER))
     figure.text(left, 0.08 / height, "\n".join(lines), fontsize=9, color=GREY, va="bottom", linespacing=1.25)
@@ -122,7 +122,7 @@ class Label:
 
 @dataclass(frozen=True)
 class Curve:
-    """What no label may hide: markers, the bars through them (`bars` reach so far up and down), and the line that joins them."""
+    """Shapes that no label may hide: markers, the error bars `bars`, and the line that connects the markers."""
 
     x: Sequence[float]
     y: Sequence[float]
@@ -131,9 +131,10 @@ class Curve:
 
 
 def write_labels(axes: Axes, labels: Sequence[Label], curves: Sequence[Curve], renderer: Any) -> list[Any]:
-    """Where there is room: a label that would hide a marker, a line or another label is left out -> boxes of those written.
+    """Write labels where there is room -> the boxes of those written.
 
-    So is one that a neighbour already has: where lines meet, the name of a rung is written once for all of them.
+    A label that would hide a marker, a line or another label is left out. A label with the same text as a neighbour is left out too, so
+    the name of a rung is written once where lines meet.
     """
     taken = np.concatenate([np.empty((0, 2)), *(_obstacles(axes, curve) for curve in curves)])
     boxes: list[Any] = []
@@ -169,7 +170,7 @@ def _text(axes: Axes, label: Label, offset: Offset) -> Any:
 
 
 def _leader(marker: np.ndarray, offset: tuple[float, float]) -> np.ndarray:
-    """Pixels along the line from a marker to a label far from it [n, 2], the marker's own surroundings left out; none for a near one."""
+    """Pixels [n, 2] along the line from a marker to its label, without the marker's surroundings. Empty for a near label."""
     step = np.array(offset) * DPI / 72
     length = float(np.hypot(*step))
     if length <= LEADER * DPI / 72:
@@ -187,13 +188,14 @@ def _is_clear(leader: np.ndarray, taken: np.ndarray, boxes: Sequence[Any]) -> bo
 
 
 def _obstacles(axes: Axes, curve: Curve) -> np.ndarray:
-    """Pixels that no label may cover [n, 2]: round every marker, and along every bar and line."""
+    """Pixels [n, 2] that no label may cover: around every marker, and along every bar and line."""
     share = np.linspace(0, 1, 50)[:, None]
     around = TOUCHING * DPI / 72 * np.array([(0, 0), *((math.cos(i * math.pi / 4), math.sin(i * math.pi / 4)) for i in range(8))])
     if not len(curve.x):
         return np.empty((0, 2))
     bars = curve.bars or [0.0] * len(curve.x)
-    middle, low, high = (axes.transData.transform([(x, y + way * bar) for x, y, bar in zip(curve.x, curve.y, bars)]) for way in (0, -1, 1))
+    ends = [(list(zip(curve.x, np.array(curve.y) + way * np.array(bars)))) for way in (0, -1, 1)]
+    middle, low, high = map(axes.transData.transform, ends)
     found = [middle + step for step in around]
     found += [a + (b - a) * share for a, b in zip(low, high)]
     found += [a + (b - a) * share for a, b in itertools.pairwise(middle)] if curve.line else []

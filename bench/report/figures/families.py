@@ -1,7 +1,7 @@
-"""Rate-retention pictures from the records alone: what is left of quality and of diversity at which file size.
+"""Rate-retention pictures: the retention of quality and of diversity by file size.
 
-Drawn are raw means over sampling seeds with their standard deviations, not the fits behind the scores. Nothing is measured here, and
-equal records give equal bytes.
+They show raw means over sampling seeds with standard deviations, and not the fits behind the scores. They need only the records, and equal
+records give equal bytes.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ BAR = {"elinewidth": 1.1, "capsize": 2.5}
 
 @dataclass(frozen=True)
 class Point:
-    """One method: the mean of its seeds."""
+    """One method: the mean over its seeds."""
 
     method: str
     ratio: float
@@ -46,7 +46,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Series:
-    """Points that share a colour, a marker and an entry in the legend; largest file first."""
+    """Points that share a colour, a marker and an entry in the legend, largest file first."""
 
     name: str
     points: Sequence[Point]
@@ -56,9 +56,9 @@ class Series:
 
 
 def draw(records: Sequence[Record], folder: Path, model: str = "s@0") -> list[Path]:
-    """One picture with the ladder of every domain, and one for each domain with all its methods -> the files.
+    """Draw one picture with the ladder of every domain, and one for each domain with all its methods -> the files.
 
-    Where a domain's ladder is recalibrated, methods that were not are left out. Raises `BadInput` when nothing can be drawn.
+    Where a domain's ladder is recalibrated, other methods are left out. Raises `BadInput` when nothing can be drawn.
     """
     by_domain = grouped([r for r in records if r.model == model], lambda r: r.domain)
     domains = {domain: group for domain, every in by_domain if points_of(group := comparable(every))}
@@ -80,23 +80,24 @@ def draw(records: Sequence[Record], folder: Path, model: str = "s@0") -> list[Pa
 
 
 def points_of(records: Sequence[Record]) -> list[Point]:
-    """The methods of one model, largest file first; those without a size or any retention have no place in a picture.
+    """The methods of one model, largest file first. Methods without a size or without any retention are left out.
 
-    Where the ladder is recalibrated, only the baseline and methods ending in `+recalibrate` stay, and the ending goes.
+    Where the ladder is recalibrated, only the baseline and methods ending in `+recalibrate` stay, and the ending is removed.
     """
     recalibrated = recalibrated_ladder(records)
     kept = [r for r in records if r.status in FINISHED and (not recalibrated or r.method == BASELINE or is_recalibrated(r.method))]
     points = []
     for method, group in grouped(kept, lambda r: r.method):
         rates = [math.log2(r.cost.ratio) for r in group if r.cost]
-        quality, diversity = (_spread([retention_of(r, role) for r in group]) for role in ROLES)
+        quality, diversity = (_spread(group, role) for role in ROLES)
         if rates and (quality or diversity):
             points.append(Point(without_recalibration(method) if recalibrated else method, 2 ** mean(rates), quality, diversity))
     return sorted(points, key=lambda point: point.ratio)
 
 
-def _spread(values: Sequence[float | None]) -> tuple[float, float] | None:
-    known = [value for value in values if value is not None]
+def _spread(records: Sequence[Record], role: str) -> tuple[float, float] | None:
+    """The mean and the standard deviation of a role's retention; None where it was not measured."""
+    known = [value for r in records if (value := retention_of(r, role)) is not None]
     return (mean(known), stdev(known) if len(known) > 1 else 0.0) if known else None
 
 
@@ -121,7 +122,7 @@ FAMILIES = {
 
 
 def families_of(records: Sequence[Record]) -> list[Series]:
-    """All methods of one model by family; the ladder's line starts at the baseline. Families without points are left out."""
+    """All methods of one model by family. The ladder's line starts at the baseline. Families without points are left out."""
     members: dict[str, list[Point]] = {family: [] for family in FAMILIES}
     for point in points_of(records):
         members["ladder" if point.method == BASELINE else family_of(point.method)].append(point)
@@ -129,7 +130,7 @@ def families_of(records: Sequence[Record]) -> list[Series]:
 
 
 def family_of(method: str) -> str:
-    """From the text alone: a record may come from a plug-in that is not installed here."""
+    """The family of a method, from its text alone, because the record of a plug-in can be read without the plug-in."""
     if method in LADDER:
         return "ladder"
     links = without_recalibration(method).split("+")
@@ -141,7 +142,7 @@ def family_of(method: str) -> str:
 
 
 def label_of(method: str) -> str:
-    """`magnitude 0.9` for `magnitude:sparsity=0.9`, `int4 group=32` for `int4:group=32`; the baseline needs no name."""
+    """The label of a method: `magnitude 0.9` for `magnitude:sparsity=0.9`. The baseline has none."""
     return "" if method == BASELINE else re.sub(r"[:,](?=[a-z])(sparsity=|bits=|scope=)?", " ", method)
 
 
@@ -183,14 +184,14 @@ def _shown(series: Series, role: str) -> list[tuple[float, float, float]]:
 
 
 def _plot(axes: Axes, series: Series, role: str) -> None:
-    """A line where the series is one, markers, and bars for the seeds' standard deviation."""
+    """Markers with bars for the standard deviation over seeds, and a line where the series has one."""
     x, y, bar = zip(*shown) if (shown := _shown(series, role)) else ((), (), ())
     style: dict[str, Any] = {"color": series.colour, "marker": series.marker, "linestyle": "-" if series.line else "none", **MARKER, **BAR}
     axes.errorbar(x, y, bar, **style)
 
 
 def _legend(figure: Figure, series: Sequence[Series], renderer: Any) -> float:
-    """Without the bars that `errorbar` would put there -> its lower edge, 0 to 1."""
+    """A legend without the error bars that `errorbar` would add -> its lower edge, 0 to 1."""
     from matplotlib.lines import Line2D
 
     looks: list[dict[str, Any]] = [

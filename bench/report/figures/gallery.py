@@ -1,4 +1,4 @@
-"""`bench pictures`: everything that is drawn or set from the records."""
+"""`bench pictures`: draws all pictures from the records."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from bench.report.figures.twins_text import texts_of
 from bench.stats.twin_outcomes import twin_outcomes_of
 from bench.util.files import slug, write_atomically
 
-MODEL = "s@0"  # the one that pictures of every method are of
+MODEL = "s@0"  # the model whose methods are all drawn
 
 
 def draw_all(results: Path, output: Path, say: Callable[[str], None]) -> list[Path]:
-    """-> the files written. Raises `BadInput` when nothing can be drawn."""
+    """Draw everything -> the files written. Raises `BadInput` when nothing can be drawn."""
     records = read_records(results, say)
     drawn = []
     try:
@@ -37,7 +37,7 @@ def draw_all(results: Path, output: Path, say: Callable[[str], None]) -> list[Pa
 
 
 def across_domains(records: Sequence[Record], results: Path, say: Callable[[str], None]) -> dict[str, bytes]:
-    """File name -> PNG; empty where no model has a whole ladder."""
+    """File name -> PNG. Empty where no model has a whole ladder."""
     found = {}
     if series := overview.series_of(records, say):
         found["domains.png"] = overview.picture(series)
@@ -46,6 +46,6 @@ def across_domains(records: Sequence[Record], results: Path, say: Callable[[str]
     if by_role := sizes.panels_of(series, records):
         found["sizes.png"] = sizes.picture(by_role, series)
     titled = [(f"{one.domain.name} ({overview.models_in(one.domain)})", twin_outcomes_of(one.domain, records)) for one in series]
-    if fates := {title: known for title, known in titled if known is not None}:
-        found["survival.png"] = survival.picture(fates)
+    if outcomes := {title: known for title, known in titled if known is not None}:
+        found["survival.png"] = survival.picture(outcomes)
     return found

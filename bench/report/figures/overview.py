@@ -1,6 +1,6 @@
-"""`domains.png`: retention over file size of all domains in one picture, each the mean over its models, with what is not known of it.
+"""`domains.png`: retention by file size of all domains. Each curve is the mean over the domain's models, with its interval.
 
-The curves and bands are the estimates and intervals of `bench.stats.scores`; nothing is computed here a second time.
+The curves and bands are the estimates and intervals of `bench.stats.scores`.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 SIZE = (9.0, 8.4)  # inches
-SHOWN = (-0.1, 1.12, 1.25)  # retention from, to at least, to at most: bands of few training seeds are wide, and may run off
+SHOWN = (-0.1, 1.12, 1.25)  # lower limit, smallest and largest upper limit of retention; wide bands may leave the picture
 BASELINE = "none"
 
 
 @dataclass(frozen=True)
 class Rung:
-    """A mean over models with its 95 % interval; None: of one observation, nobody knows."""
+    """A mean over models with its 95 % interval. The interval is None for a single observation."""
 
     name: str
     ratio: float
@@ -39,7 +39,7 @@ class Rung:
 
 @dataclass(frozen=True)
 class Single:
-    """One model's ladder, [1 + rungs] from the uncompressed network on."""
+    """One model's ladder, [1 + rungs], beginning with the uncompressed network."""
 
     model: str
     ratios: Sequence[float]
@@ -49,7 +49,7 @@ class Single:
 
 @dataclass(frozen=True)
 class DomainSeries:
-    """What one domain's colour shows. `mean` is empty where no model counts."""
+    """The curves of one domain. `mean` is empty where the domain's score averages no model."""
 
     domain: Domain
     label: str
@@ -60,7 +60,7 @@ class DomainSeries:
 
 
 def series_of(records: Sequence[Record], say: Say) -> list[DomainSeries]:
-    """Each domain with a whole ladder, by name. Models that lack rungs are named to `say` and left out."""
+    """Each domain with a whole ladder, by name. Models that lack rungs are reported to `say` and left out."""
     found = models_of(records)
     for m in found:
         if not m.whole:
@@ -88,7 +88,7 @@ def _series(domain: Domain, recalibrated: bool, i: int) -> DomainSeries:
 
 
 def models_in(domain: Domain) -> str:
-    """What the mean is a mean of."""
+    """A description of the models that the mean averages."""
     seeds = len(domain.units)
     sizes = len(domain.units[0]) if seeds else 0
     if seeds * sizes <= 1:
@@ -97,7 +97,7 @@ def models_in(domain: Domain) -> str:
 
 
 def mean_of(domain: Domain, role: str) -> list[Rung]:
-    """From the uncompressed network, which has lost nothing by definition, to the last rung."""
+    """The mean curve from the uncompressed network, whose retention is 1 by definition, to the last rung."""
     found = [Rung(BASELINE, 1.0, 1.0, (1.0, 1.0))]
     for rung in LADDER:
         estimate, rate = domain.retention(role, rung), domain.rate(rung)
@@ -107,6 +107,7 @@ def mean_of(domain: Domain, role: str) -> list[Rung]:
 
 
 def single_of(m: ModelLadder, counts: bool) -> Single:
+    """The curve of one model."""
     return Single(m.model, [1.0, *2.0**m.rates], {role: [1.0, *m.outcomes[role].mean] for role in ROLES}, counts)
 
 
@@ -161,7 +162,7 @@ def _footnote(series: Sequence[DomainSeries]) -> str:
 
 
 def _plot(axes: Axes, one: DomainSeries, role: str) -> None:
-    """Band, single models, then the mean on top."""
+    """Draw the band, then single models, then the mean on top."""
     for single in one.singles:
         look: dict[str, Any] = {"linewidth": 0.9, "alpha": 0.55, "color": one.colour, "zorder": 2.1}
         if not single.counts:
@@ -176,15 +177,18 @@ def _plot(axes: Axes, one: DomainSeries, role: str) -> None:
 
 
 def _names(series: Sequence[DomainSeries], role: str) -> tuple[list[Label], list[Curve]]:
-    """Labels of the means' rungs, and what they may not hide."""
+    """Labels of the means' rungs, and the curves that they must not hide."""
     means = [(one, one.mean[role]) for one in series]
     labels = [Label(rung.name, rung.ratio, rung.value, one.colour) for one, rungs in means for rung in rungs if rung.name != BASELINE]
-    curves = [Curve([rung.ratio for rung in rungs], [rung.value for rung in rungs]) for _, rungs in means]
-    return labels, curves
+    return labels, [_curve(rungs) for _, rungs in means]
+
+
+def _curve(rungs: Sequence[Rung]) -> Curve:
+    return Curve([rung.ratio for rung in rungs], [rung.value for rung in rungs])
 
 
 def _handle(one: DomainSeries) -> Any:
-    """Hollow where no model counts."""
+    """The entry of the legend: hollow where the domain's score averages no model."""
     from matplotlib.lines import Line2D
 
     if one.mean[ROLES[0]]:

@@ -1,7 +1,7 @@
-"""`quality-diversity.png`: what is left of quality against what is left of diversity, as a path down the ladder for each domain.
+"""`quality-diversity.png`: the path of each domain down the ladder, quality against diversity.
 
-Known damages of real samples are the landmarks: they say what a place on the map looks like. A panel shows domains that are judged
-by the same evaluators against the same real samples, since only these share landmarks.
+Known damages of real samples are landmarks: they show what a position means. A panel shows the domains that the same evaluators scored
+against the same real samples, because only these share landmarks.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ ACROSS, ALONG = (-0.2, 1.2), (-0.2, 1.25)
 SAME_PLACE = 0.014
 RIGHT, LEFT = OFFSETS[2], OFFSETS[4]
 OTHERS = tuple(offset for offset in OFFSETS if offset not in (RIGHT, LEFT))
-FAR: tuple[Offset, ...] = (  # landmarks crowd where one of the two scores is whole: names go farther away, with a line
+FAR: tuple[Offset, ...] = (  # many landmarks lie near 1: their names go farther away, with a line
     *OFFSETS,
     *((dx, dy, across, along) for dy, along in ((17, "bottom"), (-17, "top"), (29, "bottom"), (-29, "top")) for dx, across in
       ((0, "center"), (10, "left"), (-10, "right"), (24, "left"), (-24, "right"))),
 )  # fmt: skip
-Judges = tuple[str, int, int, tuple[tuple[str, int], ...]]  # reference, N, k, evaluators with their versions
+Conditions = tuple[str, int, int, tuple[tuple[str, int], ...]]  # reference, N, k, evaluators with their versions
 
 
 @dataclass(frozen=True)
 class Landmark:
-    """A damage: shares of what undamaged real samples score."""
+    """A damage of real samples: its scores as shares of the scores of undamaged real samples."""
 
     name: str
     quality: float
@@ -45,49 +45,63 @@ class Landmark:
 
 @dataclass(frozen=True)
 class Panel:
+    """The domains of one panel and their landmarks."""
+
     series: Sequence[DomainSeries]
     landmarks: Sequence[Landmark]
 
 
 def panels_of(series: Sequence[DomainSeries], records: Sequence[Record], damages: Mapping[str, DamagesFile], say: Say) -> list[Panel]:
-    """Domains with a path, by who judges them. A file of damages by other judges than the records' is named to `say` and left out."""
-    by_judges: dict[Judges | str, list[DomainSeries]] = {}
-    judges = {one.domain.name: judges_of(one, records) for one in series}
+    """One panel for all domains that are scored under the same conditions.
+
+    A file of damages that was made under other conditions is reported to `say` and left out.
+    """
+    groups: dict[Conditions | str, list[DomainSeries]] = {}
+    known = {one.domain.name: conditions_of(one, records) for one in series}
     for one in series:
         if one.domain.units:
-            by_judges.setdefault(judges[one.domain.name] or one.domain.name, []).append(one)
-    fitting: dict[Judges | str, DamagesFile] = {}
+            groups.setdefault(known[one.domain.name] or one.domain.name, []).append(one)
+    fitting: dict[Conditions | str, DamagesFile] = {}
     for name, file in sorted(damages.items()):
-        if judges_of_file(file) in by_judges:
-            fitting.setdefault(judges_of_file(file), file)
-        elif name in judges:
+        if conditions_of_file(file) in groups:
+            fitting.setdefault(conditions_of_file(file), file)
+        elif name in known:
             say(f"the damages of {name} are not drawn: other real samples, evaluators, N or k than its records'")
-    return [Panel(group, landmarks_of(fitting[key]) if key in fitting else ()) for key, group in by_judges.items()]
+    return [Panel(group, landmarks_of(fitting[key]) if key in fitting else ()) for key, group in groups.items()]
 
 
-def judges_of(one: DomainSeries, records: Sequence[Record]) -> Judges | None:
-    """Of the baselines of the models in the mean; None where their records disagree, or name no evaluators."""
+def conditions_of(one: DomainSeries, records: Sequence[Record]) -> Conditions | None:
+    """The conditions under which a domain's baselines were scored.
+
+    None where the records of the averaged models differ in them, or name no evaluators.
+    """
     models = {m.model for unit in one.domain.units for m in unit}
     found = {
-        (r.reference, r.samples, r.k, tuple(sorted((name, block.version) for name, block in r.evaluators.items() if not block.second)))
+        _conditions_of_record(r)
         for r in records
         if r.domain == one.domain.name and r.model in models and r.method == BASELINE and r.evaluators
     }
     return found.pop() if len(found) == 1 else None
 
 
-def judges_of_file(file: DamagesFile) -> Judges:
+def _conditions_of_record(record: Record) -> Conditions:
+    primary = {name: block.version for name, block in record.evaluators.items() if not block.second}
+    return record.reference, record.samples, record.k, tuple(sorted(primary.items()))
+
+
+def conditions_of_file(file: DamagesFile) -> Conditions:
+    """The conditions under which the damaged real samples were scored."""
     return file.reference, file.samples, file.k, tuple(sorted(file.evaluators.items()))
 
 
 def landmarks_of(file: DamagesFile) -> list[Landmark]:
-    """From the left to the right, so that neighbours' names do not cross."""
+    """Landmarks from left to right, so that the names of neighbours do not cross."""
     found = [Landmark(row.name, row.valid_share, row.mutual_recall_share) for row in file.rows]
     return sorted(found, key=lambda mark: (mark.quality, -mark.diversity, mark.name))
 
 
 def in_one_place(landmarks: Sequence[Landmark]) -> list[Landmark]:
-    """Landmarks whose markers cover each other, under one name: `noise .05, JPEG 20`, where the first of them lies."""
+    """Merge landmarks whose markers overlap under one name: `noise .05, JPEG 20`, at the position of the first."""
     found: list[Landmark] = []
     for mark in landmarks:
         near = (i for i, m in enumerate(found) if math.hypot(m.quality - mark.quality, m.diversity - mark.diversity) < SAME_PLACE)
@@ -100,7 +114,7 @@ def in_one_place(landmarks: Sequence[Landmark]) -> list[Landmark]:
 
 
 def path_of(one: DomainSeries) -> list[tuple[str, float, float]]:
-    """(rung, quality, diversity), from the uncompressed network on."""
+    """(rung, quality, diversity), beginning with the uncompressed network."""
     diversity = {rung.name: rung.value for rung in one.mean["diversity"]}
     return [(rung.name, rung.value, diversity[rung.name]) for rung in one.mean["quality"] if rung.name in diversity]
 
@@ -165,15 +179,20 @@ def _plot(axes: Axes, panel: Panel) -> None:
 
 
 def beside(x: float) -> tuple[Offset, ...]:
-    """Where a rung's name may lie: the paths run down there, so to the side, and where nothing is left of quality to the empty one."""
+    """Positions for the name of a rung. Paths run downwards, so names go to the side, and near the left edge to the left."""
     return (LEFT, RIGHT, *OTHERS) if x < 0.2 else (RIGHT, LEFT, *OTHERS)
 
 
+def _curve(path: Sequence[tuple[str, float, float]]) -> Curve:
+    _, x, y = zip(*path)
+    return Curve(x, y)
+
+
 def _names(panel: Panel) -> tuple[list[Label], list[Curve]]:
-    """Rungs first, landmarks where there is room left."""
+    """Rungs first, then landmarks where there is room."""
     paths = [(one, path_of(one)) for one in panel.series]
     labels = [Label(name, x, y, one.colour, beside(x)) for one, path in paths for name, x, y in path if name != BASELINE]
     labels += [Label(mark.name, mark.quality, mark.diversity, GREY, FAR, 8) for mark in in_one_place(panel.landmarks)]
-    curves = [Curve([x for _, x, _ in path], [y for _, _, y in path]) for _, path in paths]
+    curves = [_curve(path) for _, path in paths]
     curves.append(Curve([mark.quality for mark in panel.landmarks], [mark.diversity for mark in panel.landmarks], line=False))
     return labels, curves

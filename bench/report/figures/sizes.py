@@ -1,4 +1,4 @@
-"""`sizes.png`: C of every model over its parameters, with the regression of the leaderboard: few points, so all are shown."""
+"""`sizes.png`: C of every model by parameters, with the leaderboard's regression. It shows every point, since there are few."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SIZE = (9.0, 4.6)  # inches
-APART = 0.09  # of a doubling: between models of one domain and size, which would cover each other
+APART = 0.09  # of a doubling: the distance between models of one domain and size, whose markers would overlap
 LEVEL = 0.94  # of the picture: where the legend begins
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One role: its points, and the regression lines through them."""
+    """One role: its points and its regression lines."""
 
     role: str
     points: Sequence[Point]
@@ -33,7 +33,7 @@ class Panel:
 
 
 def panels_of(series: Sequence[DomainSeries], records: Sequence[Record]) -> list[Panel]:
-    """Empty where no regression can be made: no domain has models of two sizes, or they are too few."""
+    """One panel for each role. Empty where no regression is possible."""
     counts = {(r.domain, r.model): r.cost.parameters for r in records if r.cost}
     models = [m for one in series for m in one.domain.models]
 
@@ -45,7 +45,7 @@ def panels_of(series: Sequence[DomainSeries], records: Sequence[Record]) -> list
 
 
 def places(found: Sequence[Point]) -> list[float]:
-    """Where each point stands on the axis of parameters: models of one domain and size side by side, about where they are."""
+    """The x-coordinate of each point. Models of one domain and size stand side by side around their number of parameters."""
     groups: dict[tuple[str, int], list[int]] = {}
     for i, point in enumerate(found):
         groups.setdefault((point.domain, point.parameters), []).append(i)
@@ -60,13 +60,14 @@ def places(found: Sequence[Point]) -> list[float]:
 
 
 def picture(panels: Sequence[Panel], series: Sequence[DomainSeries]) -> bytes:
-    """PNG: a panel a role, side by side on one scale."""
+    """PNG: one panel for each role, side by side on one scale."""
     looks = {one.domain.name: one for one in series}
 
     def paint(figure: Figure, renderer: Any) -> None:
         from matplotlib.lines import Line2D
 
-        names = [name for name in looks if any(point.domain == name for panel in panels for point in panel.points)]
+        shown = {point.domain for panel in panels for point in panel.points}
+        names = [name for name in looks if name in shown]
         handles: list[Any] = [Line2D([], [], color=looks[n].colour, marker=looks[n].marker, linestyle="none", **MARKER) for n in names]
         bottom = canvas.legend(figure, handles, names, renderer, (0.075, LEVEL - 0.03))
         figure.text(0.08, LEVEL + 0.015, "Does size matter? C of each model over its parameters", fontsize=12.5, va="center")
@@ -117,7 +118,8 @@ def _plot(axes: Axes, panel: Panel, looks: Mapping[str, DomainSeries]) -> None:
         axes.plot([x], [point.score], color=look.colour, marker=look.marker, zorder=3, **style)
     for domain, estimate in panel.lines.slopes.items():
         level, slope = panel.lines.levels[domain].value, estimate.value
-        ends = [f(point.parameters for point in panel.points if point.domain == domain) for f in (min, max)]
+        sizes = [point.parameters for point in panel.points if point.domain == domain]
+        ends = [min(sizes), max(sizes)]
         if ends[0] < ends[1]:
             height = [level + slope * math.log2(end / REFERENCE_SIZE) for end in ends]
             axes.plot(ends, height, color=looks[domain].colour, linewidth=1.4, linestyle=(0, (5, 2)), zorder=1.5)

@@ -1,4 +1,4 @@
-"""`survival.png`: what becomes of the samples. Each is compared with its twin, made from the same noise by the uncompressed network."""
+"""`survival.png`: the outcomes of the samples. Each sample is compared with its twin from the uncompressed network."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ assert tuple(LOOKS) == TWIN_OUTCOMES
 WIDTH, HEIGHT, MOST = 3.9, 5.0, 3  # inches of a panel; panels in a row
 
 
-# -------------------------------------------------------------------------------------------------------- fates -> picture
+# -------------------------------------------------------------------------------------------------------- outcomes -> picture
 
 
 def picture(domains: Mapping[str, TwinOutcomes]) -> bytes:
-    """PNG: a panel for each domain, by its title."""
+    """PNG: one panel for each domain, by its title."""
     columns = min(MOST, len(domains))
     rows = math.ceil(len(domains) / columns)
     size = (max(2.4, columns) * WIDTH, 1.0 + rows * (HEIGHT - 0.9))
@@ -46,8 +46,8 @@ def picture(domains: Mapping[str, TwinOutcomes]) -> bytes:
         grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
         lower, upper = canvas.footnote(figure, FOOTNOTE, left) + 0.55 * inch, bottom - 0.75 * inch
         figure.subplots_adjust(left=left, right=1 - 0.3 / size[0], top=upper, bottom=lower, wspace=0.08, hspace=0.45)
-        for axes, (title, fates) in zip(grid.flat, domains.items()):
-            _plot(axes, title, fates)
+        for axes, (title, outcomes) in zip(grid.flat, domains.items()):
+            _plot(axes, title, outcomes)
         for axes in grid[:, 0]:
             axes.set_ylabel("share of all samples")
         for axes in grid.flat[len(domains) :]:
@@ -59,21 +59,21 @@ def picture(domains: Mapping[str, TwinOutcomes]) -> bytes:
 FOOTNOTE = "each sample beside its twin from the uncompressed network; means over models and sampling seeds; measured at the white lines"
 
 
-def _plot(axes: Axes, title: str, fates: TwinOutcomes) -> None:
-    axes.stackplot(fates.ratios, *fates.shares.T, colors=[colour for _, colour in LOOKS.values()], linewidth=0)
-    axes.plot(fates.ratios, fates.valid, color="black", linewidth=1.6)
-    if fates.intervals is not None:
-        axes.vlines(fates.ratios[1:], *fates.intervals[1:, -1].T, color="black", linewidth=2.2, zorder=4)
-    for ratio in fates.ratios[1:-1]:
+def _plot(axes: Axes, title: str, outcomes: TwinOutcomes) -> None:
+    axes.stackplot(outcomes.ratios, *outcomes.shares.T, colors=[colour for _, colour in LOOKS.values()], linewidth=0)
+    axes.plot(outcomes.ratios, outcomes.valid, color="black", linewidth=1.6)
+    if outcomes.intervals is not None:
+        axes.vlines(outcomes.ratios[1:], *outcomes.intervals[1:, -1].T, color="black", linewidth=2.2, zorder=4)
+    for ratio in outcomes.ratios[1:-1]:
         axes.axvline(ratio, color="white", linewidth=0.7)
-    canvas.ratio_axis(axes, fates.ratios, 1.0, 1.0)
-    axes.set_xlim(min(fates.ratios), max(fates.ratios))
+    canvas.ratio_axis(axes, outcomes.ratios, 1.0, 1.0)
+    axes.set_xlim(min(outcomes.ratios), max(outcomes.ratios))
     axes.set_ylim(0, 1)
     axes.grid(False)
     axes.set_xlabel(canvas.COMPRESSION, loc="left")
     axes.set_title(title, loc="left", fontsize=11, pad=38)
     top = axes.secondary_xaxis("top")
-    top.set_xticks(fates.ratios[1:], fates.rungs[1:], rotation=60, ha="left", rotation_mode="anchor", fontsize=8.5)
+    top.set_xticks(outcomes.ratios[1:], outcomes.rungs[1:], rotation=60, ha="left", rotation_mode="anchor", fontsize=8.5)
     top.minorticks_off()
     top.spines["top"].set_visible(False)
     top.tick_params(axis="x", length=2, pad=1)

@@ -1,6 +1,6 @@
-"""`<domain>-twins.md`: texts along the ladder, from the file of twins that lies beside a model's records.
+"""`<domain>-twins.md`: sample texts along the ladder, from the file of twins beside a model's records.
 
-The file is what `bench run` left for people: blocks of `method | text`, one block a sample, all from the same noise.
+`bench run` writes that file for readers. It has a block for each sample, with lines `method | text`, all from the same noise.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ TWINS = "twins.txt"
 
 
 def texts_of(results: Path, records: Sequence[Record], model: str, say: Say) -> dict[str, str]:
-    """Domain -> Markdown, for each whose samples are text. A file of another form is named to `say` and skipped."""
+    """Domain -> Markdown, for each domain whose samples are text. A file of another form is reported to `say` and skipped."""
     found = {}
     for domain, group in grouped([r for r in records if r.model == model], lambda r: r.domain):
         path = results / slug(domain) / slug(model) / TWINS
@@ -36,7 +36,7 @@ def texts_of(results: Path, records: Sequence[Record], model: str, say: Say) -> 
 
 
 def twins(text: str) -> list[dict[str, str]]:
-    """One for each sample: method -> text. Raises `ValueError` where a line is not `method | text`."""
+    """The samples, each as method -> text. Raises `ValueError` where a line is not `method | text`."""
     found: list[dict[str, str]] = []
     for block in re.split(r"\n\n+", text.strip("\n")):
         rows = {}
@@ -50,13 +50,15 @@ def twins(text: str) -> list[dict[str, str]]:
 
 
 def ratios(records: Sequence[Record]) -> dict[str, float]:
-    """Method -> compression, mean over seeds."""
-    sizes = {method: [r.cost.ratio for r in group if r.cost] for method, group in grouped(records, lambda r: r.method)}
-    return {method: mean(known) for method, known in sizes.items() if known}
+    """Method -> compression ratio, the mean over seeds."""
+    found = {}
+    for method, group in grouped([r for r in records if r.cost], lambda r: r.method):
+        found[method] = mean(r.cost.ratio for r in group if r.cost)
+    return found
 
 
 def markdown(title: str, samples: Sequence[Mapping[str, str]], compression: Mapping[str, float]) -> str:
-    """A table for each of the first samples, down the ladder."""
+    """One table for each of the first samples, down the ladder."""
     parts = [
         f"# Twins along the ladder: {title}\n",
         f"The same noise through every network. The first {min(SHOWN, len(samples))} of {len(samples)}, not chosen; "
@@ -71,6 +73,6 @@ def markdown(title: str, samples: Sequence[Mapping[str, str]], compression: Mapp
 
 
 def cell(text: str) -> str:
-    """A text, or its beginning, in one Markdown cell."""
+    """A text, or its beginning, as one Markdown cell."""
     rest = f" … *({len(text) - LONGEST} more)*" if len(text) > LONGEST else ""
     return escaped(text[:LONGEST].strip()) + rest

@@ -29,7 +29,7 @@ def pictures(n: int = 40) -> np.ndarray:
     return part("validation").pixels[:n]
 
 
-# --- the pixel judge ---------------------------------------------------------------------------------------------------
+# --- the pixel evaluator ---------------------------------------------------------------------------------------------------
 
 
 def test_a_pixel_is_predicted_from_those_above_and_to_the_left_alone() -> None:
@@ -55,8 +55,8 @@ def test_excess_is_zero_where_nothing_is_known_and_standardized_where_something_
 def test_real_pictures_surprise_as_expected_and_noise_far_more() -> None:
     from domains.images.damages import DAMAGES
 
-    judge, whole = PixelJudge(), part("ceiling").pixels[:200]
-    real, noise = (judge.surprisal(x).median() for x in (whole, DAMAGES["noise .1"].apply(whole)))
+    evaluator, whole = PixelJudge(), part("ceiling").pixels[:200]
+    real, noise = (evaluator.surprisal(x).median() for x in (whole, DAMAGES["noise .1"].apply(whole)))
     assert abs(real) < 1 and noise > 5
 
 
@@ -98,7 +98,7 @@ def test_their_recipes_learn_and_resume_to_the_same_bits(kind: type) -> None:
     assert after < before, name
 
 
-# --- the convolutional judge -------------------------------------------------------------------------------------------
+# --- the convolutional evaluator -------------------------------------------------------------------------------------------
 
 
 def test_a_token_is_predicted_from_those_before_it_within_the_window() -> None:
@@ -114,9 +114,9 @@ def test_a_token_is_predicted_from_those_before_it_within_the_window() -> None:
 def test_it_prefers_verses_to_their_words_in_disorder() -> None:
     from domains.text.damages import shuffle_words
 
-    judge, whole = ConvJudge(), verses("ceiling")[:60]
-    assert (judge.surprisal(shuffle_words(whole)) > judge.surprisal(whole)).float().mean() > 0.95
-    assert judge.features(whole).shape == (60, 64)
+    evaluator, whole = ConvJudge(), verses("ceiling")[:60]
+    assert (evaluator.surprisal(shuffle_words(whole)) > evaluator.surprisal(whole)).float().mean() > 0.95
+    assert evaluator.features(whole).shape == (60, 64)
 
 
 # --- topics ------------------------------------------------------------------------------------------------------------
@@ -131,8 +131,8 @@ def test_topics_are_blind_to_order_case_and_unknown_words() -> None:
     assert not nothing.any()
 
 
-def test_the_halves_of_a_verse_lie_near_each_other() -> None:
-    """Of 500 verses: how many other second halves lie nearer to a first half than its own. By chance half of them would."""
+def test_the_two_parts_of_a_verse_lie_near_each_other() -> None:
+    """Of 500 verses: how many other second parts lie nearer to a first part than its own. By chance half of them would."""
     words = [verse.split() for verse in verses("ceiling")[:500]]
     first, second = (
         Topics().features([" ".join(half(w)) for w in words]) for half in (lambda w: w[: len(w) // 2], lambda w: w[len(w) // 2 :])

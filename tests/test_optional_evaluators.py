@@ -1,4 +1,4 @@
-"""`--evaluator`: judges whose weights are not shipped, on tiny models saved in the hub's own format."""
+"""`--evaluator`: evaluators whose weights are not shipped, on tiny models saved in the hub's own format."""
 
 from __future__ import annotations
 
@@ -45,38 +45,38 @@ def image_model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
     return folder
 
 
-def test_a_language_model_judges(language_model: Path) -> None:
-    judge = find_evaluator(DOMAINS.load("text")(), str(language_model))
+def test_a_language_model_scores(language_model: Path) -> None:
+    evaluator = find_evaluator(DOMAINS.load("text")(), str(language_model))
     texts = [*verses("test")[:20], "", "\ud7ffodd"]
-    features, surprisal = judge.features(texts), judge.surprisal(texts)
-    assert judge.role == "quality" and features.shape == (22, 64) and surprisal.shape == (22,)
+    features, surprisal = evaluator.features(texts), evaluator.surprisal(texts)
+    assert evaluator.role == "quality" and features.shape == (22, 64) and surprisal.shape == (22,)
     assert features.dtype == surprisal.dtype == torch.float32 and features.isfinite().all()
     assert surprisal.mean() == pytest.approx(np.log(300), rel=0.05)  # untrained: as good as a guess among 300 tokens
-    assert torch.allclose(judge.features(texts[5:6]), features[5:6], atol=1e-5)
+    assert torch.allclose(evaluator.features(texts[5:6]), features[5:6], atol=1e-5)
 
 
 def test_its_surprisal_is_the_models_own_loss(language_model: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    judge = find_evaluator(DOMAINS.load("text")(), str(language_model))
+    evaluator = find_evaluator(DOMAINS.load("text")(), str(language_model))
     model, tokenizer = AutoModelForCausalLM.from_pretrained(language_model), AutoTokenizer.from_pretrained(language_model)
     text = verses("test")[3]
     ids = torch.tensor([tokenizer(text)["input_ids"]])  # the tokenizer adds start and end
-    assert judge.surprisal([text]).item() == pytest.approx(model(input_ids=ids, labels=ids).loss.item(), rel=1e-5)
+    assert evaluator.surprisal([text]).item() == pytest.approx(model(input_ids=ids, labels=ids).loss.item(), rel=1e-5)
 
 
-def test_an_image_model_judges(image_model: Path) -> None:
-    judge = find_evaluator(DOMAINS.load("image_gan")(), str(image_model))
+def test_an_image_model_scores(image_model: Path) -> None:
+    evaluator = find_evaluator(DOMAINS.load("image_gan")(), str(image_model))
     pictures = part("test").pixels[:20]
-    features, surprisal = judge.features(pictures), judge.surprisal(pictures)
-    assert judge.role == "quality" and features.shape == (20, 64) and surprisal.shape == (20,) and features.isfinite().all()
-    assert torch.allclose(judge.features(pictures[5:6]), features[5:6], atol=1e-3)
+    features, surprisal = evaluator.features(pictures), evaluator.surprisal(pictures)
+    assert evaluator.role == "quality" and features.shape == (20, 64) and surprisal.shape == (20,) and features.isfinite().all()
+    assert torch.allclose(evaluator.features(pictures[5:6]), features[5:6], atol=1e-3)
     noise = np.random.default_rng(0).integers(0, 256, (20, 1, 28, 28), dtype=np.uint8)
-    assert judge.surprisal(noise).min() > surprisal.median()  # its directions were fitted on real pictures
+    assert evaluator.surprisal(noise).min() > surprisal.median()  # its directions were fitted on real pictures
 
 
 def test_what_it_is_is_part_of_what_is_remembered(language_model: Path, tmp_path: Path) -> None:
-    """Other weights under the same name are another judge: for the cache of features, and for floors and ceilings."""
+    """Other weights under the same name are another evaluator: for the cache of features, and for floors and ceilings."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     other = tmp_path / "other"
@@ -91,7 +91,9 @@ def test_what_it_is_is_part_of_what_is_remembered(language_model: Path, tmp_path
     assert named[0][-1].split()[-1] == first.identity()[:12] and named[0] != named[1]
 
 
-def test_the_same_weights_under_another_configuration_are_another_judge_and_elsewhere_the_same(image_model: Path, tmp_path: Path) -> None:
+def test_the_same_weights_under_another_configuration_are_another_evaluator_and_elsewhere_the_same(
+    image_model: Path, tmp_path: Path
+) -> None:
     shutil.copytree(image_model, tmp_path / "moved")
     shutil.copytree(image_model, tmp_path / "other")
     config = json.loads((tmp_path / "other" / "config.json").read_text())
@@ -129,7 +131,7 @@ def test_inception_without_weights_is_refused_in_a_line(monkeypatch: pytest.Monk
         find_evaluator(DOMAINS.load("image_gan")(), "inception")
 
 
-def test_inception_judges_with_a_network_of_its_form(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_inception_scores_with_a_network_of_its_form(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its 24 M weights cannot be had here: a small network that takes and gives the same stands in."""
     import domains.images.inception
 
@@ -139,5 +141,5 @@ def test_inception_judges_with_a_network_of_its_form(monkeypatch: pytest.MonkeyP
             return (torch.nn.functional.adaptive_avg_pool2d(images.float(), 10)[:, :, :, :].flatten(1),)
 
     monkeypatch.setattr(domains.images.inception, "load_inception", lambda: Small())
-    judge = find_evaluator(DOMAINS.load("image_gan")(), "inception")
-    assert judge.name == "inception" and judge.features(part("test").pixels[:10]).shape == (10, 64)
+    evaluator = find_evaluator(DOMAINS.load("image_gan")(), "inception")
+    assert evaluator.name == "inception" and evaluator.features(part("test").pixels[:10]).shape == (10, 64)

@@ -1,4 +1,4 @@
-"""Second opinions on the toy domain: what a run asks, what `bench evaluate` adds later, and what it leaves alone."""
+"""Secondary scores on the toy domain: what a run computes, what `bench evaluate` adds, and what it leaves alone."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> type:
 
 @pytest.fixture(scope="module")
 def before(tmp_path_factory: pytest.TempPathFactory, toy_trains_once: None) -> Path:
-    """Records of before anyone thought of a second judge."""
+    """Records from before there were secondary evaluators."""
     folder = tmp_path_factory.mktemp("results")
     run(Request("toy", methods=("int8", "binary"), seeds=(0, 1), samples=N, results=folder), print)
     return folder
@@ -108,7 +108,7 @@ def by_method(results: Path) -> dict[tuple[str, int], Record]:
 # --- a run asks all of them --------------------------------------------------------------------------------------------
 
 
-def test_a_run_asks_the_second_judges_and_the_task(toy: type, tmp_path: Path) -> None:
+def test_a_run_uses_the_secondary_evaluators_and_the_task(toy: type, tmp_path: Path) -> None:
     records = {r.method: r for r in run(Request("toy", methods=("binary",), samples=N, results=tmp_path), print)}
     assert list(records["binary"].evaluators) == ["position", "direction", "radius", "nearest"]
     block, base = records["binary"].evaluators["radius"], records["none"].evaluators["radius"]
@@ -125,7 +125,7 @@ def test_it_is_named_in_no_cell(toy: type, tmp_path: Path, before: Path) -> None
     assert not any("radius" in name or "nearest" in name for r in records for name in r.implementation)
 
 
-def test_retention_is_between_the_judges_own_floor_and_baseline(toy: type, tmp_path: Path) -> None:
+def test_retention_is_between_the_evaluators_own_floor_and_baseline(toy: type, tmp_path: Path) -> None:
     domain = toy()
     session = ModelSession(domain, domain.models["s@0"], N, cache=Cache(use=False))
     evaluation = Evaluation(session)
@@ -148,14 +148,14 @@ def test_the_error_of_a_retention_is_over_items_that_both_were_tried_on() -> Non
     assert error_of(before, before, 1.0, 1.0, "valid") == 0
 
 
-def test_a_judge_of_every_cell_cannot_be_named_as_a_further_one(toy: type, tmp_path: Path) -> None:
+def test_a_primary_evaluator_cannot_be_named_as_an_optional_one(toy: type, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="'position' evaluates every cell anyway"):
         run(Request("toy", samples=N, results=tmp_path, evaluators=("position",)), print)
     with pytest.raises(BadInput, match="unknown evaluator 'nonsense'"):
         run(Request("toy", samples=N, results=tmp_path, evaluators=("nonsense",)), print)
 
 
-def test_a_judge_that_the_user_names_is_asked_about_finished_cells_too(toy: type, results: Path) -> None:
+def test_an_evaluator_that_the_user_names_scores_finished_cells_too(toy: type, results: Path) -> None:
     """And then they are finished; without naming anybody they were before."""
     asked, said = Request("toy", methods=("int8", "binary"), seeds=(0, 1), samples=N, results=results), []
     run(asked, said.append)
@@ -166,8 +166,8 @@ def test_a_judge_that_the_user_names_is_asked_about_finished_cells_too(toy: type
     assert [line.split(", ")[1] for line in said] == [f"{count} finished before; N = {N}" for count in (6, 0, 6)]
 
 
-def test_a_judge_of_other_weights_under_the_same_name_is_another(toy: type, results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder may hold other weights today than when its judge was asked."""
+def test_an_evaluator_of_other_weights_under_the_same_name_is_another(toy: type, results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder may hold other weights today than when its evaluator was used."""
     named = replace(TOY, named=("radius",))
     assert add_scores(results, named) == (6, 0) and add_scores(results, named) == (0, 0)
     monkeypatch.setattr(Radius, "identity", lambda self: "other weights")
@@ -178,10 +178,10 @@ def test_a_judge_of_other_weights_under_the_same_name_is_another(toy: type, resu
     assert {r.evaluators["radius"].identity for r in read_records(results)} == {"other weights"}
 
 
-# --- a judge that comes later ------------------------------------------------------------------------------------------
+# --- an evaluator that comes later ------------------------------------------------------------------------------------------
 
 
-def test_records_get_an_opinion_without_compressing_or_sampling_again(toy: type, results: Path, drawn: list[str]) -> None:
+def test_records_get_a_score_without_compressing_or_sampling_again(toy: type, results: Path, drawn: list[str]) -> None:
     old = by_method(results)
     assert add_scores(results) == (6, 0)
     assert not [call for call in drawn if call == "sample"] and not [call for call in drawn if call in ("compress int8", "compress binary")]
@@ -211,7 +211,7 @@ def test_it_goes_on_where_it_stopped_and_then_has_nothing_to_do(toy: type, resul
 
 
 @pytest.mark.parametrize("own", ["local", "local/reproduced"])
-def test_published_records_are_judged_and_not_a_users_own_of_the_same_cells(toy: type, results: Path, own: str) -> None:
+def test_published_records_are_evaluated_and_not_a_users_own_of_the_same_cells(toy: type, results: Path, own: str) -> None:
     """They are not even read."""
     published = results / "results"
     shutil.copytree(results / "toy", published / "toy")
@@ -223,7 +223,7 @@ def test_published_records_are_judged_and_not_a_users_own_of_the_same_cells(toy:
     assert all("radius" in record.evaluators for record in read_records(published))
 
 
-def test_an_opinion_of_an_older_version_is_asked_again(toy: type, results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_score_of_an_older_version_is_computed_again(toy: type, results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     add_scores(results)
     monkeypatch.setattr(Radius, "version", 4)
     assert add_scores(results) == (6, 0)
@@ -279,7 +279,7 @@ def test_a_record_on_other_real_samples_is_left_alone_though_nothing_in_it_is_va
     assert any("reference is own:" in line for line in SAID)
 
 
-def test_a_model_that_is_gone_does_not_keep_others_from_being_judged(toy: type, results: Path) -> None:
+def test_a_missing_model_does_not_keep_others_from_being_evaluated(toy: type, results: Path) -> None:
     for path in list((results / "toy").rglob("*.json")):
         record = json.loads(path.read_text())
         moved = results / "toy" / slug("./gone") / path.parent.name / path.name
@@ -289,7 +289,7 @@ def test_a_model_that_is_gone_does_not_keep_others_from_being_judged(toy: type, 
     assert any(line.startswith("left 6 records of toy ./gone") for line in SAID)
 
 
-def test_workers_judge_what_is_lacking_once_the_bounds_are_made(toy: type, results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_evaluate_what_is_lacking_once_the_bounds_are_made(toy: type, results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Processes of their own know no test's evaluators: here they are this process; what they are given can be sent to others."""
     calls: list[str] = []
 
@@ -317,12 +317,12 @@ def test_where_nothing_is_meant_that_is_said(toy: type, results: Path, wanted: W
         add_scores(results, wanted)
 
 
-def test_only_the_methods_that_were_asked_are_judged_and_the_baseline(toy: type, results: Path) -> None:
+def test_only_the_requested_methods_and_the_baseline_are_evaluated(toy: type, results: Path) -> None:
     assert add_scores(results, Wanted("all", methods=("int8",))) == (4, 0)
     assert {r.method for r in read_records(results) if "radius" in r.evaluators} == {"none", "int8"}
     assert add_scores(results, Wanted("all", methods=("ladder",))) == (2, 0)
 
 
 def test_processes_say_the_same(results: Path) -> None:
-    """The toy of other processes has no second judge: they open, check, and find nothing to add, as this one does."""
+    """The toy domain of other processes has no secondary evaluator: they open, check, and find nothing to add, as this one does."""
     assert add_scores(results, workers=2) == (0, 0)
