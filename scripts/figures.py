@@ -16,11 +16,11 @@ from bench.methods.notation import LADDER
 from bench.records.schema import Record, metric_of
 from bench.report.model_page import survival_of
 from bench.report.report_data import ReportData, has_secondary
-from bench.stats.agreement import Agreement, agreements, as_secondary_sees
 from bench.stats.compressibility import FULL_RANGE, retention_of, score
 from bench.stats.intervals import Estimate
 from bench.stats.ladder import ROLES, ModelLadder, grouped, models_of
 from bench.stats.order import Order, order_of
+from bench.stats.rank_agreement import Agreement, agreements, as_secondary_sees
 from bench.stats.scores import model_score
 from bench.stats.sizes import SizeSlopes, of_sizes_trained_often, points, size_slopes
 from bench.stats.survivors import Share

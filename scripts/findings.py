@@ -18,10 +18,10 @@ from bench.report.details import pair_by_pair, with_sign
 from bench.report.report_data import report_data
 from bench.report.secondary_table import tau_text
 from bench.report.verdict import ClaimContext, answer, caveats, checks
-from bench.stats.agreement import interval_of
 from bench.stats.ladder import ROLES
 from bench.stats.model_file import ModelFile, out_of_date, read_models
 from bench.stats.order import Order, order_of
+from bench.stats.rank_agreement import interval_of
 from bench.stats.scores import COUNTS_FROM, model_score
 from bench.stats.sizes import points
 from bench.util.files import write_atomically

@@ -15,7 +15,10 @@ from bench.records.schema import PRIMARY_METRIC, EvaluatorBlock, Items, Record
 from bench.report.details import best_methods
 from bench.report.report_data import DASH, report_data
 from bench.report.secondary_table import tau_text, use_table
-from bench.stats.agreement import (
+from bench.stats.compressibility import retention_of
+from bench.stats.intervals import Estimate
+from bench.stats.ladder import ROLES, measured
+from bench.stats.rank_agreement import (
     agreement,
     agreements,
     as_secondary_sees,
@@ -24,9 +27,6 @@ from bench.stats.agreement import (
     retentions,
     tau_of,
 )
-from bench.stats.compressibility import retention_of
-from bench.stats.intervals import Estimate
-from bench.stats.ladder import ROLES, measured
 from bench.stats.use import UtilityCorrelation, use_by_method, utility_correlations
 
 Table = Mapping[str, tuple[float, float]]

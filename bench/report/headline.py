@@ -33,7 +33,7 @@ diversity. Sampling seed 0 selects it; the numbers come from the other seeds, so
 represented by the model with the most methods.
 """
 EVALUATOR_NOTES = """\
-C by the primary evaluators, and by secondary evaluators of another kind ([second-judges.md](docs/second-judges.md)). Rank correlations
+C by the primary evaluators, and by secondary evaluators of another kind ([secondary-evaluators.md](docs/secondary-evaluators.md)). Rank correlations
 and disagreements: [details]({details}#do-other-evaluators-agree).
 """
 LOST_FIRST = """\

@@ -9,11 +9,11 @@ from bench.methods.notation import primary_rung
 from bench.records.schema import FINISHED, Record
 from bench.registry import DOMAINS
 from bench.report.verdict import ClaimContext, claim_context, with_secondary
-from bench.stats.agreement import as_secondary_sees
 from bench.stats.compressibility import recalibrated_ladder
 from bench.stats.intervals import Estimate
 from bench.stats.ladder import ModelLadder, grouped, models_of, with_records
 from bench.stats.model_file import ModelFile
+from bench.stats.rank_agreement import as_secondary_sees
 from bench.stats.scores import COUNTS_FROM, REGRESSED_FROM, Domain, Score, good_enough
 
 DASH = "-"

@@ -6,14 +6,14 @@ import math
 from collections.abc import Sequence
 
 from bench.report.report_data import DASH, ReportData, bracketed, table, with_interval
-from bench.stats.agreement import APART, Agreement, agreements, interval_of
 from bench.stats.compressibility import FULL_RANGE, HIGH_RANGE
 from bench.stats.intervals import Estimate
 from bench.stats.ladder import ROLES
+from bench.stats.rank_agreement import APART, Agreement, agreements, interval_of
 from bench.stats.use import UtilityCorrelation, utility_correlations
 
 NOTES = f"""\
-Secondary evaluators are models of another kind that score the same samples ([second-judges.md](docs/second-judges.md)).
+Secondary evaluators are models of another kind that score the same samples ([secondary-evaluators.md](docs/secondary-evaluators.md)).
 
 - **tau**: Kendall's rank correlation between the retentions that both evaluators give to the methods of a model. 1 is the same order, 0 no
   relation. The interval is over methods (jackknife); it does not cover other models.

@@ -9,10 +9,10 @@ from statistics import mean
 import numpy as np
 
 from bench.records.schema import FINISHED, USE, EvaluatorBlock, Record
-from bench.stats.agreement import agreement, retentions
 from bench.stats.compressibility import retention_of
 from bench.stats.intervals import Estimate
 from bench.stats.ladder import ROLES, grouped
+from bench.stats.rank_agreement import agreement, retentions
 
 
 def use_block(record: Record) -> tuple[str, EvaluatorBlock] | None:

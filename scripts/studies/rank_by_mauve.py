@@ -19,9 +19,9 @@ from bench.report.secondary_table import tau_text
 from bench.runner.evaluate_secondary import samples_of
 from bench.runner.evaluation import Evaluation
 from bench.runner.session import ModelSession
-from bench.stats.agreement import agreement, retentions
 from bench.stats.compressibility import retention_of
 from bench.stats.ladder import ROLES, grouped
+from bench.stats.rank_agreement import agreement, retentions
 from bench.stats.use import use_retention
 from bench.util.progress import bar
 from domains.text.mauve import mauve, mauve_metric
