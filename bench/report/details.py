@@ -181,9 +181,9 @@ def _spread(d: Domain, role: str, rung: str) -> str:
 # -------------------------------------------------------------------------------------------------------------- each method
 
 METHOD_NOTES = """\
-As on the leaderboard, with the use of the samples. **use**: how good a model becomes that is trained on the samples and tested on real
-data ([secondary-evaluators.md](docs/secondary-evaluators.md)). 1 is the uncompressed network, 0 a network of permuted weights. The interval is of this
-model; `-` means not measured under these sampling seeds.
+As on the leaderboard, with the use of the samples. **use**: how good a model becomes that is trained on the samples and tested on
+real data ([secondary-evaluators.md](docs/secondary-evaluators.md)). 1 is the uncompressed network, 0 a network of permuted weights.
+The interval is of this model; `-` means not measured under these sampling seeds.
 """
 
 

@@ -33,8 +33,8 @@ diversity. Sampling seed 0 selects it; the numbers come from the other seeds, so
 represented by the model with the most methods.
 """
 EVALUATOR_NOTES = """\
-C by the primary evaluators, and by secondary evaluators of another kind ([secondary-evaluators.md](docs/secondary-evaluators.md)). Rank correlations
-and disagreements: [details]({details}#do-other-evaluators-agree).
+C by the primary evaluators, and by secondary evaluators of another kind ([secondary-evaluators.md](docs/secondary-evaluators.md)). Rank
+correlations and disagreements: [details]({details}#do-other-evaluators-agree).
 """
 LOST_FIRST = """\
 The compression ratio at which retention falls below 0.90, for each model with a whole ladder. **lost first** names a role only where the
