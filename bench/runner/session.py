@@ -125,7 +125,7 @@ class ModelSession:
         def draw() -> Samples:
             made = network()
             if tensors_digest(made) != digest:
-                raise OtherTensors("its tensors are not those that were measured")
+                raise OtherTensors("the tensors made here are not those that were measured")
             fresh.append(self._draw(made, seed))
             return fresh[0].samples
 

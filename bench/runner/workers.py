@@ -53,7 +53,7 @@ def measure(cells: Sequence[Cell], setup: Setup, workers: int) -> Iterator[tuple
                     _give(worker, left, crew)
                 yield asked, record
         if any(left.values()):
-            raise Failed("every worker died, killed or out of memory; the same command goes on from here")
+            raise Failed("every worker died (killed or out of memory); run the same command again to resume")
     finally:
         for worker in crew:
             worker.pipe.close()  # an idle worker ends when its pipe does
