@@ -183,7 +183,7 @@ def record_files(results: Path) -> list[Path]:
 def records_in_place(
     results: Path, say: Callable[[str], None], read: Callable[[Path], Record] = read_record
 ) -> Iterator[tuple[Path, Record]]:
-    """All records below a folder that lie at their proper path, in a stable order. Of duplicates it keeps the first.
+    """All records below a folder that lie at their proper path, in a stable order. The first of duplicates is kept.
 
     Other files are reported to `say` and never changed.
     """
