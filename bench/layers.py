@@ -25,7 +25,7 @@ COVERED: Mapping[str, Mapping[str, int]] = {
 
 @dataclass(frozen=True)
 class Weight:
-    """One compressible tensor. Where layers share it, it has the first of its names."""
+    """One compressible tensor. A tensor that layers share has the first of its names."""
 
     name: str
     layer: str  # type of the first layer that owns it

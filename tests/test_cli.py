@@ -356,7 +356,7 @@ def test_old_command_names_work_and_are_not_listed(old: str, new: str, invoke: I
         (("damages", "--domain", "toy", "--second"), "domain 'toy' has no secondary evaluators"),
         (("damages", "--domain", "text", "--second", "--save", "."), "--save needs the primary evaluators"),
         ((*RUN, "--evaluator", "nonsense"), "unknown evaluator 'nonsense'; allowed: direction, position"),
-        ((*RUN, "--evaluator", "position"), "evaluator 'position' evaluates every cell anyway"),
+        ((*RUN, "--evaluator", "position"), "evaluator 'position' is already a primary evaluator"),
     ],
 )
 def test_bad_input_about_evaluators_gets_one_line(arguments: tuple[str, ...], words: str, invoke: Invoke, tmp_path: Path) -> None:

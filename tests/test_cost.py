@@ -113,7 +113,10 @@ def test_an_old_record_gets_todays_cost_and_nothing_else_changes(measured: tuple
     assert fresh.model_dump(exclude={"cost", "speed"}) == record.model_dump(exclude={"cost", "speed"})
 
 
-@pytest.mark.parametrize("digest, why", [("0" * 64, "its tensors are not those that were measured"), (None, "does not say which tensors")])
+OTHER_TENSORS = "the tensors made here are not those that were measured"
+
+
+@pytest.mark.parametrize("digest, why", [("0" * 64, OTHER_TENSORS), (None, "does not say which tensors")])
 def test_records_of_other_tensors_are_left_and_named(measured: tuple[Path, Record], tmp_path: Path, digest: str | None, why: str):
     path, _ = measured
     path.write_text(json.dumps(json.loads(path.read_text()) | {"tensors_sha256": digest}))

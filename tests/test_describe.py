@@ -156,7 +156,7 @@ def test_twins_of_a_baseline_of_other_floats_are_counted_but_for_those(domain: D
 
 @pytest.mark.parametrize(("field", "value"), [("weights_sha256", "0" * 64), ("sampler", {"steps": 9}), ("reference", "own:ab")])
 def test_records_of_another_model_are_refused(domain: Domain, records: list[Record], field: str, value: Any) -> None:
-    with pytest.raises(BadInput, match=f"of another model: {field} is "):
+    with pytest.raises(BadInput, match=f"to another model: {field} is "):
         describe_model(domain, "s@0", [r.model_copy(update={field: value}) for r in records], print)
 
 
@@ -166,7 +166,7 @@ def test_a_refused_model_writes_nothing_and_fails(copy: Path, records: list[Reco
         content = json.loads(path.read_text())
         path.write_text(json.dumps(content | {"weights_sha256": "0" * 64}))
     assert main(["describe", "--domain", "all", "--results", str(copy)]) == 1
-    assert "error: toy s@0: its records are of another model" in capsys.readouterr().err
+    assert "error: toy s@0: its records belong to another model" in capsys.readouterr().err
     assert read_models(copy) == {}
 
 

@@ -253,7 +253,7 @@ ROW = json.loads(damages().model_dump_json())["rows"][0]
         (broken(rows=[{**ROW, "hurts": "feelings"}]), "'feelings' is none of nothing, surface"),
         (broken(more=1), "more"),
         (broken(schema_version=99), "schema version 99; this program reads 1"),
-        (broken(domain="text"), "it is of the domain 'text'"),
+        (broken(domain="text"), "it describes the domain 'text'"),
     ],
 )
 def test_a_damaged_file_of_damages_is_refused_and_left_alone(text: str, why: str, tmp_path: Path) -> None:
@@ -372,7 +372,7 @@ def test_everything_is_drawn_by_the_command(tmp_path: Path, monkeypatch: pytest.
     assert {path.name for path in draw_all(results, tmp_path / "a", refuse)} == pngs | {"text-twins.md"}
     (results / "text" / "s@0" / "twins.txt").write_text("no twins")
     said: list[str] = []
-    assert {path.name for path in draw_all(results, tmp_path / "b", said.append)} == pngs and "this is no line of twins" in said[0]
+    assert {path.name for path in draw_all(results, tmp_path / "b", said.append)} == pngs and "not a line of twins" in said[0]
     for name in pngs:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 

@@ -149,7 +149,7 @@ def test_the_error_of_a_retention_is_over_items_that_both_were_tried_on() -> Non
 
 
 def test_a_primary_evaluator_cannot_be_named_as_an_optional_one(toy: type, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="'position' evaluates every cell anyway"):
+    with pytest.raises(BadInput, match="'position' is already a primary evaluator"):
         run(Request("toy", samples=N, results=tmp_path, evaluators=("position",)), print)
     with pytest.raises(BadInput, match="unknown evaluator 'nonsense'"):
         run(Request("toy", samples=N, results=tmp_path, evaluators=("nonsense",)), print)
@@ -256,7 +256,7 @@ def test_a_record_whose_samples_come_out_otherwise_is_left_alone(toy: type, resu
     record.write(path)
     content = path.read_bytes()
     assert add_scores(results) == (5, 1) and path.read_bytes() == content
-    assert any("its samples differ here: 300 of 300 flags" in line for line in SAID)
+    assert any("the samples made here differ: 300 of 300 flags" in line for line in SAID)
 
 
 def test_a_record_of_other_tensors_is_left_alone(toy: type, results: Path) -> None:
@@ -264,7 +264,7 @@ def test_a_record_of_other_tensors_is_left_alone(toy: type, results: Path) -> No
     record = json.loads(path.read_text())
     record["tensors_sha256"] = "0" * 64
     path.write_text(json.dumps(record))
-    assert add_scores(results) == (5, 1) and any("its tensors are not those that were measured" in line for line in SAID)
+    assert add_scores(results) == (5, 1) and any("the tensors made here are not those that were measured" in line for line in SAID)
 
 
 def test_a_record_on_other_real_samples_is_left_alone_though_nothing_in_it_is_valid(toy: type, results: Path) -> None:

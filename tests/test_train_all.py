@@ -303,7 +303,7 @@ def test_options_of_one_model_are_refused_for_several(
     option: str, value: str, chosen: list[str], steady: Domain, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     assert cli.main(["train", *chosen, option, value]) == 2
-    assert capsys.readouterr().err == f"error: {option} '{value}' goes with one model of one domain: name it with --domain and --model\n"
+    assert capsys.readouterr().err == f"error: {option} '{value}' needs one model of one domain: name it with --domain and --model\n"
     assert not (tmp_path / "cache").exists()
 
 

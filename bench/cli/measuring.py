@@ -54,7 +54,7 @@ from bench.errors import BadInput
     help="Sampling seed; repeatable.",
 )
 @click.option("--samples", "-n", default=2000, show_default=True, help="Samples a seed.")
-@click.option("--results", type=PATH, default=LOCAL, show_default=True, help="Where records go, and from where a stopped run goes on.")
+@click.option("--results", type=PATH, default=LOCAL, show_default=True, help="Folder of the records. A stopped run goes on from there.")
 @DEVICE
 @click.option("--save-samples", type=PATH, help="Also write all samples, and twins side by side, to this folder.")
 @click.option("--fresh", is_flag=True, help="Re-run finished cells and ignore cached samples. Floors and ceilings are reused.")
@@ -146,14 +146,14 @@ def evaluate(domain: str, models: tuple[str, ...], methods: tuple[str, ...], res
     return FAILED if failed else OK
 
 
-@commands.command(short_help="Do the evaluators see known damages?")
+@commands.command(short_help="Do the evaluators detect known damages?")
 @DOMAIN
 @click.option("--samples", "-n", type=click.IntRange(20), default=2000, show_default=True, help="Real samples to damage.")
 @click.option("--second", is_flag=True, help="Use the secondary evaluators instead of the primary ones.")
 @click.option("--save", type=PATH, help="A folder of records: also write its <domain>/damages.json, the landmarks of `pictures`.")
 @JSON
 def damages(domain: str, samples: int, second: bool, save: Path | None, as_json: bool) -> int:
-    """Damage real samples on purpose and check that the evaluators notice. Exit status 1 if they do not."""
+    """Damage real samples on purpose and check that the evaluators detect it. Exit status 1 if they do not."""
     check_domain(domain)
     from bench.evaluation import damage
     from bench.evaluation.damage import file_of

@@ -18,13 +18,17 @@ from bench.registry import DOMAINS, open_domain
 @click.option("--model", "-m", help="What to train; see `list models`.  [default: all that is missing of the published comparison]")
 @click.option("--data", help="Training data of your own: a file, a folder or a hub id.  [default: what the domain ships]")
 @click.option("--output", type=PATH, help="Folder for the finished model.  [default: in the user's cache]")
-@click.option("--steps", type=click.IntRange(1), help="Fewer or more steps than the recipe's: another model than the published one.")
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Two runs on one thread each beat one on two.")
-@click.option("--workers", type=click.IntRange(1), default=2, show_default=True, help="Trainings at a time, where there are several.")
+@click.option(
+    "--steps", type=click.IntRange(1), help="Fewer or more steps than the recipe's; this trains another model than the published one."
+)
+@click.option(
+    "--threads", type=click.IntRange(1), default=1, show_default=True, help="Two runs with one thread each are faster than one with two."
+)
+@click.option("--workers", type=click.IntRange(1), default=2, show_default=True, help="Number of trainings at the same time.")
 @click.option("--progress-file", type=PATH, hidden=True, help="Report there, for another process to show, in place of the bar.")
 @DEVICE
 def train(domain: str, model: str | None, data: str | None, output: Path | None, steps: int | None, workers: int, **how: Any) -> int:
-    """Train a model by its recipe; a stopped training goes on where it was.
+    """Train a model by its recipe. A stopped training resumes.
 
     \b
     --domain text --model s@1     this one
@@ -36,7 +40,7 @@ def train(domain: str, model: str | None, data: str | None, output: Path | None,
     if domain == "all" or model is None:
         for option, value in {"--data": data, "--output": output}.items():
             if value is not None:
-                raise BadInput(f"{option} {str(value)!r} goes with one model of one domain: name it with --domain and --model")
+                raise BadInput(f"{option} {str(value)!r} needs one model of one domain: name it with --domain and --model")
         return _train_missing(domain, model, steps, workers, how["threads"], how["device"])
     import torch
 
@@ -78,7 +82,12 @@ def _train_missing(domain: str, model: str | None, steps: int | None, workers: i
 @click.option("--method", "-M", default="int8", show_default=True, help="See `list methods`; `none` packs the plain tensors.")
 @click.option("--output", "-o", type=PATH, required=True, help="The file to write, under exactly this name.")
 @click.option(
-    "--seed", "-s", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Of the calibration, where there is one."
+    "--seed",
+    "-s",
+    type=click.IntRange(0, 2**31 - 1),
+    default=0,
+    show_default=True,
+    help="Seed of the calibration, where the method has one.",
 )
 @DEVICE
 def compress(domain: str, model: str | None, method: str, output: Path, seed: int, device: str) -> int:
@@ -98,7 +107,7 @@ def compress(domain: str, model: str | None, method: str, output: Path, seed: in
 @click.argument("file", type=PATH)
 @JSON
 def inspect(file: Path, as_json: bool) -> int:
-    """What a compressed file holds: by tensor the method, the shape, where the bits went, and what was lost."""
+    """Report the content of a compressed file: for each tensor its coding, shape, bits and error."""
     from bench.artifact.inspect import account, as_table
 
     found = account(file)

@@ -27,7 +27,7 @@ from bench.errors import BadInput
 @click.option("--output", type=PATH, help="[default: leaderboard.md; with --local results/local/leaderboard.md]")
 @click.option("--local", is_flag=True, help="From your own records in results/local instead of the published ones.")
 def leaderboard(results: Path, output: Path | None, local: bool) -> int:
-    """Make leaderboard.md from the records, and below the records one page for each model."""
+    """Make leaderboard.md and one page for each model from the records."""
     from bench.records.schema import read_records
     from bench.report.leaderboard import write_pages
     from bench.stats.model_file import out_of_date, read_models
@@ -40,17 +40,17 @@ def leaderboard(results: Path, output: Path | None, local: bool) -> int:
     for domain, model in out_of_date(read_models(results), records):
         where = "" if results == PUBLISHED else f" --results {results}"
         mend = f"python -m bench describe --domain {domain}{where}"
-        say(f"{domain} {model}: which samples survive was found from other records; `{mend}` mends it")
+        say(f"{domain} {model}: the file model.json was made from other records; `{mend}` updates it")
     written = write_pages(records, results, output)
     say(f"{output}: {len(records)} records; {len(written) - 1} more pages below {results}")
     return OK
 
 
-@commands.command(short_help="Draw what the records say.")
+@commands.command(short_help="Draw pictures from the records.")
 @click.option("--results", type=PATH, default=PUBLISHED, show_default=True, help="The records to read.")
 @click.option("--output", type=PATH, default=Path("docs/images"), show_default=True, help="Folder for the pictures.")
 def pictures(results: Path, output: Path) -> int:
-    """Draw retention, survival and what domains have in common, from the records."""
+    """Draw pictures of retention, survival and domains, from the records."""
     from bench.report.figures.gallery import draw_all
 
     if not results.is_dir():
@@ -65,7 +65,7 @@ def pictures(results: Path, output: Path) -> int:
 @click.option("--model", "-m", "models", multiple=True, help="Repeatable.  [default: every model that has records]")
 @click.option("--results", type=PATH, default=PUBLISHED, show_default=True, help="The records; model.json goes beside each model's.")
 def describe(domain: str, models: tuple[str, ...], results: Path) -> int:
-    """Describe models with records: what they are, which samples survive, whether those that fail at one rung fail at the next."""
+    """Describe models that have records: the network, which samples survive, and whether the same ones fail at the next rung."""
     check_domain(domain, also=("all",))
     if not results.is_dir():
         raise BadInput(f"there is no folder of records at {str(results)!r}")
@@ -80,7 +80,7 @@ def describe(domain: str, models: tuple[str, ...], results: Path) -> int:
 @click.option("--results", type=PATH, help="The records to read.  [default: the published ones, then your own]")
 @JSON
 def show(cell: str, results: Path | None, as_json: bool) -> int:
-    """One record in full: CELL is the beginning of its name; with the command that repeats it."""
+    """Show one record and the command that repeats it. CELL is the beginning of its cell's hash."""
     from bench.report.show import find, text_of
 
     record = find(cell, [results] if results else [PUBLISHED, LOCAL], say)
@@ -91,7 +91,7 @@ def show(cell: str, results: Path | None, as_json: bool) -> int:
 @commands.command(name="list", short_help="Domains, methods, models, metrics, evaluators.")
 @click.argument("what", type=click.Choice(["domains", "methods", "models", "metrics", "evaluators"]), required=False)
 def list_(what: str | None) -> int:
-    """What there is: domains, methods, models, metrics, evaluators; without a name, all of them."""
+    """List domains, methods, models, metrics or evaluators. Without a name, list all of them."""
     from bench.report.listing import LISTS
 
     for name in [what] if what else list(LISTS):
@@ -102,7 +102,7 @@ def list_(what: str | None) -> int:
     return OK
 
 
-@commands.command(short_help="Measure what is published again; --check.")
+@commands.command(short_help="Measure published cells again.")
 @click.option("--check", "only_check", is_flag=True, help="Only a random 2 % of the cells, some of each domain, without the cache.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Chooses the cells of a check.")
 @click.option("--cell", "cells", multiple=True, help="Check this one: the beginning of its name; repeatable.")
@@ -110,7 +110,7 @@ def list_(what: str | None) -> int:
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes of a whole run, one thread each.")
 @DEVICE
 def reproduce(only_check: bool, seed: int, cells: tuple[str, ...], results: Path, workers: int, device: str) -> int:
-    """Measure what is published again, from nothing (hours), resumable; or --check a few cells. Exit status 1 if anything disagrees."""
+    """Measure all published cells again (hours, resumable), or --check a few. Exit status 1 if anything disagrees."""
     from bench.records.schema import read_records
     from bench.report.leaderboard import write_pages
     from bench.report.show import find

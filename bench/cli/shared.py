@@ -1,4 +1,4 @@
-"""What the commands share: their group, common options, and how they print messages."""
+"""Code that several commands share: their group, common options, and how they print messages."""
 
 from __future__ import annotations
 

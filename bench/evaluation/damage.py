@@ -48,7 +48,10 @@ class Row:
         }
 
     def failures(self, milder: float | None) -> list[str]:
-        """Where the evaluators did not react as they should. `milder` is the validity under the next milder damage."""
+        """A list of failures: the evaluators did not react to the damage as they should.
+
+        `milder` is the validity under the next milder damage.
+        """
         found = []
         for what, value, ceiling, (low, high) in (
             ("validity", self.valid, self.valid_ceiling, self.damage.valid),

@@ -96,7 +96,7 @@ class SecondaryEvaluators:
         self.named: dict[str, Evaluator] = {}
         for name in named:
             if name in primary.domain.evaluators():
-                raise BadInput(f"evaluator {name!r} evaluates every cell anyway; name another one")
+                raise BadInput(f"evaluator {name!r} is already a primary evaluator; name another one")
             self.named[name] = find_evaluator(primary.domain, name, primary.device)
 
     @functools.cached_property

@@ -19,12 +19,12 @@ SLOPE = math.log(2) / 6  # lambda / step^2 of a fine uniform quantizer: dD/dR = 
 
 @dataclass(frozen=True)
 class EntropyCoded(Quantizer):
-    """`bits` is the entropy of the indices in bits a weight, and may be fractional: `ecsq:bits=1.6`.
+    """`bits` is the entropy of the indices in bits a weight, and it may be fractional: `ecsq:bits=1.6`.
 
-    Reconstruction is uniform: whole multiples of one step, by default one step a tensor. Rounding minimises
-    squared error + lambda * code length (entropy-constrained quantization: Chou, Lookabaugh and Gray 1989), which widens the dead
-    zone around zero and lets rare levels die out. Of an iid Gaussian this stays within a quarter of a bit of rate-distortion
-    theory at every rate. With `granularity=channel` or `group=G` each row is first divided by its root mean square.
+    Reconstruction is uniform: whole multiples of one step, by default one step a tensor. Rounding minimises squared error + lambda * code
+    length (entropy-constrained quantization: Chou, Lookabaugh and Gray 1989). This widens the dead zone around zero and removes rare
+    levels. For an iid Gaussian the rate stays within a quarter of a bit of rate-distortion theory. `granularity=channel` or `group=G`
+    first divides each row by its root mean square.
     """
 
     granularity: str = "tensor"
@@ -104,9 +104,9 @@ class Histogram:
 
 
 def boundaries(levels: np.ndarray, price: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where (x - a)^2 + price(a) = (x - b)^2 + price(b) for neighbouring levels a and b.
+    """The best levels and the thresholds between them.
 
-    Returns (levels that are ever best, thresholds between them).
+    A threshold between neighbouring levels a and b solves (x - a)^2 + price(a) = (x - b)^2 + price(b).
     """
     while True:
         a, b = levels[:-1], levels[1:]

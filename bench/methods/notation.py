@@ -111,7 +111,7 @@ def _parse_link(text: str) -> Method:
         text = f"nm:n={pattern[1]},m={pattern[2]},{text[pattern.end() :]}"
     name, _, settings = text.partition(":")
     if name in GROUPS:
-        raise BadInput(f"{name!r} stands for several methods ({', '.join(GROUPS[name])}): give it alone, or name one of them")
+        raise BadInput(f"{name!r} is a group of methods ({', '.join(GROUPS[name])}): give it alone, or name one of them")
     if name not in METHODS:
         raise unknown("method", name, [*METHODS, *GROUPS])
     kind: type[Method] = METHODS.load(name)

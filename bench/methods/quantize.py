@@ -107,7 +107,7 @@ def nearest(values: Tensor, levels: Tensor) -> Tensor:
 
 
 class Best:
-    """Searches the scales of least squared error for each row, as float16 stores them. Of equal ones it keeps the first."""
+    """Searches the scales of least squared error for each row, as float16 stores them. The first of equal candidates wins."""
 
     def __init__(self, rows: Tensor, mask: Tensor, codebook: CodeBook) -> None:
         self.rows, self.mask = rows, mask
@@ -305,10 +305,10 @@ class NF4(Quantizer):
 
 @dataclass(frozen=True)
 class Ternary(Quantizer):
-    """-s, 0, s with the threshold and scale of least squared error, exactly.
+    """-s, 0, s with the exact threshold and scale of least squared error.
 
-    With the t largest magnitudes kept, the best scale is their mean and the error falls by (their sum)^2 / t; the best t
-    is found among all by sorting once. (Li and Liu 2016, arXiv:1605.04711, approximate this threshold as 0.7 mean|w|.)
+    If the t largest magnitudes are kept, the best scale is their mean, and the error falls by (their sum)^2 / t. One sort finds the best
+    t. (Li and Liu 2016, arXiv:1605.04711, approximate this threshold as 0.7 mean|w|.)
     """
 
     name = "ternary"

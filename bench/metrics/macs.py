@@ -1,4 +1,4 @@
-"""What drawing samples costs, in multiply-accumulates (MACs): counted from the shapes of the operators that ran, never timed.
+"""Counts the multiply-accumulates (MACs) of sampling, from the shapes of the operators that ran. It measures no time.
 
     a layer of weight W [out, in]             out * in MACs a position
     a convolution                             its weight's elements a position of the output (transposed: of the input), so taps
@@ -6,8 +6,8 @@
     attention of s queries to t keys          2 * s * t * width, whatever the mask hides: it belongs to no weight
 
 The formulas are PyTorch's own (`torch.utils.flop_counter`; 2 FLOPs are 1 MAC). Sums, norms and activations cost nothing there. An
-operator belongs to the weight whose memory it reads, not to the module that called it: that tells a tied head from the embedding's
-lookup (which is free), and the projections of an attention layer from its products of two activations.
+operator belongs to the weight whose memory it reads, and not to the module that called it. This separates a tied head from the lookup
+of the embedding, which is free. It also separates the projections of an attention layer from its products of two activations.
 """
 
 from __future__ import annotations

@@ -1,18 +1,18 @@
 """Precision, recall, density, coverage and mutual recall: samples against balls around their nearest neighbours.
 
-Every set of features gets one ball per sample: its centre is the sample, its radius the distance to its k-th
-nearest neighbour *within its own set*. The union of a set's balls stands for what the set's distribution can make.
-All metrics here ask which samples of one set lie in which balls of the other. Two conventions matter:
+Every sample of a set has a ball: its centre is the sample, and its radius is the distance to the k-th nearest
+neighbour *within the same set*. The union of a set's balls estimates the support of its distribution. All metrics ask
+which samples of one set lie in which balls of the other. Two conventions matter:
 
-- "Inside" is strict, `distance < radius`, as in the package `prdc`. A sample that has k exact copies in its own set
-  has radius 0 and nothing lies in its ball, not even itself: copies add no variety.
-- Squared distances are compared, as float64 sums of squared differences, exactly. Most comparisons are settled by a
-  float32 lower bound (`_Screen` derives it); only pairs that the bound leaves open are summed. So answers do not depend
-  on the block size, the threads or the device, and a copy of a sample is at just that sample's distances.
+- "Inside" is strict, `distance < radius`, as in the package `prdc`. A sample with k exact copies in its own set has
+  radius 0. Then nothing lies in its ball, not even itself, so copies add no variety.
+- Squared distances are exact float64 sums of squared differences. A float32 lower bound decides most comparisons
+  (`_Screen` derives it), and only the other pairs are summed. So results do not depend on the block size, the threads
+  or the device, and a copy of a sample has exactly the same distances.
 
-Higher is better, except that `density` may exceed 1. All values depend on the number of samples and, for real
-against real, stay below 1 (k = 5, N = 2,000, ten Gaussians in 64 dimensions: precision .78, mutual recall .66),
-so compare only at equal N and beside that null.
+Higher is better, except that `density` may exceed 1. All values depend on the number of samples. For real against real
+samples they stay below 1 (k = 5, N = 2,000, ten Gaussians in 64 dimensions: precision .78, mutual recall .66). So
+compare only at equal N, and relative to that ceiling.
 """
 
 from __future__ import annotations
@@ -122,10 +122,10 @@ def _checked(features: Tensor, k: int, name: str) -> Tensor:
 
 
 def _squared_radii(x: Tensor, k: int, block: int) -> Tensor:
-    """Squared radii of checked features [N]: the (k + 1)-th smallest distance in each row, which holds itself too.
+    """Squared radii of checked features [N]: the (k + 1)-th smallest distance in each row, which contains itself too.
 
-    The bounds of k + 1 pairs of a row are at most the (k + 1)-th smallest of its groups' least bounds, `kth`. So the
-    radius is at most `kth` and what the bounds may be too low by; any pair whose bound is above that is not needed.
+    The bounds of k + 1 pairs of a row are at most `kth`, the (k + 1)-th smallest of its groups' least bounds. So the radius is at most
+    `kth` plus the error of the bounds. Pairs with a larger bound are not needed.
     """
     group = max(1, min(GROUP, len(x) // (8 * (k + 1))))
     screen = cache(lambda dtype: _Screen(x, x, dtype, group))
@@ -152,11 +152,10 @@ def _squared_radii(x: Tensor, k: int, block: int) -> Tensor:
 def _near_pairs(
     x: Tensor, y: Tensor, x_balls: tuple[Tensor, Tensor], y_balls: Tensor, block: int
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """For each block of rows of x: pairs i, j [p] and squared distances [p]. All pairs inside a ball are among them.
+    """For each block of rows of x: pairs i, j [p] and squared distances [p], including all pairs inside a ball.
 
-    `x_balls` are two squared radii for each row of x, of which the first is no smaller. The distances are exact where
-    that matters: each lies on the true side of the pair's three squared radii. Rows of y go by radius, so that one
-    limit fits a whole group.
+    `x_balls` are two squared radii for each row of x, of which the first is the larger one. Distances are exact where that matters: each
+    lies on the true side of the pair's three squared radii. Rows of y are sorted by radius, so that one limit fits a whole group.
     """
     order = y_balls.argsort()
     screen = cache(lambda dtype: _Screen(x, y[order], dtype, GROUP))
@@ -177,9 +176,11 @@ def _near_pairs(
 
 
 def _at_most(bounds: Tensor, least: Tensor, row_limits: Tensor, column_limits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Pairs i, j [p] of bounds [b, groups, n] that are at most row_limits [b] or column_limits [groups, n], and these
-    bounds [p] as float64, those below 0 as 0; i ascends. Few groups hold any, as their `least` [b, groups] says, and
-    only these are looked into."""
+    """Pairs i, j [p] whose bounds [b, groups, n] are at most row_limits [b] or column_limits [groups, n], with these bounds.
+
+    The bounds [p] are float64, and values below 0 become 0. i ascends. `least` [b, groups] says which groups can hold a pair, and only
+    these few are searched.
+    """
     i, g = (least <= torch.maximum(row_limits[:, None], column_limits.amax(1))).nonzero(as_tuple=True)
     some = bounds[i, g]  # [q, n]
     q, n = (some <= torch.maximum(row_limits[i, None], column_limits[g])).nonzero(as_tuple=True)
@@ -187,15 +188,18 @@ def _at_most(bounds: Tensor, least: Tensor, row_limits: Tensor, column_limits: T
 
 
 def _slices(x: Tensor, y: Tensor, block: int, title: str) -> Iterable[slice]:
-    """Slices of `block` rows of x or fewer, for `AT_ONCE` pairs; under a bar when comparing all with y takes long."""
+    """Slices of at most `block` rows of x for `AT_ONCE` pairs, with a bar when the comparison with y takes long."""
     block = max(1, min(block, AT_ONCE // len(y)))
     slices = [slice(start, start + block) for start in range(0, len(x), block)]
     return bar(slices, title, len(slices)) if len(x) * len(y) > BAR_ABOVE else slices
 
 
 def _dtypes(x: Tensor) -> list[torch.dtype]:
-    """What to screen in, in turn. Float32 only where a matrix product of float32 is computed in float32 (not TF32 or
-    bfloat16, as a caller may have allowed) and where the bound holds, in less than 2**16 dimensions."""
+    """The types in which to screen, one after the other.
+
+    Float32 is used only where a matrix product of float32 is computed in float32. A caller may have allowed TF32 or bfloat16 instead. The
+    bound also requires fewer than 2**16 dimensions.
+    """
     backends = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)  # type: ignore[attr-defined]
     full = all(backend.fp32_precision in ("none", "ieee") for backend in backends)
     full = full and not torch.is_autocast_enabled(x.device.type)
@@ -273,9 +277,11 @@ class _Screen:
 
 
 def _squared_distances(x: Tensor, y: Tensor, i: Tensor, j: Tensor) -> Tensor:
-    """Squared distances of the pairs x[i], y[j] -> [p], by definition. Adds coordinate by coordinate, so that each
-    depends on its pair alone: not on shapes, threads or device, as it may with `sum` or `norm` (and with `sqrt`, which
-    PyTorch does not round correctly)."""
+    """Squared distances of the pairs x[i], y[j] -> [p], by definition.
+
+    It adds coordinate by coordinate, so each distance depends on its pair alone. With `sum` or `norm` it could depend on shapes, threads
+    or device. PyTorch's `sqrt` is not rounded correctly either.
+    """
     squared = torch.zeros(len(i), dtype=x.dtype, device=x.device)
     for start in range(0, len(i), PAIRS):
         some = slice(start, start + PAIRS)

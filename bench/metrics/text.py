@@ -160,7 +160,7 @@ def _ratio(part: float, whole: float) -> float:
 
 
 class TextMetric(evaluate.Metric):
-    """What the four classes share: checks, features, no files. `compute` returns {name: float}."""
+    """The base class of the four metrics: it checks inputs and writes no files. `compute` returns {name: float}."""
 
     name: str  # in place of evaluate's, which is made from the class's name
     unit: str

@@ -18,7 +18,7 @@ OTHER_CELL = "this code measures another cell: versions, weights or reference ha
 def agreement(again: Record, published: Record | None, repeats: Sequence[Record]) -> str:
     """Compare a measurement with the published one -> `no record`, `identical`, `agrees`, or `DIFFERS: ...` with every reason.
 
-    `repeats` are published records. Those of the same model and method set the tolerance.
+    `repeats` are published records. The tolerance comes from the records of the same model and method.
     """
     if published is None:
         return "no record"

@@ -87,5 +87,5 @@ def read(path: Path) -> DamagesFile:
     """Read a file. Raises `ValueError` with one line for a file that is incomplete, of another schema, or in the wrong place."""
     file = read_whole(path, DamagesFile, SCHEMA, "no whole file of damages")
     if path.parent.name != slug(file.domain):
-        raise ValueError(f"it is of the domain {file.domain!r}, which is not looked for here")
+        raise ValueError(f"it describes the domain {file.domain!r}, so it is in the wrong folder")
     return file

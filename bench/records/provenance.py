@@ -1,4 +1,4 @@
-"""Where a number comes from: commit, versions, machine, seconds."""
+"""Provenance of a number: commit, versions, machine, seconds."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class Items(BaseModel):
     @model_validator(mode="after")
     def _whole(self) -> Items:
         if self.count < 0 or len(base64.b64decode(self.bits, validate=True)) != -(-self.count // 8):
-            raise ValueError(f"bits are not those of {self.count} items")
+            raise ValueError(f"the bits do not have the length of {self.count} items")
         return self
 
     @classmethod
@@ -183,7 +183,7 @@ def record_files(results: Path) -> list[Path]:
 def records_in_place(
     results: Path, say: Callable[[str], None], read: Callable[[Path], Record] = read_record
 ) -> Iterator[tuple[Path, Record]]:
-    """All records below a folder that lie at their proper path, in a stable order. Of duplicates it keeps the first.
+    """All records below a folder that lie at their proper path, in a stable order. The first of duplicates is kept.
 
     Other files are reported to `say` and never changed.
     """
@@ -192,9 +192,9 @@ def records_in_place(
         try:
             record = read(path)
             if not record.belongs_at(path):
-                raise ValueError(f"it holds a record of {record.domain} {record.model} {record.method}, which is not looked for here")
+                raise ValueError(f"it holds a record of {record.domain} {record.model} {record.method}, so it is in the wrong place")
             if (first := seen.setdefault((path.parent, record.cell), path)) != path:
-                raise ValueError(f"its cell is also in {first.name}, which counts")
+                raise ValueError(f"{first.name} holds the same cell and is used")
             yield path, record
         except ValueError as error:
             say(f"skipped {path}: {error}")

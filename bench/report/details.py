@@ -225,7 +225,7 @@ sampling seeds and items. **lost first** names a role only where the two interva
 
 
 def losses(found: ReportData) -> str:
-    """Where quality and diversity fall below 0.90, for each model."""
+    """The ratios at which quality and diversity fall below 0.90, for each model."""
     lines = []
     for m in found.models:
         if m.whole:

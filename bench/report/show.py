@@ -16,13 +16,13 @@ def find(cell: str, folders: Sequence[Path], warn: Callable[[str], None]) -> Rec
     """The record whose cell's hash starts with these characters. Raises `BadInput` where there is none, or more than one."""
     start = cell.lower().removesuffix(".json")
     if len(start) < SHORTEST or any(letter not in "0123456789abcdef" for letter in start):
-        raise BadInput(f"cell {cell!r} is not the beginning of a cell's name: at least {SHORTEST} of 0-9 and a-f")
+        raise BadInput(f"cell {cell!r} is not the beginning of a cell's hash: give at least {SHORTEST} of 0-9 and a-f")
     found = [r for folder in folders if folder.is_dir() for r in read_records(folder, warn) if r.cell.startswith(start)]
     names = sorted({record.cell[:16] for record in found})
     if len(names) > 1:
-        raise BadInput(f"cell {cell!r} could be any of: {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}")
+        raise BadInput(f"cell {cell!r} matches several cells: {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}")
     if not found:
-        raise BadInput(f"there is no record of a cell {cell!r} below {', '.join(map(str, folders))}")
+        raise BadInput(f"there is no record of cell {cell!r} below {', '.join(map(str, folders))}")
     return found[0]
 
 

@@ -77,7 +77,7 @@ def with_secondary(now: ClaimContext, second: Sequence[Domain] | None) -> ClaimC
 
 
 def sentence(now: ClaimContext) -> str:
-    """What is shown, what is undecided and what cannot be tested. Empty with fewer than two domains."""
+    """The sentences about shown, undecided and untestable differences. Empty with fewer than two domains."""
     return " ".join(filter(None, [_shown(now), _disputed(now), _undecided(now), _second_alone(now), _untested(now)]))
 
 
@@ -97,7 +97,7 @@ def _averaged(now: ClaimContext) -> str:
 
 
 def _disputed(now: ClaimContext) -> str:
-    """What the primary evaluators show and the secondary evaluators do not."""
+    """The claims that only the primary evaluators show."""
     rows = [c for c in now.comparisons if c.shown and not now.claimed(c)]
     contrary = [c for c in rows if _contrary(c, now)]
     return " ".join(
@@ -112,7 +112,7 @@ def _disputed(now: ClaimContext) -> str:
 
 
 def _second_alone(now: ClaimContext) -> str:
-    """What the secondary evaluators show and the primary evaluators do not."""
+    """The claims that only the secondary evaluators show."""
     theirs = [now.theirs(c) for c in now.comparisons if not c.shown]
     return _ahead("only the secondary evaluators show it", [c for c in theirs if c is not None and c.shown])
 
@@ -297,7 +297,7 @@ def _models_of_size(models: Sequence[ModelLadder], size: str) -> list[ModelLadde
 
 
 def _exceptions(claims: Sequence[Comparison], of_size: Mapping[str, Sequence[ModelLadder]]) -> str:
-    """Where the ranking by C of models of one size differs from the claims. Empty where it does not."""
+    """The claims that the ranking by C of models of one size does not follow. Empty where it follows all."""
     against: dict[str, list[str]] = {}
     for c in claims:
         of_a, of_b = _scores(of_size[c.a], c.role), _scores(of_size[c.b], c.role)
@@ -333,7 +333,7 @@ def _finds(c: Comparison, one: ClaimContext) -> str:
 
 
 def _evaluators_apart(now: ClaimContext) -> str:
-    """Where C by the secondary evaluators lies outside the primary interval, which covers training seeds only."""
+    """Domains whose C by the secondary evaluators lies outside the primary interval."""
     theirs = {d.name: d for d in now.second_domains}
     found = []
     for role in ROLES:

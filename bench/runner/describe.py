@@ -85,7 +85,7 @@ def describe_model(domain: Domain, model: str, records: Sequence[Record], say: S
     records = comparable_ones(records, say)
     base = {r.sample_seed: r for r in records if r.method == "none" and r.status in FINISHED and r.evaluators}
     if not base:
-        raise BadInput("there is no record of the uncompressed network `none`")
+        raise BadInput("the uncompressed network `none` has no record")
     first = next(iter(base.values()))
     session = ModelSession(domain, domain.locate(model), first.samples, device=pick_device(first.provenance.device))
     evaluation = Evaluation(session, k=first.k)
@@ -94,7 +94,7 @@ def describe_model(domain: Domain, model: str, records: Sequence[Record], say: S
     with Bar(f"{domain.name} {model}", len(base)) as bar:
         items = Items.of(evaluation, base, bar)
     if not any(flags.any() for flags in items.valid.values()):
-        raise BadInput("none of its uncompressed network's samples is valid, so there is nothing to lose")
+        raise BadInput("no sample of its uncompressed network is valid, so none can survive")
     outcomes = {}
     for method in methods:
         outcomes[method] = twin_outcomes_of([r for r in records if r.method == method], items, say)
@@ -121,7 +121,8 @@ def describe_model(domain: Domain, model: str, records: Sequence[Record], say: S
 def comparable_ones(records: Sequence[Record], say: Say) -> list[Record]:
     """The records under the conditions that the leaderboard compares. Only these can be joined."""
     if (groups := len({conditions(record) for record in records})) > 1:
-        say(f"{records[0].domain} {records[0].model}: {groups} groups under other conditions; the one with most of the ladder is described")
+        model = f"{records[0].domain} {records[0].model}"
+        say(f"{model}: {groups} groups of records under different conditions; the group with most of the ladder is described")
     return comparable(records)
 
 
@@ -130,7 +131,7 @@ def check_same_model(record: Record, evaluation: Evaluation) -> None:
     for name in ("weights_sha256", "companions", "sampler", "reference"):
         measured, here = getattr(record, name), getattr(evaluation.template, name)
         if measured != here:
-            raise BadInput(f"its records are of another model: {name} is {_short(measured)} there and {_short(here)} here")
+            raise BadInput(f"its records belong to another model: {name} is {_short(measured)} there and {_short(here)} here")
 
 
 def _short(value: Any) -> str:
@@ -208,7 +209,7 @@ def traits_of(domain: Domain, samples: Samples, taken: Mapping[str, Any]) -> dic
     found = {name: np.asarray(values) for name, values in domain.traits(samples).items()}
     for name, values in found.items():
         if name in taken:
-            raise BadInput(f"domain {domain.name!r} has a trait {name!r}, a name that every domain has already")
+            raise BadInput(f"domain {domain.name!r} has a trait {name!r}, but every domain has a covariate of that name")
         number = np.issubdtype(values.dtype, np.number)
         if values.shape != (len(samples),) or (number and not np.isfinite(values).all()):
             raise BadInput(f"trait {name!r} of domain {domain.name!r} needs one finite number or label for each of {len(samples)} samples")
@@ -262,7 +263,7 @@ def say_disputed(outcomes: Mapping[str, Mapping[int, TwinOutcome]], n: int, say:
         if most := max((one.disputed for one in seeds.values()), default=0):
             found[method] = most
     if found:
-        methods = f"{len(found)} methods ({min(found)} ...) were compared with a baseline that was computed with other floats"
+        methods = f"{len(found)} methods ({min(found)} ...) were compared with a baseline from another machine, whose floats differ"
         say(f"{methods}; samples with other flags are not counted: at most {max(found.values())} of {n} a seed")
 
 

@@ -195,7 +195,7 @@ def samples_of(record: Record, evaluation: Evaluation) -> Samples:
     here = panel.verdicts(panel.observe(samples, "samples"))[quality].items[valid]
     differ = int((here != record.evaluators[quality].items[valid].unpack()).sum())
     if differ > OTHER_FLOATS * len(here):
-        raise Unlike(f"its samples differ here: {differ} of {len(here)} flags of validity")
+        raise Unlike(f"the samples made here differ: {differ} of {len(here)} flags of validity")
     return samples
 
 

@@ -142,7 +142,7 @@ class Evaluation:
         return find_bounds(self.bounds_key(scorer), shipped, lambda: self.make_bounds(scorer))
 
     def bounds_key(self, scorer: Scorer) -> dict[str, Any]:
-        """What floors and ceiling depend on, without a user's own metrics."""
+        """The values that floors and ceiling depend on, without a user's own metrics."""
         implementation = {**scorer.implementation(own=False), **self.session.floor_method().versions}
         return {**vars(self.template), "implementation": implementation, "ceiling_sha256": self.panel.ceiling_sha256}
 

@@ -84,7 +84,7 @@ def session_of(record: Record, device: str) -> ModelSession:
 def costed(record: Record, session: ModelSession) -> Record | str:
     """The record with its cost, or the reason why it cannot have one."""
     if record.tensors_sha256 is None:
-        return "it does not say which tensors it measured"
+        return "the record does not say which tensors it measured"
     if session.weights_sha256 != record.weights_sha256:
         return f"model {record.model!r} has other weights now"
     with tempfile.TemporaryDirectory() as folder:
@@ -96,6 +96,6 @@ def costed(record: Record, session: ModelSession) -> Record | str:
         save(compressed, record.method, file)
         network = rebuild(file, session.generator).to(session.device)
         if tensors_digest(network) != record.tensors_sha256:
-            return "its tensors are not those that were measured"
+            return "the tensors made here are not those that were measured"
         cost = cost_of(compressed, record.method, file, session.fp32_bytes, session.macs(network))
     return record.model_copy(update={"cost": cost, "warnings": warnings_of(cost)})

@@ -29,7 +29,7 @@ COLLAPSED_BELOW = 0.1  # threshold of either retention
 
 @dataclass
 class Made:
-    """What is known of a cell's network so far."""
+    """The parts of a cell's record that are known so far."""
 
     cost: Cost | None = None
     tensors_sha256: str | None = None

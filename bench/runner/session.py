@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def context_of(generator: Generator, spec: ModelSpec, seed: int, device: str) -> Context:
-    """What a method may use. Raises `BadInput` where the model excludes tensors that its network does not have."""
+    """The context that a method may use. Raises `BadInput` where the model excludes tensors that its network does not have."""
     unknown = sorted(spec.excluded.keys() - tensors_of(generator.network).keys())
     if unknown:
         raise BadInput(f"model {spec.name!r} excludes tensors that its network does not have: {', '.join(unknown)}")
@@ -90,7 +90,7 @@ class ModelSession:
         return bool(layers_with_statistics(self.generator.network))
 
     def context(self, seed: int) -> Context:
-        """What a method may use, for one seed."""
+        """The context that a method may use, for one seed."""
         return context_of(self.generator, self.spec, seed, self.device)
 
     def floor_method(self, seed: int = 0) -> Chain:
@@ -105,7 +105,7 @@ class ModelSession:
         return network.to(self.device)
 
     def artifact_key(self, method: Chain, seed: int) -> list[Any]:
-        """What a compressed file depends on, for the cache."""
+        """The values that a compressed file depends on, for the cache."""
         versions = {f"domain {self.domain.name}": self.domain.version, **method.versions}
         return ["artifact", self.weights_sha256, self.generator.identity(), method.text, seed, versions, self.device]
 
@@ -125,7 +125,7 @@ class ModelSession:
         def draw() -> Samples:
             made = network()
             if tensors_digest(made) != digest:
-                raise OtherTensors("its tensors are not those that were measured")
+                raise OtherTensors("the tensors made here are not those that were measured")
             fresh.append(self._draw(made, seed))
             return fresh[0].samples
 

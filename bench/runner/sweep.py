@@ -113,7 +113,7 @@ def _run_model(domain: Domain, spec: ModelSpec, extra: list[Metric], request: Re
             records[cell.hash] = fresh
             before, path = found[cell.hash]
             if fresh.status == "failed" and is_finished(before):
-                say(f"{fresh.method} seed {fresh.sample_seed} failed: {fresh.reason}; {path} stays as it was")
+                say(f"{fresh.method} seed {fresh.sample_seed} failed: {fresh.reason}; {path} is unchanged")
             else:
                 with_auxiliary_scores(fresh, before).write(path)
             bar.update()

@@ -53,7 +53,7 @@ def measure(cells: Sequence[Cell], setup: Setup, workers: int) -> Iterator[tuple
                     _give(worker, left, crew)
                 yield asked, record
         if any(left.values()):
-            raise Failed("every worker died, killed or out of memory; the same command goes on from here")
+            raise Failed("every worker died (killed or out of memory); run the same command again to resume")
     finally:
         for worker in crew:
             worker.pipe.close()  # an idle worker ends when its pipe does
@@ -71,7 +71,7 @@ def _start(spawn: Any, setup: Setup) -> _Worker:
 
 
 def _give(worker: _Worker, left: dict[int, list[Cell]], crew: list[_Worker]) -> None:
-    """Give the worker the next cell of its own seed, else of a seed that nobody has, else of the seed with the most cells left."""
+    """Give the worker the next cell of its own seed. Without one, take a seed without a worker, else that with most cells left."""
     if not left.get(worker.seed if worker.seed is not None else -1):
         taken = {other.seed for other in crew if other is not worker}
         worker.seed = max((seed for seed, todo in left.items() if todo), key=lambda s: (s not in taken, len(left[s])), default=None)

@@ -29,7 +29,7 @@ class Best:
 def frontier(records: Sequence[Record], targets: Sequence[float] = TARGETS) -> list[Best]:
     """The best methods of one model. The best method has the largest minimum of the two retentions.
 
-    Where the model has running statistics, only methods that end with recalibration take part.
+    If the model has running statistics, only methods that end with recalibration take part.
     """
     recalibrated = recalibrated_ladder(records)
     usable = [

@@ -117,7 +117,7 @@ class ModelLadder:
 
 
 def models_of(records: Sequence[Record]) -> list[ModelLadder]:
-    """All models that have a ladder. Of several conditions it takes those with most of the ladder."""
+    """All models that have a ladder. If a model has records under several conditions, those with most of the ladder count."""
     return [m for m, _ in with_records(records)]
 
 

@@ -114,5 +114,5 @@ def _read(path: Path) -> ModelFile:
     """Read a file. Raises `ValueError` with one line if it is incomplete, of another schema, or in the wrong place."""
     file = read_whole(path, ModelFile, SCHEMA, "not a whole description")
     if not file.belongs_at(path):
-        raise ValueError(f"it describes {file.domain} {file.model}, which is not looked for here")
+        raise ValueError(f"it describes {file.domain} {file.model}, so it is in the wrong folder")
     return file

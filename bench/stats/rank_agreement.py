@@ -113,7 +113,7 @@ def retentions(records: Sequence[Record], readings: tuple[Reading, Reading]) -> 
 def agreement(domain: str, role: str, evaluators: tuple[str, str], tables: Mapping[str, Table]) -> Agreement:
     """Kendall's tau with its error. `tables` maps model -> method -> both retentions.
 
-    The error also counts one more pair as discordant. Where both evaluators agree on all pairs, the jackknife alone would give no error.
+    The error also counts one more pair as discordant, because the jackknife gives no error where both evaluators agree on all pairs.
     """
     tau = tau_of(tables.values())
     methods = sorted({method for table in tables.values() for method in table})

@@ -153,7 +153,7 @@ def bins_of(values: np.ndarray) -> Bins:
     There are fewer bins where quintiles coincide. Raises `ValueError` without values.
     """
     if not len(values):
-        raise ValueError("no item to find bins for")
+        raise ValueError("there is no item to sort into bins")
     if _numeric(values):
         edges = np.unique(np.quantile(np.asarray(values, float), QUINTILES))
         return Bins("numeric", edges=tuple(edges[edges < np.max(values)].tolist()))  # the last bin is never empty

@@ -58,7 +58,7 @@ class TwinOutcomes:
 def twin_outcomes_of(domain: Domain, records: Sequence[Record]) -> TwinOutcomes | None:
     """The twin outcomes of a domain: means over the models that its score averages.
 
-    Where it averages none, the means are over all its models, without intervals. None where no record holds twins.
+    If it averages none, the means are over all its models, without intervals. None where no record holds twins.
     """
     of_domain = grouped([r for r in records if r.domain == domain.name], lambda r: r.model)
     known = {name: rows for name, group in of_domain if (rows := model_outcomes(group)) is not None}

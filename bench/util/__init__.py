@@ -1,1 +1,1 @@
-"""What every package uses: files, progress bars, memory, the cache, and text in Markdown."""
+"""Helpers of every package: files, progress bars, memory, the cache, and text in Markdown."""

@@ -65,7 +65,7 @@ def cache_folder() -> Path:
 def slug(text: str) -> str:
     """A file name of [a-z0-9._=+@-], never empty and never hidden.
 
-    `:` becomes `-`. Where more has to change, a hash keeps different names apart.
+    `:` becomes `-`. A hash keeps names apart that need more changes.
     """
     plain = text.replace(":", "-")
     safe = re.sub(r"[^a-z0-9._=+@-]+", "-", plain.lower()).strip("-.") or "unnamed"

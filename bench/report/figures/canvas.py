@@ -1,4 +1,4 @@
-"""What all pictures share: colours for any colour vision, a canvas without global state, and labels that do not overlap."""
+"""The canvas of all pictures: colours for any colour vision, no global state, and labels that do not overlap."""
 
 from __future__ import annotations
 

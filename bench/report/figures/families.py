@@ -58,7 +58,7 @@ class Series:
 def draw(records: Sequence[Record], folder: Path, model: str = "s@0") -> list[Path]:
     """Draw one picture with the ladder of every domain, and one for each domain with all its methods -> the files.
 
-    Where a domain's ladder is recalibrated, other methods are left out. Raises `BadInput` when nothing can be drawn.
+    If a domain's ladder is recalibrated, other methods are left out. Raises `BadInput` when nothing can be drawn.
     """
     by_domain = grouped([r for r in records if r.model == model], lambda r: r.domain)
     domains = {domain: group for domain, every in by_domain if points_of(group := comparable(every))}
@@ -82,7 +82,7 @@ def draw(records: Sequence[Record], folder: Path, model: str = "s@0") -> list[Pa
 def points_of(records: Sequence[Record]) -> list[Point]:
     """The methods of one model, largest file first. Methods without a size or without any retention are left out.
 
-    Where the ladder is recalibrated, only the baseline and methods ending in `+recalibrate` stay, and the ending is removed.
+    If the ladder is recalibrated, only the baseline and methods ending in `+recalibrate` stay, and the ending is removed.
     """
     recalibrated = recalibrated_ladder(records)
     kept = [r for r in records if r.status in FINISHED and (not recalibrated or r.method == BASELINE or is_recalibrated(r.method))]

@@ -68,7 +68,7 @@ def series_of(records: Sequence[Record], say: Say) -> list[DomainSeries]:
     known = {(m.domain, m.model) for m in found}
     for name, _ in grouped(records, lambda r: (r.domain, r.model)):
         if name not in known:
-            say(f"{' '.join(name)} is not drawn: it has no rung of the ladder with a baseline")
+            say(f"{' '.join(name)} is not drawn: no rung of its ladder has a baseline")
     recalibrated = {name: recalibrated_ladder(group) for name, group in grouped(records, lambda r: r.domain)}
     domains = domains_of([m for m in found if m.whole])
     return [_series(domain, recalibrated[domain.name], i) for i, domain in enumerate(domains)]
@@ -120,7 +120,7 @@ def picture(series: Sequence[DomainSeries]) -> bytes:
     def paint(figure: Figure, renderer: Any) -> None:
         handles = [_handle(one) for one in series]
         bottom = canvas.legend(figure, handles, [one.label for one in series], renderer, (0.1, 0.948))
-        figure.text(0.105, 0.965, "What the ladder of quantizers leaves of the networks of each domain", fontsize=12.5, va="center")
+        figure.text(0.105, 0.965, "Retention of each domain along the ladder of quantizers", fontsize=12.5, va="center")
         panels = figure.subplots(2, 1, sharex=True, sharey=True)
         lower = canvas.footnote(figure, _footnote(series), 0.105) + 0.6 / SIZE[1]
         figure.subplots_adjust(left=0.105, right=0.985, top=bottom - 0.015, bottom=lower, hspace=0.08)

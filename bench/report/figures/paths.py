@@ -150,7 +150,7 @@ def picture(panels: Sequence[Panel]) -> bytes:
 
 
 FOOTNOTE = (
-    "paths: 1 = like the uncompressed network, 0 = like permuted weights; damaged samples: 1 = like undamaged real samples, 0 = nothing"
+    "paths: 1 = uncompressed network, 0 = permuted weights; damaged samples: 1 = undamaged real samples, 0 = no valid or covered samples"
 )
 LANDMARK: dict[str, Any] = {"color": "#8a8a8a", "marker": "x", "markersize": 5, "markeredgewidth": 1.3, "linestyle": "none"}
 

@@ -70,7 +70,7 @@ def picture(panels: Sequence[Panel], series: Sequence[DomainSeries]) -> bytes:
         names = [name for name in looks if name in shown]
         handles: list[Any] = [Line2D([], [], color=looks[n].colour, marker=looks[n].marker, linestyle="none", **MARKER) for n in names]
         bottom = canvas.legend(figure, handles, names, renderer, (0.075, LEVEL - 0.03))
-        figure.text(0.08, LEVEL + 0.015, "Does size matter? C of each model over its parameters", fontsize=12.5, va="center")
+        figure.text(0.08, LEVEL + 0.015, "Does size matter? C of each model by its parameters", fontsize=12.5, va="center")
         lower = canvas.footnote(figure, _footnote(panels), 0.08) + 0.6 / SIZE[1]
         rows = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
         figure.subplots_adjust(left=0.08, right=0.985, top=bottom - 0.075, bottom=lower, wspace=0.06)

@@ -56,7 +56,9 @@ def picture(domains: Mapping[str, TwinOutcomes]) -> bytes:
     return canvas.png(size, paint)
 
 
-FOOTNOTE = "each sample beside its twin from the uncompressed network; means over models and sampling seeds; measured at the white lines"
+FOOTNOTE = (
+    "each sample is compared with its twin from the uncompressed network; means over models and sampling seeds; measured at the white lines"
+)
 
 
 def _plot(axes: Axes, title: str, outcomes: TwinOutcomes) -> None:

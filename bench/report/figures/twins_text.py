@@ -43,7 +43,7 @@ def twins(text: str) -> list[dict[str, str]]:
         for line in block.split("\n"):
             method, bar, made = line.partition(" | ")
             if not bar or not method.strip():
-                raise ValueError(f"this is no line of twins: {line[:40]!r}")
+                raise ValueError(f"not a line of twins: {line[:40]!r}")
             rows[method.strip()] = made
         found.append(rows)
     return found
