@@ -3,8 +3,10 @@
 import os
 import sys
 
-# GNU OpenMP, which PyTorch uses on Linux: threads that wait for each other look only briefly, then sleep. Where others need the cores
-# too, looking on costs minutes; where none do, this costs nothing (docs/speed.md). Before torch is imported; workers inherit it.
+# GNU OpenMP, which PyTorch uses on Linux: threads that wait for each other look only briefly, then sleep.
+# Where others need the cores
+# too, looking on costs minutes; where none do, this costs nothing (docs/speed.md). Before torch is imported;
+# workers inherit it.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 try:

@@ -11,7 +11,14 @@ from bench.errors import BadInput
 if TYPE_CHECKING:
     from datasets import Dataset
 
-BUILDERS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".csv": "csv", ".txt": "text", ".arrow": "arrow"}
+BUILDERS = {
+    ".parquet": "parquet",
+    ".jsonl": "json",
+    ".json": "json",
+    ".csv": "csv",
+    ".txt": "text",
+    ".arrow": "arrow",
+}
 
 
 def load_rows(source: str | Path, split: str | None = None) -> Dataset:
@@ -47,7 +54,11 @@ def load_rows(source: str | Path, split: str | None = None) -> Dataset:
 
 def text_column(rows: Dataset, source: object = "the data") -> list[str]:
     """The column `text` of a table, or its only column of strings."""
-    strings = [name for name, feature in rows.features.items() if getattr(feature, "dtype", "") in ("string", "large_string")]
+    strings = [
+        name
+        for name, feature in rows.features.items()
+        if getattr(feature, "dtype", "") in ("string", "large_string")
+    ]
     column = "text" if "text" in strings else strings[0] if len(strings) == 1 else None
     if column is None:
         raise BadInput(f"{source} needs a column 'text'; its columns are: {', '.join(rows.column_names)}")
@@ -64,9 +75,13 @@ def image_column(rows: Dataset, source: object = "the data") -> list[bytes]:
     images = [name for name, feature in rows.features.items() if isinstance(feature, datasets.Image)]
     column = "image" if "image" in images else images[0] if len(images) == 1 else None
     if column is None:
-        raise BadInput(f"{source} needs a column 'image' of images; its columns are: {', '.join(rows.column_names)}")
+        raise BadInput(
+            f"{source} needs a column 'image' of images; its columns are: {', '.join(rows.column_names)}"
+        )
     undecoded = rows.select_columns([column]).cast_column(column, datasets.Image(decode=False))
-    found = [row and row["bytes"] for row in undecoded[column]]  # a path beside it could name any file of this machine
+    found = [
+        row and row["bytes"] for row in undecoded[column]
+    ]  # a path beside it could name any file of this machine
     for number, data in enumerate(found):
         if data is None:
             raise BadInput(f"{source} row {number} holds no picture (only embedded ones are read)")

@@ -7,15 +7,24 @@ from collections.abc import Iterable
 
 
 class BadInput(ValueError):
-    """The user asked for something impossible. The message is one line with the bad value and the allowed ones."""
+    """The user asked for something impossible.
+
+    The message is one line with the bad value and the allowed ones.
+    """
 
 
 class Failed(RuntimeError):
-    """Something failed that is not the user's fault. The message is one line, and finished measurements are kept."""
+    """Something failed that is not the user's fault.
+
+    The message is one line, and finished measurements are kept.
+    """
 
 
 class Diverged(ArithmeticError):
-    """The output of a network holds NaN or infinity. This is a result (`diverged`) and not a failure of the program."""
+    """The output of a network holds NaN or infinity.
+
+    This is a result (`diverged`) and not a failure of the program.
+    """
 
 
 class Unsupported(RuntimeError):

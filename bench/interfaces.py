@@ -1,8 +1,9 @@
 """The contracts of the plug-in API. A domain, a method or a metric is one class that keeps one of these.
 
-A domain's author writes three classes: a `Domain`, its `Generator`, and one `Evaluator` for each role. The members that come
-first in each class are required. The optional ones are in small mix-in classes, which stand before the class that inherits
-them; all have defaults. This module imports nothing else of the project but its errors.
+A domain's author writes three classes: a `Domain`, its `Generator`, and one `Evaluator` for each role. The
+members that come first in each class are required. The optional ones are in small mix-in classes, which stand
+before the class that inherits them; all have defaults. This module imports nothing else of the project but
+its errors.
 
 How the contracts meet, for one cell (`bench/runner/run_cell.py`):
 
@@ -35,12 +36,18 @@ if TYPE_CHECKING:
 Samples = Any  # a sequence of samples as their domain knows them: a list of texts, an array [n, c, h, w] ...
 Role = Literal["quality", "diversity"]
 Use = Literal["primary", "secondary", "optional"]  # what an evaluator is for: see `EvaluatorEntry`
-Hurts = Literal["nothing", "surface", "variety", "both", "foreign"]  # what a damage lowers; "foreign": samples of another kind of data
-Direction = Literal["higher", "lower", "none"]  # which way is better; "none": nearest to the real data's value is best
-Wrap = Callable[[str, "Module"], "Module"]  # (name of a network, the network) -> the network to train in its place
+Hurts = Literal[
+    "nothing", "surface", "variety", "both", "foreign"
+]  # what a damage lowers; "foreign": samples of another kind of data
+Direction = Literal[
+    "higher", "lower", "none"
+]  # which way is better; "none": nearest to the real data's value is best
+Wrap = Callable[
+    [str, "Module"], "Module"
+]  # (name of a network, the network) -> the network to train in its place
 
 
-# ---------------------------------------------------------------------------------------------------------- models
+# ----------------------------------------------------------------------------------------------------- models
 
 
 @dataclass(frozen=True)
@@ -52,12 +59,14 @@ class ModelSpec:
     licence: str = "unknown"  # of the weights, for example `Apache-2.0`
     parameters: int | None = None  # how many the network has; None: unknown
     train_seed: int | None = None  # the seed of its training; None: unknown
-    excluded: Mapping[str, str] = field(default_factory=dict)  # name of a tensor that is never compressed -> why
+    excluded: Mapping[str, str] = field(
+        default_factory=dict
+    )  # name of a tensor that is never compressed -> why
     description: str = ""  # one line for `bench list`
     samples_seen: int | None = None  # training samples, repeats counted; None: unknown
 
 
-# --------------------------------------------------------------------------------------- optional parts of a generator
+# ------------------------------------------------------------------------------ optional parts of a generator
 
 
 class HasLikelihood:
@@ -66,8 +75,8 @@ class HasLikelihood:
     def likelihood(self, network: Module, base: Module | None = None) -> dict[str, float] | None:
         """Likelihood figures of `network` on held-out data, by name; None where the model has no likelihood.
 
-        base: the uncompressed network, for figures that compare both. Declare each figure in `Domain.metrics`.
-        Example: `{"bits_per_byte": 1.93, "kl_to_base": 0.02}`.
+        base: the uncompressed network, for figures that compare both. Declare each figure in
+        `Domain.metrics`. Example: `{"bits_per_byte": 1.93, "kl_to_base": 0.02}`.
         """
         return None
 
@@ -76,7 +85,9 @@ class HasAuxiliaryScores:
     """For generators with frozen companions that can score samples, such as the discriminator of a GAN."""
 
     def auxiliary_scores(self, samples: Samples) -> dict[str, float]:
-        """What the companions say of samples, by name. They share the generator's training, so they are never evaluators.
+        """What the companions say of samples, by name.
+
+        They share the generator's training, so they are never evaluators.
 
         Declare each score in `Domain.metrics`. Example: `{"p_real": 0.41}`.
         """
@@ -87,7 +98,9 @@ class HasCalibration:
     """For networks with running statistics, such as batch norm: methods recalibrate them on these inputs."""
 
     def calibration(self, seed: int) -> Iterator[tuple[tuple[Any, ...], Mapping[str, Any]]]:
-        """Batches of what the network is called with when it samples, as (args, kwargs). They are never real data.
+        """Batches of what the network is called with when it samples, as (args, kwargs).
+
+        They are never real data.
 
         Make each batch when it is asked for. Networks without running statistics need no calibration.
         Raises `LookupError` where there is none.
@@ -111,7 +124,8 @@ class HasIdentity:
     """For generators whose samples depend on more than the tensors of the network."""
 
     def identity(self) -> str:
-        """What samples depend on beside tensors and settings, as a hash or a name: a configuration, a tokenizer.
+        """What samples depend on beside tensors and settings, as a hash or a name: a configuration, a
+        tokenizer.
 
         Models of equal identity, tensors and settings share cells and cached samples.
         """
@@ -125,7 +139,7 @@ class HasIdentity:
         return {}
 
 
-# -------------------------------------------------------------------------------------------------------- generators
+# ------------------------------------------------------------------------------------------------- generators
 
 
 class Generator(HasLikelihood, HasAuxiliaryScores, HasCalibration, HasTraining, HasIdentity, ABC):
@@ -143,14 +157,18 @@ class Generator(HasLikelihood, HasAuxiliaryScores, HasCalibration, HasTraining, 
 
     @abstractmethod
     def sample(self, network: Module, n: int, seed: int) -> Samples:
-        """`n` native samples. The same seed gives twins: item i gets the same noise, whatever the network, batch size or `n`.
+        """`n` native samples.
+
+        The same seed gives twins: item i gets the same noise, whatever the network, batch size or `n`.
 
         Raises `bench.errors.Diverged` when the network's output is not finite.
         """
 
     # What follows is optional.
 
-    macs_sample_count: ClassVar[int] = 100  # samples drawn to count operations: whole batches, where samples are drawn in fixed ones
+    macs_sample_count: ClassVar[int] = (
+        100  # samples drawn to count operations: whole batches, where samples are drawn in fixed ones
+    )
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         """Generators that use the old names of two members keep working."""
@@ -185,25 +203,31 @@ class Training(ABC):
 
     @abstractmethod
     def freeze(self, folder: Path) -> None:
-        """Write the finished model (averaged weights, rounded to fp16) to `folder`, in the form that `Domain.open` reads."""
+        """Write the finished model (averaged weights, rounded to fp16) to `folder`, in the form that
+        `Domain.open` reads.
+        """
 
     # What follows is optional.
 
-    keeps_snapshots: ClassVar[bool] = False  # also freeze at each tenth of the steps, to measure quality over training time
+    keeps_snapshots: ClassVar[bool] = (
+        False  # also freeze at each tenth of the steps, to measure quality over training time
+    )
 
     def identity(self) -> str:
         """A hash of recipe, data and seed. A checkpoint of another identity is never continued."""
         return ""
 
     def shorten(self, steps: int) -> None:
-        """Take `steps` optimizer steps in place of the recipe's. The result is another model than the published one.
+        """Take `steps` optimizer steps in place of the recipe's.
+
+        The result is another model than the published one.
 
         A recipe whose learning rate has a schedule stretches the schedule to `steps`.
         """
         self.total_steps = steps
 
 
-# ------------------------------------------------------------------------------------------------------ evaluators
+# ------------------------------------------------------------------------------------------------- evaluators
 
 
 @dataclass(frozen=True)
@@ -239,14 +263,19 @@ class Evaluator(ABC):
         """[n, d] float32. A sample's features depend on that sample alone."""
 
     def surprisal(self, samples: Samples) -> Tensor:
-        """[n] float32, in nats; high = unlike the real data. Required for the role `quality`, and for no other.
+        """[n] float32, in nats; high = unlike the real data.
+
+        Required for the role `quality`, and for no other.
 
         Raises `LookupError` where the evaluator has none.
         """
         raise LookupError(f"evaluator {self.name!r} has no surprisal")
 
     def identity(self) -> str:
-        """A hash of the weights, where one class serves several. It is part of the keys of cached features."""
+        """A hash of the weights, where one class serves several.
+
+        It is part of the keys of cached features.
+        """
         return ""
 
 
@@ -269,18 +298,23 @@ class Task(ABC):
 class Damage:
     """A known way to spoil real samples, and what a good pair of evaluators must measure of it.
 
-    Bounds are shares of what undamaged real samples score. Damages of `variety` keep each item whole. Their validity must
-    therefore be exactly the mean validity of the same items.
+    Bounds are shares of what undamaged real samples score. Damages of `variety` keep each item whole. Their
+    validity must therefore be exactly the mean validity of the same items.
     """
 
     hurts: Hurts  # what the damage lowers
     apply: Callable[[Samples], Samples]  # the same input gives the same output; it does not change its input
     valid: tuple[float, float] = (0.0, math.inf)  # (least, most): validity, relative to undamaged samples
-    mutual_recall: tuple[float, float] = (0.0, math.inf)  # (least, most): mutual recall, relative to undamaged samples
-    milder: str | None = None  # validity must lie at least 3 points below that of this damage ("" = undamaged)
+    mutual_recall: tuple[float, float] = (
+        0.0,
+        math.inf,
+    )  # (least, most): mutual recall, relative to undamaged samples
+    milder: str | None = (
+        None  # validity must lie at least 3 points below that of this damage ("" = undamaged)
+    )
 
 
-# ----------------------------------------------------------------------------------------------- tables of a domain
+# ----------------------------------------------------------------------------------------- tables of a domain
 
 
 @dataclass(frozen=True)
@@ -288,7 +322,8 @@ class EvaluatorEntry:
     """One row of `Domain.evaluator_table`: an evaluator, what it is for, and how to load it."""
 
     role: Role  # as its class says
-    use: Use  # primary: scores every cell; secondary: checks the primary ones; optional: only where the user names it
+    # primary: scores every cell; secondary: checks the primary ones; optional: only where the user names it
+    use: Use
     load: Callable[[str], Evaluator]  # device -> the evaluator; imports and loads weights only when called
 
 
@@ -300,60 +335,83 @@ class TrainingRecipe:
     """
 
     description: str  # one line for `bench list`, without the training seed
-    start: Callable[[int, str | None, str], Training]  # (training seed, data, device) -> the training at step 0; `data` as in `train`
-    published_seeds: tuple[int, ...] = ()  # training seeds of the models that belong to the published comparison
+    start: Callable[
+        [int, str | None, str], Training
+    ]  # (training seed, data, device) -> the training at step 0; `data` as in `train`
+    published_seeds: tuple[
+        int, ...
+    ] = ()  # training seeds of the models that belong to the published comparison
     seeded: bool = True  # False: there is one model, named by the key alone; `start` gets seed 0
 
 
-# ----------------------------------------------------------------------------------------- optional parts of a domain
+# --------------------------------------------------------------------------------- optional parts of a domain
 
 
 class Trainable:
-    """For domains whose models `bench train` can make. One table is enough; the other members follow from it."""
+    """For domains whose models `bench train` can make.
+
+    One table is enough; the other members follow from it.
+    """
 
     name: ClassVar[str]
 
     def training_table(self) -> Mapping[str, TrainingRecipe]:
         """Size or name -> its recipe, in the order of `bench list`.
 
-        The key `s` makes the models `s@0`, `s@1` and so on. A recipe with `seeded=False` makes one model, named by its key.
+        The key `s` makes the models `s@0`, `s@1` and so on. A recipe with `seeded=False` makes one model,
+        named by its key.
         """
         return {}
 
     def trainings(self) -> Mapping[str, str]:
         """What `bench train` can make: name -> one line. `N` stands for the training seed: `s@N`."""
         return {
-            f"{key}@N" if recipe.seeded else key: f"{recipe.description}, training seed N" if recipe.seeded else recipe.description
+            f"{key}@N" if recipe.seeded else key: f"{recipe.description}, training seed N"
+            if recipe.seeded
+            else recipe.description
             for key, recipe in self.training_table().items()
         }
 
     def grid(self) -> Sequence[str]:
-        """The models of the published comparison, in the order of training: what `train` without --model makes.
+        """The models of the published comparison, in the order of training: what `train` without --model
+        makes.
 
-        By default the published seeds of each recipe, in the order of the table. Override it for another order.
+        By default the published seeds of each recipe, in the order of the table. Override it for another
+        order.
         """
-        return tuple(f"{key}@{seed}" for key, recipe in self.training_table().items() for seed in recipe.published_seeds)
+        return tuple(
+            f"{key}@{seed}"
+            for key, recipe in self.training_table().items()
+            for seed in recipe.published_seeds
+        )
 
     def train(self, name: str, data: str | None, device: str) -> Training:
         """The training that makes the model `name` (for example `s@0`) from scratch.
 
-        data: a file, folder or hub id to train on; None: the domain's own training part.
-        Raises `bench.errors.BadInput` for a name that no recipe makes, `LookupError` where the domain has no recipes.
+        data: a file, folder or hub id to train on; None: the domain's own training part. Raises
+        `bench.errors.BadInput` for a name that no recipe makes, `LookupError` where the domain has no
+        recipes.
         """
         table = self.training_table()
         if not table:
             raise LookupError(f"domain {self.name!r} cannot train {name!r}")
         key, at, seed = name.partition("@")
         recipe = table.get(key)
-        if recipe is not None and recipe.seeded and re.fullmatch("[0-9]{1,9}", seed):  # what every random generator takes
+        if (
+            recipe is not None and recipe.seeded and re.fullmatch("[0-9]{1,9}", seed)
+        ):  # what every random generator takes
             return recipe.start(int(seed), data, device)
         if recipe is not None and not recipe.seeded and not at:
             return recipe.start(0, data, device)
-        raise unknown("model to train", name, [f"{key}@0" if recipe.seeded else key for key, recipe in table.items()])
+        raise unknown(
+            "model to train", name, [f"{key}@0" if recipe.seeded else key for key, recipe in table.items()]
+        )
 
 
 class DescribesSamples:
-    """For domains that can say more of a sample than its scores, in `bench describe` and in files of twins."""
+    """For domains that can say more of a sample than its scores, in `bench describe` and in files of
+    twins.
+    """
 
     def traits(self, samples: Samples) -> Mapping[str, np.ndarray]:
         """What each sample is like: name of the trait -> a finite number or a label for each sample, [n].
@@ -383,7 +441,8 @@ class HasMetrics:
         return {}
 
     def optional_metric(self, name: str, device: str = "cpu") -> Metric | None:
-        """A metric that is computed only where the user names it, since its weights are not shipped; None: unknown here.
+        """A metric that is computed only where the user names it, since its weights are not shipped; None:
+        unknown here.
 
         Raises `bench.errors.BadInput` when the name is known and its weights are missing.
         """
@@ -409,11 +468,14 @@ class HasOptionalEvaluators:
         return None
 
 
-# --------------------------------------------------------------------------------------------------------- domains
+# ---------------------------------------------------------------------------------------------------- domains
 
 
 class Domain(Trainable, DescribesSamples, HasMetrics, HasTask, HasOptionalEvaluators, ABC):
-    """A kind of data: its models, its real samples, its evaluators. Importing or constructing one loads no model."""
+    """A kind of data: its models, its real samples, its evaluators.
+
+    Importing or constructing one loads no model.
+    """
 
     name: ClassVar[str]  # as in the entry point that names the class
     description: ClassVar[str]  # one line for `bench list`
@@ -422,10 +484,15 @@ class Domain(Trainable, DescribesSamples, HasMetrics, HasTask, HasOptionalEvalua
     @property
     @abstractmethod
     def models(self) -> Mapping[str, ModelSpec]:
-        """The models that ship with the domain, by name; the first is the default. A class attribute will do."""
+        """The models that ship with the domain, by name; the first is the default.
+
+        A class attribute will do.
+        """
 
     @abstractmethod
-    def open(self, spec: ModelSpec, device: str = "cpu", settings: Mapping[str, Any] | None = None) -> Generator:
+    def open(
+        self, spec: ModelSpec, device: str = "cpu", settings: Mapping[str, Any] | None = None
+    ) -> Generator:
         """Load a model to `device`. `settings` replace the sampler's, for example `{"temperature": 0.9}`.
 
         Raises `bench.errors.BadInput` for a model that cannot be opened and for a wrong setting.
@@ -448,7 +515,10 @@ class Domain(Trainable, DescribesSamples, HasMetrics, HasTask, HasOptionalEvalua
 
     @abstractmethod
     def damages(self) -> Mapping[str, Damage]:
-        """Name -> a known damage of samples. They check the evaluators; at least one of `surface` and one of `variety`."""
+        """Name -> a known damage of samples.
+
+        They check the evaluators; at least one of `surface` and one of `variety`.
+        """
 
     @abstractmethod
     def read_samples(self, path: Path) -> Samples:
@@ -456,7 +526,9 @@ class Domain(Trainable, DescribesSamples, HasMetrics, HasTask, HasOptionalEvalua
 
     @abstractmethod
     def write_samples(self, samples: Samples, path: Path) -> Path:
-        """Write samples so that `read_samples` gives them back; `path` has no suffix yet -> the path written."""
+        """Write samples so that `read_samples` gives them back; `path` has no suffix yet -> the path
+        written.
+        """
 
     # The required part ends here. What follows has a default, or follows from the table of evaluators.
 
@@ -480,7 +552,9 @@ class Domain(Trainable, DescribesSamples, HasMetrics, HasTask, HasOptionalEvalua
         """
         if type(self).evaluator_table is _table_of_old_members:  # which reads this member
             return {}
-        return {name: entry.role for name, entry in self.evaluator_table().items() if entry.use == "secondary"}
+        return {
+            name: entry.role for name, entry in self.evaluator_table().items() if entry.use == "secondary"
+        }
 
     def evaluator(self, name: str, device: str = "cpu") -> Evaluator:
         """Load an evaluator of the table. Raises `bench.errors.BadInput` for a name that it does not list."""
@@ -490,7 +564,9 @@ class Domain(Trainable, DescribesSamples, HasMetrics, HasTask, HasOptionalEvalua
         return table[name].load(device)
 
     def __init_subclass__(cls, **keywords: Any) -> None:
-        """Domains of the old contract keep working: they have no table, and define `evaluators` and `evaluator` themselves."""
+        """Domains of the old contract keep working: they have no table, and define `evaluators` and
+        `evaluator` themselves.
+        """
         super().__init_subclass__(**keywords)
         lacks_table = getattr(cls.evaluator_table, "__isabstractmethod__", False)
         if lacks_table and cls.evaluators is not Domain.evaluators and cls.evaluator is not Domain.evaluator:
@@ -499,7 +575,10 @@ class Domain(Trainable, DescribesSamples, HasMetrics, HasTask, HasOptionalEvalua
 
 def _table_of_old_members(domain: Domain) -> dict[str, EvaluatorEntry]:
     """The table of a domain that defines `evaluators`, `second_evaluators` and `evaluator` itself."""
-    uses: dict[Use, Mapping[str, Any]] = {"primary": domain.evaluators(), "secondary": domain.second_evaluators()}
+    uses: dict[Use, Mapping[str, Any]] = {
+        "primary": domain.evaluators(),
+        "secondary": domain.second_evaluators(),
+    }
     return {
         name: EvaluatorEntry(role, use, functools.partial(domain.evaluator, name))
         for use, roles in uses.items()
@@ -507,12 +586,14 @@ def _table_of_old_members(domain: Domain) -> dict[str, EvaluatorEntry]:
     }
 
 
-# --------------------------------------------------------------------------------------------------------- methods
+# ---------------------------------------------------------------------------------------------------- methods
 
 
 @dataclass(frozen=True)
 class StructureEdit:
-    """What a state dict cannot say about a network: a pruned channel count, a low-rank split, an activation quantizer."""
+    """What a state dict cannot say about a network: a pruned channel count, a low-rank split, an activation
+    quantizer.
+    """
 
     path: str  # of the module in the network, for example `model.layers.0.mlp`
     kind: str  # what the edit does; `Generator.rebuild` knows the kinds that it can repeat
@@ -521,12 +602,14 @@ class StructureEdit:
 
 @dataclass(frozen=True)
 class Layout:
-    """How a tensor becomes a matrix whose rows share a scale: output channels first, each cut into groups of `group` weights.
+    """How a tensor becomes a matrix whose rows share a scale: output channels first, each cut into groups of
+    `group` weights.
 
     Example: `Layout("group", axis=0, group=64)`.
     """
 
-    granularity: str = "channel"  # `tensor`: one row; `channel`: one row a channel; `group`: several, the last one padded with zeros
+    # `tensor`: one row; `channel`: one row a channel; `group`: several, the last one padded with zeros
+    granularity: str = "channel"
     axis: int = 0  # of the output channels
     group: int = 0  # weights a row, for `group` only
 
@@ -573,17 +656,22 @@ class Layout:
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """One tensor as it is written: plain values, or indices into a code book that each row of a layout scales for itself.
+    """One tensor as it is written: plain values, or indices into a code book that each row of a layout scales
+    for itself.
 
-    value[i] = sum over planes p of scales[p, row(i)] * codebook[p][indices[i]],   exactly 0 where mask[i] is False
+    value[i] = sum over planes p of scales[p, row(i)] * codebook[p][indices[i]],   exactly 0 where mask[i] is
+    False
 
-    One plane is the usual scaled grid; two are a grid with an offset (the second plane all ones), or two binary bases.
+    One plane is the usual scaled grid; two are a grid with an offset (the second plane all ones), or two
+    binary bases.
     """
 
     shape: tuple[int, ...]  # of the tensor in the network
     values: Tensor | None = None  # plain: float16 or float32 (buffers: any dtype), [*shape]
     indices: Tensor | None = None  # uint8, or int16 above 256 levels, [*shape]
-    codebook: tuple[tuple[float, ...], ...] = ()  # [planes][levels]; the values that an index stands for, before scaling
+    codebook: tuple[
+        tuple[float, ...], ...
+    ] = ()  # [planes][levels]; the values that an index stands for, before scaling
     scales: Tensor | None = None  # float16 [planes, rows]
     layout: Layout = Layout()  # which weights form a row
     mask: Tensor | None = None  # bool [*shape]; True = kept
@@ -600,7 +688,9 @@ class StoredTensor:
         return len(self.codebook[0]) if self.codebook else 0
 
     def dequantize(self) -> Tensor:
-        """[*shape]: the tensor that the network computes with, float32 (a plain integer buffer keeps its type)."""
+        """[*shape]: the tensor that the network computes with, float32 (a plain integer buffer keeps its
+        type).
+        """
         import torch
 
         if self.indices is not None and self.scales is not None:
@@ -621,13 +711,21 @@ class Compressed:
     """What one method, or a chain of them, made of a network."""
 
     network: Module  # the original; methods read its layer types and never write to it
-    tensors: Mapping[str, StoredTensor]  # every parameter and persistent buffer; tied ones once, under their first name
+    tensors: Mapping[
+        str, StoredTensor
+    ]  # every parameter and persistent buffer; tied ones once, under their first name
     structure: tuple[StructureEdit, ...] = ()  # what changed of the network itself, in order
     touched: frozenset[str] = frozenset()  # names of tensors that a method stored anew
-    untouched: Mapping[str, str] = field(default_factory=dict)  # compressible-looking tensor -> why it was left alone
+    untouched: Mapping[str, str] = field(
+        default_factory=dict
+    )  # compressible-looking tensor -> why it was left alone
 
-    def replace(self, tensors: Mapping[str, StoredTensor], untouched: Mapping[str, str] | None = None) -> Compressed:
-        """A copy with some tensors stored anew; `untouched` adds tensors that were left alone, with the reason."""
+    def replace(
+        self, tensors: Mapping[str, StoredTensor], untouched: Mapping[str, str] | None = None
+    ) -> Compressed:
+        """A copy with some tensors stored anew; `untouched` adds tensors that were left alone, with the
+        reason.
+        """
         return dataclasses.replace(
             self,
             tensors={**self.tensors, **tensors},
@@ -640,7 +738,9 @@ class Compressed:
 class Context:
     """What a method may look at. Never the reference data."""
 
-    generator: Generator | None = None  # for methods that need calibration or training; None: they are not available
+    generator: Generator | None = (
+        None  # for methods that need calibration or training; None: they are not available
+    )
     seed: int = 0  # of all that the method draws
     device: str = "cpu"  # where the network is
     excluded: Mapping[str, str] = field(default_factory=dict)  # tensors that must stay as they are -> why
@@ -652,37 +752,47 @@ class Context:
 
 
 class Method(ABC):
-    """One way to compress. Subclasses are frozen dataclasses: their fields are the settings that a user may write.
+    """One way to compress.
+
+    Subclasses are frozen dataclasses: their fields are the settings that a user may write.
 
     Example: a field `sparsity: float = 0.5` of the method `magnitude` is written `magnitude:sparsity=0.5`.
     """
 
     name: ClassVar[str]  # as in the entry point that names the class
     description: ClassVar[str]  # one line for `bench list`
-    version: ClassVar[int] = 1  # raise it when the artifact changes: older records no longer count as finished
-    quantizes: ClassVar[bool] = False  # whether it chooses indices into a grid: a chain may hold one such method
+    version: ClassVar[int] = (
+        1  # raise it when the artifact changes: older records no longer count as finished
+    )
+    quantizes: ClassVar[bool] = (
+        False  # whether it chooses indices into a grid: a chain may hold one such method
+    )
 
     @abstractmethod
     def __call__(self, compressed: Compressed, context: Context) -> Compressed:
         """A copy of `compressed` with some tensors stored in another way; the input stays as it is.
 
-        Zeros of an earlier pruning stay zeros, quantized tensors stay quantized, and `context.excluded` stays as it is.
-        Raises `bench.errors.Unsupported` when the method cannot be applied to this network.
+        Zeros of an earlier pruning stay zeros, quantized tensors stay quantized, and `context.excluded` stays
+        as it is. Raises `bench.errors.Unsupported` when the method cannot be applied to this network.
         """
 
 
-# --------------------------------------------------------------------------------------------------------- metrics
+# ---------------------------------------------------------------------------------------------------- metrics
 
 
 @dataclass(frozen=True)
 class Metric:
-    """One of a domain's own numbers: how it is read, and how it is computed from samples where no more is needed."""
+    """One of a domain's own numbers: how it is read, and how it is computed from samples where no more is
+    needed.
+    """
 
     name: str  # as in records, for example `bits_per_byte`
     description: str  # one line for `bench list`
     direction: Direction  # which way is better
     unit: str = ""  # for example `bits`; "": a plain number
-    compute: Callable[[SampleFeatures, SampleFeatures], float] | None = None  # (generated, real); None: `likelihood` gives it
+    compute: Callable[[SampleFeatures, SampleFeatures], float] | None = (
+        None  # (generated, real); None: `likelihood` gives it
+    )
     headline: bool = False  # has a column in the leaderboard's first table
     version: int = 1  # raise it when values change
 

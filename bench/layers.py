@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-# type name -> {parameter, or pattern of parameters: axis of the output channels}. A name, not a class: transformers' Conv1D needs no
+# type name -> {parameter, or pattern of parameters: axis of the output channels}. A name, not a class:
+# transformers' Conv1D needs no
 # import here. Subclasses are covered with their parents. To cover another layer type, add a line.
 COVERED: Mapping[str, Mapping[str, int]] = {
     "Linear": {"weight": 0},
@@ -34,7 +35,10 @@ class Weight:
 
 
 def tensors_of(network: nn.Module) -> dict[str, Tensor]:
-    """Everything that an artifact must hold: parameters and persistent buffers. Tied parameters appear once, under their first name."""
+    """Everything that an artifact must hold: parameters and persistent buffers.
+
+    Tied parameters appear once, under their first name.
+    """
     persistent = set(network.state_dict(keep_vars=True))
     named = {name: p.detach() for name, p in network.named_parameters()}
     named.update({name: b.detach() for name, b in network.named_buffers() if name in persistent})
@@ -51,7 +55,8 @@ def weights_of(network: nn.Module) -> dict[str, Weight]:
             own_name = f"{path}.{parameter}" if path else parameter
             name = first.get(id(getattr(module, parameter)), "")
             if not name:
-                continue  # computed from other parameters (torch.nn.utils.parametrizations): `uncovered` lists those
+                # computed from other parameters (torch.nn.utils.parametrizations): `uncovered` lists those
+                continue
             if name in found:
                 known = found[name]
                 found[name] = Weight(name, known.layer, known.axis, (*known.tied, own_name))
@@ -61,7 +66,9 @@ def weights_of(network: nn.Module) -> dict[str, Weight]:
 
 
 def _parameters(module: nn.Module, patterns: Mapping[str, int]) -> Iterator[tuple[str, int]]:
-    """(attribute, axis of the output channels) of a layer's weights, including those computed from other parameters."""
+    """(attribute, axis of the output channels) of a layer's weights, including those computed from other
+    parameters.
+    """
     own = [name for name, _ in module.named_parameters(recurse=False)]
     for pattern, axis in patterns.items():
         for name in fnmatch.filter(own, pattern) or ([pattern] if hasattr(module, pattern) else []):
@@ -72,7 +79,9 @@ def uncovered(network: nn.Module) -> dict[str, str]:
     """Tensors of two or more dimensions that no method compresses -> the reason. The record lists them."""
     covered = weights_of(network)
     owners = {
-        f"{path}.{n}" if path else n: type(m).__name__ for path, m in network.named_modules() for n, _ in m.named_parameters(recurse=False)
+        f"{path}.{n}" if path else n: type(m).__name__
+        for path, m in network.named_modules()
+        for n, _ in m.named_parameters(recurse=False)
     }
     return {
         name: f"layers of type {owners.get(name, 'unknown')} are not covered"

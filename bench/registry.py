@@ -1,7 +1,8 @@
 """Lists domains and methods by name without importing them, and imports them at first use.
 
-Each table holds this project's own entries and those of installed packages, which register entry points of the group `gencompress.domains`
-or `gencompress.methods`: `name = "module:attribute"`. A plug-in that cannot be imported affects only itself.
+Each table holds this project's own entries and those of installed packages, which register entry points of
+the group `gencompress.domains` or `gencompress.methods`: `name = "module:attribute"`. A plug-in that cannot
+be imported affects only itself.
 """
 
 from __future__ import annotations
@@ -41,22 +42,33 @@ class Registry(Mapping[str, str]):
         return len(self._targets)
 
     def describe(self, name: str) -> str:
-        """The description in one line. For a plug-in it is the place that it comes from, so nothing is imported."""
+        """The description in one line.
+
+        For a plug-in it is the place that it comes from, so nothing is imported.
+        """
         return self.own[name][1] if name in self.own else f"from {self[name].split(':')[0]}"
 
     def load(self, name: str) -> Any:
-        """Import the attribute. Raises `BadInput` for an unknown name and for a plug-in that cannot be imported."""
+        """Import the attribute.
+
+        Raises `BadInput` for an unknown name and for a plug-in that cannot be imported.
+        """
         if name not in self:
             raise unknown(self.kind, name, self)
         module, _, attribute = self[name].partition(":")
         try:
             return getattr(importlib.import_module(module), attribute)
         except Exception as error:  # whatever its author's code raises
-            raise BadInput(f"{self.kind} {name!r} ({self[name]}) cannot be imported: {_of_plug_in(error)}") from error
+            raise BadInput(
+                f"{self.kind} {name!r} ({self[name]}) cannot be imported: {_of_plug_in(error)}"
+            ) from error
 
 
 def _of_plug_in(error: Exception) -> str:
-    """The error of a plug-in in one line, with its type. The text of a `KeyError` alone would not be clear."""
+    """The error of a plug-in in one line, with its type.
+
+    The text of a `KeyError` alone would not be clear.
+    """
     return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}".rstrip(": ")
 
 
@@ -88,17 +100,32 @@ METHODS = Registry(
     {
         "none": ("bench.methods.plain:NoCompression", "the baseline: plain float32 tensors"),
         "fp16": ("bench.methods.plain:Half", "every tensor as float16 (lossless for the embedded models)"),
-        **{f"int{b}": (f"bench.methods.quantize:Int{b}", f"uniform, {b} bits; {GRID_SETTINGS}") for b in range(8, 1, -1)},
+        **{
+            f"int{b}": (f"bench.methods.quantize:Int{b}", f"uniform, {b} bits; {GRID_SETTINGS}")
+            for b in range(8, 1, -1)
+        },
         "ternary": ("bench.methods.quantize:Ternary", "-s, 0, s per output channel, optimal threshold"),
-        "binary": ("bench.methods.quantize:Binary", "sign times the mean magnitude of each output channel; residual=2 for two of them"),
+        "binary": (
+            "bench.methods.quantize:Binary",
+            "sign times the mean magnitude of each output channel; residual=2 for two of them",
+        ),
         "nf4": ("bench.methods.quantize:NF4", "16 levels at the quantiles of a Gaussian, per group of 64"),
         "ecsq": (
             "bench.methods.entropy_coded:EntropyCoded",
             "entropy-coded uniform steps, rate-distortion optimised; bits=2, 1.6 ...",
         ),
-        "magnitude": ("bench.methods.prune:Magnitude", "the smallest weights become zero; sparsity=0.5, scope=layer|global"),
-        "nm": ("bench.methods.prune:Structured", "of every m weights of a channel the n largest stay; written 2:4"),
-        "random": ("bench.methods.prune:RandomPruning", "weights drawn by lot become zero: the null of pruning; sparsity=0.5, seed=0"),
+        "magnitude": (
+            "bench.methods.prune:Magnitude",
+            "the smallest weights become zero; sparsity=0.5, scope=layer|global",
+        ),
+        "nm": (
+            "bench.methods.prune:Structured",
+            "of every m weights of a channel the n largest stay; written 2:4",
+        ),
+        "random": (
+            "bench.methods.prune:RandomPruning",
+            "weights drawn by lot become zero: the null of pruning; sparsity=0.5, seed=0",
+        ),
         "recalibrate": (
             "bench.methods.recalibrate:Recalibrate",
             "running statistics estimated again on the generator's own inputs; last of a chain",

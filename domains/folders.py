@@ -10,13 +10,21 @@ from typing import Any
 from bench.errors import BadInput
 from bench.interfaces import ModelSpec
 
-PUBLISHED_SEEDS = {"s": (0, 1, 2), "xs": (0, 1, 2), "m": (0,)}  # size -> training seeds, of every domain here, in the order of training
-GRID = tuple(f"{size}@{seed}" for size, seeds in PUBLISHED_SEEDS.items() for seed in seeds)  # the published models, in that order
+PUBLISHED_SEEDS = {
+    "s": (0, 1, 2),
+    "xs": (0, 1, 2),
+    "m": (0,),
+}  # size -> training seeds, of every domain here, in the order of training
+GRID = tuple(
+    f"{size}@{seed}" for size, seeds in PUBLISHED_SEEDS.items() for seed in seeds
+)  # the published models, in that order
 
 
 def embedded(weights: Path) -> dict[str, ModelSpec]:
     """The models that ship below a folder, by name, `s@0` first."""
-    cards = sorted(weights.glob("*@*/card.json"), key=lambda path: (path.parent.name != "s@0", path.parent.name))
+    cards = sorted(
+        weights.glob("*@*/card.json"), key=lambda path: (path.parent.name != "s@0", path.parent.name)
+    )
     return {card.parent.name: spec_of(card.parent.name, card.parent) for card in cards}
 
 
@@ -34,7 +42,9 @@ def spec_of(name: str, folder: Path) -> ModelSpec:
 
 
 def samples_seen(card: Mapping[str, Any]) -> int | None:
-    """Of a card: `images_seen`, `verses_seen` or whatever the samples are called there; None where it does not say one whole number."""
+    """Of a card: `images_seen`, `verses_seen` or whatever the samples are called there; None where it does
+    not say one whole number.
+    """
     found = [value for name, value in card.items() if name.endswith("_seen")]
     return found[0] if len(found) == 1 and type(found[0]) is int and found[0] >= 0 else None
 
@@ -59,16 +69,25 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def check_numbers(settings: Mapping[str, Any], allowed: Mapping[str, int | float]) -> None:
-    """Each setting is a number above 0 and at most its bound, a whole one where the bound is. Raises `BadInput`."""
+    """Each setting is a number above 0 and at most its bound, a whole one where the bound is.
+
+    Raises `BadInput`.
+    """
     from bench.errors import unknown
 
     for name, value in settings.items():
         if name not in allowed:
             raise unknown("sampler setting", name, allowed)
         whole = isinstance(allowed[name], int)
-        if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)) or not 0 < value <= allowed[name]:
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int if whole else (int, float))
+            or not 0 < value <= allowed[name]
+        ):
             kind = "a whole number" if whole else "a number"
-            raise BadInput(f"sampler setting {name}={value!r} is not {kind} above 0 and at most {allowed[name]:g}")
+            raise BadInput(
+                f"sampler setting {name}={value!r} is not {kind} above 0 and at most {allowed[name]:g}"
+            )
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

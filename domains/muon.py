@@ -1,4 +1,6 @@
-"""Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/), which our recipes use for kernels and hidden matrices."""
+"""Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/), which our recipes use for kernels
+and hidden matrices.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +17,18 @@ from torch.nn import Parameter
 class Muon(torch.optim.Muon):
     """torch's own, for kernels of any shape, and at a bearable speed on every processor.
 
-    Each kernel is orthogonalised as the matrix [out, everything else]. torch's own takes matrices only, so it is given views:
-    they share memory with the kernels, and each step their gradients.
+    Each kernel is orthogonalised as the matrix [out, everything else]. torch's own takes matrices only, so it
+    is given views: they share memory with the kernels, and each step their gradients.
 
-    torch orthogonalises in bfloat16. A processor without such arithmetic emulates it, and a step of the text model of size m
-    takes 3.9 s instead of 0.6 s on one thread of a Zen 3: there the same iteration runs in float32, all matrices of one shape
-    together. `adjust` is torch's `adjust_lr_fn`: "original" or "match_rms_adamw".
+    torch orthogonalises in bfloat16. A processor without such arithmetic emulates it, and a step of the text
+    model of size m takes 3.9 s instead of 0.6 s on one thread of a Zen 3: there the same iteration runs in
+    float32, all matrices of one shape together. `adjust` is torch's `adjust_lr_fn`: "original" or
+    "match_rms_adamw".
     """
 
-    def __init__(self, kernels: Iterable[Parameter], lr: float, weight_decay: float, adjust: str = "match_rms_adamw") -> None:
+    def __init__(
+        self, kernels: Iterable[Parameter], lr: float, weight_decay: float, adjust: str = "match_rms_adamw"
+    ) -> None:
         self.kernels = list(kernels)
         self.views = [Parameter(kernel.detach().flatten(1)) for kernel in self.kernels]
         super().__init__(self.views, lr=lr, weight_decay=weight_decay, adjust_lr_fn=adjust)
@@ -52,7 +57,9 @@ class Muon(torch.optim.Muon):
                 view.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-rate)
 
     def _momentum(self, view: Tensor, group: Mapping[str, Any]) -> Tensor:
-        """Its average gradient, the newest counted once more (Nesterov), kept where torch's own step keeps it."""
+        """Its average gradient, the newest counted once more (Nesterov), kept where torch's own step keeps
+        it.
+        """
         state, gradient = self.state[view], view.grad
         assert gradient is not None
         if "momentum_buffer" not in state:
@@ -67,26 +74,41 @@ class Muon(torch.optim.Muon):
 
 
 def computes_bfloat16(device: torch.device) -> bool:
-    """Whether products of bfloat16 matrices are fast there: on accelerators, and on processors with 512-bit vectors."""
+    """Whether products of bfloat16 matrices are fast there: on accelerators, and on processors with 512-bit
+    vectors.
+    """
     return device.type != "cpu" or torch.backends.cpu.get_cpu_capability() not in ("DEFAULT", "AVX2")
 
 
 def arithmetic(rate: float | None, device: str | torch.device) -> dict[str, str]:
-    """What a trained model's recipe says beside its settings: in what `Muon` orthogonalised, the machine's choice; nothing without a rate.
+    """What a trained model's recipe says beside its settings: in what `Muon` orthogonalised, the machine's
+    choice; nothing without a rate.
 
     A run that went on on another kind of machine names the last one's.
     """
-    return {} if rate is None else {"orthogonalised_in": "bfloat16" if computes_bfloat16(torch.device(device)) else "float32"}
+    return (
+        {}
+        if rate is None
+        else {"orthogonalised_in": "bfloat16" if computes_bfloat16(torch.device(device)) else "float32"}
+    )
 
 
 def adjustment(shape: torch.Size, rule: str | None) -> float:
     """What the learning rate of a matrix [out, in] is multiplied by, by torch's names of the rules."""
     rows, columns = shape
-    return 0.2 * math.sqrt(max(rows, columns)) if rule == "match_rms_adamw" else math.sqrt(max(1, rows / columns))
+    return (
+        0.2 * math.sqrt(max(rows, columns))
+        if rule == "match_rms_adamw"
+        else math.sqrt(max(1, rows / columns))
+    )
 
 
-def orthogonalised(matrices: Tensor, coefficients: tuple[float, float, float], steps: int, eps: float) -> Tensor:
-    """[k, out, in] -> the same, with all singular values brought near 1 by a quintic Newton-Schulz iteration."""
+def orthogonalised(
+    matrices: Tensor, coefficients: tuple[float, float, float], steps: int, eps: float
+) -> Tensor:
+    """[k, out, in] -> the same, with all singular values brought near 1 by a quintic Newton-Schulz
+    iteration.
+    """
     a, b, c = coefficients
     tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.mT if tall else matrices

@@ -9,7 +9,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class OnDemand:
-    """Calls `module:name`; the module is imported only then. Example: `OnDemand("domains.text.topics:Topics")("cpu")`."""
+    """Calls `module:name`; the module is imported only then.
+
+    Example: `OnDemand("domains.text.topics:Topics")("cpu")`.
+    """
 
     path: str
 

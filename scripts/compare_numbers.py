@@ -1,7 +1,8 @@
 """Which numbers do two generations of generated pages not share? `python -m scripts.compare_numbers REVISION`
 
-Reads leaderboard.md, the pages below results/ and docs/findings.md at a git revision and in the working tree. A rewrite of the words
-must not change a number: the output lists each number that vanished and each that is new, with how often it occurs.
+Reads leaderboard.md, the pages below results/ and docs/findings.md at a git revision and in the working tree.
+A rewrite of the words must not change a number: the output lists each number that vanished and each that is
+new, with how often it occurs.
 """
 
 from __future__ import annotations
@@ -19,12 +20,18 @@ FINDINGS = "docs/findings.md"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("revision", help="the older generation, for example HEAD~1")
     revision = parser.parse_args().revision
     listed = git("ls-tree", "-r", "--name-only", revision).splitlines()
     old = [name for name in listed if is_generated(name)]
-    new = [str(path.relative_to(ROOT)) for path in ROOT.rglob("*.md") if is_generated(str(path.relative_to(ROOT)))]
+    new = [
+        str(path.relative_to(ROOT))
+        for path in ROOT.rglob("*.md")
+        if is_generated(str(path.relative_to(ROOT)))
+    ]
     for title, is_wanted in (("leaderboard and its pages", is_leaderboard), ("findings", is_findings)):
         before = numbers(git("show", f"{revision}:{name}") for name in old if is_wanted(name))
         after = numbers((ROOT / name).read_text() for name in new if is_wanted(name))
@@ -55,7 +62,10 @@ def numbers(texts: Iterable[str]) -> Counter[str]:
 
 def shown(some: Counter[str], others: Counter[str]) -> str:
     """The numbers of `some` that `others` lack altogether."""
-    return ", ".join(f"{number} ({count}x)" for number, count in sorted(some.items()) if number not in others) or "none"
+    return (
+        ", ".join(f"{number} ({count}x)" for number, count in sorted(some.items()) if number not in others)
+        or "none"
+    )
 
 
 def git(*arguments: str) -> str:

@@ -196,7 +196,9 @@ class Page:
     def answer(self) -> str:
         """As the leaderboard says it."""
         now = self._f.found.now
-        said = "\n".join([answer(now), caveats(now), checks(now, self._f.found.wider), pair_by_pair(self._f.found)])
+        said = "\n".join(
+            [answer(now), caveats(now), checks(now, self._f.found.wider), pair_by_pair(self._f.found)]
+        )
         return said.replace("](docs/", "](").strip()
 
     def cell(self, domain: str, method: str, model: str = "", plain: str = "") -> str:

@@ -1,6 +1,8 @@
-"""Write the headline sentence and a short table of the domains to the README's first screen: `python -m scripts.update_readme`.
+"""Write the headline sentence and a short table of the domains to the README's first screen: `python -m
+scripts.update_readme`.
 
-Not part of the package. The figures come from the published records, by the functions that make leaderboard.md.
+Not part of the package. The figures come from the published records, by the functions that make
+leaderboard.md.
 """
 
 from __future__ import annotations
@@ -35,7 +37,9 @@ def main() -> None:
 
 
 def shown(found: ReportData) -> str:
-    """The headline sentence, and for each domain two scores and two ratios; most compressible domain first."""
+    """The headline sentence, and for each domain two scores and two ratios; most compressible domain
+    first.
+    """
     lines = sorted((_line(d) for d in found.now.domains), key=lambda line: line[1], reverse=True)
     return f"{sentence(found.now)}\n\n{table(HEADERS, lines)}"
 
@@ -46,7 +50,10 @@ def _line(d: Domain) -> list[str]:
     return [
         d.name,
         *(DASH if score is None else f"{score.value:.3f}" for score in scores),
-        *(DASH if ratio is None or ratio.certified is None else f"{ratio.certified:.1f}x" for ratio in ratios),
+        *(
+            DASH if ratio is None or ratio.certified is None else f"{ratio.certified:.1f}x"
+            for ratio in ratios
+        ),
     ]
 
 

@@ -19,7 +19,9 @@ FOLDER = pytest.StashKey[Path]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Before anything is imported or collected, since the contract tests are parametrized over the registry."""
+    """Before anything is imported or collected, since the contract tests are parametrized over the
+    registry.
+    """
     folder = config.stash[FOLDER] = Path(tempfile.mkdtemp(prefix="gencompress-tests-"))
     sys.path[:0] = install_toy(folder / "plugins")
     os.environ["GENCOMPRESS_CACHE"] = str(folder / "cache")
@@ -35,7 +37,9 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def install_toy(site: Path) -> list[str]:
-    """What `pip install -e examples/toy-domain` would do, in a folder that is thrown away -> entries for `sys.path`."""
+    """What `pip install -e examples/toy-domain` would do, in a folder that is thrown away -> entries for
+    `sys.path`.
+    """
     info = site / "toy_domain-0.1.0.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-domain\nVersion: 0.1.0\n")
@@ -45,7 +49,9 @@ def install_toy(site: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def toy_trains_once() -> Iterator[None]:
-    """The toy trains for a second or more whenever it is opened; here each opening gets a copy of the first."""
+    """The toy trains for a second or more whenever it is opened; here each opening gets a copy of the
+    first.
+    """
     from bench.registry import DOMAINS
 
     kind, patch = DOMAINS.load("toy"), pytest.MonkeyPatch()

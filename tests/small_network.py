@@ -1,4 +1,6 @@
-"""A small network with a tensor of every kind, and a larger one, compressed once a method: what the tests of the file share."""
+"""A small network with a tensor of every kind, and a larger one, compressed once a method: what the tests of
+the file share.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ from bench.methods.plain import original
 
 
 class Small(nn.Module):
-    """A layer of each covered kind, tied weights, tensors of no, of one and of equal elements, buffers of integers and flags."""
+    """A layer of each covered kind, tied weights, tensors of no, of one and of equal elements, buffers of
+    integers and flags.
+    """
 
     def __init__(self, seed: int = 0, width: int = 6) -> None:
         super().__init__()
@@ -29,7 +33,12 @@ class Small(nn.Module):
         self.recurrent = nn.GRU(3, 4)
         self.head = nn.Linear(width, 11)
         self.head.weight = self.embed.weight
-        self.one, self.constant, self.zero, self.empty = nn.Linear(1, 1), nn.Linear(4, 3), nn.Linear(4, 3), nn.Linear(1, 3)
+        self.one, self.constant, self.zero, self.empty = (
+            nn.Linear(1, 1),
+            nn.Linear(4, 3),
+            nn.Linear(4, 3),
+            nn.Linear(1, 3),
+        )
         self.empty.weight = nn.Parameter(torch.zeros(3, 0))
         self.nothing = nn.Parameter(torch.zeros(0, 5))
         self.scalar = nn.Parameter(torch.zeros(()))
@@ -90,5 +99,7 @@ def bits(tensor: Tensor) -> bytes:
 
 
 def sealed(packed: bytes, streams: bytes, version: int = VERSION, header_length: int | None = None) -> bytes:
-    body = HEAD.pack(MAGIC, version, len(packed) if header_length is None else header_length) + packed + streams
+    body = (
+        HEAD.pack(MAGIC, version, len(packed) if header_length is None else header_length) + packed + streams
+    )
     return body + hashlib.sha256(body).digest()

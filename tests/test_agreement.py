@@ -37,25 +37,33 @@ def table(first: Sequence[float], second: Sequence[float]) -> Table:
 
 
 def seconded(record: Record, quality: float, diversity: float, u: float = 0.8) -> Record:
-    """The record with secondary scores of these retentions. Floor and baseline are those of the primary evaluators."""
+    """The record with secondary scores of these retentions.
+
+    Floor and baseline are those of the primary evaluators.
+    """
     blocks = {}
     for role, kept in zip(ROLES, (quality, diversity)):
         count = round(100 * (FLOOR + kept * (BASE - FLOOR)))
         metrics = {PRIMARY_METRIC[role]: count / 100, "retention": (count / 100 - FLOOR) / (BASE - FLOOR)}
         metrics |= {"u": u} if record.method == "none" else {}
         flags = Items.pack(np.arange(100) < count)
-        blocks[f"second {role}"] = EvaluatorBlock(role=role, version=1, second=True, metrics=metrics, items={PRIMARY_METRIC[role]: flags})
+        blocks[f"second {role}"] = EvaluatorBlock(
+            role=role, version=1, second=True, metrics=metrics, items={PRIMARY_METRIC[role]: flags}
+        )
     return record.model_copy(update={"evaluators": {**record.evaluators, **blocks}})
 
 
 def both(name: str, first: float, second: float, at: str = "s@0", u: float = 0.8) -> list[Record]:
-    """A ladder that falls evenly from `first` (by the primary evaluators) and from `second`, in both roles."""
+    """A ladder that falls evenly from `first` (by the primary evaluators) and from `second`, in both
+    roles.
+    """
     made = ladder(name, at, np.linspace(first, 0, 8), np.linspace(first, 0, 8))
     kept = {r.method: s for r, s in zip(made[::3], [1.0, *np.linspace(second, 0, 8)])}
     return [seconded(r, kept[r.method], kept[r.method], u) for r in made]
 
 
-# --- tau -------------------------------------------------------------------------------------------------------------
+# --- tau
+# ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -66,11 +74,15 @@ def test_of_one_model_it_is_scipys(seed: int) -> None:
 
 def test_the_same_order_is_1_and_the_reverse_minus_1() -> None:
     x = [0.9, 0.5, 0.3, 0.1]
-    assert tau_of([table(x, [2 * v for v in x])]) == pytest.approx(1) and tau_of([table(x, x[::-1])]) == pytest.approx(-1)
+    assert tau_of([table(x, [2 * v for v in x])]) == pytest.approx(1) and tau_of(
+        [table(x, x[::-1])]
+    ) == pytest.approx(-1)
 
 
 def test_models_are_not_compared_with_each_other() -> None:
-    """Both evaluators rank the methods of two models alike, but the second scores one model lower: pooled, tau would fall."""
+    """Both evaluators rank the methods of two models alike, but the second scores one model lower: pooled,
+    tau would fall.
+    """
     good, poor = table([0.9, 0.8], [0.2, 0.1]), table([0.5, 0.4], [0.9, 0.8])
     assert tau_of([good, poor]) == 1
     pooled = np.array([*good.values(), *poor.values()]).T
@@ -89,11 +101,15 @@ def test_the_jackknife_of_a_mean_is_its_usual_variance() -> None:
 
 
 def test_its_interval_covers() -> None:
-    """30 methods whose two retentions correlate by .8 (Gaussian): tau = 2/pi asin .8 = .590. 95 % of 300 studies, within error."""
+    """30 methods whose two retentions correlate by .8 (Gaussian): tau = 2/pi asin .8 = .590. 95 % of 300
+    studies, within error.
+    """
     rng, true, hits = np.random.default_rng(1), 2 / np.pi * np.arcsin(0.8), 0
     for _ in range(300):
         x, noise = rng.normal(size=(2, 30))
-        interval = interval_of(agreement("d", "quality", ("a", "b"), {"s@0": table(x, 0.8 * x + 0.6 * noise)}).tau)
+        interval = interval_of(
+            agreement("d", "quality", ("a", "b"), {"s@0": table(x, 0.8 * x + 0.6 * noise)}).tau
+        )
         assert interval is not None
         hits += interval[0] <= true <= interval[1]
     assert 0.92 <= hits / 300 <= 0.98
@@ -109,12 +125,19 @@ def test_full_agreement_is_not_certainty() -> None:
 
 
 def test_pairs_that_both_tell_apart_and_where_they_part() -> None:
-    found = agreement("d", "quality", ("a", "b"), {"s@0": table([1.0, 0.99, 0.5, 0.1], [0.9, 0.95, 0.1, 0.5])})
-    assert found.pairs == 5 and found.concordant == pytest.approx(4 / 5)  # m0 and m1 lie too close; m2 and m3 stand the other way round
-    assert [p.method for p in found.disagreements] == ["m2", "m3", "m0"] and found.disagreements[0].second == 0.1
+    found = agreement(
+        "d", "quality", ("a", "b"), {"s@0": table([1.0, 0.99, 0.5, 0.1], [0.9, 0.95, 0.1, 0.5])}
+    )
+    assert found.pairs == 5 and found.concordant == pytest.approx(
+        4 / 5
+    )  # m0 and m1 lie too close; m2 and m3 stand the other way round
+    assert [p.method for p in found.disagreements] == ["m2", "m3", "m0"] and found.disagreements[
+        0
+    ].second == 0.1
 
 
-# --- from records ----------------------------------------------------------------------------------------------------
+# --- from records
+# ----------------------------------------------------------------------------------------------------
 
 
 def test_records_with_secondary_scores_make_their_own_ladder() -> None:
@@ -123,8 +146,12 @@ def test_records_with_secondary_scores_make_their_own_ladder() -> None:
     first, second = measured(records), measured(seen)
     assert first and second and second.u == pytest.approx({"quality": 0.8, "diversity": 0.8})
     for role in ROLES:
-        assert first.outcomes[role].mean[0] == pytest.approx(1.0) and second.outcomes[role].mean[0] == pytest.approx(0.5, abs=0.01)
-        assert second.outcomes[role].influence.mean(axis=(1, 2)) == pytest.approx(np.zeros(8), abs=0.8)  # flags of the second's own
+        assert first.outcomes[role].mean[0] == pytest.approx(1.0) and second.outcomes[role].mean[
+            0
+        ] == pytest.approx(0.5, abs=0.01)
+        assert second.outcomes[role].influence.mean(axis=(1, 2)) == pytest.approx(
+            np.zeros(8), abs=0.8
+        )  # flags of the second's own
 
 
 def test_a_record_without_both_scores_is_left_out_and_one_that_diverged_is_zero() -> None:
@@ -144,14 +171,23 @@ def test_agreements_count_methods_over_models_and_name_the_evaluators() -> None:
 def test_a_model_with_secondary_scores_of_one_seed_counts_by_that_seed() -> None:
     records = both("d", 1.0, 0.5)
     half = [
-        r if r.sample_seed == 0 else r.model_copy(update={"evaluators": {n: b for n, b in r.evaluators.items() if not b.second}})
+        r
+        if r.sample_seed == 0
+        else r.model_copy(update={"evaluators": {n: b for n, b in r.evaluators.items() if not b.second}})
         for r in records
     ]
     found = retentions(
         half,
         (
             lambda r: retention_of(r, "quality"),
-            lambda r: next((b.metrics.get("retention") for b in r.evaluators.values() if b.second and b.role == "quality"), None),
+            lambda r: next(
+                (
+                    b.metrics.get("retention")
+                    for b in r.evaluators.values()
+                    if b.second and b.role == "quality"
+                ),
+                None,
+            ),
         ),
     )
     assert len(found) == 8 and found["int8"] == pytest.approx((1.0, 0.5), abs=0.01)
@@ -167,10 +203,17 @@ def test_the_leaderboard_has_the_section_only_where_secondary_evaluators_were_us
 
 def test_a_model_counts_for_the_secondary_evaluators_once_its_whole_ladder_is_scored() -> None:
     """They think less of the second model: a part of its ladder, or none, may not pass for all of it."""
-    full = [r for name in ("a", "b") for model, kept in (("s@0", 0.5), ("s@1", 0.3), ("s@2", 0.4)) for r in both(name, 1.0, kept, model)]
+    full = [
+        r
+        for name in ("a", "b")
+        for model, kept in (("s@0", 0.5), ("s@1", 0.3), ("s@2", 0.4))
+        for r in both(name, 1.0, kept, model)
+    ]
 
     def without(left_out: Callable[[Record], bool]) -> str:
-        unseen = lambda r: r.model_copy(update={"evaluators": {n: b for n, b in r.evaluators.items() if not b.second}})
+        unseen = lambda r: r.model_copy(
+            update={"evaluators": {n: b for n, b in r.evaluators.items() if not b.second}}
+        )
         text = both_pages([unseen(r) if r.domain == "a" and left_out(r) else r for r in full])
         rows = text[text.index("Scores by the secondary evaluators") :].splitlines()
         return next(row for row in rows if row.startswith("| a "))
@@ -183,17 +226,26 @@ def test_a_model_counts_for_the_secondary_evaluators_once_its_whole_ladder_is_sc
 def test_a_model_with_a_low_secondary_u_does_not_count_for_the_secondary_evaluators() -> None:
     """Their U of one model of `a` is .3: 2 of its 3 models are left, and with U from .25 all are."""
     poor = lambda name, model: 0.3 if (name, model) == ("a", "s@1") else 0.8
-    full = [r for name in ("a", "b") for model in ("s@0", "s@1", "s@2") for r in both(name, 1.0, 1.0, model, poor(name, model))]
+    full = [
+        r
+        for name in ("a", "b")
+        for model in ("s@0", "s@1", "s@2")
+        for r in both(name, 1.0, 1.0, model, poor(name, model))
+    ]
     found = report_data(full, {})
     models = [{d.name: len(d.units) for d in one.second_domains} for one in (found.now, found.wider)]
     assert models == [{"a": 2, "b": 3}, {"a": 3, "b": 3}]
 
 
 def test_secondary_means_average_the_sizes_of_the_primary_ones() -> None:
-    """One small model has too little to lose by them: its seed is left out for them, and not the size everywhere."""
+    """One small model has too little to lose by them: its seed is left out for them, and not the size
+    everywhere.
+    """
     poor = lambda name, model: 0.3 if (name, model) == ("a", "xs@1") else 0.8
     names = [f"{size}@{seed}" for size in ("s", "xs") for seed in range(3)]
-    full = [r for name in ("a", "b") for model in names for r in both(name, 1.0, 1.0, model, poor(name, model))]
+    full = [
+        r for name in ("a", "b") for model in names for r in both(name, 1.0, 1.0, model, poor(name, model))
+    ]
     now = report_data(full, {}).now
     assert {d.name: [[m.model for m in unit] for unit in d.units] for d in now.second_domains} == {
         "a": [["s@0", "xs@0"], ["s@2", "xs@2"]],
@@ -202,10 +254,18 @@ def test_secondary_means_average_the_sizes_of_the_primary_ones() -> None:
 
 
 def test_conclusions_are_the_same_only_where_the_secondary_evaluators_agree() -> None:
-    """All models count by the primary evaluators. From U = .25 one more counts by the secondary ones, and then they agree."""
+    """All models count by the primary evaluators.
+
+    From U = .25 one more counts by the secondary ones, and then they agree.
+    """
     kept = {"a": (0.90, 0.92, 0.91), "b": (0.5, 0.52, 0.51)}
     poor = lambda name, model: 0.3 if name == "a" and model != "s@0" else 0.8
-    full = [r for name, values in kept.items() for i, v in enumerate(values) for r in both(name, v, v, f"s@{i}", poor(name, f"s@{i}"))]
+    full = [
+        r
+        for name, values in kept.items()
+        for i, v in enumerate(values)
+        for r in both(name, v, v, f"s@{i}", poor(name, f"s@{i}"))
+    ]
     text = both_pages(full)
     assert "the conclusions are the same" not in text
     assert "With a threshold of U = 0.25 the conclusion is: **a is more compressible" in text
@@ -214,9 +274,14 @@ def test_conclusions_are_the_same_only_where_the_secondary_evaluators_agree() ->
 def test_a_size_without_secondary_scores_shows_nothing_alone() -> None:
     seeds = (("@0", 0.5), ("@1", 0.52), ("@2", 0.51))
     has_secondary = [
-        r for name, gain in (("a", 0.4), ("b", 0.0)) for at, kept in seeds for r in both(name, kept + gain, kept + gain, f"s{at}")
+        r
+        for name, gain in (("a", 0.4), ("b", 0.0))
+        for at, kept in seeds
+        for r in both(name, kept + gain, kept + gain, f"s{at}")
     ]
-    once = [r.model_copy(update={"model": f"x{r.model}", "evaluators": _first_only(r)}) for r in has_secondary]
+    once = [
+        r.model_copy(update={"model": f"x{r.model}", "evaluators": _first_only(r)}) for r in has_secondary
+    ]
     alone = report_data([*has_secondary, *once], {}).now.alone
     claims = {size: [c.role for c in one.comparisons if one.claimed(c)] for size, one in alone.items()}
     assert claims == {"s": ["quality", "diversity"], "xs": []} and alone["xs"].second == {}
@@ -226,7 +291,8 @@ def _first_only(record: Record) -> dict[str, EvaluatorBlock]:
     return {name: block for name, block in record.evaluators.items() if not block.second}
 
 
-# --- what samples are good for -----------------------------------------------------------------------------------------
+# --- what samples are good for
+# -----------------------------------------------------------------------------------------
 
 
 def useful(records: Sequence[Record], kept: Sequence[float], error: float = 0.01) -> list[Record]:
@@ -251,24 +317,44 @@ def test_use_by_method_has_the_items_error_whatever_the_seeds() -> None:
 
 def test_what_foretells_use() -> None:
     """Quality falls as use does, diversity the other way round."""
-    records = useful(ladder("d", quality=np.linspace(1, 0, 8), diversity=np.linspace(0, 1, 8)), np.linspace(1, 0, 8))
+    records = useful(
+        ladder("d", quality=np.linspace(1, 0, 8), diversity=np.linspace(0, 1, 8)), np.linspace(1, 0, 8)
+    )
     found = {one.role: one for one in utility_correlations(records)}
-    assert found["quality"].tau.value == pytest.approx(1) and found["diversity"].tau.value == pytest.approx(-1)
+    assert found["quality"].tau.value == pytest.approx(1) and found["diversity"].tau.value == pytest.approx(
+        -1
+    )
     assert found["quality"].task == "task" and found["quality"].methods == 8
     assert utility_correlations(ladder("d")) == []
 
 
 def test_a_role_without_retentions_and_a_tie_of_all_methods_have_no_figure() -> None:
-    """A baseline at the floor leaves one role undefined. An evaluator that scores all methods alike ranks nothing."""
+    """A baseline at the floor leaves one role undefined.
+
+    An evaluator that scores all methods alike ranks nothing.
+    """
     tau = Estimate(0.5, 0.01, 7)
     only = UtilityCorrelation("d", "classifier", "diversity", 8, tau)
     (row,) = (line for line in use_table([only]).splitlines() if line.startswith("| d "))
-    assert [cell.strip() for cell in row.strip("|").split("|")] == ["d", "classifier", "8", DASH, tau_text(tau)]
+    assert [cell.strip() for cell in row.strip("|").split("|")] == [
+        "d",
+        "classifier",
+        "8",
+        DASH,
+        tau_text(tau),
+    ]
     assert tau_text(Estimate(math.nan, None)) == DASH
 
 
 def test_the_third_table_shows_use_with_its_interval() -> None:
     records = [r for name in ("a", "b") for r in ladder(name, quality=np.linspace(1, 0.5, 8))]
-    assert all(line.split("|")[-2].strip() in ("use ↑", "-") or ":" in line for line in best_methods(report_data(records, {})).splitlines())
-    (line, *_) = [line for line in best_methods(report_data(useful(records, np.linspace(1, 0.9, 8)), {})).splitlines() if "`int8`" in line]
+    assert all(
+        line.split("|")[-2].strip() in ("use ↑", "-") or ":" in line
+        for line in best_methods(report_data(records, {})).splitlines()
+    )
+    (line, *_) = [
+        line
+        for line in best_methods(report_data(useful(records, np.linspace(1, 0.9, 8)), {})).splitlines()
+        if "`int8`" in line
+    ]
     assert re.search(r"1\.015 \[0\.9\d\d, 1\.0\d\d\] \|$", line)

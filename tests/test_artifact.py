@@ -41,14 +41,53 @@ from bench.errors import BadInput, Unsupported
 from bench.interfaces import Compressed, Layout, StoredTensor, StructureEdit
 from bench.methods.plain import plain
 
-# --- there and back --------------------------------------------------------------------------------------------------
+# --- there and back
+# --------------------------------------------------------------------------------------------------
 
 TEXTS = (
-    *("none", "fp16", "permute:seed=1", "int8", "int6", "int4", "int3", "int2", "ternary", "binary", "nf4", "binary:residual=2"),
-    *("int4:group=5", "int4:asym", "int2:asym,group=3", "int8:granularity=tensor", "nf4:group=7", "int8:keep=embed*|up*"),
+    *(
+        "none",
+        "fp16",
+        "permute:seed=1",
+        "int8",
+        "int6",
+        "int4",
+        "int3",
+        "int2",
+        "ternary",
+        "binary",
+        "nf4",
+        "binary:residual=2",
+    ),
+    *(
+        "int4:group=5",
+        "int4:asym",
+        "int2:asym,group=3",
+        "int8:granularity=tensor",
+        "nf4:group=7",
+        "int8:keep=embed*|up*",
+    ),
     *("ecsq:bits=1.5", "ecsq:bits=0.2", "ecsq:bits=8", "ecsq:bits=3,group=4", "magnitude+ecsq:bits=2"),
-    *("magnitude", "magnitude:sparsity=0.75", "magnitude+fp16", "2:4", "1:32", "3:5", "random:sparsity=0.99", "2:4+magnitude"),
-    *("2:4+int2", "2:4+int4", "3:5+int4", "3:5+nf4", "1:7+binary", "2:4+ecsq:bits=2", "magnitude:sparsity=0.9+int4", "magnitude+int4:asym"),
+    *(
+        "magnitude",
+        "magnitude:sparsity=0.75",
+        "magnitude+fp16",
+        "2:4",
+        "1:32",
+        "3:5",
+        "random:sparsity=0.99",
+        "2:4+magnitude",
+    ),
+    *(
+        "2:4+int2",
+        "2:4+int4",
+        "3:5+int4",
+        "3:5+nf4",
+        "1:7+binary",
+        "2:4+ecsq:bits=2",
+        "magnitude:sparsity=0.9+int4",
+        "magnitude+int4:asym",
+    ),
     *(
         "random+ternary",
         "random:sparsity=0.9+binary",
@@ -83,7 +122,9 @@ def test_at_fixed_width_the_same_comes_back(text: str):
         assert bits(stored.dequantize()) == bits(compressed.tensors[name].dequantize()), name
 
 
-@pytest.mark.parametrize("text", ["none", "int4", "magnitude+ecsq:bits=2", "2:4+int2", "random:sparsity=0.9+binary"])
+@pytest.mark.parametrize(
+    "text", ["none", "int4", "magnitude+ecsq:bits=2", "2:4+int2", "random:sparsity=0.9+binary"]
+)
 def test_the_same_network_makes_the_same_bytes(text: str):
     assert artifact_of(text) == encode(compress(text, Small()), text)
 
@@ -93,7 +134,11 @@ def test_another_network_makes_other_bytes():
 
 
 def test_what_was_pruned_is_known_unless_zero_is_a_level():
-    for text, folded in {"magnitude": False, "random:sparsity=0.9+binary": False, "magnitude:sparsity=0.9+int4": True}.items():
+    for text, folded in {
+        "magnitude": False,
+        "random:sparsity=0.9+binary": False,
+        "magnitude:sparsity=0.9+int4": True,
+    }.items():
         compressed = large(text)
         back, mask = decode(encode(compressed, text))[2]["0.weight"].mask, compressed.tensors["0.weight"].mask
         assert mask is not None and (back is None) == folded
@@ -113,7 +158,10 @@ def test_a_network_is_filled_tied_weights_once_buffers_unrounded():
 
 def test_the_structure_comes_back():
     compressed = small("none")
-    edits = (StructureEdit("head", "low_rank", {"rank": 3}), StructureEdit("", "ü", {"nested": [1.5, None, {"a": "b"}]}))
+    edits = (
+        StructureEdit("head", "low_rank", {"rank": 3}),
+        StructureEdit("", "ü", {"nested": [1.5, None, {"a": "b"}]}),
+    )
     _, structure, _ = decode(encode(Compressed(compressed.network, compressed.tensors, edits), "none"))
     assert structure == list(edits)
 
@@ -130,11 +178,16 @@ def test_two_codings_of_the_same_values_share_a_digest():
 
 
 def test_the_header_knows_how_much_each_tensor_lost():
-    """In quarter decibels: int4 of a Gaussian has 18.9 dB, fewer weights a bit more; buffers of numbers and flags lose nothing."""
+    """In quarter decibels: int4 of a Gaussian has 18.9 dB, fewer weights a bit more; buffers of numbers and
+    flags lose nothing.
+    """
     assert fidelity_of("int4")["0.weight"] / 4 == pytest.approx(19.2, abs=0.5)
     assert set(fidelity_of("none").values()) == {EXACT}
     lost = {entry.name: entry.fidelity for entry in parse(artifact_of("binary")).header.entries}
-    assert lost["steps"] == lost["flags"] == lost["zero.weight"] == lost["nothing"] == EXACT and lost["embed.weight"] < 40
+    assert (
+        lost["steps"] == lost["flags"] == lost["zero.weight"] == lost["nothing"] == EXACT
+        and lost["embed.weight"] < 40
+    )
     assert fidelity(torch.zeros(3), plain(torch.zeros(2))) == 0 and fidelity(None, plain(torch.zeros(2))) == 0
 
 
@@ -142,7 +195,8 @@ def fidelity_of(text: str) -> dict[str, int]:
     return {entry.name: entry.fidelity for entry in parse(artifact_of(text, large)).header.entries}
 
 
-# --- what cannot be stored, or does not fit --------------------------------------------------------------------------
+# --- what cannot be stored, or does not fit
+# --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -155,12 +209,18 @@ def test_what_is_not_finite_is_refused_by_name(value: float):
 
 def stored(**fields: Any) -> StoredTensor:
     """A quantized tensor, well-formed but for `fields`."""
-    whole: dict[str, Any] = {"indices": torch.zeros(2, 3, dtype=torch.uint8), "codebook": ((-1.0, 1.0),), "scales": torch.ones(1, 2).half()}
+    whole: dict[str, Any] = {
+        "indices": torch.zeros(2, 3, dtype=torch.uint8),
+        "codebook": ((-1.0, 1.0),),
+        "scales": torch.ones(1, 2).half(),
+    }
     return StoredTensor(**{"shape": (2, 3), **whole, **fields})
 
 
 UNWRITABLE = {
-    "empty": stored(shape=(0, 3), indices=torch.zeros(0, 3, dtype=torch.uint8), scales=torch.ones(1, 0).half()),
+    "empty": stored(
+        shape=(0, 3), indices=torch.zeros(0, 3, dtype=torch.uint8), scales=torch.ones(1, 0).half()
+    ),
     "scalar": stored(shape=(), indices=torch.zeros((), dtype=torch.uint8), scales=torch.ones(1, 1).half()),
     "a level that is NaN": stored(codebook=((-1.0, math.nan),)),
     "nine planes": stored(codebook=((-1.0, 1.0),) * 9, scales=torch.ones(9, 2).half()),
@@ -182,10 +242,17 @@ def test_a_name_of_two_lines_is_not_written():
 
 
 def test_levels_far_from_zero_come_back():
-    """Evenly spaced ones are written as where they begin; not so far away, where a reader would not believe it."""
+    """Evenly spaced ones are written as where they begin; not so far away, where a reader would not believe
+    it.
+    """
     for first in (-70_000.5, -65_536.0, -3.0, 0.5, 65_536.0, 1e6):
         codebook = ((first, first + 1),)
-        assert decode(encode(Compressed(nn.Identity(), {"w": stored(codebook=codebook)}), "plug-in"))[2]["w"].codebook == codebook
+        assert (
+            decode(encode(Compressed(nn.Identity(), {"w": stored(codebook=codebook)}), "plug-in"))[2][
+                "w"
+            ].codebook
+            == codebook
+        )
 
 
 def test_a_group_longer_than_a_channel_is_stored_as_the_channel():
@@ -196,7 +263,9 @@ def test_a_group_longer_than_a_channel_is_stored_as_the_channel():
     assert bits(back.dequantize()) == bits(compressed.tensors["embed.weight"].dequantize())
 
 
-def test_a_network_of_another_shape_is_refused_by_name_before_anything_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_network_of_another_shape_is_refused_by_name_before_anything_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     (tmp_path / "a").write_bytes(artifact_of("int4"))
     with pytest.raises(BadInput, match=r"embed.weight is \(11, 6\), not \(11, 7\)"):
         fill(Small(width=7), decode(artifact_of("int4"))[2])
@@ -207,7 +276,8 @@ def test_a_network_of_another_shape_is_refused_by_name_before_anything_is_decode
         rebuild(tmp_path / "a", Rebuilder(nn.Linear(6, 11)))
 
 
-# --- size ------------------------------------------------------------------------------------------------------------
+# --- size
+# ------------------------------------------------------------------------------------------------------------
 
 WEIGHTS, CHANNELS = 98_304, 384
 
@@ -225,7 +295,9 @@ def entries_of(data: bytes) -> list[Entry]:
 BESIDE = CHANNELS * (2 + 2) + 250  # scales and biases as half floats; header and checksum
 
 
-@pytest.mark.parametrize("text", ["int8", "int5", "int4", "int3", "int2", "ternary", "binary", "ecsq:bits=1.5", "ecsq:bits=0.3"])
+@pytest.mark.parametrize(
+    "text", ["int8", "int5", "int4", "int3", "int2", "ternary", "binary", "ecsq:bits=1.5", "ecsq:bits=0.3"]
+)
 def test_gaussian_weights_cost_their_entropy_within_one_percent(text: str):
     compressed = large(text)
     bound = sum(entropy_bytes(s.indices) for s in compressed.tensors.values() if s.indices is not None)
@@ -256,7 +328,9 @@ def test_a_mask_costs_its_entropy(sparsity: float, wanted: float):
 
 @pytest.mark.parametrize("text, wanted", [("2:4", 0.6462), ("1:4", 0.5), ("3:5", 0.6644), ("4:8", 0.7662)])
 def test_the_mask_of_a_pattern_costs_the_number_of_patterns(text: str, wanted: float):
-    """log2(m over n) / m bits a weight; range-coded, since words of 8 bytes hold no whole number of patterns."""
+    """log2(m over n) / m bits a weight; range-coded, since words of 8 bytes hold no whole number of
+    patterns.
+    """
     for entry in entries_of(artifact_of(text, large)):
         assert (entry.mask, f"{entry.n}:{entry.m}") == (PATTERNS, text)
         assert wanted - 2e-3 < 8 * entry.mask_bytes / entry.count < 1.005 * wanted + 0.01
@@ -279,19 +353,24 @@ def test_a_mask_is_written_in_the_shortest_way(text: str, masks: set[int]):
     compressed, n = large(text), WEIGHTS
     data = encode(compressed, text)
     assert {entry.mask for entry in entries_of(data)} <= masks
-    kept = [s.indices[s.mask] for s in compressed.tensors.values() if s.indices is not None and s.mask is not None]
+    kept = [
+        s.indices[s.mask] for s in compressed.tensors.values() if s.indices is not None and s.mask is not None
+    ]
     mask = n * math.log2(6) / 4 * 1.04 if "2:4" in text else 0.469 * n
     assert len(data) < 1.01 * (sum(map(entropy_bytes, kept)) + mask / 8) + BESIDE
 
 
-@pytest.mark.parametrize("text", ["int4", "ecsq:bits=1.5", "2:4+int2", "magnitude:sparsity=0.9+int4", "fp16", "binary", "none"])
+@pytest.mark.parametrize(
+    "text", ["int4", "ecsq:bits=1.5", "2:4+int2", "magnitude:sparsity=0.9+int4", "fp16", "binary", "none"]
+)
 def test_entropy_coding_is_never_longer(text: str):
     """But for a few bytes: a fidelity for each tensor."""
     compressed = large(text)
     assert len(encode(compressed, text)) <= len(encode(compressed, text, entropy=False)) + 8
 
 
-# --- whole or absent -------------------------------------------------------------------------------------------------
+# --- whole or absent
+# -------------------------------------------------------------------------------------------------
 
 
 def test_a_failed_save_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -1,4 +1,6 @@
-"""bench.artifact: files that lie under a valid checksum, and mutations: refused in one line, in bounded time and memory."""
+"""bench.artifact: files that lie under a valid checksum, and mutations: refused in one line, in bounded time
+and memory.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,8 @@ from bench.artifact.header import (
 from bench.errors import BadInput
 from bench.interfaces import StoredTensor, StructureEdit
 
-# --- files that lie, under a valid checksum --------------------------------------------------------------------------
+# --- files that lie, under a valid checksum
+# --------------------------------------------------------------------------
 
 
 def opened(data: bytes) -> tuple[bytes, bytes]:
@@ -68,10 +71,19 @@ def forged(header: Header, streams: bytes = STREAMS) -> bytes:
 
 
 def entry(
-    streams: bytes = STREAMS, fp16_pool_bytes: int = 4, tables: tuple[bytes, ...] = (), codebook: Any = TERNARY, **fields: Any
+    streams: bytes = STREAMS,
+    fp16_pool_bytes: int = 4,
+    tables: tuple[bytes, ...] = (),
+    codebook: Any = TERNARY,
+    **fields: Any,
 ) -> bytes:
     """A file of one tensor, changed."""
-    changed = header(dataclasses.replace(W, **fields), fp16_pool_bytes=fp16_pool_bytes, tables=tables, codebooks=(codebook,))
+    changed = header(
+        dataclasses.replace(W, **fields),
+        fp16_pool_bytes=fp16_pool_bytes,
+        tables=tables,
+        codebooks=(codebook,),
+    )
     return forged(changed, streams)
 
 
@@ -85,11 +97,15 @@ def column(streams: bytes = STREAMS, **values: int) -> bytes:
     return sealed(coding.deflate(first + b"".join(columns)), streams)
 
 
-def text(method: bytes = b"int4", structure: bytes = b"[]", rest: bytes | None = None, streams: bytes = STREAMS) -> bytes:
+def text(
+    method: bytes = b"int4", structure: bytes = b"[]", rest: bytes | None = None, streams: bytes = STREAMS
+) -> bytes:
     """A file whose header begins otherwise, `rest` after its texts."""
     inflated = coding.inflate(TRUTH.pack(), LARGEST)
     rest = inflated[1 + 4 + 1 + 2 :] if rest is None else rest
-    return sealed(coding.deflate(number(len(method)) + method + number(len(structure)) + structure + rest), streams)
+    return sealed(
+        coding.deflate(number(len(method)) + method + number(len(structure)) + structure + rest), streams
+    )
 
 
 def book(raw: bytes) -> bytes:
@@ -101,11 +117,20 @@ def book(raw: bytes) -> bytes:
     return sealed(coding.deflate(inflated[:place] + raw + inflated[place + len(old.data) :]), STREAMS)
 
 
-def many(count: int, codebooks: Any, tables: tuple[bytes, ...] = (), names: Callable[[int], str] = str, **fields: Any) -> bytes:
+def many(
+    count: int,
+    codebooks: Any,
+    tables: tuple[bytes, ...] = (),
+    names: Callable[[int], str] = str,
+    **fields: Any,
+) -> bytes:
     """A file of many tensors that are no longer than its byte each."""
     each = {"shape": (1,), "kept": 1, "halves": 1, "body_bytes": 1, **fields}
     entries = tuple(Entry(names(i), **each) for i in range(count))
-    return sealed(header(*entries, codebooks=codebooks, tables=tables, fp16_pool_bytes=2 * count).pack(), bytes(3 * count))
+    return sealed(
+        header(*entries, codebooks=codebooks, tables=tables, fp16_pool_bytes=2 * count).pack(),
+        bytes(3 * count),
+    )
 
 
 F4 = {"array": "f4", "halves": 0}
@@ -121,33 +146,49 @@ LIES: dict[str, Callable[[], bytes]] = {
     "huge": lambda: entry(shape=(2**62,)),
     "huge, kept": lambda: entry(shape=(2**40,), kept=2**40),
     "huge, twice": lambda: entry(shape=(2**32, 2**32)),
-    "huge, empty": lambda: entry(shape=(0, 2**62, 2**62), kept=0, **F4, body_bytes=0, fp16_pool_bytes=0, streams=b""),
+    "huge, empty": lambda: entry(
+        shape=(0, 2**62, 2**62), kept=0, **F4, body_bytes=0, fp16_pool_bytes=0, streams=b""
+    ),
     "huge, empty, indexed": lambda: entry(shape=(2**62, 0), kept=0, halves=2**62, body_bytes=0),
-    "huge, of half floats": lambda: entry(shape=(2**40,), array="f2", kept=2**40, halves=2**40, body_bytes=0, streams=bytes(4)),
-    "huge, one level": lambda: entry(shape=(2**30,), kept=2**30, codebook=((1.0,),), halves=1, granularity="tensor"),
+    "huge, of half floats": lambda: entry(
+        shape=(2**40,), array="f2", kept=2**40, halves=2**40, body_bytes=0, streams=bytes(4)
+    ),
+    "huge, one level": lambda: entry(
+        shape=(2**30,), kept=2**30, codebook=((1.0,),), halves=1, granularity="tensor"
+    ),
     "huge, masked": lambda: entry(**{**MASK, "shape": (2**40,)}),
-    "huge, masked, of bytes": lambda: entry(**{**MASK, "shape": (2**40,), "array": "u1", "halves": 0, "body_bytes": 2}),
+    "huge, masked, of bytes": lambda: entry(
+        **{**MASK, "shape": (2**40,), "array": "u1", "halves": 0, "body_bytes": 2}
+    ),
     "huge, counted": lambda: entry(**{**COUNTED_MASK, "shape": (2**30,), "kept": 0, "tables": (b"\xff\0",)}),
     "huge, folded": lambda: entry(shape=(2**30,), kept=2**30, mask=FOLDED),
-    "huge, coded by a table of one symbol": lambda: entry(shape=(2**30,), kept=2**30, table=1, tables=(b"\0\1\0",)),
+    "huge, coded by a table of one symbol": lambda: entry(
+        shape=(2**30,), kept=2**30, table=1, tables=(b"\0\1\0",)
+    ),
     "a large number": lambda: column(kept=2**63 - 1),
     "a number beyond 64 bits": lambda: column(kept=2**64 - 1),
     "a number without end": lambda: text(rest=b"\xff" * 1000),
     "17 dimensions": lambda: entry(shape=(1,) * 17),
     "a scalar of indices": lambda: entry(shape=(), kept=1, halves=1, fp16_pool_bytes=2, streams=bytes(3)),
-    "an empty tensor of indices": lambda: entry(shape=(0, 5), kept=0, halves=0, body_bytes=0, fp16_pool_bytes=0, streams=b""),
+    "an empty tensor of indices": lambda: entry(
+        shape=(0, 5), kept=0, halves=0, body_bytes=0, fp16_pool_bytes=0, streams=b""
+    ),
     "larger than its streams": lambda: column(STREAMS, body_bytes=2),
     "smaller than its streams": lambda: forged(TRUTH, STREAMS + b"\0"),
     "more bytes than its indices": lambda: entry(body_bytes=2, streams=bytes(6)),
     "values larger than their stream": lambda: entry(**F4, fp16_pool_bytes=0, body_bytes=4, streams=bytes(4)),
-    "values smaller than their stream": lambda: entry(**F4, fp16_pool_bytes=0, body_bytes=12, streams=bytes(12)),
+    "values smaller than their stream": lambda: entry(
+        **F4, fp16_pool_bytes=0, body_bytes=12, streams=bytes(12)
+    ),
     "values with scales": lambda: entry(array="f4", halves=2, body_bytes=8, streams=bytes(12)),
     "half floats with a stream": lambda: entry(array="f2"),
     "type unknown": lambda: column(array=7),
     "granularity unknown": lambda: column(granularity=3),
     "axis outside": lambda: column(axis=1),
     "axis far outside": lambda: column(axis=2**63 - 1),
-    "axis of a scalar": lambda: entry(shape=(), axis=1, kept=1, **F4, fp16_pool_bytes=0, body_bytes=4, streams=bytes(4)),
+    "axis of a scalar": lambda: entry(
+        shape=(), axis=1, kept=1, **F4, fp16_pool_bytes=0, body_bytes=4, streams=bytes(4)
+    ),
     "groups without a length": lambda: column(granularity=2),
     "groups of channels": lambda: column(group=1),
     "groups longer than a channel": lambda: column(granularity=2, group=2),
@@ -173,29 +214,43 @@ LIES: dict[str, Callable[[], bytes]] = {
     "mask without bytes": lambda: column(mask=PLAIN_BITS),
     "bytes of no mask": lambda: column(STREAMS + b"\0", mask_bytes=1),
     "mask keeps fewer": lambda: entry(**{**MASK, "streams": bytes(6)}),
-    "mask longer than its tensor": lambda: entry(**{**MASK, "mask_bytes": 2, "streams": bytes(4) + b"\3\0\0"}),
-    "mask of flags": lambda: entry(**{**MASK, "array": "b1", "halves": 0, "fp16_pool_bytes": 0, "body_bytes": 2, "streams": b"\3\0\0"}),
-    "mask folded into values": lambda: entry(**F4, mask=FOLDED, fp16_pool_bytes=0, body_bytes=8, streams=bytes(8)),
+    "mask longer than its tensor": lambda: entry(
+        **{**MASK, "mask_bytes": 2, "streams": bytes(4) + b"\3\0\0"}
+    ),
+    "mask of flags": lambda: entry(
+        **{**MASK, "array": "b1", "halves": 0, "fp16_pool_bytes": 0, "body_bytes": 2, "streams": b"\3\0\0"}
+    ),
+    "mask folded into values": lambda: entry(
+        **F4, mask=FOLDED, fp16_pool_bytes=0, body_bytes=8, streams=bytes(8)
+    ),
     "mask counted without a table": lambda: entry(**{**COUNTED_MASK, "mask_table": 0}),
     "mask counted by a missing table": lambda: entry(**COUNTED_MASK),
     "mask counted by three symbols": lambda: entry(**COUNTED_MASK, tables=(b"\1\1\1",)),
     "mask counted by no symbols": lambda: entry(**COUNTED_MASK, tables=(b"\0\0",)),
-    "mask counted from garbage": lambda: entry(**{**COUNTED_MASK, "streams": bytes(4) + b"\xff" * 9}, tables=(b"\1\xff",)),
+    "mask counted from garbage": lambda: entry(
+        **{**COUNTED_MASK, "streams": bytes(4) + b"\xff" * 9}, tables=(b"\1\xff",)
+    ),
     "table of a mask that has none": lambda: entry(mask_table=1, tables=(b"\1\1",)),
     "pattern of none": lambda: entry(**{**PATTERN, "n": 0}),
     "pattern of all": lambda: entry(**{**PATTERN, "n": 2}),
     "pattern of 33": lambda: entry(**{**PATTERN, "m": 33}),
     "pattern of far more": lambda: entry(**{**PATTERN, "n": 2**61, "m": 2**62}),
     "pattern of a longer mask": lambda: entry(**{**PATTERN, "mask_bytes": 2, "streams": bytes(7)}),
-    "pattern that keeps another number": lambda: entry(**{**PATTERN, "kept": 1, "shape": (1, 2), "halves": 1, "fp16_pool_bytes": 4}),
+    "pattern that keeps another number": lambda: entry(
+        **{**PATTERN, "kept": 1, "shape": (1, 2), "halves": 1, "fp16_pool_bytes": 4}
+    ),
     "table missing": lambda: column(table=1),
     "table far away": lambda: column(table=2**63 - 1),
     "table shorter than the code book": lambda: entry(table=1, tables=(b"\1\1",)),
     "table longer than the code book": lambda: entry(table=1, tables=(b"\1\1\1\1",)),
     "table without room for what is folded": lambda: entry(table=1, mask=FOLDED, tables=(b"\1\1\1",)),
     "table of no symbols": lambda: entry(table=1, tables=(b"\0\0\0",)),
-    "table of values": lambda: entry(**F4, table=1, tables=(b"\1\1\1",), fp16_pool_bytes=0, body_bytes=8, streams=bytes(8)),
-    "indices that are garbage": lambda: entry(table=1, tables=(b"\1\1\xff",), body_bytes=8, streams=bytes(4) + b"\xff" * 8),
+    "table of values": lambda: entry(
+        **F4, table=1, tables=(b"\1\1\1",), fp16_pool_bytes=0, body_bytes=8, streams=bytes(8)
+    ),
+    "indices that are garbage": lambda: entry(
+        table=1, tables=(b"\1\1\xff",), body_bytes=8, streams=bytes(4) + b"\xff" * 8
+    ),
     "code book empty": lambda: book(bytes([1, 0])),
     "code book of too many levels": lambda: book(b"\0" + number(2**15 + 1) + b"\0\0"),
     "code book of 2^60 levels": lambda: book(b"\1" + number(2**60)),
@@ -206,7 +261,9 @@ LIES: dict[str, Callable[[], bytes]] = {
     "code book of NaN": lambda: entry(codebook=((0.0, math.nan, 1.0),)),
     "code book of infinity": lambda: entry(codebook=((0.0, 5.0, math.inf),)),
     "many levels in many code books": lambda: many(40, ((EVEN,),) * 40, body_bytes=2),
-    "many code books": lambda: text(rest=bytes([4, 0]) + number(20_000) + b"\0" + number(20_000) + bytes([0, 1, 0, 0]) * 20_000),
+    "many code books": lambda: text(
+        rest=bytes([4, 0]) + number(20_000) + b"\0" + number(20_000) + bytes([0, 1, 0, 0]) * 20_000
+    ),
     "one large code book in many tensors": lambda: many(2000, ((EVEN,),), (bytes([9]) * 2**15,), table=1),
     "many tensors": lambda: many(MOST_TENSORS + 1, (TERNARY,)),
     "more code books than tensors": lambda: header_of_counts(2, 0, 1),
@@ -215,7 +272,9 @@ LIES: dict[str, Callable[[], bytes]] = {
     "duplicate": lambda: many(2, (TERNARY,), names=lambda _: "w"),
     "a name for two": lambda: many(3, (TERNARY,), names=lambda i: "a\nb" if i else "c"),
     "names without tensors": lambda: text(rest=bytes([0, 0, 0, 0, 0, 1]) + b"w", streams=b""),
-    "names are not text": lambda: sealed(coding.deflate(coding.inflate(TRUTH.pack(), LARGEST).replace(b"\1w", b"\1\xff")), STREAMS),
+    "names are not text": lambda: sealed(
+        coding.deflate(coding.inflate(TRUTH.pack(), LARGEST).replace(b"\1w", b"\1\xff")), STREAMS
+    ),
     "method is not text": lambda: text(method=b"\xff\xfe"),
     "method of two lines": lambda: text(method=b"int4\nrm -rf"),
     "method clears the screen": lambda: text(method=b"\x1b[2J"),
@@ -225,7 +284,9 @@ LIES: dict[str, Callable[[], bytes]] = {
     "structure of two parts": lambda: text(structure=b'[["path","kind"]]'),
     "structure is cut short": lambda: text(structure=b'[["'),
     "structure nested": lambda: text(structure=b"[" * 1_000_000),
-    "structure nested, whole": lambda: text(structure=b'[["a","b",{"c":' + b"[" * 10**5 + b"]" * 10**5 + b"}]]"),
+    "structure nested, whole": lambda: text(
+        structure=b'[["a","b",{"c":' + b"[" * 10**5 + b"]" * 10**5 + b"}]]"
+    ),
     "structure of a huge number": lambda: text(structure=b'[["a","b",{"c":' + b"9" * 10**5 + b"}]]"),
     "structure of many lists": lambda: text(structure=b"[" + b"[]," * (LONGEST_TEXT // 3 - 1) + b"[]]"),
     "structure too long": lambda: text(structure=b"[" + b"[]," * 2_000_000 + b"[]]"),
@@ -243,8 +304,12 @@ LIES: dict[str, Callable[[], bytes]] = {
     "header goes on, deflated": lambda: sealed(TRUTH.pack() + b"\0", STREAMS),
     "header cut short": lambda: sealed(coding.deflate(coding.inflate(TRUTH.pack(), LARGEST)[:-1]), STREAMS),
     "header longer than the file": lambda: sealed(TRUTH.pack(), STREAMS, header_length=2**32 - 1),
-    "header reaches into the checksum": lambda: sealed(TRUTH.pack(), b"", header_length=len(TRUTH.pack()) + 1),
-    "flags that are not": lambda: entry(array="b1", halves=0, fp16_pool_bytes=0, body_bytes=2, streams=b"\1\2"),
+    "header reaches into the checksum": lambda: sealed(
+        TRUTH.pack(), b"", header_length=len(TRUTH.pack()) + 1
+    ),
+    "flags that are not": lambda: entry(
+        array="b1", halves=0, fp16_pool_bytes=0, body_bytes=2, streams=b"\1\2"
+    ),
 }
 
 
@@ -256,7 +321,10 @@ def deflated(count: int) -> bytes:
 def header_of_counts(codebooks: int, tables: int, tensors: int) -> bytes:
     inflated = coding.inflate(TRUTH.pack(), LARGEST)
     assert inflated[8:13] == bytes([4, 0, 1, 0, 1])
-    return sealed(coding.deflate(inflated[:10] + number(codebooks) + number(tables) + number(tensors) + inflated[13:]), STREAMS)
+    return sealed(
+        coding.deflate(inflated[:10] + number(codebooks) + number(tables) + number(tensors) + inflated[13:]),
+        STREAMS,
+    )
 
 
 @contextmanager
@@ -281,7 +349,11 @@ def test_lies_are_refused_in_one_line_and_bounded_memory(lie: str):
     with warnings.catch_warnings(action="error"), bounded(MOST, 5.0), pytest.raises(BadInput) as caught:
         decode(data)
     line = str(caught.value)
-    assert line.isprintable() and len(line) < 300 and line.startswith(("the artifact's header", "the artifact's streams"))
+    assert (
+        line.isprintable()
+        and len(line) < 300
+        and line.startswith(("the artifact's header", "the artifact's streams"))
+    )
 
 
 def test_the_forger_can_tell_the_truth():
@@ -300,13 +372,25 @@ def test_the_forger_can_tell_the_truth():
         (tensor,) = decode(data)[2].values()
         assert not tensor.dequantize().any() and tensor.codebook == TERNARY
     assert decode(entry(**MASK))[2]["w"].mask.tolist() == [True, True]
-    assert decode(entry(**PATTERN))[2]["w"].mask.tolist() == [True, True]  # each channel is one weight, and a place that is not there
+    assert decode(entry(**PATTERN))[2]["w"].mask.tolist() == [
+        True,
+        True,
+    ]  # each channel is one weight, and a place that is not there
     assert decode(entry(**COUNTED_MASK, tables=(b"\0\1",)))[2]["w"].mask.tolist() == [True, True]
     assert decode(entry(mask=FOLDED))[2]["w"].mask.tolist() == [True, True]
     assert decode(entry(table=1, tables=(b"\1\1\1",)))[2]["w"].indices.tolist() == [0, 0]
-    assert decode(entry(**F4, fp16_pool_bytes=0, body_bytes=8, streams=bytes(8)))[2]["w"].dequantize().tolist() == [0, 0]
-    assert decode(entry(array="b1", halves=0, fp16_pool_bytes=0, body_bytes=2, streams=b"\1\0"))[2]["w"].values.tolist() == [True, False]
-    assert decode(entry(shape=(), array="i8", kept=1, halves=0, fp16_pool_bytes=0, body_bytes=8, streams=bytes(8)))[2]["w"].shape == ()
+    assert decode(entry(**F4, fp16_pool_bytes=0, body_bytes=8, streams=bytes(8)))[2][
+        "w"
+    ].dequantize().tolist() == [0, 0]
+    assert decode(entry(array="b1", halves=0, fp16_pool_bytes=0, body_bytes=2, streams=b"\1\0"))[2][
+        "w"
+    ].values.tolist() == [True, False]
+    assert (
+        decode(
+            entry(shape=(), array="i8", kept=1, halves=0, fp16_pool_bytes=0, body_bytes=8, streams=bytes(8))
+        )[2]["w"].shape
+        == ()
+    )
     assert decode(text(structure=b'[["a","b",{"c":[[1]]}]]'))[1] == [StructureEdit("a", "b", {"c": [[1]]})]
 
 
@@ -322,13 +406,16 @@ def test_long_names_are_not_repeated_at_length(tmp_path: Path):
     assert len(str(caught.value)) < 400
 
 
-# --- as large as a small file can make its tensors -------------------------------------------------------------------
+# --- as large as a small file can make its tensors
+# -------------------------------------------------------------------
 
 B = 20_000  # bytes of the stream that is to become large
 N = coding.SYMBOLS_PER_BYTE * B
 
 LARGE: dict[str, Callable[[], bytes]] = {
-    "one level": lambda: entry(bytes(2 + B), 2, codebook=((1.0,),), shape=(N,), kept=N, halves=1, granularity="tensor", body_bytes=B),
+    "one level": lambda: entry(
+        bytes(2 + B), 2, codebook=((1.0,),), shape=(N,), kept=N, halves=1, granularity="tensor", body_bytes=B
+    ),
     "one symbol": lambda: of_table(b"\0\1\0", TERNARY),
     "one frequent symbol": lambda: of_table(b"\xff\1\1", TERNARY),
     "one symbol, folded": lambda: of_table(b"\0\1\0\1", TERNARY, mask=FOLDED),
@@ -342,7 +429,15 @@ LARGE: dict[str, Callable[[], bytes]] = {
 
 
 def of_table(table: bytes, codebook: Any, **fields: Any) -> bytes:
-    shape = {"shape": (N,), "kept": N, "granularity": "tensor", "halves": 1, "table": 1, "body_bytes": B, **fields}
+    shape = {
+        "shape": (N,),
+        "kept": N,
+        "granularity": "tensor",
+        "halves": 1,
+        "table": 1,
+        "body_bytes": B,
+        **fields,
+    }
     return entry(bytes(2 + B), 2, (table,), codebook, **shape)
 
 
@@ -354,7 +449,13 @@ def nothing_kept(array: str, shape: tuple[int, ...], axis: int) -> bytes:
 def of_patterns() -> bytes:
     groups = coding.word(32)[1] * (B // coding.word(32)[0])
     body = -(-groups // 256)
-    mask = {"mask": PATTERNS, "n": 1, "m": 32, "mask_bytes": B, "kept": groups}  # number 0: the first of each group
+    mask = {
+        "mask": PATTERNS,
+        "n": 1,
+        "m": 32,
+        "mask_bytes": B,
+        "kept": groups,
+    }  # number 0: the first of each group
     scale = {"codebook": ((1.0,),), "granularity": "tensor", "halves": 1}
     return entry(bytes(2 + B + body), 2, shape=(groups,), body_bytes=body, **scale, **mask)
 
@@ -364,12 +465,20 @@ def scales_alike(count: int) -> bytes:
     streams = pool + bytes(-(-count // 256))
     fields = {"shape": (count,), "kept": count, "halves": count, "body_bytes": -(-count // 256)}
     return forged(
-        header(dataclasses.replace(W, **fields), codebooks=(((1.0,),),), fp16_pool_bytes=len(pool), fp16_pool_deflated=True), streams
+        header(
+            dataclasses.replace(W, **fields),
+            codebooks=(((1.0,),),),
+            fp16_pool_bytes=len(pool),
+            fp16_pool_deflated=True,
+        ),
+        streams,
     )
 
 
 def memory_of(tensors: dict[str, StoredTensor]) -> int:
-    parts = [part for s in tensors.values() for part in (s.values, s.indices, s.scales, s.mask) if part is not None]
+    parts = [
+        part for s in tensors.values() for part in (s.values, s.indices, s.scales, s.mask) if part is not None
+    ]
     return sum(part.numel() * part.element_size() for part in parts)
 
 
@@ -386,7 +495,14 @@ def test_tensors_are_in_proportion_to_their_file(what: str):
 
 
 WAYS: tuple[dict[str, Any], ...] = (
-    *({}, {"table": 1}, {"mask": FOLDED}, {"mask": FOLDED, "table": 1}, {"mask": FOLDED_INTO_ZERO}, {"mask": FOLDED_INTO_ZERO, "table": 1}),
+    *(
+        {},
+        {"table": 1},
+        {"mask": FOLDED},
+        {"mask": FOLDED, "table": 1},
+        {"mask": FOLDED_INTO_ZERO},
+        {"mask": FOLDED_INTO_ZERO, "table": 1},
+    ),
 )
 
 
@@ -400,14 +516,25 @@ def test_indices_stay_inside_of_the_code_book_whatever_the_bytes():
             table = rng.integers(1, 256, alphabet).astype(np.uint8).tobytes()
             length = 1000 if "table" in fields else coding.packed_length(500, alphabet)
             body = rng.integers(0, 256, length).astype(np.uint8).tobytes()
-            fields = {"shape": (500,), "kept": 500, "halves": 1, "granularity": "tensor", "body_bytes": length, **fields}
+            fields = {
+                "shape": (500,),
+                "kept": 500,
+                "halves": 1,
+                "granularity": "tensor",
+                "body_bytes": length,
+                **fields,
+            }
             data = entry(bytes(2) + body, 2, (table,), codebook, **fields)
             try:
                 tensor = decode(data)[2]["w"]
             except BadInput as error:
                 assert "table" in fields and "invalid for the employed entropy model" in str(error)
                 continue
-            assert tensor.indices is not None and int(tensor.indices.min()) >= 0 and int(tensor.indices.max()) < levels
+            assert (
+                tensor.indices is not None
+                and int(tensor.indices.min()) >= 0
+                and int(tensor.indices.max()) < levels
+            )
             assert tensor.dequantize().shape == (500,)
 
 
@@ -415,16 +542,37 @@ def test_a_number_beyond_the_last_pattern_is_read_as_one_of_them():
     """A byte holds three numbers below 6; 255 is more than 6^3."""
     for byte in range(256):
         data = entry(
-            bytes([byte]) + bytes(16), 0, shape=(3, 4), mask=PATTERNS, n=2, m=4, mask_bytes=1, kept=6, array="f4", halves=0, body_bytes=24
+            bytes([byte]) + bytes(16),
+            0,
+            shape=(3, 4),
+            mask=PATTERNS,
+            n=2,
+            m=4,
+            mask_bytes=1,
+            kept=6,
+            array="f4",
+            halves=0,
+            body_bytes=24,
         )
         data = entry(
-            bytes([byte]) + bytes(24), 0, shape=(3, 4), mask=PATTERNS, n=2, m=4, mask_bytes=1, kept=6, array="f4", halves=0, body_bytes=24
+            bytes([byte]) + bytes(24),
+            0,
+            shape=(3, 4),
+            mask=PATTERNS,
+            n=2,
+            m=4,
+            mask_bytes=1,
+            kept=6,
+            array="f4",
+            halves=0,
+            body_bytes=24,
         )
         mask = decode(data)[2]["w"].mask
         assert mask is not None and mask.sum(1).tolist() == [2, 2, 2]
 
 
-# --- mutations -------------------------------------------------------------------------------------------------------
+# --- mutations
+# -------------------------------------------------------------------------------------------------------
 
 BASES = (
     "none",
@@ -440,7 +588,9 @@ NUMBERS = (0, 1, 2, 3, 127, 128, 255, 256, 2**14, 2**15, 2**20, 2**31, 2**32, 2*
 
 
 def mutated(data: bytes, rng: np.random.Generator) -> bytes:
-    """One of: bits flipped, a run of bytes replaced, the end or a part cut off, bytes or a number inserted."""
+    """One of: bits flipped, a run of bytes replaced, the end or a part cut off, bytes or a number
+    inserted.
+    """
 
     def between(low: int, high: int) -> int:
         return int(rng.integers(low, max(high, low + 1)))
@@ -453,7 +603,9 @@ def mutated(data: bytes, rng: np.random.Generator) -> bytes:
                     changed[between(0, len(changed))] ^= 1 << between(0, 8)
         case 1:
             run = min(between(1, 30), len(data) - place)
-            changed[place : place + run] = rng.integers(0, 256, run).astype(np.uint8).tobytes() if between(0, 2) else b"\xff" * run
+            changed[place : place + run] = (
+                rng.integers(0, 256, run).astype(np.uint8).tobytes() if between(0, 2) else b"\xff" * run
+            )
         case 2:
             del changed[place:]
         case 3:
@@ -476,7 +628,11 @@ def mutant(data: bytes, rng: np.random.Generator) -> bytes:
         return sealed(coding.deflate(mutated(inflated, rng)), streams)
     if kind < 7:
         return sealed(coding.deflate(inflated), mutated(streams, rng))
-    return sealed(coding.deflate(inflated), streams_replaced(streams, rng)) if kind < 9 else entry_changed(data, rng)
+    return (
+        sealed(coding.deflate(inflated), streams_replaced(streams, rng))
+        if kind < 9
+        else entry_changed(data, rng)
+    )
 
 
 def streams_replaced(streams: bytes, rng: np.random.Generator) -> bytes:
@@ -487,10 +643,14 @@ def streams_replaced(streams: bytes, rng: np.random.Generator) -> bytes:
 
 
 def entry_changed(data: bytes, rng: np.random.Generator) -> bytes:
-    """One or two fields of a tensor, or its shape, become what another tensor has, a neighbouring number, or a large one."""
+    """One or two fields of a tensor, or its shape, become what another tensor has, a neighbouring number, or
+    a large one.
+    """
     header, streams = parse(data).header, opened(data)[1]
     entries, place = list(header.entries), int(rng.integers(0, len(header.entries)))
-    for field in rng.choice(["shape", *(column.name for column in COLUMNS)], int(rng.integers(1, 3)), replace=False):
+    for field in rng.choice(
+        ["shape", *(column.name for column in COLUMNS)], int(rng.integers(1, 3)), replace=False
+    ):
         value = getattr(entries[int(rng.integers(0, len(entries)))], field)
         if isinstance(value, int) and rng.integers(0, 2):
             value = int(rng.choice([max(value - 1, 0), value + 1, 2 * value, *NUMBERS]))
@@ -502,7 +662,9 @@ REFUSALS = ("checksum", "header", "streams", "version", "not an artifact")
 
 
 @pytest.mark.parametrize("count", [150, pytest.param(2000, marks=pytest.mark.slow)])
-def test_mutated_files_are_refused_or_decoded_and_nothing_else_happens(count: int, record_property: Callable[[str, object], None]):
+def test_mutated_files_are_refused_or_decoded_and_nothing_else_happens(
+    count: int, record_property: Callable[[str, object], None]
+):
     rng, originals = np.random.default_rng(count), [artifact_of(text) for text in BASES]
     outcomes: Counter[str] = Counter()
     slowest, largest, resident = 0.0, 0, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -521,12 +683,25 @@ def test_mutated_files_are_refused_or_decoded_and_nothing_else_happens(count: in
             assert memory_of(tensors) <= 1300 * len(data)
             for tensor in tensors.values():
                 assert tensor.dequantize().shape == tensor.shape
-                assert tensor.indices is None or not tensor.indices.numel() or int(tensor.indices.max()) < tensor.levels
+                assert (
+                    tensor.indices is None
+                    or not tensor.indices.numel()
+                    or int(tensor.indices.max()) < tensor.levels
+                )
         finally:
-            slowest, largest = max(slowest, time.process_time() - start), max(largest, tracemalloc.get_traced_memory()[1])
+            slowest, largest = (
+                max(slowest, time.process_time() - start),
+                max(largest, tracemalloc.get_traced_memory()[1]),
+            )
             tracemalloc.stop()
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - resident) / 1024
-    record_property("mutations", f"{dict(outcomes)}, {slowest:.2f} s, {largest / 2**20:.1f} MiB traced, {grown:.0f} MiB resident")
-    print(f"\n{dict(outcomes)}, slowest {slowest:.2f} s, {largest / 2**20:.1f} MiB traced, {grown:.0f} MiB more resident")
+    record_property(
+        "mutations",
+        f"{dict(outcomes)}, {slowest:.2f} s, {largest / 2**20:.1f} MiB traced, {grown:.0f} MiB resident",
+    )
+    print(
+        f"\n{dict(outcomes)}, slowest {slowest:.2f} s, {largest / 2**20:.1f} MiB traced, {grown:.0f} MiB "
+        f"more resident"
+    )
     assert outcomes["decoded"] > count / 20 and sum(outcomes.values()) == count
     assert slowest < 2 and largest < MOST and grown < 256

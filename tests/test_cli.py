@@ -1,4 +1,7 @@
-"""What a user types and sees: exit statuses, one-line errors, JSON, resuming. On the toy domain, so that it takes seconds."""
+"""What a user types and sees: exit statuses, one-line errors, JSON, resuming.
+
+On the toy domain, so that it takes seconds.
+"""
 
 from __future__ import annotations
 
@@ -53,11 +56,33 @@ def test_json_holds_whole_records_and_nothing_else(invoke: Invoke) -> None:
     status, out, _ = invoke(*RUN, "--method", "int8", "--seed", "0", "--seed", "3", "--json")
     records = [Record.model_validate(record) for record in json.loads(out)]
     assert status == 0
-    assert [(r.method, r.sample_seed) for r in records] == [("none", 0), ("int8", 0), ("none", 3), ("int8", 3)]
+    assert [(r.method, r.sample_seed) for r in records] == [
+        ("none", 0),
+        ("int8", 0),
+        ("none", 3),
+        ("int8", 3),
+    ]
     for record in json.loads(out):
-        wanted = {"domain", "model", "train_seed", "method", "sample_seed", "samples", "status", "reason", "metrics", "cost", "provenance"}
+        wanted = {
+            "domain",
+            "model",
+            "train_seed",
+            "method",
+            "sample_seed",
+            "samples",
+            "status",
+            "reason",
+            "metrics",
+            "cost",
+            "provenance",
+        }
         assert wanted <= record.keys()
-        assert {"quality_valid", "diversity_mutual_recall", "quality_retention", "diversity_retention"} <= record["metrics"].keys()
+        assert {
+            "quality_valid",
+            "diversity_mutual_recall",
+            "quality_retention",
+            "diversity_retention",
+        } <= record["metrics"].keys()
         assert {"stored_bytes", "fp32_bytes", "parameters", "bits_per_param"} <= record["cost"].keys()
         assert all(value is None or isinstance(value, float) for value in record["metrics"].values())
 
@@ -113,13 +138,26 @@ def test_published_leaderboard_leaves_out_local_records(invoke: Invoke, tmp_path
 
 def test_ladder_expands(invoke: Invoke) -> None:
     _, out, _ = invoke(*RUN, "--method", "ladder", "--json")
-    assert [r["method"] for r in json.loads(out)] == ["none", "int8", "int6", "int5", "int4", "int3", "int2", "ternary", "binary"]
+    assert [r["method"] for r in json.loads(out)] == [
+        "none",
+        "int8",
+        "int6",
+        "int5",
+        "int4",
+        "int3",
+        "int2",
+        "ternary",
+        "binary",
+    ]
 
 
 def test_save_samples_writes_twins_that_score_reads(invoke: Invoke, tmp_path: Path) -> None:
     assert invoke(*RUN, "--save-samples", "kept")[0] == 0
     names = files(tmp_path / "kept")
-    assert names == ["toy-s-0-int8-seed0.npy", "toy-s-0-none-seed0.npy"] or names == ["toy-s@0-int8-seed0.npy", "toy-s@0-none-seed0.npy"]
+    assert names == ["toy-s-0-int8-seed0.npy", "toy-s-0-none-seed0.npy"] or names == [
+        "toy-s@0-int8-seed0.npy",
+        "toy-s@0-none-seed0.npy",
+    ]
     _, out, _ = invoke(*RUN, "--json")
     measured = next(r for r in json.loads(out) if r["method"] == "int8")["metrics"]
     status, out, _ = invoke("score", "--domain", "toy", "--samples", f"kept/{names[0]}", "--json")
@@ -153,7 +191,10 @@ BAD = {
     "unknown option": ([*RUN, "--metod", "int8"], ["--metod"]),
     "unknown command": (["rum"], ["rum"]),
     "what to train": (["train", "--domain", "text", "--model", "q@0"], ["'q@0'", "s@0"]),
-    "a path that leads to no model": (["run", "--domain", "text", "--model", "./nothing-here"], ["./nothing-here"]),
+    "a path that leads to no model": (
+        ["run", "--domain", "text", "--model", "./nothing-here"],
+        ["./nothing-here"],
+    ),
 }
 
 
@@ -184,7 +225,9 @@ def test_internal_failure_exits_1_leaves_a_record_and_is_tried_again(
     assert status == 0 and "1 finished before" in err
 
 
-def test_interrupt_exits_130_and_the_next_run_goes_on(invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupt_exits_130_and_the_next_run_goes_on(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from bench.methods.quantize import Int8
 
     def interrupt(*_: object) -> None:
@@ -206,7 +249,8 @@ def test_somebody_elses_metric(invoke: Invoke, tmp_path: Path) -> None:
         "    def _info(self):\n"
         "        row = datasets.Sequence(datasets.Value('float32'))\n"
         "        features = datasets.Features({'predictions': row, 'references': row})\n"
-        "        return evaluate.MetricInfo(description='mean radius', citation='', inputs_description='', features=features)\n"
+        "        return evaluate.MetricInfo("
+        "description='mean radius', citation='', inputs_description='', features=features)\n"
         "    def _compute(self, predictions, references):\n"
         "        return {'mean_radius': float(np.linalg.norm(predictions, axis=1).mean())}\n"
     )
@@ -217,13 +261,18 @@ def test_somebody_elses_metric(invoke: Invoke, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("arguments", [["--help"], ["list"], ["run", "--help"]])
 def test_help_and_list_load_no_torch(arguments: list[str]) -> None:
-    code = f"import sys; from bench.cli.main import main; status = main({arguments}); print('torch' in sys.modules, status)"
+    code = (
+        f"import sys; from bench.cli.main import main; status = main({arguments}); print('torch' in "
+        f"sys.modules, status)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ)
     assert done.stdout.splitlines()[-1] == "False 0", done.stderr
 
 
 @pytest.mark.parametrize(("set_before", "found"), [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7")])
-def test_waiting_threads_sleep_soon_unless_the_user_says_otherwise(set_before: dict[str, str], found: str) -> None:
+def test_waiting_threads_sleep_soon_unless_the_user_says_otherwise(
+    set_before: dict[str, str], found: str
+) -> None:
     code = (
         "import atexit, os, runpy, sys\n"
         "atexit.register(lambda: print(os.environ['GOMP_SPINCOUNT'], 'torch' in sys.modules))\n"
@@ -231,7 +280,9 @@ def test_waiting_threads_sleep_soon_unless_the_user_says_otherwise(set_before: d
         "runpy.run_module('bench', run_name='__main__')"
     )
     inherited = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=inherited | set_before)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=inherited | set_before
+    )
     assert done.stdout.splitlines()[-1] == f"{found} False", done.stderr
 
 
@@ -244,12 +295,15 @@ def test_freed_memory_is_kept_unless_the_user_has_tuned_malloc(tuned: dict[str, 
         "from bench.util.memory import keep_freed_memory\n"
         "keep_freed_memory()\n"
         "faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
-        "blocks = lambda: [b'x' * (size << 20) for size in (40, 39)]\n"  # the system's own threshold adapts up to 32 MB
+        # the system's own threshold adapts up to 32 MB
+        "blocks = lambda: [b'x' * (size << 20) for size in (40, 39)]\n"
         "blocks(); before = faults()\n"
         "for _ in range(5): blocks()\n"
         "print(faults() - before)"
     )
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("GLIBC", "MALLOC_"))}
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith(("GLIBC", "MALLOC_"))
+    }
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=inherited | tuned)
     assert (int(done.stdout) < 5000) == kept, done.stdout + done.stderr
 
@@ -292,7 +346,9 @@ def test_score_prints_the_ceiling_beside(invoke: Invoke, tmp_path: Path) -> None
     assert status == 0 and "quality_valid" in out and "other real samples" in out
 
 
-def test_a_record_that_was_given_another_name_is_not_taken_for_finished(invoke: Invoke, tmp_path: Path) -> None:
+def test_a_record_that_was_given_another_name_is_not_taken_for_finished(
+    invoke: Invoke, tmp_path: Path
+) -> None:
     invoke(*RUN)
     path = next((tmp_path / "results/local/toy/s@0/int8").glob("*.json"))
     record = json.loads(path.read_text())
@@ -309,7 +365,8 @@ def test_a_metric_may_not_take_the_benchmarks_names(invoke: Invoke, tmp_path: Pa
         "    def _info(self):\n"
         "        row = datasets.Sequence(datasets.Value('float32'))\n"
         "        features = datasets.Features({'predictions': row, 'references': row})\n"
-        "        return evaluate.MetricInfo(description='x', citation='', inputs_description='', features=features)\n"
+        "        return evaluate.MetricInfo("
+        "description='x', citation='', inputs_description='', features=features)\n"
         "    def _compute(self, predictions, references):\n"
         "        return {'quality_valid': 0.9}\n"
     )
@@ -317,19 +374,24 @@ def test_a_metric_may_not_take_the_benchmarks_names(invoke: Invoke, tmp_path: Pa
     assert status == 2 and "'quality_valid'" in err
 
 
-def test_permute_after_a_quantizer_is_refused_before_anything_is_measured(invoke: Invoke, tmp_path: Path) -> None:
+def test_permute_after_a_quantizer_is_refused_before_anything_is_measured(
+    invoke: Invoke, tmp_path: Path
+) -> None:
     assert invoke(*RUN, "--method", "int8+permute")[0] == 2
     assert files(tmp_path) == []
 
 
-# --- secondary evaluators -----------------------------------------------------------------------------------------------------
+# --- secondary evaluators
+# -----------------------------------------------------------------------------------------------------
 
 
 def test_evaluate_leaves_records_alone_that_lack_no_score(invoke: Invoke, tmp_path: Path) -> None:
     invoke(*RUN, "--method", "int8")
     before = {path: (tmp_path / path).read_bytes() for path in files(tmp_path)}
     status, _, err = invoke("evaluate", "--domain", "all")
-    assert status == 0 and "toy s@0: 0 of 2 records lack a score" in err and "0 records have new scores" in err
+    assert (
+        status == 0 and "toy s@0: 0 of 2 records lack a score" in err and "0 records have new scores" in err
+    )
     assert {path: (tmp_path / path).read_bytes() for path in files(tmp_path)} == before
 
 
@@ -352,14 +414,19 @@ def test_old_command_names_work_and_are_not_listed(old: str, new: str, invoke: I
             ("bounds", "--domain", "toy", "--model", "./mine"),
             "model './mine' does not ship with the benchmark: name a folder with --output",
         ),
-        (("damages", "--domain", "text", "--samples", "9999"), "samples=9999 is not possible: allowed are 7 (k = 5 neighbours) to 2000"),
+        (
+            ("damages", "--domain", "text", "--samples", "9999"),
+            "samples=9999 is not possible: allowed are 7 (k = 5 neighbours) to 2000",
+        ),
         (("damages", "--domain", "toy", "--second"), "domain 'toy' has no secondary evaluators"),
         (("damages", "--domain", "text", "--second", "--save", "."), "--save needs the primary evaluators"),
         ((*RUN, "--evaluator", "nonsense"), "unknown evaluator 'nonsense'; allowed: direction, position"),
         ((*RUN, "--evaluator", "position"), "evaluator 'position' is already a primary evaluator"),
     ],
 )
-def test_bad_input_about_evaluators_gets_one_line(arguments: tuple[str, ...], words: str, invoke: Invoke, tmp_path: Path) -> None:
+def test_bad_input_about_evaluators_gets_one_line(
+    arguments: tuple[str, ...], words: str, invoke: Invoke, tmp_path: Path
+) -> None:
     status, out, err = invoke(*arguments)
     assert status == 2 and out == "" and err.startswith("error: ") and err.count("\n") == 1 and words in err
     assert files(tmp_path) == []
@@ -367,7 +434,15 @@ def test_bad_input_about_evaluators_gets_one_line(arguments: tuple[str, ...], wo
 
 @pytest.mark.parametrize("name", ["s@99999999999999999999", "s@²", "s@-1", "s@", "s"])
 @pytest.mark.parametrize("domain", ["text", "image_gan", "image_diffusion"])
-def test_a_training_seed_is_a_number_that_generators_take(domain: str, name: str, invoke: Invoke, tmp_path: Path) -> None:
+def test_a_training_seed_is_a_number_that_generators_take(
+    domain: str, name: str, invoke: Invoke, tmp_path: Path
+) -> None:
     status, out, err = invoke("train", "--domain", domain, "--model", name)
-    assert status == 2 and out == "" and err.startswith("error: unknown model to train") and repr(name) in err and "s@0" in err
+    assert (
+        status == 2
+        and out == ""
+        and err.startswith("error: unknown model to train")
+        and repr(name) in err
+        and "s@0" in err
+    )
     assert files(tmp_path) == []

@@ -1,4 +1,6 @@
-"""bench.artifact.coding: numbers at fixed width and at their entropy, patterns, squeezed floats, and streams that lie."""
+"""bench.artifact.coding: numbers at fixed width and at their entropy, patterns, squeezed floats, and streams
+that lie.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,8 @@ always_the_same = settings(derandomize=True, deadline=None, max_examples=100)
 LARGE = (1000, 4095, 4096, 4097, 2**15, 2**15 + 1, 2**16, math.comb(32, 16), 2**31 - 1, 2**32 - 1, 2**32)
 
 
-# --- at fixed width --------------------------------------------------------------------------------------------------
+# --- at fixed width
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("levels", [*range(1, 301), *LARGE])
@@ -56,7 +59,11 @@ def test_a_word_holds_its_digits_and_lengths_around_it_come_back(levels: int):
 
 
 @always_the_same
-@given(st.integers(1, 2**32).flatmap(lambda n: st.tuples(st.just(n), st.lists(st.integers(0, n - 1), max_size=90))))
+@given(
+    st.integers(1, 2**32).flatmap(
+        lambda n: st.tuples(st.just(n), st.lists(st.integers(0, n - 1), max_size=90))
+    )
+)
 def test_whatever_is_packed_comes_back(case: tuple[int, list[int]]):
     levels, symbols = case
     data = pack(np.array(symbols, np.int64), levels)
@@ -87,15 +94,23 @@ def test_foreign_bytes_become_symbols_of_the_alphabet_or_are_refused(levels: int
         assert (unpack(data, count, levels) < levels).all()
 
 
-# --- at their entropy ------------------------------------------------------------------------------------------------
+# --- at their entropy
+# ------------------------------------------------------------------------------------------------
 
-tables = st.one_of(st.binary(min_size=1, max_size=300), st.lists(st.sampled_from([0, 0, 1, 128, 255]), min_size=1, max_size=40).map(bytes))
+tables = st.one_of(
+    st.binary(min_size=1, max_size=300),
+    st.lists(st.sampled_from([0, 0, 1, 128, 255]), min_size=1, max_size=40).map(bytes),
+)
 
 
 def drawn(table: bytes, count: int, seed: int = 0) -> np.ndarray:
     """Symbols as often as the table expects them."""
     symbols = np.flatnonzero(np.frombuffer(table, np.uint8))
-    return np.random.default_rng(seed).choice(symbols, count, p=probabilities(table)) if len(symbols) else np.zeros(0, np.int64)
+    return (
+        np.random.default_rng(seed).choice(symbols, count, p=probabilities(table))
+        if len(symbols)
+        else np.zeros(0, np.int64)
+    )
 
 
 @always_the_same
@@ -113,7 +128,10 @@ def test_symbols_of_any_table_come_back(table: bytes, count: int, expected: bool
 def test_one_symbol_costs_nothing_and_no_symbol_needs_no_table():
     assert entropy_encode(np.zeros(1000, np.int64), bytes([0, 9])[::-1]) == b""
     assert entropy_decode(b"", 1000, bytes([0, 9, 0])).tolist() == [1] * 1000
-    assert entropy_encode(np.zeros(0, np.int64), bytes([9, 9])) == b"" and entropy_decode(b"", 0, b"\0").tolist() == []
+    assert (
+        entropy_encode(np.zeros(0, np.int64), bytes([9, 9])) == b""
+        and entropy_decode(b"", 0, b"\0").tolist() == []
+    )
     with pytest.raises(ValueError, match="symbols of an empty table"):
         entropy_decode(b"", 1, b"\0\0")
 
@@ -178,7 +196,8 @@ def test_a_stream_is_never_shorter_than_a_byte_for_256_symbols(table: bytes, cou
     assert entropy_decode(filled, count, table).tolist() == symbols.tolist()
 
 
-# --- the range coder, as docs/format.md describes it -----------------------------------------------------------------
+# --- the range coder, as docs/format.md describes it
+# -----------------------------------------------------------------
 
 
 def weights_of(table: Sequence[int]) -> list[int]:
@@ -186,7 +205,9 @@ def weights_of(table: Sequence[int]) -> list[int]:
 
 
 def cumulative(weights: Sequence[int]) -> list[int]:
-    """Of k symbols in 24 bits: the share of the 2^24 - k that are left once each has 1, in doubles from left to right."""
+    """Of k symbols in 24 bits: the share of the 2^24 - k that are left once each has 1, in doubles from left
+    to right.
+    """
     shares = [weight / sum(weights) for weight in weights]
     scale = (2**24 - len(shares)) / sum_in_order(shares)
     before = itertools.accumulate(shares, initial=0.0)
@@ -221,7 +242,8 @@ def test_the_library_codes_as_documented(table: bytes, count: int):
     assert used[list(decoded_by_the_book(data, count, weights_of(table)))].tolist() == symbols.tolist()
 
 
-# --- masks -----------------------------------------------------------------------------------------------------------
+# --- masks
+# -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("m", range(2, 11))
@@ -234,7 +256,9 @@ def test_every_pattern_of_up_to_ten_has_its_own_number(m: int):
 
 
 @always_the_same
-@given(st.integers(2, 32).flatmap(lambda m: st.tuples(st.integers(1, m - 1), st.just(m))), st.integers(0, 2**32))
+@given(
+    st.integers(2, 32).flatmap(lambda m: st.tuples(st.integers(1, m - 1), st.just(m))), st.integers(0, 2**32)
+)
 def test_larger_patterns_have_numbers_below_their_count(pattern: tuple[int, int], seed: int):
     n, m = pattern
     groups = np.random.default_rng(seed).random((50, m)).argsort(1) < n
@@ -246,14 +270,20 @@ def test_larger_patterns_have_numbers_below_their_count(pattern: tuple[int, int]
 
 def test_the_number_of_a_pattern_is_what_the_document_says():
     """A sum of binomials: the j-th kept place p, counted from 1, adds p over j."""
-    assert rank_patterns(np.array([[False, True, False, True]]), 2).tolist() == [math.comb(1, 1) + math.comb(3, 2)]
+    assert rank_patterns(np.array([[False, True, False, True]]), 2).tolist() == [
+        math.comb(1, 1) + math.comb(3, 2)
+    ]
 
 
 @always_the_same
 @given(st.data())
 def test_the_last_group_of_a_channel_is_filled_up(data: st.DataObject):
     m = data.draw(st.integers(2, 9))
-    n, length, channels = data.draw(st.integers(1, m - 1)), data.draw(st.integers(1, 30)), data.draw(st.integers(1, 4))
+    n, length, channels = (
+        data.draw(st.integers(1, m - 1)),
+        data.draw(st.integers(1, 30)),
+        data.draw(st.integers(1, 4)),
+    )
     rows = np.random.default_rng(0).random((channels, -(-length // m), m)).argsort(2) < n
     rows = rows.reshape(channels, -1)[:, :length]
     groups = fill_groups(rows, n, m)
@@ -264,16 +294,26 @@ def test_the_last_group_of_a_channel_is_filled_up(data: st.DataObject):
 def test_a_mask_that_breaks_the_pattern_is_none():
     assert fill_groups(np.array([[True, True, True, False]]), 2, 4) is None
     assert fill_groups(np.array([[True, False, False, False]]), 2, 4) is None
-    assert fill_groups(np.array([[True, False, False, True, True, True, True]]), 2, 4) is None  # the last, shorter one
-    assert fill_groups(np.array([[True, False, False, True, False, False, False]]), 2, 4) is None  # one place cannot hold two
+    assert (
+        fill_groups(np.array([[True, False, False, True, True, True, True]]), 2, 4) is None
+    )  # the last, shorter one
+    assert (
+        fill_groups(np.array([[True, False, False, True, False, False, False]]), 2, 4) is None
+    )  # one place cannot hold two
     assert fill_groups(np.array([[True, False, False, True, False]]), 2, 4) is not None
 
 
-# --- floats ----------------------------------------------------------------------------------------------------------
+# --- floats
+# ----------------------------------------------------------------------------------------------------------
 
 
 @always_the_same
-@given(st.lists(st.one_of(st.integers(0, 2**16 - 1), st.sampled_from([0x8000, 0x7E01, 0xFFFF, 0x7C00, 0x0001])), max_size=100))
+@given(
+    st.lists(
+        st.one_of(st.integers(0, 2**16 - 1), st.sampled_from([0x8000, 0x7E01, 0xFFFF, 0x7C00, 0x0001])),
+        max_size=100,
+    )
+)
 def test_every_half_float_comes_back_bit_for_bit(bits: list[int]):
     """NaN with its payload, -0.0 and subnormal numbers included."""
     halves = np.array(bits, np.uint16).view(np.float16)
@@ -298,7 +338,13 @@ def test_inflating_knows_its_limit(data: bytes, room: int):
 
 def test_streams_cut_short_continued_or_broken_are_refused():
     whole = deflate(bytes(range(200)))
-    for wrong in (*(whole[:length] for length in range(len(whole))), whole + b"\0", whole + whole, b"\xff" * 9, zlib.compress(b"hello")):
+    for wrong in (
+        *(whole[:length] for length in range(len(whole))),
+        whole + b"\0",
+        whole + whole,
+        b"\xff" * 9,
+        zlib.compress(b"hello"),
+    ):
         with pytest.raises(ValueError, match=r"cannot be inflated|cut short"):
             inflate(wrong, 1000)
 

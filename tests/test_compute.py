@@ -1,4 +1,6 @@
-"""bench.metrics.macs: closed forms of each kind of layer, the embedded models against formulas of their shapes, nothing left behind."""
+"""bench.metrics.macs: closed forms of each kind of layer, the embedded models against formulas of their
+shapes, nothing left behind.
+"""
 
 from __future__ import annotations
 
@@ -44,20 +46,47 @@ def embedded(domain: str, settings: Mapping[str, Any] | None = None) -> Generato
     return opened.open(opened.models["s@0"], "cpu", settings)
 
 
-# --- layers -----------------------------------------------------------------------------------------------------------
+# --- layers
+# -----------------------------------------------------------------------------------------------------------
 
-LAYERS: dict[str, tuple[nn.Module, Callable[[int], Any], dict[str, int]]] = {  # network, input, MACs a sample by weight
+LAYERS: dict[
+    str, tuple[nn.Module, Callable[[int], Any], dict[str, int]]
+] = {  # network, input, MACs a sample by weight
     "linear": (nn.Linear(8, 3), rows(8), {"weight": 8 * 3}),
     "linear, no bias": (nn.Linear(8, 3, bias=False), rows(8), {"weight": 8 * 3}),
     "linear, many positions": (nn.Linear(8, 3), rows(5, 2, 8), {"weight": 10 * 8 * 3}),
-    "linear, strided input": (nn.Linear(8, 3, bias=False), lambda n: torch.ones(5, n, 8).transpose(0, 1), {"weight": 5 * 8 * 3}),
+    "linear, strided input": (
+        nn.Linear(8, 3, bias=False),
+        lambda n: torch.ones(5, n, 8).transpose(0, 1),
+        {"weight": 5 * 8 * 3},
+    ),
     "Conv1D": (Conv1D(3, 8), rows(5, 8), {"weight": 5 * 8 * 3}),
-    "conv, stride, groups": (nn.Conv2d(8, 6, 3, stride=2, padding=1, groups=2), rows(8, 9, 7), {"weight": (5 * 4) * 6 * (8 // 2) * 9}),
-    "conv, dilated": (nn.Conv1d(4, 6, 3, padding="same", dilation=2), rows(4, 10), {"weight": 10 * 6 * 4 * 3}),
+    "conv, stride, groups": (
+        nn.Conv2d(8, 6, 3, stride=2, padding=1, groups=2),
+        rows(8, 9, 7),
+        {"weight": (5 * 4) * 6 * (8 // 2) * 9},
+    ),
+    "conv, dilated": (
+        nn.Conv1d(4, 6, 3, padding="same", dilation=2),
+        rows(4, 10),
+        {"weight": 10 * 6 * 4 * 3},
+    ),
     "conv, depthwise": (nn.Conv2d(8, 8, 3, groups=8), rows(8, 9, 7), {"weight": (7 * 5) * 8 * 9}),
-    "transposed conv": (nn.ConvTranspose2d(8, 6, 4, stride=2, groups=2), rows(8, 5, 3), {"weight": (5 * 3) * 8 * (6 // 2) * 16}),
-    "GRU": (nn.GRU(8, 6, batch_first=True), rows(STEPS, 8), {"weight_ih_l0": STEPS * 18 * 8, "weight_hh_l0": STEPS * 18 * 6}),
-    "LSTM": (nn.LSTM(8, 6, batch_first=True), rows(STEPS, 8), {"weight_ih_l0": STEPS * 24 * 8, "weight_hh_l0": STEPS * 24 * 6}),
+    "transposed conv": (
+        nn.ConvTranspose2d(8, 6, 4, stride=2, groups=2),
+        rows(8, 5, 3),
+        {"weight": (5 * 3) * 8 * (6 // 2) * 16},
+    ),
+    "GRU": (
+        nn.GRU(8, 6, batch_first=True),
+        rows(STEPS, 8),
+        {"weight_ih_l0": STEPS * 18 * 8, "weight_hh_l0": STEPS * 18 * 6},
+    ),
+    "LSTM": (
+        nn.LSTM(8, 6, batch_first=True),
+        rows(STEPS, 8),
+        {"weight_ih_l0": STEPS * 24 * 8, "weight_hh_l0": STEPS * 24 * 6},
+    ),
     "LSTM cell": (nn.LSTMCell(8, 6), rows(8), {"weight_ih": 24 * 8, "weight_hh": 24 * 6}),
     "looked up": (nn.Embedding(9, 4), lambda n: torch.zeros(n, 5, dtype=torch.long), {"weight": 0}),
 }
@@ -85,11 +114,17 @@ def test_packed_sequences_cost_their_own_lengths() -> None:
     """Lengths 3, 2, 1, 1 of 3 steps: 7 instead of 12, or 1.75 a sample."""
     network = nn.LSTM(8, 6, batch_first=True)
     lengths = torch.tensor([3, 2, 1, 1])
-    packed = Calls(network, lambda n: nn.utils.rnn.pack_padded_sequence(torch.ones(n, 3, 8), lengths, batch_first=True))
-    assert count_macs(packed, network, n=4).by_weight == {"weight_ih_l0": 1.75 * 24 * 8, "weight_hh_l0": 1.75 * 24 * 6}
+    packed = Calls(
+        network, lambda n: nn.utils.rnn.pack_padded_sequence(torch.ones(n, 3, 8), lengths, batch_first=True)
+    )
+    assert count_macs(packed, network, n=4).by_weight == {
+        "weight_ih_l0": 1.75 * 24 * 8,
+        "weight_hh_l0": 1.75 * 24 * 6,
+    }
 
 
-# --- attribution ------------------------------------------------------------------------------------------------------
+# --- attribution
+# ------------------------------------------------------------------------------------------------------
 
 
 class Tied(nn.Module):
@@ -105,7 +140,9 @@ class Tied(nn.Module):
 
 
 class Twice(nn.Module):
-    """One layer called twice, its matrix multiplied with a third time by hand, and a matrix that no method covers."""
+    """One layer called twice, its matrix multiplied with a third time by hand, and a matrix that no method
+    covers.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -129,7 +166,9 @@ class Attention(nn.Module):
 
 
 class Whole(nn.Module):
-    """torch's own attention layer, to itself (one operator in inference mode) or, by parts of its matrix, to something else."""
+    """torch's own attention layer, to itself (one operator in inference mode) or, by parts of its matrix, to
+    something else.
+    """
 
     def __init__(self, to_itself: bool) -> None:
         super().__init__()
@@ -155,7 +194,9 @@ def test_every_use_of_a_weight_counts_and_uncovered_weights_are_other() -> None:
 @pytest.mark.parametrize("flash", [True, False])
 def test_attention_belongs_to_no_weight(flash: bool) -> None:
     network = Attention(flash)
-    assert count_macs(Calls(network, rows(STEPS, 8)), network, n=3) == Macs({"project.weight": STEPS * 8 * 24}, 2 * STEPS**2 * 8)
+    assert count_macs(Calls(network, rows(STEPS, 8)), network, n=3) == Macs(
+        {"project.weight": STEPS * 8 * 24}, 2 * STEPS**2 * 8
+    )
 
 
 @pytest.mark.parametrize("to_itself", [True, False])
@@ -176,23 +217,38 @@ def test_weights_in_one_piece_of_memory_are_told_apart() -> None:
     """As cuDNN lays out those of a recurrent layer."""
     network = nn.Sequential(nn.Linear(8, 3, bias=False), nn.Linear(3, 5, bias=False))
     flat = torch.ones(8 * 3 + 3 * 5)
-    network[0].weight, network[1].weight = nn.Parameter(flat[:24].view(3, 8)), nn.Parameter(flat[24:].view(5, 3))
+    network[0].weight, network[1].weight = (
+        nn.Parameter(flat[:24].view(3, 8)),
+        nn.Parameter(flat[24:].view(5, 3)),
+    )
     assert count_macs(Calls(network, rows(8)), network, n=3) == Macs({"0.weight": 24, "1.weight": 15}, 0.0)
 
 
-# --- the embedded models ----------------------------------------------------------------------------------------------
+# --- the embedded models
+# ----------------------------------------------------------------------------------------------
 
 
 def test_gan() -> None:
-    """A transposed convolution's elements, once for each position of its input: 1, 4x4, 7x7, 7x7, 14x14, 28x28."""
+    """A transposed convolution's elements, once for each position of its input: 1, 4x4, 7x7, 7x7, 14x14,
+    28x28.
+    """
     generator = embedded("image_gan")
     network: Any = generator.network
     latent, (a, b, c, d) = network.latent, network.widths
-    layers = (latent * a * 16, 16 * a * b * 9, 49 * b * b * 9, 49 * b * c * 16, 196 * c * d * 16, 784 * d * 25)
+    layers = (
+        latent * a * 16,
+        16 * a * b * 9,
+        49 * b * b * 9,
+        49 * b * c * 16,
+        196 * c * d * 16,
+        784 * d * 25,
+    )
     counted = count_macs(generator, network)
     assert counted == Macs(dict(zip(weights_of(network), layers, strict=True)), 0.0)
     assert count_macs(generator, network, n=200, seed=1) == counted
-    assert count_macs(generator, network, n=50).total == 2 * counted.total  # the batch that is filled up is counted whole
+    assert (
+        count_macs(generator, network, n=50).total == 2 * counted.total
+    )  # the batch that is filled up is counted whole
 
 
 def test_diffusion_is_proportional_to_the_network_calls() -> None:
@@ -202,11 +258,15 @@ def test_diffusion_is_proportional_to_the_network_calls() -> None:
     network: Any = generator.network
 
     def seen(name: str, module: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        positions = output.shape[2:].numel() if isinstance(module, nn.Conv2d) else output.shape[:-1].numel() / images
+        positions = (
+            output.shape[2:].numel() if isinstance(module, nn.Conv2d) else output.shape[:-1].numel() / images
+        )
         expected[name] += module.weight.numel() * positions
 
     handles = [
-        module.register_forward_hook(lambda module, inputs, output, name=name: seen(f"{name}.weight", module, inputs, output))
+        module.register_forward_hook(
+            lambda module, inputs, output, name=name: seen(f"{name}.weight", module, inputs, output)
+        )
         for name, module in network.named_modules()
         if isinstance(module, (nn.Conv2d, nn.Linear))
     ]
@@ -228,7 +288,9 @@ def test_text() -> None:
     generator: Any = embedded("text", {"max_tokens": 60})
     network, n = generator.network, 20
     calls: list[int] = []  # rows of each call: it reads one token of each
-    handle = network.register_forward_pre_hook(lambda module, args, kwargs: calls.append(len(kwargs["input_ids"])), with_kwargs=True)
+    handle = network.register_forward_pre_hook(
+        lambda module, args, kwargs: calls.append(len(kwargs["input_ids"])), with_kwargs=True
+    )
     texts = generator.sample(network, n, 0)
     handle.remove()
     config, parameters = network.config, dict(network.named_parameters())
@@ -236,17 +298,25 @@ def test_text() -> None:
     weights, tokens = weights_of(network), sum(calls)
     assert counted.by_weight == {name: parameters[name].numel() * tokens / n for name in weights}
     assert weights["model.embed_tokens.weight"].tied == ("lm_head.weight",)
-    attention = sum(2 * made * (position + 1) * config.hidden_size * config.num_hidden_layers for position, made in enumerate(calls))
-    assert counted.other == pytest.approx(attention / n, rel=1e-3)  # some versions of transformers multiply matrices for rotary positions
+    attention = sum(
+        2 * made * (position + 1) * config.hidden_size * config.num_hidden_layers
+        for position, made in enumerate(calls)
+    )
+    assert counted.other == pytest.approx(
+        attention / n, rel=1e-3
+    )  # some versions of transformers multiply matrices for rotary positions
     read = sum(len(generator.tokenizer(text, add_special_tokens=False).input_ids) for text in texts)
     assert counted.total > read / n * sum(parameters[name].numel() for name in weights)
     assert max(calls) == n and min(calls) < n  # rows are dropped only now and then
 
 
-# --- nothing else happens ---------------------------------------------------------------------------------------------
+# --- nothing else happens
+# ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("domain, settings", [("image_gan", {}), ("image_diffusion", {"steps": 1}), ("text", {"max_tokens": 30})])
+@pytest.mark.parametrize(
+    "domain, settings", [("image_gan", {}), ("image_diffusion", {"steps": 1}), ("text", {"max_tokens": 30})]
+)
 def test_samples_are_the_same_when_they_are_counted(domain: str, settings: dict[str, Any]) -> None:
     generator = embedded(domain, settings)
     before = generator.sample(generator.network, 10, 3)
@@ -263,5 +333,10 @@ def test_nothing_is_left_behind_when_a_network_diverges() -> None:
     with pytest.raises(Diverged):
         count_macs(generator, generator.network)
     assert not _get_current_dispatch_mode_stack()
-    assert not any(module._forward_hooks or module._forward_pre_hooks for module in generator.network.modules())
-    assert all(torch.equal(tensor, state[name]) or tensor.isnan().all() for name, tensor in generator.network.state_dict().items())
+    assert not any(
+        module._forward_hooks or module._forward_pre_hooks for module in generator.network.modules()
+    )
+    assert all(
+        torch.equal(tensor, state[name]) or tensor.isnan().all()
+        for name, tensor in generator.network.state_dict().items()
+    )

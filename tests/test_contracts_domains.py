@@ -21,7 +21,16 @@ from bench.artifact.format import rebuild, save, tensors_digest
 from bench.errors import BadInput
 from bench.evaluation.damage import damage_matrix, failures
 from bench.evaluation.verdicts import features_of
-from bench.interfaces import Direction, Domain, Evaluator, Generator, Hurts, ModelSpec, SampleFeatures, Samples
+from bench.interfaces import (
+    Direction,
+    Domain,
+    Evaluator,
+    Generator,
+    Hurts,
+    ModelSpec,
+    SampleFeatures,
+    Samples,
+)
 from bench.methods.plain import original
 from bench.registry import DOMAINS
 from bench.util.cache import content_digest
@@ -51,7 +60,9 @@ def opened(request: pytest.FixtureRequest) -> Opened:
 
 
 EVALUATORS = [
-    (name, evaluator) for name in DOMAINS for evaluator in (*DOMAINS.load(name)().evaluators(), *DOMAINS.load(name)().second_evaluators())
+    (name, evaluator)
+    for name in DOMAINS
+    for evaluator in (*DOMAINS.load(name)().evaluators(), *DOMAINS.load(name)().second_evaluators())
 ]
 
 
@@ -68,10 +79,13 @@ def items(samples: Samples) -> list[str]:
 
 def agree(a: Samples, b: Samples) -> bool:
     """Texts equal; numbers within 1e-5, since another batch size may add float32 numbers in another order."""
-    return len(a) == len(b) and all(x == y if isinstance(x, str) else np.allclose(x, y, rtol=1e-5, atol=1e-5) for x, y in zip(a, b))
+    return len(a) == len(b) and all(
+        x == y if isinstance(x, str) else np.allclose(x, y, rtol=1e-5, atol=1e-5) for x, y in zip(a, b)
+    )
 
 
-# --- models and generators -------------------------------------------------------------------------------------------
+# --- models and generators
+# -------------------------------------------------------------------------------------------
 
 
 def test_a_domain_is_registered_under_its_name_and_has_models(domain: Domain) -> None:
@@ -121,10 +135,13 @@ def test_the_network_rebuilt_from_the_artifact_makes_the_same_samples(opened: Op
     network = rebuild(tmp_path / "artifact", generator)
     assert network is not generator.network
     assert tensors_digest(network) == tensors_digest(generator.network)
-    assert content_digest(generator.sample(network, 8, 0)) == content_digest(generator.sample(generator.network, 8, 0))
+    assert content_digest(generator.sample(network, 8, 0)) == content_digest(
+        generator.sample(generator.network, 8, 0)
+    )
 
 
-# --- real samples ----------------------------------------------------------------------------------------------------
+# --- real samples
+# ----------------------------------------------------------------------------------------------------
 
 
 def test_the_splits_share_no_sample_with_each_other(domain: Domain) -> None:
@@ -178,7 +195,8 @@ def test_traits_say_one_thing_of_each_sample_by_itself(domain: Domain) -> None:
         assert values[:8].tolist() == few[name].tolist() == domain.traits(samples)[name][:8].tolist(), name
 
 
-# --- evaluators ------------------------------------------------------------------------------------------------------
+# --- evaluators
+# ------------------------------------------------------------------------------------------------------
 
 
 def test_each_role_has_an_evaluator(domain: Domain) -> None:
@@ -225,7 +243,8 @@ def test_an_item_is_scored_independently_of_the_others(pair: tuple[Domain, Evalu
         assert (together[:8] - alone).abs().max() <= 1e-4 * together.abs().max()
 
 
-# --- metrics and damages ---------------------------------------------------------------------------------------------
+# --- metrics and damages
+# ---------------------------------------------------------------------------------------------
 
 
 def test_metrics_are_described_and_finite(domain: Domain) -> None:
@@ -251,22 +270,29 @@ def test_damages_are_repeatable_and_of_both_kinds(domain: Domain) -> None:
         damaged = damage.apply(samples)
         assert items(samples) == before, f"{name} changes its input"
         assert items(damaged) == items(damage.apply(samples)) != before, name
-        assert damage.hurts != "variety" or set(items(damaged)) <= set(before), f"{name} must keep each item whole"
+        assert damage.hurts != "variety" or set(items(damaged)) <= set(before), (
+            f"{name} must keep each item whole"
+        )
         assert damage.milder in (None, "", *damages), name
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=() if name == "toy" else pytest.mark.slow) for name in DOMAINS])
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name == "toy" else pytest.mark.slow) for name in DOMAINS]
+)
 def test_the_evaluators_see_each_damage_and_only_its_kind(name: str) -> None:
     assert failures(damage_matrix(DOMAINS.load(name)(), 500 if name == "toy" else 2000)) == []
 
 
 def test_a_damage_that_is_not_seen_fails() -> None:
     rows = damage_matrix(DOMAINS.load("toy")(), 500, ["upper half"])
-    blind = dataclasses.replace(rows[0], damage=dataclasses.replace(rows[0].damage, mutual_recall=(0.98, 1.02)))
+    blind = dataclasses.replace(
+        rows[0], damage=dataclasses.replace(rows[0].damage, mutual_recall=(0.98, 1.02))
+    )
     assert "upper half: mutual recall" in failures([blind])[0]
 
 
-# --- isolation -------------------------------------------------------------------------------------------------------
+# --- isolation
+# -------------------------------------------------------------------------------------------------------
 
 
 def test_bench_names_no_domain() -> None:
@@ -281,8 +307,13 @@ def test_bench_names_no_domain() -> None:
 
 def test_a_plug_in_is_found_through_its_entry_point(toy_env: dict[str, str]) -> None:
     """In a process of its own, whose only link to the toy is the metadata on its path."""
-    script = "from bench.registry import DOMAINS; import sys; print(*DOMAINS); assert 'torch' not in sys.modules; DOMAINS.load('toy')"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, env=toy_env)
+    script = (
+        "from bench.registry import DOMAINS; import sys; print(*DOMAINS); assert 'torch' not in "
+        "sys.modules; DOMAINS.load('toy')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, env=toy_env
+    )
     assert done.returncode == 0, done.stderr
     assert "toy" in done.stdout.split()
 
@@ -300,7 +331,9 @@ assert "broken" in DOMAINS and DOMAINS.load("toy")
 try: DOMAINS.load("broken")
 except BadInput as error: print(error)
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, env=toy_env)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, env=toy_env
+    )
     assert "broken" in done.stdout and "no_such_module" in done.stdout, done.stderr
 
 

@@ -21,12 +21,16 @@ from bench.registry import METHODS
 
 QUANTIZERS = [name for name in METHODS if METHODS.load(name).quantizes]
 CHANGE_WEIGHTS = [name for name in METHODS if name not in ("none", "recalibrate")]
-PLAIN_NAMES = [name for name in METHODS if name not in ("ecsq", "nm")]  # canonical texts are `ecsq:bits=2` and `2:4`
+PLAIN_NAMES = [
+    name for name in METHODS if name not in ("ecsq", "nm")
+]  # canonical texts are `ecsq:bits=2` and `2:4`
 every_method = pytest.mark.parametrize("method", METHODS)
 
 
 class Small(nn.Module):
-    """Linear, Conv1D, Embedding, convolutions both ways and in groups, tied weights, norms, biases, buffers of floats and integers."""
+    """Linear, Conv1D, Embedding, convolutions both ways and in groups, tied weights, norms, biases, buffers
+    of floats and integers.
+    """
 
     def __init__(self, seed: int = 0) -> None:
         super().__init__()
@@ -37,7 +41,9 @@ class Small(nn.Module):
             self.expand = Conv1D(64, 32)  # [32, 64]: output channels are axis 1
             self.batch_norm = nn.BatchNorm1d(64)
             self.up = nn.ConvTranspose2d(64, 24, 4, stride=2)  # [64, 24, 4, 4]: output channels are axis 1
-            self.up_groups = nn.ConvTranspose2d(24, 16, 3, groups=2)  # [24, 8, 3, 3]: a channel of each group shares a scale
+            self.up_groups = nn.ConvTranspose2d(
+                24, 16, 3, groups=2
+            )  # [24, 8, 3, 3]: a channel of each group shares a scale
             self.batch_norm_2d = nn.BatchNorm2d(16)
             self.down = nn.Conv2d(16, 32, 3, groups=2)  # [32, 8, 3, 3]
             self.flat = nn.Conv1d(32, 64, 3)
@@ -77,7 +83,10 @@ def network() -> Small:
 
 
 def apply(method: str, network: nn.Module, kept: Mapping[str, str] | None = None) -> Compressed:
-    return parse(method)(original(network), Context(SmallGenerator(network) if isinstance(network, Small) else None, excluded=kept or {}))
+    return parse(method)(
+        original(network),
+        Context(SmallGenerator(network) if isinstance(network, Small) else None, excluded=kept or {}),
+    )
 
 
 def dense(tensors: Mapping[str, StoredTensor]) -> dict[str, Tensor]:
@@ -93,7 +102,11 @@ def assert_equal(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> None:
 @every_method
 def test_the_input_stays_untouched(method: str, network: Small) -> None:
     before = original(network)
-    tensors, values, digest = dict(before.tensors), {n: t.clone() for n, t in dense(before.tensors).items()}, tensors_digest(network)
+    tensors, values, digest = (
+        dict(before.tensors),
+        {n: t.clone() for n, t in dense(before.tensors).items()},
+        tensors_digest(network),
+    )
     parse(method)(before, Context(SmallGenerator(network)))
     assert tensors_digest(network) == digest
     assert dict(before.tensors) == tensors
@@ -110,7 +123,9 @@ def test_the_output_is_deterministic(method: str, network: Small) -> None:
 @every_method
 def test_every_tensor_is_stored(method: str, network: Small) -> None:
     compressed = apply(method, network)
-    assert {n: s.shape for n, s in compressed.tensors.items()} == {n: tuple(t.shape) for n, t in tensors_of(network).items()}
+    assert {n: s.shape for n, s in compressed.tensors.items()} == {
+        n: tuple(t.shape) for n, t in tensors_of(network).items()
+    }
     assert not compressed.touched - compressed.tensors.keys()
     assert all(stored.dequantize().isfinite().all() for stored in compressed.tensors.values())
 
@@ -142,7 +157,9 @@ def test_the_file_is_no_larger_than_that_of_none(method: str, network: Small) ->
 @pytest.mark.parametrize("method", QUANTIZERS)
 def test_quantizers_touch_every_weight_and_are_smaller_than_fp16(method: str, network: Small) -> None:
     compressed = apply(method, network)
-    assert {name for name, stored in compressed.tensors.items() if stored.quantized} == set(weights_of(network))
+    assert {name for name, stored in compressed.tensors.items() if stored.quantized} == set(
+        weights_of(network)
+    )
     assert len(encode(compressed, method)) < len(encode(apply("fp16", network), "fp16"))
 
 
@@ -177,7 +194,9 @@ def test_what_no_method_covers_is_named(method: str) -> None:
 
 def test_quantizers_use_the_axis_of_the_output_channels(network: Small) -> None:
     tensors = apply("int4", network).tensors
-    assert {name: (tensors[name].layout.axis, tensors[name].scales.shape[1]) for name in weights_of(network)} == {  # type: ignore[union-attr]
+    assert {
+        name: (tensors[name].layout.axis, tensors[name].scales.shape[1]) for name in weights_of(network)
+    } == {  # type: ignore[union-attr]
         "embed.weight": (0, 96),
         "expand.weight": (1, 64),
         "up.weight": (1, 24),
@@ -189,8 +208,12 @@ def test_quantizers_use_the_axis_of_the_output_channels(network: Small) -> None:
 
 
 @pytest.mark.parametrize("method", ["int8", "int4", "binary", "magnitude"])
-def test_the_network_rebuilt_from_the_file_computes_what_the_stored_tensors_say(method: str, network: Small) -> None:
-    """Layer by layer types: the same outputs as a network into which the dequantized values were written by hand."""
+def test_the_network_rebuilt_from_the_file_computes_what_the_stored_tensors_say(
+    method: str, network: Small
+) -> None:
+    """Layer by layer types: the same outputs as a network into which the dequantized values were written by
+    hand.
+    """
     compressed, by_hand, rebuilt = apply(method, network), Small(), Small(seed=1)
     with torch.no_grad():
         for name, target in tensors_of(by_hand).items():
@@ -201,7 +224,8 @@ def test_the_network_rebuilt_from_the_file_computes_what_the_stored_tensors_say(
     assert not torch.equal(outputs[0], outputs[2])
 
 
-# --- recalibration ---------------------------------------------------------------------------------------------------
+# --- recalibration
+# ---------------------------------------------------------------------------------------------------
 
 
 def test_recalibration_averages_each_batchs_own_statistics(network: Small) -> None:
@@ -211,7 +235,9 @@ def test_recalibration_averages_each_batchs_own_statistics(network: Small) -> No
     network.eval()(torch.arange(96))  # the first norm's input depends on no other norm
     hook.remove()
     batches = seen[0].detach().split(32)
-    mean, variance = (torch.stack(parts).mean(0) for parts in ([b.mean(0) for b in batches], [b.var(0) for b in batches]))
+    mean, variance = (
+        torch.stack(parts).mean(0) for parts in ([b.mean(0) for b in batches], [b.var(0) for b in batches])
+    )
     assert torch.allclose(found["batch_norm.running_mean"].dequantize(), mean, atol=1e-5)
     assert torch.allclose(found["batch_norm.running_var"].dequantize(), variance, rtol=1e-5)
 
@@ -219,11 +245,21 @@ def test_recalibration_averages_each_batchs_own_statistics(network: Small) -> No
 def test_recalibration_follows_the_compressed_weights_and_changes_nothing_else(network: Small) -> None:
     plain, ours = apply("binary", network).tensors, apply("binary+recalibrate", network).tensors
     changed = {name for name in plain if not torch.equal(plain[name].dequantize(), ours[name].dequantize())}
-    assert changed == {f"{layer}.{part}" for layer in ("batch_norm", "batch_norm_2d") for part in ("running_mean", "running_var")}
-    assert plain["batch_norm.running_mean"].values.dtype == ours["batch_norm.running_mean"].values.dtype == torch.float16  # type: ignore[union-attr]
+    assert changed == {
+        f"{layer}.{part}"
+        for layer in ("batch_norm", "batch_norm_2d")
+        for part in ("running_mean", "running_var")
+    }
+    assert (
+        plain["batch_norm.running_mean"].values.dtype
+        == ours["batch_norm.running_mean"].values.dtype
+        == torch.float16
+    )  # type: ignore[union-attr]
     assert ours["batch_norm.running_var"].values.dtype == torch.float32  # type: ignore[union-attr]
     sizes = [len(encode(apply(method, network), "")) for method in ("binary", "binary+recalibrate")]
-    assert sizes[0] == pytest.approx(sizes[1], abs=2 * 80 + 32)  # fresh means, all zero, take nothing once deflated
+    assert sizes[0] == pytest.approx(
+        sizes[1], abs=2 * 80 + 32
+    )  # fresh means, all zero, take nothing once deflated
 
 
 def test_recalibrating_an_intact_network_twice_changes_nothing(network: Small) -> None:
@@ -245,7 +281,10 @@ def test_a_network_without_running_statistics_cannot_be_recalibrated() -> None:
         apply("int8+recalibrate", nn.Sequential(nn.Linear(4, 4)))
 
 
-@pytest.mark.parametrize("text", [*PLAIN_NAMES, "ecsq:bits=2", "2:4", "permute:seed=3", "magnitude:sparsity=0.75+int4", "magnitude+fp16"])
+@pytest.mark.parametrize(
+    "text",
+    [*PLAIN_NAMES, "ecsq:bits=2", "2:4", "permute:seed=3", "magnitude:sparsity=0.75+int4", "magnitude+fp16"],
+)
 def test_canonical_text_is_read_back(text: str) -> None:
     assert parse(text).text == text
 

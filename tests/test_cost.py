@@ -39,7 +39,9 @@ def cost(text: str, tmp_path: Path, macs: Macs | None = None, kept: dict[str, st
     return cost_of(compressed, text, tmp_path / "file", len(encode(original(network()), "none")), macs)
 
 
-COUNTED = Macs({"0.weight": 800.0, "1.weight": 200.0}, other=50.0)  # each weight once a sample, and some attention
+COUNTED = Macs(
+    {"0.weight": 800.0, "1.weight": 200.0}, other=50.0
+)  # each weight once a sample, and some attention
 
 
 def test_operations_with_zero_weights_are_counted_apart(tmp_path: Path):
@@ -49,7 +51,12 @@ def test_operations_with_zero_weights_are_counted_apart(tmp_path: Path):
     assert found.sparsity >= 0.75  # int4 rounds a few more to zero
     assert found.bit_operations == pytest.approx((found.macs_nonzero - 50) * 4 * 32 + 50 * 32 * 32)
     dense = cost("none", tmp_path, COUNTED)
-    assert (dense.macs, dense.macs_nonzero, dense.bit_operations, dense.sparsity) == (1050, 1050, 1050 * 32 * 32, 0)
+    assert (dense.macs, dense.macs_nonzero, dense.bit_operations, dense.sparsity) == (
+        1050,
+        1050,
+        1050 * 32 * 32,
+        0,
+    )
 
 
 def test_without_a_count_there_is_none(tmp_path: Path):
@@ -57,12 +64,20 @@ def test_without_a_count_there_is_none(tmp_path: Path):
     assert found.macs is found.macs_nonzero is found.bit_operations is None
 
 
-@pytest.mark.parametrize("text, bits", [("none", 32), ("fp16", 16), ("int8", 8), ("int4", 4), ("ternary", 2), ("binary", 1)])
+@pytest.mark.parametrize(
+    "text, bits", [("none", 32), ("fp16", 16), ("int8", 8), ("int4", 4), ("ternary", 2), ("binary", 1)]
+)
 def test_memory_counts_whole_bits_zeros_and_scales(text: str, bits: int, tmp_path: Path):
     weights, biases, channels = 1000, 30, 30
     scales = 2 * channels if text not in ("none", "fp16") else 0
-    assert cost(text, tmp_path).memory_bytes == weights * bits // 8 + biases * (4 if text == "none" else 2) + scales
-    assert cost(f"magnitude:sparsity=0.9+{text}", tmp_path).memory_bytes == cost(text, tmp_path).memory_bytes or text == "none"
+    assert (
+        cost(text, tmp_path).memory_bytes
+        == weights * bits // 8 + biases * (4 if text == "none" else 2) + scales
+    )
+    assert (
+        cost(f"magnitude:sparsity=0.9+{text}", tmp_path).memory_bytes == cost(text, tmp_path).memory_bytes
+        or text == "none"
+    )
 
 
 def test_packed_bytes_are_those_of_a_file_at_fixed_width(tmp_path: Path):
@@ -72,13 +87,16 @@ def test_packed_bytes_are_those_of_a_file_at_fixed_width(tmp_path: Path):
 
 
 def test_a_large_untouched_layer_is_a_warning(tmp_path: Path):
-    small, large = (cost("int4", tmp_path, kept={name: "it is the last"}) for name in ("1.weight", "0.weight"))
+    small, large = (
+        cost("int4", tmp_path, kept={name: "it is the last"}) for name in ("1.weight", "0.weight")
+    )
     assert (small.untouched_bytes, large.untouched_bytes) == (800, 3200)
     assert warnings_of(cost("int4", tmp_path)) == []
     assert warnings_of(large) == ["78% of the model's bytes were left uncompressed: 0.weight"]
 
 
-# --- costs again -----------------------------------------------------------------------------------------------------
+# --- costs again
+# -----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +120,9 @@ def measured(domain: Domain, tmp_path: Path) -> tuple[Path, Record]:
     return path, record
 
 
-def test_an_old_record_gets_todays_cost_and_nothing_else_changes(measured: tuple[Path, Record], tmp_path: Path):
+def test_an_old_record_gets_todays_cost_and_nothing_else_changes(
+    measured: tuple[Path, Record], tmp_path: Path
+):
     path, record = measured
     with pytest.raises(ValueError, match="not a whole record"):
         read_record(path)
@@ -117,7 +137,9 @@ OTHER_TENSORS = "the tensors made here are not those that were measured"
 
 
 @pytest.mark.parametrize("digest, why", [("0" * 64, OTHER_TENSORS), (None, "does not say which tensors")])
-def test_records_of_other_tensors_are_left_and_named(measured: tuple[Path, Record], tmp_path: Path, digest: str | None, why: str):
+def test_records_of_other_tensors_are_left_and_named(
+    measured: tuple[Path, Record], tmp_path: Path, digest: str | None, why: str
+):
     path, _ = measured
     path.write_text(json.dumps(json.loads(path.read_text()) | {"tensors_sha256": digest}))
     before, lines = path.read_bytes(), []
@@ -125,8 +147,12 @@ def test_records_of_other_tensors_are_left_and_named(measured: tuple[Path, Recor
     assert why in lines[0] and path.read_bytes() == before
 
 
-@pytest.mark.parametrize("text", ['{"schema_version": 99}', "[" * 200_000], ids=["of a later schema", "nested"])
-def test_what_is_no_record_of_this_or_an_older_schema_is_named_and_left(measured: tuple[Path, Record], tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize(
+    "text", ['{"schema_version": 99}', "[" * 200_000], ids=["of a later schema", "nested"]
+)
+def test_what_is_no_record_of_this_or_an_older_schema_is_named_and_left(
+    measured: tuple[Path, Record], tmp_path: Path, text: str
+) -> None:
     path, _ = measured
     before = json.loads(path.read_text())
     path.write_text(json.dumps(before | json.loads(text)) if text.startswith("{") else text)

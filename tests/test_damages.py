@@ -1,4 +1,6 @@
-"""The evaluators of every domain must see damage, each its own kind, at the strengths that were fixed beforehand."""
+"""The evaluators of every domain must see damage, each its own kind, at the strengths that were fixed
+beforehand.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +22,21 @@ ONE_OF_EACH = {str(sorted(DOMAINS.load(name)().damages())): name for name in DOM
 
 @pytest.mark.parametrize("name", list(ONE_OF_EACH.values()))
 def test_the_evaluators_see_every_damage(name: str) -> None:
-    """The primary evaluators, who alone are asked for it. Domains with the same damages have the same ones here: once is enough."""
+    """The primary evaluators, who alone are asked for it.
+
+    Domains with the same damages have the same ones here: once is enough.
+    """
     domain = DOMAINS.load(name)()
-    rows = damage_matrix(domain, roles={evaluator: role for role, evaluator in Panel(domain, 2000).primary.items()})
+    rows = damage_matrix(
+        domain, roles={evaluator: role for role, evaluator in Panel(domain, 2000).primary.items()}
+    )
     assert {"surface", "variety"} <= {row.damage.hurts for row in rows}
     assert failures(rows) == []
 
 
-MOST = {  # of the ceiling; .05 was asked of pictures, and the encoder does not keep it for a permuted U-Net (docs/image-domains.md)
+# of the ceiling; .05 was asked of pictures, and the encoder does not keep it for a permuted U-Net
+# (docs/image-domains.md)
+MOST = {
     "text": {"quality_valid": 0.15, "diversity_mutual_recall": 0.15},
     "image_gan": {"quality_valid": 0.05, "diversity_mutual_recall": 0.05},
     "image_diffusion": {"quality_valid": 0.05, "diversity_mutual_recall": 0.15},
@@ -41,7 +50,9 @@ def test_permuted_weights_hurt_both(name: str) -> None:
     evaluation = Evaluation(ModelSession(domain, domain.models["s@0"], 2000))
 
     def nothing_shipped() -> None:
-        raise AssertionError("no bounds ship with this model, sampler and these evaluators: run `python -m bench bounds`")
+        raise AssertionError(
+            "no bounds ship with this model, sampler and these evaluators: run `python -m bench bounds`"
+        )
 
     bounds = find_bounds(evaluation.bounds_key(evaluation.panel), evaluation.shipped_bounds, nothing_shipped)  # type: ignore[arg-type]
     assert len(bounds.floors) == 5
@@ -49,19 +60,30 @@ def test_permuted_weights_hurt_both(name: str) -> None:
         assert max(bounds.floor(metric)) <= most * bounds.ceiling[metric]
 
 
-@pytest.mark.parametrize(("method", "most"), [("binary", 0.5), ("binary+recalibrate", 0.5), ("magnitude:sparsity=0.9+recalibrate", 0.65)])
+@pytest.mark.parametrize(
+    ("method", "most"),
+    [("binary", 0.5), ("binary+recalibrate", 0.5), ("magnitude:sparsity=0.9+recalibrate", 0.65)],
+)
 def test_what_the_eye_calls_fragments_has_little_of_the_intact_validity(method: str, most: float) -> None:
-    """Of the published records. Half was asked; for the last it is missed (.59, docs/image-domains.md), and it was .82 before."""
+    """Of the published records.
+
+    Half was asked; for the last it is missed (.59, docs/image-domains.md), and it was .82 before.
+    """
     records = [r for r in read_records(ROOT / "results") if r.domain == "image_gan"]
     models = sorted({r.model for r in records if r.method == method})
     assert models, "no record of it is published"
     for model in models:
-        valid = {m: [r.metrics["quality_valid"] or 0.0 for r in records if (r.model, r.method) == (model, m)] for m in ("none", method)}
+        valid = {
+            m: [r.metrics["quality_valid"] or 0.0 for r in records if (r.model, r.method) == (model, m)]
+            for m in ("none", method)
+        }
         assert len(valid[method]) == 3 and max(valid[method]) < most * min(valid["none"]), model
 
 
 def test_a_blind_evaluator_is_caught() -> None:
-    """The harness itself can fail: an evaluator that sees only the length of a text passes no surface damage."""
+    """The harness itself can fail: an evaluator that sees only the length of a text passes no surface
+    damage.
+    """
     from dataclasses import replace
 
     rows = damage_matrix(DOMAINS.load("toy")(), 300)

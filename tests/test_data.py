@@ -46,7 +46,8 @@ def refusal(source: Path | str, split: str | None = None) -> str:
     return message
 
 
-# --- good sources ----------------------------------------------------------------------------------------------------
+# --- good sources
+# ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["a.parquet", "a.jsonl", "a.json", "a.csv", "a.txt", "A.TXT"])
@@ -65,7 +66,9 @@ def test_a_folder_of_files(tmp_path: Path):
 def test_folders_that_datasets_wrote(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     rows = Dataset.from_dict({"text": TEXTS})
     rows.save_to_disk(str(tmp_path / "one"))
-    DatasetDict(train=rows, test=Dataset.from_dict({"text": ["held out"]})).save_to_disk(str(tmp_path / "two"))
+    DatasetDict(train=rows, test=Dataset.from_dict({"text": ["held out"]})).save_to_disk(
+        str(tmp_path / "two")
+    )
     assert text_column(load_rows(tmp_path / "one")) == TEXTS
     assert text_column(load_rows(tmp_path / "two", split="test")) == ["held out"]
 
@@ -83,7 +86,8 @@ def test_the_progress_bars_of_the_user_are_left_as_they_were(tmp_path: Path):
     datasets.enable_progress_bars()
 
 
-# --- bad sources -----------------------------------------------------------------------------------------------------
+# --- bad sources
+# -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["missing.parquet", "missing.xyz", "missing"])
@@ -130,7 +134,8 @@ def test_brackets_in_a_name_are_no_pattern(tmp_path: Path):
     assert text_column(load_rows(write_table(tmp_path / "draft[1].jsonl"))) == TEXTS
 
 
-# --- columns ---------------------------------------------------------------------------------------------------------
+# --- columns
+# ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_row_without_text_is_named(tmp_path: Path):
@@ -143,5 +148,7 @@ def test_the_column_of_texts():
     assert text_column(Dataset.from_dict({"id": [1], "text": ["a"], "title": ["b"]})) == ["a"]
     assert text_column(Dataset.from_dict({"id": [1], "verse": ["a"]})) == ["a"]  # the only strings
     for columns in ({"id": [1]}, {"verse": ["a"], "title": ["b"]}):
-        with pytest.raises(BadInput, match=f"here needs a column 'text'; its columns are: {', '.join(columns)}"):
+        with pytest.raises(
+            BadInput, match=f"here needs a column 'text'; its columns are: {', '.join(columns)}"
+        ):
             text_column(Dataset.from_dict(columns), "here")

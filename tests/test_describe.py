@@ -32,7 +32,10 @@ RUNGS = ("int3", "int2", "ternary")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Records of the toy, and its model.json, made by the command itself."""
     folder = tmp_path_factory.mktemp("results")
-    sweep.run(sweep.Request("toy", methods=RUNGS, seeds=SEEDS, samples=N, results=folder, device="cpu"), lambda _: None)
+    sweep.run(
+        sweep.Request("toy", methods=RUNGS, seeds=SEEDS, samples=N, results=folder, device="cpu"),
+        lambda _: None,
+    )
     assert main(["describe", "--domain", "toy", "--results", str(folder)]) == 0
     return folder
 
@@ -62,7 +65,9 @@ def copy(results: Path, tmp_path: Path) -> Path:
 
 
 def changed(records: list[Record], method: str, flip: int) -> list[Record]:
-    """The records, with the first `flip` samples of a method's first seed scored otherwise: valid ones no longer, others now."""
+    """The records, with the first `flip` samples of a method's first seed scored otherwise: valid ones no
+    longer, others now.
+    """
     found = [r.model_copy(deep=True) for r in records]
     record = next(r for r in found if r.method == method and r.sample_seed == 0)
     if method == "none":
@@ -79,14 +84,18 @@ def changed(records: list[Record], method: str, flip: int) -> list[Record]:
     return found
 
 
-# --- the file --------------------------------------------------------------------------------------------------------
+# --- the file
+# --------------------------------------------------------------------------------------------------------
 
 
 def test_the_file_says_what_the_model_is(described: ModelFile, records: list[Record]) -> None:
     assert described.weights_sha256 == records[0].weights_sha256
     assert (described.samples, described.k, described.sample_seeds, described.records) == (N, 5, [0, 1], 8)
     assert described.anatomy.parameters == 2594 and described.anatomy.samples_seen is None
-    assert described.anatomy.untouched_share == pytest.approx((48 + 48 + 2) / 2594, rel=1e-5) and described.anatomy.normalisation == {}
+    assert (
+        described.anatomy.untouched_share == pytest.approx((48 + 48 + 2) / 2594, rel=1e-5)
+        and described.anatomy.normalisation == {}
+    )
     assert set(described.covariates) == {"surprisal", "rarity"} and set(described.survival) == set(RUNGS)
 
 
@@ -95,7 +104,9 @@ def test_survival_is_what_the_records_say(described: ModelFile, records: list[Re
         own = [r for r in records if r.method == method]
         degraded = sum(int(r.items["degraded"].unpack().sum()) for r in own)
         survived = sum(int(r.items[name].unpack().sum()) for r in own for name in ("intact", "drifted"))
-        assert described.survival[method].overall.share == pytest.approx(wilson(survived, survived + degraded).share, rel=1e-5)
+        assert described.survival[method].overall.share == pytest.approx(
+            wilson(survived, survived + degraded).share, rel=1e-5
+        )
         by = described.survival[method].by
         assert by is not None, "the toy loses enough, and not all, at these rungs"
         for found in by.values():
@@ -110,13 +121,21 @@ def test_less_likely_points_of_the_toy_fail_first(described: ModelFile) -> None:
 
 
 def test_rungs_are_joined_item_by_item(described: ModelFile, records: list[Record]) -> None:
-    assert [(step.milder, step.harsher) for step in described.ladder] == [("int3", "int2"), ("int2", "ternary")]
+    assert [(step.milder, step.harsher) for step in described.ladder] == [
+        ("int3", "int2"),
+        ("int2", "ternary"),
+    ]
     outcomes = {(r.method, r.sample_seed): r.items["degraded"].unpack() for r in records}
     both = sum(int((outcomes["int3", seed] & outcomes["int2", seed]).sum()) for seed in SEEDS)
     table = described.ladder[0].table
     assert table.failed_both == both
-    valid = sum(int(r.evaluators["position"].items["valid"].unpack().sum()) for r in records if r.method == "none")
-    assert table.failed_both + table.failed_milder_only + table.failed_harsher_only + table.failed_neither == valid
+    valid = sum(
+        int(r.evaluators["position"].items["valid"].unpack().sum()) for r in records if r.method == "none"
+    )
+    assert (
+        table.failed_both + table.failed_milder_only + table.failed_harsher_only + table.failed_neither
+        == valid
+    )
     assert table.log_odds_ratio is not None and table.log_odds_ratio.low > 0
 
 
@@ -129,10 +148,14 @@ def test_equal_records_give_equal_bytes(domain: Domain, records: list[Record], r
 def test_floats_are_short_and_lists_lie_on_one_line(results: Path) -> None:
     text = (results / "toy" / "s@0" / "model.json").read_text()
     assert len(text) < 10_000 and all(len(line) <= 160 for line in text.splitlines())
-    assert rounded({"a": [1 / 3, 2, True], "b": (1e-9 / 7, "x")}) == {"a": [0.333333, 2, True], "b": [1.42857e-10, "x"]}
+    assert rounded({"a": [1 / 3, 2, True], "b": (1e-9 / 7, "x")}) == {
+        "a": [0.333333, 2, True],
+        "b": [1.42857e-10, "x"],
+    }
 
 
-# --- refusals --------------------------------------------------------------------------------------------------------
+# --- refusals
+# --------------------------------------------------------------------------------------------------------
 
 
 def test_a_baseline_that_cannot_be_made_again_is_refused(domain: Domain, records: list[Record]) -> None:
@@ -145,22 +168,32 @@ def test_twins_of_another_baseline_are_refused(domain: Domain, records: list[Rec
         describe_model(domain, "s@0", changed(records, "int3", 6), print)
 
 
-def test_twins_of_a_baseline_of_other_floats_are_counted_but_for_those(domain: Domain, records: list[Record], described: ModelFile) -> None:
+def test_twins_of_a_baseline_of_other_floats_are_counted_but_for_those(
+    domain: Domain, records: list[Record], described: ModelFile
+) -> None:
     said: list[str] = []
     found = describe_model(domain, "s@0", changed(records, "int3", 5), said.append)
     assert len(said) == 1 and "int3" in said[0] and f"at most 5 of {N} a seed" in said[0]
-    lost = sum(next(r for r in records if r.method == "none").evaluators["position"].items["valid"].unpack()[:5])
+    lost = sum(
+        next(r for r in records if r.method == "none").evaluators["position"].items["valid"].unpack()[:5]
+    )
     assert found.survival["int3"].overall.count == described.survival["int3"].overall.count - lost
     assert found.survival["int2"].overall.count == described.survival["int2"].overall.count
 
 
-@pytest.mark.parametrize(("field", "value"), [("weights_sha256", "0" * 64), ("sampler", {"steps": 9}), ("reference", "own:ab")])
-def test_records_of_another_model_are_refused(domain: Domain, records: list[Record], field: str, value: Any) -> None:
+@pytest.mark.parametrize(
+    ("field", "value"), [("weights_sha256", "0" * 64), ("sampler", {"steps": 9}), ("reference", "own:ab")]
+)
+def test_records_of_another_model_are_refused(
+    domain: Domain, records: list[Record], field: str, value: Any
+) -> None:
     with pytest.raises(BadInput, match=f"to another model: {field} is "):
         describe_model(domain, "s@0", [r.model_copy(update={field: value}) for r in records], print)
 
 
-def test_a_refused_model_writes_nothing_and_fails(copy: Path, records: list[Record], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_refused_model_writes_nothing_and_fails(
+    copy: Path, records: list[Record], capsys: pytest.CaptureFixture[str]
+) -> None:
     (copy / "toy" / "s@0" / "model.json").unlink()
     for path in copy.rglob("*.json"):
         content = json.loads(path.read_text())
@@ -173,11 +206,16 @@ def test_a_refused_model_writes_nothing_and_fails(copy: Path, records: list[Reco
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--domain", "toy", "--model", "s@9"], "no records of model 's@9' in domain 'toy'; models with records: s@0"),
+        (
+            ["--domain", "toy", "--model", "s@9"],
+            "no records of model 's@9' in domain 'toy'; models with records: s@0",
+        ),
         (["--domain", "nowhere"], "unknown domain 'nowhere'"),
     ],
 )
-def test_bad_input_is_named(results: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str) -> None:
+def test_bad_input_is_named(
+    results: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
     assert main(["describe", *arguments, "--results", str(results)]) == 2
     assert message in capsys.readouterr().err
 
@@ -188,10 +226,14 @@ def test_a_folder_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str],
     assert "no folder of records" in capsys.readouterr().err
 
 
-# --- reading back ----------------------------------------------------------------------------------------------------
+# --- reading back
+# ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("damage", ["cut", "empty", "not JSON", "future", "foreign field", "a bin is missing", "not a number", "elsewhere"])
+@pytest.mark.parametrize(
+    "damage",
+    ["cut", "empty", "not JSON", "future", "foreign field", "a bin is missing", "not a number", "elsewhere"],
+)
 def test_a_damaged_file_is_named_skipped_and_left_as_it_is(copy: Path, damage: str) -> None:
     path = copy / "toy" / "s@0" / "model.json"
     text, content = path.read_text(), json.loads(path.read_text())
@@ -204,7 +246,9 @@ def test_a_damaged_file_is_named_skipped_and_left_as_it_is(copy: Path, damage: s
         "future": json.dumps(content | {"schema_version": 99}),
         "foreign field": json.dumps(content | {"opinion": 1}),
         "a bin is missing": json.dumps(content),
-        "not a number": text.replace(f'"samples_per_parameter": {json.dumps(None)}', '"samples_per_parameter": NaN'),
+        "not a number": text.replace(
+            f'"samples_per_parameter": {json.dumps(None)}', '"samples_per_parameter": NaN'
+        ),
         "elsewhere": json.dumps(content | {"model": "s@1"}),
     }[damage]
     path.write_bytes(broken.encode(errors="surrogateescape"))
@@ -243,7 +287,8 @@ def test_a_users_own_files_are_not_the_published_ones(copy: Path) -> None:
     assert set(read_models(copy / "local")) == {("toy", "s@0")}
 
 
-# --- covariates ------------------------------------------------------------------------------------------------------
+# --- covariates
+# ------------------------------------------------------------------------------------------------------
 
 
 def test_rarity_is_the_distance_to_the_kth_real_neighbour() -> None:
@@ -262,7 +307,9 @@ class Odd:
 
 @pytest.mark.parametrize("values", [np.arange(3), np.array([1.0, np.nan]), np.zeros((2, 1)), 7])
 def test_a_trait_needs_one_value_for_each_sample(values: Any) -> None:
-    with pytest.raises(BadInput, match="trait 'size' of domain 'odd' needs one finite number or label for each of 2 samples"):
+    with pytest.raises(
+        BadInput, match="trait 'size' of domain 'odd' needs one finite number or label for each of 2 samples"
+    ):
         traits_of(Odd(size=values), ["a", "b"], {})  # type: ignore[arg-type]
 
 
@@ -279,11 +326,15 @@ def test_traits_of_texts_and_pictures() -> None:
     shipped = part("validation")[np.arange(200)]
     assert shipped.labels is not None
     found = DOMAINS.load("image_gan")().traits(shipped.pixels)["class"]
-    assert np.mean(found == np.array(CLASSES)[shipped.labels]) > 0.8, "the labeller knows nine of ten real garments"
+    assert np.mean(found == np.array(CLASSES)[shipped.labels]) > 0.8, (
+        "the labeller knows nine of ten real garments"
+    )
 
 
 def test_labels_give_a_range(records: list[Record], domain: Domain, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(domain, "traits", lambda points: {"side": np.where(points[:, 0] > 0, "right", "left")})
+    monkeypatch.setattr(
+        domain, "traits", lambda points: {"side": np.where(points[:, 0] > 0, "right", "left")}
+    )
     found = describe_model(domain, "s@0", records, print)
     assert found.covariates["side"].labels == ("left", "right")
     by = found.survival["int3"].by

@@ -30,7 +30,9 @@ def test_links_lead_somewhere(page: Path) -> None:
             continue
         found = (page.parent / target).resolve()
         assert found.exists(), f"{page.name} links to {target}, which is not there"
-        assert not anchor or anchor in anchors(found), f"{page.name} links to {target}#{anchor}, a heading that is not there"
+        assert not anchor or anchor in anchors(found), (
+            f"{page.name} links to {target}#{anchor}, a heading that is not there"
+        )
 
 
 def test_the_table_of_all_methods_is_what_the_committed_records_say() -> None:
@@ -50,16 +52,23 @@ def test_the_table_of_all_methods_is_what_the_committed_records_say() -> None:
         name = method.split("`")[1]
         for domain, cell in zip(domains, cells, strict=True):
             records = by_cell[domain, name + ("+recalibrate" if domain == "image_gan" else "")]
-            kept = [mean(v for r in records if (v := retention_of(r, role)) is not None) for role in ("quality", "diversity")]
+            kept = [
+                mean(v for r in records if (v := retention_of(r, role)) is not None)
+                for role in ("quality", "diversity")
+            ]
             assert cell == " / ".join(map(short, kept)), (name, domain)
 
 
 def test_the_committed_findings_are_what_the_committed_records_give() -> None:
-    """The script checks that the records support its sentences; here it must also give the committed figures."""
+    """The script checks that the records support its sentences; here it must also give the committed
+    figures.
+    """
     from scripts.findings import findings
 
     results = ROOT / "results"
-    assert findings(read_records(results), read_models(results)) == (ROOT / "docs" / "findings.md").read_text()
+    assert (
+        findings(read_records(results), read_models(results)) == (ROOT / "docs" / "findings.md").read_text()
+    )
 
 
 def test_the_figures_in_the_words_of_the_readme_are_those_of_the_records() -> None:
@@ -68,18 +77,33 @@ def test_the_figures_in_the_words_of_the_readme_are_those_of_the_records() -> No
     from scripts.figures import DIFFUSION, GAN, Figures
 
     f = Figures(report_data(read_records(ROOT / "results"), read_models(ROOT / "results")))
-    readme, reading = (" ".join((ROOT / name).read_text().split()) for name in ("README.md", "docs/reading-the-leaderboard.md"))
+    readme, reading = (
+        " ".join((ROOT / name).read_text().split())
+        for name in ("README.md", "docs/reading-the-leaderboard.md")
+    )
     lost = [100 * (1 - kept[0]) for kept in (f.kept(DIFFUSION, "int6"), f.kept_secondary(DIFFUSION, "int6"))]
-    assert f"diffusion U-Nets lose {lost[0]:.0f} % of their quality on average ({lost[1]:.0f} % by the secondary evaluators)" in readme
-    assert f"diffusion U-Nets {lost[0]:.0f} % of their quality on average ({lost[1]:.0f} % by the secondary evaluator)" in reading
+    assert (
+        f"diffusion U-Nets lose {lost[0]:.0f} % of their quality on average ({lost[1]:.0f} % by the "
+        f"secondary evaluators)"
+    ) in readme
+    assert (
+        f"diffusion U-Nets {lost[0]:.0f} % of their quality on average ({lost[1]:.0f} % by the secondary "
+        f"evaluator)"
+    ) in reading
     orders, theirs_too = f.orders(), f.orders(secondary=True)
     first, second = ([o.first for o in some] for some in (orders, theirs_too))
     untold = [o.model for o in orders if o.first is None]
-    assert len(untold) == 2 and {(m.domain, m.size) for m in untold} == {(GAN, "xs")}, "`in the other two, small GANs`"
-    assert (
-        all(f"in {first.count('quality')} of {len(first)} models" in page for page in (readme, reading)) and first.count("diversity") == 0
+    assert len(untold) == 2 and {(m.domain, m.size) for m in untold} == {(GAN, "xs")}, (
+        "`in the other two, small GANs`"
     )
-    assert all(f"he secondary evaluators say so of {second.count('quality')} of {len(second)}" in page for page in (readme, reading))
+    assert (
+        all(f"in {first.count('quality')} of {len(first)} models" in page for page in (readme, reading))
+        and first.count("diversity") == 0
+    )
+    assert all(
+        f"he secondary evaluators say so of {second.count('quality')} of {len(second)}" in page
+        for page in (readme, reading)
+    )
     counts = [count / 1e6 for m in f.found.models if (count := f.found.parameters(m)) is not None]
     assert f"({min(counts):.2f} to {max(counts):.1f} million parameters each)" in readme
 

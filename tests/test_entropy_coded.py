@@ -1,4 +1,6 @@
-"""bench.methods.entropy_coded: the gap to rate-distortion theory, the rate that was asked for, odd tensors."""
+"""bench.methods.entropy_coded: the gap to rate-distortion theory, the rate that was asked for, odd
+tensors.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,10 @@ def two_million() -> nn.Module:
 
 @pytest.mark.parametrize("bits", [1, 1.5, 2, 3, 4, 6])
 def test_the_whole_file_is_within_027_bit_of_rate_distortion_theory(bits: float, two_million: nn.Module):
-    """R(D) = log2(variance / D) / 2. Stored bits count header, table and checksum; theory says 0.255 at high rates."""
+    """R(D) = log2(variance / D) / 2.
+
+    Stored bits count header, table and checksum; theory says 0.255 at high rates.
+    """
     made = parse(f"ecsq:bits={bits}")(original(two_million), Context())
     weights = two_million.weight.detach()
     distortion = (made.tensors["weight"].dequantize() - weights).double().square().mean().item()
@@ -57,7 +62,9 @@ def test_the_whole_file_is_within_027_bit_of_rate_distortion_theory(bits: float,
 
 @pytest.mark.parametrize("usual, gap", [("int4:group=32,scale=minmax", 1.139), ("binary", 0.271)])
 def test_what_others_are_above_it(usual: str, gap: float, two_million: nn.Module):
-    """At fixed width, float16 scales: 1.135 published for absmax in groups of 32 (16 levels there, 15 here), 0.271 for 1 bit."""
+    """At fixed width, float16 scales: 1.135 published for absmax in groups of 32 (16 levels there, 15 here),
+    0.271 for 1 bit.
+    """
     made = parse(usual)(original(two_million), Context())
     weights = two_million.weight.detach()
     distortion = (made.tensors["weight"].dequantize() - weights).double().square().mean().item()
@@ -70,7 +77,9 @@ def test_what_others_are_above_it(usual: str, gap: float, two_million: nn.Module
 def test_the_rate_is_the_one_asked_for_and_error_falls_with_it(bits: float, size: float, seed: int):
     weights = size * gaussian(60, 500, seed=seed)
     stored, finer = (quantized(EntropyCoded(bits=b), weights) for b in (bits, bits + 0.3))
-    assert entropy_of(stored) == pytest.approx(bits, abs=0.03)  # bins and thresholds are approximate, 30,000 weights few
+    assert entropy_of(stored) == pytest.approx(
+        bits, abs=0.03
+    )  # bins and thresholds are approximate, 30,000 weights few
     errors = [(s.dequantize() - weights).square().sum().item() for s in (stored, finer)]
     assert errors[1] < errors[0]
 
@@ -93,7 +102,9 @@ def test_rows_can_have_steps_of_their_own(granularity: dict[str, object]):
     """Channels of very different size: one step for all would be nothing to the small ones."""
     weights = gaussian(40, 500) * torch.logspace(-3, 0, 40)[:, None]
     stored = quantized(EntropyCoded(bits=3, **granularity), weights)  # type: ignore[arg-type]
-    assert stored.scales is not None and stored.scales.shape[1] == (40 if granularity.get("granularity") else 400)
+    assert stored.scales is not None and stored.scales.shape[1] == (
+        40 if granularity.get("granularity") else 400
+    )
     share = (stored.dequantize() - weights).square().mean(1) / weights.square().mean(1)
     assert share.max() < 2 * 2.0**-6  # D / variance = 2^(-2 * 3), half a bit lost
 
@@ -109,7 +120,13 @@ def test_zeros_stay_and_take_no_part():
 @pytest.mark.parametrize("bits", [0.1, 1, 8])
 @pytest.mark.parametrize(
     "weights",
-    [torch.zeros(3, 4), torch.ones(3, 4), torch.full((1, 1), -2.5), torch.tensor([[1e-7, -1e-7]]), torch.tensor([[1e4, 1.0, 0.0, -1.0]])],
+    [
+        torch.zeros(3, 4),
+        torch.ones(3, 4),
+        torch.full((1, 1), -2.5),
+        torch.tensor([[1e-7, -1e-7]]),
+        torch.tensor([[1e4, 1.0, 0.0, -1.0]]),
+    ],
     ids=["zeros", "constant", "one", "tiny", "outlier"],
 )
 def test_odd_tensors(weights: Tensor, bits: float):

@@ -27,8 +27,12 @@ def test_the_method_that_keeps_most_in_a_file_small_enough() -> None:
         *method("binary", 29, same(0)),
     ]
     found = frontier(records, (4, 8, 12, 30))
-    assert [(best.target, best.method) for best in found] == [(4, "int8"), (8, "int4"), (12, "binary")], "none reaches 30x"
-    assert found[1].ratio == pytest.approx(8.8) and found[1].values["quality"] == pytest.approx([0.7, 0.7], abs=0.01)
+    assert [(best.target, best.method) for best in found] == [(4, "int8"), (8, "int4"), (12, "binary")], (
+        "none reaches 30x"
+    )
+    assert found[1].ratio == pytest.approx(8.8) and found[1].values["quality"] == pytest.approx(
+        [0.7, 0.7], abs=0.01
+    )
 
 
 def test_chosen_on_seed_0_and_told_by_the_others() -> None:
@@ -39,14 +43,21 @@ def test_chosen_on_seed_0_and_told_by_the_others() -> None:
 
 
 def test_neither_role_may_be_bought_with_the_other() -> None:
-    (best,) = frontier([*method("int4", 9, same(1.0), diversity=0.2), *method("nf4", 9, same(0.6), diversity=0.6)], (8,))
+    (best,) = frontier(
+        [*method("int4", 9, same(1.0), diversity=0.2), *method("nf4", 9, same(0.6), diversity=0.6)], (8,)
+    )
     assert best.method == "nf4"
 
 
 def test_recalibrated_methods_alone_where_there_are_running_statistics() -> None:
     both = [*method("int4", 9, same(1.0)), *method("int4" + "+recalibrate", 9, same(0.5))]
     assert frontier(both, (8,))[0].method == "int4"
-    assert frontier([r.model_copy(update={"implementation": {FLOOR_RECALIBRATED: 1}}) for r in both], (8,))[0].method == "int4+recalibrate"
+    assert (
+        frontier([r.model_copy(update={"implementation": {FLOOR_RECALIBRATED: 1}}) for r in both], (8,))[
+            0
+        ].method
+        == "int4+recalibrate"
+    )
 
 
 def test_what_cannot_be_chosen_or_told_is_left_out() -> None:

@@ -22,14 +22,20 @@ from domains.images.data import part
 from domains.text.adapter import TextDomain
 
 FILE = Path(__file__).parent / "golden.json"
-TEXTS = ["And it came to pass, that the man went out.", "In the beginning was the word, and the word was good.", "Selah."]
+TEXTS = [
+    "And it came to pass, that the man went out.",
+    "In the beginning was the word, and the word was good.",
+    "Selah.",
+]
 
 
 def values() -> dict[str, list[float]]:
     """Name and version -> numbers, each cheap to make and sensitive to what it stands for."""
     noise = torch.Generator().manual_seed(0)
     real, made = (torch.randn(300, 8, generator=noise) for _ in range(2))
-    seen = quality_verdict(Features(real, real.square().sum(1)), Features(made * 1.2, made.square().sum(1)), 5)
+    seen = quality_verdict(
+        Features(real, real.square().sum(1)), Features(made * 1.2, made.square().sum(1)), 5
+    )
     spread = diversity_verdict(Features(real), Features(made * 1.2), 5)
     found = {f"shared metrics v{SHARED_METRICS_VERSION}": [*seen.metrics.values(), *spread.metrics.values()]}
 
@@ -43,7 +49,11 @@ def values() -> dict[str, list[float]]:
         stored: dict[str, StoredTensor] = dict(parse(name)(original(network), Context()).tensors)
         dense = stored["0.weight"].dequantize().double()
         version = METHODS.load(name).version
-        found[f"method {name} v{version}"] = [dense.sum().item(), dense.square().sum().item(), dense[3, 5].item()]
+        found[f"method {name} v{version}"] = [
+            dense.sum().item(),
+            dense.square().sum().item(),
+            dense[3, 5].item(),
+        ]
 
     for domain, samples in ((TextDomain(), TEXTS), (GanDomain(), part("test").pixels[:3])):
         for name in (*domain.evaluators(), *domain.second_evaluators()):
@@ -67,7 +77,10 @@ def image_metrics() -> dict[str, list[float]]:
     """Of 200 real pictures beside 200 others."""
     domain, found = GanDomain(), {}
     evaluator = domain.evaluator("effnet")
-    seen = [SampleFeatures(p, {"effnet": features_of(evaluator, p)}) for p in (part(name).pixels[:200] for name in ("ceiling", "test"))]
+    seen = [
+        SampleFeatures(p, {"effnet": features_of(evaluator, p)})
+        for p in (part(name).pixels[:200] for name in ("ceiling", "test"))
+    ]
     for metric in domain.metrics().values():
         if metric.compute is not None:
             found[f"metric {metric.name} v{metric.version}"] = [metric.compute(*seen)]
@@ -75,12 +88,16 @@ def image_metrics() -> dict[str, list[float]]:
 
 
 def test_no_number_moved_without_a_new_version() -> None:
-    """rel 1e-3: far above what another processor or library build changes, far below what another definition does."""
+    """rel 1e-3: far above what another processor or library build changes, far below what another definition
+    does.
+    """
     expected = json.loads(FILE.read_text())
     found = values()
     assert found.keys() == expected.keys(), "after a change of version: python tests/test_golden.py"
     for name, numbers in found.items():
-        assert numbers == pytest.approx(expected[name], rel=1e-3, abs=1e-4), f"{name}: the numbers moved; raise its version"
+        assert numbers == pytest.approx(expected[name], rel=1e-3, abs=1e-4), (
+            f"{name}: the numbers moved; raise its version"
+        )
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ def line(text: str, title: str, first: str) -> list[str]:
 WHOLE = [*grid("a", "s@0", "s@1"), *grid("b", "s@0", "s@1", kept=0.3)]
 
 
-# ------------------------------------------------------------------------------------------------------- any subset
+# ------------------------------------------------------------------------------------------------- any subset
 
 
 @pytest.mark.parametrize(
@@ -47,13 +47,43 @@ WHOLE = [*grid("a", "s@0", "s@1"), *grid("b", "s@0", "s@1", kept=0.3)]
         [*WHOLE, *ladder("c", "org/model")],
         [*WHOLE, *[r.model_copy(update={"samples": 50, "model": "s@2"}) for r in ladder("a")]],
         [r.model_copy(update={"cost": None}) if r.method == "binary" else r for r in WHOLE],
-        [*WHOLE, *[stored(scored(name, seed, 0.5, 0.5, "a"), 9) for name in ("ecsq:bits=3", "nf4") for seed in (0, 1)]],
-        [r.model_copy(update={"status": "diverged", "metrics": {}, "evaluators": {}}) if r.method == "int2" else r for r in WHOLE],
-        [r.model_copy(update={"status": "diverged", "metrics": {}, "evaluators": {}}) if r.model == "s@1" else r for r in WHOLE],
+        [
+            *WHOLE,
+            *[
+                stored(scored(name, seed, 0.5, 0.5, "a"), 9)
+                for name in ("ecsq:bits=3", "nf4")
+                for seed in (0, 1)
+            ],
+        ],
+        [
+            r.model_copy(update={"status": "diverged", "metrics": {}, "evaluators": {}})
+            if r.method == "int2"
+            else r
+            for r in WHOLE
+        ],
+        [
+            r.model_copy(update={"status": "diverged", "metrics": {}, "evaluators": {}})
+            if r.model == "s@1"
+            else r
+            for r in WHOLE
+        ],
     ],
-    ids=["none", "one record", "one domain", "whole", "one sampling seed", "no baseline", "one rung", "no @", "other N", "no size",
-         "more methods", "diverged", "diverged baseline"],
-)  # fmt: skip
+    ids=[
+        "none",
+        "one record",
+        "one domain",
+        "whole",
+        "one sampling seed",
+        "no baseline",
+        "one rung",
+        "no @",
+        "other N",
+        "no size",
+        "more methods",
+        "diverged",
+        "diverged baseline",
+    ],
+)
 def test_any_subset_makes_a_headline(records: list[Record]) -> None:
     assert report_data(records, {}).comparable is (len({r.domain for r in records}) > 1)
     assert "nan" not in both_pages(records).lower()
@@ -71,7 +101,11 @@ def test_records_under_other_conditions_stay_out() -> None:
     """Dense networks measured with fewer samples are no dense networks of this comparison."""
     small = [stored(r, r.cost.ratio, 1_000_000) for r in ladder("a", "xs@0", quality=0.5) if r.cost]
     records = [*ladder("a", "s@0", quality=0.8), *small]
-    foreign = [r.model_copy(update={"samples": 7, "sample_seed": r.sample_seed + 5}) for r in records if r.method == "none"]
+    foreign = [
+        r.model_copy(update={"samples": 7, "sample_seed": r.sample_seed + 5})
+        for r in records
+        if r.method == "none"
+    ]
     assert report_data([*records, *foreign], {}).of("a") == report_data(records, {}).of("a")
     assert len(report_data(records, {}).of("a")) == len(records)
 
@@ -86,7 +120,11 @@ def test_models_below_u_stand_in_brackets_and_hollow() -> None:
 def test_sizes_are_shown_apart_where_several_count() -> None:
     small = grid("a", "xs@0", "xs@1", "xs@2", kept=0.5)
     text = "\n".join(size_by_size(report_data([*WHOLE, *small], {})))
-    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in text.splitlines() if row.startswith(("| s ", "| xs "))]
+    rows = [
+        [cell.strip() for cell in row.split("|")[1:-1]]
+        for row in text.splitlines()
+        if row.startswith(("| s ", "| xs "))
+    ]
     assert [row[:3] for row in rows] == [["s", "a", "2"], ["s", "b", "2"], ["xs", "a", "3"]]
     pooled = report_data(WHOLE, {}).now.domains[0].score("quality")
     assert rows[0][3] == with_interval(pooled), "as if there were no other size"
@@ -105,15 +143,27 @@ def test_each_compared_size_is_a_situation_of_its_own_and_one_that_only_some_hav
 def test_size_is_regressed_with_and_without_hollow_models() -> None:
     def sized(at: str, parameters: int, kept: float, u: float = 0.9) -> list[Record]:
         made = [
-            r.model_copy(update={"cost": r.cost.model_copy(update={"parameters": parameters})}) for r in ladder("a", at, kept) if r.cost
+            r.model_copy(update={"cost": r.cost.model_copy(update={"parameters": parameters})})
+            for r in ladder("a", at, kept)
+            if r.cost
         ]
-        return [r.model_copy(update={"metrics": {**r.metrics, "quality_u": u}}) if r.method == "none" else r for r in made]
+        return [
+            r.model_copy(update={"metrics": {**r.metrics, "quality_u": u}}) if r.method == "none" else r
+            for r in made
+        ]
 
-    records = [*sized("xs@0", 125_000, 0.5), *sized("s@0", 500_000, 0.7), *sized("m@0", 2_000_000, 0.9), *sized("m@1", 2_000_000, 0.8, 0.3)]
+    records = [
+        *sized("xs@0", 125_000, 0.5),
+        *sized("s@0", 500_000, 0.7),
+        *sized("m@0", 2_000_000, 0.9),
+        *sized("m@1", 2_000_000, 0.8, 0.3),
+    ]
     (_, text) = sizes(report_data(records, {}))
     every, solid = (row for row in text.splitlines() if row.startswith("- quality"))
     assert "(4 models, 2 degrees of freedom)" in every and "without the models whose U is below 0.5" in solid
-    assert "(3 models, 1 degrees of freedom)" in solid and "+0.075 per doubling" in solid, ".2 of R is .15 of C, in two doublings"
+    assert "(3 models, 1 degrees of freedom)" in solid and "+0.075 per doubling" in solid, (
+        ".2 of R is .15 of C, in two doublings"
+    )
     (_, text) = sizes(report_data(WHOLE, {}))
     assert text.count("no regression: 4 models, and no domain has two sizes") == 2
 
@@ -123,7 +173,7 @@ def test_rungs_are_means_over_models_and_their_spread() -> None:
     assert line(table, "", "`int4`")[:2] == ["8.0x", "0.914 ± 0.020"]  # of 100 samples, .93 is .929
 
 
-# --------------------------------------------------------------------------------------------------------------- cells
+# ------------------------------------------------------------------------------------------------------ cells
 
 
 def test_scores() -> None:
@@ -156,5 +206,8 @@ def test_made_up_models_and_records_agree() -> None:
     from bench.stats.scores import model_score
 
     (read,) = models_of(ladder("a", quality=0.9))
-    a, b = model_score(read, "quality", FULL_RANGE), model_score(model("a", quality=0.9), "quality", FULL_RANGE)
+    a, b = (
+        model_score(read, "quality", FULL_RANGE),
+        model_score(model("a", quality=0.9), "quality", FULL_RANGE),
+    )
     assert a is not None and b is not None and a.value == pytest.approx(b.value)

@@ -43,7 +43,8 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-# --- diffusion -------------------------------------------------------------------------------------------------------
+# --- diffusion
+# ----------------------------------------------------------------------------------------------------
 
 
 def test_a_foreign_pipeline_is_opened_and_its_pictures_are_converted(pipeline: Path) -> None:
@@ -69,22 +70,41 @@ def test_the_schedulers_settings_are_part_of_the_identity(pipeline: Path, tmp_pa
     file = other / "scheduler" / "scheduler_config.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "beta_end": 0.05}))
     domain = DiffusionDomain()
-    assert domain.open(domain.locate(str(other))).identity() != domain.open(domain.locate(str(pipeline))).identity()
+    assert (
+        domain.open(domain.locate(str(other))).identity()
+        != domain.open(domain.locate(str(pipeline))).identity()
+    )
 
 
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        ("scheduler/scheduler_config.json", {"_class_name": "DDPMScheduler"}, "deterministic scheduler 'DDPMScheduler'"),
+        (
+            "scheduler/scheduler_config.json",
+            {"_class_name": "DDPMScheduler"},
+            "deterministic scheduler 'DDPMScheduler'",
+        ),
         ("scheduler/scheduler_config.json", {"_class_name": "os"}, "deterministic scheduler 'os'"),
         ("scheduler/scheduler_config.json", [], "not a JSON object"),
         ("unet/config.json", {"in_channels": 5, "_class_name": "UNet2DModel"}, "cannot open"),
         ("card.json", {"sampler": {"steps": 0}}, "steps=0"),
         ("card.json", {"sampler": {"steps": 2.5}}, "steps=2.5 is not a whole number"),
         ("card.json", {"sampler": {"speed": 3}}, "speed"),
-        ("scheduler/scheduler_config.json", {"_class_name": "DDIMScheduler", "num_train_timesteps": 5}, "cannot be set up"),
-        ("scheduler/scheduler_config.json", {"_class_name": "DDIMScheduler", "num_train_timesteps": "x"}, "cannot be set up"),
-        ("scheduler/scheduler_config.json", {"_class_name": "FlowMatchEulerDiscreteScheduler", "stochastic_sampling": True}, "draws noise"),
+        (
+            "scheduler/scheduler_config.json",
+            {"_class_name": "DDIMScheduler", "num_train_timesteps": 5},
+            "cannot be set up",
+        ),
+        (
+            "scheduler/scheduler_config.json",
+            {"_class_name": "DDIMScheduler", "num_train_timesteps": "x"},
+            "cannot be set up",
+        ),
+        (
+            "scheduler/scheduler_config.json",
+            {"_class_name": "FlowMatchEulerDiscreteScheduler", "stochastic_sampling": True},
+            "draws noise",
+        ),
         (
             "scheduler/scheduler_config.json",
             {"_class_name": "DPMSolverMultistepScheduler", "algorithm_type": "sde-dpmsolver++"},
@@ -92,7 +112,9 @@ def test_the_schedulers_settings_are_part_of_the_identity(pipeline: Path, tmp_pa
         ),
     ],
 )
-def test_bad_pipelines_are_refused_in_one_line(pipeline: Path, tmp_path: Path, file: str, content: object, message: str) -> None:
+def test_bad_pipelines_are_refused_in_one_line(
+    pipeline: Path, tmp_path: Path, file: str, content: object, message: str
+) -> None:
     import shutil
 
     bad = shutil.copytree(pipeline, tmp_path / "bad")
@@ -121,7 +143,11 @@ from domains.image_diffusion.adapter import DiffusionDomain as D
 print(D().open(D().locate({str(older)!r})).identity())"""
     found = {
         subprocess.run(
-            [sys.executable, "-c", script], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True
+            [sys.executable, "-c", script],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
         ).stdout
         for seed in ("1", "2")
     }
@@ -151,11 +177,18 @@ def test_pickled_weights_are_not_opened(pipeline: Path, tmp_path: Path) -> None:
         domain.open(domain.locate(str(bad)))
 
 
-# --- GAN -------------------------------------------------------------------------------------------------------------
+# --- GAN
+# ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "config", [{}, {"latent": 64, "widths": [1, 2]}, {"latent": 1e9, "widths": [8] * 4}, {"latent": -1, "widths": [8] * 4}]
+    "config",
+    [
+        {},
+        {"latent": 64, "widths": [1, 2]},
+        {"latent": 1e9, "widths": [8] * 4},
+        {"latent": -1, "widths": [8] * 4},
+    ],
 )
 def test_bad_generators_are_refused(tmp_path: Path, config: dict[str, object]) -> None:
     (tmp_path / "config.json").write_text(json.dumps(config))
@@ -185,7 +218,8 @@ def test_twins_do_not_depend_on_how_many_are_made(domain: GanDomain | DiffusionD
     assert np.array_equal(many[:7], few) and len(many) == n > BATCH
 
 
-# --- evaluators and metrics ------------------------------------------------------------------------------------------
+# --- evaluators and metrics
+# ------------------------------------------------------------------------------------------
 
 
 def test_the_dither_follows_from_the_picture_alone() -> None:
@@ -198,11 +232,15 @@ def test_the_dither_follows_from_the_picture_alone() -> None:
 
 def test_probabilistic_pca_is_the_density_it_says() -> None:
     """Against torch's own low-rank Gaussian with the same covariance."""
-    x = torch.randn(500, 6, generator=torch.Generator().manual_seed(0)) @ torch.randn(6, 6, generator=torch.Generator().manual_seed(1))
+    x = torch.randn(500, 6, generator=torch.Generator().manual_seed(0)) @ torch.randn(
+        6, 6, generator=torch.Generator().manual_seed(1)
+    )
     model = ProbabilisticPCA.fit(x, 3)
     z = (x.double() - model.mean) / model.deviation
     factor = model.components * (model.variances - model.rest).sqrt()
-    gaussian = torch.distributions.LowRankMultivariateNormal(torch.zeros(6).double(), factor, model.rest.expand(6))
+    gaussian = torch.distributions.LowRankMultivariateNormal(
+        torch.zeros(6).double(), factor, model.rest.expand(6)
+    )
     assert torch.allclose(model.surprisal(x).double(), -gaussian.log_prob(z), rtol=1e-5)
     assert torch.allclose(model.features(x).double(), z @ model.components, atol=1e-5)
 
@@ -236,7 +274,9 @@ def test_lost_classes_are_counted() -> None:
 
 
 def test_distances_are_small_for_real_pictures_and_grow_with_damage() -> None:
-    """The Fréchet distance to itself is 0; the unbiased kernel distance of two parts of the same data is near 0."""
+    """The Fréchet distance to itself is 0; the unbiased kernel distance of two parts of the same data is near
+    0.
+    """
     from domains.images.damages import noise
 
     evaluator = Effnet()
@@ -254,11 +294,15 @@ def test_distances_are_small_for_real_pictures_and_grow_with_damage() -> None:
 def test_the_frechet_distance_of_a_shift_is_its_square() -> None:
     """Closed form: equal covariances, means apart by d -> |d|^2."""
     x = torch.randn(2000, 4, generator=torch.Generator().manual_seed(0))
-    real, shifted = (SampleFeatures([], {"effnet": Features(v)}) for v in (x, x + torch.tensor([3.0, 0, 0, 0])))
+    real, shifted = (
+        SampleFeatures([], {"effnet": Features(v)}) for v in (x, x + torch.tensor([3.0, 0, 0, 0]))
+    )
     assert metrics.fid_effnet(shifted, real) == pytest.approx(9.0, rel=1e-4)
 
 
-def test_inception_metrics_fail_in_one_line_where_the_weights_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_inception_metrics_fail_in_one_line_where_the_weights_cannot_be_had(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     from torch_fidelity import feature_extractor_inceptionv3 as inception
 
     def nothing(*_: object, **__: object) -> None:

@@ -42,7 +42,9 @@ def test_npz_and_folder_give_the_same_bytes(pictures: np.ndarray, tmp_path: Path
         lambda x: np.repeat(x[:, 0, :, :, None], 3, axis=3),
         lambda x: x[:, 0].astype(np.float32) / 255,
         lambda x: x[:, 0].astype(np.float64) / 255,
-        lambda x: np.concatenate([np.repeat(x[:, 0, :, :, None], 3, axis=3), np.full((*x[:, 0].shape, 1), 255, np.uint8)], axis=3),
+        lambda x: np.concatenate(
+            [np.repeat(x[:, 0, :, :, None], 3, axis=3), np.full((*x[:, 0].shape, 1), 255, np.uint8)], axis=3
+        ),
     ],
     ids=["grey", "one channel", "colour", "float32", "float64", "opaque"],
 )
@@ -107,7 +109,10 @@ def test_what_is_no_whole_npz_is_refused_in_one_line(pictures: np.ndarray, tmp_p
     for members in (
         {},
         {"notes.txt": b"no array"},
-        {"a.npy": b"\x93NUMPY\x01\x00v\x00{'descr': '|u1', 'fortran_order': False, 'shape': (99999999, 99999)}"},
+        {
+            "a.npy": b"\x93NUMPY\x01\x00v\x00"
+            b"{'descr': '|u1', 'fortran_order': False, 'shape': (99999999, 99999)}"
+        },
     ):
         with zipfile.ZipFile(bad, "w") as archive:
             for name, data in members.items():
@@ -146,7 +151,9 @@ def test_tables_are_read_from_embedded_pictures_only(tmp_path: Path) -> None:
     import datasets
 
     rows = {"image": [{"bytes": None, "path": "/etc/hostname"}]}
-    datasets.Dataset.from_dict(rows, features=datasets.Features({"image": datasets.Image()})).to_parquet(tmp_path / "mine.parquet")
+    datasets.Dataset.from_dict(rows, features=datasets.Features({"image": datasets.Image()})).to_parquet(
+        tmp_path / "mine.parquet"
+    )
     with pytest.raises(BadInput, match="row 0 holds no picture"):
         own_images(str(tmp_path / "mine.parquet"))
 
@@ -160,8 +167,9 @@ def test_a_decompression_bomb_is_refused(tmp_path: Path) -> None:
 
 
 def test_score_evaluates_foreign_pictures(tmp_path: Path) -> None:
-    """Held-out real pictures from an NPZ of colour floats score as real; noise has no quality, and near a tenth of the diversity: the
-    encoder looks through noise (docs/image-domains.md)."""
+    """Held-out real pictures from an NPZ of colour floats score as real; noise has no quality, and near a
+    tenth of the diversity: the encoder looks through noise (docs/image-domains.md).
+    """
     good, bad = tmp_path / "good.npz", tmp_path / "bad.npz"
     real = part("ceiling").pixels[:300, 0, :, :, None]
     np.savez(good, np.repeat(real, 3, axis=3) / 255.0)
@@ -170,7 +178,17 @@ def test_score_evaluates_foreign_pictures(tmp_path: Path) -> None:
 
     found = {}
     for path in (good, bad):
-        command = [sys.executable, "-m", "bench", "score", "--domain", "image_gan", "--samples", str(path), "--json"]
+        command = [
+            sys.executable,
+            "-m",
+            "bench",
+            "score",
+            "--domain",
+            "image_gan",
+            "--samples",
+            str(path),
+            "--json",
+        ]
         done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300)
         assert done.returncode == 0, done.stderr
         found[path.stem] = json.loads(done.stdout)["metrics"]
@@ -179,7 +197,9 @@ def test_score_evaluates_foreign_pictures(tmp_path: Path) -> None:
 
 
 def test_twins_are_drawn_below_each_other(pictures: np.ndarray, tmp_path: Path) -> None:
-    path = GanDomain().show({"none": pictures[:6], "int2+recalibrate": 255 - pictures[:6]}, tmp_path / "twins")
+    path = GanDomain().show(
+        {"none": pictures[:6], "int2+recalibrate": 255 - pictures[:6]}, tmp_path / "twins"
+    )
     drawn = np.asarray(Image.open(path))
     side = files.SIDE * 2
     assert drawn.shape[0] == 2 * (side + 2)
@@ -188,13 +208,17 @@ def test_twins_are_drawn_below_each_other(pictures: np.ndarray, tmp_path: Path) 
     assert np.array_equal(drawn[side + 3 : 2 * side + 3 : 2, left : left + side : 2], 255 - pictures[0, 0])
 
 
-# ----------------------------------------------------------------------------------------------------------- original files
+# --------------------------------------------------------------------------------------------- original files
 
 
 def write_idx(folder: Path, stem: str, pixels: np.ndarray, labels: np.ndarray) -> None:
     folder.mkdir(exist_ok=True)
-    (folder / f"{stem}-images-idx3-ubyte").write_bytes(struct.pack(">4I", 0x803, *pixels.shape) + pixels.tobytes())
-    (folder / f"{stem}-labels-idx1-ubyte").write_bytes(struct.pack(">2I", 0x801, len(labels)) + labels.astype(np.uint8).tobytes())
+    (folder / f"{stem}-images-idx3-ubyte").write_bytes(
+        struct.pack(">4I", 0x803, *pixels.shape) + pixels.tobytes()
+    )
+    (folder / f"{stem}-labels-idx1-ubyte").write_bytes(
+        struct.pack(">2I", 0x801, len(labels)) + labels.astype(np.uint8).tobytes()
+    )
 
 
 def test_the_original_files_are_read_cut_and_freed_of_repeats(pictures: np.ndarray, tmp_path: Path) -> None:

@@ -55,7 +55,9 @@ def gan() -> GanTraining:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         pair = GeneratorNetwork(8, (16, 8, 8, 4)), DiscriminatorNetwork((4, 8, 8))
-    return GanTraining(*pair, PIXELS, HELD_OUT, 0, GanRecipe(steps=20, batch=16, penalty_every=3, warmup=2, average=0.9))
+    return GanTraining(
+        *pair, PIXELS, HELD_OUT, 0, GanRecipe(steps=20, batch=16, penalty_every=3, warmup=2, average=0.9)
+    )
 
 
 def flow() -> FlowTraining:
@@ -68,7 +70,11 @@ def encoder() -> EncoderTraining:
 
 
 def labeller() -> LabellerTraining:
-    return LabellerTraining(part("validation")[np.arange(256)], part("ceiling")[np.arange(256)], Recipe(steps=20, batch=16, average=0.9))
+    return LabellerTraining(
+        part("validation")[np.arange(256)],
+        part("ceiling")[np.arange(256)],
+        Recipe(steps=20, batch=16, average=0.9),
+    )
 
 
 every_recipe = pytest.mark.parametrize("make", [gan, flow, encoder, labeller])
@@ -113,7 +119,13 @@ def test_wrap_is_applied_to_both_networks_before_their_optimizers() -> None:
 
     made = gan()
     again = GanTraining(
-        made.networks["network"], made.networks["discriminator"], PIXELS, HELD_OUT, 0, GanRecipe(steps=20, batch=16), wrap=wrap
+        made.networks["network"],
+        made.networks["discriminator"],
+        PIXELS,
+        HELD_OUT,
+        0,
+        GanRecipe(steps=20, batch=16),
+        wrap=wrap,
     )
     assert wrapped == ["network", "discriminator"]
     for name, (optimizer, _) in again.optimizers.items():
@@ -127,7 +139,11 @@ def test_the_gan_is_frozen_as_open_reads_it(tmp_path: Path) -> None:
     made.freeze(tmp_path)
     domain = GanDomain()
     opened = domain.open(domain.locate(str(tmp_path)))
-    assert all(torch.equal(t, t.half().float()) for t in opened.network.state_dict().values() if t.is_floating_point())
+    assert all(
+        torch.equal(t, t.half().float())
+        for t in opened.network.state_dict().values()
+        if t.is_floating_point()
+    )
     pictures = opened.sample(opened.network, 20, 0)
     assert pictures.shape == (20, 1, 28, 28) and pictures.dtype == np.uint8
     assert 0 < opened.auxiliary_scores(pictures)["p_real"] < 1
@@ -138,7 +154,9 @@ def test_the_gan_is_frozen_as_open_reads_it(tmp_path: Path) -> None:
 
 
 def test_the_frozen_gans_running_statistics_are_its_own() -> None:
-    """Averaged weights with the other weights' statistics would be another network: re-estimating again changes little."""
+    """Averaged weights with the other weights' statistics would be another network: re-estimating again
+    changes little.
+    """
     made = gan()
     for _ in range(10):
         made.step()
@@ -162,7 +180,9 @@ def test_the_flow_is_frozen_as_a_pipeline_that_diffusers_reads(tmp_path: Path) -
 
 
 def test_the_sampler_solves_the_flow(tmp_path: Path) -> None:
-    """For data that is one point, the true velocity at x_t is (x_t - point) / t: the sampler must arrive at the point."""
+    """For data that is one point, the true velocity at x_t is (x_t - point) / t: the sampler must arrive at
+    the point.
+    """
     flow().freeze(tmp_path)
     opened = DiffusionDomain().open(DiffusionDomain().locate(str(tmp_path)))
     point = torch.linspace(-0.9, 0.9, 4 * 14 * 14).reshape(1, 4, 14, 14)
@@ -174,7 +194,10 @@ def test_the_sampler_solves_the_flow(tmp_path: Path) -> None:
             return UNet2DOutput(sample=(x - point) / (time / 1000))
 
     made = opened.sample(Exact(), 3, 0)
-    assert np.abs(made.astype(int) - to_pixels(torch.nn.functional.pixel_shuffle(point, 2)).astype(int)).max() <= 1
+    assert (
+        np.abs(made.astype(int) - to_pixels(torch.nn.functional.pixel_shuffle(point, 2)).astype(int)).max()
+        <= 1
+    )
     assert opened.settings()["network_calls"] == 19
 
 
@@ -201,10 +224,17 @@ def test_the_flow_loss_of_a_perfect_network_is_the_targets_variance() -> None:
             return UNet2DOutput(sample=torch.zeros_like(x))
 
     images = to_floats(torch.from_numpy(PIXELS))
-    assert flow_loss(Zero(), images, generator(0, 0, "x")).item() == pytest.approx(1 + images.square().mean().item(), rel=0.01)
+    assert flow_loss(Zero(), images, generator(0, 0, "x")).item() == pytest.approx(
+        1 + images.square().mean().item(), rel=0.01
+    )
 
 
-SHAPES = [(6, 3, 2, 2), (12, 5), (12, 5), (4, 40)]  # tall, wide, and two alike, which are orthogonalised together
+SHAPES = [
+    (6, 3, 2, 2),
+    (12, 5),
+    (12, 5),
+    (4, 40),
+]  # tall, wide, and two alike, which are orthogonalised together
 
 
 def moved(optimizer, shapes=SHAPES, steps: int = 3, state=None) -> tuple[list[torch.Tensor], dict]:  # type: ignore[no-untyped-def,type-arg]
@@ -229,7 +259,9 @@ def alike(a: torch.Tensor, b: torch.Tensor) -> float:
 @pytest.mark.parametrize("adjust", ["match_rms_adamw", "original"])
 @pytest.mark.parametrize("native", [True, False], ids=["bfloat16", "float32"])
 def test_muon_moves_kernels_as_torch_moves_matrices(monkeypatch, native: bool, adjust: str) -> None:  # type: ignore[no-untyped-def]
-    """Kernels move as torch's own step moves them flattened to [out, rest]: to the bit in bfloat16, nearly in float32."""
+    """Kernels move as torch's own step moves them flattened to [out, rest]: to the bit in bfloat16, nearly in
+    float32.
+    """
     monkeypatch.setattr("domains.muon.computes_bfloat16", lambda device: native)
     matrices = [(shape[0], math.prod(shape[1:])) for shape in SHAPES]
     theirs, _ = moved(lambda p: torch.optim.Muon(p, lr=0.01, weight_decay=0.1, adjust_lr_fn=adjust), matrices)
@@ -255,14 +287,24 @@ def test_a_recipe_names_the_arithmetic_only_where_muon_is_used(monkeypatch, tmp_
     for native, named in ((True, "bfloat16"), (False, "float32")):
         monkeypatch.setattr("domains.muon.computes_bfloat16", lambda device: native)  # noqa: B023
         for rate, known in ((None, None), (3e-3, named)):
-            training = FlowTraining(tiny_unet(), PIXELS, HELD_OUT, 0, FlowRecipe(steps=1, batch=8, muon_learning_rate=rate))
+            training = FlowTraining(
+                tiny_unet(), PIXELS, HELD_OUT, 0, FlowRecipe(steps=1, batch=8, muon_learning_rate=rate)
+            )
             training.freeze(tmp_path / f"{named}-{rate}")
-            assert json.loads((tmp_path / f"{named}-{rate}" / "recipe.json").read_text()).get("orthogonalised_in") == known
+            assert (
+                json.loads((tmp_path / f"{named}-{rate}" / "recipe.json").read_text()).get(
+                    "orthogonalised_in"
+                )
+                == known
+            )
 
 
 def test_what_muon_orthogonalises_keeps_its_directions_and_loses_its_sizes() -> None:
     matrices = torch.randn(2, 30, 8, generator=torch.Generator().manual_seed(0)) * torch.logspace(0, -1, 8)
-    before, after = torch.linalg.svd(matrices), torch.linalg.svdvals(orthogonalised(matrices, (3.4445, -4.7750, 2.0315), 5, 1e-7))
+    before, after = (
+        torch.linalg.svd(matrices),
+        torch.linalg.svdvals(orthogonalised(matrices, (3.4445, -4.7750, 2.0315), 5, 1e-7)),
+    )
     assert before.S.max() / before.S.min() > 5 and 0.6 < after.min() and after.max() < 1.3
 
 
@@ -277,7 +319,8 @@ def test_noise_follows_from_seed_and_item_alone() -> None:
 def test_each_damage_of_the_encoders_training_grows_with_its_strength(function) -> None:  # type: ignore[no-untyped-def]
     x = torch.from_numpy(PIXELS[:64]).float() / 255
     distances = [
-        (function(x, torch.full((64, 1, 1, 1), s), generator(0, 0, "x")).clamp(0, 1) - x).abs().mean().item() for s in (0.02, 0.5, 1.0)
+        (function(x, torch.full((64, 1, 1, 1), s), generator(0, 0, "x")).clamp(0, 1) - x).abs().mean().item()
+        for s in (0.02, 0.5, 1.0)
     ]
     assert distances[0] < distances[1] < distances[2] and distances[0] < 0.03
 
@@ -292,4 +335,6 @@ def test_damages_differ_by_picture_and_stay_in_range() -> None:
 def test_contrast_is_least_where_each_finds_its_own() -> None:
     eye = torch.eye(8)
     assert contrast(eye, eye, 0.1) < contrast(eye, eye.roll(1, 0), 0.1)
-    assert contrast(eye, eye, 1e3).item() == pytest.approx(np.log(8), rel=1e-3), "nothing to tell apart: a guess among eight"
+    assert contrast(eye, eye, 1e3).item() == pytest.approx(np.log(8), rel=1e-3), (
+        "nothing to tell apart: a guess among eight"
+    )

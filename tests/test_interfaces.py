@@ -88,7 +88,9 @@ def test_trainings_follow_from_the_table_in_its_order() -> None:
     assert cast(Any, domain.train("encoder", None, "cpu")) == ("encoder", 0, None, "cpu")
 
 
-@pytest.mark.parametrize("name", ["s", "s@", "s@x", "s@²", "s@-1", "s@1@2", "s@1234567890", "encoder@0", "encoder@", "x@0", ""])
+@pytest.mark.parametrize(
+    "name", ["s", "s@", "s@x", "s@²", "s@-1", "s@1@2", "s@1234567890", "encoder@0", "encoder@", "x@0", ""]
+)
 def test_a_model_that_no_recipe_makes_is_named(name: str) -> None:
     with pytest.raises(BadInput, match=f"unknown model to train {name!r}.*allowed: encoder, l@0, s@0"):
         Tables().train(name, None, "cpu")
@@ -107,7 +109,8 @@ def test_the_published_seeds_of_our_domains_are_those_of_the_grid(name: str) -> 
     assert sorted(Domain.grid(domain)) == sorted(domain.grid()) == sorted(GRID)
 
 
-# --- how the contracts are written ------------------------------------------------------------------------------------
+# --- how the contracts are written
+# ------------------------------------------------------------------------------------
 
 
 def documented(node: ast.FunctionDef) -> bool:
@@ -126,7 +129,11 @@ def test_every_member_of_a_contract_is_explained(node: ast.ClassDef) -> None:
 
 
 def test_contracts_are_written_in_short_sentences() -> None:
-    texts = [text for node in ast.walk(TREE) if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and (text := ast.get_docstring(node))]
+    texts = [
+        text
+        for node in ast.walk(TREE)
+        if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and (text := ast.get_docstring(node))
+    ]
     sentences = [sentence for text in texts for sentence in re.split(r"(?<=[.])\s|\n\n", text)]
     assert len(sentences) > 150
     assert [sentence for sentence in sentences if len(sentence.split()) > 25] == []
@@ -136,9 +143,18 @@ def test_contracts_are_written_in_short_sentences() -> None:
 def test_the_required_part_of_a_domain_fits_on_one_screen_and_comes_first() -> None:
     first, _, rest = inspect.getsource(Domain).partition("    # The required part ends here.")
     assert len(first.splitlines()) <= 50
-    assert set(re.findall(r"@abstractmethod\n    def (\w+)", first)) == Domain.__abstractmethods__ and "abstractmethod\n" not in rest
+    assert (
+        set(re.findall(r"@abstractmethod\n    def (\w+)", first)) == Domain.__abstractmethods__
+        and "abstractmethod\n" not in rest
+    )
 
 
 def test_mix_ins_require_nothing() -> None:
-    mix_ins = [kind for kind in (*Domain.__bases__, *interfaces.Generator.__bases__) if kind.__module__ == interfaces.__name__]
-    assert len(mix_ins) == 10 and not any(getattr(kind, "__abstractmethods__", None) or dataclasses.is_dataclass(kind) for kind in mix_ins)
+    mix_ins = [
+        kind
+        for kind in (*Domain.__bases__, *interfaces.Generator.__bases__)
+        if kind.__module__ == interfaces.__name__
+    ]
+    assert len(mix_ins) == 10 and not any(
+        getattr(kind, "__abstractmethods__", None) or dataclasses.is_dataclass(kind) for kind in mix_ins
+    )

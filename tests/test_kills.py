@@ -1,4 +1,7 @@
-"""Kill it: at random moments, on a full disk, beside itself. Nothing may be lost, doubled or believed that is not whole."""
+"""Kill it: at random moments, on a full disk, beside itself.
+
+Nothing may be lost, doubled or believed that is not whole.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +60,12 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.C
 
     folder = tmp_path_factory.mktemp("undisturbed")
     paths = [str(pytestconfig.stash[FOLDER] / "plugins"), str(TOY)]
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "GENCOMPRESS_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
+    env = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(paths),
+        "GENCOMPRESS_CACHE": str(folder / "cache"),
+        "OMP_NUM_THREADS": "1",
+    }
     start = time.monotonic()
     subprocess.run(sweep(folder / "results"), env=env, check=True, capture_output=True)
     found = numbers(whole(folder / "results"))
@@ -66,7 +74,8 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.C
 
 
 def test_killed_at_random_moments(env: dict[str, str], tmp_path: Path, undisturbed: Undisturbed) -> None:
-    """Moments are uniform over the time that a whole sweep takes; one that has come to its end is checked, and the next starts afresh.
+    """Moments are uniform over the time that a whole sweep takes; one that has come to its end is checked,
+    and the next starts afresh.
 
     Every second kill spares the workers, who have to notice that nobody is there any more.
     """
@@ -76,7 +85,11 @@ def test_killed_at_random_moments(env: dict[str, str], tmp_path: Path, undisturb
         results = tmp_path / f"results-{len(found_after)}"
         of_this_sweep = {**env, "GENCOMPRESS_CACHE": str(tmp_path / f"cache-{len(found_after)}")}
         process = subprocess.Popen(
-            sweep(results), env=of_this_sweep, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+            sweep(results),
+            env=of_this_sweep,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
         )
         try:
             done = process.wait(random_moment.uniform(0, undisturbed.seconds)) == 0
@@ -95,24 +108,39 @@ def test_killed_at_random_moments(env: dict[str, str], tmp_path: Path, undisturb
         else:
             found_after[-1].append(len(found))
     print("records found after each kill, sweep by sweep:", found_after)
-    assert all(counts == sorted(counts) for counts in found_after) and any(0 < n < CELLS for counts in found_after for n in counts)
+    assert all(counts == sorted(counts) for counts in found_after) and any(
+        0 < n < CELLS for counts in found_after for n in counts
+    )
     subprocess.run(sweep(results), env=of_this_sweep, check=True, capture_output=True)
     assert numbers(whole(results)) == undisturbed.numbers
 
 
 def all_gone(session: int, within_s: float = 30.0) -> bool:
-    """Whether no process of a session is left; a worker that is just being started has yet to learn of its parent's end."""
+    """Whether no process of a session is left; a worker that is just being started has yet to learn of its
+    parent's end.
+    """
     until = time.monotonic() + within_s
     while time.monotonic() < until:
-        if not subprocess.run(["ps", "-o", "stat=", "-s", str(session)], capture_output=True, text=True).stdout.replace("Z", "").strip():
+        if (
+            not subprocess.run(["ps", "-o", "stat=", "-s", str(session)], capture_output=True, text=True)
+            .stdout.replace("Z", "")
+            .strip()
+        ):
             return True
         time.sleep(0.2)
     return False
 
 
-def test_two_runs_on_one_folder_at_once(env: dict[str, str], tmp_path: Path, undisturbed: Undisturbed) -> None:
+def test_two_runs_on_one_folder_at_once(
+    env: dict[str, str], tmp_path: Path, undisturbed: Undisturbed
+) -> None:
     results = tmp_path / "results"
-    both = [subprocess.Popen(sweep(results, 1), env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    both = [
+        subprocess.Popen(
+            sweep(results, 1), env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
     said = [process.communicate()[1] for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     records = whole(results)
@@ -120,7 +148,10 @@ def test_two_runs_on_one_folder_at_once(env: dict[str, str], tmp_path: Path, und
 
 
 def test_on_a_full_disk(env: dict[str, str], tmp_path: Path, undisturbed: Undisturbed) -> None:
-    """Files may grow to 4 KiB, less than a record: every write fails half-way, as on a full disk. One line says so; then all is made."""
+    """Files may grow to 4 KiB, less than a record: every write fails half-way, as on a full disk.
+
+    One line says so; then all is made.
+    """
     results = tmp_path / "results"
 
     def small_files() -> None:
@@ -128,14 +159,21 @@ def test_on_a_full_disk(env: dict[str, str], tmp_path: Path, undisturbed: Undist
 
     full = subprocess.run(sweep(results, 1), env=env, capture_output=True, text=True, preexec_fn=small_files)
     last = full.stderr.strip().splitlines()[-1]
-    assert full.returncode == 2 and last.startswith("error: cannot write ") and "File too large" in last and "Traceback" not in full.stderr
+    assert (
+        full.returncode == 2
+        and last.startswith("error: cannot write ")
+        and "File too large" in last
+        and "Traceback" not in full.stderr
+    )
     assert whole(results) == [] and not list(results.rglob("*.part"))
     subprocess.run(sweep(results, 1), env=env, check=True, capture_output=True)
     assert numbers(whole(results)) == undisturbed.numbers
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.999])
-def test_a_record_cut_off_is_never_believed(env: dict[str, str], tmp_path: Path, undisturbed: Undisturbed, share: float) -> None:
+def test_a_record_cut_off_is_never_believed(
+    env: dict[str, str], tmp_path: Path, undisturbed: Undisturbed, share: float
+) -> None:
     results = tmp_path / "results"
     subprocess.run(sweep(results, 1), env=env, check=True, capture_output=True)
     path = record_files(results)[3]
@@ -145,4 +183,6 @@ def test_a_record_cut_off_is_never_believed(env: dict[str, str], tmp_path: Path,
     assert f"skipped {path}: not a whole record" in again.stderr
     assert path.read_bytes() == content[: int(share * len(content))], "what is damaged is not overwritten"
     (mended,) = [p for p in record_files(results) if p.name.startswith(path.stem) and p != path]
-    assert read_record(mended).cell == cell and numbers([read_record(mended)]) == {cell: undisturbed.numbers[cell]}
+    assert read_record(mended).cell == cell and numbers([read_record(mended)]) == {
+        cell: undisturbed.numbers[cell]
+    }

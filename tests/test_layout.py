@@ -10,7 +10,19 @@ import bench
 
 ROOT = Path(bench.__file__).parent
 API = ("interfaces", "errors", "registry", "layers", "data")  # the plug-in API: any package may import it
-ORDER = ("util", "artifact", "records", "methods", "metrics", "evaluation", "stats", "runner", "training", "report", "cli")
+ORDER = (
+    "util",
+    "artifact",
+    "records",
+    "methods",
+    "metrics",
+    "evaluation",
+    "stats",
+    "runner",
+    "training",
+    "report",
+    "cli",
+)
 
 
 def imported(source: str) -> Iterator[str]:
@@ -56,7 +68,8 @@ def test_a_planted_violation_is_found() -> None:
     assert violations("cli", "from bench.report import show\nfrom bench import errors\n") == []
 
 
-# --- docstrings and style ------------------------------------------------------------------------------------------------
+# --- docstrings and style
+# ------------------------------------------------------------------------------------------------
 
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
@@ -87,14 +100,20 @@ def style_violations(source: str) -> list[str]:
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Lambda):
             found.append(f"line {node.lineno}: lambda with a name")
-        if isinstance(node, COMPREHENSIONS) and sum(isinstance(inner, COMPREHENSIONS) for inner in ast.walk(node)) > 1:
+        if (
+            isinstance(node, COMPREHENSIONS)
+            and sum(isinstance(inner, COMPREHENSIONS) for inner in ast.walk(node)) > 1
+        ):
             found.append(f"line {node.lineno}: nested comprehension")
     return found
 
 
 def test_everything_public_has_a_docstring() -> None:
-    found = {str(path): without_docstring(path.read_text()) for path in sorted(ROOT.rglob("*.py")) if path.stat().st_size}
-    found.pop(str(ROOT / "interfaces.py"))  # the docstrings of its classes explain their methods
+    found = {
+        str(path): without_docstring(path.read_text())
+        for path in sorted(ROOT.rglob("*.py"))
+        if path.stat().st_size
+    }
     assert {path: names for path, names in found.items() if names} == {}
 
 
@@ -104,7 +123,9 @@ def test_no_named_lambda_and_no_nested_comprehension() -> None:
 
 
 def test_planted_style_violations_are_found() -> None:
-    assert without_docstring('def f(): ...\nclass A:\n    """A."""\n    def g(self): ...\n    def _h(self): ...\n') == [
+    assert without_docstring(
+        'def f(): ...\nclass A:\n    """A."""\n    def g(self): ...\n    def _h(self): ...\n'
+    ) == [
         "module",
         "f",
         "A.g",

@@ -1,4 +1,6 @@
-"""leaderboard.md is what the records say: means, spreads, dashes for what was not measured, arrows, the command."""
+"""leaderboard.md is what the records say: means, spreads, dashes for what was not measured, arrows, the
+command.
+"""
 
 from __future__ import annotations
 
@@ -24,19 +26,60 @@ ROOT = Path(__file__).parent.parent
 
 def record(method: str, seed: int, **metrics: float | None) -> Record:
     cost = Cost(
-        stored_bytes=1000, fp32_bytes=4000, parameters=900, bits_per_param=8.9, ratio=4.0, packed_bytes=1000, nominal_bits=8,
-        sparsity=0.5, memory_bytes=1000, untouched={}, untouched_bytes=0, macs=100.0, macs_nonzero=55.0, bit_operations=1600.0, commit=None,
-    )  # fmt: skip
+        stored_bytes=1000,
+        fp32_bytes=4000,
+        parameters=900,
+        bits_per_param=8.9,
+        ratio=4.0,
+        packed_bytes=1000,
+        nominal_bits=8,
+        sparsity=0.5,
+        memory_bytes=1000,
+        untouched={},
+        untouched_bytes=0,
+        macs=100.0,
+        macs_nonzero=55.0,
+        bit_operations=1600.0,
+        commit=None,
+    )
     where = Provenance(
-        commit="abcdef0123456789", dirty=False, command="", versions={"torch": "2"}, python="3", platform="x", processor="p", device="cpu",
-        threads=1, time="2026-01-01T00:00:00Z", seconds={},
-    )  # fmt: skip
+        commit="abcdef0123456789",
+        dirty=False,
+        command="",
+        versions={"torch": "2"},
+        python="3",
+        platform="x",
+        processor="p",
+        device="cpu",
+        threads=1,
+        time="2026-01-01T00:00:00Z",
+        seconds={},
+    )
     return Record(
-        cell=f"{seed:064x}", domain="elsewhere", model="s@0", train_seed=0,
-        weights_sha256="0", companions="", method=method, sample_seed=seed, samples=100, k=5,
-        sampler={}, reference="r", implementation={}, status="ok", reason=None,
-        metrics=metrics, cost=cost, tensors_sha256=None, speed=None, warnings=[], evaluators={}, items={}, provenance=where,
-    )  # fmt: skip
+        cell=f"{seed:064x}",
+        domain="elsewhere",
+        model="s@0",
+        train_seed=0,
+        weights_sha256="0",
+        companions="",
+        method=method,
+        sample_seed=seed,
+        samples=100,
+        k=5,
+        sampler={},
+        reference="r",
+        implementation={},
+        status="ok",
+        reason=None,
+        metrics=metrics,
+        cost=cost,
+        tensors_sha256=None,
+        speed=None,
+        warnings=[],
+        evaluators={},
+        items={},
+        provenance=where,
+    )
 
 
 def all_pages(records: list[Record], folder: Path) -> str:
@@ -56,7 +99,9 @@ def test_rows_are_means_and_spreads(tmp_path: Path) -> None:
     row = next(line for line in text.splitlines() if line.startswith("| `int4`"))
     assert row.split("|")[5].strip() == "-", "not measured is not zero"
     assert "MACs left ↓" in text and row.split("|")[4].strip() == "0.550"
-    assert "python -m bench run --domain elsewhere --model s@0 --samples 100 --method int4 --method int8" in text
+    assert (
+        "python -m bench run --domain elsewhere --model s@0 --samples 100 --method int4 --method int8" in text
+    )
     assert "abcdef0123" in text and "N = 100" in text and "k = 5" in text
 
 
@@ -79,13 +124,20 @@ def test_the_committed_pages_are_what_the_committed_records_give() -> None:
 
 
 def test_the_leaderboard_is_short_and_leads_to_every_model() -> None:
-    """At most 200 lines and 30 KB; each number cell holds one number; each published model and the details are linked."""
+    """At most 200 lines and 30 KB; each number cell holds one number; each published model and the details
+    are linked.
+    """
     text = (ROOT / "leaderboard.md").read_text()
     assert len(text.splitlines()) <= 200 and len(text.encode()) <= 30_000
     for domain, model in {(r.domain, r.model) for r in read_records(ROOT / "results")}:
         assert f"](results/{domain}/{model}/README.md)" in text
     assert "](results/README.md)" in text
-    cells = [cell.strip() for line in text.splitlines() if line.startswith("| ") for cell in line.strip("|").split("|")]
+    cells = [
+        cell.strip()
+        for line in text.splitlines()
+        if line.startswith("| ")
+        for cell in line.strip("|").split("|")
+    ]
     assert not any(re.search(r"\d \[|\d ±|\(lost", cell) for cell in cells)
 
 
@@ -100,8 +152,15 @@ def test_links_of_the_generated_pages_lead_somewhere() -> None:
 
 
 def test_a_run_of_one_domain_shows_its_numbers_on_the_first_page(tmp_path: Path) -> None:
-    text = pages([record("int8", 0, quality_retention=0.9)], tmp_path, tmp_path / "leaderboard.md")[tmp_path / "leaderboard.md"]
-    assert "| `int8`" in text and "0.900" in text and "](elsewhere/s@0/README.md)" in text and "ranking" not in text
+    text = pages([record("int8", 0, quality_retention=0.9)], tmp_path, tmp_path / "leaderboard.md")[
+        tmp_path / "leaderboard.md"
+    ]
+    assert (
+        "| `int8`" in text
+        and "0.900" in text
+        and "](elsewhere/s@0/README.md)" in text
+        and "ranking" not in text
+    )
 
 
 def test_the_readme_shows_the_committed_ladder() -> None:
@@ -114,7 +173,11 @@ def test_the_readme_shows_the_committed_ladder() -> None:
     block = readme.split("<!-- ladder -->\n")[1].split("\n<!-- end -->")[0]
     assert block == shown(report_data(read_records(ROOT / "results"), read_models(ROOT / "results")))
     assert block.splitlines()[0] in leaderboard
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in block.splitlines() if line.startswith("|")][2:]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in block.splitlines()
+        if line.startswith("|")
+    ][2:]
     assert len(rows) == 3 and all(len(row) == 5 for row in rows)
     for domain, *figures in rows:
         line = next(line for line in leaderboard.splitlines() if line.startswith(f"| {domain} "))
@@ -123,12 +186,16 @@ def test_the_readme_shows_the_committed_ladder() -> None:
 
 @pytest.mark.parametrize("domain", ["text", "image_gan", "image_diffusion"])
 def test_published_records_are_complete(domain: str) -> None:
-    """The full ladder, three prunings, one combination; 3 sampling seeds; N = 2,000; clean commits; whole file trees."""
+    """The full ladder, three prunings, one combination; 3 sampling seeds; N = 2,000; clean commits; whole
+    file trees.
+    """
     records = [r for r in read_records(ROOT / "results") if r.model == "s@0" and r.domain == domain]
     methods = {r.method for r in records}
     ladder = expand(["ladder"], recalibrate=recalibrated_ladder(records))
     assert {"none", "fp16", *ladder} <= methods
-    assert sum(m.startswith("magnitude") and "int" not in m for m in methods) >= 3 and any("+int" in m for m in methods)
+    assert sum(m.startswith("magnitude") and "int" not in m for m in methods) >= 3 and any(
+        "+int" in m for m in methods
+    )
     for method in methods:
         assert {r.sample_seed for r in records if r.method == method} == {0, 1, 2}
     assert {r.samples for r in records} == {2000}
@@ -142,10 +209,16 @@ def test_published_records_are_of_the_committed_codes_versions() -> None:
     domains = {name: DOMAINS.load(name)() for name in ("text", "image_gan", "image_diffusion")}
     for r in read_records(ROOT / "results"):
         domain = domains[r.domain]
-        now = {"shared metrics": SHARED_METRICS_VERSION, f"domain {r.domain}": domain.version, **parse(r.method).versions}
+        now = {
+            "shared metrics": SHARED_METRICS_VERSION,
+            f"domain {r.domain}": domain.version,
+            **parse(r.method).versions,
+        }
         now |= {f"metric {name}": metric.version for name, metric in domain.metrics().items()}
         assert {name: r.implementation.get(name) for name in now} == now, r.cell
-        assert {name for name in r.implementation if name.startswith("evaluator ")} == {f"evaluator {name}" for name in domain.evaluators()}
+        assert {name for name in r.implementation if name.startswith("evaluator ")} == {
+            f"evaluator {name}" for name in domain.evaluators()
+        }
 
 
 def test_rungs_that_were_not_recalibrated_stand_beside_the_gans_ladder() -> None:
@@ -155,7 +228,14 @@ def test_rungs_that_were_not_recalibrated_stand_beside_the_gans_ladder() -> None
 
 @pytest.mark.parametrize(
     ("values", "text"),
-    [([], "-"), ([None], "-"), ([0.5], "0.500"), ([0.5, 0.5], "0.500"), ([0.4, 0.6, None], "0.500 ± 0.141"), ([float("nan")], "-")],
+    [
+        ([], "-"),
+        ([None], "-"),
+        ([0.5], "0.500"),
+        ([0.5, 0.5], "0.500"),
+        ([0.4, 0.6, None], "0.500 ± 0.141"),
+        ([float("nan")], "-"),
+    ],
 )
 def test_cells(values: list[float | None], text: str) -> None:
     assert cell_text(values) == text
@@ -180,8 +260,12 @@ def test_twins_fall_into_exactly_one_of_five() -> None:
     moved = torch.tensor([[0.0], [9.0], [0.0], [0.0], [0.0]])
     found = survival(now, before, Features(moved), Features(torch.zeros(5, 1)), same_within=1.0)
     assert {name: flags.tolist().index(True) for name, flags in found.items()} == {
-        "intact": 0, "drifted": 1, "degraded": 2, "repaired": 3, "still_invalid": 4,
-    }  # fmt: skip
+        "intact": 0,
+        "drifted": 1,
+        "degraded": 2,
+        "repaired": 3,
+        "still_invalid": 4,
+    }
     assert (sum(flags.astype(int) for flags in found.values()) == 1).all()
 
 
@@ -195,7 +279,9 @@ def test_other_measurements_never_share_a_row(tmp_path: Path) -> None:
 
 def test_a_method_of_an_older_version_is_no_repeat_of_the_newer_one() -> None:
     """Its cells are named and left out; a method without newer cells stays."""
-    made = lambda method, seed, version: record(method, seed).model_copy(update={"implementation": {"domain d": 1, method: version}})
+    made = lambda method, seed, version: record(method, seed).model_copy(
+        update={"implementation": {"domain d": 1, method: version}}
+    )
     old, new, other = [made("int4", seed, 1) for seed in (0, 1, 2)], made("int4", 0, 2), made("nf4", 0, 1)
     said: list[str] = []
     assert newest([*old, new, other], said.append) == [new, other]
@@ -212,9 +298,14 @@ def test_a_seed_that_diverged_counts_as_zero(tmp_path: Path) -> None:
 def test_the_comparison_sees_what_only_one_side_measured() -> None:
     from bench.records.agreement import agreement
 
-    whole, half = record("int8", 0, quality_retention=0.9, diversity_retention=0.5), record("int8", 0, quality_retention=0.9)
+    whole, half = (
+        record("int8", 0, quality_retention=0.9, diversity_retention=0.5),
+        record("int8", 0, quality_retention=0.9),
+    )
     assert agreement(whole, whole, []) == "identical" and agreement(whole, None, []) == "no record"
-    assert agreement(whole, half, []).startswith("DIFFERS") and agreement(half, whole, []).startswith("DIFFERS")
+    assert agreement(whole, half, []).startswith("DIFFERS") and agreement(half, whole, []).startswith(
+        "DIFFERS"
+    )
 
 
 def test_names_and_reasons_of_any_kind_are_shown_as_text(tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
-"""bench.metrics.manifold: identity, closed forms, hand-made cases, parity with `prdc`, exactness, published nulls."""
+"""bench.metrics.manifold: identity, closed forms, hand-made cases, parity with `prdc`, exactness, published
+nulls.
+"""
 
 from __future__ import annotations
 
@@ -27,16 +29,16 @@ def column(*values: float) -> Tensor:
     return torch.tensor(values)[:, None]
 
 
-# --- by hand ---------------------------------------------------------------------------------------------------------
+# --- by hand
+# ---------------------------------------------------------------------------------------------------------
 
 
 def test_the_arguments_are_real_then_generated():
     """k = 1; real radii 1, 1, 1, 8; generated radii 1.5, 1.5. Distances, rows real, columns generated:
 
-    0   1.5   3        only the outlier 10, of radius 8, reaches 3, at 7; capped at the 90th percentile,
-    1   .5    2        the third of four radii, 1, it does not. 3 is at 1 from 2, whose radius is 1: not inside.
-    2   .5    1        0 is at 1.5 from 1.5, whose radius is 1.5: not inside.
-    10  8.5   7
+    0   1.5   3        only the outlier 10, of radius 8, reaches 3, at 7; capped at the 90th percentile, 1
+    .5    2        the third of four radii, 1, it does not. 3 is at 1 from 2, whose radius is 1: not inside. 2
+    .5    1        0 is at 1.5 from 1.5, whose radius is 1.5: not inside. 10  8.5   7
     """
     m = manifold(column(0, 1, 2, 10), column(1.5, 3), k=1)
     assert m.real_radii.tolist() == [1, 1, 1, 8]
@@ -51,7 +53,9 @@ def test_the_arguments_are_real_then_generated():
 
 
 def test_mutual_recall_needs_one_pair_inside_both_balls():
-    """0 (radius 1) holds .5 and .55, whose balls are small (.05); -3 (3.5) holds 0, but is not in 0's ball."""
+    """0 (radius 1) holds .5 and .55, whose balls are small (.05); -3 (3.5) holds 0, but is not in 0's
+    ball.
+    """
     m = manifold(column(0, 1), column(-3, 0.5, 0.55), k=1)
     assert bool(m.recall[0]) and bool(m.coverage[0]) and not bool(m.mutual_recall[0])
 
@@ -63,11 +67,15 @@ def test_a_radius_leaves_the_sample_itself_out_and_counts_its_copies():
     assert radii(x, 3).tolist() == [3, 3, 2, 3]
 
 
-# --- closed forms ----------------------------------------------------------------------------------------------------
+# --- closed forms
+# ----------------------------------------------------------------------------------------------------
 
 
 def test_identity():
-    """A set against itself: all 1. Each ball strictly holds its centre and k - 1 neighbours, so density is 1 too."""
+    """A set against itself: all 1.
+
+    Each ball strictly holds its centre and k - 1 neighbours, so density is 1 too.
+    """
     x = normal(300, 8, seed=0)
     m = manifold(x, x).means()
     assert [m[name] for name in ("precision", "recall", "coverage", "mutual_recall")] == [1, 1, 1, 1]
@@ -84,10 +92,11 @@ def test_swapping_the_arguments_swaps_precision_and_recall():
 
 @pytest.mark.parametrize(("n", "m", "k"), [(40, 40, 3), (40, 20, 5), (15, 60, 1)])
 def test_expected_coverage_and_density_when_both_sets_have_one_distribution(n, m, k):
-    """Around a real sample the n - 1 other real and m generated samples come in random order of distance, whatever the
-    distribution. It is uncovered when the first k are all real: product of (n-1-i) / (n+m-1-i), near 2^-k for n = m.
-    Before the k-th real one come k m / n generated ones (negative hypergeometric), so density is 1.
-    Tolerances: 5 standard errors of the mean over 300 draws, as observed."""
+    """Around a real sample the n - 1 other real and m generated samples come in random order of distance,
+    whatever the distribution. It is uncovered when the first k are all real: product of (n-1-i) / (n+m-1-i),
+    near 2^-k for n = m. Before the k-th real one come k m / n generated ones (negative hypergeometric), so
+    density is 1. Tolerances: 5 standard errors of the mean over 300 draws, as observed.
+    """
     draws = [manifold(normal(n, 3, 2 * s), normal(m, 3, 2 * s + 1), k).means() for s in range(300)]
     uncovered = np.prod([(n - 1 - i) / (n + m - 1 - i) for i in range(k)])
     for name, expected in (("coverage", 1 - uncovered), ("density", 1.0)):
@@ -95,7 +104,8 @@ def test_expected_coverage_and_density_when_both_sets_have_one_distribution(n, m
         assert values.mean() == pytest.approx(expected, abs=5 * values.std() / 300**0.5)
 
 
-# --- parity and exactness --------------------------------------------------------------------------------------------
+# --- parity and exactness
+# --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("n", "m", "d", "k"), [(400, 400, 64, 5), (300, 500, 8, 3), (500, 200, 2, 1)])
@@ -122,13 +132,21 @@ def brute_force(real: np.ndarray, generated: np.ndarray, k: int) -> Manifold:
     squared = brute_squares(real, generated)
     in_real, in_generated = squared < real_balls[:, None], squared < generated_balls
     capped = squared < np.minimum(real_balls, np.quantile(real_balls, 0.9, method="lower"))[:, None]
-    answers = (in_real.any(0), in_generated.any(1), in_real.sum(0) / k, in_real.any(1), (in_real & in_generated).any(1))
+    answers = (
+        in_real.any(0),
+        in_generated.any(1),
+        in_real.sum(0) / k,
+        in_real.any(1),
+        (in_real & in_generated).any(1),
+    )
     arrays = (*answers, capped.any(0), np.sqrt(real_balls), np.sqrt(generated_balls))
     return Manifold(*map(torch.from_numpy, arrays))
 
 
 def assert_same(a: Manifold, b: Manifold) -> None:
-    """Bit by bit; only the reported radii may differ by one rounding: PyTorch's `sqrt` is not correctly rounded."""
+    """Bit by bit; only the reported radii may differ by one rounding: PyTorch's `sqrt` is not correctly
+    rounded.
+    """
     for field in fields(Manifold):
         rounding = 2**-52 if field.name.endswith("radii") else 0
         torch.testing.assert_close(getattr(a, field.name), getattr(b, field.name), rtol=rounding, atol=0)
@@ -136,10 +154,23 @@ def assert_same(a: Manifold, b: Manifold) -> None:
 
 @st.composite
 def awkward_sets(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, int]:
-    """Two sets on a small lattice, so that ties and copies abound, shrunk and moved to where float32 just holds them;
-    some generated rows are copies of real ones, which puts them exactly on the border of balls."""
+    """Two sets on a small lattice, so that ties and copies abound, shrunk and moved to where float32 just
+    holds them; some generated rows are copies of real ones, which puts them exactly on the border of balls.
+    """
     k, d = draw(st.integers(1, 5)), draw(st.integers(1, 6))
-    places = [(0, 1), (1, 1e-6), (1e3, 1), (1e3, 1e-4), (-1e6, 1), (0, 1e-20), (0, 1e15), (1e4, 1e-3), (0, 1e20), (0, 1e36), (0, 1e-44)]
+    places = [
+        (0, 1),
+        (1, 1e-6),
+        (1e3, 1),
+        (1e3, 1e-4),
+        (-1e6, 1),
+        (0, 1e-20),
+        (0, 1e15),
+        (1e4, 1e-3),
+        (0, 1e20),
+        (0, 1e36),
+        (0, 1e-44),
+    ]
     offset, scale = draw(st.sampled_from(places))
 
     def features(n: int) -> np.ndarray:
@@ -167,7 +198,9 @@ def adversarial(case: str) -> tuple[Tensor, Tensor]:
         generated[:300] = real
     elif case == "all copies of one":
         generated[:] = real[0]
-    elif case == "clusters of 1e-6 at 1e3 and at the origin":  # float32 steps of 6e-5 at 1e3: copies and near copies
+    elif (
+        case == "clusters of 1e-6 at 1e3 and at the origin"
+    ):  # float32 steps of 6e-5 at 1e3: copies and near copies
         centres = normal(10, 16, seed=7) + torch.tensor([[1e3]] * 5 + [[0.0]] * 5)
         real, generated = (centres[torch.arange(len(x)) % 10] + 1e-6 * x for x in (real, generated))
     elif case == "offset 1e3":
@@ -180,7 +213,9 @@ def adversarial(case: str) -> tuple[Tensor, Tensor]:
         generated[:300] = torch.nextafter(real, torch.tensor(torch.inf))
         real[150:] = torch.nextafter(real[:150], torch.tensor(-torch.inf))
     elif case == "a dynamic range of 1e40":
-        real, generated = (x * 10 ** (40 * torch.linspace(0, 1, len(x))[:, None] - 22) for x in (real, generated))
+        real, generated = (
+            x * 10 ** (40 * torch.linspace(0, 1, len(x))[:, None] - 22) for x in (real, generated)
+        )
     elif case == "magnitude 1e20":  # squares overflow float32
         real, generated = 1e20 * real, 1e20 * generated
     elif case == "magnitude 1e-30":  # squares underflow float32
@@ -206,10 +241,26 @@ def adversarial(case: str) -> tuple[Tensor, Tensor]:
     return real, generated
 
 
-CASES = ["ordinary", "copies of real samples", "all copies of one", "clusters of 1e-6 at 1e3 and at the origin",
-         "offset 1e3", "offset 1e6, tiny spread", "outlier", "offset 1e4", "neighbours one float32 step away",
-         "a dynamic range of 1e40", "magnitude 1e20", "magnitude 1e-30", "clusters 1e5 apart",
-         "every generated sample in every real ball", "on the border", "1 dimension", "512 dimensions", "real all alike"]  # fmt: skip
+CASES = [
+    "ordinary",
+    "copies of real samples",
+    "all copies of one",
+    ("clusters of 1e-6 at 1e3 and at the origin"),
+    "offset 1e3",
+    "offset 1e6, tiny spread",
+    "outlier",
+    "offset 1e4",
+    "neighbours one float32 step away",
+    "a dynamic range of 1e40",
+    "magnitude 1e20",
+    "magnitude 1e-30",
+    "clusters 1e5 apart",
+    "every generated sample in every real ball",
+    "on the border",
+    "1 dimension",
+    "512 dimensions",
+    "real all alike",
+]
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -230,7 +281,9 @@ def test_the_block_size_changes_nothing(case):
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_bounds_hold_and_gaps_settle(case, dtype):
-    """Every bound is at most the squared distance; with a gap that knows one of the two it never claims too much."""
+    """Every bound is at most the squared distance; with a gap that knows one of the two it never claims too
+    much.
+    """
     real, generated = (x.double() for x in adversarial(case))
     truth = torch.from_numpy(brute_squares(real.numpy(), generated.numpy()))
     screen = _Screen(real, generated, dtype, group=7)
@@ -238,15 +291,24 @@ def test_bounds_hold_and_gaps_settle(case, dtype):
     assert bounds[:, 400:].isinf().all() and bounds.shape[1] == 406
     bounds = bounds[:, :400]
     assert (bounds <= truth + screen.tiny).all()
-    for norms in (screen.x_norms[:, None], screen.y_norms):  # as if each distance were the radius: is its pair held for inside?
+    for norms in (
+        screen.x_norms[:, None],
+        screen.y_norms,
+    ):  # as if each distance were the radius: is its pair held for inside?
         assert (bounds >= truth - screen.gap(norms, truth)).all()
 
 
 def test_the_screen_settles_nearly_all_pairs(monkeypatch):
-    """Of 600 ordinary samples' 1.1 million distances, few are summed: the k + 1 in each ball and those near a border."""
+    """Of 600 ordinary samples' 1.1 million distances, few are summed: the k + 1 in each ball and those near a
+    border.
+    """
     summed = []
     exact = manifold_module._squared_distances
-    monkeypatch.setattr(manifold_module, "_squared_distances", lambda x, y, i, j: (summed.append(len(i)), exact(x, y, i, j))[1])
+    monkeypatch.setattr(
+        manifold_module,
+        "_squared_distances",
+        lambda x, y, i, j: (summed.append(len(i)), exact(x, y, i, j))[1],
+    )
     manifold(normal(600, 64, seed=1), normal(600, 64, seed=2))
     assert 2 * 600 * 6 <= sum(summed) < 2 * 600 * 6 + 600
 
@@ -288,10 +350,13 @@ def test_a_bar_where_it_takes_long(monkeypatch, capsys):
 def test_a_gpu_gives_the_same(case):
     real, generated = adversarial(case)
     there = manifold(real.cuda(), generated.cuda())
-    assert_same(Manifold(*(getattr(there, field.name).cpu() for field in fields(Manifold))), manifold(real, generated))
+    assert_same(
+        Manifold(*(getattr(there, field.name).cpu() for field in fields(Manifold))), manifold(real, generated)
+    )
 
 
-# --- what it is for: damages, against the figures measured when the benchmark was designed ---------------------------
+# --- what it is for: damages, against the figures measured when the benchmark was designed
+# ---------------------------
 
 
 def mixture(n: int, seed: int, modes: int = 10) -> Tensor:
@@ -321,11 +386,14 @@ NULLS = {  # N = 2,000, k = 5, one draw: precision, recall, coverage, mutual rec
 
 @pytest.mark.parametrize("damage", NULLS)
 def test_published_nulls(damage):
-    """Over six draws of centres and samples most values have a standard deviation up to .015, and .03 where samples
-    are repeated; both the figures and this are single draws: 3 * sqrt(2) of it."""
+    """Over six draws of centres and samples most values have a standard deviation up to .015, and .03 where
+    samples are repeated; both the figures and this are single draws: 3 * sqrt(2) of it.
+    """
     m = manifold(mixture(2000, seed=1), DAMAGES[damage](mixture(2000, seed=2))).means()
     ours = tuple(m[name] for name in ("precision", "recall", "coverage", "mutual_recall"))
-    assert ours == pytest.approx(NULLS[damage], abs=0.127 if "ten" in damage or "repeated" in damage else 0.064)
+    assert ours == pytest.approx(
+        NULLS[damage], abs=0.127 if "ten" in damage or "repeated" in damage else 0.064
+    )
 
 
 def test_ten_copies_of_a_tenth_have_no_mutual_recall():
@@ -337,7 +405,8 @@ def test_ten_copies_of_a_tenth_have_no_mutual_recall():
     assert m.precision.all()
 
 
-# --- errors ----------------------------------------------------------------------------------------------------------
+# --- errors
+# ----------------------------------------------------------------------------------------------------------
 
 
 def test_too_few_samples():

@@ -1,4 +1,6 @@
-"""From records to arrays: retention, what each item adds to it, what is missing, and what is no repeat of what."""
+"""From records to arrays: retention, what each item adds to it, what is missing, and what is no repeat of
+what.
+"""
 
 from __future__ import annotations
 
@@ -47,14 +49,21 @@ def shipped_floor(domain: str, role: str) -> float:
 
 
 def flags(record: Record, role: str) -> np.ndarray:
-    return next(b for b in record.evaluators.values() if b.role == role).items[PRIMARY_METRIC[role]].unpack().astype(float)
+    return (
+        next(b for b in record.evaluators.values() if b.role == role)
+        .items[PRIMARY_METRIC[role]]
+        .unpack()
+        .astype(float)
+    )
 
 
-# ---------------------------------------------------------------------------------------------------- published records
+# ------------------------------------------------------------------------------------------ published records
 
 
 @PUBLISHED
-def test_retentions_and_rates_are_the_records(domain: str, published: list[Record], models: dict[str, ModelLadder]) -> None:
+def test_retentions_and_rates_are_the_records(
+    domain: str, published: list[Record], models: dict[str, ModelLadder]
+) -> None:
     m = models[domain]
     assert m.rungs == LADDER and m.whole and (m.size, m.training_seed) == ("s", "0")
     for i, rung in enumerate(LADDER):
@@ -66,18 +75,29 @@ def test_retentions_and_rates_are_the_records(domain: str, published: list[Recor
 
 
 @PUBLISHED
-def test_the_span_is_baseline_minus_the_floor_that_ships(domain: str, published: list[Record], models: dict[str, ModelLadder]) -> None:
-    """Records do not hold the floor. It comes back from retentions in double precision, divided by at least a few hundredths."""
+def test_the_span_is_baseline_minus_the_floor_that_ships(
+    domain: str, published: list[Record], models: dict[str, ModelLadder]
+) -> None:
+    """Records do not hold the floor.
+
+    It comes back from retentions in double precision, divided by at least a few hundredths.
+    """
     for role in ROLES:
         base = np.mean([r.metric(metric_of(role)) or 0.0 for r in by_seed(published, domain, "none")])
-        assert models[domain].outcomes[role].span == pytest.approx(base - shipped_floor(domain, role), abs=1e-12)
+        assert models[domain].outcomes[role].span == pytest.approx(
+            base - shipped_floor(domain, role), abs=1e-12
+        )
 
 
 @PUBLISHED
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize("rung", ["int6", "int3"])
-def test_influence_is_how_retention_changes_without_an_item(domain: str, role: str, rung: str, published: list[Record]) -> None:
-    """Jackknife, the ratio computed again without each item: (n - 1) (R - R_i) is the centred influence, but for terms of R / (n span)."""
+def test_influence_is_how_retention_changes_without_an_item(
+    domain: str, role: str, rung: str, published: list[Record]
+) -> None:
+    """Jackknife, the ratio computed again without each item: (n - 1) (R - R_i) is the centred influence, but
+    for terms of R / (n span).
+    """
     m = measured([r for r in published if r.domain == domain])
     assert m is not None
     kept, before = (flags(by_seed(published, domain, method)[0], role) for method in (rung, "none"))
@@ -89,8 +109,11 @@ def test_influence_is_how_retention_changes_without_an_item(domain: str, role: s
 
 
 @PUBLISHED
-def test_item_variance_of_quality_is_the_variance_of_a_ratio_of_paired_shares(domain: str, published: list[Record]) -> None:
-    """(p q + R² p0 q0 - 2 R cov) / span², each seed's own, over n - 1; the mean of S seeds has 1 / S² of the sum.
+def test_item_variance_of_quality_is_the_variance_of_a_ratio_of_paired_shares(
+    domain: str, published: list[Record]
+) -> None:
+    """(p q + R² p0 q0 - 2 R cov) / span², each seed's own, over n - 1; the mean of S seeds has 1 / S² of the
+    sum.
 
     On top come two items of all that an interval always counts as failed.
     """
@@ -104,13 +127,21 @@ def test_item_variance_of_quality_is_the_variance_of_a_ratio_of_paired_shares(do
             both, kept = (flags(record, "quality") * flags(base[s], "quality")).mean(), at.retention[i, s]
             span = p0 - shipped_floor(domain, "quality")
             total += (p * (1 - p) + kept**2 * p0 * (1 - p0) - 2 * kept * (both - p * p0)) / span**2
-        assert item_covariance(at.influence, crossed=False)[i, i] == pytest.approx(total / 9 / (n - 1), abs=1e-15, rel=1e-9)
-        assert at.covariance[i, i] - total / 9 / (n - 1) == pytest.approx(2 / (3 * n * at.span) ** 2, rel=1e-3)
+        assert item_covariance(at.influence, crossed=False)[i, i] == pytest.approx(
+            total / 9 / (n - 1), abs=1e-15, rel=1e-9
+        )
+        assert at.covariance[i, i] - total / 9 / (n - 1) == pytest.approx(
+            2 / (3 * n * at.span) ** 2, rel=1e-3
+        )
 
 
 @PUBLISHED
-def test_twins_and_common_real_samples_make_intervals_narrower_than_unpaired_shares(domain: str, models: dict[str, ModelLadder]) -> None:
-    """At 8 bits nearly the same samples are scored, so the ratio is known better than from two independent drawings."""
+def test_twins_and_common_real_samples_make_intervals_narrower_than_unpaired_shares(
+    domain: str, models: dict[str, ModelLadder]
+) -> None:
+    """At 8 bits nearly the same samples are scored, so the ratio is known better than from two independent
+    drawings.
+    """
     for role in ROLES:
         at = models[domain].outcomes[role]
         p, n = 0.8, at.influence.shape[2] * (1 if at.crossed else 3)
@@ -121,10 +152,15 @@ def test_twins_and_common_real_samples_make_intervals_narrower_than_unpaired_sha
 def test_a_text_models_samples_have_a_length(models: dict[str, ModelLadder]) -> None:
     assert models["image_gan"].lengths is None
     lengths = models["text"].lengths
-    assert lengths is not None and lengths.shape == (8,) and lengths[0] == pytest.approx(1.0, abs=0.02) and lengths[-1] > 5
+    assert (
+        lengths is not None
+        and lengths.shape == (8,)
+        and lengths[0] == pytest.approx(1.0, abs=0.02)
+        and lengths[-1] > 5
+    )
 
 
-# ------------------------------------------------------------------------------------------------------- made-up records
+# -------------------------------------------------------------------------------------------- made-up records
 
 
 def test_one_rung_by_hand() -> None:
@@ -140,7 +176,10 @@ def test_one_rung_by_hand() -> None:
 
 def test_a_network_that_diverged_has_kept_nothing_and_no_item_says_more() -> None:
     dead = {"status": "diverged", "metrics": {}, "evaluators": {}, "items": {}}
-    records = [r.model_copy(update=dead) if r.method == "binary" and r.sample_seed == 1 else r for r in ladder("d", quality=0.9)]
+    records = [
+        r.model_copy(update=dead) if r.method == "binary" and r.sample_seed == 1 else r
+        for r in ladder("d", quality=0.9)
+    ]
     m = measured(records)
     assert m is not None and m.whole
     for role, kept in zip(ROLES, (0.9, 1.0)):
@@ -156,7 +195,10 @@ def test_a_missing_rung_is_named_and_not_zero() -> None:
 
 
 def test_what_failed_was_not_measured() -> None:
-    failed = [r.model_copy(update={"status": "failed", "metrics": {}}) if r.method == "int4" else r for r in ladder("d")]
+    failed = [
+        r.model_copy(update={"status": "failed", "metrics": {}}) if r.method == "int4" else r
+        for r in ladder("d")
+    ]
     m = measured(failed)
     assert m is not None and m.missing == ("int4",)
 
@@ -180,7 +222,11 @@ def test_sampling_seeds_without_a_baseline_or_without_a_rung_are_left_out() -> N
 
 def test_rungs_of_other_sampling_seeds_are_missing_and_the_model_is_still_there() -> None:
     """`int8` under seed 0 and all others under seed 1: those that most rungs have."""
-    records = [r for r in ladder("d", quality=0.9) if r.method == "none" or r.sample_seed == (0 if r.method == "int8" else 1)]
+    records = [
+        r
+        for r in ladder("d", quality=0.9)
+        if r.method == "none" or r.sample_seed == (0 if r.method == "int8" else 1)
+    ]
     m = measured(records)
     assert m is not None and m.missing == ("int8",) and m.rungs == LADDER[1:] and not m.whole
     assert m.outcomes["quality"].retention.shape == (7, 1)
@@ -188,9 +234,18 @@ def test_rungs_of_other_sampling_seeds_are_missing_and_the_model_is_still_there(
 
 def test_a_baseline_that_diverged_is_none() -> None:
     """Then its whole seed did, since every cell is compared with it: no retention of 0, nothing at all."""
-    dead = [r.model_copy(update={"status": "diverged", "metrics": {}, "evaluators": {}}) if r.sample_seed == 0 else r for r in ladder("d")]
+    dead = [
+        r.model_copy(update={"status": "diverged", "metrics": {}, "evaluators": {}})
+        if r.sample_seed == 0
+        else r
+        for r in ladder("d")
+    ]
     m = measured(dead)
-    assert m is not None and m.outcomes["quality"].retention.shape == (8, 2) and m.outcomes["quality"].mean == pytest.approx(1.0)
+    assert (
+        m is not None
+        and m.outcomes["quality"].retention.shape == (8, 2)
+        and m.outcomes["quality"].mean == pytest.approx(1.0)
+    )
     assert models_of([r for r in dead if r.sample_seed == 0]) == []
 
 
@@ -204,21 +259,30 @@ def test_a_single_sampling_seed_has_intervals_over_its_items() -> None:
 def test_the_ladder_is_the_recalibrated_one_where_there_is_one() -> None:
     again = {"implementation": {FLOOR_RECALIBRATED: 1}}
     plain = [r.model_copy(update=again) for r in ladder("d", quality=0.2)]
-    better = [r.model_copy(update={**again, "method": r.method + "+recalibrate"}) for r in ladder("d", quality=0.8) if r.method != "none"]
+    better = [
+        r.model_copy(update={**again, "method": r.method + "+recalibrate"})
+        for r in ladder("d", quality=0.8)
+        if r.method != "none"
+    ]
     m = measured([*plain, *better])
-    assert m is not None and m.rungs == LADDER and m.outcomes["quality"].mean == pytest.approx(0.8, abs=0.005)  # of 100 samples
+    assert (
+        m is not None and m.rungs == LADDER and m.outcomes["quality"].mean == pytest.approx(0.8, abs=0.005)
+    )  # of 100 samples
     assert measured(plain) is None
 
 
 def test_a_size_that_nobody_knows_is_not_a_number() -> None:
-    unknown = [r.model_copy(update={"cost": None}) if r.method == "int4" and r.sample_seed else r for r in ladder("d")]
+    unknown = [
+        r.model_copy(update={"cost": None}) if r.method == "int4" and r.sample_seed else r
+        for r in ladder("d")
+    ]
     m = measured(unknown)
     assert m is not None and m.rates[3] == pytest.approx(3.0), "the other seeds' files are as large"
     nowhere = measured([r.model_copy(update={"cost": None}) if r.method == "binary" else r for r in unknown])
     assert nowhere is not None and math.isnan(nowhere.rates[-1])
 
 
-# --------------------------------------------------------------------------------------------- what is no repeat of what
+# ---------------------------------------------------------------------------------- what is no repeat of what
 
 
 @pytest.mark.parametrize(
@@ -228,22 +292,38 @@ def test_a_size_that_nobody_knows_is_not_a_number() -> None:
 )  # fmt: skip
 def test_other_conditions_are_never_mixed(other: dict[str, object]) -> None:
     records = ladder("d", quality=0.9)
-    foreign = [r.model_copy(update={**other, "sample_seed": r.sample_seed + 3}) for r in ladder("d", quality=0.2)]
+    foreign = [
+        r.model_copy(update={**other, "sample_seed": r.sample_seed + 3}) for r in ladder("d", quality=0.2)
+    ]
     (m,) = models_of([*foreign[:-3], *records])
-    assert m.whole and m.outcomes["quality"].mean == pytest.approx(0.9) and m.outcomes["quality"].retention.shape[1] == 3
+    assert (
+        m.whole
+        and m.outcomes["quality"].mean == pytest.approx(0.9)
+        and m.outcomes["quality"].retention.shape[1] == 3
+    )
     ((same, kept),) = with_records([*foreign[:-3], *records])
-    assert same.model == "s@0" and sorted(r.cell + r.method for r in kept) == sorted(r.cell + r.method for r in records)
+    assert same.model == "s@0" and sorted(r.cell + r.method for r in kept) == sorted(
+        r.cell + r.method for r in records
+    )
 
 
 def test_the_version_of_a_method_alone_separates_nothing() -> None:
-    """`int4` of version 2 stands beside `int8` of version 1: their evaluators have to be the same, not the versions of their methods."""
-    records = [r.model_copy(update={"implementation": {"evaluator judge": 1, r.method: 1 + i % 2}}) for i, r in enumerate(ladder("d"))]
+    """`int4` of version 2 stands beside `int8` of version 1: their evaluators have to be the same, not the
+    versions of their methods.
+    """
+    records = [
+        r.model_copy(update={"implementation": {"evaluator judge": 1, r.method: 1 + i % 2}})
+        for i, r in enumerate(ladder("d"))
+    ]
     (m,) = models_of(records)
     assert m.whole
 
 
 def test_models_without_a_ladder_are_no_models_here() -> None:
-    alone = [scored("none", 0, 1.0, 1.0, "d", "own"), stored(scored("magnitude", 0, 0.5, 0.5, "d", "own"), 2.0)]
+    alone = [
+        scored("none", 0, 1.0, 1.0, "d", "own"),
+        stored(scored("magnitude", 0, 0.5, 0.5, "d", "own"), 2.0),
+    ]
     assert [m.model for m in models_of([*alone, *ladder("d")])] == ["s@0"]
     assert models_of([]) == []
 

@@ -62,8 +62,16 @@ def test_two_settings_never_share_a_text(sparsity: float):
 
 
 def test_groups_become_their_members_once_each():
-    assert expand(["ladder"]) == list(LADDER) == ["int8", "int6", "int5", "int4", "int3", "int2", "ternary", "binary"]
-    assert expand(["int4", " ladder ", "magnitude:sparsity=0.5", "magnitude"]) == ["int4", *(m for m in LADDER if m != "int4"), "magnitude"]
+    assert (
+        expand(["ladder"])
+        == list(LADDER)
+        == ["int8", "int6", "int5", "int4", "int3", "int2", "ternary", "binary"]
+    )
+    assert expand(["int4", " ladder ", "magnitude:sparsity=0.5", "magnitude"]) == [
+        "int4",
+        *(m for m in LADDER if m != "int4"),
+        "magnitude",
+    ]
     assert expand([]) == []
 
 
@@ -78,7 +86,13 @@ def test_groups_become_their_members_once_each():
         ("INT8", "unknown method 'INT8'"),
         ("ladder", "'ladder' is a group of methods"),
         ("magnitude+ladder", "'ladder' is a group of methods"),
-        ("magnitude:sparsty=0.5", "unknown setting of 'magnitude' 'sparsty' (did you mean 'sparsity'?); allowed: keep, scope, sparsity"),
+        (
+            "magnitude:sparsty=0.5",
+            (
+                "unknown setting of 'magnitude' 'sparsty' (did you mean 'sparsity'?); allowed: keep, scope, "
+                "sparsity"
+            ),
+        ),
         ("fp16:group=32", "unknown setting of 'fp16' 'group'; allowed: none"),
         ("magnitude:sparsity", "setting 'sparsity' of 'magnitude' needs a value"),
         ("magnitude:sparsity=", "sparsity='' of 'magnitude' is not a valid float, such as 0.5"),

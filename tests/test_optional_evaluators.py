@@ -27,7 +27,9 @@ def language_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("gpt2")
     torch.manual_seed(0)
-    GPT2LMHeadModel(GPT2Config(vocab_size=300, n_embd=80, n_layer=1, n_head=2, n_positions=128)).save_pretrained(folder)
+    GPT2LMHeadModel(
+        GPT2Config(vocab_size=300, n_embd=80, n_layer=1, n_head=2, n_positions=128)
+    ).save_pretrained(folder)
     train_tokenizer(verses("validation")[:200], 300).save_pretrained(folder)
     return folder
 
@@ -37,11 +39,18 @@ def image_model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
     from transformers import Dinov2Config, Dinov2Model, ViTConfig, ViTModel
 
     size: dict[str, Any] = dict(
-        hidden_size=80, num_hidden_layers=1, num_attention_heads=2, intermediate_size=80, image_size=28, patch_size=14
+        hidden_size=80,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=80,
+        image_size=28,
+        patch_size=14,
     )
     folder = tmp_path_factory.mktemp(request.param)
     torch.manual_seed(0)
-    (ViTModel(ViTConfig(**size)) if request.param == "vit" else Dinov2Model(Dinov2Config(**size))).save_pretrained(folder)
+    (
+        ViTModel(ViTConfig(**size)) if request.param == "vit" else Dinov2Model(Dinov2Config(**size))
+    ).save_pretrained(folder)
     return folder
 
 
@@ -51,7 +60,9 @@ def test_a_language_model_scores(language_model: Path) -> None:
     features, surprisal = evaluator.features(texts), evaluator.surprisal(texts)
     assert evaluator.role == "quality" and features.shape == (22, 64) and surprisal.shape == (22,)
     assert features.dtype == surprisal.dtype == torch.float32 and features.isfinite().all()
-    assert surprisal.mean() == pytest.approx(np.log(300), rel=0.05)  # untrained: as good as a guess among 300 tokens
+    assert surprisal.mean() == pytest.approx(
+        np.log(300), rel=0.05
+    )  # untrained: as good as a guess among 300 tokens
     assert torch.allclose(evaluator.features(texts[5:6]), features[5:6], atol=1e-5)
 
 
@@ -59,24 +70,38 @@ def test_its_surprisal_is_the_models_own_loss(language_model: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     evaluator = find_evaluator(DOMAINS.load("text")(), str(language_model))
-    model, tokenizer = AutoModelForCausalLM.from_pretrained(language_model), AutoTokenizer.from_pretrained(language_model)
+    model, tokenizer = (
+        AutoModelForCausalLM.from_pretrained(language_model),
+        AutoTokenizer.from_pretrained(language_model),
+    )
     text = verses("test")[3]
     ids = torch.tensor([tokenizer(text)["input_ids"]])  # the tokenizer adds start and end
-    assert evaluator.surprisal([text]).item() == pytest.approx(model(input_ids=ids, labels=ids).loss.item(), rel=1e-5)
+    assert evaluator.surprisal([text]).item() == pytest.approx(
+        model(input_ids=ids, labels=ids).loss.item(), rel=1e-5
+    )
 
 
 def test_an_image_model_scores(image_model: Path) -> None:
     evaluator = find_evaluator(DOMAINS.load("image_gan")(), str(image_model))
     pictures = part("test").pixels[:20]
     features, surprisal = evaluator.features(pictures), evaluator.surprisal(pictures)
-    assert evaluator.role == "quality" and features.shape == (20, 64) and surprisal.shape == (20,) and features.isfinite().all()
+    assert (
+        evaluator.role == "quality"
+        and features.shape == (20, 64)
+        and surprisal.shape == (20,)
+        and features.isfinite().all()
+    )
     assert torch.allclose(evaluator.features(pictures[5:6]), features[5:6], atol=1e-3)
     noise = np.random.default_rng(0).integers(0, 256, (20, 1, 28, 28), dtype=np.uint8)
-    assert evaluator.surprisal(noise).min() > surprisal.median()  # its directions were fitted on real pictures
+    assert (
+        evaluator.surprisal(noise).min() > surprisal.median()
+    )  # its directions were fitted on real pictures
 
 
 def test_what_it_is_is_part_of_what_is_remembered(language_model: Path, tmp_path: Path) -> None:
-    """Other weights under the same name are another evaluator: for the cache of features, and for floors and ceilings."""
+    """Other weights under the same name are another evaluator: for the cache of features, and for floors and
+    ceilings.
+    """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     other = tmp_path / "other"
@@ -87,7 +112,10 @@ def test_what_it_is_is_part_of_what_is_remembered(language_model: Path, tmp_path
     domain = DOMAINS.load("text")()
     first, second = (find_evaluator(domain, str(folder)) for folder in (language_model, other))
     assert len(first.identity()) == 64 and first.identity() != second.identity()
-    named = [list(Panel(domain, 50, roles={str(folder): "quality"}).implementation(own=False)) for folder in (language_model, other)]
+    named = [
+        list(Panel(domain, 50, roles={str(folder): "quality"}).implementation(own=False))
+        for folder in (language_model, other)
+    ]
     assert named[0][-1].split()[-1] == first.identity()[:12] and named[0] != named[1]
 
 
@@ -100,7 +128,8 @@ def test_the_same_weights_under_another_configuration_are_another_evaluator_and_
     (tmp_path / "other" / "config.json").write_text(json.dumps({**config, "layer_norm_eps": 0.1}))
     domain = DOMAINS.load("image_gan")()
     first, moved, other = (
-        find_evaluator(domain, str(folder)).identity() for folder in (image_model, tmp_path / "moved", tmp_path / "other")
+        find_evaluator(domain, str(folder)).identity()
+        for folder in (image_model, tmp_path / "moved", tmp_path / "other")
     )
     assert len(first) == 64 and first == moved != other
 

@@ -20,7 +20,9 @@ def test_a_straight_line_crosses_where_one_computes_it() -> None:
 
 def test_the_first_crossing_counts_and_a_touch_is_none() -> None:
     assert crossing([1.0, 2.0, 3.0, 4.0], [0.8, 1.0, 0.8, 0.0], 0.9) == pytest.approx(0.5)
-    assert crossing([1.0, 2.0, 3.0], [0.9, 0.9, 0.0], 0.9) == pytest.approx(2.0), "at the threshold is not below"
+    assert crossing([1.0, 2.0, 3.0], [0.9, 0.9, 0.0], 0.9) == pytest.approx(2.0), (
+        "at the threshold is not below"
+    )
     assert crossing([1.0, 2.0], [1.0, 0.9], 0.9) == math.inf
     assert crossing([], [], 0.9) == math.inf
 
@@ -29,7 +31,9 @@ def test_the_onset_lies_within_its_interval() -> None:
     m = model("d", quality=[1.0, 0.95, 0.92, 0.85, 0.5, 0.2, 0.1, 0.0], items=200)
     found = onset(m, "quality")
     assert 1 <= found.low < found.ratio < found.high
-    assert found.ratio == pytest.approx(2 ** (RATES[2] + (0.92 - 0.9) / (0.92 - 0.85) * (RATES[3] - RATES[2])))
+    assert found.ratio == pytest.approx(
+        2 ** (RATES[2] + (0.92 - 0.9) / (0.92 - 0.85) * (RATES[3] - RATES[2]))
+    )
     again = onset(model("d", quality=[1.0, 0.95, 0.92, 0.85, 0.5, 0.2, 0.1, 0.0], items=2000), "quality")
     assert found.low < again.low < again.high < found.high, "more samples, a narrower interval"
 

@@ -24,7 +24,20 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, st
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("files") / "no suffix, two words"
-    assert main(["compress", "--domain", "image_gan", "--method", "magnitude:sparsity=0.9+int4", "--output", str(path)]) == 0
+    assert (
+        main(
+            [
+                "compress",
+                "--domain",
+                "image_gan",
+                "--method",
+                "magnitude:sparsity=0.9+int4",
+                "--output",
+                str(path),
+            ]
+        )
+        == 0
+    )
     return path
 
 
@@ -49,7 +62,9 @@ def test_every_byte_is_booked_once(file: Path, capsys: pytest.CaptureFixture[str
     status, out, _ = run(capsys, "inspect", file, "--json")
     found = json.loads(out)
     assert status == 0 and found["bytes"] == file.stat().st_size
-    assert sum(found["components"].values()) == pytest.approx(found["bytes"], abs=5)  # each rounded to a tenth
+    assert sum(found["components"].values()) == pytest.approx(
+        found["bytes"], abs=5
+    )  # each rounded to a tenth
     assert found["numbers"] == sum(torch.Size(tensor["shape"]).numel() for tensor in found["tensors"])
     first = found["tensors"][0]
     assert first["shape"] == [64, 128, 4, 4] and "15 levels, a scale for each of axis 1" in first["stored_as"]
@@ -58,7 +73,13 @@ def test_every_byte_is_booked_once(file: Path, capsys: pytest.CaptureFixture[str
 
 def test_what_is_inspected_can_be_read_by_a_person(file: Path, capsys: pytest.CaptureFixture[str]):
     status, out, _ = run(capsys, "inspect", file)
-    assert status == 0 and "layers.0.weight" in out and "64x128x4x4" in out and "SQNR dB" in out and "header" in out
+    assert (
+        status == 0
+        and "layers.0.weight" in out
+        and "64x128x4x4" in out
+        and "SQNR dB" in out
+        and "header" in out
+    )
 
 
 def test_the_error_is_the_real_one(file: Path):
@@ -72,7 +93,9 @@ def test_the_error_is_the_real_one(file: Path):
             assert tensor["sqnr_db"] == pytest.approx(sqnr, abs=0.13)  # an eighth of a decibel
 
 
-def test_decompressed_tensors_are_those_the_network_computes_with(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_decompressed_tensors_are_those_the_network_computes_with(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     status, out, _ = run(capsys, "decompress", file, "--output", tmp_path / "model.safetensors")
     assert status == 0 and "32 tensors of magnitude:sparsity=0.9+int4" in out
     domain = DOMAINS.load("image_gan")()
@@ -85,7 +108,9 @@ def test_decompressed_tensors_are_those_the_network_computes_with(file: Path, tm
 
 
 @pytest.mark.parametrize("command", ["inspect", "decompress"])
-def test_one_flipped_bit_ends_with_status_2(file: Path, tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]):
+def test_one_flipped_bit_ends_with_status_2(
+    file: Path, tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]
+):
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1
     (tmp_path / "bad").write_bytes(data)
@@ -111,7 +136,9 @@ BAD = {
 
 
 @pytest.mark.parametrize("message", BAD)
-def test_bad_input_is_one_line_and_status_2(message: str, tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]):
+def test_bad_input_is_one_line_and_status_2(
+    message: str, tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]
+):
     monkeypatch.chdir(tmp_path)
     status, _, err = run(capsys, *BAD[message])
     assert status == 2 and message in err

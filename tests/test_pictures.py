@@ -16,7 +16,14 @@ from bench.report.figures.canvas import DPI
 from bench.report.figures.families import SIZE, draw, families_of, family_of, label_of, ladders_of, points_of
 
 LATER = (
-    *("ecsq:bits=1.5", "ecsq:bits=3", "binary:residual=2", "nf4", "int4:group=32", "magnitude:sparsity=0.9+int4"),
+    *(
+        "ecsq:bits=1.5",
+        "ecsq:bits=3",
+        "binary:residual=2",
+        "nf4",
+        "int4:group=32",
+        "magnitude:sparsity=0.9+int4",
+    ),
     *("2:4", "2:4+int4", "random", "magnitude", "fp16", "nobody:knows=1"),
 )
 
@@ -35,16 +42,31 @@ def record(
     """Only what a picture looks at, so that a new field of records changes nothing here."""
     metrics = {"quality_retention": quality, "diversity_retention": diversity} if status != "diverged" else {}
     return Record.model_construct(
-        domain=domain, model="s@0", method=method, sample_seed=seed, samples=100, k=5, weights_sha256="0", companions="",
-        reference="r", sampler={}, implementation={FLOOR_RECALIBRATED: 1} if recalibrated else {}, status=status, metrics=metrics,
-        cost=None if ratio is None else Cost.model_construct(ratio=ratio), evaluators={},
-    )  # fmt: skip
+        domain=domain,
+        model="s@0",
+        method=method,
+        sample_seed=seed,
+        samples=100,
+        k=5,
+        weights_sha256="0",
+        companions="",
+        reference="r",
+        sampler={},
+        implementation={FLOOR_RECALIBRATED: 1} if recalibrated else {},
+        status=status,
+        metrics=metrics,
+        cost=None if ratio is None else Cost.model_construct(ratio=ratio),
+        evaluators={},
+    )
 
 
 def ladder(domain: str = "elsewhere", ending: str = "") -> list[Record]:
     recalibrated = bool(ending)
-    rungs = [record(rung + ending, 4.0 + i, 1 - i / 8, seed=seed, domain=domain, recalibrated=recalibrated)
-             for i, rung in enumerate(LADDER) for seed in (0, 1)]  # fmt: skip
+    rungs = [
+        record(rung + ending, 4.0 + i, 1 - i / 8, seed=seed, domain=domain, recalibrated=recalibrated)
+        for i, rung in enumerate(LADDER)
+        for seed in (0, 1)
+    ]
     return [record("none", 1.0, 1.0, 1.0, domain=domain, recalibrated=recalibrated), *rungs]
 
 
@@ -53,7 +75,10 @@ def test_files_are_pngs_of_the_asked_size_and_equal_for_equal_records(tmp_path: 
     later = [record(method, 2.0 + i) for i, method in enumerate(LATER)]
     records = [*ladder(), *later, *ladder("Another Place")]
     first, second = draw(records, tmp_path / "a"), draw(records[::-1], tmp_path / "b")
-    assert [path.name for path in first][::2] == ["rate-retention.png", "rate-retention-elsewhere.png"] and len(first) == 3
+    assert [path.name for path in first][::2] == [
+        "rate-retention.png",
+        "rate-retention-elsewhere.png",
+    ] and len(first) == 3
     for path, again in zip(first, second):
         with Image.open(path) as image:
             assert image.format == "PNG" and image.size == tuple(int(side * DPI) for side in SIZE)
@@ -100,12 +125,20 @@ def test_where_the_ladder_is_recalibrated_all_else_is_left_out() -> None:
     ]
     assert [point.method for point in points_of(records)] == ["none", "2:4", *LADDER]
     (line,) = ladders_of({"elsewhere": records})
-    assert [point.method for point in line.points] == ["none", *LADDER] and line.name == "elsewhere (recalibrated)"
-    assert "int8+recalibrate" in [p.method for p in points_of([record("int8"), record("int8+recalibrate")])], "a name says what it is"
+    assert [point.method for point in line.points] == [
+        "none",
+        *LADDER,
+    ] and line.name == "elsewhere (recalibrated)"
+    assert "int8+recalibrate" in [
+        p.method for p in points_of([record("int8"), record("int8+recalibrate")])
+    ], "a name says what it is"
 
 
 def test_records_under_other_conditions_are_not_mixed(tmp_path: Path) -> None:
-    fewer = [record("int8", 4.0, 0.0).model_copy(update={"samples": 10}), record("nf4", 7.0).model_copy(update={"samples": 10})]
+    fewer = [
+        record("int8", 4.0, 0.0).model_copy(update={"samples": 10}),
+        record("nf4", 7.0).model_copy(update={"samples": 10}),
+    ]
     with_them, without = draw([*fewer, *ladder()], tmp_path / "a"), draw(ladder(), tmp_path / "b")
     assert [path.read_bytes() for path in with_them] == [path.read_bytes() for path in without]
 
@@ -129,7 +162,10 @@ def test_families_and_labels(method: str, family: str, label: str) -> None:
 
 
 def test_families_without_methods_have_no_entry() -> None:
-    assert [series.name for series in families_of([record("nf4"), record("none", 1.0)])] == ["ladder, int8 to binary", "other quantizers"]
+    assert [series.name for series in families_of([record("nf4"), record("none", 1.0)])] == [
+        "ladder, int8 to binary",
+        "other quantizers",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -143,7 +179,9 @@ def test_families_without_methods_have_no_entry() -> None:
 )
 def test_odd_records_are_drawn(records: list[Record], tmp_path: Path) -> None:
     assert all(path.is_file() for path in draw(records, tmp_path))
-    assert (tmp_path / "rate-retention.png").exists() == (len(records) == 9), "no picture of ladders where there are none"
+    assert (tmp_path / "rate-retention.png").exists() == (len(records) == 9), (
+        "no picture of ladders where there are none"
+    )
 
 
 @pytest.mark.parametrize("records", [[], [record("int8", None)], [record("int8", status="failed")]])
@@ -168,4 +206,6 @@ def test_no_label_lies_on_another_or_on_a_marker() -> None:
     upper = _panels(figure, series, top=0.9)[0]
     _write_labels(upper, series, "quality", renderer)
     boxes = [text.get_window_extent(renderer) for text in upper.texts]
-    assert 1 <= len(boxes) < 9 and not any(box.count_overlaps([b for b in boxes if b is not box]) for box in boxes)
+    assert 1 <= len(boxes) < 9 and not any(
+        box.count_overlaps([b for b in boxes if b is not box]) for box in boxes
+    )

@@ -78,7 +78,8 @@ def sampled(evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch) -> list[str
     return calls
 
 
-# --- what a record says ----------------------------------------------------------------------------------------------
+# --- what a record says
+# ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -100,7 +101,10 @@ def test_each_twin_has_one_outcome(records: dict[str, Record], method: str) -> N
 @pytest.mark.parametrize("method", METHODS)
 def test_metrics_are_the_means_of_the_stored_items(records: dict[str, Record], method: str) -> None:
     record = records[method]
-    for metric, evaluator, item in (("quality_valid", "position", "valid"), ("diversity_mutual_recall", "direction", "mutual_recall")):
+    for metric, evaluator, item in (
+        ("quality_valid", "position", "valid"),
+        ("diversity_mutual_recall", "direction", "mutual_recall"),
+    ):
         assert record.metric(metric) == record.evaluators[evaluator].items[item].unpack().mean()
 
 
@@ -119,7 +123,9 @@ def test_the_toy_is_good_enough_to_count(records: dict[str, Record]) -> None:
 
 
 def test_compression_costs_what_it_should(records: dict[str, Record]) -> None:
-    """8 bits are near the baseline (within 0.1, 3 standard errors of N = 500), 1 bit is not; the floor collapses."""
+    """8 bits are near the baseline (within 0.1, 3 standard errors of N = 500), 1 bit is not; the floor
+    collapses.
+    """
     quality = {method: record.metric("quality_retention") for method, record in records.items()}
     assert quality["int8"] == pytest.approx(1, abs=0.1)
     assert quality["binary"] is not None and quality["binary"] < 0.6
@@ -131,19 +137,31 @@ def test_compression_costs_what_it_should(records: dict[str, Record]) -> None:
 
 def test_the_baseline_runs_first_for_every_seed(evaluation: Evaluation) -> None:
     planned = plan(evaluation, "binary", "none", "int8", seeds=(1, 0, 1))
-    assert [(c.sample_seed, c.method) for c in planned] == [(s, m) for s in (1, 0) for m in ("none", "binary", "int8")]
+    assert [(c.sample_seed, c.method) for c in planned] == [
+        (s, m) for s in (1, 0) for m in ("none", "binary", "int8")
+    ]
     assert len({cell.hash for cell in planned}) == len(planned)
 
 
 def test_a_cells_hash_depends_on_what_its_numbers_depend_on(evaluation: Evaluation) -> None:
     cell = cell_of(evaluation, "int8")
-    changes: dict[str, Any] = {"weights_sha256": "0", "sample_seed": 1, "samples": 2, "k": 3, "sampler": {"steps": 9}, "reference": "mine"}
+    changes: dict[str, Any] = {
+        "weights_sha256": "0",
+        "sample_seed": 1,
+        "samples": 2,
+        "k": 3,
+        "sampler": {"steps": 9},
+        "reference": "mine",
+    }
     changes |= {"method": "int4", "implementation": {**cell.implementation, "int8": 2}}
-    assert all(dataclasses.replace(cell, **{field: value}).hash != cell.hash for field, value in changes.items())
+    assert all(
+        dataclasses.replace(cell, **{field: value}).hash != cell.hash for field, value in changes.items()
+    )
     assert dataclasses.replace(cell, model="./a/folder").hash == cell.hash
 
 
-# --- what is done again, and what is not -----------------------------------------------------------------------------
+# --- what is done again, and what is not
+# -----------------------------------------------------------------------------
 
 
 def written(record: Record, evaluation: Evaluation, results: Path) -> Path:
@@ -152,7 +170,9 @@ def written(record: Record, evaluation: Evaluation, results: Path) -> Path:
     return path
 
 
-def test_a_finished_cell_is_found_again(evaluation: Evaluation, records: dict[str, Record], tmp_path: Path) -> None:
+def test_a_finished_cell_is_found_again(
+    evaluation: Evaluation, records: dict[str, Record], tmp_path: Path
+) -> None:
     cell, record = cell_of(evaluation, "int8"), records["int8"]
     assert look_up(cell, tmp_path)[0] is None
     path = written(record, evaluation, tmp_path)
@@ -162,12 +182,18 @@ def test_a_finished_cell_is_found_again(evaluation: Evaluation, records: dict[st
 
 
 def test_only_results_are_finished(records: dict[str, Record]) -> None:
-    done = {status: is_finished(records["int8"].model_copy(update={"status": status})) for status in get_args(Status)}
+    done = {
+        status: is_finished(records["int8"].model_copy(update={"status": status}))
+        for status in get_args(Status)
+    }
     assert done == {"ok": True, "diverged": True, "collapsed": True, "unsupported": False, "failed": False}
     assert not is_finished(None)
 
 
-@pytest.mark.parametrize("damage", ["cut", "empty", "foreign", "future", "not a number", "metrics", "a word", "bits", "too few bits"])
+@pytest.mark.parametrize(
+    "damage",
+    ["cut", "empty", "foreign", "future", "not a number", "metrics", "a word", "bits", "too few bits"],
+)
 def test_damaged_records_are_named_skipped_and_left_as_they_are(
     evaluation: Evaluation, records: dict[str, Record], tmp_path: Path, damage: str
 ) -> None:
@@ -196,11 +222,17 @@ def test_damaged_records_are_named_skipped_and_left_as_they_are(
     assert {record.method for record in read_records(tmp_path)} == {"none", "int8"}
 
 
-def test_a_cell_that_is_there_twice_counts_once(evaluation: Evaluation, records: dict[str, Record], tmp_path: Path) -> None:
+def test_a_cell_that_is_there_twice_counts_once(
+    evaluation: Evaluation, records: dict[str, Record], tmp_path: Path
+) -> None:
     path = written(records["int8"], evaluation, tmp_path)
     records["int8"].model_copy(update={"reason": "the second one"}).write(path.with_stem(path.stem + "-1"))
     warnings: list[str] = []
-    assert read_records(tmp_path, warnings.append) == [look_up(cell_of(evaluation, "int8"), tmp_path)[0]] == [records["int8"]]
+    assert (
+        read_records(tmp_path, warnings.append)
+        == [look_up(cell_of(evaluation, "int8"), tmp_path)[0]]
+        == [records["int8"]]
+    )
     assert len(warnings) == 1 and "holds the same cell and is used" in warnings[0]
 
 
@@ -239,11 +271,18 @@ def test_scores_of_optional_evaluators_survive_a_second_measurement(records: dic
     score = next(iter(old.evaluators.values())).model_copy(update={"second": True})
     scored = old.model_copy(update={"evaluators": {**old.evaluators, "inception": score}})
     kept = sweep.with_auxiliary_scores(old, scored)
-    assert list(kept.evaluators) == [*old.evaluators, "inception"] and kept.evaluators["inception"].commit == old.provenance.commit
-    assert sweep.with_auxiliary_scores(old, scored.model_copy(update={"tensors_sha256": "others"})) == old, "other samples"
+    assert (
+        list(kept.evaluators) == [*old.evaluators, "inception"]
+        and kept.evaluators["inception"].commit == old.provenance.commit
+    )
+    assert sweep.with_auxiliary_scores(old, scored.model_copy(update={"tensors_sha256": "others"})) == old, (
+        "other samples"
+    )
 
 
-def test_a_record_in_the_wrong_place_is_skipped(evaluation: Evaluation, records: dict[str, Record], tmp_path: Path) -> None:
+def test_a_record_in_the_wrong_place_is_skipped(
+    evaluation: Evaluation, records: dict[str, Record], tmp_path: Path
+) -> None:
     path = written(records["int8"], evaluation, tmp_path)
     moved = path.rename(path.with_name("0123456789abcdef.json"))
     warnings: list[str] = []
@@ -251,7 +290,9 @@ def test_a_record_in_the_wrong_place_is_skipped(evaluation: Evaluation, records:
     assert str(moved) in warnings[0]
 
 
-def test_the_cache_answers_as_a_fresh_computation_does(evaluation: Evaluation, records: dict[str, Record], sampled: list[str]) -> None:
+def test_the_cache_answers_as_a_fresh_computation_does(
+    evaluation: Evaluation, records: dict[str, Record], sampled: list[str]
+) -> None:
     cached = run_cell(cell_of(evaluation, "int8"), evaluation)
     assert sampled == []
     uncached = another(evaluation, Cache(use=False))
@@ -259,10 +300,14 @@ def test_the_cache_answers_as_a_fresh_computation_does(evaluation: Evaluation, r
     assert "sample" in fresh.provenance.seconds
     assert cached.speed is None and fresh.speed is not None and fresh.speed.samples_per_second > 0
     for record in (cached, fresh):
-        assert record.model_dump(exclude={"provenance", "speed"}) == records["int8"].model_dump(exclude={"provenance", "speed"})
+        assert record.model_dump(exclude={"provenance", "speed"}) == records["int8"].model_dump(
+            exclude={"provenance", "speed"}
+        )
 
 
-def test_a_damaged_cache_entry_is_made_again(evaluation: Evaluation, records: dict[str, Record], tmp_path: Path) -> None:
+def test_a_damaged_cache_entry_is_made_again(
+    evaluation: Evaluation, records: dict[str, Record], tmp_path: Path
+) -> None:
     cached = another(evaluation, Cache(folder=tmp_path))
     first = run_cell(cell_of(cached, "int8"), cached)
     for path in tmp_path.rglob("*"):
@@ -271,7 +316,9 @@ def test_a_damaged_cache_entry_is_made_again(evaluation: Evaluation, records: di
     assert run_cell(cell_of(cached, "int8"), cached).metrics == first.metrics == records["int8"].metrics
 
 
-def test_two_codings_of_the_same_values_share_their_samples(evaluation: Evaluation, records: dict[str, Record], sampled: list[str]) -> None:
+def test_two_codings_of_the_same_values_share_their_samples(
+    evaluation: Evaluation, records: dict[str, Record], sampled: list[str]
+) -> None:
     """`magnitude:sparsity=0` keeps every weight, but stores a mask with it."""
     other = run_cell(cell_of(evaluation, "magnitude:sparsity=0"), evaluation)
     assert sampled == []
@@ -280,7 +327,9 @@ def test_two_codings_of_the_same_values_share_their_samples(evaluation: Evaluati
     assert other.cost.stored_bytes > records["none"].cost.stored_bytes
 
 
-def test_samples_come_from_the_artifacts_bytes(evaluation: Evaluation, records: dict[str, Record], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_samples_come_from_the_artifacts_bytes(
+    evaluation: Evaluation, records: dict[str, Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whatever the method returned in memory: here the file is that of another network."""
     monkeypatch.setattr(bench.runner.run_cell, "save", lambda _, text, path: save_binary(evaluation, path))
     record = run_cell(cell_of(evaluation, "int8"), evaluation)
@@ -293,13 +342,20 @@ def save_binary(evaluation: Evaluation, path: Path) -> int:
     from bench.artifact.format import save
     from bench.methods.plain import original
 
-    return save(parse("binary")(original(evaluation.session.generator.network), evaluation.session.context(0)), "binary", path)
+    return save(
+        parse("binary")(original(evaluation.session.generator.network), evaluation.session.context(0)),
+        "binary",
+        path,
+    )
 
 
-# --- results that are not numbers ------------------------------------------------------------------------------------
+# --- results that are not numbers
+# ------------------------------------------------------------------------------------
 
 
-def test_a_network_that_is_not_finite_has_diverged(evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_network_that_is_not_finite_has_diverged(
+    evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     def broken(path: Path, generator: Any) -> nn.Module:
         network = generator.rebuild(())
         with torch.no_grad():
@@ -314,14 +370,20 @@ def test_a_network_that_is_not_finite_has_diverged(evaluation: Evaluation, monke
     assert read_record(written(record, evaluation, tmp_path)) == record and is_finished(record)
 
 
-def test_a_method_that_does_not_fit_is_unsupported(evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_method_that_does_not_fit_is_unsupported(
+    evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     def refuse(*_: object) -> None:
         raise Unsupported("no layer of this network can be split")
 
     monkeypatch.setattr(NoCompression, "__call__", refuse)
     cell = cell_of(evaluation, "none")
     record = run_cell(cell, evaluation)
-    assert (record.status, record.reason, record.cost) == ("unsupported", "no layer of this network can be split", None)
+    assert (record.status, record.reason, record.cost) == (
+        "unsupported",
+        "no layer of this network can be split",
+        None,
+    )
     assert read_record(written(record, evaluation, tmp_path)) == record
 
 

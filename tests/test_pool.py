@@ -1,4 +1,6 @@
-"""Several workers measure the same as one process; a worker that dies costs one cell, bad input ends the run, nothing is done twice."""
+"""Several workers measure the same as one process; a worker that dies costs one cell, bad input ends the run,
+nothing is done twice.
+"""
 
 from __future__ import annotations
 
@@ -45,18 +47,27 @@ def asked(*methods: str, seeds: int = 1) -> list[Cell]:
 
 def test_every_cell_once_and_a_worker_keeps_to_a_seed(tmp_path: Path) -> None:
     cells = asked("none", "int8", "int4", seeds=4)
-    found = [(cell.method, cell.sample_seed, made.metric("quality_retention")) for cell, made in measure(cells, Fake(tmp_path), 2) if made]
+    found = [
+        (cell.method, cell.sample_seed, made.metric("quality_retention"))
+        for cell, made in measure(cells, Fake(tmp_path), 2)
+        if made
+    ]
     assert sorted(found) == sorted((cell.method, cell.sample_seed, 0.5) for cell in cells)
     notes = [path.read_text().splitlines() for path in tmp_path.iterdir()]
     assert len(notes) == 2
     for lines in notes:
         seeds = [line.split()[1] for line in lines]
-        assert sum(a != b for a, b in itertools.pairwise(seeds)) < len(set(seeds)) + 1, "no going back and forth"
+        assert sum(a != b for a, b in itertools.pairwise(seeds)) < len(set(seeds)) + 1, (
+            "no going back and forth"
+        )
 
 
 def test_a_dead_worker_costs_its_cell_and_no_other(tmp_path: Path) -> None:
     found = {
-        cell.method: made for cell, made in measure(asked("dies", "int8", seeds=1) + asked("int6", "int4", seeds=2), Fake(tmp_path), 2)
+        cell.method: made
+        for cell, made in measure(
+            asked("dies", "int8", seeds=1) + asked("int6", "int4", seeds=2), Fake(tmp_path), 2
+        )
     }
     assert found["dies"] is None and all(found[method] is not None for method in ("int8", "int6", "int4"))
 
@@ -92,7 +103,10 @@ def test_bad_input_of_a_worker_ends_the_run(tmp_path: Path) -> None:
 
 def test_two_workers_measure_what_one_process_measures(tmp_path: Path) -> None:
     """The toy, from end to end; then nothing is left to do."""
-    alone, together = (Request("toy", methods=("int8", "int2"), seeds=(0, 1), samples=300, results=tmp_path / name) for name in ("a", "b"))
+    alone, together = (
+        Request("toy", methods=("int8", "int2"), seeds=(0, 1), samples=300, results=tmp_path / name)
+        for name in ("a", "b")
+    )
     together = replace(together, workers=2)
     said: list[str] = []
     first, second = run(alone, said.append), run(together, said.append)

@@ -31,7 +31,9 @@ def test_a_bar_that_an_error_ended_is_no_longer_the_outer_one() -> None:
 
 
 class Old(torch.nn.Module):
-    def forward(self, input_ids: torch.Tensor, past_key_values: object = None, use_cache: bool = False) -> None: ...
+    def forward(
+        self, input_ids: torch.Tensor, past_key_values: object = None, use_cache: bool = False
+    ) -> None: ...
 
 
 class New(torch.nn.Module):
@@ -49,4 +51,6 @@ def test_sampling_warns_of_nothing() -> None:
     network = LlamaForCausalLM(LlamaConfig(vocab_size=20, **sizes)).eval()
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("error")
-        assert len(list(sample_tokens(network, range(3), 0, SamplerSettings(start=1, end=2, max_tokens=4)))) == 3
+        assert (
+            len(list(sample_tokens(network, range(3), 0, SamplerSettings(start=1, end=2, max_tokens=4)))) == 3
+        )

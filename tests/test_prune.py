@@ -32,7 +32,8 @@ def normal(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-# --- magnitude -------------------------------------------------------------------------------------------------------
+# --- magnitude
+# -------------------------------------------------------------------------------------------------------
 
 
 @settings(derandomize=True, deadline=None, max_examples=60)
@@ -48,24 +49,33 @@ def test_the_exact_number_of_smallest_weights_goes(sparsity: float, channels: in
 
 
 def test_of_equal_weights_the_first_go():
-    stored = compress("magnitude:sparsity=0.5", layer_of(torch.tensor([[1.0, -1, 1, -1, 1, -1, 2, 0]]))).tensors["weight"]
+    stored = compress(
+        "magnitude:sparsity=0.5", layer_of(torch.tensor([[1.0, -1, 1, -1, 1, -1, 2, 0]]))
+    ).tensors["weight"]
     assert stored.mask is not None and stored.mask.int().tolist() == [[0, 0, 0, 1, 1, 1, 1, 0]]
 
 
 def test_sparsity_0_changes_no_value():
     weights = normal(3, 4)
-    assert torch.equal(compress("magnitude:sparsity=0", layer_of(weights)).tensors["weight"].dequantize(), weights)
+    assert torch.equal(
+        compress("magnitude:sparsity=0", layer_of(weights)).tensors["weight"].dequantize(), weights
+    )
 
 
 def test_a_pruned_weight_never_comes_back():
     layer = layer_of(normal(4, 25))
     twice = compress("magnitude:sparsity=0.75+magnitude:sparsity=0.5", layer).tensors["weight"]
-    assert torch.equal(twice.dequantize(), compress("magnitude:sparsity=0.75", layer).tensors["weight"].dequantize())
+    assert torch.equal(
+        twice.dequantize(), compress("magnitude:sparsity=0.75", layer).tensors["weight"].dequantize()
+    )
 
 
 @pytest.mark.parametrize("sparsity, limit_db", [(0.50, 11.47), (0.75, 5.58), (0.90, 2.51)])
 def test_a_gaussian_loses_what_is_published(sparsity: float, limit_db: float):
-    """reference/limits.json, pruning_magnitude_db; .005 dB of its rounding are 0.12 % in D. Quantiles: no sampling error."""
+    """reference/limits.json, pruning_magnitude_db; .005 dB of its rounding are 0.12 % in D.
+
+    Quantiles: no sampling error.
+    """
     weights = torch.special.ndtri((torch.arange(100_000, dtype=torch.float64) + 0.5) / 100_000).float()[None]
     pruned = compress(f"magnitude:sparsity={sparsity}", layer_of(weights)).tensors["weight"].dequantize()
     distortion = float((pruned - weights).double().square().mean())
@@ -87,7 +97,8 @@ def test_impossible_sparsities_are_named(value: str):
     assert "\n" not in str(caught.value)
 
 
-# --- permute ---------------------------------------------------------------------------------------------------------
+# --- permute
+# ---------------------------------------------------------------------------------------------------------
 
 
 def network_with_everything() -> nn.Module:
@@ -109,7 +120,9 @@ def test_permuting_keeps_the_values_and_loses_their_places():
 
 def test_permuting_is_seeded_and_leaves_the_global_generator_alone():
     network, state = network_with_everything(), torch.random.get_rng_state()
-    values = [compress(f"permute:seed={seed}", network).tensors["embed.weight"].dequantize() for seed in (0, 0, 1)]
+    values = [
+        compress(f"permute:seed={seed}", network).tensors["embed.weight"].dequantize() for seed in (0, 0, 1)
+    ]
     assert torch.equal(values[0], values[1]) and not torch.equal(values[0], values[2])
     assert torch.equal(state, torch.random.get_rng_state())
 
@@ -120,7 +133,8 @@ def test_impossible_seeds_are_named(seed: int):
         Permute(seed)
 
 
-# --- other ways to prune ---------------------------------------------------------------------------------------------
+# --- other ways to prune
+# ---------------------------------------------------------------------------------------------
 
 
 def test_a_global_threshold_spares_the_large_tensors():
@@ -128,19 +142,28 @@ def test_a_global_threshold_spares_the_large_tensors():
     with torch.no_grad():
         network[0].weight.copy_(normal(10, 10))
         network[1].weight.copy_(100 * normal(10, 10, seed=1))
-    by_layer, all_together = (compress(f"magnitude:scope={scope}", network).tensors for scope in ("layer", "global"))
+    by_layer, all_together = (
+        compress(f"magnitude:scope={scope}", network).tensors for scope in ("layer", "global")
+    )
     assert [int((t.dequantize() == 0).sum()) for t in by_layer.values()] == [50, 50]
     assert [int((t.dequantize() == 0).sum()) for t in all_together.values()] == [95, 5] or int(
         sum((t.dequantize() == 0).sum() for t in all_together.values())
     ) == 100
     smallest_kept = min(t.dequantize().abs()[t.mask].min() for t in all_together.values() if t.mask.any())
-    largest_gone = max(network[i].weight.detach().abs()[~t.mask].max() for i, t in enumerate(all_together.values()) if not t.mask.all())
+    largest_gone = max(
+        network[i].weight.detach().abs()[~t.mask].max()
+        for i, t in enumerate(all_together.values())
+        if not t.mask.all()
+    )
     assert largest_gone <= smallest_kept
 
 
 def test_random_pruning_is_drawn_by_its_seed_and_looks_at_no_weight():
     network = layer_of(normal(40, 50, seed=7))  # the seeds of the lots would give the same stream
-    a, again, other = (compress(text, network).tensors["weight"].mask for text in ("random", "random:seed=0", "random:seed=1"))
+    a, again, other = (
+        compress(text, network).tensors["weight"].mask
+        for text in ("random", "random:seed=0", "random:seed=1")
+    )
     assert int((~a).sum()) == 1000 and torch.equal(a, again) and not torch.equal(a, other)
     gone = network.weight.detach().abs()[~a]
     assert gone.mean() == pytest.approx(network.weight.detach().abs().mean().item(), rel=0.1)  # 1,000 draws
@@ -158,18 +181,25 @@ def test_n_of_every_m_stay_and_they_are_the_largest(n: int, m: int, axis: int):
     whole = rows.shape[1] // m * m
     groups, flags = rows[:, :whole].reshape(-1, m), kept[:, :whole].reshape(-1, m)
     assert (flags.sum(1) == n).all()
-    assert (torch.where(flags, groups, torch.inf).amin(1) >= torch.where(flags, -torch.inf, groups).amax(1)).all()
+    assert (
+        torch.where(flags, groups, torch.inf).amin(1) >= torch.where(flags, -torch.inf, groups).amax(1)
+    ).all()
     assert kept[:, whole:].sum(1).max() <= n if whole < rows.shape[1] else True
 
 
 def test_the_published_error_of_2_of_4():
     """8.78 dB for a Gaussian (reference/limits.json); 400,000 weights leave 0.02 dB."""
     weights = normal(1000, 400)
-    error = (compress("2:4", layer_of(weights)).tensors["weight"].dequantize() - weights).square().mean().item()
+    error = (
+        (compress("2:4", layer_of(weights)).tensors["weight"].dequantize() - weights).square().mean().item()
+    )
     assert -10 * math.log10(error / weights.square().mean().item()) == pytest.approx(8.78, abs=0.03)
 
 
-@pytest.mark.parametrize("text", ["magnitude:sparsity=0.6,keep=1.*", "random:keep=1.*", "2:4,keep=1.*", "magnitude:scope=global,keep=1.*"])
+@pytest.mark.parametrize(
+    "text",
+    ["magnitude:sparsity=0.6,keep=1.*", "random:keep=1.*", "2:4,keep=1.*", "magnitude:scope=global,keep=1.*"],
+)
 def test_exempt_tensors_keep_all_their_weights(text: str):
     network = nn.Sequential(nn.Linear(8, 4), nn.Linear(4, 4))
     compressed = compress(text, network)
@@ -177,7 +207,17 @@ def test_exempt_tensors_keep_all_their_weights(text: str):
     assert list(compressed.untouched) == ["1.weight"] and "keep=1.*" in compressed.untouched["1.weight"]
 
 
-THEN = ["int4", "int2", "int4:asym", "nf4", "ternary", "binary:residual=2", "ecsq:bits=1", "int4:group=8", "fp16"]
+THEN = [
+    "int4",
+    "int2",
+    "int4:asym",
+    "nf4",
+    "ternary",
+    "binary:residual=2",
+    "ecsq:bits=1",
+    "int4:group=8",
+    "fp16",
+]
 
 
 @pytest.mark.parametrize("first", ["magnitude:sparsity=0.75", "random", "2:4", "1:4"])

@@ -1,4 +1,6 @@
-"""bench.methods.quantize: published limits, the grids, scales against brute force, float16, channels, hostile values."""
+"""bench.methods.quantize: published limits, the grids, scales against brute force, float16, channels, hostile
+values.
+"""
 
 from __future__ import annotations
 
@@ -55,29 +57,49 @@ def compress(text: str, network: nn.Module, **context: object) -> Compressed:
     return parse(text)(original(network), Context(**context))  # type: ignore[arg-type]
 
 
-# --- limits ----------------------------------------------------------------------------------------------------------
+# --- limits
+# ----------------------------------------------------------------------------------------------------------
 
-# reference/limits.json: optimal_uniform_db, ternary_optimum, lloyd_max (1 bit). Its 4 bits, 19.38 dB, are 16 levels;
-# int4 has 15 (design, "Grids"), for which the same integral gives 18.90 dB (next test). 255 of 256 levels cost 0.03 dB.
-LIMITS_DB = [(Int2(), 9.25), (Int3(), 14.27), (Int4(), 18.90), (Int8(), 40.57), (Ternary(), 7.21), (Binary(), 4.40)]
+# reference/limits.json: optimal_uniform_db, ternary_optimum, lloyd_max (1 bit). Its 4 bits, 19.38 dB, are 16
+# levels;
+# int4 has 15 (design, "Grids"), for which the same integral gives 18.90 dB (next test). 255 of 256 levels
+# cost 0.03 dB.
+LIMITS_DB = [
+    (Int2(), 9.25),
+    (Int3(), 14.27),
+    (Int4(), 18.90),
+    (Int8(), 40.57),
+    (Ternary(), 7.21),
+    (Binary(), 4.40),
+]
 
 
 @pytest.mark.parametrize("method, limit_db", LIMITS_DB, ids=lambda v: getattr(v, "name", v))
 def test_a_gaussian_reaches_the_published_limit(method: Quantizer, limit_db: float):
-    """1 % in D: the brief's tolerance; .005 dB of rounding in the limits are 0.1 %, 400k quantiles leave 0.4 % at 8 bits."""
+    """1 % in D: the brief's tolerance; .005 dB of rounding in the limits are 0.1 %, 400k quantiles leave 0.4
+    % at 8 bits.
+    """
     weights = ideal_normal(400_000)
     distortion = errors(method, weights)[0] / weights.numel()
     assert distortion == pytest.approx(10 ** (-limit_db / 10), rel=0.01)
 
 
-@pytest.mark.parametrize("top, step, limit_db", [(7.5, 0.3352, 19.38), (7.0, 0.3536, 18.90), (1.5, 0.9957, 9.25)])
+@pytest.mark.parametrize(
+    "top, step, limit_db", [(7.5, 0.3352, 19.38), (7.0, 0.3536, 18.90), (1.5, 0.9957, 9.25)]
+)
 def test_where_the_limit_of_int4_comes_from(top: float, step: float, limit_db: float):
-    """Squared error of a uniform grid under the Gaussian density, near the optimal step (Max 1960, table II: 0.3352, 0.9957)."""
+    """Squared error of a uniform grid under the Gaussian density, near the optimal step (Max 1960, table II:
+    0.3352, 0.9957).
+    """
 
     def distortion(s: float) -> float:
         x = np.linspace(-9, 9, 200_001)
         rounded = s * np.clip(np.floor(x / s) + 0.5 if top % 1 else np.round(x / s), -top, top)
-        return float(np.sum(np.square(x - rounded) * np.exp(-np.square(x) / 2)) * (x[1] - x[0]) / math.sqrt(2 * math.pi))
+        return float(
+            np.sum(np.square(x - rounded) * np.exp(-np.square(x) / 2))
+            * (x[1] - x[0])
+            / math.sqrt(2 * math.pi)
+        )
 
     best = min(distortion(step * share) for share in np.linspace(0.95, 1.05, 41))
     assert -10 * math.log10(best) == pytest.approx(limit_db, abs=0.01)  # two printed decimals
@@ -100,14 +122,19 @@ def test_grids_of_ternary_and_binary():
     assert Binary().levels == (-1, 1)
 
 
-# --- scales ----------------------------------------------------------------------------------------------------------
+# --- scales
+# ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("method", (Int2(), Int3(), Int4(), Int8()), ids=lambda m: m.name)
 def test_uniform_scales_are_those_of_a_fine_search(method: Quantizer):
-    """Within 0.1 % in D. (At 8 bits a channel of some hundred weights has many narrow minima; ours is then a few % off.)"""
+    """Within 0.1 % in D. (At 8 bits a channel of some hundred weights has many narrow minima; ours is then a
+    few % off.)
+    """
     gaussian = normal(2, 20_000)
-    weights = torch.cat([gaussian, gaussian.abs().pow(1.5) * gaussian.sign()])  # and two heavier-tailed channels
+    weights = torch.cat(
+        [gaussian, gaussian.abs().pow(1.5) * gaussian.sign()]
+    )  # and two heavier-tailed channels
     w = weights.double().numpy()
     unit = np.abs(w).max(1) / max(method.levels)
     coarse = np.linspace(0.02, 1.05, 150)
@@ -121,13 +148,20 @@ def min_over(arrays: object) -> np.ndarray:
 
 
 @settings(derandomize=True, deadline=None, max_examples=60)
-@given(st.sampled_from(UNIFORM), st.integers(1, 40), st.sampled_from([1.0, 0.02, 1e-4, 1e-6]), st.integers(0, 10**6))
+@given(
+    st.sampled_from(UNIFORM),
+    st.integers(1, 40),
+    st.sampled_from([1.0, 0.02, 1e-4, 1e-6]),
+    st.integers(0, 10**6),
+)
 def test_no_scale_is_worse_than_min_max(method: Quantizer, n: int, size: float, seed: int):
     """Down to where float16 has one digit left."""
     weights = size * normal(8, n, seed=seed)
     minmax = (weights.abs().amax(1) / max(method.levels)).half().double().clamp(min=2.0**-24).numpy()
     of_minmax = np.sqrt(errors_at(method, weights.double().numpy(), minmax))
-    rounding = 2.0**-21 * weights.norm(dim=1).numpy()  # both residuals are compared in float32, each 2^-22 of the weights off
+    rounding = (
+        2.0**-21 * weights.norm(dim=1).numpy()
+    )  # both residuals are compared in float32, each 2^-22 of the weights off
     assert (np.sqrt(errors(method, weights)) <= of_minmax * (1 + 1e-6) + rounding).all()
 
 
@@ -135,7 +169,9 @@ def test_ternary_is_the_best_of_all_thresholds():
     weights = normal(6, 300)
     for row, scale in zip(weights.double().abs().numpy(), quantized(Ternary(), weights).scales[0].numpy()):
         kept = [row[row >= threshold] for threshold in row]
-        best = min(kept, key=lambda k: np.square(k - k.mean()).sum() + np.square(row).sum() - np.square(k).sum())
+        best = min(
+            kept, key=lambda k: np.square(k - k.mean()).sum() + np.square(row).sum() - np.square(k).sum()
+        )
         assert scale == np.float16(best.mean())
 
 
@@ -151,10 +187,13 @@ def test_indices_are_chosen_for_the_rounded_scale(method: Quantizer):
     assert stored.scales is not None and stored.scales.dtype == torch.float16
     grid = stored.scales[0].float()[:, None, None] * torch.tensor(method.levels)  # [channels, 1, levels]
     nearest = (weights[..., None] - grid).abs().amin(-1)
-    assert torch.allclose((stored.dequantize() - weights).abs(), nearest, rtol=0, atol=1e-9)  # 1e-9: ties of float32
+    assert torch.allclose(
+        (stored.dequantize() - weights).abs(), nearest, rtol=0, atol=1e-9
+    )  # 1e-9: ties of float32
 
 
-# --- channels --------------------------------------------------------------------------------------------------------
+# --- channels
+# --------------------------------------------------------------------------------------------------------
 
 
 @every_quantizer
@@ -195,7 +234,8 @@ def test_never_worse_than_zeros_whatever_the_weights(method: Quantizer, weights:
     assert (dense - row).double().square().sum() <= row.double().square().sum() * (1 + 1e-5) + 1e-30
 
 
-# --- pruned weights --------------------------------------------------------------------------------------------------
+# --- pruned weights
+# --------------------------------------------------------------------------------------------------
 
 
 @every_quantizer
@@ -217,7 +257,8 @@ def test_a_channel_that_is_pruned_altogether(method: Quantizer):
     assert (dense[0] == 0).all() and dense[1].isfinite().all() and (dense[1] != 0).any()
 
 
-# --- around the grid -------------------------------------------------------------------------------------------------
+# --- around the grid
+# -------------------------------------------------------------------------------------------------
 
 
 def test_two_quantizers_are_one_too_many():
@@ -283,7 +324,8 @@ def test_the_input_is_not_changed():
     assert torch.equal(start.tensors["weight"].dequantize(), before) and not start.touched
 
 
-# --- other granularities, offsets, other code books ------------------------------------------------------------------
+# --- other granularities, offsets, other code books
+# ------------------------------------------------------------------
 
 
 def error_of(text: str, weights: Tensor) -> float:
@@ -313,7 +355,9 @@ def test_groups_are_parts_of_a_channel(axis: int):
 
 def test_an_offset_pays_where_weights_are_not_centred():
     shifted = normal(8, 200) + 3
-    assert error_of("int4:asym", shifted) < 0.3 * error_of("int4", shifted)  # steps over 6 deviations instead of 13
+    assert error_of("int4:asym", shifted) < 0.3 * error_of(
+        "int4", shifted
+    )  # steps over 6 deviations instead of 13
     assert error_of("int4:asym", shifted) <= error_of("int4:asym,scale=minmax", shifted)
     constant = torch.full((2, 5), 0.3)
     assert error_of("int2:asym", constant) < 1e-6
@@ -352,7 +396,9 @@ def test_exempt_tensors_are_named_with_their_reason():
     assert compressed.untouched == {"0.weight": "exempt by int4:keep=0.*"}
     assert torch.equal(compressed.tensors["0.weight"].dequantize(), network[0].weight)
     assert compressed.tensors["1.weight"].quantized
-    with pytest.raises(BadInput, match=r"keep='head' of 'int4' matches no weight; there are: 0.weight, 1.weight"):
+    with pytest.raises(
+        BadInput, match=r"keep='head' of 'int4' matches no weight; there are: 0.weight, 1.weight"
+    ):
         compress("int4:keep=head", network)
 
 
@@ -378,9 +424,16 @@ def test_memory_is_bounded_by_blocks():
         quantize.BLOCK = before
 
 
-# --- layers ----------------------------------------------------------------------------------------------------------
+# --- layers
+# ----------------------------------------------------------------------------------------------------------
 
-RECURRENT = [nn.RNN(5, 7), nn.LSTM(5, 7, num_layers=2, bidirectional=True, proj_size=3), nn.GRU(5, 7), nn.GRUCell(5, 7), nn.LSTMCell(5, 7)]
+RECURRENT = [
+    nn.RNN(5, 7),
+    nn.LSTM(5, 7, num_layers=2, bidirectional=True, proj_size=3),
+    nn.GRU(5, 7),
+    nn.GRUCell(5, 7),
+    nn.LSTMCell(5, 7),
+]
 
 
 @pytest.mark.parametrize("layer", RECURRENT, ids=lambda layer: type(layer).__name__)
@@ -391,21 +444,33 @@ def test_recurrent_layers_are_covered_whole(layer: nn.Module):
     assert not compressed.untouched
     for name in matrices:
         scales = compressed.tensors[name].scales
-        assert scales is not None and scales.shape == (1, layer.get_parameter(name).shape[0])  # a row is one gate of one unit
+        assert scales is not None and scales.shape == (
+            1,
+            layer.get_parameter(name).shape[0],
+        )  # a row is one gate of one unit
 
 
 def test_attention_layers_are_covered_whole():
     same, other = nn.MultiheadAttention(8, 2), nn.MultiheadAttention(8, 2, kdim=4, vdim=6)
-    names = [{name for name, stored in compress("int4", layer).tensors.items() if stored.quantized} for layer in (same, other)]
+    names = [
+        {name for name, stored in compress("int4", layer).tensors.items() if stored.quantized}
+        for layer in (same, other)
+    ]
     assert names[0] == {"in_proj_weight", "out_proj.weight"}
     assert names[1] == {"q_proj_weight", "k_proj_weight", "v_proj_weight", "out_proj.weight"}
 
 
 @settings(derandomize=True, deadline=None, max_examples=60)
-@given(st.integers(8, 24), st.integers(16, 60), st.integers(0, 10**6), st.sampled_from(["", ":group=8", ":granularity=tensor"]))
+@given(
+    st.integers(8, 24),
+    st.integers(16, 60),
+    st.integers(0, 10**6),
+    st.sampled_from(["", ":group=8", ":granularity=tensor"]),
+)
 def test_error_never_grows_with_bits(channels: int, n: int, seed: int, granularity: str):
-    """Each grid holds that of one bit less, rescaled. (The search for scales is not exact: a row of a few weights may be fitted better by
-    chance, so the sum over some rows is compared.)"""
+    """Each grid holds that of one bit less, rescaled. (The search for scales is not exact: a row of a few
+    weights may be fitted better by chance, so the sum over some rows is compared.)
+    """
     weights = normal(channels, n, seed=seed)
     errors = [error_of(f"int{bits}{granularity}", weights) for bits in range(2, 9)]
     least = weights.double().square().sum().item() * 2.0**-20  # float16's own rounding of a scale

@@ -1,4 +1,6 @@
-"""Common random numbers: the noise depends on (seed, item, position, token) alone, and the samples follow the model."""
+"""Common random numbers: the noise depends on (seed, item, position, token) alone, and the samples follow the
+model.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,12 @@ def network() -> torch.nn.Module:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
-        vocab_size=VOCABULARY, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, max_position_embeddings=64
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
     )
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -44,7 +51,11 @@ def test_noise_is_bit_identical_whatever_the_batch() -> None:
 
 def test_noise_differs_by_seed_item_position_and_token() -> None:
     base = gumbel(0, torch.tensor([0]), 0, 512)
-    for other in (gumbel(1, torch.tensor([0]), 0, 512), gumbel(0, torch.tensor([1]), 0, 512), gumbel(0, torch.tensor([0]), 1, 512)):
+    for other in (
+        gumbel(1, torch.tensor([0]), 0, 512),
+        gumbel(0, torch.tensor([1]), 0, 512),
+        gumbel(0, torch.tensor([0]), 1, 512),
+    ):
         assert not (base == other).any()
         assert abs(torch.corrcoef(torch.cat([base, other]))[0, 1]) < 4 / math.sqrt(512)
     assert len(base.unique()) == 512
@@ -81,13 +92,17 @@ def test_batches_of_1_and_64_agree_except_at_ties(network: torch.nn.Module) -> N
 
     def trace(items: torch.Tensor, position: int, perturbed: torch.Tensor) -> None:
         best = perturbed.topk(2, dim=1).values
-        margins.update({(item, position): gap for item, gap in zip(items.tolist(), (best[:, 0] - best[:, 1]).tolist())})
+        margins.update(
+            {(item, position): gap for item, gap in zip(items.tolist(), (best[:, 0] - best[:, 1]).tolist())}
+        )
 
     alone = dict(sample_tokens(network, range(64), 5, settings(batch=1)))
     together = dict(sample_tokens(network, range(64), 5, settings(batch=64), trace))
     for item in range(64):
         if alone[item] != together[item]:
-            parted = next(i for i, (a, b) in enumerate(zip([*alone[item], END], [*together[item], END])) if a != b)
+            parted = next(
+                i for i, (a, b) in enumerate(zip([*alone[item], END], [*together[item], END])) if a != b
+            )
             assert margins[item, parted] < 1e-4
     assert sum(alone[i] == together[i] for i in range(64)) >= 62
 

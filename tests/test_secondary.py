@@ -1,4 +1,6 @@
-"""Secondary scores on the toy domain: what a run computes, what `bench evaluate` adds, and what it leaves alone."""
+"""Secondary scores on the toy domain: what a run computes, what `bench evaluate` adds, and what it leaves
+alone.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +67,9 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> type:
     kind = DOMAINS.load("toy")
     own = kind.evaluator
     monkeypatch.setattr(kind, "second_evaluators", lambda self: {"radius": "quality"})
-    monkeypatch.setattr(kind, "evaluator", lambda self, name, device="cpu": Radius() if name == "radius" else own(self, name))
+    monkeypatch.setattr(
+        kind, "evaluator", lambda self, name, device="cpu": Radius() if name == "radius" else own(self, name)
+    )
     monkeypatch.setattr(kind, "task", lambda self, device="cpu": Nearest())
     return kind
 
@@ -90,9 +94,13 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     calls: list[str] = []
     compress, draw = ModelSession.compressed, ModelSession._draw
     monkeypatch.setattr(
-        ModelSession, "compressed", lambda self, method, seed: calls.append(f"compress {method.text}") or compress(self, method, seed)
+        ModelSession,
+        "compressed",
+        lambda self, method, seed: calls.append(f"compress {method.text}") or compress(self, method, seed),
     )
-    monkeypatch.setattr(ModelSession, "_draw", lambda self, network, seed: calls.append("sample") or draw(self, network, seed))
+    monkeypatch.setattr(
+        ModelSession, "_draw", lambda self, network, seed: calls.append("sample") or draw(self, network, seed)
+    )
     yield calls
 
 
@@ -105,17 +113,25 @@ def by_method(results: Path) -> dict[tuple[str, int], Record]:
     return {(r.method, r.sample_seed): r for r in read_records(results)}
 
 
-# --- a run asks all of them --------------------------------------------------------------------------------------------
+# --- a run asks all of them
+# --------------------------------------------------------------------------------------------
 
 
 def test_a_run_uses_the_secondary_evaluators_and_the_task(toy: type, tmp_path: Path) -> None:
-    records = {r.method: r for r in run(Request("toy", methods=("binary",), samples=N, results=tmp_path), print)}
+    records = {
+        r.method: r for r in run(Request("toy", methods=("binary",), samples=N, results=tmp_path), print)
+    }
     assert list(records["binary"].evaluators) == ["position", "direction", "radius", "nearest"]
     block, base = records["binary"].evaluators["radius"], records["none"].evaluators["radius"]
     assert block.second and block.role == "quality" and block.version == 3 and block.commit is None
     assert not records["binary"].evaluators["position"].second
     assert block.metrics["valid"] == block.items["valid"].unpack().mean()
-    assert base.metrics["retention"] == 1 and base.metrics["error"] == 0 and "u" in base.metrics and "u" not in block.metrics
+    assert (
+        base.metrics["retention"] == 1
+        and base.metrics["error"] == 0
+        and "u" in base.metrics
+        and "u" not in block.metrics
+    )
     assert records["none"].evaluators["nearest"].metrics["retention"] == 1
 
 
@@ -141,7 +157,9 @@ def test_retention_is_between_the_evaluators_own_floor_and_baseline(toy: type, t
 
 
 def test_the_error_of_a_retention_is_over_items_that_both_were_tried_on() -> None:
-    """Closed form: b = 1 for all n, m = 1 for half; R = 1/2 with span 1, so m - R b is +-1/2: its error is .5 / sqrt(n - 1)."""
+    """Closed form: b = 1 for all n, m = 1 for half; R = 1/2 with span 1, so m - R b is +-1/2: its error is .5
+    / sqrt(n - 1).
+    """
     n = 100
     before, now = Verdict({}, {"valid": np.ones(n, bool)}), Verdict({}, {"valid": np.arange(n) < n // 2})
     assert error_of(now, before, 0.5, 1.0, "valid") == pytest.approx(0.5 / np.sqrt(n - 1))
@@ -163,38 +181,59 @@ def test_an_evaluator_that_the_user_names_scores_finished_cells_too(toy: type, r
     for _ in range(2):
         run(replace(asked, evaluators=("radius",)), said.append)
         assert all("radius" in r.evaluators for r in read_records(results))
-    assert [line.split(", ")[1] for line in said] == [f"{count} finished before; N = {N}" for count in (6, 0, 6)]
+    assert [line.split(", ")[1] for line in said] == [
+        f"{count} finished before; N = {N}" for count in (6, 0, 6)
+    ]
 
 
-def test_an_evaluator_of_other_weights_under_the_same_name_is_another(toy: type, results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_evaluator_of_other_weights_under_the_same_name_is_another(
+    toy: type, results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A folder may hold other weights today than when its evaluator was used."""
     named = replace(TOY, named=("radius",))
     assert add_scores(results, named) == (6, 0) and add_scores(results, named) == (0, 0)
     monkeypatch.setattr(Radius, "identity", lambda self: "other weights")
-    asked, said = Request("toy", methods=("int8", "binary"), seeds=(0,), samples=N, results=results, evaluators=("radius",)), []
+    asked, said = (
+        Request(
+            "toy", methods=("int8", "binary"), seeds=(0,), samples=N, results=results, evaluators=("radius",)
+        ),
+        [],
+    )
     run(asked, said.append)
     assert ", 0 finished before" in said[0]
-    assert add_scores(results, named) == (3, 0) and add_scores(results, named) == (0, 0), "those of the other sampling seed"
+    assert add_scores(results, named) == (3, 0) and add_scores(results, named) == (0, 0), (
+        "those of the other sampling seed"
+    )
     assert {r.evaluators["radius"].identity for r in read_records(results)} == {"other weights"}
 
 
-# --- an evaluator that comes later ------------------------------------------------------------------------------------------
+# --- an evaluator that comes later
+# ------------------------------------------------------------------------------------------
 
 
-def test_records_get_a_score_without_compressing_or_sampling_again(toy: type, results: Path, drawn: list[str]) -> None:
+def test_records_get_a_score_without_compressing_or_sampling_again(
+    toy: type, results: Path, drawn: list[str]
+) -> None:
     old = by_method(results)
     assert add_scores(results) == (6, 0)
-    assert not [call for call in drawn if call == "sample"] and not [call for call in drawn if call in ("compress int8", "compress binary")]
+    assert not [call for call in drawn if call == "sample"] and not [
+        call for call in drawn if call in ("compress int8", "compress binary")
+    ]
     for key, record in by_method(results).items():
         assert list(record.evaluators) == ["position", "direction", "radius", "nearest"]
         assert record.evaluators["radius"].commit is not None
-        left = record.model_copy(update={"evaluators": {n: b for n, b in record.evaluators.items() if not b.second}})
+        left = record.model_copy(
+            update={"evaluators": {n: b for n, b in record.evaluators.items() if not b.second}}
+        )
         assert left == old[key]
 
 
 def test_it_says_the_same_as_a_run_that_asks_at_once(toy: type, results: Path, tmp_path: Path) -> None:
     add_scores(results)
-    fresh = {r.method: r for r in run(Request("toy", methods=("int8", "binary"), samples=N, results=tmp_path / "new"), print)}
+    fresh = {
+        r.method: r
+        for r in run(Request("toy", methods=("int8", "binary"), samples=N, results=tmp_path / "new"), print)
+    }
     for method, record in fresh.items():
         later = by_method(results)[method, 0].evaluators["radius"].model_copy(update={"commit": None})
         assert later == record.evaluators["radius"]
@@ -211,7 +250,9 @@ def test_it_goes_on_where_it_stopped_and_then_has_nothing_to_do(toy: type, resul
 
 
 @pytest.mark.parametrize("own", ["local", "local/reproduced"])
-def test_published_records_are_evaluated_and_not_a_users_own_of_the_same_cells(toy: type, results: Path, own: str) -> None:
+def test_published_records_are_evaluated_and_not_a_users_own_of_the_same_cells(
+    toy: type, results: Path, own: str
+) -> None:
     """They are not even read."""
     published = results / "results"
     shutil.copytree(results / "toy", published / "toy")
@@ -223,7 +264,9 @@ def test_published_records_are_evaluated_and_not_a_users_own_of_the_same_cells(t
     assert all("radius" in record.evaluators for record in read_records(published))
 
 
-def test_a_score_of_an_older_version_is_computed_again(toy: type, results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_score_of_an_older_version_is_computed_again(
+    toy: type, results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     add_scores(results)
     monkeypatch.setattr(Radius, "version", 4)
     assert add_scores(results) == (6, 0)
@@ -252,7 +295,9 @@ def test_a_record_whose_samples_come_out_otherwise_is_left_alone(toy: type, resu
     path = next(iter(results.rglob("binary/*.json")))
     record = Record.model_validate_json(path.read_bytes())
     flags = ~record.evaluators["position"].items["valid"].unpack()
-    record.evaluators["position"].items["valid"] = type(record.evaluators["position"].items["valid"]).pack(flags)
+    record.evaluators["position"].items["valid"] = type(record.evaluators["position"].items["valid"]).pack(
+        flags
+    )
     record.write(path)
     content = path.read_bytes()
     assert add_scores(results) == (5, 1) and path.read_bytes() == content
@@ -264,10 +309,14 @@ def test_a_record_of_other_tensors_is_left_alone(toy: type, results: Path) -> No
     record = json.loads(path.read_text())
     record["tensors_sha256"] = "0" * 64
     path.write_text(json.dumps(record))
-    assert add_scores(results) == (5, 1) and any("the tensors made here are not those that were measured" in line for line in SAID)
+    assert add_scores(results) == (5, 1) and any(
+        "the tensors made here are not those that were measured" in line for line in SAID
+    )
 
 
-def test_a_record_on_other_real_samples_is_left_alone_though_nothing_in_it_is_valid(toy: type, results: Path) -> None:
+def test_a_record_on_other_real_samples_is_left_alone_though_nothing_in_it_is_valid(
+    toy: type, results: Path
+) -> None:
     """Flags of validity cannot tell: a collapsed network's are all no, whatever it is compared with."""
     path = next(iter(results.rglob("binary/*.json")))
     moved = read_record(path).model_copy(update={"reference": "own:0123456789abcdef"})
@@ -275,7 +324,9 @@ def test_a_record_on_other_real_samples_is_left_alone_though_nothing_in_it_is_va
     moved.write(elsewhere := path.with_name(f"{moved.cell[:16]}.json"))
     path.unlink()
     before = elsewhere.read_bytes()
-    assert add_scores(results, Wanted("toy", methods=("binary",)))[1] == 1 and elsewhere.read_bytes() == before
+    assert (
+        add_scores(results, Wanted("toy", methods=("binary",)))[1] == 1 and elsewhere.read_bytes() == before
+    )
     assert any("reference is own:" in line for line in SAID)
 
 
@@ -284,13 +335,19 @@ def test_a_missing_model_does_not_keep_others_from_being_evaluated(toy: type, re
         record = json.loads(path.read_text())
         moved = results / "toy" / slug("./gone") / path.parent.name / path.name
         moved.parent.mkdir(parents=True, exist_ok=True)
-        moved.write_text(json.dumps(record | {"model": "./gone"}))  # the same cells: a name is no part of them
+        moved.write_text(
+            json.dumps(record | {"model": "./gone"})
+        )  # the same cells: a name is no part of them
     assert add_scores(results) == (6, 6)
     assert any(line.startswith("left 6 records of toy ./gone") for line in SAID)
 
 
-def test_workers_evaluate_what_is_lacking_once_the_bounds_are_made(toy: type, results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Processes of their own know no test's evaluators: here they are this process; what they are given can be sent to others."""
+def test_workers_evaluate_what_is_lacking_once_the_bounds_are_made(
+    toy: type, results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Processes of their own know no test's evaluators: here they are this process; what they are given can
+    be sent to others.
+    """
     calls: list[str] = []
 
     def measure(cells: list[Cell], setup: Any, workers: int) -> Iterator[tuple[Cell, Record]]:
@@ -324,5 +381,7 @@ def test_only_the_requested_methods_and_the_baseline_are_evaluated(toy: type, re
 
 
 def test_processes_say_the_same(results: Path) -> None:
-    """The toy domain of other processes has no secondary evaluator: they open, check, and find nothing to add, as this one does."""
+    """The toy domain of other processes has no secondary evaluator: they open, check, and find nothing to
+    add, as this one does.
+    """
     assert add_scores(results, workers=2) == (0, 0)

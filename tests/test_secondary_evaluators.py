@@ -29,7 +29,8 @@ def pictures(n: int = 40) -> np.ndarray:
     return part("validation").pixels[:n]
 
 
-# --- the pixel evaluator ---------------------------------------------------------------------------------------------------
+# --- the pixel evaluator
+# ---------------------------------------------------------------------------------------------------
 
 
 def test_a_pixel_is_predicted_from_those_above_and_to_the_left_alone() -> None:
@@ -42,7 +43,10 @@ def test_a_pixel_is_predicted_from_those_above_and_to_the_left_alone() -> None:
 
 
 def test_excess_is_zero_where_nothing_is_known_and_standardized_where_something_is() -> None:
-    """All levels as likely: every loss is the entropy. Two pixels of p = 1/4, 3/4: loss ln 4 and ln 4/3, mean and variance by hand."""
+    """All levels as likely: every loss is the entropy.
+
+    Two pixels of p = 1/4, 3/4: loss ln 4 and ln 4/3, mean and variance by hand.
+    """
     assert excess(torch.zeros(1, 4, 2, 2), torch.zeros(1, 2, 2, dtype=torch.long)).item() == 0
     logits = torch.tensor([0.25, 0.75]).log().reshape(1, 2, 1, 1).expand(1, 2, 1, 2)
     losses = np.array([math.log(4), math.log(4 / 3)])
@@ -65,7 +69,8 @@ def test_hidden_noise_is_drowned_by_the_dither() -> None:
     assert torch.equal(levels_of(pictures()), levels_of(pictures())) and levels_of(pictures()).max() < LEVELS
 
 
-# --- the restorer ------------------------------------------------------------------------------------------------------
+# --- the restorer
+# ------------------------------------------------------------------------------------------------------
 
 
 def test_a_damaged_picture_keeps_its_place() -> None:
@@ -94,11 +99,14 @@ def test_their_recipes_learn_and_resume_to_the_same_bits(kind: type) -> None:
     run(resumed, 6)
     states = [t.averages["network"].state_dict() for t in (through, resumed)]  # type: ignore[attr-defined]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
-    (name, before), (_, after) = (next(iter(t.validate().items())) for t in (kind(pixels, pixels, recipe), through))  # type: ignore[attr-defined]
+    (name, before), (_, after) = (
+        next(iter(t.validate().items())) for t in (kind(pixels, pixels, recipe), through)
+    )  # type: ignore[attr-defined]
     assert after < before, name
 
 
-# --- the convolutional evaluator -------------------------------------------------------------------------------------------
+# --- the convolutional evaluator
+# -------------------------------------------------------------------------------------------
 
 
 def test_a_token_is_predicted_from_those_before_it_within_the_window() -> None:
@@ -119,23 +127,33 @@ def test_it_prefers_verses_to_their_words_in_disorder() -> None:
     assert evaluator.features(whole).shape == (60, 64)
 
 
-# --- topics ------------------------------------------------------------------------------------------------------------
+# --- topics
+# ------------------------------------------------------------------------------------------------------------
 
 
 def test_topics_are_blind_to_order_case_and_unknown_words() -> None:
     topics = Topics()
     a, b, c, nothing = topics.features(
-        ["And God said, Let there be light", "light be there let SAID god and", "And God said, Let there be light qxz", ""]
+        [
+            "And God said, Let there be light",
+            "light be there let SAID god and",
+            "And God said, Let there be light qxz",
+            "",
+        ]
     )
     assert torch.allclose(a, b) and torch.allclose(a, c) and a.norm().item() == pytest.approx(1, abs=1e-6)
     assert not nothing.any()
 
 
 def test_the_two_parts_of_a_verse_lie_near_each_other() -> None:
-    """Of 500 verses: how many other second parts lie nearer to a first part than its own. By chance half of them would."""
+    """Of 500 verses: how many other second parts lie nearer to a first part than its own.
+
+    By chance half of them would.
+    """
     words = [verse.split() for verse in verses("ceiling")[:500]]
     first, second = (
-        Topics().features([" ".join(half(w)) for w in words]) for half in (lambda w: w[: len(w) // 2], lambda w: w[len(w) // 2 :])
+        Topics().features([" ".join(half(w)) for w in words])
+        for half in (lambda w: w[: len(w) // 2], lambda w: w[len(w) // 2 :])
     )
     similar = first @ second.T
     assert (similar > similar.diagonal()[:, None]).sum(1).float().median() < 0.25 * 500

@@ -24,7 +24,10 @@ def test_a_record_is_found_by_the_beginning_of_its_name(tmp_path: Path) -> None:
     assert find("ABCD", [tmp_path / "none", tmp_path], print) == wanted
 
 
-@pytest.mark.parametrize(("cell", "said"), [("abc", "at least 4"), ("abcg", "0-9 and a-f"), ("ffff", "no record"), ("abcd", "abcd0")])
+@pytest.mark.parametrize(
+    ("cell", "said"),
+    [("abc", "at least 4"), ("abcg", "0-9 and a-f"), ("ffff", "no record"), ("abcd", "abcd0")],
+)
 def test_what_cannot_be_found_is_said(tmp_path: Path, cell: str, said: str) -> None:
     stored(tmp_path, "abcd0" + "0" * 59)
     stored(tmp_path, "abcd1" + "0" * 59)

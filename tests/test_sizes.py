@@ -19,8 +19,14 @@ from bench.stats.sizes import (
 )
 
 
-def made(slope: float, levels: dict[str, float], sizes: tuple[int, ...] = (125_000, 500_000, 2_000_000)) -> list[Point]:
-    return [Point(name, f"{n}@0", n, level + slope * math.log2(n / REFERENCE_SIZE), False) for name, level in levels.items() for n in sizes]
+def made(
+    slope: float, levels: dict[str, float], sizes: tuple[int, ...] = (125_000, 500_000, 2_000_000)
+) -> list[Point]:
+    return [
+        Point(name, f"{n}@0", n, level + slope * math.log2(n / REFERENCE_SIZE), False)
+        for name, level in levels.items()
+        for n in sizes
+    ]
 
 
 def test_a_known_slope_comes_back_exactly_with_the_levels_at_half_a_million() -> None:
@@ -32,7 +38,9 @@ def test_a_known_slope_comes_back_exactly_with_the_levels_at_half_a_million() ->
 
 def test_levels_of_domains_are_no_slope() -> None:
     """The larger models are of the better domain; within each, size does nothing."""
-    data = made(0.0, {"a": 0.2}, (100_000, 200_000, 400_000)) + made(0.0, {"b": 0.9}, (1_000_000, 2_000_000, 4_000_000))
+    data = made(0.0, {"a": 0.2}, (100_000, 200_000, 400_000)) + made(
+        0.0, {"b": 0.9}, (1_000_000, 2_000_000, 4_000_000)
+    )
     found = size_slopes(data)
     assert found is not None and found.average.value == pytest.approx(0.0, abs=1e-12)
 
@@ -50,7 +58,9 @@ def test_slopes_of_domains_are_theirs_with_errors_of_their_own() -> None:
     assert found is not None and list(found.slopes) == ["a", "b"]
     for d, slope in found.slopes.items():
         reference = linregress(*zip(*((math.log2(p.parameters), p.score) for p in data if p.domain == d)))
-        assert (slope.value, math.sqrt(slope.variance or 0), slope.df) == pytest.approx((reference.slope, reference.stderr, 4))
+        assert (slope.value, math.sqrt(slope.variance or 0), slope.df) == pytest.approx(
+            (reference.slope, reference.stderr, 4)
+        )
     assert found.average.value == pytest.approx(sum(s.value for s in found.slopes.values()) / 2)
     assert found.average.df == pytest.approx(4, abs=0.1), "nearly all of the error is b's"
 
@@ -61,13 +71,22 @@ def test_parallel_slopes_are_not_told_apart_and_one_domain_has_none_to_compare()
     found = size_slopes(parallel)
     assert found is not None and found.p > 0.2
     alone = size_slopes(parallel[:3])
-    assert alone is not None and math.isnan(alone.p) and alone.average.value == pytest.approx(alone.slopes["a"].value)
+    assert (
+        alone is not None
+        and math.isnan(alone.p)
+        and alone.average.value == pytest.approx(alone.slopes["a"].value)
+    )
     assert size_slopes([]) is None
-    assert size_slopes([p for p in parallel if p.parameters > 200_000]) is None, "two points a domain: two lines without error"
+    assert size_slopes([p for p in parallel if p.parameters > 200_000]) is None, (
+        "two points a domain: two lines without error"
+    )
 
 
 def test_no_regression_without_two_sizes() -> None:
-    one_size = [replace(p, score=p.score + 0.01 * i) for i, p in enumerate(made(0.0, {"a": 0.5, "b": 0.6}, (500_000,)) * 3)]
+    one_size = [
+        replace(p, score=p.score + 0.01 * i)
+        for i, p in enumerate(made(0.0, {"a": 0.5, "b": 0.6}, (500_000,)) * 3)
+    ]
     assert size_slopes(one_size) is None, "sizes differ between domains alone"
 
 
@@ -80,11 +99,15 @@ def test_the_slope_rests_on_domains_of_several_sizes_and_the_leaderboard_names_t
     assert _regression(data).endswith("C on these lines at 0.5 M parameters: a 0.900 [0.900, 0.900].")
     assert "only in" not in _regression(made(0.03, {"a": 0.9, "b": 0.5}))
     own = size_slopes(made(0.03, {"a": 0.9, "b": 0.5}))
-    assert own is not None and {d: level.value for d, level in own.levels.items()} == pytest.approx({"a": 0.9, "b": 0.5})
+    assert own is not None and {d: level.value for d, level in own.levels.items()} == pytest.approx(
+        {"a": 0.9, "b": 0.5}
+    )
 
 
 def test_a_level_is_the_prediction_of_a_simple_regression() -> None:
-    """Of C at 0.5 M parameters, with its standard error, as statsmodels' and every textbook's formula has it."""
+    """Of C at 0.5 M parameters, with its standard error, as statsmodels' and every textbook's formula has
+    it.
+    """
     x, y = np.array([-2.0, -2, 0, 0, 2]), np.array([0.70, 0.74, 0.79, 0.77, 0.85])
     data = [Point("a", f"{k}@0", int(500_000 * 2**a), b, False) for k, (a, b) in enumerate(zip(x, y))]
     own = size_slopes([*data, *(replace(p, domain="b") for p in data)])
@@ -92,7 +115,8 @@ def test_a_level_is_the_prediction_of_a_simple_regression() -> None:
     solution, residual, *_ = np.linalg.lstsq(design, y, rcond=None)
     assert own is not None and own.levels["a"].value == pytest.approx(solution[0])
     assert (
-        own.levels["a"].variance == pytest.approx(float(residual[0]) / 3 * np.linalg.inv(design.T @ design)[0, 0])
+        own.levels["a"].variance
+        == pytest.approx(float(residual[0]) / 3 * np.linalg.inv(design.T @ design)[0, 0])
         and own.levels["a"].df == 3
     )
 
@@ -105,7 +129,12 @@ def test_sizes_trained_fewer_times_are_left_out_domain_by_domain() -> None:
 
 
 def test_models_of_low_u_are_hollow_and_bad_ones_no_points() -> None:
-    models = [model("a", "s@0", 0.9), model("a", "xs@0", 0.9, u=0.3), model("a", "m@0", 0.9, u=0.2), model("a", "s@1", missing=["int8"])]
+    models = [
+        model("a", "s@0", 0.9),
+        model("a", "xs@0", 0.9, u=0.3),
+        model("a", "m@0", 0.9, u=0.2),
+        model("a", "s@1", missing=["int8"]),
+    ]
     found = points([*models, model("a", "s@2")], lambda m: None if m.model == "s@2" else 500_000, "quality")
     assert [(p.model, p.hollow) for p in found] == [("s@0", False), ("xs@0", True)]
     assert found[0].score == pytest.approx((0.95 * 2 + 0.9 * 2) / 4)  # from 1 down to .9 at rate 2

@@ -1,4 +1,6 @@
-"""Statistics of survival: published values, brute force, tables made by hand; and what a network's weights are like."""
+"""Statistics of survival: published values, brute force, tables made by hand; and what a network's weights
+are like.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,8 @@ def rng(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
-# --- shares ----------------------------------------------------------------------------------------------------------
+# --- shares
+# ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -51,7 +54,8 @@ def test_wilson_is_symmetric_and_knows_nothing_of_nothing() -> None:
         wilson(3, 2)
 
 
-# --- AUC -------------------------------------------------------------------------------------------------------------
+# --- AUC
+# ----------------------------------------------------------------------------------------------------
 
 
 def brute_force(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
@@ -75,7 +79,10 @@ def test_auc_agrees_with_brute_force_with_ties_and_without(seed: int) -> None:
         value, error = brute_force(x, y)
         found = auc(x, y)
         assert found.value == pytest.approx(value)
-        assert (found.high - found.value, found.value - found.low) == (pytest.approx(1.959964 * error), pytest.approx(1.959964 * error))
+        assert (found.high - found.value, found.value - found.low) == (
+            pytest.approx(1.959964 * error),
+            pytest.approx(1.959964 * error),
+        )
 
 
 def test_auc_points_upward_where_failed_items_have_more() -> None:
@@ -85,7 +92,9 @@ def test_auc_points_upward_where_failed_items_have_more() -> None:
 
 
 def test_the_interval_of_an_auc_covers() -> None:
-    """Normal, one deviation apart: AUC = Phi(1 / sqrt 2). 400 draws; 95 % ± 4 standard errors of 1.1 points."""
+    """Normal, one deviation apart: AUC = Phi(1 / sqrt 2). 400 draws; 95 % ± 4 standard errors of 1.1
+    points.
+    """
     truth = 0.5 * (1 + math.erf(0.5))
     found = [auc(rng(i).normal(1, 1, 40), rng(1000 + i).normal(0, 1, 80)) for i in range(400)]
     assert np.mean([a.low <= truth <= a.high for a in found]) == pytest.approx(0.95, abs=0.044)
@@ -97,7 +106,8 @@ def test_an_auc_needs_values(bad: np.ndarray) -> None:
         auc(bad, np.arange(5.0))
 
 
-# --- bins ------------------------------------------------------------------------------------------------------------
+# --- bins
+# ----------------------------------------------------------------------------------------------------
 
 
 def test_quintiles_hold_a_fifth_each() -> None:
@@ -107,7 +117,13 @@ def test_quintiles_hold_a_fifth_each() -> None:
 
 
 def test_a_value_on_an_edge_lies_below_it() -> None:
-    assert Bins("numeric", edges=(1.0, 2.0)).which(np.array([0.0, 1.0, 1.5, 2.0, 3.0])).tolist() == [0, 0, 1, 1, 2]
+    assert Bins("numeric", edges=(1.0, 2.0)).which(np.array([0.0, 1.0, 1.5, 2.0, 3.0])).tolist() == [
+        0,
+        0,
+        1,
+        1,
+        2,
+    ]
 
 
 @pytest.mark.parametrize("values", [np.array([7, 7, 7]), np.array([0] * 9 + [1]), np.array([0] + [1] * 9)])
@@ -118,12 +134,15 @@ def test_quintiles_that_coincide_leave_no_empty_bin(values: np.ndarray) -> None:
 
 def test_labels_are_bins_in_alphabetical_order() -> None:
     bins = bins_of(np.array(["shoe", "bag", "shoe"]))
-    assert bins == Bins("label", labels=("bag", "shoe")) and bins.which(np.array(["shoe", "bag"])).tolist() == [1, 0]
+    assert bins == Bins("label", labels=("bag", "shoe")) and bins.which(
+        np.array(["shoe", "bag"])
+    ).tolist() == [1, 0]
     with pytest.raises(ValueError, match="'hat' is not one of: bag, shoe"):
         bins.which(np.array(["hat"]))
 
 
-# --- survival --------------------------------------------------------------------------------------------------------
+# --- survival
+# ----------------------------------------------------------------------------------------------------
 
 
 def test_survival_falls_where_failures_are() -> None:
@@ -134,10 +153,16 @@ def test_survival_falls_where_failures_are() -> None:
 
 
 def test_the_range_of_labels_names_both_ends() -> None:
-    """Newcombe 1998, Statistics in Medicine 17:873, table II, method 10: 56/70 - 48/80 is 0.0524 to 0.3339."""
+    """Newcombe 1998, Statistics in Medicine 17:873, table II, method 10: 56/70 - 48/80 is 0.0524 to
+    0.3339.
+    """
     found = label_range({"b": wilson(56, 70), "a": wilson(48, 80), "rare": wilson(0, 29)})
-    assert found is not None and (found.lowest, found.highest) == ("a", "b"), "29 items are too few to be chosen"
-    assert (found.difference, found.low, found.high) == tuple(pytest.approx(x, abs=5e-5) for x in (0.2, 0.0524, 0.3339))
+    assert found is not None and (found.lowest, found.highest) == ("a", "b"), (
+        "29 items are too few to be chosen"
+    )
+    assert (found.difference, found.low, found.high) == tuple(
+        pytest.approx(x, abs=5e-5) for x in (0.2, 0.0524, 0.3339)
+    )
     assert label_range({"a": wilson(1, 99), "rare": wilson(0, 29)}) is None
 
 
@@ -148,7 +173,8 @@ def test_methods_with_few_failures_or_few_survivors_are_left_out(lost: int, anal
     assert found.overall.share == pytest.approx(1 - lost / 100) and (found.by is not None) == analysed
 
 
-# --- from rung to rung -----------------------------------------------------------------------------------------------
+# --- from rung to rung
+# -----------------------------------------------------------------------------------------------
 
 
 def test_the_table_of_hand_made_flags() -> None:
@@ -156,7 +182,12 @@ def test_the_table_of_hand_made_flags() -> None:
     milder = np.repeat([True, True, False, False], [40, 10, 20, 130])
     harsher = np.repeat([True, False, True, False], [40, 10, 20, 130])
     found = transition(milder, harsher)
-    assert (found.failed_both, found.failed_milder_only, found.failed_harsher_only, found.failed_neither) == (40, 10, 20, 130)
+    assert (found.failed_both, found.failed_milder_only, found.failed_harsher_only, found.failed_neither) == (
+        40,
+        10,
+        20,
+        130,
+    )
     assert found.after_failure == wilson(40, 50) and found.after_survival == wilson(20, 150)
     assert found.log_odds_ratio is not None
     assert found.log_odds_ratio.value == pytest.approx(math.log(40.5 * 130.5 / (10.5 * 20.5)))
@@ -182,22 +213,31 @@ def test_flags_of_other_items_are_refused() -> None:
         transition(np.zeros(3, bool), np.zeros(4, bool))
 
 
-# --- weights ---------------------------------------------------------------------------------------------------------
+# --- weights
+# ----------------------------------------------------------------------------------------------------
 
 
 def drawn(kind: str, *shape: int) -> torch.Tensor:
     return torch.from_numpy(getattr(rng(), kind)(size=shape))
 
 
-@pytest.mark.parametrize(("kind", "kurtosis", "within"), [("uniform", -1.2, 0.01), ("normal", 0, 0.03), ("laplace", 3, 0.3)])
+@pytest.mark.parametrize(
+    ("kind", "kurtosis", "within"), [("uniform", -1.2, 0.01), ("normal", 0, 0.03), ("laplace", 3, 0.3)]
+)
 def test_kurtosis_of_known_distributions(kind: str, kurtosis: float, within: float) -> None:
     """A million draws: standard errors .0009, .005 and, with the heavy tail, .05; six of them."""
     assert excess_kurtosis(drawn(kind, 10, 100_000)) == pytest.approx(kurtosis, abs=within)
 
 
 def test_each_output_channel_is_standardised_by_itself() -> None:
-    """Of a transposed convolution it lies along axis 1. Along the wrong axis a mixture of scales looks heavy-tailed."""
-    weights = drawn("normal", 40, 10, 5, 5) * torch.logspace(-2, 2, 10)[:, None, None] + torch.arange(10)[:, None, None]
+    """Of a transposed convolution it lies along axis 1.
+
+    Along the wrong axis a mixture of scales looks heavy-tailed.
+    """
+    weights = (
+        drawn("normal", 40, 10, 5, 5) * torch.logspace(-2, 2, 10)[:, None, None]
+        + torch.arange(10)[:, None, None]
+    )
     assert excess_kurtosis(weights, axis=1) == pytest.approx(0, abs=0.3)
     assert excess_kurtosis(weights, axis=0) > 2  # type: ignore[operator]
 
@@ -223,7 +263,14 @@ def test_the_anatomy_of_a_small_network() -> None:
     class MyRMSNorm(nn.RMSNorm):
         pass
 
-    network = nn.Sequential(nn.Linear(10, 20), nn.BatchNorm1d(20), nn.Linear(20, 5), nn.LayerNorm(5), nn.GroupNorm(1, 5), MyRMSNorm(5))
+    network = nn.Sequential(
+        nn.Linear(10, 20),
+        nn.BatchNorm1d(20),
+        nn.Linear(20, 5),
+        nn.LayerNorm(5),
+        nn.GroupNorm(1, 5),
+        MyRMSNorm(5),
+    )
     total = 220 + 40 + 105 + 10 + 10 + 5
     found = anatomy(network, ModelSpec("m", "", samples_seen=780, excluded={"2.weight": "it is small"}))
     assert (found.parameters, found.samples_seen, found.samples_per_parameter) == (total, 780, 2)

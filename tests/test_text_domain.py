@@ -53,7 +53,9 @@ def test_the_model_is_what_its_card_says(generator: Generator) -> None:
     assert tensors_digest(generator.network) == card["weights_sha256"]
     parameters = sum(p.numel() for p in generator.network.parameters())
     assert parameters == card["parameters"] and 400_000 <= parameters <= 600_000
-    assert all(torch.equal(p, p.half().float()) for p in generator.network.parameters()), "not rounded to fp16"
+    assert all(torch.equal(p, p.half().float()) for p in generator.network.parameters()), (
+        "not rounded to fp16"
+    )
     assert generator.settings() == card["sampler"]
 
 
@@ -113,7 +115,9 @@ def test_odd_texts_are_scored_not_refused(judge: Judge) -> None:
     assert judge.features(texts).isfinite().all() and judge.surprisal(texts).isfinite().all()
 
 
-@pytest.mark.parametrize(("line", "named"), [("nonsense", "line 2"), ('{"txt": "a"}', "line 2"), ('{"text": 3}', "line 2")])
+@pytest.mark.parametrize(
+    ("line", "named"), [("nonsense", "line 2"), ('{"txt": "a"}', "line 2"), ('{"text": 3}', "line 2")]
+)
 def test_unreadable_samples_are_named(line: str, named: str, tmp_path: Path) -> None:
     path = tmp_path / "samples.jsonl"
     path.write_text('{"text": "fine"}\n' + line + "\n")
@@ -129,7 +133,9 @@ def test_any_local_causal_language_model_can_be_run(tmp_path: Path) -> None:
 
     tokenizer = DOMAIN.open(DOMAIN.models["s@0"]).tokenizer  # type: ignore[attr-defined]
     GPT2LMHeadModel(
-        GPT2Config(vocab_size=1024, n_embd=16, n_layer=1, n_head=2, n_positions=32, bos_token_id=0, eos_token_id=1)
+        GPT2Config(
+            vocab_size=1024, n_embd=16, n_layer=1, n_head=2, n_positions=32, bos_token_id=0, eos_token_id=1
+        )
     ).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     spec = DOMAIN.locate(str(tmp_path))
@@ -158,7 +164,9 @@ def test_twins_are_shown_under_each_other(tmp_path: Path) -> None:
     assert path.read_text() == "none | a verse\nint8 | a horse\n\nnone | b\nint8 | b\\x0a\\x07\n"
 
 
-def test_equal_tensors_with_another_configuration_are_another_model(generator: Generator, tmp_path: Path) -> None:
+def test_equal_tensors_with_another_configuration_are_another_model(
+    generator: Generator, tmp_path: Path
+) -> None:
     """Otherwise the cache would hand out the samples of one for the other."""
     import shutil
 

@@ -41,7 +41,9 @@ def direct_self_bleu(texts: list[str]) -> float:
         product = 1.0
         for n in (1, 2, 3, 4):
             counts = [Counter(tuple(t[j : j + n]) for j in range(len(t) - n + 1)) for t in (own, *others)]
-            found = sum(min(count, max(other[gram] for other in counts[1:])) for gram, count in counts[0].items())
+            found = sum(
+                min(count, max(other[gram] for other in counts[1:])) for gram, count in counts[0].items()
+            )
             if n == 1 and found == 0:
                 return 0.0
             product *= (found or 0.1) / max(1, len(own) - n + 1)
@@ -55,7 +57,15 @@ def direct_self_bleu(texts: list[str]) -> float:
 
 def test_words_and_punctuation_come_apart() -> None:
     assert text.words("And Aaron's rod, budded:\n\n2") == ["and", "aaron's", "rod", ",", "budded", ":", "2"]
-    assert text.words("'tis the kings' \u2014 so\u2019s") == ["'", "tis", "the", "kings", "'", "\u2014", "so\u2019s"]
+    assert text.words("'tis the kings' \u2014 so\u2019s") == [
+        "'",
+        "tis",
+        "the",
+        "kings",
+        "'",
+        "\u2014",
+        "so\u2019s",
+    ]
     assert text.words(" \t") == []
     assert text.ngrams("abc", 2) == [("a", "b"), ("b", "c")] and text.ngrams("abc", 4) == []
 
@@ -103,7 +113,8 @@ def test_rep_4_by_hand(texts: list[str], value: float) -> None:
         (["a b c d e", "a b c d f"], (4 / 5 * 3 / 4 * 2 / 3 * 1 / 2) ** 0.25),
         # abcd is inside abcde: all precisions 1, too short by one word. The other way: 4/5, 3/4, 2/3, 1/2.
         (["a b c d", "a b c d e"], (math.exp(1 - 5 / 4) + 0.2**0.25) / 2),
-        # Clipping: aaaa against a: 1/4 of the words; no n-gram of 2, 3, 4 matches (0.1 of 3, 2, 1). The other way: the
+        # Clipping: aaaa against a: 1/4 of the words; no n-gram of 2, 3, 4 matches (0.1 of 3, 2, 1). The other
+        # way: the
         # word matches, no longer n-gram exists (0.1 of 1), too short by three words.
         (["a a a a", "a"], ((1 / 4 * 0.1 / 3 * 0.1 / 2 * 0.1) ** 0.25 + math.exp(1 - 4) * 0.1**0.75) / 2),
     ],
@@ -129,7 +140,9 @@ def test_length_ratio_by_hand_and_its_argument_order() -> None:
 @derandomized
 @given(some_texts.filter(lambda texts: len(texts) > 1))
 def test_self_bleu_equals_its_definition(texts: list[str]) -> None:
-    assert text.self_bleu_4(texts) == pytest.approx(direct_self_bleu(texts), rel=1e-12, abs=1e-15)  # float64 rounding
+    assert text.self_bleu_4(texts) == pytest.approx(
+        direct_self_bleu(texts), rel=1e-12, abs=1e-15
+    )  # float64 rounding
 
 
 def test_self_bleu_equals_its_definition_on_longer_texts() -> None:
@@ -186,7 +199,9 @@ def test_used_as_an_evaluate_metric(metric_class: type[text.TextMetric]) -> None
     pure = getattr(text, metric.name)
     value = pure(texts, references) if metric.paired else pure(texts)
     assert metric.compute(predictions=texts, references=references) == {metric.name: value}
-    assert metric.compute(predictions=iter(texts), references=references) == {metric.name: value}  # a second time
+    assert metric.compute(predictions=iter(texts), references=references) == {
+        metric.name: value
+    }  # a second time
     for prediction, reference in zip(texts, references, strict=True):
         metric.add(**({"prediction": prediction} | ({"reference": reference} if metric.paired else {})))
     assert metric.compute() == {metric.name: value}
@@ -233,7 +248,9 @@ def test_length_ratio_needs_as_many_references() -> None:
 
 
 @pytest.mark.parametrize("metric_class", CLASSES)
-def test_nothing_is_written(metric_class: type[text.TextMetric], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_written(
+    metric_class: type[text.TextMetric], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(evaluate.config, "HF_METRICS_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     metric_class().compute(predictions=["a b"], references=["a"])
@@ -245,11 +262,14 @@ def test_the_package_does_not_import_evaluate() -> None:
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
-# --- MAUVE, an optional extra ------------------------------------------------------------------------------------------
+# --- MAUVE, an optional extra
+# ------------------------------------------------------------------------------------------
 
 
 def test_mauve_compares_the_evaluators_features(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a stand-in for the package, which may not be installed: real first, then generated, and the package's own defaults."""
+    """With a stand-in for the package, which may not be installed: real first, then generated, and the
+    package's own defaults.
+    """
     from types import ModuleType, SimpleNamespace
 
     import torch

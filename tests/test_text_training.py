@@ -22,7 +22,14 @@ class TinyTraining(VerseTraining):
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             network = JudgeNetwork(vocabulary=16, width=8, states=12)
-        super().__init__(network, VERSES, VERSES[:16], 100, Recipe(steps=40, batch=8, warmup=5, muon_learning_rate=muon, average=0.9), seed)
+        super().__init__(
+            network,
+            VERSES,
+            VERSES[:16],
+            100,
+            Recipe(steps=40, batch=8, warmup=5, muon_learning_rate=muon, average=0.9),
+            seed,
+        )
 
     def freeze(self, folder: Path) -> None:
         folder.mkdir(parents=True)
@@ -74,7 +81,9 @@ def test_a_resumed_run_ends_with_the_same_weights(muon: float | None) -> None:
     second.load_state_dict(first.state_dict())
     for _ in range(11):
         second.step()
-    assert all(torch.equal(a, b) for a, b in zip(whole.averaged().parameters(), second.averaged().parameters()))
+    assert all(
+        torch.equal(a, b) for a, b in zip(whole.averaged().parameters(), second.averaged().parameters())
+    )
 
 
 @pytest.mark.parametrize("every_s", [0.0, 1e9], ids=["with a checkpoint", "before the first checkpoint"])
@@ -91,15 +100,23 @@ def test_train_goes_on_after_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             domain.stop_at = None
         final = training.train(domain, "x", None, tmp_path / case / "out")
         assert final["step"] == 40
-    whole, killed = (torch.load(tmp_path / case / "out" / "weights.pt", weights_only=True) for case in ("whole", "killed"))
+    whole, killed = (
+        torch.load(tmp_path / case / "out" / "weights.pt", weights_only=True) for case in ("whole", "killed")
+    )
     assert all(torch.equal(whole[name], killed[name]) for name in whole)
-    logs = [(tmp_path / case / "out" / "training.jsonl").read_text().splitlines() for case in ("whole", "killed")]
-    figures = [[{k: v for k, v in json.loads(line).items() if k != "core_seconds"} for line in log] for log in logs]
+    logs = [
+        (tmp_path / case / "out" / "training.jsonl").read_text().splitlines() for case in ("whole", "killed")
+    ]
+    figures = [
+        [{k: v for k, v in json.loads(line).items() if k != "core_seconds"} for line in log] for log in logs
+    ]
     assert figures[0] == figures[1] and {"step", "loss", "validation_bits_per_byte"} == set(figures[0][0])
 
 
 @pytest.mark.parametrize("damage", [b"", b"not a checkpoint", b"PK\x03\x04 cut off"])
-def test_a_damaged_checkpoint_is_named_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: bytes) -> None:
+def test_a_damaged_checkpoint_is_named_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: bytes
+) -> None:
     monkeypatch.setenv("GENCOMPRESS_CACHE", str(tmp_path))
     monkeypatch.setattr(training, "CHECKPOINT_EVERY_S", 0.0)
     domain = TinyDomain()

@@ -1,4 +1,6 @@
-"""`train` of all that is missing: what is made in which order, each once and whole, and what happens when one fails or is stopped."""
+"""`train` of all that is missing: what is made in which order, each once and whole, and what happens when one
+fails or is stopped.
+"""
 
 from __future__ import annotations
 
@@ -80,12 +82,17 @@ def steady(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Domain:
     site = tmp_path / "site"
     (site / "steady-0.dist-info").mkdir(parents=True)
     (site / "steady-0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: steady\nVersion: 0\n")
-    (site / "steady-0.dist-info" / "entry_points.txt").write_text("[gencompress.domains]\nsteady = steady:SteadyDomain\n")
+    (site / "steady-0.dist-info" / "entry_points.txt").write_text(
+        "[gencompress.domains]\nsteady = steady:SteadyDomain\n"
+    )
     (site / "steady.py").write_text(STEADY)
     monkeypatch.syspath_prepend(str(site))
     monkeypatch.delitem(sys.modules, "steady", raising=False)
     monkeypatch.setitem(DOMAINS._targets, "steady", "steady:SteadyDomain")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(site), str(Path(cli.__file__).parents[2]), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv(
+        "PYTHONPATH",
+        os.pathsep.join([str(site), str(Path(cli.__file__).parents[2]), os.environ.get("PYTHONPATH", "")]),
+    )
     monkeypatch.setenv("GENCOMPRESS_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     domain: Domain = DOMAINS.load("steady")()
@@ -94,7 +101,12 @@ def steady(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Domain:
 
 def made_of(code: str) -> Callable[[Job, Path], list[str]]:
     """In place of `Job.command`: a worker that runs `code`, with `job` and `progress` in it."""
-    return lambda job, progress: [sys.executable, "-S", "-c", f"job, progress = {job.model!r}, {str(progress)!r}\n{code}"]
+    return lambda job, progress: [
+        sys.executable,
+        "-S",
+        "-c",
+        f"job, progress = {job.model!r}, {str(progress)!r}\n{code}",
+    ]
 
 
 class Listed(Domain):
@@ -118,7 +130,7 @@ def plan(*domains: Domain, model: str | None = None, steps: int | None = None) -
     return [str(job) for job in missing(domains, model, Options(steps=steps), said.append)], said
 
 
-# ----------------------------------------------------------------------------------------------------------------- plan
+# ------------------------------------------------------------------------------------------------------- plan
 
 
 def test_the_order_is_round_robin_by_position_in_the_grid_whatever_ships(steady: Domain) -> None:
@@ -132,12 +144,17 @@ def test_our_domains_share_a_grid_of_sizes_and_training_seeds() -> None:
     for name in ("text", "image_gan", "image_diffusion"):
         domain = DOMAINS.load(name)()
         assert domain.grid() == GRID
-        assert {model.split("@")[0] for model in GRID} <= {recipe.split("@")[0] for recipe in domain.trainings()}
+        assert {model.split("@")[0] for model in GRID} <= {
+            recipe.split("@")[0] for recipe in domain.trainings()
+        }
 
 
 def test_a_finished_model_is_skipped_and_one_of_other_steps_is_another(steady: Domain) -> None:
     assert training.train(steady, "good", None, training.default_output("steady", "good"))["step"] == 20
-    assert plan(steady) == (["steady bad", "steady other"], ["steady: bad, other missing", "steady: good finished before"])
+    assert plan(steady) == (
+        ["steady bad", "steady other"],
+        ["steady: bad, other missing", "steady: good finished before"],
+    )
     assert plan(steady, steps=3)[0] == ["steady bad", "steady good", "steady other"]
 
 
@@ -147,10 +164,12 @@ def test_one_name_of_every_domain_that_trains(steady: Domain) -> None:
         plan(Listed("b", ()))
 
 
-# ------------------------------------------------------------------------------------------------------- whole or absent
+# -------------------------------------------------------------------------------------------- whole or absent
 
 
-def test_a_half_written_model_is_not_taken_for_a_finished_one_and_is_made_whole(steady: Domain, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_half_written_model_is_not_taken_for_a_finished_one_and_is_made_whole(
+    steady: Domain, monkeypatch: pytest.MonkeyPatch
+) -> None:
     output = training.default_output("steady", "torn")
     with pytest.raises(KeyboardInterrupt):
         training.train(steady, "torn", None, output)
@@ -203,13 +222,18 @@ def test_a_model_is_not_trained_by_two_processes_at_once(steady: Domain, tmp_pat
     training.train(steady, "good", None, tmp_path / "again")  # the lock went with the process
 
 
-# -------------------------------------------------------------------------------------------------------------- workers
+# ---------------------------------------------------------------------------------------------------- workers
 
 
-def test_two_workers_train_and_one_that_fails_is_named(steady: Domain, capfd: pytest.CaptureFixture[str]) -> None:
+def test_two_workers_train_and_one_that_fails_is_named(
+    steady: Domain, capfd: pytest.CaptureFixture[str]
+) -> None:
     assert cli.main(["train", "--domain", "steady", "--steps", "3"]) == 1
     _, err = capfd.readouterr()
-    assert "steady bad: failed, ArithmeticError: the loss is not finite" in err and "steady good: finished" in err
+    assert (
+        "steady bad: failed, ArithmeticError: the loss is not finite" in err
+        and "steady good: finished" in err
+    )
     assert err.splitlines()[-1] == "error: steady bad failed: ArithmeticError: the loss is not finite"
     assert plan(steady, steps=3)[0] == ["steady bad"]
     log = training.default_output("steady", "other", 3) / "training.jsonl"
@@ -218,11 +242,22 @@ def test_two_workers_train_and_one_that_fails_is_named(steady: Domain, capfd: py
 
 def test_other_data_is_another_model() -> None:
     own = training.default_output("steady", "good", data="mine.txt")
-    assert len({own, training.default_output("steady", "good"), training.default_output("steady", "good", data="yours.txt")}) == 3
+    assert (
+        len(
+            {
+                own,
+                training.default_output("steady", "good"),
+                training.default_output("steady", "good", data="yours.txt"),
+            }
+        )
+        == 3
+    )
     assert own == training.default_output("steady", "good", data="mine.txt")
 
 
-def test_never_more_workers_than_wanted(steady: Domain, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_never_more_workers_than_wanted(
+    steady: Domain, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     code = "import time; open('log', 'a').write('+'); time.sleep(0.3); open('log', 'a').write('-')"
     monkeypatch.setattr(Job, "command", made_of(code))
     monkeypatch.setattr(train_all, "POLL_EVERY_S", 0.02)
@@ -231,7 +266,10 @@ def test_never_more_workers_than_wanted(steady: Domain, monkeypatch: pytest.Monk
         (tmp_path / "log").unlink(missing_ok=True)
         assert train_missing(jobs, workers) == []
         marks = (tmp_path / "log").read_text()
-        assert max(marks[:i].count("+") - marks[:i].count("-") for i in range(len(marks) + 1)) == most and marks.count("-") == 5
+        assert (
+            max(marks[:i].count("+") - marks[:i].count("-") for i in range(len(marks) + 1)) == most
+            and marks.count("-") == 5
+        )
 
 
 @pytest.mark.parametrize(
@@ -249,13 +287,19 @@ def test_why_a_worker_failed(code: str, reason: str, steady: Domain, monkeypatch
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_run_stops_its_workers(number: signal.Signals, steady: Domain, tmp_path: Path) -> None:
-    write = "import os, time; open('part', 'w').write(str(os.getpid())); os.rename('part', 'pid'); time.sleep(60)"
+    write = (
+        "import os, time; open('part', 'w').write(str(os.getpid())); os.rename('part', 'pid'); time.sleep(60)"
+    )
     code = (
-        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # jobs in the background may ignore it
-        f"import sys; from bench.training.train_missing import Job; Job.command = lambda *_: [sys.executable, '-S', '-c', {write!r}]\n"
+        # jobs in the background may ignore it
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "import sys; from bench.training.train_missing import Job; "
+        f"Job.command = lambda *_: [sys.executable, '-S', '-c', {write!r}]\n"
         "from bench.cli.main import main; sys.exit(main(['train', '--domain', 'steady', '--workers', '1']))"
     )
-    run = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, start_new_session=True)
+    run = subprocess.Popen(
+        [sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     until(lambda: (tmp_path / "pid").exists())
     worker = int((tmp_path / "pid").read_text())
     run.send_signal(number)
@@ -266,7 +310,9 @@ def test_a_stopped_run_stops_its_workers(number: signal.Signals, steady: Domain,
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_run_stopped_while_it_starts_a_worker_stops_that_one_as_well(number: signal.Signals, steady: Domain, tmp_path: Path) -> None:
+def test_a_run_stopped_while_it_starts_a_worker_stops_that_one_as_well(
+    number: signal.Signals, steady: Domain, tmp_path: Path
+) -> None:
     """The signal comes when the process is there and the list of workers does not hold it yet."""
     code = f"""
 import os, signal, sys
@@ -298,16 +344,26 @@ def until(done: Callable[[], bool], within_s: float = 60) -> None:
 
 
 @pytest.mark.parametrize(("option", "value"), [("--output", "somewhere"), ("--data", "mine.txt")])
-@pytest.mark.parametrize("chosen", [["--domain", "all"], ["--domain", "all", "--model", "s@0"], ["--domain", "steady"]])
+@pytest.mark.parametrize(
+    "chosen", [["--domain", "all"], ["--domain", "all", "--model", "s@0"], ["--domain", "steady"]]
+)
 def test_options_of_one_model_are_refused_for_several(
-    option: str, value: str, chosen: list[str], steady: Domain, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    option: str,
+    value: str,
+    chosen: list[str],
+    steady: Domain,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
 ) -> None:
     assert cli.main(["train", *chosen, option, value]) == 2
-    assert capsys.readouterr().err == f"error: {option} '{value}' needs one model of one domain: name it with --domain and --model\n"
+    assert (
+        capsys.readouterr().err
+        == f"error: {option} '{value}' needs one model of one domain: name it with --domain and --model\n"
+    )
     assert not (tmp_path / "cache").exists()
 
 
-# ------------------------------------------------------------------------------------------------------------- progress
+# --------------------------------------------------------------------------------------------------- progress
 
 
 def test_a_training_reports_where_it_is(tmp_path: Path) -> None:
@@ -318,7 +374,9 @@ def test_a_training_reports_where_it_is(tmp_path: Path) -> None:
     assert json.loads(path.read_text()) == {"step": 8, "total": 8}
 
 
-def test_steps_are_summed_and_unknown_ones_estimated(steady: Domain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_steps_are_summed_and_unknown_ones_estimated(
+    steady: Domain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(Job, "command", made_of("pass"))
     begun = [Worker(Job(domain, "x"), tmp_path / domain) for domain in "abc"]
     for worker, (before, step, total) in zip(begun, [(100, 150, 1000), (0, 50, 3000), (None, 0, None)]):
@@ -329,7 +387,9 @@ def test_steps_are_summed_and_unknown_ones_estimated(steady: Domain, tmp_path: P
     assert steps_of([], waiting) == (0, 0, 0)
 
 
-def test_without_a_terminal_a_plain_line_a_minute(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_terminal_a_plain_line_a_minute(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     with Overview("2 models") as overview:

@@ -1,4 +1,6 @@
-"""What samples are good for: the n-gram model against its definition, the classifier, and what both see of worse samples."""
+"""What samples are good for: the n-gram model against its definition, the classifier, and what both see of
+worse samples.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,10 @@ def test_probabilities_of_all_bytes_add_up_to_one() -> None:
 
 def test_texts_count_by_their_length() -> None:
     values, lengths = np.array([1.0, 3.0, 5.0]), np.array([1, 2])
-    assert per_text(values, lengths).mean() == pytest.approx(values.mean()) and len(per_text(values, lengths)) == 2
+    assert (
+        per_text(values, lengths).mean() == pytest.approx(values.mean())
+        and len(per_text(values, lengths)) == 2
+    )
 
 
 @pytest.mark.parametrize("texts", [[], [""], ["\0\ud800x"], ["a" * 10_000]])
@@ -68,7 +73,10 @@ def test_worse_verses_are_of_less_use() -> None:
 
 def test_the_classifier_is_kernel_ridge_regression() -> None:
     """Three points, solved by hand with numpy."""
-    known, classes = torch.tensor([[0.0, 0.0], [0.0, 3.0], [4.0, 0.0]], dtype=torch.float64), torch.tensor([1, 5, 7])
+    known, classes = (
+        torch.tensor([[0.0, 0.0], [0.0, 3.0], [4.0, 0.0]], dtype=torch.float64),
+        torch.tensor([1, 5, 7]),
+    )
     unknown = torch.tensor([[0.1, 0.2], [3.0, 0.5], [0.5, 2.0]], dtype=torch.float64)
     kernel = lambda a, b: np.exp(-((a[:, None] - b[None]) ** 2).sum(2) / (2 * 2.0**2))
     k = kernel(known.numpy(), known.numpy()) + 0.3 * np.eye(3)

@@ -30,13 +30,18 @@ from bench.stats.scores import COUNTS_FROM, REGRESSED_FROM, Comparison, compare,
 from scripts.studies.simulation import Scenario, made_up_domain
 
 
-def seeds(domain: str, *quality: float, diversity: float | tuple[float, ...] = 0.9, u: float = 0.9, size: str = "s") -> list[ModelLadder]:
+def seeds(
+    domain: str, *quality: float, diversity: float | tuple[float, ...] = 0.9, u: float = 0.9, size: str = "s"
+) -> list[ModelLadder]:
     """A model for each retention of quality."""
     both = diversity if isinstance(diversity, tuple) else (diversity,) * len(quality)
     return [model(domain, f"{size}@{i}", q, d, u) for i, (q, d) in enumerate(zip(quality, both))]
 
 
-GOOD, BAD = seeds("good", 0.90, 0.91, 0.92, diversity=(0.9, 0.8, 0.7)), seeds("bad", 0.50, 0.51, 0.52, diversity=(0.8, 0.7, 0.9))
+GOOD, BAD = (
+    seeds("good", 0.90, 0.91, 0.92, diversity=(0.9, 0.8, 0.7)),
+    seeds("bad", 0.50, 0.51, 0.52, diversity=(0.8, 0.7, 0.9)),
+)
 BAD_AS_GOOD = [replace(m, domain="bad") for m in GOOD]
 GOOD_AS_BAD = [replace(m, domain="good") for m in BAD]
 
@@ -57,33 +62,53 @@ def paragraph(now: ClaimContext, wider: ClaimContext) -> str:
     return answer(now) + caveats(now) + checks(now, wider)
 
 
-def said(models: list[ModelLadder], missing: dict[str, list[str]] | None = None, second: Support | None = None) -> str:
+def said(
+    models: list[ModelLadder], missing: dict[str, list[str]] | None = None, second: Support | None = None
+) -> str:
     missing = missing or {}
-    return paragraph(claim_context(models, missing, second=second), claim_context(models, missing, REGRESSED_FROM, second))
+    return paragraph(
+        claim_context(models, missing, second=second), claim_context(models, missing, REGRESSED_FROM, second)
+    )
 
 
-# ------------------------------------------------------------------------------------------------------------ sentence
+# --------------------------------------------------------------------------------------------------- sentence
 
 
 def test_a_clear_win_is_claimed_with_its_figures() -> None:
     """C is (1 + R) / 2 over two halvings and R over two: the difference of .4 in R is .3 in C."""
     now = claim_context([*GOOD, *BAD], {})
     text = sentence(now)
-    assert text.startswith("**good is more compressible than bad, in quality**. Undecided with these models: bad and good, whose")
+    assert text.startswith(
+        "**good is more compressible than bad, in quality**. Undecided with these models: bad and good, whose"
+    )
     assert claims(text) == {("good", "bad", "quality")}
     (row, *_) = pairs(now)
-    assert row[:3] == ["good - bad", "quality", "+0.300"] and row[3].startswith("+0.2") and row[4] == "below 0.001" and row[-1] == "yes"
+    assert (
+        row[:3] == ["good - bad", "quality", "+0.300"]
+        and row[3].startswith("+0.2")
+        and row[4] == "below 0.001"
+        and row[-1] == "yes"
+    )
 
 
 def test_a_tie_is_said_with_how_much_may_hide() -> None:
     now = claim_context([*seeds("a", 0.7, 0.9), *seeds("b", 0.7, 0.8)], {})
     text = sentence(now)
     assert not claims(text)
-    found = re.search(r"a and b, whose C may differ by up to (\d\.\d{3}) in quality and by up to 0\.\d{3} in diversity \(95 %\)\.", text)
+    found = re.search(
+        r"a and b, whose C may differ by up to (\d\.\d{3}) in quality "
+        r"and by up to 0\.\d{3} in diversity \(95 %\)\.",
+        text,
+    )
     (row, _) = pairs(now)
     ends = [abs(float(end)) for end in row[3].split(" to ")]
     assert (
-        found and float(found[1]) == max(ends) and row[2] == "+0.038" and row[3].startswith("-") and row[4] == "1.000" and row[-1] == "no"
+        found
+        and float(found[1]) == max(ends)
+        and row[2] == "+0.038"
+        and row[3].startswith("-")
+        and row[4] == "1.000"
+        and row[-1] == "no"
     )
 
 
@@ -94,7 +119,10 @@ def test_exactly_the_same_figures_are_a_tie() -> None:
 
 def test_a_single_training_seed_allows_no_test() -> None:
     now = claim_context([*seeds("a", 0.99), *seeds("b", 0.01, 0.02)], {})
-    assert sentence(now) == "No test is possible, because a domain has fewer than two training seeds: a and b in quality and in diversity."
+    assert sentence(now) == (
+        "No test is possible, because a domain has fewer than two training seeds: a and b in quality "
+        "and in diversity."
+    )
     assert [row[2:] for row in pairs(now)] == [["-"] * 6 + ["no test"]] * 2
 
 
@@ -104,42 +132,63 @@ def test_one_pair_is_shown_another_open_a_third_untested() -> None:
     assert text.startswith("**") and text.index("Undecided") < text.index("No test is possible")
     untested = text.split("No test is possible")[1]
     assert all(
-        untested.count(f"{' and '.join(sorted((name, 'alone')))} in quality and in diversity") == 1 for name in ("good", "bad", "also")
+        untested.count(f"{' and '.join(sorted((name, 'alone')))} in quality and in diversity") == 1
+        for name in ("good", "bad", "also")
     )
 
 
 def test_claims_of_one_domain_are_said_together() -> None:
     clear = Difference(0.4, 0.3, 0.5, 1e-9)
-    rows = [Comparison(role, "a", b, clear, 0.001) for role in ROLES for b in ("b", "c", "d") if (role, b) != ("diversity", "c")]
+    rows = [
+        Comparison(role, "a", b, clear, 0.001)
+        for role in ROLES
+        for b in ("b", "c", "d")
+        if (role, b) != ("diversity", "c")
+    ]
     text = sentence(ClaimContext([], rows, {}))
     assert text == (
-        "**a is more compressible than b and than d, in quality and in diversity**; **a is more compressible than c, in quality**."
+        "**a is more compressible than b and than d, in quality and in diversity**; **a is more "
+        "compressible than c, in quality**."
     )
     assert claims(text) == {(row.a, row.b, row.role) for row in rows}
 
 
 @pytest.mark.parametrize("p", [0.0499, 0.05, 0.0501, 0.5, 1.0, None])
 def test_nothing_is_claimed_from_p_of_5_percent_on(p: float | None) -> None:
-    difference = Difference(0.4, 0.3, 0.5, 1e-9) if p is not None else None  # however clear its own interval and p look
+    difference = (
+        Difference(0.4, 0.3, 0.5, 1e-9) if p is not None else None
+    )  # however clear its own interval and p look
     row = Comparison("quality", "a", "b", difference, p)
     assert bool(claims(sentence(ClaimContext([], [row], {})))) is (p is not None and p < 0.05)
 
 
 def test_claims_are_those_of_the_adjusted_test_over_training_seeds() -> None:
-    """Made-up studies with real noise: claimed is what has an adjusted p below .05; every other pair is said to be open."""
+    """Made-up studies with real noise: claimed is what has an adjusted p below .05; every other pair is said
+    to be open.
+    """
     total = 0
     for seed in range(6):
         rng = np.random.default_rng(seed)
         made = [
-            made_up_domain(Scenario("x", ("slope", "slope"), 0.02, 3, items=200, sampling_seeds=2), name, rng)[0]
+            made_up_domain(
+                Scenario("x", ("slope", "slope"), 0.02, 3, items=200, sampling_seeds=2), name, rng
+            )[0]
             for name in ("cliff", "slope")
         ]
-        made += [made_up_domain(Scenario("x", ("slope", "slope"), 0.02, 3, items=200, sampling_seeds=2), "near 1", rng)[0]]
+        made += [
+            made_up_domain(
+                Scenario("x", ("slope", "slope"), 0.02, 3, items=200, sampling_seeds=2), "near 1", rng
+            )[0]
+        ]
         now = claim_context([replace(m, domain=d.name.replace(" ", "_")) for d in made for m in d.models], {})
         text = sentence(now)
         shown = {(c.a, c.b, c.role) for c in now.comparisons if c.p is not None and c.p < 0.05}
         assert claims(text) == shown and len(now.comparisons) == 6
-        assert all(f"{' and '.join(sorted((c.a, c.b)))}, whose C may differ" in text for c in now.comparisons if not c.shown)
+        assert all(
+            f"{' and '.join(sorted((c.a, c.b)))}, whose C may differ" in text
+            for c in now.comparisons
+            if not c.shown
+        )
         total += len(shown)
     assert 0 < total < 36
 
@@ -149,11 +198,13 @@ def test_with_fewer_than_two_domains_there_is_no_sentence() -> None:
     assert said(GOOD).startswith(NOTHING) and said([]).startswith(NOTHING)
 
 
-# ----------------------------------------------------------------------------------------------------------- paragraph
+# -------------------------------------------------------------------------------------------------- paragraph
 
 
 def test_the_order_of_seeds_within_a_size_changes_nothing() -> None:
-    """Networks are exchangeable within their size: any numbering gives the same intervals and p, of what items share, too."""
+    """Networks are exchangeable within their size: any numbering gives the same intervals and p, of what
+    items share, too.
+    """
     large, small = (0.60, 0.72, 0.81), (0.55, 0.58, 0.69)
     rng = np.random.default_rng(9)
     flags = {kept: rng.standard_normal((8, 2, 1000)) + rng.standard_normal(1000) for kept in (*large, *small)}
@@ -186,25 +237,40 @@ def test_secondary_scores_outside_the_primary_interval_are_named_whatever_the_cl
     text = paragraph(with_secondary(now, domains_of(kinder)), now)
     (said,) = (line for line in text.splitlines() if line.startswith("**The evaluator matters"))
     assert "bad in quality (0." in said and "good in quality" not in said
-    assert "evaluator matters" not in paragraph(with_secondary(now, now.domains), now) and "evaluator matters" not in paragraph(now, now)
+    assert "evaluator matters" not in paragraph(
+        with_secondary(now, now.domains), now
+    ) and "evaluator matters" not in paragraph(now, now)
 
 
 def test_a_claim_is_looked_for_in_each_size_alone() -> None:
-    """Small models of both domains are alike here: the claim rests on the larger ones, and that is said, with what the small ones find."""
+    """Small models of both domains are alike here: the claim rests on the larger ones, and that is said, with
+    what the small ones find.
+    """
     small = [*seeds("good", 0.70, 0.72, 0.71, size="xs"), *seeds("bad", 0.71, 0.70, 0.73, size="xs")]
     large = [*seeds("good", 0.90, 0.91, 0.92), *seeds("bad", 0.50, 0.51, 0.52)]
-    now = replace(claim_context([*large, *small], {}), alone={"s": claim_context(large, {}), "xs": claim_context(small, {})})
+    now = replace(
+        claim_context([*large, *small], {}),
+        alone={"s": claim_context(large, {}), "xs": claim_context(small, {})},
+    )
     text = paragraph(now, now)
     assert "Size s alone shows all of this. Size xs alone does not show good ahead of bad in quality." in text
     (row,) = (row for row in pairs(now.alone["xs"]) if row[1] == "quality")
     value = float(row[2]) * (1 if row[0].startswith("good") else -1)
-    assert f"- Size xs, good ahead of bad in quality: C differs by {value:+.3f}, 95 % " in text and value < 0 and f", p {row[4]}." in text
+    assert (
+        f"- Size xs, good ahead of bad in quality: C differs by {value:+.3f}, 95 % " in text
+        and value < 0
+        and f", p {row[4]}." in text
+    )
     assert "Each size alone" not in paragraph(replace(now, alone={}), now)
-    assert "Each size alone" not in paragraph(replace(claim_context(small, {}), alone=now.alone), now), "nothing is claimed"
+    assert "Each size alone" not in paragraph(replace(claim_context(small, {}), alone=now.alone), now), (
+        "nothing is claimed"
+    )
 
 
 def test_the_order_of_a_size_in_no_mean_stands_beside_the_claims() -> None:
-    """One large model each, in no mean since there are three of the others; of `bad` it keeps more than of `good`, or less."""
+    """One large model each, in no mean since there are three of the others; of `bad` it keeps more than of
+    `good`, or less.
+    """
     small = [*GOOD, *BAD]
     for kept, order in (
         (0.95, "except that bad is ahead of good in quality (0.963, 0.925)."),
@@ -214,25 +280,39 @@ def test_the_order_of_a_size_in_no_mean_stands_beside_the_claims() -> None:
         now = claim_context([*small, *seeds("good", 0.90, size="m"), *seeds("bad", kept, size="m")], {})
         assert claims(sentence(now)) == {("good", "bad", "quality")}
         (said,) = (line for line in paragraph(now, now).splitlines() if "excluded from averages" in line)
-        assert said.startswith("**Size m** is excluded from averages and tests: it has fewer training seeds (networks: bad 1, good 1).")
+        assert said.startswith(
+            "**Size m** is excluded from averages and tests: it has fewer training seeds (networks: bad "
+            "1, good 1)."
+        )
         assert said.endswith(order)
     partial = claim_context([*small, *seeds("good", 0.90, size="m")], {})
     assert "excluded from averages" not in paragraph(partial, partial), "nothing to compare it with"
-    tied = claim_context([*GOOD, *BAD_AS_GOOD, *seeds("good", 0.90, size="m"), *seeds("bad", 0.9, size="m")], {})
+    tied = claim_context(
+        [*GOOD, *BAD_AS_GOOD, *seeds("good", 0.90, size="m"), *seeds("bad", 0.9, size="m")], {}
+    )
     assert "excluded from averages" not in paragraph(tied, tied), "no claim"
 
 
 def test_what_one_size_does_not_show_is_named_beside_what_it_does() -> None:
-    """Of three claims the small models show two; and that claims are about averages over sizes is said first."""
+    """Of three claims the small models show two; and that claims are about averages over sizes is said
+    first.
+    """
     small = [
         *seeds("good", 0.70, 0.72, 0.71, size="xs"),
         *seeds("bad", 0.71, 0.70, 0.73, size="xs"),
         *seeds("worse", 0.1, 0.11, 0.1, size="xs"),
     ]
-    large = [*seeds("good", 0.90, 0.91, 0.92), *seeds("bad", 0.50, 0.51, 0.52), *seeds("worse", 0.1, 0.11, 0.1)]
+    large = [
+        *seeds("good", 0.90, 0.91, 0.92),
+        *seeds("bad", 0.50, 0.51, 0.52),
+        *seeds("worse", 0.1, 0.11, 0.1),
+    ]
     now = replace(claim_context([*large, *small], {}), alone={"xs": claim_context(small, {})})
     text = paragraph(now, now)
-    assert text.startswith("On average over sizes s and xs, **good is more compressible than bad and than worse, in quality**; **bad is ")
+    assert text.startswith(
+        "On average over sizes s and xs, **good is more compressible than bad and than worse, in "
+        "quality**; **bad is "
+    )
     assert "Size xs alone does not show good ahead of bad in quality." in text
     assert sentence(now.alone["xs"]).startswith("**"), "of a single size nothing is averaged"
 
@@ -241,12 +321,24 @@ def test_it_says_how_sure_and_what_it_cannot_show() -> None:
     text = said([*GOOD, *BAD])
     assert "Models compared: bad 3 training seeds of size s, good 3 training seeds of size s." in text
     assert CANNOT in text and "Each role has one evaluator" in text
-    assert f"A threshold of U = {REGRESSED_FROM} instead of {COUNTS_FROM} adds no model: the conclusions are the same." in text
+    assert (
+        f"A threshold of U = {REGRESSED_FROM} instead of {COUNTS_FROM} adds no model: the conclusions are "
+        f"the same."
+    ) in text
 
 
 def test_two_sizes_and_none() -> None:
-    both = [*GOOD, *seeds("good", 0.8, 0.8, 0.8, size="xs"), *BAD, *seeds("bad", 0.8, 0.8, 0.8, size="xs"), *seeds("poor", 0.8, u=0.1)]
-    assert "bad 3 training seeds of sizes s and xs, good 3 training seeds of sizes s and xs, poor none." in said(both)
+    both = [
+        *GOOD,
+        *seeds("good", 0.8, 0.8, 0.8, size="xs"),
+        *BAD,
+        *seeds("bad", 0.8, 0.8, 0.8, size="xs"),
+        *seeds("poor", 0.8, u=0.1),
+    ]
+    assert (
+        "bad 3 training seeds of sizes s and xs, good 3 training seeds of sizes s and xs, poor none."
+        in said(both)
+    )
 
 
 def test_models_that_are_not_measured_are_named() -> None:
@@ -261,7 +353,9 @@ def test_a_missing_rung_is_named_and_that_model_takes_no_part() -> None:
 
 
 def test_a_model_that_is_out_is_said_to_be() -> None:
-    """Its files do not reach a sixteenth: nothing is claimed about that domain, and the others are compared as before."""
+    """Its files do not reach a sixteenth: nothing is claimed about that domain, and the others are compared
+    as before.
+    """
     out = [replace(m, domain="short", rates=np.array(RATES) * 0.8) for m in BAD]
     text = said([*GOOD, *BAD, *out])
     for m in out:
@@ -276,10 +370,13 @@ def test_a_size_that_is_not_known_reaches_nothing() -> None:
 
 def test_a_baseline_near_the_floor_is_a_reason() -> None:
     flat = replace(model("flat", "s@0"), undefined=("int8", "int6"), u={"quality": 0.01, "diversity": 0.9})
-    assert "flat s@0 has no score (its baseline is too close to the floor for a retention: int8, int6)." in said([*GOOD, *BAD, flat])
+    assert (
+        "flat s@0 has no score (its baseline is too close to the floor for a retention: int8, int6)."
+        in said([*GOOD, *BAD, flat])
+    )
 
 
-# ------------------------------------------------------------------------------------------------- with a wider threshold
+# ------------------------------------------------------------------------------------- with a wider threshold
 
 
 def test_a_wider_threshold_that_changes_nothing() -> None:
@@ -290,7 +387,9 @@ def test_a_wider_threshold_that_changes_nothing() -> None:
 
 def test_a_wider_threshold_that_changes_the_conclusion_shows_the_other_sentence() -> None:
     poor = [replace(model("good", "s@3", 0.0, 0.8), u=dict.fromkeys(ROLES, 0.3))]
-    first, second = said([*GOOD, *BAD, *poor]).split("With a threshold of U = 0.25 (good s@3) the conclusion is: ")
+    first, second = said([*GOOD, *BAD, *poor]).split(
+        "With a threshold of U = 0.25 (good s@3) the conclusion is: "
+    )
     assert claims(first) and not claims(second) and "Undecided with these models: bad and good" in second
 
 
@@ -310,7 +409,7 @@ def test_why_a_model_is_in_no_mean_is_said() -> None:
     assert "Not ranked, because not every compared domain and training seed has their size: good m@0." in text
 
 
-# ------------------------------------------------------------------------------------------------------ second evaluators
+# ------------------------------------------------------------------------------------------ second evaluators
 
 
 def by_secondary(*models: ModelLadder) -> Support:
@@ -336,13 +435,30 @@ def test_what_primary_and_secondary_evaluators_show_is_claimed() -> None:
 @pytest.mark.parametrize(
     ("second", "figures", "why", "claimed"),
     [
-        (by_secondary(*BAD_AS_GOOD, *GOOD_AS_BAD), ["-0.300", "below 0.001"], CONTRARY, "no: evaluators disagree"),
-        (by_secondary(*seeds("good", 0.5, 0.9), *seeds("bad", 0.5, 0.8)), ["+0.038", "1.000"], ALONE, "no: primary evaluators alone"),
-        (by_secondary(*seeds("good", 0.9), *seeds("bad", 0.5)), ["-", "-"], ALONE, "no: primary evaluators alone"),
+        (
+            by_secondary(*BAD_AS_GOOD, *GOOD_AS_BAD),
+            ["-0.300", "below 0.001"],
+            CONTRARY,
+            ("no: evaluators disagree"),
+        ),
+        (
+            by_secondary(*seeds("good", 0.5, 0.9), *seeds("bad", 0.5, 0.8)),
+            ["+0.038", "1.000"],
+            ALONE,
+            "no: primary evaluators alone",
+        ),
+        (
+            by_secondary(*seeds("good", 0.9), *seeds("bad", 0.5)),
+            ["-", "-"],
+            ALONE,
+            ("no: primary evaluators alone"),
+        ),
         (by_secondary(*GOOD), ["-", "-"], ALONE, "no: primary evaluators alone"),
     ],
-)  # fmt: skip
-def test_what_only_the_primary_evaluators_show_is_not_claimed(second: Support, figures: list[str], why: str, claimed: str) -> None:
+)
+def test_what_only_the_primary_evaluators_show_is_not_claimed(
+    second: Support, figures: list[str], why: str, claimed: str
+) -> None:
     text = said([*GOOD, *BAD], second=second)
     assert not claims(text) and text.count("Not claimed") == 1
     assert f"Not claimed, because {why}: good ahead of bad in quality." in text
@@ -366,7 +482,9 @@ def test_what_only_the_secondary_evaluators_show_stays_undecided() -> None:
     assert not claims(text) and "Undecided with these models: bad and good" in text
     assert "Not claimed, because only the secondary evaluators show it: good ahead of bad in quality." in text
     assert quality_row(first, by_secondary(*GOOD, *BAD))[-1] == "no: secondary evaluators alone"
-    assert "Not claimed" not in said(first, second=by_secondary(*seeds("good", 0.9, 0.5), *seeds("bad", 0.5, 0.8)))
+    assert "Not claimed" not in said(
+        first, second=by_secondary(*seeds("good", 0.9, 0.5), *seeds("bad", 0.5, 0.8))
+    )
 
 
 def test_without_a_second_evaluator_that_is_said_once() -> None:

@@ -1,7 +1,7 @@
 """Codes whole numbers and masks as bytes, at fixed width or entropy-coded.
 
-A coded stream of n symbols is padded with zeros to at least n / 256 bytes. So a file of B bytes cannot hold more than 256 B symbols,
-whatever its header says. A reader relies on this limit before it allocates memory.
+A coded stream of n symbols is padded with zeros to at least n / 256 bytes. So a file of B bytes cannot hold
+more than 256 B symbols, whatever its header says. A reader relies on this limit before it allocates memory.
 """
 
 from __future__ import annotations
@@ -23,11 +23,13 @@ def filled_up(stream: bytes, count: int) -> bytes:
     return stream.ljust(-(-count // SYMBOLS_PER_BYTE), b"\0")
 
 
-# ------------------------------------------------------------------------------------------------------- at fixed width
+# --------------------------------------------------------------------------------------------- at fixed width
 
 
 def word(levels: int) -> tuple[int, int]:
-    """The tightest packing of base-`levels` digits into words of at most 8 bytes -> (bytes a word, digits a word)."""
+    """The tightest packing of base-`levels` digits into words of at most 8 bytes -> (bytes a word, digits a
+    word).
+    """
     if levels == 1:
         return 1, SYMBOLS_PER_BYTE  # one level needs no digits
     choices = [(size, int(8 * size / math.log2(levels) + 1e-9)) for size in range(1, 9)]
@@ -35,11 +37,16 @@ def word(levels: int) -> tuple[int, int]:
 
 
 def pack(symbols: np.ndarray, levels: int) -> bytes:
-    """Pack symbols [n], each below `levels`, at fixed width. Ternary symbols take 1.6 bits each: 40 digits in 8 bytes."""
+    """Pack symbols [n], each below `levels`, at fixed width.
+
+    Ternary symbols take 1.6 bits each: 40 digits in 8 bytes.
+    """
     size, digits = word(levels)
     block = 2**16 * digits  # bounds the memory
     if len(symbols) > block:
-        return b"".join(pack(symbols[start : start + block], levels) for start in range(0, len(symbols), block))
+        return b"".join(
+            pack(symbols[start : start + block], levels) for start in range(0, len(symbols), block)
+        )
     padded = np.zeros((-(-len(symbols) // digits), digits), np.uint64)
     padded.ravel()[: len(symbols)] = symbols
     values = np.zeros(len(padded), np.uint64)
@@ -69,25 +76,30 @@ def unpack(data: bytes, count: int, levels: int) -> np.ndarray:
     return columns.ravel()[:count]
 
 
-# ---------------------------------------------------------------------------------------------------- at their entropy
+# ------------------------------------------------------------------------------------------- at their entropy
 
 
 def table_of(counts: np.ndarray) -> bytes:
     """The frequency table of symbols, with one byte a symbol.
 
-    0 means that the symbol never occurs. The other values are logarithmic, with 16 steps an octave below the most frequent symbol. This
-    rounding costs less than a thousandth of a bit a symbol.
+    0 means that the symbol never occurs. The other values are logarithmic, with 16 steps an octave below the
+    most frequent symbol. This rounding costs less than a thousandth of a bit a symbol.
     """
     if not counts.any():
         return bytes(len(counts))
     weights = _weights(np.arange(256, dtype=np.uint8))
     wanted = counts / counts.max() * weights[-1]
-    nearest = np.searchsorted((weights[1:-1] + weights[2:]) / 2, wanted) + 1  # never 0 for a symbol that occurs
+    nearest = (
+        np.searchsorted((weights[1:-1] + weights[2:]) / 2, wanted) + 1
+    )  # never 0 for a symbol that occurs
     return np.where(counts > 0, nearest, 0).astype(np.uint8).tobytes()
 
 
 def _weights(table: np.ndarray) -> np.ndarray:
-    """Frequency table uint8 -> relative weights float64. They are whole numbers, so every machine finds the same probabilities."""
+    """Frequency table uint8 -> relative weights float64.
+
+    They are whole numbers, so every machine finds the same probabilities.
+    """
     octave, step = np.divmod(table.astype(np.int64), 16)
     return np.where(table > 0, (16 + step) << octave, 0).astype(np.float64)
 
@@ -100,7 +112,10 @@ def probabilities(table: bytes) -> np.ndarray:
 
 
 def coded_bits(counts: np.ndarray, table: bytes) -> float:
-    """The cost in bits of symbols with these counts under a table. It is infinite where the table lacks one of the symbols."""
+    """The cost in bits of symbols with these counts under a table.
+
+    It is infinite where the table lacks one of the symbols.
+    """
     used = np.frombuffer(table, np.uint8) > 0
     if (counts[~used] > 0).any():
         return math.inf
@@ -108,11 +123,16 @@ def coded_bits(counts: np.ndarray, table: bytes) -> float:
 
 
 def _coder() -> Any:
-    """Import the library of the range coder. Raises `BadInput` where it is missing, since not every platform has a wheel."""
+    """Import the library of the range coder.
+
+    Raises `BadInput` where it is missing, since not every platform has a wheel.
+    """
     try:
         from constriction import stream
     except ImportError:
-        raise BadInput("the entropy coder is missing: pip install constriction (it has no ready wheel for this platform)") from None
+        raise BadInput(
+            "the entropy coder is missing: pip install constriction (it has no ready wheel for this platform)"
+        ) from None
     return stream
 
 
@@ -121,7 +141,9 @@ def _model(table: bytes) -> Any:
 
 
 def entropy_encode(symbols: np.ndarray, table: bytes) -> bytes:
-    """Encode symbols [n] by a range coder (Martin 1979), with the library `constriction` (Bamler 2022, arXiv:2201.01741)."""
+    """Encode symbols [n] by a range coder (Martin 1979), with the library `constriction` (Bamler 2022,
+    arXiv:2201.01741).
+    """
     used = np.frombuffer(table, np.uint8) > 0
     if used.sum() < 2 or not len(symbols):
         return b""
@@ -144,7 +166,7 @@ def entropy_decode(data: bytes, count: int, table: bytes) -> np.ndarray:
     return symbols.astype(np.min_scalar_type(len(table) - 1))[coder.decode(_model(table), count)]
 
 
-# ---------------------------------------------------------------------------------------------------------------- masks
+# ------------------------------------------------------------------------------------------------------ masks
 
 
 def binomials(n: int, m: int) -> np.ndarray:
@@ -156,7 +178,9 @@ def binomials(n: int, m: int) -> np.ndarray:
 
 
 def rank_patterns(groups: np.ndarray, n: int) -> np.ndarray:
-    """Number each n-of-m pattern in the combinatorial number system: bool [g, m] with n True in each row -> [g]."""
+    """Number each n-of-m pattern in the combinatorial number system: bool [g, m] with n True in each row ->
+    [g].
+    """
     table, kept = binomials(n, groups.shape[1]), groups.cumsum(1)
     return (table[np.arange(groups.shape[1]), kept] * groups).sum(1)
 
@@ -187,11 +211,14 @@ def fill_groups(rows: np.ndarray, n: int, m: int) -> np.ndarray | None:
     return groups if (groups.sum(1) == n).all() else None
 
 
-# --------------------------------------------------------------------------------------------------------------- floats
+# ----------------------------------------------------------------------------------------------------- floats
 
 
 def deflate_fp16(halves: np.ndarray) -> bytes:
-    """Deflate float16 values [n], all upper bytes first. The upper bytes (sign, exponent) resemble each other, so this helps."""
+    """Deflate float16 values [n], all upper bytes first.
+
+    The upper bytes (sign, exponent) resemble each other, so this helps.
+    """
     planes = halves.astype("<f2").view(np.uint8).reshape(-1, 2)
     return deflate(np.ascontiguousarray(planes[:, ::-1].T).tobytes())
 
@@ -211,7 +238,10 @@ def deflate(data: bytes) -> bytes:
 
 
 def inflate(data: bytes, largest: int) -> bytes:
-    """Invert `deflate`. Raises `ValueError` for incomplete data and for a result larger than `largest` bytes."""
+    """Invert `deflate`.
+
+    Raises `ValueError` for incomplete data and for a result larger than `largest` bytes.
+    """
     coder = zlib.decompressobj(-15)
     try:
         text = coder.decompress(data, largest + 1)

@@ -1,10 +1,14 @@
-"""The artifact: a compressed network as one self-contained file. All reported sizes are lengths of such files.
+"""The artifact: a compressed network as one self-contained file.
 
-    "GENC" | version u16 | header length u32 | header, deflated | streams | SHA-256 of all before          (docs/format.md)
+All reported sizes are lengths of such files.
 
-The header lists, column by column, how each tensor is stored and how long its streams are. The writer chooses the shortest of a few
-codings for each stream. Indices have fixed width, or they are entropy-coded under their own table or a shared one. Masks are
-entropy-coded, stored as numbers of n:m patterns, or merged into the alphabet of the indices.
+    "GENC" | version u16 | header length u32 | header, deflated | streams | SHA-256 of all before
+    (docs/format.md)
+
+The header lists, column by column, how each tensor is stored and how long its streams are. The writer chooses
+the shortest of a few codings for each stream. Indices have fixed width, or they are entropy-coded under their
+own table or a shared one. Masks are entropy-coded, stored as numbers of n:m patterns, or merged into the
+alphabet of the indices.
 """
 
 from __future__ import annotations
@@ -47,7 +51,7 @@ HEAD = struct.Struct("<4sHI")
 CHECKSUM = 32  # bytes of SHA-256
 
 
-# ---------------------------------------------------------------------------------------------------------------- write
+# ------------------------------------------------------------------------------------------------------ write
 
 
 def save(compressed: Compressed, method: str, path: Path) -> int:
@@ -58,7 +62,10 @@ def save(compressed: Compressed, method: str, path: Path) -> int:
 
 
 def encode(compressed: Compressed, method: str, entropy: bool = True) -> bytes:
-    """The bytes of the file. Equal input gives equal bytes. `entropy=False` stores everything at fixed width, for comparison."""
+    """The bytes of the file.
+
+    Equal input gives equal bytes. `entropy=False` stores everything at fixed width, for comparison.
+    """
     from bench.artifact.writer import encode_tensors
 
     header, streams = encode_tensors(compressed, method, entropy)
@@ -73,7 +80,7 @@ def encode(compressed: Compressed, method: str, entropy: bool = True) -> bytes:
     return b"".join([*parts, checksum.digest()])
 
 
-# ----------------------------------------------------------------------------------------------------------------- read
+# ------------------------------------------------------------------------------------------------------- read
 
 
 @dataclass(frozen=True)
@@ -85,7 +92,10 @@ class Artifact:
     streams: memoryview
 
     def tensors(self) -> Iterator[tuple[str, StoredTensor]]:
-        """Yield the tensors in the order of the network. Raises `BadInput` where a stream does not match the header."""
+        """Yield the tensors in the order of the network.
+
+        Raises `BadInput` where a stream does not match the header.
+        """
         try:
             yield from self._tensors()
         except BadInput:  # the coder is missing
@@ -104,7 +114,10 @@ class Artifact:
         for entry in header.entries:
             mask, body = place + entry.mask_bytes, place + entry.mask_bytes + entry.body_bytes
             own = halves[used : used + entry.halves].astype(np.float16)
-            yield entry.name, self._tensor(entry, bytes(self.streams[place:mask]), bytes(self.streams[mask:body]), own)
+            yield (
+                entry.name,
+                self._tensor(entry, bytes(self.streams[place:mask]), bytes(self.streams[mask:body]), own),
+            )
             place, used = body, used + entry.halves
 
     def _tensor(self, entry: Entry, mask_stream: bytes, body: bytes, halves: np.ndarray) -> StoredTensor:
@@ -118,8 +131,12 @@ class Artifact:
             kind = ARRAY_TYPES[entry.array]
             if entry.array == "b1" and body.strip(b"\0\1"):
                 raise ValueError(f"{entry.name[:80]!r} holds flags that are neither 0 nor 1")
-            values = halves if entry.array == "f2" else np.frombuffer(body, kind).astype(kind.newbyteorder("="))
-            stored = StoredTensor(entry.shape, values=_restore(values, flat_mask, layout, entry), layout=layout, pattern=pattern)
+            values = (
+                halves if entry.array == "f2" else np.frombuffer(body, kind).astype(kind.newbyteorder("="))
+            )
+            stored = StoredTensor(
+                entry.shape, values=_restore(values, flat_mask, layout, entry), layout=layout, pattern=pattern
+            )
         else:
             codebook = self.header.codebooks[entry.codebook]
             levels = len(codebook[0])
@@ -161,7 +178,11 @@ class Artifact:
         length = Layout("channel", entry.axis).channel_length(entry.shape)
         groups = -(-length // entry.m) * (entry.count // length if length else 0)
         ranks = self._coded(stream, groups, math.comb(entry.m, entry.n), entry.mask_table)
-        return coding.unrank_patterns(ranks, entry.n, entry.m).reshape(entry.count // length, -1)[:, :length].ravel()
+        return (
+            coding.unrank_patterns(ranks, entry.n, entry.m)
+            .reshape(entry.count // length, -1)[:, :length]
+            .ravel()
+        )
 
 
 def _restore(values: np.ndarray, mask: np.ndarray | None, layout: Layout, entry: Entry) -> torch.Tensor:
@@ -174,7 +195,10 @@ def _restore(values: np.ndarray, mask: np.ndarray | None, layout: Layout, entry:
 
 
 def open_artifact(path: Path) -> Artifact:
-    """Read a file, verify its checksum and parse its header. Raises `BadInput` with one line for an invalid file."""
+    """Read a file, verify its checksum and parse its header.
+
+    Raises `BadInput` with one line for an invalid file.
+    """
     try:
         return parse(path.read_bytes())
     except OSError as error:
@@ -214,14 +238,16 @@ def decode(data: bytes) -> tuple[str, list[StructureEdit], dict[str, StoredTenso
     return artifact.header.method, list(artifact.header.structure), dict(artifact.tensors())
 
 
-# -------------------------------------------------------------------------------------------------------------- rebuild
+# ---------------------------------------------------------------------------------------------------- rebuild
 
 
 def rebuild(path: Path, generator: Generator) -> Module:
     """Build the network from the bytes of its artifact alone. This network makes the samples."""
     artifact = open_artifact(path)
     network = generator.rebuild(list(artifact.header.structure))
-    check_fit(network, {entry.name: entry.shape for entry in artifact.header.entries})  # before anything is decoded
+    check_fit(
+        network, {entry.name: entry.shape for entry in artifact.header.entries}
+    )  # before anything is decoded
     wanted = tensors_of(network)
     with torch.no_grad():
         for name, stored in artifact.tensors():
@@ -230,7 +256,10 @@ def rebuild(path: Path, generator: Generator) -> Module:
 
 
 def fill(network: Module, tensors: Mapping[str, StoredTensor]) -> None:
-    """Load dequantized tensors into a network of the same structure. Raises an error unless every tensor is there."""
+    """Load dequantized tensors into a network of the same structure.
+
+    Raises an error unless every tensor is there.
+    """
     check_fit(network, {name: stored.shape for name, stored in tensors.items()})
     with torch.no_grad():
         for name, target in tensors_of(network).items():
@@ -243,14 +272,22 @@ def check_fit(network: Module, shapes: Mapping[str, tuple[int, ...]]) -> None:
     if wanted.keys() != shapes.keys():
         missing, extra = sorted(wanted.keys() - shapes.keys()), sorted(shapes.keys() - wanted.keys())
         not_wanted = [name[:80] for name in extra[:3]]
-        raise BadInput(f"the artifact does not fit the network: missing {missing[:3]}, not wanted {not_wanted}")
+        raise BadInput(
+            f"the artifact does not fit the network: missing {missing[:3]}, not wanted {not_wanted}"
+        )
     for name, target in wanted.items():
         if tuple(target.shape) != shapes[name]:
-            raise BadInput(f"the artifact does not fit the network: {name} is {str(shapes[name])[:80]}, not {tuple(target.shape)}")
+            raise BadInput(
+                f"the artifact does not fit the network: {name} is {str(shapes[name])[:80]}, not "
+                f"{tuple(target.shape)}"
+            )
 
 
 def tensors_digest(network: Module) -> str:
-    """SHA-256 of the float32 values of all tensors. Two codings of the same values share samples and features."""
+    """SHA-256 of the float32 values of all tensors.
+
+    Two codings of the same values share samples and features.
+    """
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors_of(network).items()):
         digest.update(f"{name}{tuple(tensor.shape)}".encode())

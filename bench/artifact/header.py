@@ -1,4 +1,7 @@
-"""The header of the artifact: the list of tensors, their coding and the lengths of their streams. Every field is checked."""
+"""The header of the artifact: the list of tensors, their coding and the lengths of their streams.
+
+Every field is checked.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,8 @@ import numpy as np
 from bench.artifact import coding
 from bench.interfaces import StructureEdit
 
-# All far above any real network's: what a small file that lies can make a reader do stays within seconds and some tens of MB.
+# All far above any real network's: what a small file that lies can make a reader do stays within seconds and
+# some tens of MB.
 LARGEST = 16 * 2**20  # bytes, inflated
 LONGEST_TEXT, LONGEST_NAMES = 2**20, 2**22  # bytes
 MOST_TENSORS = 20_000
@@ -21,7 +25,9 @@ MOST_PLANES = 8  # of a code book
 MOST_LEVELS = 2**20  # of all planes of all code books together
 MOST_LEVELS_USED = 2**25  # of the code book of each tensor, summed: a coder is set up for each
 MOST_SCALARS = 2**40  # of a shape: beyond it arithmetic is not worth doing
-FARTHEST = 4 * coding.MOST_SYMBOLS  # the farthest start of an evenly spaced code book from zero, in units of 1/2
+FARTHEST = (
+    4 * coding.MOST_SYMBOLS
+)  # the farthest start of an evenly spaced code book from zero, in units of 1/2
 ARRAY_TYPES: dict[str, np.dtype] = {
     "f4": np.dtype("<f4"),
     "f2": np.dtype("<f2"),
@@ -90,8 +96,20 @@ class Header:
         """The bytes of the header, deflated."""
         out = Writer()
         out.text(self.method)
-        out.text(json.dumps([[edit.path, edit.kind, dict(edit.args)] for edit in self.structure], separators=(",", ":")))
-        out.numbers([self.fp16_pool_bytes, self.fp16_pool_deflated, len(self.codebooks), len(self.tables), len(self.entries)])
+        out.text(
+            json.dumps(
+                [[edit.path, edit.kind, dict(edit.args)] for edit in self.structure], separators=(",", ":")
+            )
+        )
+        out.numbers(
+            [
+                self.fp16_pool_bytes,
+                self.fp16_pool_deflated,
+                len(self.codebooks),
+                len(self.tables),
+                len(self.entries),
+            ]
+        )
         for codebook in self.codebooks:
             out.codebook(codebook)
         for table in self.tables:
@@ -149,7 +167,10 @@ def _codebooks(source: Reader, count: int) -> tuple[Codebook, ...]:
 
 
 def may_be_stored(name: str) -> bool:
-    """Whether a tensor's name is allowed. Names are printed on one line and become keys of a safetensors file."""
+    """Whether a tensor's name is allowed.
+
+    Names are printed on one line and become keys of a safetensors file.
+    """
     return name.isprintable() and name != "__metadata__"
 
 
@@ -187,8 +208,28 @@ def _word(name: str, words: Sequence[str]) -> Column:
 
 
 COLUMNS = (
-    *(_word("array", ARRAYS), _number("axis"), _word("granularity", GRANULARITIES), _number("group"), _number("codebook")),
-    *(_number(name) for name in ("mask", "n", "m", "mask_table", "mask_bytes", "table", "kept", "halves", "body_bytes", "fidelity")),
+    *(
+        _word("array", ARRAYS),
+        _number("axis"),
+        _word("granularity", GRANULARITIES),
+        _number("group"),
+        _number("codebook"),
+    ),
+    *(
+        _number(name)
+        for name in (
+            "mask",
+            "n",
+            "m",
+            "mask_table",
+            "mask_bytes",
+            "table",
+            "kept",
+            "halves",
+            "body_bytes",
+            "fidelity",
+        )
+    ),
 )
 
 
@@ -203,7 +244,10 @@ def _structure(text: str) -> tuple[StructureEdit, ...]:
 
 
 def _check(entry: Entry, codebooks: Sequence[Codebook], tables: Sequence[bytes]) -> None:
-    """Raises `ValueError` when an entry contradicts itself. A checked entry has no size beyond what its streams allow."""
+    """Raises `ValueError` when an entry contradicts itself.
+
+    A checked entry has no size beyond what its streams allow.
+    """
     from bench.interfaces import Layout
 
     def need(fine: bool, what: str) -> None:
@@ -212,38 +256,65 @@ def _check(entry: Entry, codebooks: Sequence[Codebook], tables: Sequence[bytes])
 
     need(math.prod(size or 1 for size in entry.shape) <= MOST_SCALARS, f"shape {str(entry.shape)[:80]}")
     need(entry.axis < max(len(entry.shape), 1), f"axis {entry.axis} of shape {str(entry.shape)[:80]}")
-    need((entry.group > 0) == (entry.granularity == "group"), f"groups of {entry.group}, granularity {entry.granularity}")
+    need(
+        (entry.group > 0) == (entry.granularity == "group"),
+        f"groups of {entry.group}, granularity {entry.granularity}",
+    )
     need(entry.kept <= entry.count and entry.fidelity <= EXACT, "it keeps more weights than it has")
-    need(entry.mask <= FOLDED_INTO_ZERO and max(entry.mask_table, entry.table) <= len(tables), "a mask or a table that is not there")
+    need(
+        entry.mask <= FOLDED_INTO_ZERO and max(entry.mask_table, entry.table) <= len(tables),
+        "a mask or a table that is not there",
+    )
     beside = entry.mask in (PLAIN_BITS, COUNTED, PATTERNS)
     need(beside or entry.kept == entry.count, "pruned weights without a mask")
-    need(not beside or entry.count <= coding.SYMBOLS_PER_BYTE * entry.mask_bytes, f"shape {str(entry.shape)[:80]} is larger than its mask")
+    need(
+        not beside or entry.count <= coding.SYMBOLS_PER_BYTE * entry.mask_bytes,
+        f"shape {str(entry.shape)[:80]} is larger than its mask",
+    )
     need(beside or not entry.mask_bytes, "a mask of no kind")
     need(entry.mask != COUNTED or entry.mask_table > 0, "a counted mask without a table")
     need(not entry.mask_table or entry.mask in (COUNTED, PATTERNS), "a table for a mask that has none")
     if entry.mask == PATTERNS:
         need(1 <= entry.n < entry.m <= 32 and entry.count > 0, f"a mask of {entry.n}:{entry.m}")
-        need(not entry.mask_table or math.comb(entry.m, entry.n) <= MOST_PATTERNS_CODED, f"a table of {entry.n}:{entry.m}")
+        need(
+            not entry.mask_table or math.comb(entry.m, entry.n) <= MOST_PATTERNS_CODED,
+            f"a table of {entry.n}:{entry.m}",
+        )
     if entry.array:
-        need(entry.mask == UNMASKED or (beside and entry.array in ("f2", "f4")), "a mask of values that are not pruned")
+        need(
+            entry.mask == UNMASKED or (beside and entry.array in ("f2", "f4")),
+            "a mask of values that are not pruned",
+        )
         need(not entry.table, "plain values with a table")
         own = entry.kept if entry.array == "f2" else 0
         body = 0 if entry.array == "f2" else entry.kept * ARRAY_TYPES[entry.array].itemsize
         need(entry.halves == own and entry.body_bytes == body, "sizes that lie")
         return
-    need(entry.codebook < len(codebooks) and len(entry.shape) > 0 and entry.count > 0, "no code book, or nothing to index it")
-    need(entry.coded <= coding.SYMBOLS_PER_BYTE * entry.body_bytes, f"shape {str(entry.shape)[:80]} is larger than the file can hold")
+    need(
+        entry.codebook < len(codebooks) and len(entry.shape) > 0 and entry.count > 0,
+        "no code book, or nothing to index it",
+    )
+    need(
+        entry.coded <= coding.SYMBOLS_PER_BYTE * entry.body_bytes,
+        f"shape {str(entry.shape)[:80]} is larger than the file can hold",
+    )
     layout = Layout(entry.granularity, entry.axis, entry.group)
-    need(entry.group <= layout.channel_length(entry.shape), f"groups of {entry.group} are longer than a channel")  # they would be padded
+    need(
+        entry.group <= layout.channel_length(entry.shape),
+        f"groups of {entry.group} are longer than a channel",
+    )  # they would be padded
     rows = layout.row_count(entry.shape)
     need(entry.halves == rows * len(codebooks[entry.codebook]), f"{entry.halves} scales for {rows} rows")
 
 
-# ------------------------------------------------------------------------------------------------------ bytes in and out
+# ------------------------------------------------------------------------------------------- bytes in and out
 
 
 class Writer:
-    """Writes whole numbers in as few bytes as they need (LEB128). Texts and bytes have their length before them."""
+    """Writes whole numbers in as few bytes as they need (LEB128).
+
+    Texts and bytes have their length before them.
+    """
 
     def __init__(self) -> None:
         self.data = bytearray()
@@ -269,8 +340,8 @@ class Writer:
     def codebook(self, codebook: Codebook) -> None:
         """Write a code book.
 
-        Levels that are evenly spaced by 1 from a multiple of 1/2 are written as (0, levels, twice the first level, its sign). Any other
-        code book is written as (planes, levels, float32 values).
+        Levels that are evenly spaced by 1 from a multiple of 1/2 are written as (0, levels, twice the first
+        level, its sign). Any other code book is written as (planes, levels, float32 values).
         """
         first = float(codebook[0][0]) if codebook[0] else 0.0
         near = abs(2 * first) <= FARTHEST and (2 * first).is_integer()

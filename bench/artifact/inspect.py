@@ -1,4 +1,7 @@
-"""Reports where the bits of a compressed file went, by tensor and by component. Every byte is counted once."""
+"""Reports where the bits of a compressed file went, by tensor and by component.
+
+Every byte is counted once.
+"""
 
 from __future__ import annotations
 
@@ -19,17 +22,28 @@ from bench.artifact.header import (
 )
 
 COMPONENTS = ("indices", "mask", "scales", "values")
-MASKS = {UNMASKED: "", PLAIN_BITS: "1 bit each", COUNTED: "entropy-coded", FOLDED: "in the indices", FOLDED_INTO_ZERO: "in the indices"}
+MASKS = {
+    UNMASKED: "",
+    PLAIN_BITS: "1 bit each",
+    COUNTED: "entropy-coded",
+    FOLDED: "in the indices",
+    FOLDED_INTO_ZERO: "in the indices",
+}
 
 
 def account(file: Path) -> dict[str, Any]:
-    """The report of `inspect`, ready for JSON. Raises `BadInput` for an invalid file, and its streams are checked too."""
+    """The report of `inspect`, ready for JSON.
+
+    Raises `BadInput` for an invalid file, and its streams are checked too.
+    """
     artifact = open_artifact(file)
     for _ in artifact.tensors():  # also check the streams
         pass
     header = artifact.header
     halves = sum(entry.halves for entry in header.entries)
-    byte = header.fp16_pool_bytes / halves if halves else 0.0  # bytes of a float16 number in the deflated pool
+    byte = (
+        header.fp16_pool_bytes / halves if halves else 0.0
+    )  # bytes of a float16 number in the deflated pool
     tensors = [_tensor(artifact, entry, byte) for entry in header.entries]
     total = file.stat().st_size
     beside = {"header": artifact.header_bytes, "checksum and frame": HEAD.size + CHECKSUM}
@@ -70,7 +84,11 @@ def _tensor(artifact: Artifact, entry: Entry, byte: float) -> dict[str, Any]:
 def _kind(artifact: Artifact, entry: Entry) -> str:
     if entry.array:
         return {"f2": "float16", "f4": "float32"}.get(entry.array, entry.array)
-    rows = {"tensor": "one scale", "channel": f"a scale for each of axis {entry.axis}", "group": f"a scale for {entry.group} weights"}
+    rows = {
+        "tensor": "one scale",
+        "channel": f"a scale for each of axis {entry.axis}",
+        "group": f"a scale for {entry.group} weights",
+    }
     planes = artifact.header.codebooks[entry.codebook]
     coding = "entropy-coded" if entry.table else "fixed width"
     offsets = f" x {len(planes)} planes" if len(planes) > 1 else ""
@@ -82,10 +100,21 @@ def as_table(found: Mapping[str, Any]) -> str:
     from tabulate import tabulate
 
     rows = [_row(tensor) for tensor in found["tensors"]]
-    headers = ["tensor", "shape", "stored as", "mask", *(f"{component}" for component in COMPONENTS), "bits", "SQNR dB"]
+    headers = [
+        "tensor",
+        "shape",
+        "stored as",
+        "mask",
+        *(f"{component}" for component in COMPONENTS),
+        "bits",
+        "SQNR dB",
+    ]
     table = tabulate(rows, headers=headers, disable_numparse=True, colalign=("left",) * 4 + ("right",) * 6)
     parts = ", ".join(f"{name} {size:,.0f}" for name, size in found["components"].items() if size)
-    first = f"{found['file']}: {found['method']}, {found['bytes']:,} bytes, {found['bits_per_number']:.2f} bits a number"
+    first = (
+        f"{found['file']}: {found['method']}, {found['bytes']:,} bytes, "
+        f"{found['bits_per_number']:.2f} bits a number"
+    )
     return f"{first}\nbytes: {parts}\nbits a number by component, tensor by tensor:\n{table}"
 
 

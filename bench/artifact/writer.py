@@ -33,7 +33,9 @@ from bench.interfaces import Compressed, StoredTensor
 from bench.layers import tensors_of
 
 
-def encode_tensors(compressed: Compressed, method: str, entropy: bool = True) -> tuple[Header, list[bytes | memoryview]]:
+def encode_tensors(
+    compressed: Compressed, method: str, entropy: bool = True
+) -> tuple[Header, list[bytes | memoryview]]:
     """Encode tensors -> (header, streams in the order of the file)."""
     grids = with_common_grid(compressed.tensors) if entropy else compressed.tensors
     tensors = {name: in_file_order(name, stored) for name, stored in grids.items()}
@@ -43,13 +45,25 @@ def encode_tensors(compressed: Compressed, method: str, entropy: bool = True) ->
     streams: list[bytes | memoryview] = []
     for name, flat in tensors.items():
         entry, *own = writer.write(flat)
-        entries.append(dataclasses.replace(entry, fidelity=fidelity(originals.get(name), compressed.tensors[name]) if entropy else EXACT))
+        entries.append(
+            dataclasses.replace(
+                entry, fidelity=fidelity(originals.get(name), compressed.tensors[name]) if entropy else EXACT
+            )
+        )
         streams += own
     halves = np.concatenate([flat.halves for flat in tensors.values()]) if tensors else np.zeros(0, "<f2")
     raw, deflated = halves.astype("<f2").tobytes(), coding.deflate_fp16(halves) if entropy else b""
     is_squeezed = entropy and len(deflated) < len(raw)
     pool = deflated if is_squeezed else raw
-    header = Header(method, compressed.structure, tuple(writer.codebooks), tuple(writer.tables), tuple(entries), len(pool), is_squeezed)
+    header = Header(
+        method,
+        compressed.structure,
+        tuple(writer.codebooks),
+        tuple(writer.tables),
+        tuple(entries),
+        len(pool),
+        is_squeezed,
+    )
     return header, [pool, *streams]
 
 
@@ -67,7 +81,7 @@ def fidelity(original: Tensor | None, stored: StoredTensor) -> int:
     return min(max(round(40 * math.log10(signal / noise)), 0), EXACT - 1) if signal else 0
 
 
-# -------------------------------------------------------------------------------------------------- tensors as flat arrays
+# ------------------------------------------------------------------------------------- tensors as flat arrays
 
 
 @dataclass(frozen=True)
@@ -94,20 +108,39 @@ def in_file_order(name: str, stored: StoredTensor) -> Flat:
     mask, none = flat(stored.mask), np.zeros(0, "<f2")
     if stored.quantized:
         assert stored.scales is not None
-        return Flat(name, stored, flat(stored.indices), None, "", mask, stored.scales.cpu().numpy().astype("<f2").ravel())
+        return Flat(
+            name,
+            stored,
+            flat(stored.indices),
+            None,
+            "",
+            mask,
+            stored.scales.cpu().numpy().astype("<f2").ravel(),
+        )
     values = flat(stored.values)
     assert values is not None
     array = next((code for code, kind in ARRAY_TYPES.items() if kind == values.dtype), None)
     if array is None:
         raise Unsupported(f"tensors of type {values.dtype} cannot be stored")
     values = (values if mask is None else values[mask]).astype(ARRAY_TYPES[array], copy=False)
-    return Flat(name, stored, None, none, array, mask, values) if array == "f2" else Flat(name, stored, None, values, array, mask, none)
+    return (
+        Flat(name, stored, None, none, array, mask, values)
+        if array == "f2"
+        else Flat(name, stored, None, values, array, mask, none)
+    )
 
 
 def with_common_grid(tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
     """Embed grids of whole steps in one grid that covers them all, so that the tensors can share a table."""
-    grids = {name: (int(s.codebook[0][0]), int(s.codebook[0][-1])) for name, s in tensors.items() if _has_whole_steps(s.codebook)}
-    first, last = min((a for a, _ in grids.values()), default=0), max((b for _, b in grids.values()), default=0)
+    grids = {
+        name: (int(s.codebook[0][0]), int(s.codebook[0][-1]))
+        for name, s in tensors.items()
+        if _has_whole_steps(s.codebook)
+    }
+    first, last = (
+        min((a for a, _ in grids.values()), default=0),
+        max((b for _, b in grids.values()), default=0),
+    )
     if len(set(grids.values())) < 2 or last - first >= coding.MOST_SYMBOLS:
         return dict(tensors)
     common = (tuple(map(float, range(first, last + 1))),)
@@ -116,15 +149,21 @@ def with_common_grid(tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTen
     for name, (start, _) in grids.items():
         indices = tensors[name].indices
         assert indices is not None
-        moved[name] = dataclasses.replace(tensors[name], indices=(indices.to(torch.int16) + (start - first)).to(kind), codebook=common)
+        moved[name] = dataclasses.replace(
+            tensors[name], indices=(indices.to(torch.int16) + (start - first)).to(kind), codebook=common
+        )
     return {name: moved.get(name, stored) for name, stored in tensors.items()}
 
 
 def _has_whole_steps(codebook: Codebook) -> bool:
-    return len(codebook) == 1 and codebook[0][0].is_integer() and all(level == codebook[0][0] + i for i, level in enumerate(codebook[0]))
+    return (
+        len(codebook) == 1
+        and codebook[0][0].is_integer()
+        and all(level == codebook[0][0] + i for i, level in enumerate(codebook[0]))
+    )
 
 
-# ------------------------------------------------------------------------------------------------------ ways to write them
+# ----------------------------------------------------------------------------------------- ways to write them
 
 
 @dataclass(frozen=True)
@@ -156,7 +195,9 @@ def ways(flat: Flat) -> Iterator[IndexEncoding]:
         yield IndexEncoding(FOLDED, levels + 1, lambda: np.where(mask, indices.astype(np.int32), levels))
 
 
-Key = tuple[Codebook, int]  # tensors with the same code book and the same coding of the mask can share a table
+Key = tuple[
+    Codebook, int
+]  # tensors with the same code book and the same coding of the mask can share a table
 
 
 def shared_tables(tensors: Mapping[str, Flat]) -> dict[Key, bytes]:
@@ -195,32 +236,52 @@ class Writer:
     def write(self, flat: Flat) -> tuple[Entry, bytes, bytes | memoryview]:
         """Encode a tensor -> (entry, mask stream, body stream)."""
         layout, count = flat.stored.layout, math.prod(flat.stored.shape)
-        group = min(layout.group, layout.channel_length(flat.stored.shape))  # nobody has to pad a channel to a longer one
-        entry = Entry(flat.name, flat.stored.shape, flat.array, layout.axis, layout.granularity, group, halves=len(flat.halves))
+        group = min(
+            layout.group, layout.channel_length(flat.stored.shape)
+        )  # nobody has to pad a channel to a longer one
+        entry = Entry(
+            flat.name,
+            flat.stored.shape,
+            flat.array,
+            layout.axis,
+            layout.granularity,
+            group,
+            halves=len(flat.halves),
+        )
         kept = count if flat.mask is None else int(flat.mask.sum())
         kind, mask = self._mask(flat)
         if flat.indices is None:
             assert flat.values is not None
-            raw = flat.values.reshape(-1).view(np.uint8).data  # no copy: these may be all of a network's bytes
+            raw = (
+                flat.values.reshape(-1).view(np.uint8).data
+            )  # no copy: these may be all of a network's bytes
             entry = dataclasses.replace(entry, kept=kept, body_bytes=len(raw))
             return *self._add_mask(entry, flat, kind, mask), raw
         codebook = self.codebooks.setdefault(flat.stored.codebook, len(self.codebooks))
         options = [(way, self._indices(flat, way)) for way in ways(flat)]
         way, indices = min(options, key=lambda o: o[1].price + (mask.price if o[0].mask == PLAIN_BITS else 0))
         body = coding.filled_up(indices.make(), count if way.mask != PLAIN_BITS else kept)
-        entry = dataclasses.replace(entry, codebook=codebook, table=self._number(indices.table), body_bytes=len(body))
+        entry = dataclasses.replace(
+            entry, codebook=codebook, table=self._number(indices.table), body_bytes=len(body)
+        )
         if way.mask == PLAIN_BITS:
             return *self._add_mask(dataclasses.replace(entry, kept=kept), flat, kind, mask), body
         return dataclasses.replace(entry, kept=count, mask=way.mask), b"", body
 
     def _indices(self, flat: Flat, way: IndexEncoding) -> Stream:
         counts = way.counts()
-        plain = Stream(coding.packed_length(int(counts.sum()), way.alphabet), lambda: coding.pack(way.symbols(), way.alphabet))
+        plain = Stream(
+            coding.packed_length(int(counts.sum()), way.alphabet),
+            lambda: coding.pack(way.symbols(), way.alphabet),
+        )
         if not self.entropy:
             return plain
         own, shared = coding.table_of(counts), self.shared[flat.stored.codebook, way.mask]
         return min(
-            plain, self._coded(way, counts, shared, 0), self._coded(way, counts, own, len(coding.deflate(own))), key=lambda s: s.price
+            plain,
+            self._coded(way, counts, shared, 0),
+            self._coded(way, counts, own, len(coding.deflate(own))),
+            key=lambda s: s.price,
         )
 
     def _coded(self, way: IndexEncoding, counts: np.ndarray, table: bytes, table_bytes: int) -> Stream:
@@ -245,7 +306,9 @@ class Writer:
         if flat.stored.pattern is None or flat.mask is None or not len(flat.mask):
             return None
         n, m = flat.stored.pattern
-        groups = coding.fill_groups(flat.mask.reshape(-1, flat.stored.layout.channel_length(flat.stored.shape)), n, m)
+        groups = coding.fill_groups(
+            flat.mask.reshape(-1, flat.stored.layout.channel_length(flat.stored.shape)), n, m
+        )
         if groups is None:
             return None
         ranks, patterns = coding.rank_patterns(groups, n), math.comb(m, n)
@@ -254,12 +317,18 @@ class Writer:
             return fixed
         way = IndexEncoding(PATTERNS, patterns, lambda: ranks)
         table = coding.table_of(way.counts())
-        return min(fixed, self._coded(way, way.counts(), table, len(coding.deflate(table))), key=lambda stream: stream.price)
+        return min(
+            fixed,
+            self._coded(way, way.counts(), table, len(coding.deflate(table))),
+            key=lambda stream: stream.price,
+        )
 
     def _add_mask(self, entry: Entry, flat: Flat, kind: int, mask: Stream) -> tuple[Entry, bytes]:
         bits = coding.filled_up(mask.make(), entry.count if kind != UNMASKED else 0)
         n, m = flat.stored.pattern if kind == PATTERNS and flat.stored.pattern else (0, 0)
-        return dataclasses.replace(entry, mask=kind, n=n, m=m, mask_table=self._number(mask.table), mask_bytes=len(bits)), bits
+        return dataclasses.replace(
+            entry, mask=kind, n=n, m=m, mask_table=self._number(mask.table), mask_bytes=len(bits)
+        ), bits
 
     def _number(self, table: bytes | None) -> int:
         """1 + the position of a table in the header; 0 for none."""

@@ -1,1 +1,4 @@
-"""The commands, grouped by purpose. Each command parses options, makes one call and prints text or JSON. It imports torch late."""
+"""The commands, grouped by purpose.
+
+Each command parses options, makes one call and prints text or JSON. It imports torch late.
+"""

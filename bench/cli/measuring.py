@@ -33,7 +33,11 @@ from bench.errors import BadInput
 
 @commands.command(short_help="Compress, sample, evaluate: records and a table.")
 @click.option("--domain", "-d", required=True, help="See `list domains`; `all` for every one.")
-@click.option("--model", "-m", help="See `list models`; or a folder or hub id that the domain can open.  [default: the domain's first]")
+@click.option(
+    "--model",
+    "-m",
+    help="See `list models`; or a folder or hub id that the domain can open.  [default: the domain's first]",
+)
 @click.option(
     "--method",
     "-M",
@@ -54,17 +58,37 @@ from bench.errors import BadInput
     help="Sampling seed; repeatable.",
 )
 @click.option("--samples", "-n", default=2000, show_default=True, help="Samples a seed.")
-@click.option("--results", type=PATH, default=LOCAL, show_default=True, help="Folder of the records. A stopped run goes on from there.")
+@click.option(
+    "--results",
+    type=PATH,
+    default=LOCAL,
+    show_default=True,
+    help="Folder of the records. A stopped run goes on from there.",
+)
 @DEVICE
-@click.option("--save-samples", type=PATH, help="Also write all samples, and twins side by side, to this folder.")
-@click.option("--fresh", is_flag=True, help="Re-run finished cells and ignore cached samples. Floors and ceilings are reused.")
-@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes; with several, one thread each.")
+@click.option(
+    "--save-samples", type=PATH, help="Also write all samples, and twins side by side, to this folder."
+)
+@click.option(
+    "--fresh",
+    is_flag=True,
+    help="Re-run finished cells and ignore cached samples. Floors and ceilings are reused.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Processes; with several, one thread each.",
+)
 @REFERENCE
 @click.option(
     "--metric",
     "metrics",
     multiple=True,
-    help="One more: a folder with an `evaluate` metric script; images: fid, kid, is; text: mauve. See `show`.",
+    help=(
+        "One more: a folder with an `evaluate` metric script; images: fid, kid, is; text: mauve. See `show`."
+    ),
 )
 @EVALUATOR
 @click.option("--trust-remote-code", is_flag=True, help="Allow --metric to run code from the hub.")
@@ -92,7 +116,9 @@ def run(methods: tuple[str, ...], seeds: tuple[int, ...], as_json: bool, **optio
         click.echo(json.dumps([json.loads(record.model_dump_json()) for record in records]))
     click.echo(comparison(records, published), err=as_json)
     say(f"records and leaderboard.md are in {results}")
-    for warning in dict.fromkeys(f"{record.method}: {line}" for record in records for line in record.warnings):
+    for warning in dict.fromkeys(
+        f"{record.method}: {line}" for record in records for line in record.warnings
+    ):
         say(f"warning: {warning}")
     failed = [record for record in records if record.status == "failed"]
     for record in failed:
@@ -120,22 +146,50 @@ def score(domain: str, path: Path, reference: str | None, device: str, as_json: 
     from tabulate import tabulate
 
     rows = [[name, value, found["ceiling"].get(name)] for name, value in found["metrics"].items()]
-    click.echo(tabulate(rows, headers=["metric", f"{path.name} (N = {found['samples']})", "other real samples"], floatfmt=".4f"))
+    click.echo(
+        tabulate(
+            rows,
+            headers=["metric", f"{path.name} (N = {found['samples']})", "other real samples"],
+            floatfmt=".4f",
+        )
+    )
     return OK
 
 
 @commands.command(short_help="Add secondary evaluators to finished records.")
 @click.option("--domain", "-d", required=True, help="See `list domains`; `all` for every one.")
-@click.option("--model", "-m", "models", multiple=True, help="Repeatable.  [default: every model that has records]")
 @click.option(
-    "--method", "-M", "methods", multiple=True, help="Repeatable; `ladder`: all eight rungs.  [default: every method with records]"
+    "--model", "-m", "models", multiple=True, help="Repeatable.  [default: every model that has records]"
+)
+@click.option(
+    "--method",
+    "-M",
+    "methods",
+    multiple=True,
+    help="Repeatable; `ladder`: all eight rungs.  [default: every method with records]",
 )
 @click.option("--results", type=PATH, default=LOCAL, show_default=True, help="The records to evaluate.")
 @EVALUATOR
-@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes; with several, one thread each.")
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Processes; with several, one thread each.",
+)
 @DEVICE
-def evaluate(domain: str, models: tuple[str, ...], methods: tuple[str, ...], results: Path, evaluators: tuple[str, ...], **how: Any) -> int:
-    """Add the scores of secondary evaluators to records that lack them. Samples come from the cache, or are drawn again."""
+def evaluate(
+    domain: str,
+    models: tuple[str, ...],
+    methods: tuple[str, ...],
+    results: Path,
+    evaluators: tuple[str, ...],
+    **how: Any,
+) -> int:
+    """Add the scores of secondary evaluators to records that lack them.
+
+    Samples come from the cache, or are drawn again.
+    """
     check_domain(domain, also=("all",))
     if not results.is_dir():
         raise BadInput(f"there is no folder of records at {str(results)!r}")
@@ -148,12 +202,26 @@ def evaluate(domain: str, models: tuple[str, ...], methods: tuple[str, ...], res
 
 @commands.command(short_help="Do the evaluators detect known damages?")
 @DOMAIN
-@click.option("--samples", "-n", type=click.IntRange(20), default=2000, show_default=True, help="Real samples to damage.")
+@click.option(
+    "--samples",
+    "-n",
+    type=click.IntRange(20),
+    default=2000,
+    show_default=True,
+    help="Real samples to damage.",
+)
 @click.option("--second", is_flag=True, help="Use the secondary evaluators instead of the primary ones.")
-@click.option("--save", type=PATH, help="A folder of records: also write its <domain>/damages.json, the landmarks of `pictures`.")
+@click.option(
+    "--save",
+    type=PATH,
+    help="A folder of records: also write its <domain>/damages.json, the landmarks of `pictures`.",
+)
 @JSON
 def damages(domain: str, samples: int, second: bool, save: Path | None, as_json: bool) -> int:
-    """Damage real samples on purpose and check that the evaluators detect it. Exit status 1 if they do not."""
+    """Damage real samples on purpose and check that the evaluators detect it.
+
+    Exit status 1 if they do not.
+    """
     check_domain(domain)
     from bench.evaluation import damage
     from bench.evaluation.damage import file_of
@@ -162,10 +230,15 @@ def damages(domain: str, samples: int, second: bool, save: Path | None, as_json:
 
     if save is not None:
         if second:
-            raise BadInput("--save needs the primary evaluators: their damages are the landmarks of the pictures; leave out --second")
+            raise BadInput(
+                "--save needs the primary evaluators: their damages are the landmarks of the pictures; "
+                "leave out --second"
+            )
         check_writable(save)
     opened = open_domain(domain)
-    rows = damage.damage_matrix(opened, samples, roles=damage.secondary_evaluators(opened) if second else None)
+    rows = damage.damage_matrix(
+        opened, samples, roles=damage.secondary_evaluators(opened) if second else None
+    )
     failures = damage.failures(rows)
     click.echo(json.dumps([row.numbers() for row in rows]) if as_json else damage.as_table(rows))
     if save is not None:
@@ -182,7 +255,9 @@ def damages(domain: str, samples: int, second: bool, save: Path | None, as_json:
 @click.option("--output", type=PATH, help="Folder.  [default: beside the model's weights]")
 @DEVICE
 def bounds(domain: str, model: str | None, samples: int, output: Path | None, device: str) -> int:
-    """Make the floors (permuted networks) and the ceiling (other real samples) of a model, to ship with it."""
+    """Make the floors (permuted networks) and the ceiling (other real samples) of a model, to ship with
+    it.
+    """
     check_domain(domain)
     from bench.evaluation.bounds import write_bounds
     from bench.registry import default_model, open_domain
@@ -193,9 +268,14 @@ def bounds(domain: str, model: str | None, samples: int, output: Path | None, de
 
     opened = open_domain(domain)
     if output is None and model is not None and model not in opened.models:
-        raise BadInput(f"model {model!r} does not ship with the benchmark: name a folder with --output (`run` makes what it needs)")
+        raise BadInput(
+            f"model {model!r} does not ship with the benchmark: name a folder with --output (`run` makes "
+            f"what it needs)"
+        )
     spec = opened.locate(model) if model else default_model(opened)
-    evaluation = Evaluation(ModelSession(opened, spec, samples, device=pick_device(device), command=command_line()))
+    evaluation = Evaluation(
+        ModelSession(opened, spec, samples, device=pick_device(device), command=command_line())
+    )
     folder = output or evaluation.shipped_bounds
     check_writable(folder)
     for scorer in evaluation.scorers():
@@ -204,10 +284,15 @@ def bounds(domain: str, model: str | None, samples: int, output: Path | None, de
 
 
 @commands.command(short_help="Recompute sizes and counts of records.")
-@click.option("--results", type=PATH, default=LOCAL, show_default=True, help="The records whose costs to recompute.")
+@click.option(
+    "--results", type=PATH, default=LOCAL, show_default=True, help="The records whose costs to recompute."
+)
 @DEVICE
 def costs(results: Path, device: str) -> int:
-    """Recompute sizes and operation counts of records, without sampling. The tensors must be those that were measured."""
+    """Recompute sizes and operation counts of records, without sampling.
+
+    The tensors must be those that were measured.
+    """
     from bench.runner.devices import pick_device
     from bench.runner.recompute_costs import recompute_costs
 

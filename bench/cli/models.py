@@ -15,19 +15,51 @@ from bench.registry import DOMAINS, open_domain
 
 @commands.command(short_help="Train a model by its recipe; resumable.")
 @click.option("--domain", "-d", required=True, help="See `list domains`; `all` for every one.")
-@click.option("--model", "-m", help="What to train; see `list models`.  [default: all that is missing of the published comparison]")
-@click.option("--data", help="Training data of your own: a file, a folder or a hub id.  [default: what the domain ships]")
+@click.option(
+    "--model",
+    "-m",
+    help="What to train; see `list models`.  [default: all that is missing of the published comparison]",
+)
+@click.option(
+    "--data",
+    help="Training data of your own: a file, a folder or a hub id.  [default: what the domain ships]",
+)
 @click.option("--output", type=PATH, help="Folder for the finished model.  [default: in the user's cache]")
 @click.option(
-    "--steps", type=click.IntRange(1), help="Fewer or more steps than the recipe's; this trains another model than the published one."
+    "--steps",
+    type=click.IntRange(1),
+    help="Fewer or more steps than the recipe's; this trains another model than the published one.",
 )
 @click.option(
-    "--threads", type=click.IntRange(1), default=1, show_default=True, help="Two runs with one thread each are faster than one with two."
+    "--threads",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Two runs with one thread each are faster than one with two.",
 )
-@click.option("--workers", type=click.IntRange(1), default=2, show_default=True, help="Number of trainings at the same time.")
-@click.option("--progress-file", type=PATH, hidden=True, help="Report there, for another process to show, in place of the bar.")
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    default=2,
+    show_default=True,
+    help="Number of trainings at the same time.",
+)
+@click.option(
+    "--progress-file",
+    type=PATH,
+    hidden=True,
+    help="Report there, for another process to show, in place of the bar.",
+)
 @DEVICE
-def train(domain: str, model: str | None, data: str | None, output: Path | None, steps: int | None, workers: int, **how: Any) -> int:
+def train(
+    domain: str,
+    model: str | None,
+    data: str | None,
+    output: Path | None,
+    steps: int | None,
+    workers: int,
+    **how: Any,
+) -> int:
     """Train a model by its recipe. A stopped training resumes.
 
     \b
@@ -40,7 +72,10 @@ def train(domain: str, model: str | None, data: str | None, output: Path | None,
     if domain == "all" or model is None:
         for option, value in {"--data": data, "--output": output}.items():
             if value is not None:
-                raise BadInput(f"{option} {str(value)!r} needs one model of one domain: name it with --domain and --model")
+                raise BadInput(
+                    f"{option} {str(value)!r} needs one model of one domain: name it with --domain and "
+                    f"--model"
+                )
         return _train_missing(domain, model, steps, workers, how["threads"], how["device"])
     import torch
 
@@ -59,13 +94,17 @@ def train(domain: str, model: str | None, data: str | None, output: Path | None,
     return OK
 
 
-def _train_missing(domain: str, model: str | None, steps: int | None, workers: int, threads: int, device: str) -> int:
+def _train_missing(
+    domain: str, model: str | None, steps: int | None, workers: int, threads: int, device: str
+) -> int:
     from bench.training.train_missing import Options, missing, train_missing
 
     if device != "auto":
         from bench.runner.devices import pick_device
 
-        pick_device(device)  # raises before anything is started; `auto` is left to the workers, and this process without torch
+        pick_device(
+            device
+        )  # raises before anything is started; `auto` is left to the workers, and this process without torch
     domains = [open_domain(name) for name in (DOMAINS if domain == "all" else [domain])]
     jobs = missing(domains, model, Options(threads, device, steps), say)
     if not jobs:
@@ -79,7 +118,13 @@ def _train_missing(domain: str, model: str | None, steps: int | None, workers: i
 @commands.command()
 @DOMAIN
 @MODEL
-@click.option("--method", "-M", default="int8", show_default=True, help="See `list methods`; `none` packs the plain tensors.")
+@click.option(
+    "--method",
+    "-M",
+    default="int8",
+    show_default=True,
+    help="See `list methods`; `none` packs the plain tensors.",
+)
 @click.option("--output", "-o", type=PATH, required=True, help="The file to write, under exactly this name.")
 @click.option(
     "--seed",

@@ -1,4 +1,6 @@
-"""Commands that read records or measure them again: leaderboard, pictures, describe, show, list, reproduce."""
+"""Commands that read records or measure them again: leaderboard, pictures, describe, show, list,
+reproduce.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +26,12 @@ from bench.errors import BadInput
 
 @commands.command()
 @click.option("--results", type=PATH, default=PUBLISHED, show_default=True, help="The records to read.")
-@click.option("--output", type=PATH, help="[default: leaderboard.md; with --local results/local/leaderboard.md]")
-@click.option("--local", is_flag=True, help="From your own records in results/local instead of the published ones.")
+@click.option(
+    "--output", type=PATH, help="[default: leaderboard.md; with --local results/local/leaderboard.md]"
+)
+@click.option(
+    "--local", is_flag=True, help="From your own records in results/local instead of the published ones."
+)
 def leaderboard(results: Path, output: Path | None, local: bool) -> int:
     """Make leaderboard.md and one page for each model from the records."""
     from bench.records.schema import read_records
@@ -48,7 +54,9 @@ def leaderboard(results: Path, output: Path | None, local: bool) -> int:
 
 @commands.command(short_help="Draw pictures from the records.")
 @click.option("--results", type=PATH, default=PUBLISHED, show_default=True, help="The records to read.")
-@click.option("--output", type=PATH, default=Path("docs/images"), show_default=True, help="Folder for the pictures.")
+@click.option(
+    "--output", type=PATH, default=Path("docs/images"), show_default=True, help="Folder for the pictures."
+)
 def pictures(results: Path, output: Path) -> int:
     """Draw pictures of retention, survival and domains, from the records."""
     from bench.report.figures.gallery import draw_all
@@ -62,10 +70,20 @@ def pictures(results: Path, output: Path) -> int:
 
 @commands.command(short_help="Which samples survive? model.json of models.")
 @click.option("--domain", "-d", required=True, help="See `list domains`; `all` for every one.")
-@click.option("--model", "-m", "models", multiple=True, help="Repeatable.  [default: every model that has records]")
-@click.option("--results", type=PATH, default=PUBLISHED, show_default=True, help="The records; model.json goes beside each model's.")
+@click.option(
+    "--model", "-m", "models", multiple=True, help="Repeatable.  [default: every model that has records]"
+)
+@click.option(
+    "--results",
+    type=PATH,
+    default=PUBLISHED,
+    show_default=True,
+    help="The records; model.json goes beside each model's.",
+)
 def describe(domain: str, models: tuple[str, ...], results: Path) -> int:
-    """Describe models that have records: the network, which samples survive, and whether the same ones fail at the next rung."""
+    """Describe models that have records: the network, which samples survive, and whether the same ones fail
+    at the next rung.
+    """
     check_domain(domain, also=("all",))
     if not results.is_dir():
         raise BadInput(f"there is no folder of records at {str(results)!r}")
@@ -77,7 +95,9 @@ def describe(domain: str, models: tuple[str, ...], results: Path) -> int:
 
 @commands.command(short_help="One record in full.")
 @click.argument("cell")
-@click.option("--results", type=PATH, help="The records to read.  [default: the published ones, then your own]")
+@click.option(
+    "--results", type=PATH, help="The records to read.  [default: the published ones, then your own]"
+)
 @JSON
 def show(cell: str, results: Path | None, as_json: bool) -> int:
     """Show one record and the command that repeats it. CELL is the beginning of its cell's hash."""
@@ -89,7 +109,9 @@ def show(cell: str, results: Path | None, as_json: bool) -> int:
 
 
 @commands.command(name="list", short_help="Domains, methods, models, metrics, evaluators.")
-@click.argument("what", type=click.Choice(["domains", "methods", "models", "metrics", "evaluators"]), required=False)
+@click.argument(
+    "what", type=click.Choice(["domains", "methods", "models", "metrics", "evaluators"]), required=False
+)
 def list_(what: str | None) -> int:
     """List domains, methods, models, metrics or evaluators. Without a name, list all of them."""
     from bench.report.listing import LISTS
@@ -103,14 +125,38 @@ def list_(what: str | None) -> int:
 
 
 @commands.command(short_help="Measure published cells again.")
-@click.option("--check", "only_check", is_flag=True, help="Only a random 2 % of the cells, some of each domain, without the cache.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Chooses the cells of a check.")
+@click.option(
+    "--check",
+    "only_check",
+    is_flag=True,
+    help="Only a random 2 % of the cells, some of each domain, without the cache.",
+)
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Chooses the cells of a check."
+)
 @click.option("--cell", "cells", multiple=True, help="Check this one: the beginning of its name; repeatable.")
-@click.option("--results", type=PATH, default=Path("results/local/reproduced"), show_default=True, help="Where records of a whole run go.")
-@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes of a whole run, one thread each.")
+@click.option(
+    "--results",
+    type=PATH,
+    default=Path("results/local/reproduced"),
+    show_default=True,
+    help="Where records of a whole run go.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Processes of a whole run, one thread each.",
+)
 @DEVICE
-def reproduce(only_check: bool, seed: int, cells: tuple[str, ...], results: Path, workers: int, device: str) -> int:
-    """Measure all published cells again (hours, resumable), or --check a few. Exit status 1 if anything disagrees."""
+def reproduce(
+    only_check: bool, seed: int, cells: tuple[str, ...], results: Path, workers: int, device: str
+) -> int:
+    """Measure all published cells again (hours, resumable), or --check a few.
+
+    Exit status 1 if anything disagrees.
+    """
     from bench.records.schema import read_records
     from bench.report.leaderboard import write_pages
     from bench.report.show import find
@@ -128,6 +174,9 @@ def reproduce(only_check: bool, seed: int, cells: tuple[str, ...], results: Path
     write_pages(made, results, results / "leaderboard.md")
     wrong = repeating.all_disagreements(records, made)
     for record, said in wrong:
-        say(f"error: {record.domain} {record.model} {record.method} seed {record.sample_seed}: {'; '.join(said)}")
+        say(
+            f"error: {record.domain} {record.model} {record.method} seed {record.sample_seed}: "
+            f"{'; '.join(said)}"
+        )
     say(f"{len(made)} cells measured; {len(wrong)} published ones disagree; {results / 'leaderboard.md'}")
     return FAILED if wrong else OK

@@ -29,18 +29,31 @@ def commands() -> None:
 
 
 DOMAIN = click.option("--domain", "-d", required=True, help="See `list domains`.")
-JSON = click.option("--json", "as_json", is_flag=True, help="Standard output holds only JSON; all else goes to standard error.")
+JSON = click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Standard output holds only JSON; all else goes to standard error.",
+)
 DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 EVALUATOR = click.option(
-    "--evaluator", "-e", "evaluators", multiple=True, help="One more evaluator, repeatable. Images: `inception`; text: a causal model."
+    "--evaluator",
+    "-e",
+    "evaluators",
+    multiple=True,
+    help="One more evaluator, repeatable. Images: `inception`; text: a causal model.",
 )
 REFERENCE = click.option("--reference", help="Real samples of your own: a file, a folder or a hub id.")
-MODEL = click.option("--model", "-m", help="See `list models`; or a folder or hub id.  [default: the domain's first]")
+MODEL = click.option(
+    "--model", "-m", help="See `list models`; or a folder or hub id.  [default: the domain's first]"
+)
 
 
 def renamed(command: click.Command, old: str) -> click.Command:
     """The same command under its old name, which `--help` does not list."""
-    return click.Command(old, callback=command.callback, params=command.params, help=command.help, hidden=True)
+    return click.Command(
+        old, callback=command.callback, params=command.params, help=command.help, hidden=True
+    )
 
 
 def say(line: str) -> None:

@@ -16,13 +16,24 @@ from bench.records.provenance import Provenance
 from bench.util.files import cache_folder, write_atomically
 
 FLOORS = 5
-KEY_FIELDS = ("domain", "weights_sha256", "companions", "samples", "k", "sampler", "reference", "ceiling_sha256", "implementation")
+KEY_FIELDS = (
+    "domain",
+    "weights_sha256",
+    "companions",
+    "samples",
+    "k",
+    "sampler",
+    "reference",
+    "ceiling_sha256",
+    "implementation",
+)
 
 
 class Bounds(BaseModel):
     """The floors and the ceiling of one model.
 
-    Floor i holds the metrics of the network permuted with seed i and sampled with seed i. The ceiling compares real samples with others.
+    Floor i holds the metrics of the network permuted with seed i and sampled with seed i. The ceiling
+    compares real samples with others.
     """
 
     domain: str
@@ -45,15 +56,23 @@ class Bounds(BaseModel):
 
 def bounds_name(key: dict[str, Any]) -> str:
     """A file name that is made of everything that the bounds depend on."""
-    return hashlib.sha256(json.dumps({f: key[f] for f in KEY_FIELDS}, sort_keys=True).encode()).hexdigest()[:16] + ".json"
+    return (
+        hashlib.sha256(json.dumps({f: key[f] for f in KEY_FIELDS}, sort_keys=True).encode()).hexdigest()[:16]
+        + ".json"
+    )
 
 
 def find_bounds(key: dict[str, Any], shipped: Path | None, make: Callable[[], Bounds]) -> Bounds:
-    """The bounds that ship with the model, else the cached ones. Without either, they are measured and cached."""
+    """The bounds that ship with the model, else the cached ones.
+
+    Without either, they are measured and cached.
+    """
     name = bounds_name(key)
     for folder in filter(None, (shipped, cache_folder() / "bounds")):
         found = _read(folder / name)
-        if found is not None and {f: getattr(found, f) for f in KEY_FIELDS} == {f: key[f] for f in KEY_FIELDS}:
+        if found is not None and {f: getattr(found, f) for f in KEY_FIELDS} == {
+            f: key[f] for f in KEY_FIELDS
+        }:
             return found
     made = make()
     with suppress(BadInput, OSError):  # a cache that cannot be written only costs time

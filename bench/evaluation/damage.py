@@ -58,24 +58,36 @@ class Row:
             ("mutual recall", self.mutual_recall, self.mutual_recall_ceiling, self.damage.mutual_recall),
         ):
             if not low * ceiling <= value <= high * ceiling:
-                found.append(f"{self.name}: {what} is {value:.3f}, not within {low:g} to {high:g} of the ceiling's {ceiling:.3f}")
+                found.append(
+                    f"{self.name}: {what} is {value:.3f}, not within {low:g} to {high:g} of the "
+                    f"ceiling's {ceiling:.3f}"
+                )
         if milder is not None and self.valid > milder - STEP:
             found.append(f"{self.name}: validity {self.valid:.3f} is not {STEP} below {milder:.3f}")
         # other batches give float32 features with other last bits, so one item may cross a border
-        if self.valid_of_same_items is not None and abs(self.valid - self.valid_of_same_items) > 1 / self.samples + 1e-12:
-            found.append(f"{self.name}: validity {self.valid} is not the same items' mean {self.valid_of_same_items}")
+        if (
+            self.valid_of_same_items is not None
+            and abs(self.valid - self.valid_of_same_items) > 1 / self.samples + 1e-12
+        ):
+            found.append(
+                f"{self.name}: validity {self.valid} is not the same items' mean {self.valid_of_same_items}"
+            )
         return found
 
 
-def damage_matrix(domain: Domain, n: int = 2000, names: list[str] | None = None, roles: Mapping[str, str] | None = None) -> list[Row]:
+def damage_matrix(
+    domain: Domain, n: int = 2000, names: list[str] | None = None, roles: Mapping[str, str] | None = None
+) -> list[Row]:
     """Apply every damage of the domain to the ceiling's real samples and compare them with the reference.
 
-    `roles` maps evaluators to roles, with at least one evaluator of each role; the default is the domain's own. Raises `BadInput` where
-    there are fewer than `n` real samples.
+    `roles` maps evaluators to roles, with at least one evaluator of each role; the default is the domain's
+    own. Raises `BadInput` where there are fewer than `n` real samples.
     """
     check_samples(n, K, min(len(domain.reference(split)) for split in ("test", "ceiling")))
     wanted = {name: damage for name, damage in domain.damages().items() if names is None or name in names}
-    return [_row(domain, name, damage, n, roles) for name, damage in bar(wanted.items(), "damages", len(wanted))]
+    return [
+        _row(domain, name, damage, n, roles) for name, damage in bar(wanted.items(), "damages", len(wanted))
+    ]
 
 
 def secondary_evaluators(domain: Domain) -> dict[str, str]:
@@ -92,7 +104,11 @@ def secondary_evaluators(domain: Domain) -> dict[str, str]:
 def failures(rows: list[Row]) -> list[str]:
     """All damages that the evaluators did not detect as they should, one line each."""
     valid = {row.name: row.valid for row in rows} | ({"": rows[0].valid_ceiling} if rows else {})
-    return [line for row in rows for line in row.failures(valid.get(row.damage.milder) if row.damage.milder is not None else None)]
+    return [
+        line
+        for row in rows
+        for line in row.failures(valid.get(row.damage.milder) if row.damage.milder is not None else None)
+    ]
 
 
 def file_of(domain: Domain, rows: Sequence[Row], n: int, command: str) -> DamagesFile:
@@ -133,7 +149,9 @@ def _row(domain: Domain, name: str, damage: Damage, n: int, roles: Mapping[str, 
     seen, same_items = panel.observe(damaged, "damaged samples"), None
     if damage.hurts == "variety":
         rows = _rows(undamaged, damaged)
-        each = VERDICTS["quality"](panel.real.by_evaluator[quality], whole.by_evaluator[quality], panel.k).items["valid"]
+        each = VERDICTS["quality"](
+            panel.real.by_evaluator[quality], whole.by_evaluator[quality], panel.k
+        ).items["valid"]
         same_items = float(each[rows].mean())
     verdicts = panel.verdicts(seen)
     found = panel.metrics_of(seen, verdicts)
@@ -159,7 +177,9 @@ def _rows(undamaged: Samples, damaged: Samples) -> list[int]:
 
 
 def _first(seen: SampleFeatures, n: int) -> SampleFeatures:
-    return SampleFeatures(seen.samples[:n], {name: take(found, slice(n)) for name, found in seen.by_evaluator.items()})
+    return SampleFeatures(
+        seen.samples[:n], {name: take(found, slice(n)) for name, found in seen.by_evaluator.items()}
+    )
 
 
 def take(some: Features, rows: list[int] | slice) -> Features:
@@ -174,7 +194,10 @@ def as_table(rows: list[Row]) -> str:
     lines: list[list[str]] = []
     for n in dict.fromkeys(row.samples for row in rows):
         first = next(row for row in rows if row.samples == n)
-        intact = [f"{value:.3f}" for value in (first.valid_ceiling, first.mutual_recall_ceiling, *first.others_ceiling.values())]
+        intact = [
+            f"{value:.3f}"
+            for value in (first.valid_ceiling, first.mutual_recall_ceiling, *first.others_ceiling.values())
+        ]
         lines.append(["none (other real samples)", "nothing", str(n), *intact])
     for row in rows:
         shares = row.valid / row.valid_ceiling, row.mutual_recall / row.mutual_recall_ceiling
@@ -185,12 +208,22 @@ def as_table(rows: list[Row]) -> str:
                 str(row.samples),
                 f"{row.valid:.3f} ({shares[0]:.2f})",
                 f"{row.mutual_recall:.3f} ({shares[1]:.2f})",
-                *(f"{value:.3f} ({value / row.others_ceiling[name]:.2f})" for name, value in row.others.items()),
+                *(
+                    f"{value:.3f} ({value / row.others_ceiling[name]:.2f})"
+                    for name, value in row.others.items()
+                ),
             ]
         )
     return tabulate(
         lines,
-        headers=["damage", "hurts", "N", "valid", "mutual recall", *(f"valid by {name}" for name in rows[0].others)],
+        headers=[
+            "damage",
+            "hurts",
+            "N",
+            "valid",
+            "mutual recall",
+            *(f"valid by {name}" for name in rows[0].others),
+        ],
         tablefmt="pipe",
         disable_numparse=True,
     )

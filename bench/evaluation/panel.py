@@ -1,4 +1,7 @@
-"""The evaluator panel: a domain's real samples and evaluators, which can score any samples. It needs no generator."""
+"""The evaluator panel: a domain's real samples and evaluators, which can score any samples.
+
+It needs no generator.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +23,9 @@ from bench.util.cache import Cache, content_digest
 class Panel:
     """Compares `n` samples with the first `n` real ones.
 
-    `roles` maps evaluators to roles, and the first evaluator of each role is the primary one; the default is the domain's own. `opened`
-    holds evaluators that are loaded already. The others are loaded at first use. Raises `BadInput` where the reference has fewer than `n`
-    samples.
+    `roles` maps evaluators to roles, and the first evaluator of each role is the primary one; the default is
+    the domain's own. `opened` holds evaluators that are loaded already. The others are loaded at first use.
+    Raises `BadInput` where the reference has fewer than `n` samples.
     """
 
     def __init__(
@@ -47,16 +50,22 @@ class Panel:
         self.own = dict(domain.metrics())
         for metric in extra:
             if metric.name in self.own or metric.name in SHARED:
-                raise BadInput(f"a metric of your own cannot be called {metric.name!r}: the benchmark has one of that name")
+                raise BadInput(
+                    f"a metric of your own cannot be called {metric.name!r}: the benchmark has one of "
+                    f"that name"
+                )
             self.own[metric.name] = metric
 
-    # ------------------------------------------------------------------------------------------------ real samples
+    # ------------------------------------------------------------------------------------------- real samples
 
     @functools.cached_property
     def evaluators(self) -> dict[str, Evaluator]:
         """Name -> evaluator, loaded at first use."""
         with self.watch("load evaluators"):
-            return {name: self.opened.get(name) or find_evaluator(self.domain, name, self.device) for name in self.roles}
+            return {
+                name: self.opened.get(name) or find_evaluator(self.domain, name, self.device)
+                for name in self.roles
+            }
 
     @functools.cached_property
     def real(self) -> SampleFeatures:
@@ -82,11 +91,14 @@ class Panel:
         """The metrics of equally many other real samples: the scores of perfect samples."""
         others = self.domain.reference("ceiling", self.source)
         if len(others) < self.n:
-            raise BadInput(f"samples={self.n} is not possible: only {len(others)} other real samples can serve as the ceiling")
+            raise BadInput(
+                f"samples={self.n} is not possible: only {len(others)} other real samples can serve as "
+                f"the ceiling"
+            )
         seen = self.observe(others[: self.n], "other real samples")
         return {**self.metrics_of(seen), **(self.own_metrics_of(seen) if own else {})}
 
-    # ---------------------------------------------------------------------------------------------------- verdicts
+    # ----------------------------------------------------------------------------------------------- verdicts
 
     def score(self, samples: Samples) -> dict[str, float]:
         """The primary evaluators' metrics of any samples."""
@@ -96,8 +108,17 @@ class Panel:
         """The features of all evaluators, from the cache where the same samples were seen before."""
         found = {}
         for name, evaluator in self.evaluators.items():
-            kind = f"{type(evaluator).__module__}.{type(evaluator).__qualname__}"  # domains that share an evaluator share its features
-            key = ["view", kind, name, evaluator.version, evaluator.identity(), content_digest(samples), self.device]
+            # domains that share an evaluator share its features
+            kind = f"{type(evaluator).__module__}.{type(evaluator).__qualname__}"
+            key = [
+                "view",
+                kind,
+                name,
+                evaluator.version,
+                evaluator.identity(),
+                content_digest(samples),
+                self.device,
+            ]
             with self.watch(f"judge {title}"):
                 found[name] = self.cache.features(key, functools.partial(features_of, evaluator, samples))
         return SampleFeatures(samples, found)
@@ -106,10 +127,13 @@ class Panel:
         """Evaluator -> its metrics and flags."""
         with self.watch("metrics"):
             return {
-                name: VERDICTS[self.roles[name]](self.real.by_evaluator[name], found, self.k) for name, found in seen.by_evaluator.items()
+                name: VERDICTS[self.roles[name]](self.real.by_evaluator[name], found, self.k)
+                for name, found in seen.by_evaluator.items()
             }
 
-    def metrics_of(self, seen: SampleFeatures, verdicts: Mapping[str, Verdict] | None = None) -> dict[str, float]:
+    def metrics_of(
+        self, seen: SampleFeatures, verdicts: Mapping[str, Verdict] | None = None
+    ) -> dict[str, float]:
         """The primary evaluators' metrics, such as `quality_valid` and `diversity_mutual_recall`."""
         verdicts = verdicts or self.verdicts(seen)
         return prefixed({role: verdicts[name] for role, name in self.primary.items()})
@@ -117,13 +141,22 @@ class Panel:
     def own_metrics_of(self, seen: SampleFeatures) -> dict[str, float]:
         """The domain's own metrics that need only samples."""
         with self.watch("metrics"):
-            return {name: metric.compute(seen, self.real) for name, metric in self.own.items() if metric.compute}
+            return {
+                name: metric.compute(seen, self.real) for name, metric in self.own.items() if metric.compute
+            }
 
     def implementation(self, own: bool = True) -> dict[str, int]:
         """The versions of everything that the numbers depend on. `own` includes the domain's own metrics."""
         metrics = {f"metric {name}": metric.version for name, metric in self.own.items() if own}
-        evaluators = {f"evaluator {name} {e.identity()[:12]}".rstrip(): e.version for name, e in self.evaluators.items()}
-        return {"shared metrics": SHARED_METRICS_VERSION, f"domain {self.domain.name}": self.domain.version, **evaluators, **metrics}
+        evaluators = {
+            f"evaluator {name} {e.identity()[:12]}".rstrip(): e.version for name, e in self.evaluators.items()
+        }
+        return {
+            "shared metrics": SHARED_METRICS_VERSION,
+            f"domain {self.domain.name}": self.domain.version,
+            **evaluators,
+            **metrics,
+        }
 
 
 def _first_of(roles: Mapping[str, str], role: str) -> str:
@@ -131,7 +164,10 @@ def _first_of(roles: Mapping[str, str], role: str) -> str:
 
 
 def find_evaluator(domain: Domain, name: str, device: str = "cpu") -> Evaluator:
-    """An evaluator of the domain, or an optional one that the user names. Raises `BadInput` for an unknown name."""
+    """An evaluator of the domain, or an optional one that the user names.
+
+    Raises `BadInput` for an unknown name.
+    """
     own = {**domain.evaluators(), **domain.second_evaluators()}
     listed = name in own or name in domain.evaluator_table()
     found = domain.evaluator(name, device) if listed else domain.optional_evaluator(name, device)
@@ -140,13 +176,20 @@ def find_evaluator(domain: Domain, name: str, device: str = "cpu") -> Evaluator:
     return found
 
 
-def score_samples(domain: Domain, path: Path, reference: str | None = None, device: str = "cpu") -> dict[str, Any]:
+def score_samples(
+    domain: Domain, path: Path, reference: str | None = None, device: str = "cpu"
+) -> dict[str, Any]:
     """Compare the N samples of a file with the first N real ones -> the output of `bench score --json`."""
     samples = domain.read_samples(path)
     panel = Panel(domain, len(samples), reference=reference, device=device)
     seen = panel.observe(samples, "samples")
     metrics = {**panel.metrics_of(seen), **panel.own_metrics_of(seen)}
-    return {"domain": domain.name, "samples": len(samples), "metrics": _plain(metrics), "ceiling": _plain(panel.ceiling())}
+    return {
+        "domain": domain.name,
+        "samples": len(samples),
+        "metrics": _plain(metrics),
+        "ceiling": _plain(panel.ceiling()),
+    }
 
 
 def _plain(metrics: Mapping[str, float]) -> dict[str, float | None]:

@@ -1,7 +1,9 @@
-"""Secondary evaluators: evaluators of another kind, and a task, that score the same samples as the primary ones.
+"""Secondary evaluators: evaluators of another kind, and a task, that score the same samples as the primary
+ones.
 
-A cell's hash does not include them, so they can be added to existing records (`bench/runner/evaluate_secondary.py`). Each has its own
-floors and ceiling. Shares of valid samples cannot be compared between evaluators, but retentions can.
+A cell's hash does not include them, so they can be added to existing records
+(`bench/runner/evaluate_secondary.py`). Each has its own floors and ceiling. Shares of valid samples cannot be
+compared between evaluators, but retentions can.
 """
 
 from __future__ import annotations
@@ -88,7 +90,8 @@ class TaskScorer:
 class SecondaryEvaluators:
     """The secondary evaluators of a domain, its task, and the evaluators that the user named.
 
-    Evaluators that the user named are loaded at once, the others at first use. Raises `BadInput` where a name is unknown or primary.
+    Evaluators that the user named are loaded at once, the others at first use. Raises `BadInput` where a name
+    is unknown or primary.
     """
 
     def __init__(self, primary: Panel, named: Sequence[str] = ()) -> None:
@@ -103,7 +106,10 @@ class SecondaryEvaluators:
     def scorers(self) -> dict[str, OneEvaluator | TaskScorer]:
         """Name -> evaluator or task."""
         ours = self.primary
-        roles = {**ours.domain.second_evaluators(), **{name: evaluator.role for name, evaluator in self.named.items()}}
+        roles = {
+            **ours.domain.second_evaluators(),
+            **{name: evaluator.role for name, evaluator in self.named.items()},
+        }
         found: dict[str, OneEvaluator | TaskScorer] = {
             name: OneEvaluator(
                 ours.domain,
@@ -121,13 +127,21 @@ class SecondaryEvaluators:
         return found | ({task.name: TaskScorer(task, ours)} if task is not None else {})
 
 
-def secondary_block(scorer: OneEvaluator | TaskScorer, now: Verdict, before: Verdict, bounds: Bounds, is_baseline: bool) -> EvaluatorBlock:
-    """The scores of a secondary evaluator with its own retention. The baseline's block also has the headroom U."""
+def secondary_block(
+    scorer: OneEvaluator | TaskScorer, now: Verdict, before: Verdict, bounds: Bounds, is_baseline: bool
+) -> EvaluatorBlock:
+    """The scores of a secondary evaluator with its own retention.
+
+    The baseline's block also has the headroom U.
+    """
     (role,) = scorer.primary
     what = PRIMARY_METRIC[role]
     floor, value, base = bounds.floor(metric_of(role)), now.metrics[what], before.metrics[what]
     kept = retained(value, base, floor, before, what)
-    found = {"retention": kept, "error": None if kept is None else error_of(now, before, kept, base - float(np.mean(floor)), what)}
+    found = {
+        "retention": kept,
+        "error": None if kept is None else error_of(now, before, kept, base - float(np.mean(floor)), what),
+    }
     if is_baseline:
         found["u"] = headroom(value, floor, bounds.ceiling[metric_of(role)])
     member = scorer.member
@@ -159,7 +173,9 @@ def retained(value: float, base: float, floor: list[float], before: Verdict, wha
 
 
 def error_of(now: Verdict, before: Verdict, kept: float, span: float, what: str) -> float:
-    """The standard error of a retention over items that both networks were tested on: that of (m - R b) / span."""
+    """The standard error of a retention over items that both networks were tested on: that of (m - R b) /
+    span.
+    """
     return _error(_values(now, what) - kept * _values(before, what)) / span
 
 

@@ -1,4 +1,6 @@
-"""From features to flags: which samples are valid, which real samples are covered, and which twins survived."""
+"""From features to flags: which samples are valid, which real samples are covered, and which twins
+survived.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +20,16 @@ TYPICAL = (0.025, 0.975)  # quantiles of real samples' surprisal
 
 
 def features_of(evaluator: Evaluator, samples: Samples) -> Features:
-    """An evaluator's features of samples, with the surprisal for the role quality. Raises `Diverged` for non-finite values."""
-    seen = Features(evaluator.features(samples), evaluator.surprisal(samples) if evaluator.role == "quality" else None)
-    if not seen.features.isfinite().all() or (seen.surprisal is not None and not seen.surprisal.isfinite().all()):
+    """An evaluator's features of samples, with the surprisal for the role quality.
+
+    Raises `Diverged` for non-finite values.
+    """
+    seen = Features(
+        evaluator.features(samples), evaluator.surprisal(samples) if evaluator.role == "quality" else None
+    )
+    if not seen.features.isfinite().all() or (
+        seen.surprisal is not None and not seen.surprisal.isfinite().all()
+    ):
         raise Diverged(f"the features of evaluator {evaluator.name!r} are not finite")
     return seen
 
@@ -31,13 +40,16 @@ class Verdict:
 
     metrics: dict[str, float]
     items: dict[str, np.ndarray]  # bool
-    shares: np.ndarray | None = None  # float [items]: the values whose mean is the metric, where it has no flags
+    shares: np.ndarray | None = (
+        None  # float [items]: the values whose mean is the metric, where it has no flags
+    )
 
 
 def quality_verdict(real: Features, generated: Features, k: int) -> Verdict:
     """Which generated samples are valid.
 
-    A valid sample lies in some (capped) real ball, and its surprisal is within the central 95 % of the real samples'.
+    A valid sample lies in some (capped) real ball, and its surprisal is within the central 95 % of the real
+    samples'.
     """
     assert real.surprisal is not None and generated.surprisal is not None
     found: Manifold = manifold(real.features, generated.features, k)
@@ -51,21 +63,30 @@ def quality_verdict(real: Features, generated: Features, k: int) -> Verdict:
         "density": found.density.mean().item(),
         "surprisal": generated.surprisal.double().mean().item(),
     }
-    return Verdict(metrics, {"valid": valid.numpy(), "precision": found.precision.numpy(), "typical": typical.numpy()})
+    return Verdict(
+        metrics, {"valid": valid.numpy(), "precision": found.precision.numpy(), "typical": typical.numpy()}
+    )
 
 
 def diversity_verdict(real: Features, generated: Features, k: int) -> Verdict:
     """Which real samples are covered: the items of these metrics are the real samples."""
     found = manifold(real.features, generated.features, k)
     flags = {"mutual_recall": found.mutual_recall, "recall": found.recall, "coverage": found.coverage}
-    return Verdict({name: _share(flag) for name, flag in flags.items()}, {name: flag.numpy() for name, flag in flags.items()})
+    return Verdict(
+        {name: _share(flag) for name, flag in flags.items()},
+        {name: flag.numpy() for name, flag in flags.items()},
+    )
 
 
 VERDICTS = {"quality": quality_verdict, "diversity": diversity_verdict}
 
 
-def survival(valid: np.ndarray, valid_before: np.ndarray, now: Features, before: Features, same_within: float) -> dict[str, np.ndarray]:
-    """Compare each compressed twin with its baseline twin: exactly one of five outcomes holds. All arrays are bool [n].
+def survival(
+    valid: np.ndarray, valid_before: np.ndarray, now: Features, before: Features, same_within: float
+) -> dict[str, np.ndarray]:
+    """Compare each compressed twin with its baseline twin: exactly one of five outcomes holds.
+
+    All arrays are bool [n].
 
     Twins are the *same* when their distance in the diversity space is at most `same_within`.
     """
@@ -87,7 +108,8 @@ def same_distance(real: Features) -> float:
 def retention(value: float, baseline: float, floor: list[float], n: int) -> float | None:
     """R = (m - floor) / (baseline - floor). 1 means as good as the baseline, 0 as the permuted network.
 
-    It is None unless the baseline lies 5 standard errors above the floor (binomial, for the baseline's n items).
+    It is None unless the baseline lies 5 standard errors above the floor (binomial, for the baseline's n
+    items).
     """
     mean = float(np.mean(floor))
     error = math.sqrt(baseline * (1 - baseline) / n + float(np.var(floor, ddof=1)) / len(floor))
@@ -105,7 +127,11 @@ def headroom(baseline: float, floor: list[float], ceiling: float) -> float | Non
 
 def prefixed(verdicts: Mapping[str, Verdict]) -> dict[str, float]:
     """Role -> Verdict to metrics with full names, such as `quality_valid` and `diversity_mutual_recall`."""
-    return {f"{role}_{name}": value for role, verdict in verdicts.items() for name, value in verdict.metrics.items()}
+    return {
+        f"{role}_{name}": value
+        for role, verdict in verdicts.items()
+        for name, value in verdict.metrics.items()
+    }
 
 
 def _share(flags: Tensor) -> float:

@@ -14,7 +14,11 @@ Batches = Iterable[tuple[tuple[Any, ...], Mapping[str, Any]]]  # what a network 
 
 def layers_with_statistics(network: Module) -> dict[str, _BatchNorm]:
     """Path -> layer: the layers that normalise by running means and variances."""
-    return {path: m for path, m in network.named_modules() if isinstance(m, _BatchNorm) and m.running_mean is not None}
+    return {
+        path: m
+        for path, m in network.named_modules()
+        if isinstance(m, _BatchNorm) and m.running_mean is not None
+    }
 
 
 @torch.no_grad()

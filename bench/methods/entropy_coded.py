@@ -21,10 +21,11 @@ SLOPE = math.log(2) / 6  # lambda / step^2 of a fine uniform quantizer: dD/dR = 
 class EntropyCoded(Quantizer):
     """`bits` is the entropy of the indices in bits a weight, and it may be fractional: `ecsq:bits=1.6`.
 
-    Reconstruction is uniform: whole multiples of one step, by default one step a tensor. Rounding minimises squared error + lambda * code
-    length (entropy-constrained quantization: Chou, Lookabaugh and Gray 1989). This widens the dead zone around zero and removes rare
-    levels. For an iid Gaussian the rate stays within a quarter of a bit of rate-distortion theory. `granularity=channel` or `group=G`
-    first divides each row by its root mean square.
+    Reconstruction is uniform: whole multiples of one step, by default one step a tensor. Rounding minimises
+    squared error + lambda * code length (entropy-constrained quantization: Chou, Lookabaugh and Gray 1989).
+    This widens the dead zone around zero and removes rare levels. For an iid Gaussian the rate stays within a
+    quarter of a bit of rate-distortion theory. `granularity=channel` or `group=G` first divides each row by
+    its root mean square.
     """
 
     granularity: str = "tensor"
@@ -43,8 +44,14 @@ class EntropyCoded(Quantizer):
     def fit(self, rows: Tensor, mask: Tensor) -> Grid:
         """Quantize rows of weights."""
         kept = mask.sum(1).clamp(min=1)
-        unit = ((rows.square() * mask).sum(1) / kept).sqrt() if len(rows) > 1 else torch.ones(1, device=rows.device)
-        step, levels, thresholds = search((rows / unit.clamp(min=1e-30)[:, None])[mask > 0].cpu().numpy(), self.bits)
+        unit = (
+            ((rows.square() * mask).sum(1) / kept).sqrt()
+            if len(rows) > 1
+            else torch.ones(1, device=rows.device)
+        )
+        step, levels, thresholds = search(
+            (rows / unit.clamp(min=1e-30)[:, None])[mask > 0].cpu().numpy(), self.bits
+        )
         scales = storable(unit * step)
         edges = torch.tensor(thresholds, dtype=torch.float32, device=rows.device)
         chosen = torch.bucketize(rows / divisor(scales), edges, right=True, out_int32=True)
@@ -55,8 +62,8 @@ class EntropyCoded(Quantizer):
 def search(weights: np.ndarray, bits: float) -> tuple[float, np.ndarray, np.ndarray]:
     """Find the quantizer of entropy `bits` for weights float32 [n].
 
-    Returns (step, levels [l] in use, thresholds between them [l - 1]), the last two in steps. Entropy falls as the step grows, so the step
-    is found by bisection.
+    Returns (step, levels [l] in use, thresholds between them [l - 1]), the last two in steps. Entropy falls
+    as the step grows, so the step is found by bisection.
     """
     peak = float(np.abs(weights).max(initial=0.0))
     if not peak:

@@ -1,4 +1,7 @@
-"""Parses and writes methods as text: `int8`, `magnitude:sparsity=0.5+int4`. `+` composes from left to right."""
+"""Parses and writes methods as text: `int8`, `magnitude:sparsity=0.5+int4`.
+
+`+` composes from left to right.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,9 @@ def ladder(recalibrated: bool) -> tuple[str, ...]:
 
 
 def rung_of(method: str) -> str | None:
-    """The rung of the ladder that a method belongs to, with or without recalibration; None for other methods."""
+    """The rung of the ladder that a method belongs to, with or without recalibration; None for other
+    methods.
+    """
     rung = without_recalibration(method)
     return rung if rung in LADDER else None
 
@@ -64,7 +69,10 @@ class Chain(Method):
 
     @property
     def text(self) -> str:
-        """The shortest canonical text. It omits settings at their defaults, except those that are always shown (`shown`)."""
+        """The shortest canonical text.
+
+        It omits settings at their defaults, except those that are always shown (`shown`).
+        """
         return "+".join(_text(link) for link in self.links)
 
     @property
@@ -88,7 +96,9 @@ def parse(text: str) -> Chain:
         if link.name == "permute" and any(before.quantizes for before in links[:i]):
             raise BadInput(f"{text!r}: 'permute' has to come before a quantizer")
     if any(link.name == "recalibrate" for link in links[:-1]):
-        raise BadInput(f"{text!r}: 'recalibrate' has to come last, since statistics must fit the final weights")
+        raise BadInput(
+            f"{text!r}: 'recalibrate' has to come last, since statistics must fit the final weights"
+        )
     if len(links) > 1:
         links = tuple(link for link in links if link.name != "none") or links[:1]
     return Chain(links)
@@ -97,8 +107,8 @@ def parse(text: str) -> Chain:
 def expand(texts: list[str] | tuple[str, ...], recalibrate: bool = False) -> list[str]:
     """Canonical texts without repeats. A group such as `ladder` becomes its members.
 
-    In a network with running statistics, the group means the recalibrated members: `int8+recalibrate`. A method that is named alone, such
-    as `int8`, does not change.
+    In a network with running statistics, the group means the recalibrated members: `int8+recalibrate`. A
+    method that is named alone, such as `int8`, does not change.
     """
     members: list[str] = []
     for text in texts:
@@ -111,7 +121,9 @@ def _parse_link(text: str) -> Method:
         text = f"nm:n={pattern[1]},m={pattern[2]},{text[pattern.end() :]}"
     name, _, settings = text.partition(":")
     if name in GROUPS:
-        raise BadInput(f"{name!r} is a group of methods ({', '.join(GROUPS[name])}): give it alone, or name one of them")
+        raise BadInput(
+            f"{name!r} is a group of methods ({', '.join(GROUPS[name])}): give it alone, or name one of them"
+        )
     if name not in METHODS:
         raise unknown("method", name, [*METHODS, *GROUPS])
     kind: type[Method] = METHODS.load(name)
@@ -141,12 +153,18 @@ def _value(method: str, key: str, text: str, default: Any) -> Any:
     try:
         return kind(text)
     except ValueError:
-        raise BadInput(f"{key}={text!r} of {method!r} is not a valid {kind.__name__}, such as {default}") from None
+        raise BadInput(
+            f"{key}={text!r} of {method!r} is not a valid {kind.__name__}, such as {default}"
+        ) from None
 
 
 def _text(link: Method) -> str:
     fields = dataclasses.fields(link)  # type: ignore[arg-type]
-    values = {f.name: value for f in fields if (value := getattr(link, f.name)) != f.default or f.metadata.get("shown")}
+    values = {
+        f.name: value
+        for f in fields
+        if (value := getattr(link, f.name)) != f.default or f.metadata.get("shown")
+    }
     if link.name == "nm":
         n, m = (values.pop(key, default) for key, default in (("n", 2), ("m", 4)))
         return ",".join([f"{n}:{m}", *(_setting(*item) for item in values.items())])

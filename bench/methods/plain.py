@@ -14,14 +14,20 @@ from bench.layers import tensors_of, uncovered, weights_of
 
 
 def original(network: nn.Module) -> Compressed:
-    """Every tensor as plain float32; integer buffers keep their type. Each chain of methods starts from these.
+    """Every tensor as plain float32; integer buffers keep their type.
 
-    They share the network's memory, and no method writes to its input. Raises `BadInput` for a tensor with NaN or infinity.
+    Each chain of methods starts from these.
+
+    They share the network's memory, and no method writes to its input. Raises `BadInput` for a tensor with
+    NaN or infinity.
     """
     for name, value in tensors_of(network).items():
         if value.is_floating_point() and not value.isfinite().all():
             raise BadInput(f"tensor {name!r} holds NaN or infinity: there is nothing to compress")
-    tensors = {name: plain(value.float() if value.is_floating_point() else value) for name, value in tensors_of(network).items()}
+    tensors = {
+        name: plain(value.float() if value.is_floating_point() else value)
+        for name, value in tensors_of(network).items()
+    }
     return Compressed(network, tensors, untouched=uncovered(network))
 
 
@@ -31,19 +37,33 @@ def plain(value: Tensor) -> StoredTensor:
 
 
 def half(stored: StoredTensor) -> StoredTensor:
-    """The tensor as float16. It stays as it is where that would overflow, or where it is not plain float32."""
+    """The tensor as float16.
+
+    It stays as it is where that would overflow, or where it is not plain float32.
+    """
     if stored.values is None or stored.values.dtype != torch.float32:
         return stored
     rounded = stored.values.half()
-    return StoredTensor(stored.shape, values=rounded, mask=stored.mask) if rounded.isfinite().all() else stored
+    return (
+        StoredTensor(stored.shape, values=rounded, mask=stored.mask) if rounded.isfinite().all() else stored
+    )
 
 
 def halve_the_rest(compressed: Compressed, kept: Container[str] = ()) -> Compressed:
-    """Biases and norms as float16, running variances as float32. Every method of 8 bits or fewer does this."""
+    """Biases and norms as float16, running variances as float32.
+
+    Every method of 8 bits or fewer does this.
+    """
     weights = weights_of(compressed.network)
-    names = [name for name in compressed.tensors if name not in weights and name not in kept and "running_var" not in name]
+    names = [
+        name
+        for name in compressed.tensors
+        if name not in weights and name not in kept and "running_var" not in name
+    ]
     rest = {name: half(compressed.tensors[name]) for name in names}
-    return compressed.replace({name: stored for name, stored in rest.items() if stored is not compressed.tensors[name]})
+    return compressed.replace(
+        {name: stored for name, stored in rest.items() if stored is not compressed.tensors[name]}
+    )
 
 
 @dataclass(frozen=True)
@@ -66,7 +86,11 @@ class Half(Method):
 
     def __call__(self, compressed: Compressed, context: Context) -> Compressed:
         names = [name for name in compressed.tensors if name not in context.excluded]
-        kept = {name: reason for name, reason in context.excluded.items() if name in weights_of(compressed.network)}
+        kept = {
+            name: reason
+            for name, reason in context.excluded.items()
+            if name in weights_of(compressed.network)
+        }
         return compressed.replace({name: half(compressed.tensors[name]) for name in names}, kept)
 
 

@@ -22,17 +22,27 @@ class Pruning(Weightwise):
     def __call__(self, compressed: Compressed, context: Context) -> Compressed:
         weights, exempt = self.weights(compressed, context)
         masks = self.masks({name: compressed.tensors[name] for name in weights}, weights)
-        pruned = {name: self._pruned(compressed.tensors[name], mask, weights[name].axis) for name, mask in masks.items()}
+        pruned = {
+            name: self._pruned(compressed.tensors[name], mask, weights[name].axis)
+            for name, mask in masks.items()
+        }
         return compressed.replace(pruned, exempt)
 
     def _pruned(self, stored: StoredTensor, mask: Tensor, axis: int) -> StoredTensor:
         pattern = self.kept_of_every if stored.mask is None else None  # two masks together follow no pattern
-        layout = stored.layout if stored.quantized else Layout("channel", axis)  # in a file, patterns follow the channels
-        return dataclasses.replace(stored, mask=mask if stored.mask is None else mask & stored.mask, pattern=pattern, layout=layout)
+        layout = (
+            stored.layout if stored.quantized else Layout("channel", axis)
+        )  # in a file, patterns follow the channels
+        return dataclasses.replace(
+            stored, mask=mask if stored.mask is None else mask & stored.mask, pattern=pattern, layout=layout
+        )
 
     @property
     def kept_of_every(self) -> tuple[int, int] | None:
-        """(n, m) where the mask keeps n of every m weights of a channel. A file then needs fewer bits for it."""
+        """(n, m) where the mask keeps n of every m weights of a channel.
+
+        A file then needs fewer bits for it.
+        """
         return None
 
     @abstractmethod
@@ -41,7 +51,10 @@ class Pruning(Weightwise):
 
 
 def without_smallest(score: Tensor, share: float) -> Tensor:
-    """bool: all entries except the `share` with the smallest scores. Of equal scores, the first are removed."""
+    """bool: all entries except the `share` with the smallest scores.
+
+    Of equal scores, the first are removed.
+    """
     flat = score.flatten()
     mask = torch.ones(flat.numel(), dtype=torch.bool, device=flat.device)
     mask[flat.argsort(stable=True)[: round(share * flat.numel())]] = False
@@ -51,15 +64,17 @@ def without_smallest(score: Tensor, share: float) -> Tensor:
 def check_sparsity(sparsity: float) -> None:
     """Raises `BadInput` unless the sparsity is a share."""
     if not 0 <= sparsity < 1:
-        raise BadInput(f"sparsity={sparsity:g} is outside of [0, 1): allowed are 0 <= sparsity < 1, such as 0.5")
+        raise BadInput(
+            f"sparsity={sparsity:g} is outside of [0, 1): allowed are 0 <= sparsity < 1, such as 0.5"
+        )
 
 
 @dataclass(frozen=True)
 class Magnitude(Pruning):
     """Prunes the share `sparsity` of weights with the smallest magnitude (Han et al. 2015, arXiv:1506.02626).
 
-    `scope=layer` prunes this share of each tensor. `scope=global` prunes it of all tensors together, so tensors of small weights lose
-    more.
+    `scope=layer` prunes this share of each tensor. `scope=global` prunes it of all tensors together, so
+    tensors of small weights lose more.
     """
 
     sparsity: float = 0.5
@@ -75,10 +90,18 @@ class Magnitude(Pruning):
     def masks(self, tensors: Mapping[str, StoredTensor], weights: Mapping[str, Weight]) -> dict[str, Tensor]:
         """Tensor name -> mask."""
         if self.scope == "layer":
-            return {name: without_smallest(stored.dequantize().abs(), self.sparsity) for name, stored in tensors.items()}
+            return {
+                name: without_smallest(stored.dequantize().abs(), self.sparsity)
+                for name, stored in tensors.items()
+            }
         sizes = [stored.dequantize().numel() for stored in tensors.values()]
-        mask = without_smallest(torch.cat([stored.dequantize().abs().flatten() for stored in tensors.values()]), self.sparsity)
-        return {name: part.reshape(tensors[name].shape) for name, part in zip(tensors, mask.split(sizes), strict=True)}
+        mask = without_smallest(
+            torch.cat([stored.dequantize().abs().flatten() for stored in tensors.values()]), self.sparsity
+        )
+        return {
+            name: part.reshape(tensors[name].shape)
+            for name, part in zip(tensors, mask.split(sizes), strict=True)
+        }
 
 
 @dataclass(frozen=True)
@@ -100,17 +123,20 @@ class RandomPruning(Pruning):
         """Tensor name -> mask."""
         lots = torch.Generator().manual_seed(self.seed)
         return {
-            name: without_smallest(torch.rand(stored.shape, generator=lots), self.sparsity).to(stored.dequantize().device)
+            name: without_smallest(torch.rand(stored.shape, generator=lots), self.sparsity).to(
+                stored.dequantize().device
+            )
             for name, stored in tensors.items()
         }
 
 
 @dataclass(frozen=True)
 class Structured(Pruning):
-    """Keeps the `n` largest of every `m` neighbouring weights of an output channel (Mishra et al. 2021, arXiv:2104.08378).
+    """Keeps the `n` largest of every `m` neighbouring weights of an output channel (Mishra et al. 2021,
+    arXiv:2104.08378).
 
-    It is written `2:4`. Neighbours follow each other in the channel's row, inputs first, kernel positions last. A shorter group at the end
-    keeps at most n.
+    It is written `2:4`. Neighbours follow each other in the channel's row, inputs first, kernel positions
+    last. A shorter group at the end keeps at most n.
     """
 
     n: int = 2
@@ -121,7 +147,9 @@ class Structured(Pruning):
 
     def __post_init__(self) -> None:
         if not 1 <= self.n < self.m <= 32:
-            raise BadInput(f"'{self.n}:{self.m}' is no pattern: allowed is n:m with 1 <= n < m <= 32, such as 2:4")
+            raise BadInput(
+                f"'{self.n}:{self.m}' is no pattern: allowed is n:m with 1 <= n < m <= 32, such as 2:4"
+            )
 
     @property
     def kept_of_every(self) -> tuple[int, int]:
@@ -130,7 +158,10 @@ class Structured(Pruning):
 
     def masks(self, tensors: Mapping[str, StoredTensor], weights: Mapping[str, Weight]) -> dict[str, Tensor]:
         """Tensor name -> mask."""
-        return {name: self._mask(stored.dequantize().abs(), weights[name].axis) for name, stored in tensors.items()}
+        return {
+            name: self._mask(stored.dequantize().abs(), weights[name].axis)
+            for name, stored in tensors.items()
+        }
 
     def _mask(self, magnitude: Tensor, axis: int) -> Tensor:
         layout = Layout("group", axis, self.m)

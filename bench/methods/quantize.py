@@ -1,11 +1,11 @@
 """Quantizers: a weight becomes an index into a small code book, and each row of the layout has its own scale.
 
-A quantizer is one function from rows of weights to code book, scales and indices (`Grid`). `bench.interfaces.Layout` defines how a tensor
-becomes rows (`granularity=tensor|channel|group`).
+A quantizer is one function from rows of weights to code book, scales and indices (`Grid`).
+`bench.interfaces.Layout` defines how a tensor becomes rows (`granularity=tensor|channel|group`).
 
-Scales minimise the squared error of their row. With min/max scales, 1 bit is worse than setting the tensor to zero; `scale=minmax` exists
-for comparison. Scales are stored as float16, and indices are chosen after that rounding. Pruned weights stay in the mask and do not
-influence the scales.
+Scales minimise the squared error of their row. With min/max scales, 1 bit is worse than setting the tensor to
+zero; `scale=minmax` exists for comparison. Scales are stored as float16, and indices are chosen after that
+rounding. Pruned weights stay in the mask and do not influence the scales.
 """
 
 from __future__ import annotations
@@ -50,10 +50,19 @@ class Quantizer(Weightwise):
 
     def __post_init__(self) -> None:
         one_of(self.name, "granularity", self.granularity, ("tensor", "channel", "group"))
-        if self.group < 0 or (self.granularity == "group" and not self.group) or (self.granularity == "tensor" and self.group):
-            raise BadInput(f"group={self.group} does not go with granularity={self.granularity} of {self.name!r}: give group=32 alone")
+        if (
+            self.group < 0
+            or (self.granularity == "group" and not self.group)
+            or (self.granularity == "tensor" and self.group)
+        ):
+            raise BadInput(
+                f"group={self.group} does not go with granularity={self.granularity} of {self.name!r}: "
+                f"give group=32 alone"
+            )
         if self.granularity == "group":
-            object.__setattr__(self, "granularity", "channel")  # `group=32` implies it, so each method has one text
+            object.__setattr__(
+                self, "granularity", "channel"
+            )  # `group=32` implies it, so each method has one text
 
     def __call__(self, compressed: Compressed, context: Context) -> Compressed:
         weights, exempt = self.weights(compressed, context)
@@ -72,7 +81,11 @@ class Quantizer(Weightwise):
         if self.granularity == "channel":  # scales are independent
             size = max(1, BLOCK // max(rows.shape[1], 1))
             parts = [self.fit(r, m.float()) for r, m in zip(rows.split(size), mask.split(size))]
-            grid = Grid(parts[0].codebook, torch.cat([p.scales for p in parts], 1), torch.cat([p.indices for p in parts]))
+            grid = Grid(
+                parts[0].codebook,
+                torch.cat([p.scales for p in parts], 1),
+                torch.cat([p.indices for p in parts]),
+            )
         else:
             grid = self.fit(rows, mask.float())
         kind = torch.uint8 if len(grid.codebook[0]) <= 256 else torch.int16
@@ -107,7 +120,10 @@ def nearest(values: Tensor, levels: Tensor) -> Tensor:
 
 
 class Best:
-    """Searches the scales of least squared error for each row, as float16 stores them. The first of equal candidates wins."""
+    """Searches the scales of least squared error for each row, as float16 stores them.
+
+    The first of equal candidates wins.
+    """
 
     def __init__(self, rows: Tensor, mask: Tensor, codebook: CodeBook) -> None:
         self.rows, self.mask = rows, mask
@@ -124,7 +140,10 @@ class Best:
         return order.gather(1, place).int()
 
     def consider(self, *candidate: Tensor) -> None:
-        """Keep candidate scales for the rows in which they lower the error. Each plane has one tensor [rows]."""
+        """Keep candidate scales for the rows in which they lower the error.
+
+        Each plane has one tensor [rows].
+        """
         scales = torch.stack([storable(c) for c in candidate])
         indices = self.assign(scales)
         rounded = self.planes[0][indices] * scales[0][:, None]
@@ -142,23 +161,35 @@ class Best:
             return
         gram = torch.einsum("prn,qrn->rpq", chosen, chosen).double()
         right = torch.einsum("prn,rn->rp", chosen, self.rows).double()
-        ridge = 1e-9 * gram.diagonal(dim1=1, dim2=2).sum(1).clamp(min=1e-30)  # a row that uses one level leaves a plane open
+        ridge = 1e-9 * gram.diagonal(dim1=1, dim2=2).sum(1).clamp(
+            min=1e-30
+        )  # a row that uses one level leaves a plane open
         eye = torch.eye(len(chosen), dtype=torch.float64, device=self.rows.device)
         self.consider(*torch.linalg.solve(gram + ridge[:, None, None] * eye, right).float().T)
 
     def grid(self) -> Grid:
         """The best scales with their indices."""
-        return Grid(tuple(tuple(levels) for levels in self.planes.tolist()), self.scales, self.assign(self.scales))
+        return Grid(
+            tuple(tuple(levels) for levels in self.planes.tolist()), self.scales, self.assign(self.scales)
+        )
 
 
-# ------------------------------------------------------------------------------------------------------ given code books
+# ------------------------------------------------------------------------------------------- given code books
 
 
-def sweep(rows: Tensor, mask: Tensor, levels: tuple[float, ...], scale: str = "mse", coarse: int = 96, fine: int = 21) -> Grid:
+def sweep(
+    rows: Tensor,
+    mask: Tensor,
+    levels: tuple[float, ...],
+    scale: str = "mse",
+    coarse: int = 96,
+    fine: int = 21,
+) -> Grid:
     """The best of a sweep of clipping points, of a finer sweep around it, and of alternating least squares.
 
-    For a fixed scale rounding is optimal, and for fixed indices least squares is. Every candidate is evaluated as float16 stores it. It is
-    kept only where it lowers the error. The first candidate is the min/max scale.
+    For a fixed scale rounding is optimal, and for fixed indices least squares is. Every candidate is
+    evaluated as float16 stores it. It is kept only where it lowers the error. The first candidate is the
+    min/max scale.
     """
     best = Best(rows, mask, (levels,))
     largest = (rows.abs() * mask).amax(1).clamp(min=1e-30)
@@ -176,11 +207,15 @@ def sweep(rows: Tensor, mask: Tensor, levels: tuple[float, ...], scale: str = "m
 
 
 def sweep_range(rows: Tensor, mask: Tensor, levels: int, scale: str, coarse: int = 24) -> Grid:
-    """An offset and a step for each row: a sweep of ranges from min...max to a tenth of it, then least squares."""
+    """An offset and a step for each row: a sweep of ranges from min...max to a tenth of it, then least
+    squares.
+    """
     best = Best(rows, mask, (tuple(map(float, range(levels))), (1.0,) * levels))
     high = rows.masked_fill(mask == 0, -torch.inf).amax(1)
     low = rows.masked_fill(mask == 0, torch.inf).amin(1)
-    high, low = (torch.where(high >= low, end, torch.zeros_like(end)) for end in (high, low))  # nothing kept: nothing to store
+    high, low = (
+        torch.where(high >= low, end, torch.zeros_like(end)) for end in (high, low)
+    )  # nothing kept: nothing to store
     middle, width = (high + low) / 2, (high - low).clamp(min=1e-30)
     for share in torch.linspace(1.0, 0.1, coarse if scale == "mse" else 1).tolist():
         best.consider(width * share / (levels - 1), middle - width * share / 2)
@@ -193,8 +228,8 @@ def sweep_range(rows: Tensor, mask: Tensor, levels: int, scale: str, coarse: int
 class Uniform(Quantizer):
     """`bits` bits, symmetric.
 
-    2 and 3 bits use odd multiples of half a step (mid-rise, all 2^bits levels). 4 bits and more use multiples of a step, including zero
-    (mid-tread, 2^bits - 1 levels). `asym` uses all 2^bits levels, from an offset.
+    2 and 3 bits use odd multiples of half a step (mid-rise, all 2^bits levels). 4 bits and more use multiples
+    of a step, including zero (mid-tread, 2^bits - 1 levels). `asym` uses all 2^bits levels, from an offset.
     """
 
     asym: bool = False
@@ -272,7 +307,8 @@ class Int8(Uniform):
 
 @dataclass(frozen=True)
 class NF4(Quantizer):
-    """16 levels at quantiles of a Gaussian, including zero, for groups of 64 weights (Dettmers et al. 2023, arXiv:2305.14314).
+    """16 levels at quantiles of a Gaussian, including zero, for groups of 64 weights (Dettmers et al. 2023,
+    arXiv:2305.14314).
 
     The published form scales a group by its largest magnitude: `nf4:scale=minmax`.
     """
@@ -289,7 +325,10 @@ class NF4(Quantizer):
 
     @property
     def levels(self) -> tuple[float, ...]:
-        """Seven quantiles below zero, zero, and eight above. They are evenly spaced in probability up to 0.9677; the largest is 1."""
+        """Seven quantiles below zero, zero, and eight above.
+
+        They are evenly spaced in probability up to 0.9677; the largest is 1.
+        """
         top, quantile = 0.9677083, NormalDist().inv_cdf
         above = [quantile(top + (0.5 - top) * i / 8) for i in range(8)]
         below = [-quantile(top + (0.5 - top) * i / 7) for i in range(7)]
@@ -300,15 +339,16 @@ class NF4(Quantizer):
         return sweep(rows, mask, self.levels, self.scale)
 
 
-# ------------------------------------------------------------------------------------------------- ternary and binary
+# ----------------------------------------------------------------------------------------- ternary and binary
 
 
 @dataclass(frozen=True)
 class Ternary(Quantizer):
     """-s, 0, s with the exact threshold and scale of least squared error.
 
-    If the t largest magnitudes are kept, the best scale is their mean, and the error falls by (their sum)^2 / t. One sort finds the best
-    t. (Li and Liu 2016, arXiv:1605.04711, approximate this threshold as 0.7 mean|w|.)
+    If the t largest magnitudes are kept, the best scale is their mean, and the error falls by (their sum)^2 /
+    t. One sort finds the best t. (Li and Liu 2016, arXiv:1605.04711, approximate this threshold as 0.7
+    mean|w|.)
     """
 
     name = "ternary"
@@ -328,10 +368,12 @@ class Ternary(Quantizer):
 
 @dataclass(frozen=True)
 class Binary(Quantizer):
-    """sign(w) * mean|w|: the least squared error of two levels -s, s (Rastegari et al. 2016, arXiv:1603.05279).
+    """sign(w) * mean|w|: the least squared error of two levels -s, s (Rastegari et al. 2016,
+    arXiv:1603.05279).
 
-    `residual=2` also makes the residual binary, and it refits both scales to the best signs a few times (Guo et al. 2017,
-    arXiv:1706.02021; Xu et al. 2018, arXiv:1802.00150). This takes 2 bits a weight for 4 values -+s -+t.
+    `residual=2` also makes the residual binary, and it refits both scales to the best signs a few times (Guo
+    et al. 2017, arXiv:1706.02021; Xu et al. 2018, arXiv:1802.00150). This takes 2 bits a weight for 4 values
+    -+s -+t.
     """
 
     residual: int = 1
@@ -352,7 +394,9 @@ class Binary(Quantizer):
         for _ in range(self.residual):
             scales.append((left.abs() * mask).sum(1) / kept)
             left = left - torch.where(left >= 0, 1.0, -1.0) * scales[-1][:, None]
-        signs = [tuple(plane) for plane in zip(*itertools.product(self.levels, repeat=self.residual), strict=True)]
+        signs = [
+            tuple(plane) for plane in zip(*itertools.product(self.levels, repeat=self.residual), strict=True)
+        ]
         best = Best(rows, mask, tuple(signs))
         best.consider(*scales)
         for _ in range(8 if self.residual > 1 else 0):

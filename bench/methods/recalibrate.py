@@ -14,10 +14,12 @@ from bench.methods.plain import half, plain
 
 @dataclass(frozen=True)
 class Recalibrate(Method):
-    """Re-estimates batch-norm statistics for the compressed weights, since the original statistics no longer fit them.
+    """Re-estimates batch-norm statistics for the compressed weights, since the original statistics no longer
+    fit them.
 
-    Exact averages over a fixed number of batches replace the running means and variances. The batches are the generator's own inputs
-    (latents) and never real data. In a generative adversarial network this decides whether low bits still give recognisable pictures.
+    Exact averages over a fixed number of batches replace the running means and variances. The batches are the
+    generator's own inputs (latents) and never real data. In a generative adversarial network this decides
+    whether low bits still give recognisable pictures.
     """
 
     name = "recalibrate"

@@ -16,20 +16,35 @@ from bench.layers import Weight, weights_of
 
 @dataclass(frozen=True)
 class Weightwise(Method):
-    """Applies to every compressible weight except those that the model keeps and those that the user exempts by `keep`."""
+    """Applies to every compressible weight except those that the model keeps and those that the user exempts
+    by `keep`.
+    """
 
-    keep: str = field(default="", kw_only=True)  # patterns of tensor names that stay as they are, joined by `|`: embed*|head.weight
+    keep: str = field(
+        default="", kw_only=True
+    )  # patterns of tensor names that stay as they are, joined by `|`: embed*|head.weight
 
     def weights(self, compressed: Compressed, context: Context) -> tuple[dict[str, Weight], dict[str, str]]:
-        """(weights to compress, exempt weights -> the reason). Raises `BadInput` for a pattern that matches none."""
+        """(weights to compress, exempt weights -> the reason).
+
+        Raises `BadInput` for a pattern that matches none.
+        """
         every = weights_of(compressed.network)
-        exempt = {name: "it is empty" for name in every if not compressed.tensors[name].shape or 0 in compressed.tensors[name].shape}
+        exempt = {
+            name: "it is empty"
+            for name in every
+            if not compressed.tensors[name].shape or 0 in compressed.tensors[name].shape
+        }
         exempt |= {name: reason for name, reason in context.excluded.items() if name in every}
         for pattern in filter(None, self.keep.split("|")):
             matched = fnmatch.filter(every, pattern)
             if not matched:
-                raise BadInput(f"keep={pattern!r} of {self.name!r} matches no weight; there are: {', '.join(every)}")
-            exempt |= {name: f"exempt by {self.name}:keep={pattern}" for name in matched if name not in exempt}
+                raise BadInput(
+                    f"keep={pattern!r} of {self.name!r} matches no weight; there are: {', '.join(every)}"
+                )
+            exempt |= {
+                name: f"exempt by {self.name}:keep={pattern}" for name in matched if name not in exempt
+            }
         return {name: weight for name, weight in every.items() if name not in exempt}, exempt
 
 
@@ -37,7 +52,9 @@ def kept_of(stored: StoredTensor) -> Tensor:
     """bool [*shape]: True where a weight was not pruned."""
     if stored.mask is not None:
         return stored.mask
-    return torch.ones(stored.shape, dtype=torch.bool, device=(stored.indices if stored.values is None else stored.values).device)  # type: ignore[union-attr]
+    found = stored.indices if stored.values is None else stored.values
+    assert found is not None
+    return torch.ones(stored.shape, dtype=torch.bool, device=found.device)
 
 
 def one_of(name: str, setting: str, value: str, allowed: Mapping[str, object] | tuple[str, ...]) -> None:

@@ -13,7 +13,9 @@ from bench.interfaces import Layout, ModelSpec
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-NORMALISATION = re.compile(r"(Batch|Group|Layer|Instance|RMS)Norm(\dd)?$")  # by class name: `LlamaRMSNorm` needs no import here
+NORMALISATION = re.compile(
+    r"(Batch|Group|Layer|Instance|RMS)Norm(\dd)?$"
+)  # by class name: `LlamaRMSNorm` needs no import here
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,11 @@ def anatomy(network: nn.Module, spec: ModelSpec) -> Anatomy:
 
     parameters = {name: p.detach() for name, p in network.named_parameters()}
     total = sum(p.numel() for p in parameters.values())
-    weights = {name: (parameters[name], weight.axis) for name, weight in weights_of(network).items() if name not in spec.excluded}
+    weights = {
+        name: (parameters[name], weight.axis)
+        for name, weight in weights_of(network).items()
+        if name not in spec.excluded
+    }
     return Anatomy(
         parameters=total,
         samples_seen=spec.samples_seen,
@@ -52,20 +58,33 @@ def normalisation_of(network: nn.Module) -> dict[str, int]:
 
 
 def weight_kurtosis(weights: Mapping[str, tuple[Tensor, int]]) -> float | None:
-    """The mean excess kurtosis of tensors, given with the axis of their output channels. It weights each by its size.
+    """The mean excess kurtosis of tensors, given with the axis of their output channels.
+
+    It weights each by its size.
 
     None where no tensor has a channel that varies.
     """
-    known = [(kurtosis, tensor.numel()) for tensor, axis in weights.values() if (kurtosis := excess_kurtosis(tensor, axis)) is not None]
-    return sum(kurtosis * count for kurtosis, count in known) / sum(count for _, count in known) if known else None
+    known = [
+        (kurtosis, tensor.numel())
+        for tensor, axis in weights.values()
+        if (kurtosis := excess_kurtosis(tensor, axis)) is not None
+    ]
+    return (
+        sum(kurtosis * count for kurtosis, count in known) / sum(count for _, count in known)
+        if known
+        else None
+    )
 
 
 def excess_kurtosis(tensor: Tensor, axis: int = 0) -> float | None:
-    """E[z⁴] - 3 over all weights z of a tensor. Each output channel is first standardised by its own mean and deviation.
+    """E[z⁴] - 3 over all weights z of a tensor.
 
-    It is 0 for a Gaussian, -1.2 for a uniform and 3 for a Laplace distribution. Heavy tails cost most in a quantizer with one scale a
-    channel. A channel of n Gaussian weights has -6 / (n + 1) on average and not 0, because its own mean and deviation fit it. This biases
-    short channels. Channels whose weights are all equal are left out. None where no channel remains.
+    Each output channel is first standardised by its own mean and deviation.
+
+    It is 0 for a Gaussian, -1.2 for a uniform and 3 for a Laplace distribution. Heavy tails cost most in a
+    quantizer with one scale a channel. A channel of n Gaussian weights has -6 / (n + 1) on average and not 0,
+    because its own mean and deviation fit it. This biases short channels. Channels whose weights are all
+    equal are left out. None where no channel remains.
     """
     rows = Layout(axis=axis).rows(tensor.double())  # [channels, n]
     rows = rows[rows.amax(1) > rows.amin(1)]

@@ -1,7 +1,7 @@
 """The cost of a compressed network: sizes of real files and counts of operations. It measures no time.
 
-Multiply-accumulates with zero weights are counted separately, since no runtime that we know skips single zeros. Until one does, their
-share is only a potential saving.
+Multiply-accumulates with zero weights are counted separately, since no runtime that we know skips single
+zeros. Until one does, their share is only a potential saving.
 """
 
 from __future__ import annotations
@@ -26,14 +26,21 @@ ACTIVATION_BITS = 32  # no method quantizes activations
 UNTOUCHED_WARNING = 0.05  # share of the model's bytes
 
 
-def cost_of(compressed: Compressed, method: str, file: Path, fp32_bytes: int, macs: Macs | None = None) -> Cost:
+def cost_of(
+    compressed: Compressed, method: str, file: Path, fp32_bytes: int, macs: Macs | None = None
+) -> Cost:
     """Measure the cost of a compressed network.
 
-    `bits_per_param` counts all bits of the file and divides by the parameters of the original network (tied ones once).
+    `bits_per_param` counts all bits of the file and divides by the parameters of the original network (tied
+    ones once).
     """
     parameters = sum(p.numel() for p in compressed.network.parameters())
     stored_bytes = file.stat().st_size
-    weights = {name: compressed.tensors[name] for name in weights_of(compressed.network) if name in compressed.tensors}
+    weights = {
+        name: compressed.tensors[name]
+        for name in weights_of(compressed.network)
+        if name in compressed.tensors
+    }
     dense = {name: math.prod(stored.shape) for name, stored in weights.items()}
     kept = {name: share_of_nonzero(stored.dequantize()) for name, stored in weights.items()}
     count = max(sum(dense.values()), 1)
@@ -68,22 +75,28 @@ def nominal_bits(stored: StoredTensor) -> float:
 
 
 def memory_bytes(stored: StoredTensor) -> int:
-    """Bytes in memory for a runtime that computes from indices: whole bits a weight, zeros included, and the scales."""
+    """Bytes in memory for a runtime that computes from indices: whole bits a weight, zeros included, and the
+    scales.
+    """
     bits = math.ceil(nominal_bits(stored))
     scales = 0 if stored.scales is None else stored.scales.numel() * stored.scales.element_size()
     return -(-bits * math.prod(stored.shape) // 8) + scales
 
 
-def operations(weights: Mapping[str, StoredTensor], kept: Mapping[str, float], macs: Macs | None) -> dict[str, float | None]:
+def operations(
+    weights: Mapping[str, StoredTensor], kept: Mapping[str, float], macs: Macs | None
+) -> dict[str, float | None]:
     """Multiply-accumulates of one sample: all of them, those with non-zero weights, and their bit operations.
 
-    A bit operation count is bits of weight times bits of activation. It includes only non-zero weights, as in Baskin et al. 2018
-    (arXiv:1804.10969) without the accumulator's width.
+    A bit operation count is bits of weight times bits of activation. It includes only non-zero weights, as in
+    Baskin et al. 2018 (arXiv:1804.10969) without the accumulator's width.
     """
     if macs is None:
         return {"macs": None, "macs_nonzero": None, "bit_operations": None}
     left = {name: macs.by_weight.get(name, 0.0) * share for name, share in kept.items()}
-    bits = sum(left[name] * math.ceil(nominal_bits(stored)) * ACTIVATION_BITS for name, stored in weights.items())
+    bits = sum(
+        left[name] * math.ceil(nominal_bits(stored)) * ACTIVATION_BITS for name, stored in weights.items()
+    )
     return {
         "macs": macs.total,
         "macs_nonzero": sum(left.values()) + macs.other,

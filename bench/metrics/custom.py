@@ -1,4 +1,6 @@
-"""Loads a user's own metric: a folder with an `evaluate` metric script, or a hub name if the user allows remote code."""
+"""Loads a user's own metric: a folder with an `evaluate` metric script, or a hub name if the user allows
+remote code.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +14,16 @@ from bench.interfaces import Metric, SampleFeatures
 def load_metric(name: str, trust_remote_code: bool = False) -> Metric:
     """Load an `evaluate.Metric`. Its numbers enter the record's metrics.
 
-    A folder holds `<folder name>.py`. A hub name runs code from the hub, so it is refused without `trust_remote_code`. Raises `BadInput`
-    when the metric cannot be loaded.
+    A folder holds `<folder name>.py`. A hub name runs code from the hub, so it is refused without
+    `trust_remote_code`. Raises `BadInput` when the metric cannot be loaded.
     """
     folder = Path(name)
     script = folder / f"{folder.resolve().name}.py" if folder.is_dir() else folder
     if not script.is_file() and not trust_remote_code:
-        raise BadInput(f"metric {name!r} is not a folder that holds {folder.name}.py; a hub name needs --trust-remote-code")
+        raise BadInput(
+            f"metric {name!r} is not a folder that holds {folder.name}.py; a hub name needs "
+            f"--trust-remote-code"
+        )
     import evaluate
 
     try:

@@ -1,18 +1,19 @@
-"""Precision, recall, density, coverage and mutual recall: samples against balls around their nearest neighbours.
+"""Precision, recall, density, coverage and mutual recall: samples against balls around their nearest
+neighbours.
 
 Every sample of a set has a ball: its centre is the sample, and its radius is the distance to the k-th nearest
-neighbour *within the same set*. The union of a set's balls estimates the support of its distribution. All metrics ask
-which samples of one set lie in which balls of the other. Two conventions matter:
+neighbour *within the same set*. The union of a set's balls estimates the support of its distribution. All
+metrics ask which samples of one set lie in which balls of the other. Two conventions matter:
 
-- "Inside" is strict, `distance < radius`, as in the package `prdc`. A sample with k exact copies in its own set has
-  radius 0. Then nothing lies in its ball, not even itself, so copies add no variety.
-- Squared distances are exact float64 sums of squared differences. A float32 lower bound decides most comparisons
-  (`_Screen` derives it), and only the other pairs are summed. So results do not depend on the block size, the threads
-  or the device, and a copy of a sample has exactly the same distances.
+- "Inside" is strict, `distance < radius`, as in the package `prdc`. A sample with k exact copies in its own
+  set has radius 0. Then nothing lies in its ball, not even itself, so copies add no variety.
+- Squared distances are exact float64 sums of squared differences. A float32 lower bound decides most
+  comparisons (`_Screen` derives it), and only the other pairs are summed. So results do not depend on the
+  block size, the threads or the device, and a copy of a sample has exactly the same distances.
 
-Higher is better, except that `density` may exceed 1. All values depend on the number of samples. For real against real
-samples they stay below 1 (k = 5, N = 2,000, ten Gaussians in 64 dimensions: precision .78, mutual recall .66). So
-compare only at equal N, and relative to that ceiling.
+Higher is better, except that `density` may exceed 1. All values depend on the number of samples. For real
+against real samples they stay below 1 (k = 5, N = 2,000, ten Gaussians in 64 dimensions: precision .78,
+mutual recall .66). So compare only at equal N, and relative to that ceiling.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ from bench.util.progress import bar
 CAP_QUANTILE = 0.9  # of the real radii, for `inside_capped`
 PAIRS = 1 << 12  # pairs whose distances are computed together: their coordinates fit in a CPU's cache
 GROUP = 32  # columns, of which only the smallest value is looked at first
-OPEN_SHARE = 1 / 32  # of a block's pairs: when float32 leaves more of them open, float64 screens the block again
+OPEN_SHARE = (
+    1 / 32
+)  # of a block's pairs: when float32 leaves more of them open, float64 screens the block again
 AT_ONCE = 1 << 21  # pairs in a block: 8 MB of bounds, and at most 200 MB where most of them lie in some ball
 BAR_ABOVE = 4e8  # pairs in a pass: seconds
 
@@ -41,17 +44,22 @@ BAR_ABOVE = 4e8  # pairs in a pass: seconds
 class Manifold:
     """What holds for each of N real and M generated samples. A metric's value is the mean of its field.
 
-    precision      [M]  does it lie in some real ball?  (Kynkäänniemi et al. 2019, arXiv:1904.06991.)  Bias: the few
-                        balls of real outliers are huge and swallow damaged samples; it need not fall with noise
-    recall         [N]  does it lie in some generated ball?  (The same paper.)  Bias: noise makes generated balls
-                        larger, so that recall can rise with damage
-    density        [M]  number of real balls that it lies in, divided by k; 1 is expected of real samples, more where
-                        samples crowd in real modes  (Naeem et al. 2020, arXiv:2002.09797)
-    coverage       [N]  does its ball hold some generated sample?  (The same paper.)  For real samples as many as
+    precision      [M]  does it lie in some real ball?  (Kynkäänniemi et al. 2019, arXiv:1904.06991.)  Bias:
+    the few
+                        balls of real outliers are huge and swallow damaged samples; it need not fall with
+                        noise recall         [N]  does it lie in some generated ball?  (The same paper.)
+                        Bias: noise makes generated balls
+                        larger, so that recall can rise with damage density        [M]  number of real balls
+                        that it lies in, divided by k; 1 is expected of real samples, more where
+                        samples crowd in real modes  (Naeem et al. 2020, arXiv:2002.09797) coverage       [N]
+                        does its ball hold some generated sample?  (The same paper.)  For real samples as many
+                        as
                         the reference 1 - 2**-k is expected.  Bias: misses contraction towards the modes
-    mutual_recall  [N]  is there a generated sample with each in the ball of the other?  Neither wide generated balls
-                        nor samples crowded in the modes raise it: at most min(recall, coverage)
-    inside_capped  [M]  precision with each real radius capped at the 90th percentile of the real radii (the lower of
+                        mutual_recall  [N]  is there a generated sample with each in the ball of the other?
+                        Neither wide generated balls
+                        nor samples crowded in the modes raise it: at most min(recall, coverage) inside_capped
+                        [M]  precision with each real radius capped at the 90th percentile of the real radii
+                        (the lower of
                         two, not interpolated)
     """
 
@@ -70,19 +78,24 @@ class Manifold:
 
 
 def manifold(real: Tensor, generated: Tensor, k: int = 5, *, block: int = 256) -> Manifold:
-    """Compare `real` [N, d] with `generated` [M, d], float32 features on one device, in blocks of `block` rows.
+    """Compare `real` [N, d] with `generated` [M, d], float32 features on one device, in blocks of `block`
+    rows.
 
-    Takes O((N + M)² d) time and O((N + M) d) memory, plus that of one block; above 20,000 samples it shows a bar.
-    Raises `ValueError` when the shapes do not fit, `BadInput` when a set has no more than k samples, `Diverged`
-    when a feature is NaN or infinite.
+    Takes O((N + M)² d) time and O((N + M) d) memory, plus that of one block; above 20,000 samples it shows a
+    bar. Raises `ValueError` when the shapes do not fit, `BadInput` when a set has no more than k samples,
+    `Diverged` when a feature is NaN or infinite.
     """
     if real.ndim != 2 or generated.ndim != 2 or real.shape[1] != generated.shape[1]:
-        raise ValueError(f"expected real [N, d] and generated [M, d]; got {[*real.shape]} and {[*generated.shape]}")
+        raise ValueError(
+            f"expected real [N, d] and generated [M, d]; got {[*real.shape]} and {[*generated.shape]}"
+        )
     real, generated = _checked(real, k, "real"), _checked(generated, k, "generated")
     real_balls, generated_balls = _squared_radii(real, k, block), _squared_radii(generated, k, block)
     capped_balls = real_balls.clamp(max=real_balls.quantile(CAP_QUANTILE, interpolation="lower").item())
 
-    recall, coverage, mutual = (torch.zeros(len(real), dtype=torch.bool, device=real.device) for _ in range(3))
+    recall, coverage, mutual = (
+        torch.zeros(len(real), dtype=torch.bool, device=real.device) for _ in range(3)
+    )
     capped = torch.zeros(len(generated), dtype=torch.bool, device=real.device)
     hits = torch.zeros(len(generated), dtype=torch.int64, device=real.device)  # real balls around each item
     for i, j, squared in _near_pairs(real, generated, (real_balls, capped_balls), generated_balls, block):
@@ -97,7 +110,8 @@ def manifold(real: Tensor, generated: Tensor, k: int = 5, *, block: int = 256) -
 
 
 def radii(features: Tensor, k: int = 5, *, block: int = 256) -> Tensor:
-    """Distance of each row of `features` [N, d] to its k-th nearest other row -> [N] float64; errors as `manifold`.
+    """Distance of each row of `features` [N, d] to its k-th nearest other row -> [N] float64; errors as
+    `manifold`.
 
     Rows that occur several times are neighbours of each other at distance 0.
     """
@@ -114,7 +128,9 @@ def nearest_neighbour_distance(features: Tensor) -> Tensor:
 def _checked(features: Tensor, k: int, name: str) -> Tensor:
     """`features` as float64, in which float32 values keep their exact value."""
     if k < 1 or k >= len(features):
-        raise BadInput(f"k must be from 1 to the number of {name} samples - 1: got k = {k}, {len(features)} samples")
+        raise BadInput(
+            f"k must be from 1 to the number of {name} samples - 1: got k = {k}, {len(features)} samples"
+        )
     bad = len(features) - int(features.isfinite().all(1).sum())
     if bad:
         raise Diverged(f"{bad} of {len(features)} {name} samples have features with NaN or infinity")
@@ -122,10 +138,11 @@ def _checked(features: Tensor, k: int, name: str) -> Tensor:
 
 
 def _squared_radii(x: Tensor, k: int, block: int) -> Tensor:
-    """Squared radii of checked features [N]: the (k + 1)-th smallest distance in each row, which contains itself too.
+    """Squared radii of checked features [N]: the (k + 1)-th smallest distance in each row, which contains
+    itself too.
 
-    The bounds of k + 1 pairs of a row are at most `kth`, the (k + 1)-th smallest of its groups' least bounds. So the radius is at most
-    `kth` plus the error of the bounds. Pairs with a larger bound are not needed.
+    The bounds of k + 1 pairs of a row are at most `kth`, the (k + 1)-th smallest of its groups' least bounds.
+    So the radius is at most `kth` plus the error of the bounds. Pairs with a larger bound are not needed.
     """
     group = max(1, min(GROUP, len(x) // (8 * (k + 1))))
     screen = cache(lambda dtype: _Screen(x, x, dtype, group))
@@ -152,10 +169,12 @@ def _squared_radii(x: Tensor, k: int, block: int) -> Tensor:
 def _near_pairs(
     x: Tensor, y: Tensor, x_balls: tuple[Tensor, Tensor], y_balls: Tensor, block: int
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """For each block of rows of x: pairs i, j [p] and squared distances [p], including all pairs inside a ball.
+    """For each block of rows of x: pairs i, j [p] and squared distances [p], including all pairs inside a
+    ball.
 
-    `x_balls` are two squared radii for each row of x, of which the first is the larger one. Distances are exact where that matters: each
-    lies on the true side of the pair's three squared radii. Rows of y are sorted by radius, so that one limit fits a whole group.
+    `x_balls` are two squared radii for each row of x, of which the first is the larger one. Distances are
+    exact where that matters: each lies on the true side of the pair's three squared radii. Rows of y are
+    sorted by radius, so that one limit fits a whole group.
     """
     order = y_balls.argsort()
     screen = cache(lambda dtype: _Screen(x, y[order], dtype, GROUP))
@@ -165,9 +184,15 @@ def _near_pairs(
             unit = s.scale**2
             outer, inner, columns = x_balls[0][rows] * unit, x_balls[1][rows] * unit, y_balls[order] * unit
             bounds = s.bounds(rows)
-            i, j, bound = _at_most(bounds, bounds.amin(2), s.inside_below(outer), s.by_group(s.inside_below(columns)))
+            i, j, bound = _at_most(
+                bounds, bounds.amin(2), s.inside_below(outer), s.by_group(s.inside_below(columns))
+            )
             norms = s.x_norms[rows][i]
-            open_ = s.is_open(bound, norms, outer[i]) | s.is_open(bound, norms, inner[i]) | s.is_open(bound, s.y_norms[j], columns[j])
+            open_ = (
+                s.is_open(bound, norms, outer[i])
+                | s.is_open(bound, norms, inner[i])
+                | s.is_open(bound, s.y_norms[j], columns[j])
+            )
             if open_.sum() <= OPEN_SHARE * len(y) * len(outer):
                 break
         i, j, squared = i + rows.start, order[j], bound / unit
@@ -175,11 +200,14 @@ def _near_pairs(
         yield i, j, squared
 
 
-def _at_most(bounds: Tensor, least: Tensor, row_limits: Tensor, column_limits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Pairs i, j [p] whose bounds [b, groups, n] are at most row_limits [b] or column_limits [groups, n], with these bounds.
+def _at_most(
+    bounds: Tensor, least: Tensor, row_limits: Tensor, column_limits: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Pairs i, j [p] whose bounds [b, groups, n] are at most row_limits [b] or column_limits [groups, n],
+    with these bounds.
 
-    The bounds [p] are float64, and values below 0 become 0. i ascends. `least` [b, groups] says which groups can hold a pair, and only
-    these few are searched.
+    The bounds [p] are float64, and values below 0 become 0. i ascends. `least` [b, groups] says which groups
+    can hold a pair, and only these few are searched.
     """
     i, g = (least <= torch.maximum(row_limits[:, None], column_limits.amax(1))).nonzero(as_tuple=True)
     some = bounds[i, g]  # [q, n]
@@ -188,7 +216,9 @@ def _at_most(bounds: Tensor, least: Tensor, row_limits: Tensor, column_limits: T
 
 
 def _slices(x: Tensor, y: Tensor, block: int, title: str) -> Iterable[slice]:
-    """Slices of at most `block` rows of x for `AT_ONCE` pairs, with a bar when the comparison with y takes long."""
+    """Slices of at most `block` rows of x for `AT_ONCE` pairs, with a bar when the comparison with y takes
+    long.
+    """
     block = max(1, min(block, AT_ONCE // len(y)))
     slices = [slice(start, start + block) for start in range(0, len(x), block)]
     return bar(slices, title, len(slices)) if len(x) * len(y) > BAR_ABOVE else slices
@@ -197,8 +227,8 @@ def _slices(x: Tensor, y: Tensor, block: int, title: str) -> Iterable[slice]:
 def _dtypes(x: Tensor) -> list[torch.dtype]:
     """The types in which to screen, one after the other.
 
-    Float32 is used only where a matrix product of float32 is computed in float32. A caller may have allowed TF32 or bfloat16 instead. The
-    bound also requires fewer than 2**16 dimensions.
+    Float32 is used only where a matrix product of float32 is computed in float32. A caller may have allowed
+    TF32 or bfloat16 instead. The bound also requires fewer than 2**16 dimensions.
     """
     backends = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)  # type: ignore[attr-defined]
     full = all(backend.fp32_precision in ("none", "ieee") for backend in backends)
@@ -207,30 +237,36 @@ def _dtypes(x: Tensor) -> list[torch.dtype]:
 
 
 class _Screen:
-    """Lower bounds of the squared distances of x [N, d] to y [M, d], from one matrix product of `dtype` (float32, 64).
+    """Lower bounds of the squared distances of x [N, d] to y [M, d], from one matrix product of `dtype`
+    (float32, 64).
 
-    |a|² + |b|² - 2ab is cheap, but where a and b are close it is mostly rounding error. A sum's error is at most nu
-    times the sum of its terms' absolute values, where n counts the roundings that a term passes, in whatever order, and
-    u is half of `eps` (Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., eq. 3.5; terms of order u² left
-    out). Let v = 2**-53, a and b be rows of x and y less a common centre, which leaves S = |a - b|² as it is but makes
-    Q = |a|² + |b|² small, and the columns of the product -2a, |a|², 1 and b, 1, |b|². Rounding a and b moves S by at
-    most 4uQ; the product's terms add up to at most 2Q and pass d + 2 roundings: 2 (d + 2) uQ; the norms cost (dv + u) Q;
-    and the plain float64 sum of squared differences, which decides, is within (d + 3) vS, where S <= 2Q. Together less
-    than eQ with e = (d + 4) (3u + 4v), with room for order u². Computed with norms (1 - e) |a|², (1 - e) |b|²,
+    |a|² + |b|² - 2ab is cheap, but where a and b are close it is mostly rounding error. A sum's error is at
+    most nu times the sum of its terms' absolute values, where n counts the roundings that a term passes, in
+    whatever order, and u is half of `eps` (Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed.,
+    eq. 3.5; terms of order u² left out). Let v = 2**-53, a and b be rows of x and y less a common centre,
+    which leaves S = |a - b|² as it is but makes Q = |a|² + |b|² small, and the columns of the product -2a,
+    |a|², 1 and b, 1, |b|². Rounding a and b moves S by at most 4uQ; the product's terms add up to at most 2Q
+    and pass d + 2 roundings: 2 (d + 2) uQ; the norms cost (dv + u) Q; and the plain float64 sum of squared
+    differences, which decides, is within (d + 3) vS, where S <= 2Q. Together less than eQ with e = (d + 4)
+    (3u + 4v), with room for order u². Computed with norms (1 - e) |a|², (1 - e) |b|²,
 
-        S - 2eQ <= bound <= S    for the S that decides: where bound >= r², a pair is outside a ball of radius r.
+        S - 2eQ <= bound <= S    for the S that decides: where bound >= r², a pair is outside a ball of radius
+        r.
 
-    It is inside where bound < r² - gap, for a gap that knows only one of the two, the centre a of the ball: if the
-    other is far away, |b| = |a| + h, then S >= h² and Q <= 3 |a|² + 2h². So r² > bound >= h² - 2eQ makes
-    h² <= (r² + 6e |a|²) / (1 - 4e), and with e < 1/64, 2eQ <= 2e (3.3 |a|² + 2.2 r²) < 8e (|a|² + r²): the gap.
+    It is inside where bound < r² - gap, for a gap that knows only one of the two, the centre a of the ball:
+    if the other is far away, |b| = |a| + h, then S >= h² and Q <= 3 |a|² + 2h². So r² > bound >= h² - 2eQ
+    makes h² <= (r² + 6e |a|²) / (1 - 4e), and with e < 1/64, 2eQ <= 2e (3.3 |a|² + 2.2 r²) < 8e (|a|² + r²):
+    the gap.
 
-    A common power of two, `scale`, which rounds nothing, makes the largest coordinate nearly 2**40, so that no float32
-    overflows. What underflows, to 0 at worst, is less than `tiny` in all: (d + 4) products of at most 2**46 and the
-    smallest normal number. Bounds, norms and limits are in units of 1 / scale².
+    A common power of two, `scale`, which rounds nothing, makes the largest coordinate nearly 2**40, so that
+    no float32 overflows. What underflows, to 0 at worst, is less than `tiny` in all: (d + 4) products of at
+    most 2**46 and the smallest normal number. Bounds, norms and limits are in units of 1 / scale².
     """
 
     def __init__(self, x: Tensor, y: Tensor, dtype: torch.dtype, group: int) -> None:
-        """`bounds` come in groups of `group` columns, the last filled up with columns at distance infinity."""
+        """`bounds` come in groups of `group` columns, the last filled up with columns at distance
+        infinity.
+        """
         d, numbers = x.shape[1], torch.finfo(dtype)
         some = y[:: 1 + len(y) // 1000].sort(0).values
         centre = some[len(some) // 2]  # about the median, which outliers do not move; any centre is right
@@ -273,14 +309,16 @@ class _Screen:
 
     def is_open(self, bound: Tensor, norms: Tensor, squared_radii: Tensor) -> Tensor:
         """bool [p]: whether the bounds of pairs [p] do not decide if they are inside balls [p]."""
-        return (bound <= self.inside_below(squared_radii)) & (bound >= squared_radii - self.gap(norms, squared_radii))
+        return (bound <= self.inside_below(squared_radii)) & (
+            bound >= squared_radii - self.gap(norms, squared_radii)
+        )
 
 
 def _squared_distances(x: Tensor, y: Tensor, i: Tensor, j: Tensor) -> Tensor:
     """Squared distances of the pairs x[i], y[j] -> [p], by definition.
 
-    It adds coordinate by coordinate, so each distance depends on its pair alone. With `sum` or `norm` it could depend on shapes, threads
-    or device. PyTorch's `sqrt` is not rounded correctly either.
+    It adds coordinate by coordinate, so each distance depends on its pair alone. With `sum` or `norm` it
+    could depend on shapes, threads or device. PyTorch's `sqrt` is not rounded correctly either.
     """
     squared = torch.zeros(len(i), dtype=x.dtype, device=x.device)
     for start in range(0, len(i), PAIRS):

@@ -13,7 +13,9 @@ SHARED: Mapping[str, str] = {
     "quality_typicality": "share whose surprisal lies within the central 95 % of real samples'",
     "quality_density": "real balls around a sample, over k (Naeem et al. 2020)",
     "quality_surprisal": "mean surprisal, nats",
-    "diversity_mutual_recall": "share of real samples with a generated one, each in the ball of the other: diversity",
+    "diversity_mutual_recall": (
+        "share of real samples with a generated one, each in the ball of the other: diversity"
+    ),
     "diversity_recall": "share of real samples inside a generated ball (Kynkäänniemi et al. 2019)",
     "diversity_coverage": "share of real balls that hold a generated sample (Naeem et al. 2020)",
     "quality_retention": "quality_valid between floor (0) and baseline (1)",

@@ -1,11 +1,12 @@
 """Metrics of plain texts: pure functions, and one `evaluate.Metric` class over each.
 
-A *word* is a match of `WORD` in the lower-cased text: a run of letters and digits (apostrophes inside it included) or
-one punctuation mark. Nothing is downloaded, and nothing is written: the classes keep their inputs in memory.
+A *word* is a match of `WORD` in the lower-cased text: a run of letters and digits (apostrophes inside it
+included) or one punctuation mark. Nothing is downloaded, and nothing is written: the classes keep their
+inputs in memory.
 
-Why all four have the direction "none" (closest to real texts is best): random words score "better" than real ones by
-the published directions of `distinct_2`, `self_bleu_4` and `rep_4`. A value without any n-gram to count (0/0) is nan,
-which is "not scored", unlike 0.
+Why all four have the direction "none" (closest to real texts is best): random words score "better" than real
+ones by the published directions of `distinct_2`, `self_bleu_4` and `rep_4`. A value without any n-gram to
+count (0/0) is nan, which is "not scored", unlike 0.
 """
 
 from __future__ import annotations
@@ -39,9 +40,9 @@ def ngrams(tokens: Sequence[str], n: int) -> list[Gram]:
 def distinct_2(texts: Sequence[str]) -> float:
     """Distinct bigrams / all bigrams of the whole set, in (0, 1]; nan without any bigram.
 
-    Li et al. 2016, "A Diversity-Promoting Objective Function for Neural Conversation Models", arXiv:1510.03055.
-    It falls as the number and the length of the texts grow: compare equal N and similar lengths only.
-    Raises `BadInput` without texts.
+    Li et al. 2016, "A Diversity-Promoting Objective Function for Neural Conversation Models",
+    arXiv:1510.03055. It falls as the number and the length of the texts grow: compare equal N and similar
+    lengths only. Raises `BadInput` without texts.
     """
     grams = [gram for text in _texts("predictions", texts) for gram in ngrams(words(text), 2)]
     return _ratio(len(set(grams)), len(grams))
@@ -50,17 +51,18 @@ def distinct_2(texts: Sequence[str]) -> float:
 def rep_4(texts: Sequence[str]) -> float:
     """Share of 4-grams that repeat an earlier one of the same text, in [0, 1); nan without any 4-gram.
 
-    sum over texts of (4-grams - distinct 4-grams) / sum over texts of 4-grams. After seq-rep-4 of Welleck et al. 2020,
-    "Neural Text Generation with Unlikelihood Training", arXiv:1908.04319, which averages the texts' own shares: pooling
-    gives a long text more weight and needs no rule for texts of fewer than 4 words. It has no systematic dependence on
-    N, but grows with the texts' length. Raises `BadInput` without texts.
+    sum over texts of (4-grams - distinct 4-grams) / sum over texts of 4-grams. After seq-rep-4 of Welleck et
+    al. 2020, "Neural Text Generation with Unlikelihood Training", arXiv:1908.04319, which averages the texts'
+    own shares: pooling gives a long text more weight and needs no rule for texts of fewer than 4 words. It
+    has no systematic dependence on N, but grows with the texts' length. Raises `BadInput` without texts.
     """
     of_text = [ngrams(words(text), 4) for text in _texts("predictions", texts)]
     return _ratio(sum(len(grams) - len(set(grams)) for grams in of_text), sum(map(len, of_text)))
 
 
 def length_ratio(texts: Sequence[str], references: Sequence[str]) -> float:
-    """Mean words (punctuation marks count) of `texts` / the same of `references`; nan if no reference has a word.
+    """Mean words (punctuation marks count) of `texts` / the same of `references`; nan if no reference has a
+    word.
 
     The two may differ in number. Blind to what the words are. Raises `BadInput` without texts or references.
     """
@@ -73,10 +75,13 @@ def _count_words(texts: Sequence[str]) -> int:
 
 
 def self_bleu_4(texts: Sequence[str]) -> float:
-    """Mean BLEU-4 of every text against all the others, in [0, 1]; nan for a single text. See `self_bleu_4_items`.
+    """Mean BLEU-4 of every text against all the others, in [0, 1]; nan for a single text.
 
-    Zhu et al. 2018, "Texygen: A Benchmarking Platform for Text Generation Models", arXiv:1802.01886. All the others are
-    references, none are left out, so the value grows with N: compare equal N only. Raises `BadInput` without texts.
+    See `self_bleu_4_items`.
+
+    Zhu et al. 2018, "Texygen: A Benchmarking Platform for Text Generation Models", arXiv:1802.01886. All the
+    others are references, none are left out, so the value grows with N: compare equal N only. Raises
+    `BadInput` without texts.
     """
     items = self_bleu_4_items(texts)
     return _ratio(math.fsum(items), len(items)) if len(items) > 1 else math.nan
@@ -85,11 +90,12 @@ def self_bleu_4(texts: Sequence[str]) -> float:
 def self_bleu_4_items(texts: Sequence[str]) -> list[float]:
     """BLEU-4 of every text against all the others [n], exact, in time linear in the words.
 
-    BLEU: Papineni et al. 2002, equal weights, counts clipped by the largest count in any *other* text (of every n-gram,
-    the two largest counts and the first one's owner are kept), brevity penalty by the closest length among the others
-    (the shorter of two equally close). Smoothing: method 1 of Chen & Cherry 2014, so a precision without a match is
-    0.1 / max(1, number of n-grams); a text without a matching word scores 0. Equal to nltk's `sentence_bleu` with
-    `SmoothingFunction().method1`. A single text scores 0. Raises `BadInput` without texts.
+    BLEU: Papineni et al. 2002, equal weights, counts clipped by the largest count in any *other* text (of
+    every n-gram, the two largest counts and the first one's owner are kept), brevity penalty by the closest
+    length among the others (the shorter of two equally close). Smoothing: method 1 of Chen & Cherry 2014, so
+    a precision without a match is 0.1 / max(1, number of n-grams); a text without a matching word scores 0.
+    Equal to nltk's `sentence_bleu` with `SmoothingFunction().method1`. A single text scores 0. Raises
+    `BadInput` without texts.
     """
     tokens = [words(text) for text in _texts("predictions", texts)]
     matches = []
@@ -122,13 +128,17 @@ def _clipped_matches(counts: Sequence[Counter[Gram]]) -> list[int]:
 
 
 def _closest_other_lengths(lengths: Sequence[int]) -> list[int]:
-    """Per text: the other texts' length closest to its own; the shorter of two; its own if there is no other text."""
+    """Per text: the other texts' length closest to its own; the shorter of two; its own if there is no other
+    text.
+    """
     how_many, steps = Counter(lengths), sorted(set(lengths))
 
     def closest(length: int) -> int:
         at = bisect_left(steps, length)
         beside = steps[max(0, at - 1) : at] + steps[at + 1 : at + 2]
-        return length if how_many[length] > 1 or not beside else min(beside, key=lambda x: (abs(x - length), x))
+        return (
+            length if how_many[length] > 1 or not beside else min(beside, key=lambda x: (abs(x - length), x))
+        )
 
     return [closest(length) for length in lengths]
 
@@ -160,7 +170,10 @@ def _ratio(part: float, whole: float) -> float:
 
 
 class TextMetric(evaluate.Metric):
-    """The base class of the four metrics: it checks inputs and writes no files. `compute` returns {name: float}."""
+    """The base class of the four metrics: it checks inputs and writes no files.
+
+    `compute` returns {name: float}.
+    """
 
     name: str  # in place of evaluate's, which is made from the class's name
     unit: str
@@ -185,7 +198,9 @@ class TextMetric(evaluate.Metric):
             features=datasets.Features({column: datasets.Value("string") for column in columns}),
         )
 
-    def compute(self, *, predictions: Iterable[str] | None = None, references: Iterable[str] | None = None) -> dict[str, float]:
+    def compute(
+        self, *, predictions: Iterable[str] | None = None, references: Iterable[str] | None = None
+    ) -> dict[str, float]:
         """The metric of `predictions`, or of what `add` and `add_batch` gathered -> {name: value}."""
         if predictions is None and not len(self):
             raise BadInput(f"{self.name} needs predictions")
@@ -194,7 +209,9 @@ class TextMetric(evaluate.Metric):
         ours = None if predictions is None else _texts("predictions", predictions)
         theirs = None if references is None or not self.paired else _texts("references", references)
         if ours is not None and theirs is not None and len(ours) != len(theirs):
-            raise BadInput(f"{self.name} needs one reference per prediction, got {len(theirs)} for {len(ours)}")
+            raise BadInput(
+                f"{self.name} needs one reference per prediction, got {len(theirs)} for {len(ours)}"
+            )
         return dict(super().compute(predictions=ours, references=theirs))
 
 

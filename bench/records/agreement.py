@@ -8,15 +8,20 @@ from statistics import stdev
 from bench.records.schema import Record
 
 COMPARED = ("quality_retention", "diversity_retention")
-SPREADS = 3.0  # standard deviations between sampling seeds; other hardware changes a result less than another seed
+SPREADS = (
+    3.0  # standard deviations between sampling seeds; other hardware changes a result less than another seed
+)
 LEAST = 0.005  # of a retention: ten of 2,000 samples
 WITHOUT_REPEATS = 0.02  # of a retention: about two standard errors of a share of 2,000 samples
-SIZE_TOLERANCE = 0.001  # other processors round running statistics differently, so the coded size changes slightly
+SIZE_TOLERANCE = (
+    0.001  # other processors round running statistics differently, so the coded size changes slightly
+)
 OTHER_CELL = "this code measures another cell: versions, weights or reference have changed"
 
 
 def agreement(again: Record, published: Record | None, repeats: Sequence[Record]) -> str:
-    """Compare a measurement with the published one -> `no record`, `identical`, `agrees`, or `DIFFERS: ...` with every reason.
+    """Compare a measurement with the published one -> `no record`, `identical`, `agrees`, or `DIFFERS: ...`
+    with every reason.
 
     `repeats` are published records. The tolerance comes from the records of the same model and method.
     """
@@ -29,7 +34,10 @@ def agreement(again: Record, published: Record | None, repeats: Sequence[Record]
 
 
 def tolerance(records: Sequence[Record], record: Record) -> dict[str, float]:
-    """Metric -> the largest difference that still agrees. The published spread between sampling seeds sets it."""
+    """Metric -> the largest difference that still agrees.
+
+    The published spread between sampling seeds sets it.
+    """
     repeats = [r for r in records if _repeated(r) == _repeated(record)]
     found = {}
     for name in COMPARED:
@@ -50,11 +58,17 @@ def disagreements(again: Record, published: Record, allowed: dict[str, float]) -
         reason = f" ({again.reason})" if again.reason else ""
         return [f"status {published.status} published, {again.status} here{reason}"]
     found = []
-    if again.cost and published.cost and abs(again.cost.stored_bytes / published.cost.stored_bytes - 1) > SIZE_TOLERANCE:
+    if (
+        again.cost
+        and published.cost
+        and abs(again.cost.stored_bytes / published.cost.stored_bytes - 1) > SIZE_TOLERANCE
+    ):
         found.append(f"{published.cost.stored_bytes} stored bytes published, {again.cost.stored_bytes} here")
     for name, limit in allowed.items():
         before, now = published.metric(name), again.metric(name)
-        if (before is None) != (now is None) or (before is not None and now is not None and abs(before - now) > limit):
+        if (before is None) != (now is None) or (
+            before is not None and now is not None and abs(before - now) > limit
+        ):
             found.append(f"{name} {_shown(before)} published, {_shown(now)} here, allowed {limit:.3f}")
     return found
 

@@ -46,11 +46,21 @@ class Cell:
         return results / slug(self.domain) / slug(self.model) / slug(self.method)
 
 
-def cells(template: Cell, methods: Sequence[str], seeds: Sequence[int], versions: Mapping[str, Mapping[str, int]]) -> list[Cell]:
-    """The cells in the order in which they run. For every seed the baseline is first, since all others are compared with it."""
+def cells(
+    template: Cell, methods: Sequence[str], seeds: Sequence[int], versions: Mapping[str, Mapping[str, int]]
+) -> list[Cell]:
+    """The cells in the order in which they run.
+
+    For every seed the baseline is first, since all others are compared with it.
+    """
     wanted = ["none", *(m for m in methods if m != "none")]
     return [
-        dataclasses.replace(template, method=method, sample_seed=seed, implementation={**template.implementation, **versions[method]})
+        dataclasses.replace(
+            template,
+            method=method,
+            sample_seed=seed,
+            implementation={**template.implementation, **versions[method]},
+        )
         for seed in dict.fromkeys(seeds)
         for method in wanted
     ]
@@ -59,7 +69,8 @@ def cells(template: Cell, methods: Sequence[str], seeds: Sequence[int], versions
 def look_up(cell: Cell, results: Path) -> tuple[Record | None, Path]:
     """Find the record of a cell -> (the record or None, the file that holds it or will hold it).
 
-    A file of that name that is damaged or belongs to another cell is never overwritten. The next free name is taken.
+    A file of that name that is damaged or belongs to another cell is never overwritten. The next free name is
+    taken.
     """
     for number in itertools.count():
         path = cell.folder(results) / f"{cell.hash[:16]}{f'-{number}' if number else ''}.json"
@@ -87,4 +98,7 @@ def is_finished(record: Record | None) -> bool:
 def check_samples(n: int, k: int, available: int) -> None:
     """Raises `BadInput` when `n` samples are too few for k neighbours or more than the reference holds."""
     if not k + 1 < n <= available:
-        raise BadInput(f"samples={n} is not possible: allowed are {k + 2} (k = {k} neighbours) to {available} (the reference's size)")
+        raise BadInput(
+            f"samples={n} is not possible: allowed are {k + 2} (k = {k} neighbours) to {available} (the "
+            f"reference's size)"
+        )

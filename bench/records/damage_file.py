@@ -1,4 +1,5 @@
-"""The file of `bench damages --save`: the matrix of damages beside a domain's records, `<domain>/damages.json`.
+"""The file of `bench damages --save`: the matrix of damages beside a domain's records,
+`<domain>/damages.json`.
 
 It tells what known damages cost real samples. Pictures of retention use them as landmarks.
 """
@@ -84,7 +85,10 @@ def read_damages(results: Path, say: Say | None = None) -> dict[str, DamagesFile
 
 
 def read(path: Path) -> DamagesFile:
-    """Read a file. Raises `ValueError` with one line for a file that is incomplete, of another schema, or in the wrong place."""
+    """Read a file.
+
+    Raises `ValueError` with one line for a file that is incomplete, of another schema, or in the wrong place.
+    """
     file = read_whole(path, DamagesFile, SCHEMA, "no whole file of damages")
     if path.parent.name != slug(file.domain):
         raise ValueError(f"it describes the domain {file.domain!r}, so it is in the wrong folder")

@@ -61,7 +61,10 @@ def utc_now() -> str:
 
 @functools.cache
 def git_state() -> tuple[str | None, bool | None]:
-    """(commit, dirty) of the checkout of this package. Records that a run has just written do not make it dirty."""
+    """(commit, dirty) of the checkout of this package.
+
+    Records that a run has just written do not make it dirty.
+    """
     root = Path(__file__).parents[2]
     if not (root / ".git").exists():
         return None, None
@@ -74,7 +77,9 @@ def git_state() -> tuple[str | None, bool | None]:
 
 
 def _git(root: Path, *arguments: str) -> str:
-    return subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=10, check=True).stdout
+    return subprocess.run(
+        ["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=10, check=True
+    ).stdout
 
 
 @functools.cache
@@ -96,7 +101,9 @@ def processor() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor() or "unknown"
-    model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
+    model = next(
+        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown"
+    )
     return f"{model}, {os.cpu_count()} cores"
 
 

@@ -18,7 +18,11 @@ SCHEMA = 2  # 1: sizes of the first file format, no counts; `bench costs` brings
 Versioned = TypeVar("Versioned", bound=BaseModel)
 Status = Literal["ok", "diverged", "collapsed", "unsupported", "failed"]
 FINISHED: tuple[Status, ...] = ("ok", "diverged", "collapsed")
-PRIMARY_METRIC = {"quality": "valid", "diversity": "mutual_recall", "use": "utility"}  # role -> a mean over items
+PRIMARY_METRIC = {
+    "quality": "valid",
+    "diversity": "mutual_recall",
+    "use": "utility",
+}  # role -> a mean over items
 USE = "use"  # the role of a task
 MODEL_FILE, DAMAGES_FILE = "model.json", "damages.json"  # files beside the records: of a model, of a domain
 
@@ -43,23 +47,29 @@ class Items(BaseModel):
     @classmethod
     def pack(cls, flags: np.ndarray) -> Items:
         """Pack flags, bool [count]."""
-        return cls(count=len(flags), bits=base64.b64encode(np.packbits(flags.astype(bool)).tobytes()).decode())
+        return cls(
+            count=len(flags), bits=base64.b64encode(np.packbits(flags.astype(bool)).tobytes()).decode()
+        )
 
     def unpack(self) -> np.ndarray:
         """The flags, bool [count]."""
-        return np.unpackbits(np.frombuffer(base64.b64decode(self.bits), np.uint8), count=self.count).astype(bool)
+        return np.unpackbits(np.frombuffer(base64.b64decode(self.bits), np.uint8), count=self.count).astype(
+            bool
+        )
 
 
 class EvaluatorBlock(BaseModel):
     """The result of one evaluator: its own metrics and the flags of their items.
 
-    The block of a secondary evaluator also holds `retention` with its standard `error` over items, and `u` for the baseline. The retention
-    of a primary evaluator is among the record's metrics.
+    The block of a secondary evaluator also holds `retention` with its standard `error` over items, and `u`
+    for the baseline. The retention of a primary evaluator is among the record's metrics.
     """
 
     role: str
     version: int
-    second: bool = False  # a secondary evaluator: it is not part of the cell's hash and may have been added later
+    second: bool = (
+        False  # a secondary evaluator: it is not part of the cell's hash and may have been added later
+    )
     identity: str = ""  # identifies its weights, where one class can load several
     commit: str | None = None  # of the evaluating code; None: the record's own
     metrics: dict[str, float]
@@ -127,7 +137,10 @@ class Record(BaseModel):
     @classmethod
     def _plain_numbers(cls, metrics: dict[str, float | None]) -> dict[str, float | None]:
         """JSON cannot hold NaN or infinity, so a value that is not finite counts as not measured."""
-        return {name: value if value is not None and math.isfinite(value) else None for name, value in metrics.items()}
+        return {
+            name: value if value is not None and math.isfinite(value) else None
+            for name, value in metrics.items()
+        }
 
     def write(self, path: Path) -> None:
         """Write the record atomically."""
@@ -135,7 +148,11 @@ class Record(BaseModel):
 
     def belongs_at(self, path: Path) -> bool:
         """Whether a record at this path is found by those who look for it."""
-        return path.parts[-4:-1] == (slug(self.domain), slug(self.model), slug(self.method)) and path.name.startswith(self.cell[:16])
+        return path.parts[-4:-1] == (
+            slug(self.domain),
+            slug(self.model),
+            slug(self.method),
+        ) and path.name.startswith(self.cell[:16])
 
     def method_versions(self) -> list[int]:
         """Link of the method -> its version. Names with a space belong to other parts."""
@@ -152,7 +169,10 @@ def read_record(path: Path) -> Record:
 
 
 def read_whole(path: Path, kind: type[Versioned], version: int, complaint: str) -> Versioned:
-    """Read a file that holds one model with a `schema_version`. Raises `ValueError` with one line for any other file."""
+    """Read a file that holds one model with a `schema_version`.
+
+    Raises `ValueError` with one line for any other file.
+    """
     try:
         file = kind.model_validate_json(path.read_bytes())
     except OSError as error:
@@ -167,23 +187,32 @@ def read_whole(path: Path, kind: type[Versioned], version: int, complaint: str) 
 
 
 def record_files(results: Path) -> list[Path]:
-    """All files below a folder that may be records, in a stable order, without `model.json` and `damages.json`.
+    """All files below a folder that may be records, in a stable order, without `model.json` and
+    `damages.json`.
 
-    The folder may contain folders of other records: a user's own beside the published ones, and those that `reproduce` made.
+    The folder may contain folders of other records: a user's own beside the published ones, and those that
+    `reproduce` made.
     """
 
     def may_be(path: Path) -> bool:
         parts = path.relative_to(results).parts
-        return parts[0] not in ("local", "reproduced") and (len(parts), parts[-1]) not in ((3, MODEL_FILE), (2, DAMAGES_FILE))
+        return parts[0] not in ("local", "reproduced") and (len(parts), parts[-1]) not in (
+            (3, MODEL_FILE),
+            (2, DAMAGES_FILE),
+        )
 
-    in_order = sorted(results.rglob("*.json"), key=lambda path: (path.parent, len(path.name), path.name))  # as `look_up` searches
+    in_order = sorted(
+        results.rglob("*.json"), key=lambda path: (path.parent, len(path.name), path.name)
+    )  # as `look_up` searches
     return [path for path in in_order if may_be(path)]
 
 
 def records_in_place(
     results: Path, say: Callable[[str], None], read: Callable[[Path], Record] = read_record
 ) -> Iterator[tuple[Path, Record]]:
-    """All records below a folder that lie at their proper path, in a stable order. The first of duplicates is kept.
+    """All records below a folder that lie at their proper path, in a stable order.
+
+    The first of duplicates is kept.
 
     Other files are reported to `say` and never changed.
     """
@@ -192,7 +221,10 @@ def records_in_place(
         try:
             record = read(path)
             if not record.belongs_at(path):
-                raise ValueError(f"it holds a record of {record.domain} {record.model} {record.method}, so it is in the wrong place")
+                raise ValueError(
+                    f"it holds a record of {record.domain} {record.model} {record.method}, so it is in "
+                    f"the wrong place"
+                )
             if (first := seen.setdefault((path.parent, record.cell), path)) != path:
                 raise ValueError(f"{first.name} holds the same cell and is used")
             yield path, record
@@ -217,5 +249,8 @@ def newest(records: Sequence[Record], warn: Callable[[str], None]) -> list[Recor
         if r.method_versions() == best[r.domain, r.model, r.method]:
             found.append(r)
         else:
-            warn(f"skipped {r.domain} {r.model} {r.method} seed {r.sample_seed} ({r.cell}): made by an older version of the method")
+            warn(
+                f"skipped {r.domain} {r.model} {r.method} seed {r.sample_seed} ({r.cell}): made by an "
+                f"older version of the method"
+            )
     return found

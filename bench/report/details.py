@@ -1,4 +1,6 @@
-"""Writes the page of details: comparisons between models with intervals and tests, and possible explanations."""
+"""Writes the page of details: comparisons between models with intervals and tests, and possible
+explanations.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,10 @@ def details_page(found: ReportData, leaderboard: str) -> str:
     """The page as Markdown. `leaderboard` is the link back."""
     parts = [
         "# Details of the comparison\n",
-        f"[Back to the leaderboard]({leaderboard}). All intervals are 95 % intervals ([statistics.md](docs/statistics.md)).\n",
+        (
+            f"[Back to the leaderboard]({leaderboard}). All intervals are 95 % intervals "
+            f"([statistics.md](docs/statistics.md)).\n"
+        ),
         "## Each domain, with intervals\n",
         SCORE_NOTES,
         domain_scores(found) + "\n",
@@ -62,26 +67,36 @@ def details_page(found: ReportData, leaderboard: str) -> str:
     return "\n".join(parts)
 
 
-# -------------------------------------------------------------------------------------------------------------- each domain
+# ------------------------------------------------------------------------------------------------ each domain
 
 SCORE_NOTES = """\
-- **C**: mean retention from the fp32 file down to a sixteenth. The mildest rung is about 4x, and the curve up to it is a straight line
-  from 1. A network that breaks just after that rung still has a C of about 0.5.
+- **C**: mean retention from the fp32 file down to a sixteenth. The mildest rung is about 4x, and the curve up
+  to it is a straight line from 1. A network that breaks just after that rung still has a C of about 0.5.
 - **4x to 16x**: the same from a quarter of the file down to a sixteenth, where the losses are.
-- **90 % kept**: the largest ratio at which at least 0.90 is left by a one-sided 95 % test, and at every milder rung too.
-- **lost from**: the rung from which the test shows less than 0.90 at every harsher rung. One late rung that rises again delays it.
-- The intervals are over training seeds. With one training seed there is none; its ratios are over sampling seeds and items.
+- **90 % kept**: the largest ratio at which at least 0.90 is left by a one-sided 95 % test, and at every
+  milder rung too.
+- **lost from**: the rung from which the test shows less than 0.90 at every harsher rung. One late rung that
+  rises again delays it.
+- The intervals are over training seeds. With one training seed there is none; its ratios are over sampling
+  seeds and items.
 """
 
 
 def domain_scores(found: ReportData) -> str:
     """C and the ratios of each domain, with intervals."""
-    return table(["domain", "models", *SCORE_HEADERS], [[d.name, str(sum(map(len, d.units))), *_scores(d)] for d in found.now.domains])
+    return table(
+        ["domain", "models", *SCORE_HEADERS],
+        [[d.name, str(sum(map(len, d.units))), *_scores(d)] for d in found.now.domains],
+    )
 
 
 SCORE_HEADERS = (
     *(f"C {role}{span}" for span in ("", ", 4x to 16x") for role in ROLES),
-    *(f"{what} {role} {verb}" for role in ROLES for what, verb in (("90 % of", "kept ↑"), ("90 % of", "lost from"))),
+    *(
+        f"{what} {role} {verb}"
+        for role in ROLES
+        for what, verb in (("90 % of", "kept ↑"), ("90 % of", "lost from"))
+    ),
 )
 
 
@@ -101,8 +116,9 @@ def ratio_cells(ratio: Ratio | None) -> list[str]:
 
 
 PAIR_NOTES = """\
-The test of each pair: C of the first domain minus C of the second. The p-values are adjusted for all pairs and roles together (Holm); the
-intervals are not adjusted. An undecided pair may differ by as much as the farther end of its interval.
+The test of each pair: C of the first domain minus C of the second. The p-values are adjusted for all pairs
+and roles together (Holm); the intervals are not adjusted. An undecided pair may differ by as much as the
+farther end of its interval.
 """
 
 
@@ -113,7 +129,8 @@ def pair_by_pair(found: ReportData) -> str:
 
 
 SIZE_NOTES = """\
-The same for each size alone. A size with one training seed has no interval, and its ratios are over sampling seeds and items.
+The same for each size alone. A size with one training seed has no interval, and its ratios are over sampling
+seeds and items.
 """
 
 
@@ -129,12 +146,17 @@ def size_by_size(found: ReportData) -> list[str]:
             sizes.add(size)
     if len(sizes) < 2:
         return []
-    return [SIZE_NOTES, table(["size", "domain", "models", *SCORE_HEADERS], sorted(lines, key=lambda line: line[0]), left=2) + "\n"]
+    return [
+        SIZE_NOTES,
+        table(["size", "domain", "models", *SCORE_HEADERS], sorted(lines, key=lambda line: line[0]), left=2)
+        + "\n",
+    ]
 
 
 RATIO_NOTES = """\
-Ratios at two thresholds, for the ranked models together and for each model alone. The test of one model is over its sampling seeds and
-items, so it holds for that model only. It can certify more than the test over a few training seeds.
+Ratios at two thresholds, for the ranked models together and for each model alone. The test of one model is
+over its sampling seeds and items, so it holds for that model only. It can certify more than the test over a
+few training seeds.
 """
 
 
@@ -146,15 +168,20 @@ def ratios(found: ReportData) -> str:
         for name, one in [(f"**{d.name}**", d), *((f"{d.name} {a.models[0].model}", a) for a in alone)]:
             found_at = [ratio_at(one, role, threshold) for role in ROLES for threshold in (0.9, 0.95)]
             lines.append([name, *(cell for ratio in found_at for cell in ratio_cells(ratio))])
-    headers = [f"{threshold} of {role} {what}" for role in ROLES for threshold in ("0.90", "0.95") for what in ("kept ↑", "lost from")]
+    headers = [
+        f"{threshold} of {role} {what}"
+        for role in ROLES
+        for threshold in ("0.90", "0.95")
+        for what in ("kept ↑", "lost from")
+    ]
     return table(["models", *headers], lines)
 
 
-# -------------------------------------------------------------------------------------------------------------- each rung
+# -------------------------------------------------------------------------------------------------- each rung
 
 RUNG_NOTES = """\
-Mean retention over the ranked models ± its standard deviation over sizes and training seeds together. With one model it is the mean over
-its sampling seeds, without a spread. Networks with batch norm are recalibrated.
+Mean retention over the ranked models ± its standard deviation over sizes and training seeds together. With
+one model it is the mean over its sampling seeds, without a spread. Networks with batch norm are recalibrated.
 """
 
 
@@ -172,18 +199,21 @@ def rungs(found: ReportData) -> str:
 
 
 def _spread(d: Domain, role: str, rung: str) -> str:
-    values = [float(m.outcomes[role].mean[m.rungs.index(rung)]) for unit in d.units for m in unit if rung in m.rungs]
+    values = [
+        float(m.outcomes[role].mean[m.rungs.index(rung)]) for unit in d.units for m in unit if rung in m.rungs
+    ]
     if not values:
         return DASH
     return f"{mean(values):.3f}" + (f" ± {stdev(values):.3f}" if len(values) > 1 else "")
 
 
-# -------------------------------------------------------------------------------------------------------------- each method
+# ------------------------------------------------------------------------------------------------ each method
 
 METHOD_NOTES = """\
-As on the leaderboard, with the use of the samples. **use**: how good a model becomes that is trained on the samples and tested on
-real data ([secondary-evaluators.md](docs/secondary-evaluators.md)). 1 is the uncompressed network, 0 a network of permuted weights.
-The interval is of this model; `-` means not measured under these sampling seeds.
+As on the leaderboard, with the use of the samples. **use**: how good a model becomes that is trained on the
+samples and tested on real data ([secondary-evaluators.md](docs/secondary-evaluators.md)). 1 is the
+uncompressed network, 0 a network of permuted weights. The interval is of this model; `-` means not measured
+under these sampling seeds.
 """
 
 
@@ -191,7 +221,11 @@ def richest_models(found: ReportData) -> dict[str, list[Record]]:
     """Domain -> the records of its model with the most methods."""
     richest = {}
     for d in found.now.domains:
-        groups = [same for _, group in grouped(found.of(d.name), lambda r: r.model) for _, same in grouped(group, conditions)]
+        groups = [
+            same
+            for _, group in grouped(found.of(d.name), lambda r: r.model)
+            for _, same in grouped(group, conditions)
+        ]
         if groups:
             richest[d.name] = max(groups, key=_methods_of)
     return richest
@@ -206,21 +240,31 @@ def best_methods(found: ReportData) -> str:
     lines: list[tuple[float, list[str]]] = []
     for domain, records in richest_models(found).items():
         use = use_by_method([r for r in records if r.sample_seed != CHOOSING_SEED])
-        lines += [(best.target, _best_line(best, f"{domain} {records[0].model}", use)) for best in frontier(records)]
+        lines += [
+            (best.target, _best_line(best, f"{domain} {records[0].model}", use)) for best in frontier(records)
+        ]
     headers = ["at least", "model", "method", "ratio", *(f"{role} ↑" for role in ROLES), "use ↑"]
     return table(headers, [line for _, line in sorted(lines, key=lambda pair: pair[0])], left=3)
 
 
 def _best_line(best: Best, model: str, use: Mapping[str, Estimate]) -> list[str]:
     kept = [f"{mean(best.values[role]):.3f}" for role in ROLES]
-    return [f"{best.target}x", model, f"`{best.method}`", f"{best.ratio:.1f}x", *kept, with_interval(use.get(best.method))]
+    return [
+        f"{best.target}x",
+        model,
+        f"`{best.method}`",
+        f"{best.ratio:.1f}x",
+        *kept,
+        with_interval(use.get(best.method)),
+    ]
 
 
-# -------------------------------------------------------------------------------------------------------------- order of loss
+# ---------------------------------------------------------------------------------------------- order of loss
 
 ORDER_NOTES = """\
-The compression ratio at which retention falls below 0.90, on straight lines between the rungs. The intervals are of that model, over
-sampling seeds and items. **lost first** names a role only where the two intervals do not overlap.
+The compression ratio at which retention falls below 0.90, on straight lines between the rungs. The intervals
+are of that model, over sampling seeds and items. **lost first** names a role only where the two intervals do
+not overlap.
 """
 
 
@@ -253,12 +297,13 @@ def _ratio_text(ratio: float) -> str:
     return f"{ratio:.1f}x" if math.isfinite(ratio) else "∞"
 
 
-# -------------------------------------------------------------------------------------------------------------- covariates
+# ------------------------------------------------------------------------------------------------- covariates
 
 COVARIATE_NOTES = """\
-C has the interval of this model alone, over sampling seeds and items. **U**: headroom; 1 is as good as real samples. **kurtosis**: excess
-kurtosis of the weights; 0 is Gaussian, positive means heavy tails. **untouched**: share of the parameters that no method compresses.
-Models in brackets are not ranked, since their U is below 0.5. A size is ranked only if every compared domain has it for each training seed.
+C has the interval of this model alone, over sampling seeds and items. **U**: headroom; 1 is as good as real
+samples. **kurtosis**: excess kurtosis of the weights; 0 is Gaussian, positive means heavy tails.
+**untouched**: share of the parameters that no method compresses. Models in brackets are not ranked, since
+their U is below 0.5. A size is ranked only if every compared domain has it for each training seed.
 """
 
 
@@ -296,9 +341,12 @@ def sizes(found: ReportData) -> list[str]:
         if len(solid) < len(data):
             lines.append(f"- {role}, without the models whose U is below 0.5: {_regression(solid)}")
         if len(often := of_sizes_trained_often(data)) < len(data) and size_slopes(often) is not None:
-            lines.append(f"- {role}, without sizes that have fewer training seeds than another: {_regression(often)}")
+            lines.append(
+                f"- {role}, without sizes that have fewer training seeds than another: {_regression(often)}"
+            )
     return [
-        "**Does size matter?** Linear regression of C on log2 of the parameters in each domain, and the mean of the slopes "
+        "**Does size matter?** Linear regression of C on log2 of the parameters in each domain, "
+        "and the mean of the slopes "
         "([picture](docs/images/sizes.png)):\n",
         "\n".join(lines) + "\n",
     ]
@@ -307,7 +355,10 @@ def sizes(found: ReportData) -> list[str]:
 def _regression(data: Sequence[Point]) -> str:
     found = size_slopes(data)
     if found is None:
-        return f"no regression: {len(data)} models, and no domain has two sizes with a residual degree of freedom."
+        return (
+            f"no regression: {len(data)} models, and no domain has two sizes with a residual degree of "
+            f"freedom."
+        )
     slope = found.average
     low, high = slope.interval() or (math.nan, math.nan)
     models = f"{len(data)} models, {slope.df:.3g} degrees of freedom"
@@ -315,7 +366,9 @@ def _regression(data: Sequence[Point]) -> str:
     if len(varied) < len({p.domain for p in data}):
         models += f"; more than one size only in {', '.join(varied)}"
     interval = f"95 % interval {low:+.3f} to {high:+.3f}"
-    return f"{slope.value:+.3f} per doubling, {interval} ({models}).{_by_domain(found)}{_levels(found.levels)}"
+    return (
+        f"{slope.value:+.3f} per doubling, {interval} ({models}).{_by_domain(found)}{_levels(found.levels)}"
+    )
 
 
 def _by_domain(found: SizeSlopes) -> str:
@@ -341,10 +394,11 @@ def with_sign(slope: Estimate) -> str:
 
 
 WITHIN_NOTES = """\
-**Large and compressed, or small?** The best network of each domain in a file of at most so many bytes, among all sizes and rungs and the
-uncompressed networks. The best one has the largest minimum of validity and mutual recall. Sampling seed 0 selects it; the numbers are
-means over training seeds on the other sampling seeds. Sizes with fewer training seeds are left out. A line is left out where the best
-network is that of the line above.
+**Large and compressed, or small?** The best network of each domain in a file of at most so many bytes, among
+all sizes and rungs and the uncompressed networks. The best one has the largest minimum of validity and mutual
+recall. Sampling seed 0 selects it; the numbers are means over training seeds on the other sampling seeds.
+Sizes with fewer training seeds are left out. A line is left out where the best network is that of the line
+above.
 """
 LIMITS = tuple(1024 * 2**k for k in range(4, 14))
 
@@ -358,6 +412,8 @@ def large_or_small(found: ReportData) -> list[str]:
         for fits in best_within(records, LIMITS):
             values = [f"{fits.values[role]:.3f}" for role in ROLES]
             limit = f"{fits.limit // 1024:,} KB"
-            lines.append([d.name, limit, f"`{fits.method}` of {fits.size}", f"{fits.stored / 1024:,.0f} KB", *values])
+            lines.append(
+                [d.name, limit, f"`{fits.method}` of {fits.size}", f"{fits.stored / 1024:,.0f} KB", *values]
+            )
     headers = ["domain", "at most", "network", "file", "valid ↑", "mutual recall ↑"]
     return [WITHIN_NOTES, table(headers, lines) + "\n"] if several else []

@@ -16,29 +16,34 @@ from bench.stats.scores import Domain, Ratio, Score, good_enough, ratio_at
 from bench.util.markup import as_text
 
 NOTES = """\
-- **models**: training seeds x sizes. Sizes: xs has about 0.125 million parameters, s 0.5, m 2. `s@0` is size s, training seed 0.
-- **C**: mean retention over file sizes from the fp32 file down to a sixteenth; each halving has equal weight. 1 means that nothing is lost.
-- **90 % kept**: the largest compression ratio at which at least 0.90 of the retention is left, by a one-sided 95 % test.
+- **models**: training seeds x sizes. Sizes: xs has about 0.125 million parameters, s 0.5, m 2. `s@0` is size
+  s, training seed 0.
+- **C**: mean retention over file sizes from the fp32 file down to a sixteenth; each halving has equal weight.
+  1 means that nothing is lost.
+- **90 % kept**: the largest compression ratio at which at least 0.90 of the retention is left, by a one-sided
+  95 % test.
 
-[reading-the-leaderboard.md](docs/reading-the-leaderboard.md) explains all terms. Intervals, tests, and every model and size alone are in
-[the details]({details}).
+[reading-the-leaderboard.md](docs/reading-the-leaderboard.md) explains all terms. Intervals, tests, and every
+model and size alone are in [the details]({details}).
 """
 RUNG_NOTES = """\
-Mean retention over the ranked models, from 8 bits down to 1 bit. Networks with batch norm are recalibrated. File sizes and spreads:
-[details]({details}#rung-by-rung).
+Mean retention over the ranked models, from 8 bits down to 1 bit. Networks with batch norm are recalibrated.
+File sizes and spreads: [details]({details}#rung-by-rung).
 """
 METHOD_NOTES = """\
-The best of all measured methods in a file at least this many times smaller. The best method has the largest minimum of quality and
-diversity. Sampling seed 0 selects it; the numbers come from the other seeds, so the selection does not flatter them. Each domain is
-represented by the model with the most methods.
+The best of all measured methods in a file at least this many times smaller. The best method has the largest
+minimum of quality and diversity. Sampling seed 0 selects it; the numbers come from the other seeds, so the
+selection does not flatter them. Each domain is represented by the model with the most methods.
 """
 EVALUATOR_NOTES = """\
-C by the primary evaluators, and by secondary evaluators of another kind ([secondary-evaluators.md](docs/secondary-evaluators.md)). Rank
-correlations and disagreements: [details]({details}#do-other-evaluators-agree).
+C by the primary evaluators, and by secondary evaluators of another kind
+([secondary-evaluators.md](docs/secondary-evaluators.md)). Rank correlations and disagreements:
+[details]({details}#do-other-evaluators-agree).
 """
 LOST_FIRST = """\
-The compression ratio at which retention falls below 0.90, for each model with a whole ladder. **lost first** names a role only where the
-95 % intervals do not overlap. The link leads to all numbers of the model. Brackets: the headroom U is below 0.5, so no mean includes it.
+The compression ratio at which retention falls below 0.90, for each model with a whole ladder. **lost first**
+names a role only where the 95 % intervals do not overlap. The link leads to all numbers of the model.
+Brackets: the headroom U is below 0.5, so no mean includes it.
 """
 
 
@@ -56,7 +61,10 @@ def headline(found: ReportData, details: str) -> list[str]:
         best_methods(found) + "\n",
     ]
     if found.now.second_domains:
-        parts += [f"## Do other evaluators agree?\n\n{EVALUATOR_NOTES.format(details=details)}", both_evaluators(found) + "\n"]
+        parts += [
+            f"## Do other evaluators agree?\n\n{EVALUATOR_NOTES.format(details=details)}",
+            both_evaluators(found) + "\n",
+        ]
     return parts
 
 
@@ -72,7 +80,14 @@ def ranked(found: ReportData) -> list[Domain]:
 
 def ranking(found: ReportData) -> str:
     """The table of domains, most compressible first."""
-    headers = ["domain", "models", "C quality ↑", "C diversity ↑", "90 % of quality kept ↑", "90 % of diversity kept ↑"]
+    headers = [
+        "domain",
+        "models",
+        "C quality ↑",
+        "C diversity ↑",
+        "90 % of quality kept ↑",
+        "90 % of diversity kept ↑",
+    ]
     lines = []
     for d in ranked(found):
         sizes = [*dict.fromkeys(m.size for unit in d.units for m in unit)]
@@ -92,7 +107,9 @@ def rungs(found: ReportData, role: str) -> str:
 
 
 def _mean_retention(d: Domain, role: str, rung: str) -> str:
-    values = [float(m.outcomes[role].mean[m.rungs.index(rung)]) for unit in d.units for m in unit if rung in m.rungs]
+    values = [
+        float(m.outcomes[role].mean[m.rungs.index(rung)]) for unit in d.units for m in unit if rung in m.rungs
+    ]
     return f"{mean(values):.3f}" if values else DASH
 
 
@@ -118,7 +135,9 @@ def both_evaluators(found: ReportData) -> str:
     for d in ranked(found):
         if (other := secondary.get(d.name)) is not None:
             lines.append([d.name, *(_number(one.score(role)) for role in ROLES for one in (d, other))])
-    return table(["domain", *(f"{role}, {which}" for role in ROLES for which in ("primary", "secondary"))], lines)
+    return table(
+        ["domain", *(f"{role}, {which}" for role in ROLES for which in ("primary", "secondary"))], lines
+    )
 
 
 def models_table(found: ReportData, links: Mapping[tuple[str, str], str]) -> str:
@@ -130,7 +149,9 @@ def models_table(found: ReportData, links: Mapping[tuple[str, str], str]) -> str
         m = known.get((domain, model))
         count = m and found.parameters(m)
         lost = losses_of(m) if m is not None and m.whole else [DASH] * (len(ROLES) + 1)
-        lines.append([name if m is None or good_enough(m) else f"({name})", f"{count:,}" if count else DASH, *lost])
+        lines.append(
+            [name if m is None or good_enough(m) else f"({name})", f"{count:,}" if count else DASH, *lost]
+        )
     headers = ["model", "parameters", *(f"{role} below 0.90 at ↑" for role in ROLES), "lost first"]
     return f"{LOST_FIRST}\n{table(headers, lines)}\n"
 

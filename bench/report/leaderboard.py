@@ -33,7 +33,9 @@ def write_pages(records: Sequence[Record], results: Path, output: Path) -> list[
 
 
 def pages(records: Sequence[Record], results: Path, output: Path) -> dict[Path, str]:
-    """Path -> Markdown: the leaderboard at `output`, and the details and one page for each model below `results`."""
+    """Path -> Markdown: the leaderboard at `output`, and the details and one page for each model below
+    `results`.
+    """
     found = report_data(records, read_models(results))
     made = {output: _leaderboard(found, records, results, output)}
     if found.comparable:
@@ -46,7 +48,10 @@ def pages(records: Sequence[Record], results: Path, output: Path) -> dict[Path, 
 def _leaderboard(found: ReportData, records: Sequence[Record], results: Path, output: Path) -> str:
     here = output.parent
     details = os.path.relpath(results / PAGE, here)
-    links = {(r.domain, r.model): os.path.relpath(folder_of(results, r.domain, r.model) / PAGE, here) for r in records}
+    links = {
+        (r.domain, r.model): os.path.relpath(folder_of(results, r.domain, r.model) / PAGE, here)
+        for r in records
+    }
     parts = ["# Leaderboard\n"]
     if found.comparable:
         parts += [*headline(found, details), "## Models\n", models_table(found, links)]

@@ -40,7 +40,11 @@ def metrics() -> Iterator[str]:
         yield f"{'all':<16} {shared:<24} {line}"
     for name, domain in _working():
         for metric in domain.metrics().values():
-            arrow = {"higher": "higher is better", "lower": "lower is better", "none": "nearest to real is best"}[metric.direction]
+            arrow = {
+                "higher": "higher is better",
+                "lower": "lower is better",
+                "none": "nearest to real is best",
+            }[metric.direction]
             yield f"{name:<16} {metric.name:<24} {metric.description} ({arrow})"
 
 

@@ -41,7 +41,14 @@ class ReportData:
 
     def parameters(self, m: ModelLadder) -> int | None:
         """The number of parameters of a model; None where no record gives it."""
-        return next((r.cost.parameters for r in self.records if (r.domain, r.model) == (m.domain, m.model) and r.cost), None)
+        return next(
+            (
+                r.cost.parameters
+                for r in self.records
+                if (r.domain, r.model) == (m.domain, m.model) and r.cost
+            ),
+            None,
+        )
 
 
 def report_data(records: Sequence[Record], files: ModelFiles) -> ReportData:
@@ -67,15 +74,19 @@ def _alone(records: Sequence[Record], now: ClaimContext) -> dict[str, ClaimConte
     found = {}
     for size in sizes:
         one = claim_context([m for m in compared if m.size == size], {})
-        found[size] = one if now.second is None else with_secondary(one, secondary_domains(records, one) or ())
+        found[size] = (
+            one if now.second is None else with_secondary(one, secondary_domains(records, one) or ())
+        )
     return found
 
 
-def secondary_domains(records: Sequence[Record], one: ClaimContext, threshold: float = COUNTS_FROM) -> list[Domain] | None:
+def secondary_domains(
+    records: Sequence[Record], one: ClaimContext, threshold: float = COUNTS_FROM
+) -> list[Domain] | None:
     """The domains as the secondary evaluators score them. None where no secondary evaluator was used.
 
-    A model counts if the primary comparison includes it and the secondary evaluators scored its whole ladder. Its U by the secondary
-    evaluators must be at least `threshold`.
+    A model counts if the primary comparison includes it and the secondary evaluators scored its whole ladder.
+    Its U by the secondary evaluators must be at least `threshold`.
     """
     counted = {(m.domain, m.model) for d in one.domains for unit in d.units for m in unit}
     seen: list[Record] = []
@@ -100,7 +111,11 @@ def secondary_domains(records: Sequence[Record], one: ClaimContext, threshold: f
 def has_secondary(records: Sequence[Record]) -> bool:
     """Whether secondary evaluators scored the whole ladder of a model, under every sampling seed."""
     recalibrated = recalibrated_ladder(records)
-    ladder = [r for r in records if r.status in FINISHED and (r.method == "none" or primary_rung(r.method, recalibrated))]
+    ladder = [
+        r
+        for r in records
+        if r.status in FINISHED and (r.method == "none" or primary_rung(r.method, recalibrated))
+    ]
     return all(as_secondary_sees(r) is not None for r in ladder)
 
 
@@ -130,4 +145,6 @@ def with_interval(score: Score | Estimate | None, digits: int = 3) -> str:
 
 def bracketed(value: float, interval: tuple[float, float] | None, digits: int = 3) -> str:
     """A value with its interval: `0.976 [0.930, 1.000]`."""
-    return f"{value:.{digits}f}" + ("" if interval is None else f" [{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]")
+    return f"{value:.{digits}f}" + (
+        "" if interval is None else f" [{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]"
+    )

@@ -15,8 +15,20 @@ def comparison(measured: Sequence[Record], published: Sequence[Record]) -> str:
 
     known = {record.cell: record for record in published}
     lines = [[*_line(record), agreement(record, known.get(record.cell), published)] for record in measured]
-    headers = ["method", "seed", "status", "ratio", "bits/param", "quality", "diversity", "survival", "published"]
-    return tabulate(lines, headers=headers, disable_numparse=True, colalign=("left",) + ("right",) * 7 + ("left",))
+    headers = [
+        "method",
+        "seed",
+        "status",
+        "ratio",
+        "bits/param",
+        "quality",
+        "diversity",
+        "survival",
+        "published",
+    ]
+    return tabulate(
+        lines, headers=headers, disable_numparse=True, colalign=("left",) + ("right",) * 7 + ("left",)
+    )
 
 
 def _line(record: Record) -> list[str]:

@@ -1,4 +1,6 @@
-"""Compares primary and secondary evaluators: rank correlations, the largest disagreements, and the use of the samples."""
+"""Compares primary and secondary evaluators: rank correlations, the largest disagreements, and the use of the
+samples.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +15,14 @@ from bench.stats.rank_agreement import APART, Agreement, agreements, interval_of
 from bench.stats.use import UtilityCorrelation, utility_correlations
 
 NOTES = f"""\
-Secondary evaluators are models of another kind that score the same samples ([secondary-evaluators.md](docs/secondary-evaluators.md)).
+Secondary evaluators are models of another kind that score the same samples
+([secondary-evaluators.md](docs/secondary-evaluators.md)).
 
-- **tau**: Kendall's rank correlation between the retentions that both evaluators give to the methods of a model. 1 is the same order, 0 no
-  relation. The interval is over methods (jackknife); it does not cover other models.
-- **same order**: of the pairs of methods that both evaluators separate by at least {APART}, the share in the same order.
+- **tau**: Kendall's rank correlation between the retentions that both evaluators give to the methods of a
+  model. 1 is the same order, 0 no relation. The interval is over methods (jackknife); it does not cover other
+  models.
+- **same order**: of the pairs of methods that both evaluators separate by at least {APART}, the share in the
+  same order.
 - **largest disagreement**: the method with the largest difference: primary, secondary retention.
 """
 SCORES_NOTES = """\
@@ -30,14 +35,19 @@ def secondary_agreement(found: ReportData) -> list[str]:
     rows = agreements(found.records)
     if not rows:
         return []
-    parts = [f"## Do other evaluators agree?\n\n{NOTES}", agreement_table(rows) + "\n", SCORES_NOTES, scores_table(found) + "\n"]
+    parts = [
+        f"## Do other evaluators agree?\n\n{NOTES}",
+        agreement_table(rows) + "\n",
+        SCORES_NOTES,
+        scores_table(found) + "\n",
+    ]
     told = utility_correlations(found.records)
     return [*parts, USE_NOTES, use_table(told) + "\n"] if told else parts
 
 
 USE_NOTES = """\
-**Does quality or diversity predict the use of the samples?** Kendall's tau over methods, between the use of a method's samples as
-training data and each retention:
+**Does quality or diversity predict the use of the samples?** Kendall's tau over methods, between the use of a
+method's samples as training data and each retention:
 """
 
 
@@ -46,7 +56,9 @@ def use_table(told: Sequence[UtilityCorrelation]) -> str:
     lines = []
     for domain in dict.fromkeys(one.domain for one in told):
         by_role = {one.role: one for one in told if one.domain == domain}
-        either = next(iter(by_role.values()))  # a retention of a role may be undefined in all of a domain's models
+        either = next(
+            iter(by_role.values())
+        )  # a retention of a role may be undefined in all of a domain's models
         taus = [tau_text(by_role[role].tau) if role in by_role else DASH for role in ROLES]
         lines.append([domain, either.task, str(max(one.methods for one in by_role.values())), *taus])
     return table(["domain", "task", "methods", *(f"tau with {role}" for role in ROLES)], lines, left=2)
@@ -73,12 +85,20 @@ def agreement_table(rows: Sequence[Agreement]) -> str:
                 f"`{worst.method}` of {worst.model}: {worst.first:.2f}, {worst.second:.2f}",
             ]
         )
-    return table(["domain", "role", "evaluators", "methods", "tau ↑", "same order ↑", "largest disagreement"], lines, left=3)
+    return table(
+        ["domain", "role", "evaluators", "methods", "tau ↑", "same order ↑", "largest disagreement"],
+        lines,
+        left=3,
+    )
 
 
 def scores_table(found: ReportData) -> str:
     """C of each domain by the secondary evaluators."""
-    headers = ["domain", "models", *(f"C {role} {span}".rstrip() for span in ("", "4x to 16x") for role in ROLES)]
+    headers = [
+        "domain",
+        "models",
+        *(f"C {role} {span}".rstrip() for span in ("", "4x to 16x") for role in ROLES),
+    ]
     lines = []
     for d in found.now.second_domains:
         scores = [with_interval(d.score(role, span)) for span in (FULL_RANGE, HIGH_RANGE) for role in ROLES]

@@ -13,11 +13,12 @@ from bench.stats.twin_outcomes import BASELINE, TWIN_OUTCOMES, twin_outcomes_of
 
 TWIN_OUTCOME_NOTES = """\
 Each sample is compared with its twin: the sample of the uncompressed network from the same random numbers
-([picture](docs/images/survival.png)). Shares of all samples, means over the ranked models, with intervals over training seeds. A domain
-without a ranked model shows all its models, without intervals.
+([picture](docs/images/survival.png)). Shares of all samples, means over the ranked models, with intervals
+over training seeds. A domain without a ranked model shows all its models, without intervals.
 
 - **intact**: both valid, and the same sample. **drifted**: both valid, but another sample.
-- **repaired**: only the compressed network's is valid. **degraded**: only the uncompressed network's is valid.
+- **repaired**: only the compressed network's is valid. **degraded**: only the uncompressed network's is
+  valid.
 - **still invalid**: neither is valid.
 """
 
@@ -29,7 +30,11 @@ def twin_outcomes(found: ReportData) -> list[str]:
         if (known := twin_outcomes_of(d, found.records)) is None:
             continue
         for k, rung in enumerate(known.rungs):
-            ends = [None] * len(TWIN_OUTCOMES) if known.intervals is None else [(low, high) for low, high in known.intervals[k].tolist()]
+            ends = (
+                [None] * len(TWIN_OUTCOMES)
+                if known.intervals is None
+                else [(low, high) for low, high in known.intervals[k].tolist()]
+            )
             cells = [bracketed(share, end) for share, end in zip(known.shares[k].tolist(), ends)]
             if rung == BASELINE:  # in the baseline each sample is its own twin
                 cells[1:-1] = [DASH] * (len(TWIN_OUTCOMES) - 2)
@@ -39,12 +44,15 @@ def twin_outcomes(found: ReportData) -> list[str]:
 
 
 SURVIVOR_NOTES = """\
-**Which samples survive?** Share of the uncompressed network's valid samples whose twin is still valid, with intervals over items.
+**Which samples survive?** Share of the uncompressed network's valid samples whose twin is still valid, with
+intervals over items.
 
-- **AUC**: probability that a sample that failed was more surprising to the evaluator (or rarer: farther from its real neighbours) than one
-  that survived. 0.5 means no relation.
-- **fails again**: of the samples that failed one rung earlier, the share that fails here; beside it the share among those that survived.
-- **traits**: for labels, the survival of the worst and of the best label. They are selected as extremes, so chance alone separates them.
+- **AUC**: probability that a sample that failed was more surprising to the evaluator (or rarer: farther from
+  its real neighbours) than one that survived. 0.5 means no relation.
+- **fails again**: of the samples that failed one rung earlier, the share that fails here; beside it the share
+  among those that survived.
+- **traits**: for labels, the survival of the worst and of the best label. They are selected as extremes, so
+  chance alone separates them.
 
 All numbers: `results/<domain>/<model>/model.json`.
 """
@@ -52,7 +60,12 @@ All numbers: `results/<domain>/<model>/model.json`.
 
 def survivors(found: ReportData) -> list[str]:
     """The section of the page. Empty without twins."""
-    lines = [line for m in found.models if (file := found.files.get((m.domain, m.model))) for line in _survival_lines(m, file)]
+    lines = [
+        line
+        for m in found.models
+        if (file := found.files.get((m.domain, m.model)))
+        for line in _survival_lines(m, file)
+    ]
     parts = twin_outcomes(found)
     if not lines:
         return ["## Which samples survive?\n", *parts] if parts else []
@@ -66,7 +79,10 @@ def survivors(found: ReportData) -> list[str]:
         "fails again",
         "fails after surviving",
     ]
-    folded = f"<details><summary>All models, rung by rung</summary>\n\n{table(headers, lines, left=2)}\n\n</details>\n"
+    folded = (
+        f"<details><summary>All models, rung by "
+        f"rung</summary>\n\n{table(headers, lines, left=2)}\n\n</details>\n"
+    )
     return ["## Which samples survive?\n", *parts, SURVIVOR_NOTES, folded]
 
 
@@ -74,7 +90,9 @@ def _survival_lines(m: ModelLadder, file: ModelFile) -> list[list[str]]:
     lines = []
     steps = {step.harsher: step.table for step in file.ladder}
     for rung in m.rungs:
-        method = next((name for name in file.survival if is_recalibrated(name) and rung_of(name) == rung), rung)
+        method = next(
+            (name for name in file.survival if is_recalibrated(name) and rung_of(name) == rung), rung
+        )
         found = file.survival.get(method)
         if found is None:
             continue
@@ -86,7 +104,10 @@ def _survival_lines(m: ModelLadder, file: ModelFile) -> list[list[str]]:
                 f"{m.domain} {m.model}",
                 f"`{rung}`",
                 _bracketed(found.overall.share, found.overall.low, found.overall.high),
-                *(_bracketed(a.value, a.low, a.high) if name in by and (a := by[name].auc) else DASH for name in ("surprisal", "rarity")),
+                *(
+                    _bracketed(a.value, a.low, a.high) if name in by and (a := by[name].auc) else DASH
+                    for name in ("surprisal", "rarity")
+                ),
                 _by_traits(file, by),
                 *(_bracketed(s.share, s.low, s.high) if s is not None else DASH for s in shares),
             ]
@@ -102,8 +123,13 @@ def _by_traits(file: ModelFile, by: Mapping[str, ByCovariate]) -> str:
             parts.append(f"{name}: AUC {found.auc.value:.3f}")
         if (ends := found.labels) is not None:
             labels = file.covariates[name].labels
-            shares = [(label, found.survival[labels.index(label)].share) for label in (ends.lowest, ends.highest)]
-            parts.append(f"{name}: " + " to ".join(f"{label} {share:.2f}" for label, share in shares if share is not None))
+            shares = [
+                (label, found.survival[labels.index(label)].share) for label in (ends.lowest, ends.highest)
+            ]
+            parts.append(
+                f"{name}: "
+                + " to ".join(f"{label} {share:.2f}" for label, share in shares if share is not None)
+            )
     return "; ".join(parts) or DASH
 
 

@@ -1,8 +1,8 @@
 """Writes the sentence that says which domain is more compressible. It is made from the test results.
 
-A domain is called more compressible only where the Holm-adjusted test over training seeds shows it. This must hold by the primary
-evaluators and, where they were used, by the secondary evaluators. Every other pair is undecided, and the text then gives the largest
-difference that remains possible.
+A domain is called more compressible only where the Holm-adjusted test over training seeds shows it. This must
+hold by the primary evaluators and, where they were used, by the secondary evaluators. Every other pair is
+undecided, and the text then gives the largest difference that remains possible.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ from bench.stats.scores import (
     model_score,
 )
 
-Support = Mapping[tuple[str, str, str], Comparison]  # (role, domain, domain), domains sorted -> result of the secondary evaluators
+Support = Mapping[
+    tuple[str, str, str], Comparison
+]  # (role, domain, domain), domains sorted -> result of the secondary evaluators
 
 
 def support_of(comparisons: Sequence[Comparison]) -> Support:
@@ -78,7 +80,9 @@ def with_secondary(now: ClaimContext, second: Sequence[Domain] | None) -> ClaimC
 
 def sentence(now: ClaimContext) -> str:
     """The sentences about shown, undecided and untestable differences. Empty with fewer than two domains."""
-    return " ".join(filter(None, [_shown(now), _disputed(now), _undecided(now), _second_alone(now), _untested(now)]))
+    return " ".join(
+        filter(None, [_shown(now), _disputed(now), _undecided(now), _second_alone(now), _untested(now)])
+    )
 
 
 def _shown(now: ClaimContext) -> str:
@@ -130,7 +134,11 @@ def _ahead(why: str, rows: Sequence[Comparison]) -> str:
 
 def _undecided(now: ClaimContext) -> str:
     """Undecided pairs, each with the largest difference that its interval allows."""
-    rows = [(c, f"up to {c.difference.widest:.3f} in {c.role}") for c in now.comparisons if not c.shown and c.difference is not None]
+    rows = [
+        (c, f"up to {c.difference.widest:.3f} in {c.role}")
+        for c in now.comparisons
+        if not c.shown and c.difference is not None
+    ]
     said = [f"{names}, whose C may differ by {' and by '.join(how)} (95 %)" for names, how in _by_pair(rows)]
     return f"Undecided with these models: {'; '.join(said)}." if said else ""
 
@@ -168,7 +176,7 @@ def _roles(roles: Sequence[str]) -> str:
     return " and in ".join(roles)
 
 
-# ------------------------------------------------------------------------------------------------------------ pair by pair
+# ----------------------------------------------------------------------------------------------- pair by pair
 
 PAIR_HEADERS = (
     *("pair", "role", "C differs by", "95 % interval", "adjusted p"),
@@ -177,7 +185,9 @@ PAIR_HEADERS = (
 
 
 def pairs(now: ClaimContext) -> list[list[str]]:
-    """The numbers behind the sentence: one line for each pair of domains and role, in the order of `PAIR_HEADERS`."""
+    """The numbers behind the sentence: one line for each pair of domains and role, in the order of
+    `PAIR_HEADERS`.
+    """
     lines = []
     for c in now.comparisons:
         other = now.theirs(c)
@@ -209,7 +219,7 @@ def _p(value: float) -> str:
     return "below 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-# -------------------------------------------------------------------------------------------------------------- paragraph
+# -------------------------------------------------------------------------------------------------- paragraph
 
 
 def answer(now: ClaimContext) -> str:
@@ -224,7 +234,15 @@ def caveats(now: ClaimContext) -> str:
 
 def checks(now: ClaimContext, wider: ClaimContext) -> str:
     """Whether other choices give another answer. `wider` also ranks models whose U is at least 0.25."""
-    return _joined([_not_shown(now), *_not_ranked(now), _evaluators_apart(now), _with_and_without(now, wider), _gaps(now)])
+    return _joined(
+        [
+            _not_shown(now),
+            *_not_ranked(now),
+            _evaluators_apart(now),
+            _with_and_without(now, wider),
+            _gaps(now),
+        ]
+    )
 
 
 def _joined(paragraphs: Sequence[str]) -> str:
@@ -234,8 +252,9 @@ def _joined(paragraphs: Sequence[str]) -> str:
 BOTH = " A difference is claimed only if the secondary evaluators show it too."
 NOTHING = "Fewer than two domains have a score for the same sizes: there is nothing to compare."
 CANNOT = """\
-**What this cannot show.** Domain, architecture, normalization, training recipe and evaluator change together. A difference between two
-rows is a difference between these models as they were trained. It is not a law of images or of text. All models are small."""
+**What this cannot show.** Domain, architecture, normalization, training recipe and evaluator change together.
+A difference between two rows is a difference between these models as they were trained. It is not a law of
+images or of text. All models are small."""
 
 
 def _size_by_size(now: ClaimContext) -> str:
@@ -256,7 +275,10 @@ def _does_not_show(lost: Sequence[tuple[Comparison, str]]) -> str:
 
 
 def _lost_by_size(now: ClaimContext) -> dict[str, list[tuple[Comparison, str]]]:
-    """Size -> (a claim that this size alone does not show, its own result). Empty without claims, or with one size."""
+    """Size -> (a claim that this size alone does not show, its own result).
+
+    Empty without claims, or with one size.
+    """
     claims = [c for c in now.comparisons if now.claimed(c)]
     found: dict[str, list[tuple[Comparison, str]]] = {}
     for size, one in now.alone.items() if claims else ():
@@ -268,7 +290,10 @@ def _lost_by_size(now: ClaimContext) -> dict[str, list[tuple[Comparison, str]]]:
 def _not_shown(now: ClaimContext) -> str:
     """A list of the claims that a size alone does not show, with its measured difference."""
     lines = [
-        f"- Size {size}, {c.a} ahead of {c.b} in {c.role}: {said}." for size, lost in _lost_by_size(now).items() for c, said in lost if said
+        f"- Size {size}, {c.a} ahead of {c.b} in {c.role}: {said}."
+        for size, lost in _lost_by_size(now).items()
+        for c, said in lost
+        if said
     ]
     return "**Claims that one size alone does not show:**\n\n" + "\n".join(lines) if lines else ""
 
@@ -287,8 +312,13 @@ def _not_ranked(now: ClaimContext) -> list[str]:
             continue
         but = _exceptions(claims, of_size)
         networks = ", ".join(f"{name} {len(models)}" for name, models in of_size.items())
-        order = f"Its ranking by C is the same, except that {but}." if but else "Its ranking by C is the same."
-        lines.append(f"**Size {size}** is excluded from averages and tests: it has fewer training seeds (networks: {networks}). {order}")
+        order = (
+            f"Its ranking by C is the same, except that {but}." if but else "Its ranking by C is the same."
+        )
+        lines.append(
+            f"**Size {size}** is excluded from averages and tests: it has fewer training seeds "
+            f"(networks: {networks}). {order}"
+        )
     return lines
 
 
@@ -328,7 +358,11 @@ def _finds(c: Comparison, one: ClaimContext) -> str:
         return ""
     theirs = one.theirs(c)
     second, of_second, p_second = _test(theirs, mirrored=theirs is not None and theirs.a != c.a)
-    also = f"; by the secondary evaluators {second}, {of_second}, p {p_second}" if other.shown and second != "-" else ""
+    also = (
+        f"; by the secondary evaluators {second}, {of_second}, p {p_second}"
+        if other.shown and second != "-"
+        else ""
+    )
     return f"C differs by {value}, 95 % {interval}, p {p}{also}"
 
 
@@ -341,13 +375,22 @@ def _evaluators_apart(now: ClaimContext) -> str:
             first = d.score(role)
             second = theirs[d.name].score(role) if d.name in theirs and theirs[d.name].units else None
             interval = first.interval() if first is not None else None
-            if first is None or second is None or interval is None or interval[0] <= second.value <= interval[1]:
+            if (
+                first is None
+                or second is None
+                or interval is None
+                or interval[0] <= second.value <= interval[1]
+            ):
                 continue
-            found.append(f"{d.name} in {role} ({first.value:.3f} [{interval[0]:.3f}, {interval[1]:.3f}], secondary {second.value:.3f})")
+            found.append(
+                f"{d.name} in {role} ({first.value:.3f} [{interval[0]:.3f}, {interval[1]:.3f}], "
+                f"secondary {second.value:.3f})"
+            )
     if not found:
         return ""
     return (
-        "**The evaluator matters too.** The intervals cover training seeds, not evaluators. C by the secondary evaluators lies outside: "
+        "**The evaluator matters too.** The intervals cover training seeds, not evaluators. "
+        "C by the secondary evaluators lies outside: "
         f"{'; '.join(found)}."
     )
 
@@ -356,7 +399,8 @@ def _how_sure(now: ClaimContext) -> str:
     counts = [f"{d.name} {_count(d)}" for d in now.domains]
     tail = BOTH if now.second is not None else " Each role has one evaluator; another one may disagree."
     return (
-        f"**How sure.** Models compared: {', '.join(counts)}. The tests are Welch's, over training seeds, adjusted for all comparisons "
+        f"**How sure.** Models compared: {', '.join(counts)}. "
+        "The tests are Welch's, over training seeds, adjusted for all comparisons "
         f"(Holm). With few seeds the intervals are wide ([statistics.md](docs/statistics.md)).{tail}"
     )
 
@@ -372,11 +416,18 @@ def _count(domain: Domain) -> str:
 
 
 def _with_and_without(now: ClaimContext, wider: ClaimContext) -> str:
-    added = [f"{d.name} {m.model}" for d in wider.domains for unit in d.units for m in unit if not _counted(now, m)]
-    fewer = any(not _counted(wider, m) for d in now.domains for unit in d.units for m in unit)  # then other sizes are compared
+    added = [
+        f"{d.name} {m.model}" for d in wider.domains for unit in d.units for m in unit if not _counted(now, m)
+    ]
+    fewer = any(
+        not _counted(wider, m) for d in now.domains for unit in d.units for m in unit
+    )  # then other sizes are compared
     same = now.conclusions() == wider.conclusions()
     if not added and not fewer and same:
-        return f"A threshold of U = {REGRESSED_FROM} instead of {COUNTS_FROM} adds no model: the conclusions are the same."
+        return (
+            f"A threshold of U = {REGRESSED_FROM} instead of {COUNTS_FROM} adds no model: the "
+            f"conclusions are the same."
+        )
     verdict = "the conclusions are the same." if same else f"the conclusion is: {sentence(wider) or NOTHING}"
     names = f" ({', '.join(sorted(added))})" if added else ""
     return f"With a threshold of U = {REGRESSED_FROM}{names} {verdict}"
@@ -397,7 +448,9 @@ def _gaps(now: ClaimContext) -> str:
             if m.missing:
                 reasons.append(f"rungs not measured: {', '.join(m.missing)}")
             if m.undefined:
-                reasons.append(f"its baseline is too close to the floor for a retention: {', '.join(m.undefined)}")
+                reasons.append(
+                    f"its baseline is too close to the floor for a retention: {', '.join(m.undefined)}"
+                )
             if m.whole and not m.rates.max() >= FULL_RANGE[1]:
                 reasons.append("its files do not reach a sixteenth")
             if reasons:
@@ -407,8 +460,16 @@ def _gaps(now: ClaimContext) -> str:
             elif not _counted(now, m):
                 without_partners.append(f"{d.name} {m.model}")
     if without_partners:
-        parts.append(f"Not ranked, because not every compared domain and training seed has their size: {', '.join(without_partners)}.")
-    samples = sorted({m.outcomes["quality"].influence.shape[-1] for d in now.domains for unit in d.units for m in unit})
+        parts.append(
+            f"Not ranked, because not every compared domain and training seed has their size: "
+            f"{', '.join(without_partners)}."
+        )
+    samples = sorted(
+        {m.outcomes["quality"].influence.shape[-1] for d in now.domains for unit in d.units for m in unit}
+    )
     if len(samples) > 1:
-        parts.append(f"Models have different numbers of samples ({', '.join(map(str, samples))}), and the metrics depend on that number.")
+        parts.append(
+            f"Models have different numbers of samples ({', '.join(map(str, samples))}), and the metrics "
+            f"depend on that number."
+        )
     return " ".join(parts)

@@ -26,7 +26,10 @@ def compress_model(domain: Domain, spec: ModelSpec, text: str, output: Path, see
     except Unsupported as error:
         raise BadInput(f"{method.text!r} cannot be applied to {spec.name!r}: {error}") from None
     rebuild(output, generator)
-    return f"{output}: {size:,} bytes, {fp32 / size:.2f}x smaller than {fp32:,} bytes of float32{_left_alone(compressed)}"
+    return (
+        f"{output}: {size:,} bytes, {fp32 / size:.2f}x smaller than {fp32:,} bytes of "
+        f"float32{_left_alone(compressed)}"
+    )
 
 
 def _left_alone(compressed: Compressed) -> str:

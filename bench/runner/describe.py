@@ -1,7 +1,9 @@
-"""`bench describe`: makes a small file about each model, `<domain>/<model>/model.json`, with what its records do not hold.
+"""`bench describe`: makes a small file about each model, `<domain>/<model>/model.json`, with what its records
+do not hold.
 
-The baseline's samples are drawn again or read from the cache, and every flag of the records is joined with the covariates of its sample.
-Floats are rounded to six significant digits, so equal records and weights give equal bytes.
+The baseline's samples are drawn again or read from the cache, and every flag of the records is joined with
+the covariates of its sample. Floats are rounded to six significant digits, so equal records and weights give
+equal bytes.
 """
 
 from __future__ import annotations
@@ -36,18 +38,22 @@ from bench.util.files import slug, write_atomically
 from bench.util.progress import Bar
 
 SURPRISAL, RARITY = "surprisal", "rarity"
-OTHER_FLOATS = 0.01  # share of a baseline's flags that may differ between two machines; other samples differ in far more
+OTHER_FLOATS = (
+    0.01  # share of a baseline's flags that may differ between two machines; other samples differ in far more
+)
 Flags = Mapping[int, np.ndarray]  # sampling seed -> bool [n]
 Say = Callable[[str], None]
 
 
-# -------------------------------------------------------------------------------------------------------- which models
+# ----------------------------------------------------------------------------------------------- which models
 
 
 def describe(domain: str, models: Sequence[str], results: Path, say: Say) -> tuple[list[Path], int]:
-    """Describe the named models, or all models of a domain (or of `all`) -> (the files written, how many models failed).
+    """Describe the named models, or all models of a domain (or of `all`) -> (the files written, how many
+    models failed).
 
-    Raises `BadInput` when no record belongs to a named model. A model that cannot be described is reported to `say`, and the others go on.
+    Raises `BadInput` when no record belongs to a named model. A model that cannot be described is reported to
+    `say`, and the others go on.
     """
     written, failed, records = [], 0, read_records(results, say)
     if domain == "all" and (strange := sorted({r.domain for r in records} - set(DOMAINS))):
@@ -65,29 +71,44 @@ def describe(domain: str, models: Sequence[str], results: Path, say: Say) -> tup
     return written, failed
 
 
-def chosen(domain: str, models: Sequence[str], records: Sequence[Record]) -> list[tuple[tuple[str, str], list[Record]]]:
-    """The records of the requested models, in domains that are installed. Raises `BadInput` where there are none."""
-    here = grouped([r for r in records if r.domain in DOMAINS and domain in (r.domain, "all")], lambda r: (r.domain, r.model))
+def chosen(
+    domain: str, models: Sequence[str], records: Sequence[Record]
+) -> list[tuple[tuple[str, str], list[Record]]]:
+    """The records of the requested models, in domains that are installed.
+
+    Raises `BadInput` where there are none.
+    """
+    here = grouped(
+        [r for r in records if r.domain in DOMAINS and domain in (r.domain, "all")],
+        lambda r: (r.domain, r.model),
+    )
     known = {model for (_, model), _ in here}
     if missing := [model for model in models if model not in known]:
         names = ", ".join(sorted(known)) or "none"
-        raise BadInput(f"no records of model {missing[0]!r} in domain {domain!r}; models with records: {names}")
+        raise BadInput(
+            f"no records of model {missing[0]!r} in domain {domain!r}; models with records: {names}"
+        )
     if not here:
         raise BadInput(f"no records of domain {domain!r}")
     return [(key, group) for key, group in here if not models or key[1] in models]
 
 
-# ----------------------------------------------------------------------------------------------------------- one model
+# -------------------------------------------------------------------------------------------------- one model
 
 
 def describe_model(domain: Domain, model: str, records: Sequence[Record], say: Say) -> ModelFile:
-    """Describe one model. Raises `BadInput` where the records are not of this model, or its samples cannot be reproduced."""
+    """Describe one model.
+
+    Raises `BadInput` where the records are not of this model, or its samples cannot be reproduced.
+    """
     records = comparable_ones(records, say)
     base = {r.sample_seed: r for r in records if r.method == "none" and r.status in FINISHED and r.evaluators}
     if not base:
         raise BadInput("the uncompressed network `none` has no record")
     first = next(iter(base.values()))
-    session = ModelSession(domain, domain.locate(model), first.samples, device=pick_device(first.provenance.device))
+    session = ModelSession(
+        domain, domain.locate(model), first.samples, device=pick_device(first.provenance.device)
+    )
     evaluation = Evaluation(session, k=first.k)
     check_same_model(first, evaluation)
     methods = sorted({r.method for r in records} - {"none"})
@@ -122,7 +143,10 @@ def comparable_ones(records: Sequence[Record], say: Say) -> list[Record]:
     """The records under the conditions that the leaderboard compares. Only these can be joined."""
     if (groups := len({conditions(record) for record in records})) > 1:
         model = f"{records[0].domain} {records[0].model}"
-        say(f"{model}: {groups} groups of records under different conditions; the group with most of the ladder is described")
+        say(
+            f"{model}: {groups} groups of records under different conditions; the group with most of the "
+            f"ladder is described"
+        )
     return comparable(records)
 
 
@@ -131,14 +155,17 @@ def check_same_model(record: Record, evaluation: Evaluation) -> None:
     for name in ("weights_sha256", "companions", "sampler", "reference"):
         measured, here = getattr(record, name), getattr(evaluation.template, name)
         if measured != here:
-            raise BadInput(f"its records belong to another model: {name} is {_short(measured)} there and {_short(here)} here")
+            raise BadInput(
+                f"its records belong to another model: {name} is {_short(measured)} there and "
+                f"{_short(here)} here"
+            )
 
 
 def _short(value: Any) -> str:
     return value[:24] if isinstance(value, str) else json.dumps(value, sort_keys=True)
 
 
-# --------------------------------------------------------------------------------------------------------------- items
+# ------------------------------------------------------------------------------------------------------ items
 
 
 @dataclass(frozen=True)
@@ -156,7 +183,9 @@ class Items:
             bar.describe(f"baseline, seed {seed}")
             seen, verdicts = evaluation.baseline(seed)
             quality = evaluation.panel.primary["quality"]
-            valid[seed] = check_flags(verdicts[quality].items["valid"], record.evaluators[quality].items["valid"].unpack(), seed)
+            valid[seed] = check_flags(
+                verdicts[quality].items["valid"], record.evaluators[quality].items["valid"].unpack(), seed
+            )
             covariates[seed] = covariates_of(evaluation.panel, seen)
             bar.update()
         return cls(valid, covariates)
@@ -172,18 +201,29 @@ class Items:
 
 
 def check_flags(here: np.ndarray, recorded: np.ndarray, seed: int) -> np.ndarray:
-    """Raises `BadInput` unless the flags are the recorded ones. Otherwise items would be joined with wrong outcomes."""
+    """Raises `BadInput` unless the flags are the recorded ones.
+
+    Otherwise items would be joined with wrong outcomes.
+    """
     if here.shape != recorded.shape or (here != recorded).any():
-        differ = f"{int((here != recorded).sum())} of " if here.shape == recorded.shape else f"{len(here)} here, there "
+        differ = (
+            f"{int((here != recorded).sum())} of "
+            if here.shape == recorded.shape
+            else f"{len(here)} here, there "
+        )
         raise BadInput(
-            f"the uncompressed network's samples of seed {seed} are not those of its record: {differ}{len(recorded)} flags of validity "
-            "differ (another machine or library computes other floats); measure `none` and the methods again here"
+            f"the uncompressed network's samples of seed {seed} are not those of its record: "
+            f"{differ}{len(recorded)} flags of validity "
+            "differ (another machine or library computes other floats); "
+            "measure `none` and the methods again here"
         )
     return recorded
 
 
 def covariates_of(panel: Panel, seen: SampleFeatures) -> dict[str, np.ndarray]:
-    """Name -> values [n]: surprisal (nats), rarity (units of the diversity space), and the domain's own traits."""
+    """Name -> values [n]: surprisal (nats), rarity (units of the diversity space), and the domain's own
+    traits.
+    """
     quality, diversity = (seen.by_evaluator[panel.primary[role]] for role in ("quality", "diversity"))
     assert quality.surprisal is not None
     real = panel.real.by_evaluator[panel.primary["diversity"]].features
@@ -197,26 +237,35 @@ def rarity(samples: Tensor, real: Tensor, k: int, block: int = 256) -> np.ndarra
     It sums float64 differences. A matrix product would lose small distances to rounding.
     """
     exact = "donot_use_mm_for_euclid_dist"
-    found = [torch.cdist(some.double(), real.double(), compute_mode=exact).kthvalue(k, dim=1).values for some in samples.split(block)]
+    found = [
+        torch.cdist(some.double(), real.double(), compute_mode=exact).kthvalue(k, dim=1).values
+        for some in samples.split(block)
+    ]
     return torch.cat(found).cpu().numpy()
 
 
 def traits_of(domain: Domain, samples: Samples, taken: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """The domain's own traits.
 
-    Raises `BadInput` where a trait lacks a finite number or label for a sample, or has the name of another covariate.
+    Raises `BadInput` where a trait lacks a finite number or label for a sample, or has the name of another
+    covariate.
     """
     found = {name: np.asarray(values) for name, values in domain.traits(samples).items()}
     for name, values in found.items():
         if name in taken:
-            raise BadInput(f"domain {domain.name!r} has a trait {name!r}, but every domain has a covariate of that name")
+            raise BadInput(
+                f"domain {domain.name!r} has a trait {name!r}, but every domain has a covariate of that name"
+            )
         number = np.issubdtype(values.dtype, np.number)
         if values.shape != (len(samples),) or (number and not np.isfinite(values).all()):
-            raise BadInput(f"trait {name!r} of domain {domain.name!r} needs one finite number or label for each of {len(samples)} samples")
+            raise BadInput(
+                f"trait {name!r} of domain {domain.name!r} needs one finite number or label for each of "
+                f"{len(samples)} samples"
+            )
     return {name: found[name] for name in sorted(found)}
 
 
-# ------------------------------------------------------------------------------------------------------- twin outcomes
+# ---------------------------------------------------------------------------------------------- twin outcomes
 
 
 @dataclass(frozen=True)
@@ -237,22 +286,27 @@ def twin_outcomes_of(records: Sequence[Record], items: Items, say: Say) -> dict[
         if record.sample_seed in items.valid:
             found[record.sample_seed] = outcome_of(record, items.valid[record.sample_seed])
         else:
-            say(f"left out {record.method} seed {record.sample_seed}: the baseline of this seed has no record")
+            say(
+                f"left out {record.method} seed {record.sample_seed}: the baseline of this seed has no record"
+            )
     return found
 
 
 def outcome_of(record: Record, valid: np.ndarray) -> TwinOutcome:
     """The outcome of one record. `valid` [n] is the recorded baseline.
 
-    The record's twins were compared with a baseline of its own run, perhaps on another machine. Samples on whose validity the two disagree
-    are not counted. Raises `BadInput` where more than `OTHER_FLOATS` of all samples disagree.
+    The record's twins were compared with a baseline of its own run, perhaps on another machine. Samples on
+    whose validity the two disagree are not counted. Raises `BadInput` where more than `OTHER_FLOATS` of all
+    samples disagree.
     """
     intact, drifted, degraded = (record.items[name].unpack() for name in ("intact", "drifted", "degraded"))
     own = intact | drifted | degraded
     differ = int((own != valid).sum()) if own.shape == valid.shape else len(own)
     if differ > OTHER_FLOATS * len(valid):
         what = f"the twins of {record.method} seed {record.sample_seed}"
-        raise BadInput(f"{what} were compared with another baseline: {differ} of {len(valid)} flags of validity differ")
+        raise BadInput(
+            f"{what} were compared with another baseline: {differ} of {len(valid)} flags of validity differ"
+        )
     return TwinOutcome(own & valid, degraded & valid, differ)
 
 
@@ -263,8 +317,14 @@ def say_disputed(outcomes: Mapping[str, Mapping[int, TwinOutcome]], n: int, say:
         if most := max((one.disputed for one in seeds.values()), default=0):
             found[method] = most
     if found:
-        methods = f"{len(found)} methods ({min(found)} ...) were compared with a baseline from another machine, whose floats differ"
-        say(f"{methods}; samples with other flags are not counted: at most {max(found.values())} of {n} a seed")
+        methods = (
+            f"{len(found)} methods ({min(found)} ...) were compared with a baseline from another "
+            f"machine, whose floats differ"
+        )
+        say(
+            f"{methods}; samples with other flags are not counted: at most {max(found.values())} of {n} "
+            f"a seed"
+        )
 
 
 def survival_of(outcomes: Mapping[int, TwinOutcome], items: Items, bins: Mapping[str, Bins]) -> Survival:
@@ -275,11 +335,16 @@ def survival_of(outcomes: Mapping[int, TwinOutcome], items: Items, bins: Mapping
 
 
 def ladder_steps(outcomes: Mapping[str, Mapping[int, TwinOutcome]], recalibrated: bool) -> list[Step]:
-    """Neighbouring rungs of the primary ladder that both have twins. Their common seeds and items are pooled."""
+    """Neighbouring rungs of the primary ladder that both have twins.
+
+    Their common seeds and items are pooled.
+    """
     found = []
     for milder, harsher in pairwise(ladder(recalibrated)):
         before, after = outcomes.get(milder, {}), outcomes.get(harsher, {})
-        if both := {seed: before[seed].counted & after[seed].counted for seed in sorted(before.keys() & after.keys())}:
+        if both := {
+            seed: before[seed].counted & after[seed].counted for seed in sorted(before.keys() & after.keys())
+        }:
             table = survivors.transition(_failed(before, both), _failed(after, both))
             found.append(Step(milder=milder, harsher=harsher, table=table))
     return found

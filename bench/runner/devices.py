@@ -6,7 +6,10 @@ from bench.errors import BadInput
 
 
 def pick_device(name: str) -> str:
-    """`auto` -> `cuda` where a GPU is usable, else `cpu`. Raises `BadInput` for a device that is unknown or absent."""
+    """`auto` -> `cuda` where a GPU is usable, else `cpu`.
+
+    Raises `BadInput` for a device that is unknown or absent.
+    """
     import torch
 
     if name == "auto":

@@ -1,7 +1,8 @@
 """`bench evaluate`: adds the scores of secondary evaluators to finished records.
 
-It uses the cached samples, which the digest of their network's tensors identifies. Without them it samples from the cached artifact, or it
-applies the method again. The samples must be those that the record's primary evaluators scored.
+It uses the cached samples, which the digest of their network's tensors identifies. Without them it samples
+from the cached artifact, or it applies the method again. The samples must be those that the record's primary
+evaluators scored.
 """
 
 from __future__ import annotations
@@ -21,7 +22,14 @@ from bench.interfaces import Samples
 from bench.methods.notation import expand, is_recalibrated, parse
 from bench.records.cell import Cell, cell_of
 from bench.records.provenance import git_state
-from bench.records.schema import FINISHED, PRIMARY_METRIC, EvaluatorBlock, Record, read_record, records_in_place
+from bench.records.schema import (
+    FINISHED,
+    PRIMARY_METRIC,
+    EvaluatorBlock,
+    Record,
+    read_record,
+    records_in_place,
+)
 from bench.registry import DOMAINS, open_domain
 from bench.runner.describe import OTHER_FLOATS, check_same_model
 from bench.runner.devices import pick_device
@@ -40,7 +48,10 @@ class Unlike(Exception):
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which records to evaluate, and the evaluators beside the domain's own. An empty field means every model or method."""
+    """Which records to evaluate, and the evaluators beside the domain's own.
+
+    An empty field means every model or method.
+    """
 
     domain: str  # or `all`
     models: tuple[str, ...] = ()
@@ -59,19 +70,27 @@ class Wanted:
             if asked and not known & set(asked):
                 raise BadInput(f"no record is of {what} {asked[0]!r}; there are {', '.join(sorted(known))}")
         methods = {"none", *self._spelled()}
-        return [r for r in found if (not self.models or r.model in self.models) and (not self.methods or r.method in methods)]
+        return [
+            r
+            for r in found
+            if (not self.models or r.model in self.models) and (not self.methods or r.method in methods)
+        ]
 
     def _spelled(self) -> list[str]:
         """The methods with their recalibrated forms, since `ladder` means either."""
         plain, recalibrated = expand(self.methods), expand(self.methods, recalibrate=True)
-        return list(dict.fromkeys([*plain, *recalibrated, *(f"{m}+recalibrate" for m in plain if not is_recalibrated(m))]))
+        return list(
+            dict.fromkeys(
+                [*plain, *recalibrated, *(f"{m}+recalibrate" for m in plain if not is_recalibrated(m))]
+            )
+        )
 
 
 def evaluate_secondary(wanted: Wanted, results: Path, device: str, workers: int, say: Say) -> tuple[int, int]:
     """Add the secondary evaluators' scores to records -> (records with new scores, records that failed).
 
-    It can be resumed: each record is written when it is evaluated, and a record with all scores is skipped. Raises `BadInput` where no
-    record matches.
+    It can be resumed: each record is written when it is evaluated, and a record with all scores is skipped.
+    Raises `BadInput` where no record matches.
     """
     device = pick_device(device)
     found = [(path, record) for path, record in records_in_place(results, say) if can_be_evaluated(record)]
@@ -91,7 +110,10 @@ def evaluate_secondary(wanted: Wanted, results: Path, device: str, workers: int,
                 for record, evaluated in _evaluated(lacking, opener, workers):
                     bar.describe(f"{record.method} seed {record.sample_seed}")
                     if evaluated is None or evaluated.status == "failed":
-                        say(f"left {paths[record.cell]}: {evaluated.reason if evaluated else 'its worker process died'}")
+                        say(
+                            f"left {paths[record.cell]}: "
+                            f"{evaluated.reason if evaluated else 'its worker process died'}"
+                        )
                         failed += 1
                     else:
                         evaluated.write(paths[record.cell])
@@ -158,7 +180,9 @@ def lacks(record: Record, wanted_scores: Mapping[str, Callable[[EvaluatorBlock],
     return not all(name in blocks and is_current(blocks[name]) for name, is_current in wanted_scores.items())
 
 
-def _evaluated(wanting: Sequence[Record], opener: Opener, workers: int) -> Iterator[tuple[Record, Record | None]]:
+def _evaluated(
+    wanting: Sequence[Record], opener: Opener, workers: int
+) -> Iterator[tuple[Record, Record | None]]:
     by_cell = {record.cell: record for record in wanting}
     if workers > 1 and len(wanting) > 1:
         opener.open().make_all_bounds()
@@ -175,7 +199,9 @@ def attempt(record: Record, evaluation: Evaluation) -> Record:
     try:
         samples = samples_of(record, evaluation)
         commit, dirty = git_state()
-        said = evaluation.secondary_blocks(samples, record.sample_seed, record.method == "none", f"{commit}-dirty" if dirty else commit)
+        said = evaluation.secondary_blocks(
+            samples, record.sample_seed, record.method == "none", f"{commit}-dirty" if dirty else commit
+        )
     except (Unlike, BadInput, Diverged) as error:
         return record.model_copy(update={"status": "failed", "reason": str(error)})
     return record.model_copy(update={"evaluators": {**record.evaluators, **said}})
@@ -200,7 +226,9 @@ def samples_of(record: Record, evaluation: Evaluation) -> Samples:
 
 
 def network_of(record: Record, session: ModelSession) -> Module:
-    """The measured network, from the cached artifact if that holds the same tensors, else compressed again."""
+    """The measured network, from the cached artifact if that holds the same tensors, else compressed
+    again.
+    """
     method = parse(record.method)
     file = session.cache.kept(session.artifact_key(method, record.sample_seed), "artifact")
     if file is not None:

@@ -23,8 +23,9 @@ from bench.runner.session import ModelSession
 class Evaluation:
     """The evaluators of one model session. Expensive parts are made once, at first use.
 
-    `k` is the number of neighbours, `reference` the user's own real samples. `extra` and `evaluators` are metrics and evaluators that the
-    user named. Raises `BadInput` where the reference has too few samples, or a name is unknown.
+    `k` is the number of neighbours, `reference` the user's own real samples. `extra` and `evaluators` are
+    metrics and evaluators that the user named. Raises `BadInput` where the reference has too few samples, or
+    a name is unknown.
     """
 
     def __init__(
@@ -89,7 +90,7 @@ class Evaluation:
     def _baseline_samples(self, seed: int) -> Samples:
         return self.session.sample(self.session.generator.network, seed).samples
 
-    # -------------------------------------------------------------------------------------------- secondary evaluators
+    # ----------------------------------------------------------------------------------- secondary evaluators
 
     def secondary_blocks(
         self, samples: Samples, seed: int, is_baseline: bool = False, commit: str | None = None
@@ -100,26 +101,34 @@ class Evaluation:
         """
         return dict(self._secondary_blocks(samples, seed, is_baseline, commit))
 
-    def _secondary_blocks(self, samples: Samples, seed: int, is_baseline: bool, commit: str | None) -> Iterator[tuple[str, EvaluatorBlock]]:
+    def _secondary_blocks(
+        self, samples: Samples, seed: int, is_baseline: bool, commit: str | None
+    ) -> Iterator[tuple[str, EvaluatorBlock]]:
         for name, scorer in self.secondary.scorers.items():
             try:
                 with self.session.watch("second judges"):
                     now, before = scorer.verdict(samples), self._secondary_baseline(name, seed)
                     block = secondary_block(scorer, now, before, self.secondary_bounds(name), is_baseline)
                     yield name, block.model_copy(update={"commit": commit})
-            except Diverged:  # its features are not finite, though the primary evaluators' are: no auxiliary score
+            except (
+                Diverged
+            ):  # its features are not finite, though the primary evaluators' are: no auxiliary score
                 continue
 
     def _secondary_baseline(self, name: str, seed: int) -> Verdict:
         if (name, seed) not in self._secondary_baselines:
-            self._secondary_baselines[name, seed] = self.secondary.scorers[name].verdict(self._baseline_samples(seed))
+            self._secondary_baselines[name, seed] = self.secondary.scorers[name].verdict(
+                self._baseline_samples(seed)
+            )
         return self._secondary_baselines[name, seed]
 
-    # ---------------------------------------------------------------------------------------------- floors and ceilings
+    # ------------------------------------------------------------------------------------ floors and ceilings
 
     @functools.cached_property
     def bounds(self) -> Bounds:
-        """The bounds of the primary evaluators: shipped with the model, else from the cache, else measured now."""
+        """The bounds of the primary evaluators: shipped with the model, else from the cache, else measured
+        now.
+        """
         return self._bounds_of(self.panel)
 
     def secondary_bounds(self, name: str) -> Bounds:
@@ -129,7 +138,9 @@ class Evaluation:
         return self._secondary_bounds[name]
 
     def scorers(self) -> list[Scorer]:
-        """Everything with its own floors and ceilings: the primary panel, secondary evaluators and the task."""
+        """Everything with its own floors and ceilings: the primary panel, secondary evaluators and the
+        task.
+        """
         return [self.panel, *self.secondary.scorers.values()]
 
     def make_all_bounds(self) -> None:
@@ -144,7 +155,11 @@ class Evaluation:
     def bounds_key(self, scorer: Scorer) -> dict[str, Any]:
         """The values that floors and ceiling depend on, without a user's own metrics."""
         implementation = {**scorer.implementation(own=False), **self.session.floor_method().versions}
-        return {**vars(self.template), "implementation": implementation, "ceiling_sha256": self.panel.ceiling_sha256}
+        return {
+            **vars(self.template),
+            "implementation": implementation,
+            "ceiling_sha256": self.panel.ceiling_sha256,
+        }
 
     @property
     def shipped_bounds(self) -> Path:
@@ -155,7 +170,9 @@ class Evaluation:
         """Measure the floors (permuted networks) and the ceiling (other real samples)."""
         watch = self.session.watch
         floors = [self._floor(i, scorer) for i in range(FLOORS)]
-        fields = {name: value for name, value in self.bounds_key(scorer).items() if name in Bounds.model_fields}
+        fields = {
+            name: value for name, value in self.bounds_key(scorer).items() if name in Bounds.model_fields
+        }
         measured = provenance(self.session.command, self.session.device, watch.seconds)
         return Bounds(**fields, floors=floors, ceiling=scorer.ceiling(own=False), provenance=measured)
 

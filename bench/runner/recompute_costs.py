@@ -35,14 +35,22 @@ def upgrade(raw: Any) -> Any:
 def recompute_costs(results: Path, say: Callable[[str], None], device: str = "cpu") -> int:
     """Compute the cost of every record of a folder with this code -> the number of updated records.
 
-    A record is reported and left unchanged if this code makes other tensors, or if it does not say which it measured. Such a record has to
-    be measured again.
+    A record is reported and left unchanged if this code makes other tensors, or if it does not say which it
+    measured. Such a record has to be measured again.
     """
-    files = [(path, record) for path, record in records_in_place(results, say, read_any) if record.status in FINISHED]
-    files.sort(key=lambda item: (item[1].domain, item[1].model, item[1].samples, item[1].method, item[1].sample_seed))
+    files = [
+        (path, record)
+        for path, record in records_in_place(results, say, read_any)
+        if record.status in FINISHED
+    ]
+    files.sort(
+        key=lambda item: (item[1].domain, item[1].model, item[1].samples, item[1].method, item[1].sample_seed)
+    )
     count = 0
     with Bar("records", len(files)) as bar:
-        for _, group in itertools.groupby(files, key=lambda item: (item[1].domain, item[1].model, item[1].samples)):
+        for _, group in itertools.groupby(
+            files, key=lambda item: (item[1].domain, item[1].model, item[1].samples)
+        ):
             members = list(group)
             try:
                 session = session_of(members[0][1], device)
@@ -90,7 +98,9 @@ def costed(record: Record, session: ModelSession) -> Record | str:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "artifact"
         try:
-            compressed = parse(record.method)(original(session.generator.network), session.context(record.sample_seed))
+            compressed = parse(record.method)(
+                original(session.generator.network), session.context(record.sample_seed)
+            )
         except BadInput as error:
             return str(error)
         save(compressed, record.method, file)

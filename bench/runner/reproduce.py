@@ -26,7 +26,9 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Job:
-    """The published cells of one model that form one run, so that baseline, features and reference are computed once."""
+    """The published cells of one model that form one run, so that baseline, features and reference are
+    computed once.
+    """
 
     domain: str
     model: str
@@ -42,31 +44,50 @@ def jobs_of(records: Sequence[Record]) -> list[Job]:
     for (domain, model, samples), group in grouped(records, lambda r: (r.domain, r.model, r.samples)):
         methods = tuple(dict.fromkeys(sorted(r.method for r in group if r.method != "none"))) or ("none",)
         seconds = sum(sum(r.provenance.seconds.values()) for r in group)
-        found.append(Job(domain, model, samples, methods, tuple(sorted({r.sample_seed for r in group})), seconds))
+        found.append(
+            Job(domain, model, samples, methods, tuple(sorted({r.sample_seed for r in group})), seconds)
+        )
     return found
 
 
-def reproduce(records: Sequence[Record], results: Path, command: str, device: str, say: Say, workers: int = 1) -> list[Record]:
-    """Measure everything published again, into `results`. It can be resumed, since finished cells are skipped."""
+def reproduce(
+    records: Sequence[Record], results: Path, command: str, device: str, say: Say, workers: int = 1
+) -> list[Record]:
+    """Measure everything published again, into `results`.
+
+    It can be resumed, since finished cells are skipped.
+    """
     made: list[Record] = []
     jobs, started, began = jobs_of(_published(records)), time.monotonic(), utc_now()
     behind = 0.0
     for i, job in enumerate(jobs):
         ahead = sum(j.seconds for j in jobs[i:])
-        pace = (time.monotonic() - started) / behind if behind else 1.0  # the speed of this machine relative to the one that published
-        say(f"model {i + 1} of {len(jobs)}: {job.domain} {job.model}; about {_duration(ahead * pace)} left in all")
+        pace = (
+            (time.monotonic() - started) / behind if behind else 1.0
+        )  # the speed of this machine relative to the one that published
+        say(
+            f"model {i + 1} of {len(jobs)}: {job.domain} {job.model}; about {_duration(ahead * pace)} "
+            f"left in all"
+        )
         of_job = run_request(replace(_request(job, results, command, device), workers=workers), say)
-        behind += job.seconds * mean(r.provenance.time >= began for r in of_job)  # cells that were finished before took no time
+        behind += job.seconds * mean(
+            r.provenance.time >= began for r in of_job
+        )  # cells that were finished before took no time
         made += of_job
     return made
 
 
 def draw_cells(records: Sequence[Record], seed: int, share: float = SHARE) -> list[Record]:
-    """A random share of the published cells, at least one of each domain, chosen by `seed`. Baselines are always measured."""
+    """A random share of the published cells, at least one of each domain, chosen by `seed`.
+
+    Baselines are always measured.
+    """
     rng, drawn = np.random.default_rng(seed), []
     for _, group in grouped([r for r in _published(records) if r.method != "none"], lambda r: r.domain):
         count = max(1, round(share * len(group)))
-        drawn += [group[i] for i in sorted(rng.choice(len(group), size=min(count, len(group)), replace=False))]
+        drawn += [
+            group[i] for i in sorted(rng.choice(len(group), size=min(count, len(group)), replace=False))
+        ]
     return drawn
 
 
@@ -84,19 +105,26 @@ class Repetition:
         return not self.said.startswith("DIFFERS")
 
 
-def check(records: Sequence[Record], cells: Sequence[Record], command: str, device: str, say: Say) -> list[Repetition]:
+def check(
+    records: Sequence[Record], cells: Sequence[Record], command: str, device: str, say: Say
+) -> list[Repetition]:
     """Measure these cells again without the cache, and compare them with the published records."""
     found = []
     with tempfile.TemporaryDirectory() as folder:
         for record in cells:
-            job = Job(record.domain, record.model, record.samples, (record.method,), (record.sample_seed,), 0.0)
+            job = Job(
+                record.domain, record.model, record.samples, (record.method,), (record.sample_seed,), 0.0
+            )
             again = run_request(_request(job, Path(folder), command, device, fresh=True), say)[-1]
             found.append(Repetition(record, again, agreement(again, record, records)))
     return found
 
 
 def all_disagreements(records: Sequence[Record], made: Sequence[Record]) -> list[tuple[Record, list[str]]]:
-    """The published cells that disagree, each with its reasons. A cell that this code cannot measure disagrees."""
+    """The published cells that disagree, each with its reasons.
+
+    A cell that this code cannot measure disagrees.
+    """
     again = {record.cell: record for record in made}
     found = []
     for record in _published(records):
@@ -112,16 +140,31 @@ def as_table(repetitions: Sequence[Repetition]) -> str:
 
     from tabulate import tabulate
 
-    lines = [[r.record.domain, r.record.model, r.record.method, r.record.sample_seed, r.said] for r in repetitions]
+    lines = [
+        [r.record.domain, r.record.model, r.record.method, r.record.sample_seed, r.said] for r in repetitions
+    ]
     return tabulate(lines, headers=["domain", "model", "method", "seed", "outcome"], disable_numparse=True)
 
 
 def _request(job: Job, results: Path, command: str, device: str, fresh: bool = False) -> Request:
-    return Request(job.domain, job.model, job.methods, job.seeds, job.samples, results, device, fresh=fresh, command=command)
+    return Request(
+        job.domain,
+        job.model,
+        job.methods,
+        job.seeds,
+        job.samples,
+        results,
+        device,
+        fresh=fresh,
+        command=command,
+    )
 
 
 def _published(records: Sequence[Record]) -> list[Record]:
-    """The records that can be repeated: finished, on shipped real samples. Raises `BadInput` where there are none."""
+    """The records that can be repeated: finished, on shipped real samples.
+
+    Raises `BadInput` where there are none.
+    """
     found = [r for r in records if r.status in FINISHED and r.reference.startswith("shipped:")]
     if not found:
         raise BadInput("there are no published records to reproduce")

@@ -82,19 +82,29 @@ def compress(method: Chain, cell: Cell, session: ModelSession, made: Made) -> Mo
 def metrics_of(
     cell: Cell, evaluation: Evaluation, network: Module, seen: SampleFeatures, verdicts: Mapping[str, Verdict]
 ) -> dict[str, float | None]:
-    """Metric -> value: primary evaluators, the domain's own metrics, likelihoods, auxiliary scores, retentions."""
+    """Metric -> value: primary evaluators, the domain's own metrics, likelihoods, auxiliary scores,
+    retentions.
+    """
     generator, watch = evaluation.session.generator, evaluation.session.watch
     with watch("likelihood"):
         likelihood = generator.likelihood(network, generator.network) or {}
     with watch("metrics"):
         auxiliary = generator.auxiliary_scores(seen.samples)
-    found: dict[str, float | None] = {**evaluation.panel.metrics_of(seen, verdicts), **evaluation.panel.own_metrics_of(seen)}
+    found: dict[str, float | None] = {
+        **evaluation.panel.metrics_of(seen, verdicts),
+        **evaluation.panel.own_metrics_of(seen),
+    }
     found |= likelihood | auxiliary
     return found | relative_metrics(cell, evaluation, found)
 
 
-def relative_metrics(cell: Cell, evaluation: Evaluation, metrics: Mapping[str, float | None]) -> dict[str, float | None]:
-    """Retention by role, between floor and baseline. The baseline also gets its headroom U, between floor and ceiling."""
+def relative_metrics(
+    cell: Cell, evaluation: Evaluation, metrics: Mapping[str, float | None]
+) -> dict[str, float | None]:
+    """Retention by role, between floor and baseline.
+
+    The baseline also gets its headroom U, between floor and ceiling.
+    """
     before = evaluation.panel.metrics_of(*evaluation.baseline(cell.sample_seed))
     found: dict[str, float | None] = {}
     for role in ROLES:

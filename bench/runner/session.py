@@ -28,15 +28,22 @@ if TYPE_CHECKING:
 
 
 def context_of(generator: Generator, spec: ModelSpec, seed: int, device: str) -> Context:
-    """The context that a method may use. Raises `BadInput` where the model excludes tensors that its network does not have."""
+    """The context that a method may use.
+
+    Raises `BadInput` where the model excludes tensors that its network does not have.
+    """
     unknown = sorted(spec.excluded.keys() - tensors_of(generator.network).keys())
     if unknown:
-        raise BadInput(f"model {spec.name!r} excludes tensors that its network does not have: {', '.join(unknown)}")
+        raise BadInput(
+            f"model {spec.name!r} excludes tensors that its network does not have: {', '.join(unknown)}"
+        )
     return Context(generator, seed, device, spec.excluded)
 
 
 class OtherTensors(BadInput):
-    """A measured network has other tensors here, because of another machine or another version of a library."""
+    """A measured network has other tensors here, because of another machine or another version of a
+    library.
+    """
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,8 @@ class Drawn:
 class ModelSession:
     """One model on one device. Expensive parts are made once, at first use.
 
-    `n` is the number of samples for each seed. Example: `session = ModelSession(domain, domain.locate("s@0"), 2000)`.
+    `n` is the number of samples for each seed. Example: `session = ModelSession(domain, domain.locate("s@0"),
+    2000)`.
     """
 
     def __init__(
@@ -107,10 +115,21 @@ class ModelSession:
     def artifact_key(self, method: Chain, seed: int) -> list[Any]:
         """The values that a compressed file depends on, for the cache."""
         versions = {f"domain {self.domain.name}": self.domain.version, **method.versions}
-        return ["artifact", self.weights_sha256, self.generator.identity(), method.text, seed, versions, self.device]
+        return [
+            "artifact",
+            self.weights_sha256,
+            self.generator.identity(),
+            method.text,
+            seed,
+            versions,
+            self.device,
+        ]
 
     def sample(self, network: Module, seed: int) -> Drawn:
-        """`n` samples of a network. Networks with equal tensors share them. Raises `Diverged` for non-finite output."""
+        """`n` samples of a network.
+
+        Networks with equal tensors share them. Raises `Diverged` for non-finite output.
+        """
         return self.sample_tensors(tensors_digest(network), seed, lambda: network)
 
     def sample_tensors(self, digest: str, seed: int, network: Callable[[], Module]) -> Drawn:
@@ -144,8 +163,13 @@ class ModelSession:
         """Samples a second. None where the samples came from memory or from the cache."""
         if not drawn.seconds:
             return None
-        where = f"torch {torch.__version__}, eager, float32 on {self.device}, threads {torch.get_num_threads()}"
-        return Speed(samples_per_second=round(self.n / drawn.seconds, 2), runtime=f"{where}; compressed networks simulated")
+        where = (
+            f"torch {torch.__version__}, eager, float32 on {self.device}, threads {torch.get_num_threads()}"
+        )
+        return Speed(
+            samples_per_second=round(self.n / drawn.seconds, 2),
+            runtime=f"{where}; compressed networks simulated",
+        )
 
     def macs(self, network: Module) -> Macs | None:
         """Operations per sample, counted on a few samples. None where the network diverges."""

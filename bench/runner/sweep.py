@@ -50,23 +50,35 @@ class Request:
 
 
 def run(request: Request, say: Callable[[str], None]) -> list[Record]:
-    """Measure what is not finished -> one record for each cell, in the order of the plan: the baseline first, for each seed.
+    """Measure what is not finished -> one record for each cell, in the order of the plan: the baseline first,
+    for each seed.
 
-    Bad input raises `BadInput` before anything is written. A cell that fails leaves a `failed` record, and the run goes on.
+    Bad input raises `BadInput` before anything is written. A cell that fails leaves a `failed` record, and
+    the run goes on.
     """
     expand(request.methods)  # raises an error before any model is opened
     domains = [open_domain(name) for name in (DOMAINS if request.domain == "all" else [request.domain])]
-    opened = [(domain, domain.locate(request.model) if request.model else default_model(domain)) for domain in domains]
+    opened = [
+        (domain, domain.locate(request.model) if request.model else default_model(domain))
+        for domain in domains
+    ]
     for folder in filter(None, (request.results, request.save_samples)):
         check_writable(folder)
     metrics = [_metrics_of(domain, request) for domain, _ in opened]
-    return [record for (domain, spec), extra in zip(opened, metrics) for record in _run_model(domain, spec, extra, request, say)]
+    return [
+        record
+        for (domain, spec), extra in zip(opened, metrics)
+        for record in _run_model(domain, spec, extra, request, say)
+    ]
 
 
 def _metrics_of(domain: Domain, request: Request) -> list[Metric]:
     """The metrics that the user named: optional ones of the domain, or the user's own."""
     device = pick_device(request.device)
-    return [domain.optional_metric(name, device) or load_metric(name, request.trust_remote_code) for name in request.metrics]
+    return [
+        domain.optional_metric(name, device) or load_metric(name, request.trust_remote_code)
+        for name in request.metrics
+    ]
 
 
 def evaluation_of(domain: Domain, spec: ModelSpec, extra: list[Metric], request: Request) -> Evaluation:
@@ -96,20 +108,34 @@ class OpenModel:
         return functools.partial(attempt, evaluation=evaluation)
 
 
-def _run_model(domain: Domain, spec: ModelSpec, extra: list[Metric], request: Request, say: Callable[[str], None]) -> list[Record]:
+def _run_model(
+    domain: Domain, spec: ModelSpec, extra: list[Metric], request: Request, say: Callable[[str], None]
+) -> list[Record]:
     evaluation = evaluation_of(domain, spec, extra, request)
     session = evaluation.session
     methods = expand(request.methods, recalibrate=session.has_statistics)
-    planned = cells(evaluation.template, methods, request.seeds, {m: parse(m).versions for m in ["none", *methods]})
+    planned = cells(
+        evaluation.template, methods, request.seeds, {m: parse(m).versions for m in ["none", *methods]}
+    )
     found = {cell.hash: look_up(cell, request.results) for cell in planned}
     records: dict[str, Record] = {}
     for name, (record, _) in found.items():
-        if record is not None and is_finished(record) and not request.fresh and has_all(record, evaluation.secondary.named):
+        if (
+            record is not None
+            and is_finished(record)
+            and not request.fresh
+            and has_all(record, evaluation.secondary.named)
+        ):
             records[name] = record
     missing = [cell for cell in planned if cell.hash not in records]
-    say(f"{domain.name} {spec.name}: {len(planned)} cells, {len(records)} finished before; N = {request.samples}, device {session.device}")
+    say(
+        f"{domain.name} {spec.name}: {len(planned)} cells, {len(records)} finished before; N = "
+        f"{request.samples}, device {session.device}"
+    )
     with Bar("cells", len(missing)) as bar:
-        for cell, fresh in _measured(missing, evaluation, OpenModel(domain.name, spec, request), request.workers, bar):
+        for cell, fresh in _measured(
+            missing, evaluation, OpenModel(domain.name, spec, request), request.workers, bar
+        ):
             records[cell.hash] = fresh
             before, path = found[cell.hash]
             if fresh.status == "failed" and is_finished(before):
@@ -124,19 +150,34 @@ def _run_model(domain: Domain, spec: ModelSpec, extra: list[Metric], request: Re
 
 def has_all(record: Record, named: Mapping[str, Evaluator]) -> bool:
     """Whether the record has a score of every evaluator that the user named, or its network diverged."""
-    return record.status == "diverged" or all(is_by(record.evaluators.get(name), evaluator) for name, evaluator in named.items())
+    return record.status == "diverged" or all(
+        is_by(record.evaluators.get(name), evaluator) for name, evaluator in named.items()
+    )
 
 
 def with_auxiliary_scores(fresh: Record, before: Record | None) -> Record:
     """Copy the scores of other evaluators to a cell that was measured again, if the tensors are the same."""
-    if before is None or fresh.status not in ("ok", "collapsed") or fresh.tensors_sha256 != before.tensors_sha256:
+    if (
+        before is None
+        or fresh.status not in ("ok", "collapsed")
+        or fresh.tensors_sha256 != before.tensors_sha256
+    ):
         return fresh
-    kept = {name: block for name, block in before.evaluators.items() if block.second and name not in fresh.evaluators}
-    of_then = {name: block.model_copy(update={"commit": block.commit or before.provenance.commit}) for name, block in kept.items()}
+    kept = {
+        name: block
+        for name, block in before.evaluators.items()
+        if block.second and name not in fresh.evaluators
+    }
+    of_then = {
+        name: block.model_copy(update={"commit": block.commit or before.provenance.commit})
+        for name, block in kept.items()
+    }
     return fresh.model_copy(update={"evaluators": {**fresh.evaluators, **of_then}})
 
 
-def _measured(missing: Sequence[Cell], evaluation: Evaluation, setup: OpenModel, workers: int, bar: Bar) -> Iterator[tuple[Cell, Record]]:
+def _measured(
+    missing: Sequence[Cell], evaluation: Evaluation, setup: OpenModel, workers: int, bar: Bar
+) -> Iterator[tuple[Cell, Record]]:
     """Yield each cell with its record when it is measured, here or by workers."""
     if workers == 1 or len(missing) < 2:
         for cell in missing:
@@ -146,7 +187,13 @@ def _measured(missing: Sequence[Cell], evaluation: Evaluation, setup: OpenModel,
     evaluation.make_all_bounds()
     for cell, record in measure(missing, setup, workers):
         bar.describe(f"{cell.method} seed {cell.sample_seed} done")
-        yield cell, record or record_of(cell, evaluation.session, "failed", "its worker process died: out of memory, or killed")
+        yield (
+            cell,
+            record
+            or record_of(
+                cell, evaluation.session, "failed", "its worker process died: out of memory, or killed"
+            ),
+        )
 
 
 def attempt(cell: Cell, evaluation: Evaluation) -> Record:
@@ -161,25 +208,37 @@ def attempt(cell: Cell, evaluation: Evaluation) -> Record:
 
 
 def keep_samples(session: ModelSession, made: Sequence[Record], request: Request) -> None:
-    """Write twins of the first seed beside the records, for readers, and all samples where the user wants them."""
+    """Write twins of the first seed beside the records, for readers, and all samples where the user wants
+    them.
+    """
     if not made:
         return
     first = [record for record in made if record.sample_seed == made[0].sample_seed]
     samples = [(record, samples_of(record, session)) for record in (made if request.save_samples else first)]
     folder = request.results / slug(session.domain.name) / slug(session.spec.name)
-    columns = {record.method: some[:TWINS_SHOWN] for record, some in samples if record.sample_seed == first[0].sample_seed}
+    columns = {
+        record.method: some[:TWINS_SHOWN]
+        for record, some in samples
+        if record.sample_seed == first[0].sample_seed
+    }
     if columns:
         session.domain.show(columns, folder / "twins")
     if request.save_samples:
         request.save_samples.mkdir(parents=True, exist_ok=True)
         for record, some in samples:
-            name = f"{slug(session.domain.name)}-{slug(session.spec.name)}-{slug(record.method)}-seed{record.sample_seed}"
+            parts = (session.domain.name, session.spec.name, record.method)
+            name = f"{'-'.join(map(slug, parts))}-seed{record.sample_seed}"
             session.domain.write_samples(some, request.save_samples / name)
-        session.domain.show(columns, request.save_samples / f"{slug(session.domain.name)}-{slug(session.spec.name)}-twins")
+        session.domain.show(
+            columns, request.save_samples / f"{slug(session.domain.name)}-{slug(session.spec.name)}-twins"
+        )
 
 
 def samples_of(record: Record, session: ModelSession) -> Samples:
-    """Samples from memory or from the cache, by the measured tensors. Without them the network is sampled here."""
+    """Samples from memory or from the cache, by the measured tensors.
+
+    Without them the network is sampled here.
+    """
     compressed = functools.partial(session.compressed, parse(record.method), record.sample_seed)
     if record.tensors_sha256 is not None:
         with contextlib.suppress(OtherTensors):

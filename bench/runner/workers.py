@@ -1,6 +1,7 @@
 """Measures cells in several processes, each with its own model session. Only this process writes records.
 
-A worker stays with one sampling seed as long as there are cells of it, because it already has the baseline of that seed.
+A worker stays with one sampling seed as long as there are cells of it, because it already has the baseline of
+that seed.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ class _Worker:
 
 
 def measure(cells: Sequence[Cell], setup: Setup, workers: int) -> Iterator[tuple[Cell, Record | None]]:
-    """Measure all cells in any order, and yield (cell, its record) when one is finished. None means that the worker died.
+    """Measure all cells in any order, and yield (cell, its record) when one is finished.
+
+    None means that the worker died.
 
     `setup` must be picklable. Raises `BadInput` where a worker does, and `Failed` when no worker is left.
     """
@@ -71,10 +74,17 @@ def _start(spawn: Any, setup: Setup) -> _Worker:
 
 
 def _give(worker: _Worker, left: dict[int, list[Cell]], crew: list[_Worker]) -> None:
-    """Give the worker the next cell of its own seed. Without one, take a seed without a worker, else that with most cells left."""
+    """Give the worker the next cell of its own seed.
+
+    Without one, take a seed without a worker, else that with most cells left.
+    """
     if not left.get(worker.seed if worker.seed is not None else -1):
         taken = {other.seed for other in crew if other is not worker}
-        worker.seed = max((seed for seed, todo in left.items() if todo), key=lambda s: (s not in taken, len(left[s])), default=None)
+        worker.seed = max(
+            (seed for seed, todo in left.items() if todo),
+            key=lambda s: (s not in taken, len(left[s])),
+            default=None,
+        )
     if worker.seed is None:
         return
     cell = left[worker.seed].pop(0)

@@ -3,8 +3,9 @@
     rate        rho = log2(fp32 bytes / stored bytes): each halving of the file is 1
     score       C = mean of R(rho) over 0 <= rho <= 4, in [0, 1]: 1 = a file 16 times smaller has lost nothing
 
-R is a non-increasing fit (isotonic regression, Barlow et al. 1972) to the retentions of the rungs. It is clipped to [0, 1], with R(0) = 1,
-and linear between rungs. A network that never reaches 16x has no score. Means over sampling seeds are taken before the fit.
+R is a non-increasing fit (isotonic regression, Barlow et al. 1972) to the retentions of the rungs. It is
+clipped to [0, 1], with R(0) = 1, and linear between rungs. A network that never reaches 16x has no score.
+Means over sampling seeds are taken before the fit.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ FULL_RANGE = (0.0, 4.0)
 HIGH_RANGE = (2.0, 4.0)  # below 4x nearly every retention is near 1
 
 
-def score(rates: Sequence[float], retentions: Sequence[float], span: tuple[float, float] = FULL_RANGE) -> float | None:
+def score(
+    rates: Sequence[float], retentions: Sequence[float], span: tuple[float, float] = FULL_RANGE
+) -> float | None:
     """The mean of the fitted retention over a range of rates. None where the rates do not reach its end."""
     from scipy.optimize import isotonic_regression
 

@@ -1,4 +1,7 @@
-"""Finds the best method at each ratio. One sampling seed selects it and the others score it, against selection bias."""
+"""Finds the best method at each ratio.
+
+One sampling seed selects it and the others score it, against selection bias.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,10 @@ CHOOSING_SEED = 0
 
 @dataclass(frozen=True)
 class Best:
-    """The method with the highest retention at a file at least `target` times smaller. `values` is [role][other sampling seeds]."""
+    """The method with the highest retention at a file at least `target` times smaller.
+
+    `values` is [role][other sampling seeds].
+    """
 
     target: float
     method: str
@@ -33,9 +39,16 @@ def frontier(records: Sequence[Record], targets: Sequence[float] = TARGETS) -> l
     """
     recalibrated = recalibrated_ladder(records)
     usable = [
-        r for r in records if r.cost and r.status in FINISHED and r.method != "none" and (not recalibrated or is_recalibrated(r.method))
+        r
+        for r in records
+        if r.cost
+        and r.status in FINISHED
+        and r.method != "none"
+        and (not recalibrated or is_recalibrated(r.method))
     ]
-    by_method = {method: group for method, group in grouped(usable, lambda r: r.method) if _has_both_parts(group)}
+    by_method = {
+        method: group for method, group in grouped(usable, lambda r: r.method) if _has_both_parts(group)
+    }
     found = []
     for target in targets:
         small = {m: group for m, group in by_method.items() if _ratio(group) >= target}

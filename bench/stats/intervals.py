@@ -15,9 +15,10 @@ LEVEL = 0.95
 class Estimate:
     """A mean with two parts of its variance: `variance`, estimated with `df` degrees of freedom, and `known`.
 
-    Each part has its own quantile, Student's t or the normal one, and the interval adds both parts (as Graybill and Wang 1980 do). One
-    quantile for their sum would be too small whenever the estimated part is small by chance. `inside` is a known part of the estimated
-    variance. The interval is never narrower than `inside` allows, so two values that agree by chance do not make it too narrow.
+    Each part has its own quantile, Student's t or the normal one, and the interval adds both parts (as
+    Graybill and Wang 1980 do). One quantile for their sum would be too small whenever the estimated part is
+    small by chance. `inside` is a known part of the estimated variance. The interval is never narrower than
+    `inside` allows, so two values that agree by chance do not make it too narrow.
     """
 
     value: float
@@ -27,7 +28,10 @@ class Estimate:
     inside: float = 0.0
 
     def half_width(self, probability: float) -> float | None:
-        """Half the width of the interval whose upper end has this `probability`. None where there is no variance."""
+        """Half the width of the interval whose upper end has this `probability`.
+
+        None where there is no variance.
+        """
         if self.variance is None:
             return None
         t, z = quantile(probability, self.df), quantile(probability, math.inf)
@@ -50,7 +54,9 @@ class Estimate:
 
 
 def quantile(probability: float, df: float) -> float:
-    """The quantile of Student's t (Student 1908), or of the normal distribution for infinite degrees of freedom."""
+    """The quantile of Student's t (Student 1908), or of the normal distribution for infinite degrees of
+    freedom.
+    """
     from scipy.special import ndtri, stdtrit
 
     return float(ndtri(probability) if math.isinf(df) else stdtrit(df, probability))
@@ -59,16 +65,21 @@ def quantile(probability: float, df: float) -> float:
 def mean_of(values: Sequence[float], shared: float = 0.0, inside: float = 0.0) -> Estimate:
     """The mean of independent values.
 
-    `shared` is the variance of an error that all values have in common. `inside` is the variance of the errors within the values.
+    `shared` is the variance of an error that all values have in common. `inside` is the variance of the
+    errors within the values.
     """
     x = np.asarray(values, float)
     if len(x) < 2:
         return Estimate(float(x.mean()), None)
-    return Estimate(float(x.mean()), float(x.var(ddof=1)) / len(x), len(x) - 1, max(0.0, shared), max(0.0, inside))
+    return Estimate(
+        float(x.mean()), float(x.var(ddof=1)) / len(x), len(x) - 1, max(0.0, shared), max(0.0, inside)
+    )
 
 
 def mean_of_strata(strata: Sequence[Sequence[float]], shared: float = 0.0, inside: float = 0.0) -> Estimate:
-    """The mean of the strata's means. Each stratum has its own variance; degrees of freedom by Satterthwaite (1946).
+    """The mean of the strata's means.
+
+    Each stratum has its own variance; degrees of freedom by Satterthwaite (1946).
 
     `shared` and `inside` are those of `mean_of`.
     """
@@ -77,14 +88,20 @@ def mean_of_strata(strata: Sequence[Sequence[float]], shared: float = 0.0, insid
 
 
 def satterthwaite(variances: Sequence[float], dfs: Sequence[float]) -> float:
-    """Degrees of freedom of a sum of independent variances, each estimated with its own. Infinite without variance."""
+    """Degrees of freedom of a sum of independent variances, each estimated with its own.
+
+    Infinite without variance.
+    """
     total = sum(variances)
     parts = sum((v / total) ** 2 / df for v, df in zip(variances, dfs) if v)
     return 1 / parts if parts else math.inf
 
 
 def mean_of_independent(parts: Sequence[Estimate]) -> Estimate:
-    """The plain mean of independent estimates, each with its own variance. It has none where a part has none."""
+    """The plain mean of independent estimates, each with its own variance.
+
+    It has none where a part has none.
+    """
     value = float(np.mean([part.value for part in parts]))
     variances = [part.variance / len(parts) ** 2 for part in parts if part.variance is not None]
     if len(variances) < len(parts):
@@ -93,7 +110,10 @@ def mean_of_independent(parts: Sequence[Estimate]) -> Estimate:
 
 
 def equal(parts: Sequence[Estimate]) -> float:
-    """The p-value of the hypothesis that independent estimates have the same true value (Welch 1951). For two it is Welch's t test."""
+    """The p-value of the hypothesis that independent estimates have the same true value (Welch 1951).
+
+    For two it is Welch's t test.
+    """
     from scipy.special import fdtrc
 
     values = np.array([part.value for part in parts], float)
@@ -127,7 +147,11 @@ def welch(a: Estimate, b: Estimate, level: float = LEVEL) -> Difference | None:
 
     None where one of the two has no variance, or neither varies at all.
     """
-    if a.variance is None or b.variance is None or a.variance + b.variance + a.known + b.known + a.inside + b.inside <= 0:
+    if (
+        a.variance is None
+        or b.variance is None
+        or a.variance + b.variance + a.known + b.known + a.inside + b.inside <= 0
+    ):
         return None
     df = satterthwaite([a.variance, b.variance], [a.df, b.df])
     both = Estimate(a.value - b.value, a.variance + b.variance, df, a.known + b.known, a.inside + b.inside)
@@ -153,7 +177,10 @@ def _p_value(estimate: Estimate) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjusted p-values in the given order (Holm 1979). They control the chance of any false claim among them."""
+    """Adjusted p-values in the given order (Holm 1979).
+
+    They control the chance of any false claim among them.
+    """
     order = np.argsort(p_values, kind="stable")
     adjusted, worst = [0.0] * len(p_values), 0.0
     for rank, i in enumerate(order):
@@ -165,7 +192,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def fixed_sequence(lower_bounds: Sequence[float | None], threshold: float) -> int:
     """The number of tests, in order, that hold before the first failure (Maurer, Hothorn and Lehmacher 1995).
 
-    Each test is made at the full level. The chance that the last one counted is false is at most that of one test.
+    Each test is made at the full level. The chance that the last one counted is false is at most that of one
+    test.
     """
     count = 0
     for bound in lower_bounds:
@@ -175,14 +203,14 @@ def fixed_sequence(lower_bounds: Sequence[float | None], threshold: float) -> in
     return count
 
 
-# ------------------------------------------------------------------------------------------- items and sampling seeds
+# ----------------------------------------------------------------------------------- items and sampling seeds
 
 
 def item_covariance(influence: np.ndarray, crossed: bool) -> np.ndarray:
     """The part of the covariance of means over seeds and items that the items cause: [k, s, n] -> [k, k].
 
-    k is the number of statistics. Crossed means that every seed has the same items (real samples). Nested means that each seed has its own
-    items (generated samples).
+    k is the number of statistics. Crossed means that every seed has the same items (real samples). Nested
+    means that each seed has its own items (generated samples).
     """
     seeds, items = influence.shape[-2:]
     if crossed:
@@ -193,8 +221,8 @@ def item_covariance(influence: np.ndarray, crossed: bool) -> np.ndarray:
 def seed_variance(values: np.ndarray, influence: np.ndarray, crossed: bool) -> np.ndarray:
     """The variance between sampling seeds beyond that of their items: [..., s], [..., s, n] -> [...].
 
-    It is an analysis of variance by moments, with one observation for each seed and item (Searle, Casella and McCulloch 1992). The result
-    can be negative by chance.
+    It is an analysis of variance by moments, with one observation for each seed and item (Searle, Casella and
+    McCulloch 1992). The result can be negative by chance.
     """
     items = influence.shape[-1]
     inside = influence - influence.mean(axis=-2, keepdims=True) if crossed else influence
@@ -206,8 +234,8 @@ def seed_variance(values: np.ndarray, influence: np.ndarray, crossed: bool) -> n
 def shared_variance(influence: np.ndarray) -> float:
     """The variance that a mean over models has because the same items score all of them.
 
-    [strata, models, n] -> mean covariance / n. Between two strata every model of one is paired with every model of the other. Within a
-    stratum a model is not paired with itself.
+    [strata, models, n] -> mean covariance / n. Between two strata every model of one is paired with every
+    model of the other. Within a stratum a model is not paired with itself.
     """
     strata, models, items = influence.shape
     if models < 2:

@@ -1,4 +1,7 @@
-"""One model's ladder as arrays, which the statistics use. They are made from records, or by the simulation in the tests."""
+"""One model's ladder as arrays, which the statistics use.
+
+They are made from records, or by the simulation in the tests.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,10 @@ Key = TypeVar("Key")
 T = TypeVar("T")
 U = TypeVar("U")
 ROLES = ("quality", "diversity")
-CROSSED = {"quality": False, "diversity": True}  # the items of mutual recall are real samples, the same under every seed
+CROSSED = {
+    "quality": False,
+    "diversity": True,
+}  # the items of mutual recall are real samples, the same under every seed
 LENGTH = "length_ratio"  # the metric of domains whose samples have a length
 
 
@@ -29,8 +35,9 @@ LENGTH = "length_ratio"  # the metric of domains whose samples have a length
 class Outcome:
     """The retention of one role, rung by rung, with the influence of each item.
 
-    `influence` is the linearised ratio, (m_i - R b_i) / (baseline - floor). Its mean over items varies as R does. The floor counts as
-    known, since it ships with the model. A network that diverged has retention 0 and no influence.
+    `influence` is the linearised ratio, (m_i - R b_i) / (baseline - floor). Its mean over items varies as R
+    does. The floor counts as known, since it ships with the model. A network that diverged has retention 0
+    and no influence.
     """
 
     retention: np.ndarray  # [rungs, seeds]
@@ -52,11 +59,14 @@ class Outcome:
     def covariance(self) -> np.ndarray:
         """[rungs, rungs]: the covariance of the means that the items cause.
 
-        At each rung two more items count as failed (Agresti and Coull 1998). Otherwise a share of exactly 0 or 1 would have no variance.
+        At each rung two more items count as failed (Agresti and Coull 1998). Otherwise a share of exactly 0
+        or 1 would have no variance.
         """
         _, seeds, items = self.influence.shape
         count = items if self.crossed else items * seeds
-        return item_covariance(self.influence, self.crossed) + 2 / (count * self.span) ** 2 * np.eye(len(self.retention))
+        return item_covariance(self.influence, self.crossed) + 2 / (count * self.span) ** 2 * np.eye(
+            len(self.retention)
+        )
 
     @cached_property
     def between_seeds(self) -> float:
@@ -66,10 +76,19 @@ class Outcome:
         return float(np.maximum(seed_variance(self.retention, self.influence, self.crossed), 0.0).mean())
 
     def estimate(self, weights: np.ndarray) -> Estimate:
-        """This model's weighted sum of retentions (`weights` [rungs]), with its error over sampling seeds and items."""
+        """This model's weighted sum of retentions (`weights` [rungs]), with its error over sampling seeds and
+        items.
+        """
         rungs, seeds = self.retention.shape
-        between = self.between_seeds * float(np.abs(weights).sum()) ** 2 / seeds  # assumes fully correlated seed effects of the rungs
-        return Estimate(float(weights @ self.mean), between, max(1, rungs * (seeds - 1)), float(weights @ self.covariance @ weights))
+        between = (
+            self.between_seeds * float(np.abs(weights).sum()) ** 2 / seeds
+        )  # assumes fully correlated seed effects of the rungs
+        return Estimate(
+            float(weights @ self.mean),
+            between,
+            max(1, rungs * (seeds - 1)),
+            float(weights @ self.covariance @ weights),
+        )
 
     def rung(self, i: int) -> Estimate:
         """The retention at one rung, with its error."""
@@ -117,7 +136,10 @@ class ModelLadder:
 
 
 def models_of(records: Sequence[Record]) -> list[ModelLadder]:
-    """All models that have a ladder. If a model has records under several conditions, those with most of the ladder count."""
+    """All models that have a ladder.
+
+    If a model has records under several conditions, those with most of the ladder count.
+    """
     return [m for m, _ in with_records(records)]
 
 
@@ -128,7 +150,9 @@ def with_records(records: Sequence[Record]) -> list[tuple[ModelLadder, list[Reco
 
 
 def comparable(records: Sequence[Record]) -> list[Record]:
-    """The records that represent a model: those under the same conditions, with the most rungs, then the most sampling seeds."""
+    """The records that represent a model: those under the same conditions, with the most rungs, then the most
+    sampling seeds.
+    """
 
     def rank(group: list[Record]) -> tuple[bool, int, int, int]:
         m = measured(group)
@@ -142,13 +166,28 @@ def comparable(records: Sequence[Record]) -> list[Record]:
 
 def _rungs(records: Sequence[Record]) -> set[str]:
     recalibrated = recalibrated_ladder(records)
-    return {rung for r in records if r.status in FINISHED and (rung := primary_rung(r.method, recalibrated)) is not None}
+    return {
+        rung
+        for r in records
+        if r.status in FINISHED and (rung := primary_rung(r.method, recalibrated)) is not None
+    }
 
 
 def conditions(record: Record) -> str:
-    """A key of the conditions of a record. Records that differ in it are not repeats and never share a row."""
+    """A key of the conditions of a record.
+
+    Records that differ in it are not repeats and never share a row.
+    """
     versions = {name: version for name, version in record.implementation.items() if " " in name}
-    same = (record.samples, record.k, record.weights_sha256, record.companions, record.reference, record.sampler, versions)
+    same = (
+        record.samples,
+        record.k,
+        record.weights_sha256,
+        record.companions,
+        record.reference,
+        record.sampler,
+        versions,
+    )
     return json.dumps(same, sort_keys=True)
 
 
@@ -180,7 +219,9 @@ def measured(records: Sequence[Record]) -> ModelLadder | None:
     undefined = tuple(rung for rung in LADDER if _has_undefined(found[rung].values()))
     rungs = [rung for rung in LADDER if found[rung] and rung not in undefined]
     seeds = _common_seeds([set(found[rung]) for rung in rungs]) if rungs else sorted(base)
-    missing = tuple(rung for rung in LADDER if rung in missing or (rung in rungs and not set(seeds) <= set(found[rung])))
+    missing = tuple(
+        rung for rung in LADDER if rung in missing or (rung in rungs and not set(seeds) <= set(found[rung]))
+    )
     rungs = [rung for rung in rungs if rung not in missing]
     if not seeds or not (rungs or undefined):
         return None
@@ -224,7 +265,9 @@ def _common_seeds(of_rungs: Sequence[set[int]]) -> list[int]:
 
 def outcome(base: Sequence[Record], grid: Sequence[Sequence[Record]], role: str) -> Outcome:
     """Retention and influence from `base` [seeds] and `grid` [rungs][seeds]."""
-    retention = np.array(map_rows(lambda r: retention_of(r, role) or 0.0, grid), float).reshape(len(grid), len(base))
+    retention = np.array(map_rows(lambda r: retention_of(r, role) or 0.0, grid), float).reshape(
+        len(grid), len(base)
+    )
     columns: list[Sequence[Record]] = list(zip(*grid)) or [()] * len(base)
     spans = [_span(baseline, column, role) for baseline, column in zip(base, columns)]
     before = [_flags(record, role) for record in base]
@@ -256,7 +299,9 @@ def _flags(record: Record, role: str) -> np.ndarray:
 def _block(record: Record, role: str) -> EvaluatorBlock | None:
     """The first evaluator of the role that has items and whose mean is the value in the record."""
     fits = (
-        b for b in record.evaluators.values() if b.role == role and b.metrics.get(PRIMARY_METRIC[role]) == record.metric(metric_of(role))
+        b
+        for b in record.evaluators.values()
+        if b.role == role and b.metrics.get(PRIMARY_METRIC[role]) == record.metric(metric_of(role))
     )
     return next((block for block in fits if PRIMARY_METRIC[role] in block.items), None)
 
@@ -267,7 +312,9 @@ def has_items(record: Record) -> bool:
 
 
 def _lengths(base: Sequence[Record], grid: Sequence[Sequence[Record]]) -> np.ndarray | None:
-    """[rungs]: the mean length of the samples divided by the baseline's; None where samples have no length."""
+    """[rungs]: the mean length of the samples divided by the baseline's; None where samples have no
+    length.
+    """
     before = [r.metric(LENGTH) for r in base]
     if any(not value for value in before):
         return None

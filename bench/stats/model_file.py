@@ -1,4 +1,5 @@
-"""The schema and the reader of `<domain>/<model>/model.json`, which describes what a model's records do not hold.
+"""The schema and the reader of `<domain>/<model>/model.json`, which describes what a model's records do not
+hold.
 
 Floats are rounded to six significant digits, so equal records and weights give equal bytes.
 """
@@ -65,7 +66,9 @@ class ModelFile(BaseModel):
 
     def text(self) -> str:
         """The file as JSON, with the innermost lists and objects on one line each."""
-        spread = json.dumps(rounded(self.model_dump(mode="json")), indent=1, ensure_ascii=False, allow_nan=False)
+        spread = json.dumps(
+            rounded(self.model_dump(mode="json")), indent=1, ensure_ascii=False, allow_nan=False
+        )
         return re.sub(r"[\[{][^\[\]{}]*[\]}]", lambda found: re.sub(r"\n\s*", " ", found[0]), spread) + "\n"
 
     def belongs_at(self, path: Path) -> bool:
@@ -83,7 +86,10 @@ def rounded(value: Any) -> Any:
 
 
 def read_models(results: Path, warn: Say | None = None) -> dict[tuple[str, str], ModelFile]:
-    """(domain, model) -> its file. A damaged or foreign file is reported to `warn` and skipped. It is never changed."""
+    """(domain, model) -> its file.
+
+    A damaged or foreign file is reported to `warn` and skipped. It is never changed.
+    """
     found: dict[tuple[str, str], ModelFile] = {}
     for path in sorted(results.glob(f"*/*/{MODEL_FILE}")):
         try:
@@ -101,17 +107,28 @@ def records_digest(records: Sequence[Record]) -> str:
 
 
 def _digest_line(record: Record) -> str:
-    return json.dumps([record.cell, record.status, {name: record.items[name].bits for name in sorted(record.items)}])
+    return json.dumps(
+        [record.cell, record.status, {name: record.items[name].bits for name in sorted(record.items)}]
+    )
 
 
-def out_of_date(files: Mapping[tuple[str, str], ModelFile], records: Sequence[Record]) -> list[tuple[str, str]]:
+def out_of_date(
+    files: Mapping[tuple[str, str], ModelFile], records: Sequence[Record]
+) -> list[tuple[str, str]]:
     """The models whose file was made from other records than these."""
     groups = grouped(records, lambda r: (r.domain, r.model))
-    return [model for model, group in groups if model in files and files[model].records_sha256 != records_digest(comparable(group))]
+    return [
+        model
+        for model, group in groups
+        if model in files and files[model].records_sha256 != records_digest(comparable(group))
+    ]
 
 
 def _read(path: Path) -> ModelFile:
-    """Read a file. Raises `ValueError` with one line if it is incomplete, of another schema, or in the wrong place."""
+    """Read a file.
+
+    Raises `ValueError` with one line if it is incomplete, of another schema, or in the wrong place.
+    """
     file = read_whole(path, ModelFile, SCHEMA, "not a whole description")
     if not file.belongs_at(path):
         raise ValueError(f"it describes {file.domain} {file.model}, so it is in the wrong folder")

@@ -1,4 +1,6 @@
-"""The order of loss: the ratios at which quality and diversity begin to fall, and which of the two falls first."""
+"""The order of loss: the ratios at which quality and diversity begin to fall, and which of the two falls
+first.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +19,8 @@ LOST = 0.9  # of the baseline: a loss begins below this retention
 class Onset:
     """The compression ratio at which retention falls below a threshold, with a 95 % interval.
 
-    The ends of the interval are where the pointwise 95 % bands of the curve cross the threshold. Infinite means that the ladder never
-    crosses it.
+    The ends of the interval are where the pointwise 95 % bands of the curve cross the threshold. Infinite
+    means that the ladder never crosses it.
     """
 
     ratio: float
@@ -28,7 +30,10 @@ class Onset:
 
 @dataclass(frozen=True)
 class Order:
-    """The order of loss in one model. `first` is the role whose interval lies wholly before the other's, or None."""
+    """The order of loss in one model.
+
+    `first` is the role whose interval lies wholly before the other's, or None.
+    """
 
     model: ModelLadder
     onsets: dict[str, Onset]
@@ -38,7 +43,15 @@ class Order:
 def order_of(m: ModelLadder, threshold: float = LOST) -> Order:
     """The order of loss, from the model's own intervals over sampling seeds and items."""
     onsets = {role: onset(m, role, threshold) for role in ROLES}
-    first = next((role for role in ROLES for other in ROLES if role != other and onsets[role].high < onsets[other].low), None)
+    first = next(
+        (
+            role
+            for role in ROLES
+            for other in ROLES
+            if role != other and onsets[role].high < onsets[other].low
+        ),
+        None,
+    )
     return Order(m, onsets, first)
 
 
@@ -51,7 +64,10 @@ def onset(m: ModelLadder, role: str, threshold: float = LOST) -> Onset:
 
 
 def crossing(rates: Sequence[float] | np.ndarray, retentions: Sequence[float], threshold: float) -> float:
-    """The first rate at which the line from (0, 1) through the rungs falls below the threshold. Infinite where it never does."""
+    """The first rate at which the line from (0, 1) through the rungs falls below the threshold.
+
+    Infinite where it never does.
+    """
     x, y = [0.0, *rates], [1.0, *retentions]
     for i in range(1, len(x)):
         if y[i] < threshold:

@@ -1,7 +1,8 @@
 """Measures whether two evaluators rank methods alike, by Kendall's tau, and where they disagree most.
 
-Two methods of one model form a pair. A pair is concordant when both evaluators prefer the same method (Kendall 1938, tau-b: ties count
-against it). Methods of different models are never paired. The pairs of all models are counted together.
+Two methods of one model form a pair. A pair is concordant when both evaluators prefer the same method
+(Kendall 1938, tau-b: ties count against it). Methods of different models are never paired. The pairs of all
+models are counted together.
 """
 
 from __future__ import annotations
@@ -44,18 +45,26 @@ class Agreement:
     evaluators: tuple[str, str]
     methods: int  # over all models
     tau: Estimate
-    concordant: float | None  # share among the pairs whose retentions differ by at least `APART` for both evaluators
+    concordant: (
+        float | None
+    )  # share among the pairs whose retentions differ by at least `APART` for both evaluators
     pairs: int  # the number of these pairs
     disagreements: tuple[Disagreement, ...]  # the largest first
 
 
 def second_block(record: Record, role: str) -> tuple[str, EvaluatorBlock] | None:
     """The domain's own secondary evaluator of a role: the first one in the record."""
-    return next(((name, block) for name, block in record.evaluators.items() if block.second and block.role == role), None)
+    return next(
+        ((name, block) for name, block in record.evaluators.items() if block.second and block.role == role),
+        None,
+    )
 
 
 def as_secondary_sees(record: Record) -> Record | None:
-    """The record with the secondary evaluators in the place of the primary ones. None where one of them has no score."""
+    """The record with the secondary evaluators in the place of the primary ones.
+
+    None where one of them has no score.
+    """
     if record.status == "diverged":
         return record
     found = {role: second_block(record, role) for role in ROLES}
@@ -66,19 +75,31 @@ def as_secondary_sees(record: Record) -> Record | None:
     for role, (_, block) in blocks.items():
         metrics[metric_of(role)] = block.metrics.get(PRIMARY_METRIC[role])
         metrics |= {f"{role}_{name}": block.metrics.get(name) for name in ("retention", "u")}
-    return record.model_copy(update={"metrics": metrics, "evaluators": {name: block for name, block in blocks.values()}})
+    return record.model_copy(
+        update={"metrics": metrics, "evaluators": {name: block for name, block in blocks.values()}}
+    )
 
 
 def agreements(records: Sequence[Record]) -> list[Agreement]:
-    """The agreement for each domain and role with secondary scores. All records of a model must be under the same conditions."""
+    """The agreement for each domain and role with secondary scores.
+
+    All records of a model must be under the same conditions.
+    """
     found = []
     for domain, group in grouped(records, lambda r: r.domain):
         for role in ROLES:
-            names = [(first, pair[0]) for r in group if (pair := second_block(r, role)) and (first := _first_name(r, role))]
+            names = [
+                (first, pair[0])
+                for r in group
+                if (pair := second_block(r, role)) and (first := _first_name(r, role))
+            ]
             if not names:
                 continue
             evaluators = names[0]
-            both = (functools.partial(retention_of, role=role), functools.partial(second_retention, role=role))
+            both = (
+                functools.partial(retention_of, role=role),
+                functools.partial(second_retention, role=role),
+            )
             tables = [(model, retentions(same, both)) for model, same in grouped(group, lambda r: r.model)]
             if any(len(methods) > 1 for _, methods in tables):
                 found.append(agreement(domain, role, evaluators, dict(tables)))
@@ -86,25 +107,36 @@ def agreements(records: Sequence[Record]) -> list[Agreement]:
 
 
 def _first_name(record: Record, role: str) -> str | None:
-    return next((name for name, block in record.evaluators.items() if not block.second and block.role == role), None)
+    return next(
+        (name for name, block in record.evaluators.items() if not block.second and block.role == role), None
+    )
 
 
 def second_retention(record: Record, role: str) -> float | None:
-    """The retention by the secondary evaluator. It is 0 for a network that diverged, and None without a score."""
+    """The retention by the secondary evaluator.
+
+    It is 0 for a network that diverged, and None without a score.
+    """
     if record.status == "diverged":
         return 0.0
     pair = second_block(record, role)
     return None if pair is None else pair[1].metrics.get("retention")
 
 
-def retentions(records: Sequence[Record], readings: tuple[Reading, Reading]) -> dict[str, tuple[float, float]]:
+def retentions(
+    records: Sequence[Record], readings: tuple[Reading, Reading]
+) -> dict[str, tuple[float, float]]:
     """Method -> both retentions, as means over the sampling seeds that both evaluators scored.
 
     The baseline is left out, since its retention is always 1.
     """
     found = {}
-    for method, same in grouped([r for r in records if r.method != "none" and r.status in FINISHED], lambda r: r.method):
-        both = [(a, b) for r in same if (a := readings[0](r)) is not None and (b := readings[1](r)) is not None]
+    for method, same in grouped(
+        [r for r in records if r.method != "none" and r.status in FINISHED], lambda r: r.method
+    ):
+        both = [
+            (a, b) for r in same if (a := readings[0](r)) is not None and (b := readings[1](r)) is not None
+        ]
         if both:
             found[method] = (mean(a for a, _ in both), mean(b for _, b in both))
     return found
@@ -113,7 +145,8 @@ def retentions(records: Sequence[Record], readings: tuple[Reading, Reading]) -> 
 def agreement(domain: str, role: str, evaluators: tuple[str, str], tables: Mapping[str, Table]) -> Agreement:
     """Kendall's tau with its error. `tables` maps model -> method -> both retentions.
 
-    The error also counts one more pair as discordant, because the jackknife gives no error where both evaluators agree on all pairs.
+    The error also counts one more pair as discordant, because the jackknife gives no error where both
+    evaluators agree on all pairs.
     """
     tau = tau_of(tables.values())
     methods = sorted({method for table in tables.values() for method in table})
@@ -123,11 +156,18 @@ def agreement(domain: str, role: str, evaluators: tuple[str, str], tables: Mappi
         if one is not None:
             without.append(one)
     pairs = [
-        (a[0] - b[0], a[1] - b[1]) for table in tables.values() for i, a in enumerate(table.values()) for b in list(table.values())[:i]
+        (a[0] - b[0], a[1] - b[1])
+        for table in tables.values()
+        for i, a in enumerate(table.values())
+        for b in list(table.values())[:i]
     ]
     apart = [float(x * y > 0) for x, y in pairs if min(abs(x), abs(y)) >= APART]
     differing = sorted(
-        (Disagreement(model, method, *both) for model, table in tables.items() for method, both in table.items()),
+        (
+            Disagreement(model, method, *both)
+            for model, table in tables.items()
+            for method, both in table.items()
+        ),
         key=lambda p: -abs(p.first - p.second),
     )
     return Agreement(
@@ -136,7 +176,10 @@ def agreement(domain: str, role: str, evaluators: tuple[str, str], tables: Mappi
         evaluators,
         sum(map(len, tables.values())),
         Estimate(
-            math.nan if tau is None else tau, jackknife_variance(without), max(1, len(without) - 1), known=(2 / max(1, len(pairs))) ** 2
+            math.nan if tau is None else tau,
+            jackknife_variance(without),
+            max(1, len(without) - 1),
+            known=(2 / max(1, len(pairs))) ** 2,
         ),
         mean(apart) if apart else None,
         len(apart),
@@ -149,7 +192,10 @@ def _without(table: Table, left_out: str) -> Table:
 
 
 def tau_of(tables: Iterable[Table]) -> float | None:
-    """Kendall's tau-b over all pairs of methods of the same model. None where an evaluator gives all the same retention."""
+    """Kendall's tau-b over all pairs of methods of the same model.
+
+    None where an evaluator gives all the same retention.
+    """
     concordance = first = second = 0.0
     for table in tables:
         values = np.array(list(table.values())).reshape(-1, 2)

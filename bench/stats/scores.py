@@ -1,11 +1,12 @@
 """Scores of models and domains with intervals, and tests between domains.
 
-A model's score C is the mean of the fitted retention over halvings of the file (`bench.stats.compressibility.score`). The same integral is
-also computed before clipping to [0, 1] and before the monotone fit. Clipping pushes noisy retentions near 1 downwards, so an interval
-around the clipped score alone would miss a true score of 1.
+A model's score C is the mean of the fitted retention over halvings of the file
+(`bench.stats.compressibility.score`). The same integral is also computed before clipping to [0, 1] and before
+the monotone fit. Clipping pushes noisy retentions near 1 downwards, so an interval around the clipped score
+alone would miss a true score of 1.
 
-The unit of a claim about a domain is the trained network. Each compared size is a stratum with its own variance. Domains are compared by
-Welch's test with Holm's adjustment.
+The unit of a claim about a domain is the trained network. Each compared size is a stratum with its own
+variance. Domains are compared by Welch's test with Holm's adjustment.
 """
 
 from __future__ import annotations
@@ -36,10 +37,13 @@ COUNTS_FROM, REGRESSED_FROM = 0.5, 0.25  # of U, both roles
 LENGTH_KEPT = 0.9  # of the length of the baseline's samples: shorter ones are another task
 
 
-def quadrature(rates: Sequence[float] | np.ndarray, span: tuple[float, float] = FULL_RANGE) -> tuple[float, np.ndarray]:
+def quadrature(
+    rates: Sequence[float] | np.ndarray, span: tuple[float, float] = FULL_RANGE
+) -> tuple[float, np.ndarray]:
     """(constant, weights [rungs]) such that the mean of the curve over the span is constant + weights @ R.
 
-    The curve goes through (0, 1) and the rungs. Raises `ValueError` where the rungs do not reach the end of the span.
+    The curve goes through (0, 1) and the rungs. Raises `ValueError` where the rungs do not reach the end of
+    the span.
     """
     x = np.concatenate([[0.0], np.asarray(rates, float)])
     low, high = span
@@ -49,7 +53,9 @@ def quadrature(rates: Sequence[float] | np.ndarray, span: tuple[float, float] = 
     widths = np.diff(corners)
     of_corner = (np.concatenate([widths, [0.0]]) + np.concatenate([[0.0], widths])) / 2 / (high - low)
     order = np.argsort(x, kind="stable")
-    hats = np.array([np.interp(corners, x[order], row) for row in np.eye(len(x))[:, order]])  # [1 + rungs, corners]
+    hats = np.array(
+        [np.interp(corners, x[order], row) for row in np.eye(len(x))[:, order]]
+    )  # [1 + rungs, corners]
     weights = hats @ of_corner
     return float(weights[0]), weights[1:]
 
@@ -58,8 +64,9 @@ def quadrature(rates: Sequence[float] | np.ndarray, span: tuple[float, float] = 
 class Score:
     """`value` is C as defined, clipped and monotone. `estimate` is the plain integral.
 
-    Near 1 `value` is biased, since clipping removes only what lies above. Where retention exceeds 1 or rises again, `estimate` estimates
-    another quantity. So the interval has the width of the estimate's interval, around both values.
+    Near 1 `value` is biased, since clipping removes only what lies above. Where retention exceeds 1 or rises
+    again, `estimate` estimates another quantity. So the interval has the width of the estimate's interval,
+    around both values.
     """
 
     value: float
@@ -75,7 +82,10 @@ class Score:
 
 
 def model_score(m: ModelLadder, role: str, span: tuple[float, float] = FULL_RANGE) -> Score | None:
-    """The score of one model, over sampling seeds and items. None where rungs are missing or do not reach the span's end."""
+    """The score of one model, over sampling seeds and items.
+
+    None where rungs are missing or do not reach the span's end.
+    """
     if not m.whole or not m.rates.max() >= span[1]:
         return None
     outcome = m.outcomes[role]
@@ -87,15 +97,16 @@ def model_score(m: ModelLadder, role: str, span: tuple[float, float] = FULL_RANG
     return Score(value, replace(inner, value=constant + float(weights @ np.maximum(outcome.mean, 0.0))))
 
 
-# --------------------------------------------------------------------------------------------------------- one domain
+# ------------------------------------------------------------------------------------------------- one domain
 
 
 @dataclass(frozen=True)
 class Domain:
     """The models of one domain. `units` are the models that its score averages, [training seeds][sizes].
 
-    A domain that shares no size with the others has a score of its own sizes, and it is not `compared`. Each size has its own variance,
-    because the small and the large network of one seed number are independent. `paired` treats their mean as one value nevertheless.
+    A domain that shares no size with the others has a score of its own sizes, and it is not `compared`. Each
+    size has its own variance, because the small and the large network of one seed number are independent.
+    `paired` treats their mean as one value nevertheless.
     """
 
     name: str
@@ -124,7 +135,10 @@ class Domain:
         return found
 
     def retention(self, role: str, rung: str) -> Estimate | None:
-        """The mean retention at one rung over training seeds. A single model's own error is over sampling seeds and items."""
+        """The mean retention at one rung over training seeds.
+
+        A single model's own error is over sampling seeds and items.
+        """
         if not self.units or any(rung not in m.rungs for unit in self.units for m in unit):
             return None
         found = map_rows(lambda m: m.outcomes[role].rung(m.rungs.index(rung)), self.units)
@@ -132,17 +146,23 @@ class Domain:
             return found[0][0]
         plain = self._mean(role, found, lambda m: np.eye(len(m.rungs))[m.rungs.index(rung)])
         shift = self._shifted[role].get(rung)
-        if plain.variance is None or shift is None or shift.variance is None or shift.variance <= plain.variance:
+        if (
+            plain.variance is None
+            or shift is None
+            or shift.variance is None
+            or shift.variance <= plain.variance
+        ):
             return plain
         return replace(plain, variance=shift.variance, df=shift.df)
 
     @cached_property
     def _shifted(self) -> dict[str, dict[str, Estimate]]:
-        """Role -> rung -> the error of the mean, if training seeds only shift the whole curve along the rates.
+        """Role -> rung -> the error of the mean, if training seeds only shift the whole curve along the
+        rates.
 
-        Near a steep fall two models may agree by chance, so their spread at one rung underestimates the error. The spread of their scores
-        does not. A shift of one halving moves C by 1/4. The slope at a rung is the mean of the slopes to its neighbours. Empty without
-        scores.
+        Near a steep fall two models may agree by chance, so their spread at one rung underestimates the
+        error. The spread of their scores does not. A shift of one halving moves C by 1/4. The slope at a rung
+        is the mean of the slopes to its neighbours. Empty without scores.
         """
         found: dict[str, dict[str, Estimate]] = {}
         for role in ROLES:
@@ -157,25 +177,34 @@ class Domain:
             curve = [1.0, *(self._plain_mean(role, rung) for rung in rungs)]
             slopes = np.abs(np.diff(curve) / np.maximum(np.diff(rates), 1e-9))
             both = (slopes + np.append(slopes[1:], slopes[-1])) / 2  # [rungs]
-            found[role] = {rung: replace(of_scores, variance=shift * float(slope) ** 2) for rung, slope in zip(rungs, both)}
+            found[role] = {
+                rung: replace(of_scores, variance=shift * float(slope) ** 2)
+                for rung, slope in zip(rungs, both)
+            }
         return found
 
     def _plain_mean(self, role: str, rung: str) -> float:
         """The mean retention at one rung over all averaged models."""
         return mean(float(m.outcomes[role].mean[m.rungs.index(rung)]) for unit in self.units for m in unit)
 
-    def _mean(self, role: str, found: Sequence[Sequence[Estimate]], weights: Callable[[ModelLadder], np.ndarray]) -> Estimate:
+    def _mean(
+        self, role: str, found: Sequence[Sequence[Estimate]], weights: Callable[[ModelLadder], np.ndarray]
+    ) -> Estimate:
         """The mean of [seeds][sizes]. `weights` [rungs] are those that the estimates were made with."""
         models = sum(len(unit) for unit in found)
         inside, shared = mean((e.variance or 0.0) + e.known for unit in found for e in unit) / models, 0.0
         if self._shares_items(role):
-            items = np.array(map_rows(lambda m: weights(m) @ m.outcomes[role].item_mean, self.units))  # [seeds, sizes, n]
+            items = np.array(
+                map_rows(lambda m: weights(m) @ m.outcomes[role].item_mean, self.units)
+            )  # [seeds, sizes, n]
             strata = items.mean(axis=1)[None] if self.paired else items.swapaxes(0, 1)
             shared = max(0.0, shared_variance(strata))
         inside -= shared / models  # an error that all models share does not make them differ
         return self._over_seeds(found, shared, inside)
 
-    def _over_seeds(self, found: Sequence[Sequence[Estimate]], shared: float = 0.0, inside: float = 0.0) -> Estimate:
+    def _over_seeds(
+        self, found: Sequence[Sequence[Estimate]], shared: float = 0.0, inside: float = 0.0
+    ) -> Estimate:
         """The mean of [seeds][sizes]. Its variance is that between networks of one size.
 
         If `paired`, the variance is that between the seeds' means over sizes.
@@ -193,7 +222,12 @@ class Domain:
 
     def long_enough(self, rung: str) -> bool:
         """Whether the samples are about as long as the baseline's. True where samples have no length."""
-        known = [float(m.lengths[m.rungs.index(rung)]) for unit in self.units for m in unit if m.lengths is not None and rung in m.rungs]
+        known = [
+            float(m.lengths[m.rungs.index(rung)])
+            for unit in self.units
+            for m in unit
+            if m.lengths is not None and rung in m.rungs
+        ]
         return not known or mean(known) >= LENGTH_KEPT
 
     def _shares_items(self, role: str) -> bool:
@@ -208,15 +242,18 @@ def good_enough(m: ModelLadder, threshold: float = COUNTS_FROM) -> bool:
 
 
 def counts(m: ModelLadder, threshold: float = COUNTS_FROM) -> bool:
-    """Whether a model can take part in a score: its ladder is whole and reaches 16x, and its U is large enough."""
+    """Whether a model can take part in a score: its ladder is whole and reaches 16x, and its U is large
+    enough.
+    """
     return m.whole and bool(m.rates.max() >= FULL_RANGE[1]) and good_enough(m, threshold)
 
 
 def domains_of(models: Sequence[ModelLadder], threshold: float = COUNTS_FROM) -> list[Domain]:
-    """Models by domain, with the units to compare: sizes that every compared domain has for the same training seeds.
+    """Models by domain, with the units to compare: sizes that every compared domain has for the same training
+    seeds.
 
-    Domains are compared if they have the size that most domains have. Another size takes part if no domain loses a training seed by it.
-    Other sizes are left out of the mean and stay in the regression.
+    Domains are compared if they have the size that most domains have. Another size takes part if no domain
+    loses a training seed by it. Other sizes are left out of the mean and stay in the regression.
     """
     by_domain: dict[str, list[ModelLadder]] = {}
     counting: dict[str, list[ModelLadder]] = {}
@@ -227,7 +264,12 @@ def domains_of(models: Sequence[ModelLadder], threshold: float = COUNTS_FROM) ->
     compared = [name for name, group in counting.items() if size in map(_size, group)]
     sizes = _shared_sizes([counting[name] for name in compared])
     return [
-        Domain(name, tuple(group), _units(counting[name], sizes if name in compared else _shared_sizes([counting[name]])), name in compared)
+        Domain(
+            name,
+            tuple(group),
+            _units(counting[name], sizes if name in compared else _shared_sizes([counting[name]])),
+            name in compared,
+        )
         for name, group in by_domain.items()
     ]
 
@@ -272,15 +314,16 @@ def _units(models: Sequence[ModelLadder], sizes: Sequence[str]) -> tuple[tuple[M
     return tuple(found)
 
 
-# ------------------------------------------------------------------------------------------------- ratio at a retention
+# --------------------------------------------------------------------------------------- ratio at a retention
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """The largest compression at which the test shows that retention is at least a threshold, as at every milder rung.
+    """The largest compression at which the test shows that retention is at least a threshold, as at every
+    milder rung.
 
-    `certified` is None where the mildest rung already fails. `refuted` is the mildest rung from which every rung is shown to be below the
-    threshold. The true ratio lies between them.
+    `certified` is None where the mildest rung already fails. `refuted` is the mildest rung from which every
+    rung is shown to be below the threshold. The true ratio lies between them.
     """
 
     certified: float | None
@@ -290,14 +333,23 @@ class Ratio:
 
 
 def ratio_at(domain: Domain, role: str, threshold: float) -> Ratio | None:
-    """One-sided 95 % tests of the rungs in a fixed order, from the mildest and from the harshest. None without models."""
-    rungs = [rung for rung in (domain.units[0][0].rungs if domain.units else ()) if domain.retention(role, rung) is not None]
+    """One-sided 95 % tests of the rungs in a fixed order, from the mildest and from the harshest.
+
+    None without models.
+    """
+    rungs = [
+        rung
+        for rung in (domain.units[0][0].rungs if domain.units else ())
+        if domain.retention(role, rung) is not None
+    ]
     if not rungs:
         return None
     estimates = [e for rung in rungs if (e := domain.retention(role, rung)) is not None]
     count = fixed_sequence([e.lower() for e in estimates], threshold)
     short = next((i for i, rung in enumerate(rungs) if not domain.long_enough(rung)), len(rungs))
-    lost = fixed_sequence([None if (upper := e.upper()) is None else -upper for e in reversed(estimates)], -threshold)
+    lost = fixed_sequence(
+        [None if (upper := e.upper()) is None else -upper for e in reversed(estimates)], -threshold
+    )
     refuted = len(rungs) - lost if lost else None
     last = min(count, short) - 1
 
@@ -305,15 +357,23 @@ def ratio_at(domain: Domain, role: str, threshold: float) -> Ratio | None:
         rate = None if i is None or i < 0 else domain.rate(rungs[i])
         return None if rate is None else 2**rate
 
-    return Ratio(ratio(last), ratio(refuted), rungs[last] if last >= 0 else None, "length" if short < count else "interval")
+    return Ratio(
+        ratio(last),
+        ratio(refuted),
+        rungs[last] if last >= 0 else None,
+        "length" if short < count else "interval",
+    )
 
 
-# ------------------------------------------------------------------------------------------------------ between domains
+# -------------------------------------------------------------------------------------------- between domains
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """C of one domain minus C of another, in one role. Holm adjusts `p` over all comparisons made together."""
+    """C of one domain minus C of another, in one role.
+
+    Holm adjusts `p` over all comparisons made together.
+    """
 
     role: str
     a: str
@@ -342,10 +402,15 @@ def compare(domains: Sequence[Domain], span: tuple[float, float] = FULL_RANGE) -
 
 
 def difference(a: Score, b: Score) -> Difference | None:
-    """The difference of C as defined. Its interval also covers that of the plain integrals, and both have to be significant."""
+    """The difference of C as defined.
+
+    Its interval also covers that of the plain integrals, and both have to be significant.
+    """
     raw = welch(a.estimate, b.estimate)
     defined = welch(replace(a.estimate, value=a.value), replace(b.estimate, value=b.value))
     if raw is None or defined is None:
         return None
     p = max(raw.p, defined.p) if raw.value * defined.value > 0 else 1.0
-    return Difference(defined.value, max(-1.0, min(raw.low, defined.low)), min(1.0, max(raw.high, defined.high)), p)
+    return Difference(
+        defined.value, max(-1.0, min(raw.low, defined.low)), min(1.0, max(raw.high, defined.high)), p
+    )

@@ -1,6 +1,8 @@
-"""The effect of size: regression of scores on parameters, and whether a smaller dense network would be as good.
+"""The effect of size: regression of scores on parameters, and whether a smaller dense network would be as
+good.
 
-With few models a regression can mislead, so all points are shown, and the interval has the proper degrees of freedom.
+With few models a regression can mislead, so all points are shown, and the interval has the proper degrees of
+freedom.
 """
 
 from __future__ import annotations
@@ -33,7 +35,9 @@ class Point:
     interval: tuple[float, float] | None = None  # the interval of this model alone
 
 
-def points(models: Sequence[ModelLadder], parameters: Callable[[ModelLadder], int | None], role: str) -> list[Point]:
+def points(
+    models: Sequence[ModelLadder], parameters: Callable[[ModelLadder], int | None], role: str
+) -> list[Point]:
     """The models whose U is at least 0.25 and whose ladder is whole."""
     found = []
     for m in models:
@@ -66,10 +70,12 @@ def of_sizes_trained_often(data: Sequence[Point]) -> list[Point]:
 
 @dataclass(frozen=True)
 class SizeSlopes:
-    """One regression line of C on log2 of the parameters for each domain with several sizes, and the mean of their slopes.
+    """One regression line of C on log2 of the parameters for each domain with several sizes, and the mean of
+    their slopes.
 
-    Each line has a residual variance of its own. `levels`: C of a network of `REFERENCE_SIZE` on the domain's line.
-    `p`: the probability of slopes that differ at least this much, if the true slopes are equal; NaN with one domain.
+    Each line has a residual variance of its own. `levels`: C of a network of `REFERENCE_SIZE` on the domain's
+    line. `p`: the probability of slopes that differ at least this much, if the true slopes are equal; NaN
+    with one domain.
     """
 
     slopes: dict[str, Estimate]
@@ -79,7 +85,9 @@ class SizeSlopes:
 
 
 def size_slopes(data: Sequence[Point]) -> SizeSlopes | None:
-    """Ordinary least squares in each domain. None where no domain has two sizes and a residual degree of freedom.
+    """Ordinary least squares in each domain.
+
+    None where no domain has two sizes and a residual degree of freedom.
 
     Residual variances are not pooled, because they differ between domains by more than chance explains.
     """
@@ -102,7 +110,7 @@ def size_slopes(data: Sequence[Point]) -> SizeSlopes | None:
     return SizeSlopes(slopes, levels, mean_of_independent(found), equal(found))
 
 
-# -------------------------------------------------------------------------------------------------- within so many bytes
+# --------------------------------------------------------------------------------------- within so many bytes
 
 
 def of_all_trainings(records: Sequence[Record]) -> list[Record]:
@@ -124,22 +132,29 @@ class Fits:
     values: dict[str, float]  # validity and mutual recall, means over training and sampling seeds
 
 
-def best_within(records: Sequence[Record], limits: Sequence[int], seeds: tuple[int, ...] = (0,)) -> list[Fits]:
-    """The best network of one domain within each limit of bytes, among all sizes and rungs and the uncompressed networks.
+def best_within(
+    records: Sequence[Record], limits: Sequence[int], seeds: tuple[int, ...] = (0,)
+) -> list[Fits]:
+    """The best network of one domain within each limit of bytes, among all sizes and rungs and the
+    uncompressed networks.
 
-    The best one has the largest minimum of validity and mutual recall. The sampling seeds `seeds` select it and the others measure it.
-    Sizes with fewer training seeds than another take no part. A limit is left out if nothing fits, or if the best network is that of a
-    smaller limit.
+    The best one has the largest minimum of validity and mutual recall. The sampling seeds `seeds` select it
+    and the others measure it. Sizes with fewer training seeds than another take no part. A limit is left out
+    if nothing fits, or if the best network is that of a smaller limit.
     """
     records = of_all_trainings(records)
     methods = {"none", *ladder(recalibrated_ladder(records))}
     cells = []
-    for (size, method), group in grouped([r for r in records if r.method in methods and r.cost], lambda r: (size_of(r.model), r.method)):
+    for (size, method), group in grouped(
+        [r for r in records if r.method in methods and r.cost], lambda r: (size_of(r.model), r.method)
+    ):
         chosen = [r for r in group if r.sample_seed in seeds]
         held_out = [r for r in group if r.sample_seed not in seeds]
         if chosen and held_out:
             stored = mean(r.cost.stored_bytes for r in group if r.cost)
-            cells.append((stored, min(_values(chosen).values()), size, without_recalibration(method), held_out))
+            cells.append(
+                (stored, min(_values(chosen).values()), size, without_recalibration(method), held_out)
+            )
     found: list[Fits] = []
     for limit in sorted(limits):
         fitting = [cell for cell in cells if cell[0] <= limit]

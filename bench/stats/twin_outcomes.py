@@ -1,7 +1,8 @@
 """The shares of the twin outcomes: each sample is compared with its twin from the uncompressed network.
 
-A sample and its twin have one of five outcomes (`TWIN_OUTCOMES`), whose shares sum to 1. The shares are means over sampling seeds, then
-over models. Intervals are over training seeds, as for every other mean over models (`bench.stats.scores`).
+A sample and its twin have one of five outcomes (`TWIN_OUTCOMES`), whose shares sum to 1. The shares are means
+over sampling seeds, then over models. Intervals are over training seeds, as for every other mean over models
+(`bench.stats.scores`).
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ class ModelOutcomes:
 class TwinOutcomes:
     """The shares of the twin outcomes as means over models, from the uncompressed network to the last rung.
 
-    `shares` is [1 + rungs, outcomes]. `intervals` is [1 + rungs, outcomes + 1, 2], and its last entry is for the valid samples.
-    It is None with fewer than two training seeds.
+    `shares` is [1 + rungs, outcomes]. `intervals` is [1 + rungs, outcomes + 1, 2], and its last entry is for
+    the valid samples. It is None with fewer than two training seeds.
     """
 
     rungs: tuple[str, ...]
@@ -58,7 +59,8 @@ class TwinOutcomes:
 def twin_outcomes_of(domain: Domain, records: Sequence[Record]) -> TwinOutcomes | None:
     """The twin outcomes of a domain: means over the models that its score averages.
 
-    If it averages none, the means are over all its models, without intervals. None where no record holds twins.
+    If it averages none, the means are over all its models, without intervals. None where no record holds
+    twins.
     """
     of_domain = grouped([r for r in records if r.domain == domain.name], lambda r: r.model)
     known = {name: rows for name, group in of_domain if (rows := model_outcomes(group)) is not None}
@@ -67,7 +69,9 @@ def twin_outcomes_of(domain: Domain, records: Sequence[Record]) -> TwinOutcomes 
         rows_of_unit = [known[m.model] for m in unit if m.model in known]
         if len(rows_of_unit) == len(unit):
             units.append(rows_of_unit)
-    models = [rows for unit in units for rows in unit] or [known[m.model] for m in domain.models if m.model in known]
+    models = [rows for unit in units for rows in unit] or [
+        known[m.model] for m in domain.models if m.model in known
+    ]
     if not models:
         return None
     in_all = set.intersection(*map(set, models))
@@ -79,7 +83,9 @@ def twin_outcomes_of(domain: Domain, records: Sequence[Record]) -> TwinOutcomes 
     return TwinOutcomes(tuple(rungs), ratios, np.array(shares), _intervals(units, rungs))
 
 
-def _intervals(units: Sequence[Sequence[Mapping[str, ModelOutcomes]]], rungs: Sequence[str]) -> np.ndarray | None:
+def _intervals(
+    units: Sequence[Sequence[Mapping[str, ModelOutcomes]]], rungs: Sequence[str]
+) -> np.ndarray | None:
     """Intervals over training seeds, where each size has its own variance.
 
     They are never narrower than the binomial error of the samples allows.
@@ -115,10 +121,17 @@ def _ends(estimate: Estimate) -> tuple[float, float]:
 
 
 def model_outcomes(records: Sequence[Record]) -> dict[str, ModelOutcomes] | None:
-    """Rung -> the twin outcomes of one model, over the sampling seeds that have a baseline. None without a baseline."""
+    """Rung -> the twin outcomes of one model, over the sampling seeds that have a baseline.
+
+    None without a baseline.
+    """
     group = comparable(records)
     recalibrated = recalibrated_ladder(group)
-    base = {r.sample_seed: s for r in group if r.method == BASELINE and r.status in FINISHED and (s := _shares(r)) is not None}
+    base = {
+        r.sample_seed: s
+        for r in group
+        if r.method == BASELINE and r.status in FINISHED and (s := _shares(r)) is not None
+    }
     found: dict[str, list[tuple[float, np.ndarray, int]]] = {}
     for r in group:
         rung = BASELINE if r.method == BASELINE else primary_rung(r.method, recalibrated)

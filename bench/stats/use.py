@@ -1,4 +1,6 @@
-"""How useful compressed samples are: retention of a task's utility by method, and how well the roles predict it."""
+"""How useful compressed samples are: retention of a task's utility by method, and how well the roles predict
+it.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,10 @@ def use_block(record: Record) -> tuple[str, EvaluatorBlock] | None:
 
 
 def use_retention(record: Record) -> float | None:
-    """The retention of the task's utility. It is 0 for a network that diverged, and None where no task was run."""
+    """The retention of the task's utility.
+
+    It is 0 for a network that diverged, and None where no task was run.
+    """
     if record.status == "diverged":
         return 0.0
     pair = use_block(record)
@@ -31,12 +36,14 @@ def use_retention(record: Record) -> float | None:
 def use_by_method(records: Sequence[Record]) -> dict[str, Estimate]:
     """Method -> the retention of utility in one model, as a mean over sampling seeds.
 
-    The task is tested on the same real items under every seed, so the error of the items does not shrink with more seeds. The variance
-    between seeds is pooled over the methods.
+    The task is tested on the same real items under every seed, so the error of the items does not shrink with
+    more seeds. The variance between seeds is pooled over the methods.
     """
     kept: dict[str, list[float]] = {}
     errors: dict[str, list[float]] = {}
-    for method, same in grouped([r for r in records if r.status in FINISHED and r.method != "none"], lambda r: r.method):
+    for method, same in grouped(
+        [r for r in records if r.status in FINISHED and r.method != "none"], lambda r: r.method
+    ):
         for r in same:
             if (value := use_retention(r)) is not None:
                 kept.setdefault(method, []).append(value)

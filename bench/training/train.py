@@ -20,7 +20,8 @@ from bench.util.progress import bar, report
 
 CHECKPOINT_EVERY_S = 60.0
 VALIDATE_EVERY = 0.05  # of all steps
-SNAPSHOT_EVERY = 0.1  # of all steps: frozen models beside the checkpoint, so that quality over training time can be measured later
+# of all steps: frozen models beside the checkpoint, so that quality over training time can be measured later
+SNAPSHOT_EVERY = 0.1
 FINISHED = "training.jsonl"  # the last file of a finished model's folder; without it the folder is incomplete
 
 
@@ -35,9 +36,10 @@ def train(
 ) -> dict[str, Any]:
     """Train with checkpoints and validation, and freeze the model to `output` -> the last line of the log.
 
-    The checkpoint and the log lie in the user's cache folder, under a name made of domain, model, data and recipe. So the same command
-    continues a run that was stopped at any point. `progress` names a file that reports progress to another process
-    (`bench.util.progress.report`), in place of the bar. Raises `BadInput` when another process trains the same model.
+    The checkpoint and the log lie in the user's cache folder, under a name made of domain, model, data and
+    recipe. So the same command continues a run that was stopped at any point. `progress` names a file that
+    reports progress to another process (`bench.util.progress.report`), in place of the bar. Raises `BadInput`
+    when another process trains the same model.
     """
     training = domain.train(name, data, device)
     if steps is not None:
@@ -58,7 +60,9 @@ def train(
 
 
 def _resume(training: Training, checkpoint: Path, device: str) -> tuple[float, list[dict[str, float]]]:
-    """Load a checkpoint into `training` -> (core-seconds spent before, losses since the last line of the log)."""
+    """Load a checkpoint into `training` -> (core-seconds spent before, losses since the last line of the
+    log).
+    """
     import torch
 
     try:
@@ -69,11 +73,16 @@ def _resume(training: Training, checkpoint: Path, device: str) -> tuple[float, l
         raise  # the file is not at fault
     except Exception as error:  # a damaged checkpoint can fail in many ways
         reason = in_a_line(error)
-        raise BadInput(f"the checkpoint {str(checkpoint)!r} cannot be read ({reason}); if it is damaged, delete it") from None
+        raise BadInput(
+            f"the checkpoint {str(checkpoint)!r} cannot be read ({reason}); if it is damaged, delete it"
+        ) from None
 
 
 def default_output(domain: str, name: str, steps: int | None = None, data: str | None = None) -> Path:
-    """The default folder of a finished model. A model of other steps or data than the recipe's has another folder."""
+    """The default folder of a finished model.
+
+    A model of other steps or data than the recipe's has another folder.
+    """
     of_steps = f"-steps={steps}" if steps is not None else ""
     of_data = f"-data={hashlib.sha256(data.encode()).hexdigest()[:8]}" if data is not None else ""
     return cache_folder() / "models" / slug(domain) / (slug(name) + of_steps + of_data)
@@ -86,7 +95,9 @@ def is_finished(output: Path) -> bool:
 
 @contextlib.contextmanager
 def locked(folder: Path, title: str) -> Iterator[None]:
-    """Keep other processes from training into the same folder. The system releases the lock when this process ends.
+    """Keep other processes from training into the same folder.
+
+    The system releases the lock when this process ends.
 
     Raises `BadInput` when another process holds it. It has no effect where the file system has no such locks.
     """
@@ -99,7 +110,9 @@ def locked(folder: Path, title: str) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            raise BadInput(f"{title} is being trained already, by process {file.read().strip() or 'unknown'}") from None
+            raise BadInput(
+                f"{title} is being trained already, by process {file.read().strip() or 'unknown'}"
+            ) from None
         except (ImportError, OSError):
             pass
         file.truncate(0)
@@ -109,9 +122,14 @@ def locked(folder: Path, title: str) -> Iterator[None]:
 
 
 def _finish(training: Training, log: Log, output: Path) -> None:
-    """Freeze the model beside the output and rename it. An existing folder is replaced file by file, with `FINISHED` last."""
+    """Freeze the model beside the output and rename it.
+
+    An existing folder is replaced file by file, with `FINISHED` last.
+    """
     output = output.resolve()
-    part = (output if output.exists() else output.parent) / f".{output.name.replace('@', '-')}.part"  # no `@`: never a model's folder
+    part = (
+        output if output.exists() else output.parent
+    ) / f".{output.name.replace('@', '-')}.part"  # no `@`: never a model's folder
     shutil.rmtree(part, ignore_errors=True)  # left by a run that was stopped here
     training.freeze(part)
     shutil.copyfile(log.path, part / FINISHED)
@@ -119,7 +137,9 @@ def _finish(training: Training, log: Log, output: Path) -> None:
         part.rename(output)
         return
     (output / FINISHED).unlink(missing_ok=True)
-    for path in sorted((path for path in part.rglob("*") if path.is_file()), key=lambda path: path == part / FINISHED):
+    for path in sorted(
+        (path for path in part.rglob("*") if path.is_file()), key=lambda path: path == part / FINISHED
+    ):
         target = output / path.relative_to(part)
         target.parent.mkdir(parents=True, exist_ok=True)
         path.replace(target)
@@ -128,12 +148,18 @@ def _finish(training: Training, log: Log, output: Path) -> None:
 
 def _run(training: Training, checkpoint: Path, log: Log, title: str, progress: Path | None = None) -> None:
     saved_at = time.monotonic()
-    every, snapshot = (max(1, round(training.total_steps * share)) for share in (VALIDATE_EVERY, SNAPSHOT_EVERY))
+    every, snapshot = (
+        max(1, round(training.total_steps * share)) for share in (VALIDATE_EVERY, SNAPSHOT_EVERY)
+    )
     first, total = training.step_number, training.total_steps
     left = range(first, total)
     for _ in bar(left, title, total, first) if progress is None else report(left, progress, total, first):
         log.losses.append(training.step())
-        if training.keeps_snapshots and training.step_number % snapshot == 0 and training.step_number < training.total_steps:
+        if (
+            training.keeps_snapshots
+            and training.step_number % snapshot == 0
+            and training.step_number < training.total_steps
+        ):
             training.freeze(checkpoint.parent / "snapshots" / f"{training.step_number:07}")
         if training.step_number % every == 0 or training.step_number == training.total_steps:
             log.add(training.step_number, training.validate())
@@ -146,12 +172,16 @@ def _save(path: Path, training: Training, log: Log) -> None:
     import torch
 
     buffer = io.BytesIO()
-    torch.save({"training": training.state_dict(), "cpu_seconds": log.cpu_seconds(), "losses": log.losses}, buffer)
+    torch.save(
+        {"training": training.state_dict(), "cpu_seconds": log.cpu_seconds(), "losses": log.losses}, buffer
+    )
     write_atomically(path, buffer.getvalue())
 
 
 class Log:
-    """One JSON line for each validation: step, mean losses since the last line, validation metrics, core-seconds so far."""
+    """One JSON line for each validation: step, mean losses since the last line, validation metrics,
+    core-seconds so far.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path, self.lines, self.before = path, [], 0.0
@@ -161,7 +191,9 @@ class Log:
             try:
                 self.lines = [json.loads(line) for line in path.read_text().splitlines()]
             except ValueError:
-                raise BadInput(f"the training log {str(path)!r} is damaged; remove its folder to train again") from None
+                raise BadInput(
+                    f"the training log {str(path)!r} is damaged; remove its folder to train again"
+                ) from None
 
     def truncate(self, step: int, cpu_seconds: float) -> None:
         """Remove what came after the checkpoint."""
@@ -177,6 +209,12 @@ class Log:
         for name in self.losses[0]:
             figures[name] = sum(row[name] for row in self.losses) / len(self.losses)
         figures |= {f"validation_{name}": value for name, value in validation.items()}
-        self.lines.append({"step": step, **{k: round(v, 5) for k, v in figures.items()}, "core_seconds": round(self.cpu_seconds())})
+        self.lines.append(
+            {
+                "step": step,
+                **{k: round(v, 5) for k, v in figures.items()},
+                "core_seconds": round(self.cpu_seconds()),
+            }
+        )
         self.losses = []
         write_atomically(self.path, "".join(json.dumps(line) + "\n" for line in self.lines))

@@ -1,6 +1,7 @@
 """`bench train` without --model or with --domain all: trains every missing model, in several processes.
 
-A worker runs the command that trains one model. So its checkpoints stay when this run stops, and the next run continues.
+A worker runs the command that trains one model. So its checkpoints stay when this run stops, and the next run
+continues.
 """
 
 from __future__ import annotations
@@ -53,7 +54,12 @@ class Job:
 
     def command(self, progress: Path) -> list[str]:
         """The worker's command line. The worker reports to the file `progress`."""
-        options = {"domain": self.domain, "model": self.model, "progress-file": progress, **vars(self.options)}
+        options = {
+            "domain": self.domain,
+            "model": self.model,
+            "progress-file": progress,
+            **vars(self.options),
+        }
         given = [(f"--{name}", str(value)) for name, value in options.items() if value is not None]
         return [sys.executable, "-m", "bench", "train", *itertools.chain(*given)]
 
@@ -84,35 +90,62 @@ class Worker:
 
     def reason(self) -> str:
         """Why it failed: the last line of its standard error."""
-        lines = [line for line in (self.folder / "stderr").read_text(errors="replace").splitlines() if line.strip()]
+        lines = [
+            line for line in (self.folder / "stderr").read_text(errors="replace").splitlines() if line.strip()
+        ]
         status = self.process.returncode
-        return lines[-1].strip().removeprefix("error: ") if lines else f"exit status {status}" if status > 0 else f"signal {-status}"
+        return (
+            lines[-1].strip().removeprefix("error: ")
+            if lines
+            else f"exit status {status}"
+            if status > 0
+            else f"signal {-status}"
+        )
 
 
-def missing(domains: Sequence[Domain], model: str | None, options: Options, say: Callable[[str], None]) -> list[Job]:
+def missing(
+    domains: Sequence[Domain], model: str | None, options: Options, say: Callable[[str], None]
+) -> list[Job]:
     """The models that neither ship nor are finished, round-robin over the domains.
 
-    `model` restricts them to that model of every domain. With other steps than the recipe's, no model ships. Raises `BadInput` where there
-    is nothing to train.
+    `model` restricts them to that model of every domain. With other steps than the recipe's, no model ships.
+    Raises `BadInput` where there is nothing to train.
     """
     rows: list[list[Job | None]] = []
     for domain in domains:
         names = domain.grid() if model is None else [model] if domain.trainings() else []
         shipped = domain.models if options.steps is None else {}
         jobs = [Job(domain.name, name, options) for name in names]
-        state = {job: "ships" if job.model in shipped else "finished before" if is_finished(job.output) else "missing" for job in jobs}
+        state = {
+            job: "ships"
+            if job.model in shipped
+            else "finished before"
+            if is_finished(job.output)
+            else "missing"
+            for job in jobs
+        }
         for kind in dict.fromkeys(state.values()):
             say(f"{domain.name}: {', '.join(job.model for job in jobs if state[job] == kind)} {kind}")
         rows.append([job if state[job] == "missing" else None for job in jobs])
     if not any(rows):
-        raise BadInput(f"no published models to train in {', '.join(domain.name for domain in domains)}; name one with --model")
+        raise BadInput(
+            f"no published models to train in {', '.join(domain.name for domain in domains)}; name one "
+            f"with --model"
+        )
     return [job for turn in itertools.zip_longest(*rows) for job in turn if job is not None]
 
 
 def train_missing(jobs: Sequence[Job], workers: int) -> list[str]:
-    """Train models, `workers` at a time -> one line for each that failed. SIGINT and SIGTERM stop the workers first."""
+    """Train models, `workers` at a time -> one line for each that failed.
+
+    SIGINT and SIGTERM stop the workers first.
+    """
     waiting, running, ended, failures = list(jobs), list[Worker](), list[Worker](), list[str]()
-    with interruptible(), tempfile.TemporaryDirectory(prefix="train-") as folder, Overview(f"{len(jobs)} models") as overview:
+    with (
+        interruptible(),
+        tempfile.TemporaryDirectory(prefix="train-") as folder,
+        Overview(f"{len(jobs)} models") as overview,
+    ):
         try:
             while waiting or running:
                 while waiting and len(running) < workers:
@@ -146,12 +179,19 @@ def close(worker: Worker, say: Callable[[str], None]) -> list[str]:
 def steps_of(begun: Sequence[Worker], waiting: Sequence[Job]) -> tuple[int, int, int]:
     """(done, total, done by earlier runs), summed over all models.
 
-    A model without a known total is assumed to equal another one of its domain, or the mean of the known ones.
+    A model without a known total is assumed to equal another one of its domain, or the mean of the known
+    ones.
     """
-    told = [(worker.job.domain, worker.total) for worker in begun if worker.total and worker.process.returncode in (None, 0)]
+    told = [
+        (worker.job.domain, worker.total)
+        for worker in begun
+        if worker.total and worker.process.returncode in (None, 0)
+    ]
     of_domain, mean = dict(told), sum(total for _, total in told) // max(1, len(told))
     silent = [*(worker.job for worker in begun if worker.total is None), *waiting]
-    total = sum(worker.total or 0 for worker in begun) + sum(of_domain.get(job.domain, mean) for job in silent)
+    total = sum(worker.total or 0 for worker in begun) + sum(
+        of_domain.get(job.domain, mean) for job in silent
+    )
     return sum(worker.step for worker in begun), total, sum(worker.before or 0 for worker in begun)
 
 
@@ -185,7 +225,10 @@ def interruptible() -> Iterator[None]:
 def undisturbed() -> Iterator[None]:
     """Delay SIGINT and SIGTERM to the end of the block."""
     came: list[int] = []
-    before = {number: signal.signal(number, lambda number, _: came.append(number)) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {
+        number: signal.signal(number, lambda number, _: came.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         yield
     finally:

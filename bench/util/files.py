@@ -13,7 +13,8 @@ from bench.errors import BadInput
 
 
 def write_atomically(path: Path, data: bytes | str) -> None:
-    """Write to a temporary file, flush it to disk and rename it, so that readers never see an incomplete file.
+    """Write to a temporary file, flush it to disk and rename it, so that readers never see an incomplete
+    file.
 
     Raises `BadInput` when the folder cannot be written, or the disk is full.
     """
@@ -39,7 +40,10 @@ def write_atomically(path: Path, data: bytes | str) -> None:
 
 
 def check_writable(folder: Path) -> None:
-    """Raises `BadInput` before any computation if files cannot be written to `folder`. It leaves nothing behind."""
+    """Raises `BadInput` before any computation if files cannot be written to `folder`.
+
+    It leaves nothing behind.
+    """
     for parent in (folder, *folder.parents):
         if parent.exists() and not parent.is_dir():
             raise BadInput(f"cannot write to {str(folder)!r}: {str(parent)!r} is not a folder")
@@ -57,9 +61,13 @@ def check_writable(folder: Path) -> None:
 
 
 def cache_folder() -> Path:
-    """The user's cache: `$GENCOMPRESS_CACHE`, else `$XDG_CACHE_HOME/gencompress`, else `~/.cache/gencompress`."""
+    """The user's cache: `$GENCOMPRESS_CACHE`, else `$XDG_CACHE_HOME/gencompress`, else
+    `~/.cache/gencompress`.
+    """
     own = os.environ.get("GENCOMPRESS_CACHE")
-    return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gencompress"
+    return (
+        Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gencompress"
+    )
 
 
 def slug(text: str) -> str:

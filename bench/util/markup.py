@@ -9,7 +9,9 @@ PLAIN_NAME = re.compile(r"[A-Za-z0-9]([\w@.-]*[A-Za-z0-9])?")
 def escaped(text: str) -> str:
     """Replace special characters by character references. Line breaks stay."""
     plain = html.escape(text, quote=False)
-    return re.sub(r"[\\`*_{}\[\]|~$#@]|(?<!\s):(?=\S)|&(?!(?:amp|lt|gt);)", lambda sign: f"&#{ord(sign[0])};", plain)
+    return re.sub(
+        r"[\\`*_{}\[\]|~$#@]|(?<!\s):(?=\S)|&(?!(?:amp|lt|gt);)", lambda sign: f"&#{ord(sign[0])};", plain
+    )
 
 
 def as_text(text: str) -> str:

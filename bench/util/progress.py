@@ -21,7 +21,8 @@ PLAIN_LINE_EVERY_S = 60.0
 class Bar:
     """A progress bar with speed and time left: `with Bar("sampling", 2000) as bar: bar.update()`.
 
-    One bar is visible at a time. A bar inside another one writes its progress at the end of the outer bar's line.
+    One bar is visible at a time. A bar inside another one writes its progress at the end of the outer bar's
+    line.
     """
 
     visible: Bar | None = None  # the outermost bar of this process
@@ -60,7 +61,9 @@ class Bar:
     def __enter__(self) -> Bar:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.inner.close()
         if self.outer is None:
             Bar.visible = None
@@ -77,7 +80,9 @@ def bar(items: Iterable[T], title: str, total: int, initial: int = 0) -> Iterato
 
 
 def report(items: Iterable[T], path: Path, total: int, initial: int = 0) -> Iterator[T]:
-    """Iterate and write {"step": done, "total": total} to `path` at the start, at the end and every few seconds, atomically."""
+    """Iterate and write {"step": done, "total": total} to `path` at the start, at the end and every few
+    seconds, atomically.
+    """
     written_at, step = -float("inf"), initial
     for item in items:
         if time.monotonic() - written_at > REPORT_EVERY_S:
@@ -89,17 +94,28 @@ def report(items: Iterable[T], path: Path, total: int, initial: int = 0) -> Iter
 
 
 class Overview:
-    """One line for the work of several processes, with the time left. On a terminal it is a bar, else one line a minute."""
+    """One line for the work of several processes, with the time left.
+
+    On a terminal it is a bar, else one line a minute.
+    """
 
     def __init__(self, title: str) -> None:
         from tqdm import tqdm
 
         self.started_at = self.shown_at = time.monotonic()
-        self.shape = f"{title}: {{percentage:.1f}} % of {{total_fmt}} steps after {{elapsed}}, about {{remaining}} left"
-        self.inner = tqdm(bar_format=self.shape + " |{bar}|", file=sys.stderr, disable=None, dynamic_ncols=True, leave=False)
+        self.shape = (
+            f"{title}: {{percentage:.1f}} % of {{total_fmt}} steps after {{elapsed}}, about "
+            f"{{remaining}} left"
+        )
+        self.inner = tqdm(
+            bar_format=self.shape + " |{bar}|", file=sys.stderr, disable=None, dynamic_ncols=True, leave=False
+        )
 
     def show(self, done: int, total: int, before: int = 0) -> None:
-        """Show `done` steps of `total`. `before` steps were done by earlier runs and do not count for the speed."""
+        """Show `done` steps of `total`.
+
+        `before` steps were done by earlier runs and do not count for the speed.
+        """
         if not self.inner.disable:
             self.inner.n, self.inner.total, self.inner.initial = done, total, before
             self.inner.refresh()
@@ -115,5 +131,7 @@ class Overview:
     def __enter__(self) -> Overview:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.inner.close()

@@ -1,7 +1,8 @@
 """The generator: a small diffusers U-Net on 2x2 pixel-unshuffled pictures, in three sizes.
 
-A picture [1, 28, 28] becomes [4, 14, 14] (Shi et al. 2016, arXiv:1609.05158): no information is lost and a convolution costs a
-quarter. The U-Net (Ronneberger et al. 2015; Ho et al. 2020) has one layer a block and attention at 7x7.
+A picture [1, 28, 28] becomes [4, 14, 14] (Shi et al. 2016, arXiv:1609.05158): no information is lost and a
+convolution costs a quarter. The U-Net (Ronneberger et al. 2015; Ho et al. 2020) has one layer a block and
+attention at 7x7.
 """
 
 from __future__ import annotations

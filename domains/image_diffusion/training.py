@@ -1,6 +1,8 @@
-"""The recipe: flow matching (Lipman et al. 2023, arXiv:2210.02747) with logit-normal times (Esser et al. 2024, arXiv:2403.03206).
+"""The recipe: flow matching (Lipman et al. 2023, arXiv:2210.02747) with logit-normal times (Esser et al.
+2024, arXiv:2403.03206).
 
-x_t = (1 - t) x + t noise; the network sees x_t and 1000 t and predicts the velocity noise - x; the loss is the mean squared error.
+x_t = (1 - t) x + t noise; the network sees x_t and 1000 t and predicts the velocity noise - x; the loss is
+the mean squared error.
 """
 
 from __future__ import annotations
@@ -53,12 +55,18 @@ class FlowTraining(ImageTraining):
         super().__init__({"network": network}, pixels, recipe, seed, device)
         self.held_out = torch.from_numpy(np.ascontiguousarray(held_out))
         named = dict(network.named_parameters())
-        matrices = {} if recipe.muon_learning_rate is None else {n: p for n, p in named.items() if p.ndim > 1 and is_hidden(n)}
+        matrices = (
+            {}
+            if recipe.muon_learning_rate is None
+            else {n: p for n, p in named.items() if p.ndim > 1 and is_hidden(n)}
+        )
         if recipe.muon_learning_rate is not None:
             muon = Muon(matrices.values(), recipe.muon_learning_rate, recipe.weight_decay)
             self.optimizers["muon"] = (muon, recipe.muon_learning_rate)
         others = [p for n, p in named.items() if n not in matrices]
-        adamw = torch.optim.AdamW(others, lr=recipe.learning_rate, betas=(0.9, 0.99), weight_decay=recipe.weight_decay)
+        adamw = torch.optim.AdamW(
+            others, lr=recipe.learning_rate, betas=(0.9, 0.99), weight_decay=recipe.weight_decay
+        )
         self.optimizers["adamw"] = (adamw, recipe.learning_rate)
 
     def losses(self) -> dict[str, float]:
@@ -77,7 +85,9 @@ class FlowTraining(ImageTraining):
         average, total = self.averages["network"], 0.0
         rows = self.held_out[:2000].split(250)
         for i, images in enumerate(rows):
-            total += flow_loss(average, to_floats(images).to(self.device), generator(0, i, "validation")).item() / len(rows)
+            total += flow_loss(
+                average, to_floats(images).to(self.device), generator(0, i, "validation")
+            ).item() / len(rows)
         return {"loss": total}
 
     def freeze(self, folder: Path) -> None:
@@ -87,7 +97,9 @@ class FlowTraining(ImageTraining):
         write_scheduler(folder)
         of_muon = arithmetic(self.recipe.muon_learning_rate, self.device)
         write_json(folder / "recipe.json", {**vars(self.recipe), "seed": self.seed, **of_muon})
-        write_json(folder / "card.json", card(self, network, "diffusers UNet2DModel, flow matching on Fashion-MNIST"))
+        write_json(
+            folder / "card.json", card(self, network, "diffusers UNet2DModel, flow matching on Fashion-MNIST")
+        )
 
 
 def is_hidden(name: str) -> bool:
@@ -105,7 +117,9 @@ def flow_loss(network: Module, images: Tensor, noise: torch.Generator) -> Tensor
 
 
 def write_scheduler(folder: Path) -> None:
-    """The deterministic sampler that belongs to the model: Heun's method (second order) on the flow's equation."""
+    """The deterministic sampler that belongs to the model: Heun's method (second order) on the flow's
+    equation.
+    """
     from diffusers import FlowMatchHeunDiscreteScheduler
 
     cast(Any, FlowMatchHeunDiscreteScheduler()).save_pretrained(folder / "scheduler")

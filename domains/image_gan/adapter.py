@@ -37,21 +37,31 @@ class GanDomain(ImageDomain):
         """An embedded model or a folder with the generator's `config.json` and `generator.safetensors`."""
         return locate_folder(self.models, model, "a generator of this domain", *FILES)
 
-    def open(self, spec: ModelSpec, device: str = "cpu", settings: Mapping[str, Any] | None = None) -> Generator:
+    def open(
+        self, spec: ModelSpec, device: str = "cpu", settings: Mapping[str, Any] | None = None
+    ) -> Generator:
         return GanGenerator(spec, device, settings or {})
 
-    def train_generator(self, size: str, seed: int, images: Images, held_out: Images, device: str) -> Training:
+    def train_generator(
+        self, size: str, seed: int, images: Images, held_out: Images, device: str
+    ) -> Training:
         from domains.image_gan.training import GanTraining, fresh_pair
 
         return GanTraining(*fresh_pair(size, seed), images.pixels, held_out.pixels, seed, device=device)
 
     def metrics(self) -> Mapping[str, Metric]:
-        own = Metric("p_real", "mean probability of being real, as the generator's own discriminator sees it; not an evaluator", "higher")
+        own = Metric(
+            "p_real",
+            "mean probability of being real, as the generator's own discriminator sees it; not an evaluator",
+            "higher",
+        )
         return {**super().metrics(), own.name: own}
 
 
 class GanGenerator(Generator):
-    """A transposed-convolutional generator; its discriminator, where there is one, stays whole and only scores samples."""
+    """A transposed-convolutional generator; its discriminator, where there is one, stays whole and only
+    scores samples.
+    """
 
     macs_sample_count = BATCH
 
@@ -72,10 +82,15 @@ class GanGenerator(Generator):
 
         try:
             latent, widths = self.config["latent"], self.config["widths"]
-            if len(widths) != 4 or not all(isinstance(size, int) and 0 < size <= 4096 for size in (latent, *widths)):
+            if len(widths) != 4 or not all(
+                isinstance(size, int) and 0 < size <= 4096 for size in (latent, *widths)
+            ):
                 raise ValueError
         except (KeyError, TypeError, ValueError):
-            raise BadInput(f"{str(self.folder / 'config.json')!r} needs a number 'latent' and four 'widths', from 1 to 4096") from None
+            raise BadInput(
+                f"{str(self.folder / 'config.json')!r} needs a number 'latent' and four 'widths', from 1 "
+                f"to 4096"
+            ) from None
         with torch.random.fork_rng(devices=[]):  # the fresh weights are thrown away
             return GeneratorNetwork(latent, widths).eval()
 
@@ -91,12 +106,19 @@ class GanGenerator(Generator):
             return None, ""
         try:
             with safe_open(file, "pt") as opened:
-                widths = [opened.get_slice(f"{layer}.weight").get_shape()[0] for layer in ("first", "second", "third")]
+                widths = [
+                    opened.get_slice(f"{layer}.weight").get_shape()[0]
+                    for layer in ("first", "second", "third")
+                ]
         except (OSError, SafetensorError) as error:
-            raise BadInput(f"cannot open the discriminator {str(file)!r}: {' '.join(str(error).split())[:200]}") from None
+            raise BadInput(
+                f"cannot open the discriminator {str(file)!r}: {' '.join(str(error).split())[:200]}"
+            ) from None
         with torch.random.fork_rng(devices=[]):
             network = DiscriminatorNetwork(widths)
-        return self._load(network, file, str(file)).to(self.device), hashlib.sha256(file.read_bytes()).hexdigest()
+        return self._load(network, file, str(file)).to(self.device), hashlib.sha256(
+            file.read_bytes()
+        ).hexdigest()
 
     @staticmethod
     def _load(network: Module, file: Path, name: str) -> Module:
@@ -111,7 +133,9 @@ class GanGenerator(Generator):
 
     def identity(self) -> str:
         """Of the configuration, and of the discriminator whose scores are in the record."""
-        return hashlib.sha256(json.dumps([self.config, self._discriminator_sha256], sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(
+            json.dumps([self.config, self._discriminator_sha256], sort_keys=True).encode()
+        ).hexdigest()
 
     def rebuild(self, structure: Sequence[StructureEdit]) -> Module:
         if structure:
@@ -145,7 +169,10 @@ class GanGenerator(Generator):
 
         noise = generator(seed, 0, "calibration")
         for _ in range(CALIBRATION_BATCHES):
-            yield (torch.randn(CALIBRATION_BATCH, self.config["latent"], generator=noise).to(self.device),), {}
+            yield (
+                (torch.randn(CALIBRATION_BATCH, self.config["latent"], generator=noise).to(self.device),),
+                {},
+            )
 
     def auxiliary_scores(self, samples: Any) -> dict[str, float]:
         """The discriminator's mean p(real)."""
@@ -165,4 +192,12 @@ class GanGenerator(Generator):
         from domains.images.data import part, training_part
 
         _, discriminator = fresh_pair("s", seed)
-        return GanTraining(network, discriminator, training_part().pixels, part("validation").pixels, seed, wrap=wrap, device=self.device)
+        return GanTraining(
+            network,
+            discriminator,
+            training_part().pixels,
+            part("validation").pixels,
+            seed,
+            wrap=wrap,
+            device=self.device,
+        )

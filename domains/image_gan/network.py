@@ -12,7 +12,9 @@ from domains.image_gan.sizes import DISCRIMINATOR_WIDTHS, LATENT, SIZES
 
 
 class GeneratorNetwork(nn.Module):
-    """Latents -> 4x4 -> 7x7 -> 14x14 -> 28x28 by transposed convolutions, each with batch norm and ReLU; tanh at the end."""
+    """Latents -> 4x4 -> 7x7 -> 14x14 -> 28x28 by transposed convolutions, each with batch norm and ReLU; tanh
+    at the end.
+    """
 
     def __init__(self, latent: int = LATENT, widths: Sequence[int] = SIZES["s"]["widths"]) -> None:
         super().__init__()
@@ -37,13 +39,19 @@ class GeneratorNetwork(nn.Module):
 
 
 def up(wide: int, narrow: int, kernel: int, stride: int, padding: int) -> tuple[nn.Module, ...]:
-    return nn.ConvTranspose2d(wide, narrow, kernel, stride, padding, bias=False), nn.BatchNorm2d(narrow), nn.ReLU()
+    return (
+        nn.ConvTranspose2d(wide, narrow, kernel, stride, padding, bias=False),
+        nn.BatchNorm2d(narrow),
+        nn.ReLU(),
+    )
 
 
 class DiscriminatorNetwork(nn.Module):
-    """Strided convolutions without norms (they do not go with a gradient penalty); the batch's own deviation is its last feature map.
+    """Strided convolutions without norms (they do not go with a gradient penalty); the batch's own deviation
+    is its last feature map.
 
-    Karras et al. 2018, arXiv:1710.10196, for the latter: a generator that makes the same picture again and again is told so.
+    Karras et al. 2018, arXiv:1710.10196, for the latter: a generator that makes the same picture again and
+    again is told so.
     """
 
     def __init__(self, widths: Sequence[int] = DISCRIMINATOR_WIDTHS, group: int = 8) -> None:
@@ -57,7 +65,10 @@ class DiscriminatorNetwork(nn.Module):
         self.last = nn.Linear(c * 16, 1)
 
     def forward(self, images: Tensor) -> Tensor:
-        """[b, 1, 28, 28] in [-1, 1] -> logits [b]; high = real. `b` is a multiple of the group, or smaller."""
+        """[b, 1, 28, 28] in [-1, 1] -> logits [b]; high = real.
+
+        `b` is a multiple of the group, or smaller.
+        """
         x = images
         for layer in (self.first, self.second, self.third):
             x = F.leaky_relu(layer(x), 0.2)

@@ -1,8 +1,10 @@
-"""The recipe: generator and discriminator in the minimax game (Goodfellow et al. 2014), the generator's loss non-saturating.
+"""The recipe: generator and discriminator in the minimax game (Goodfellow et al. 2014), the generator's loss
+non-saturating.
 
-Against forgetting kinds of pictures and against overfitting: a zero-centred gradient penalty (R1, Mescheder et al. 2018,
-arXiv:1801.04406; every few steps, Karras et al. 2020), the same random shifts and cut-outs of real and generated pictures before the
-discriminator (Zhao et al. 2020, arXiv:2006.10738), the batch's deviation as a feature, averaged weights of the generator.
+Against forgetting kinds of pictures and against overfitting: a zero-centred gradient penalty (R1, Mescheder
+et al. 2018, arXiv:1801.04406; every few steps, Karras et al. 2020), the same random shifts and cut-outs of
+real and generated pictures before the discriminator (Zhao et al. 2020, arXiv:2006.10738), the batch's
+deviation as a feature, averaged weights of the generator.
 """
 
 from __future__ import annotations
@@ -24,7 +26,10 @@ from domains.image_gan.network import DiscriminatorNetwork, GeneratorNetwork
 from domains.image_gan.sizes import SIZES
 from domains.images.training import ImageTraining, Recipe, card, generator, round_to_half, to_floats
 
-STATISTICS_BATCHES, STATISTICS_BATCH = 40, 250  # of latents, when the averaged generator's running statistics are set
+STATISTICS_BATCHES, STATISTICS_BATCH = (
+    40,
+    250,
+)  # of latents, when the averaged generator's running statistics are set
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,10 @@ class GanTraining(ImageTraining):
         super().__init__(pair, pixels, recipe, seed, device)
         self.held_out = torch.from_numpy(np.ascontiguousarray(held_out[:2000]))
         for name, rate in (("network", recipe.learning_rate), ("discriminator", recipe.discriminator_rate)):
-            self.optimizers[name] = (torch.optim.Adam(self.networks[name].parameters(), lr=rate, betas=(0.0, 0.99)), rate)
+            self.optimizers[name] = (
+                torch.optim.Adam(self.networks[name].parameters(), lr=rate, betas=(0.0, 0.99)),
+                rate,
+            )
 
     def schedule(self) -> float:
         """Flat, then a straight line down to 0."""
@@ -116,8 +124,13 @@ class GanTraining(ImageTraining):
         moved = padded[torch.arange(count)[:, None, None], 0, rows[:, :, None], columns[:, None, :]][:, None]
         hole = round(self.recipe.cutout * side)
         corners = torch.randint(-hole // 2, side - hole // 2, (2, count), generator=noise)
-        within = [((torch.arange(side)[None] - c[:, None]) >= 0) & ((torch.arange(side)[None] - c[:, None]) < hole) for c in corners]
-        cut = (within[0][:, :, None] & within[1][:, None, :] & on[1][:, None, None])[:, None].to(images.device)
+        within = [
+            ((torch.arange(side)[None] - c[:, None]) >= 0) & ((torch.arange(side)[None] - c[:, None]) < hole)
+            for c in corners
+        ]
+        cut = (within[0][:, :, None] & within[1][:, None, :] & on[1][:, None, None])[:, None].to(
+            images.device
+        )
         return torch.where(cut, 0.0, moved)
 
     @torch.no_grad()
@@ -133,7 +146,11 @@ class GanTraining(ImageTraining):
         network: Any = round_to_half(self.averages["network"]).to(self.device)
         noise = generator(self.seed, 0, "statistics")
         reestimate(
-            network, (((torch.randn(STATISTICS_BATCH, network.latent, generator=noise).to(self.device),), {}) for _ in range(batches))
+            network,
+            (
+                ((torch.randn(STATISTICS_BATCH, network.latent, generator=noise).to(self.device),), {})
+                for _ in range(batches)
+            ),
         )
         return round_to_half(network).to(self.device)
 
@@ -143,21 +160,28 @@ class GanTraining(ImageTraining):
         network, discriminator = self._finished().cpu(), round_to_half(self.averages["discriminator"])
         folder.mkdir(parents=True, exist_ok=True)
         save_file(network.state_dict(), folder / "generator.safetensors")
-        save_file({name: v.half() for name, v in discriminator.state_dict().items()}, folder / "discriminator.safetensors")
+        save_file(
+            {name: v.half() for name, v in discriminator.state_dict().items()},
+            folder / "discriminator.safetensors",
+        )
         write_json(folder / "config.json", {"latent": network.latent, "widths": network.widths})
         write_json(folder / "recipe.json", {**vars(self.recipe), "seed": self.seed})
         write_json(folder / "card.json", card(self, network, "DCGAN on Fashion-MNIST"))
 
 
 def game(real: Tensor, fake: Tensor, relativistic: bool) -> Tensor:
-    """The discriminator's logistic loss; relativistic (Jolicoeur-Martineau 2019): which of a pair is the real one?"""
+    """The discriminator's logistic loss; relativistic (Jolicoeur-Martineau 2019): which of a pair is the real
+    one?
+    """
     if relativistic:
         return F.softplus(fake - real).mean()
     return F.softplus(-real).mean() + F.softplus(fake).mean()
 
 
 def p_real(discriminator: Module, images: Tensor, batch: int = 200) -> Tensor:
-    """[n]: the probability that each picture is real, as the discriminator sees it, among others of its kind."""
+    """[n]: the probability that each picture is real, as the discriminator sees it, among others of its
+    kind.
+    """
     return torch.cat([torch.sigmoid(discriminator(part)) for part in images.split(batch)])
 
 

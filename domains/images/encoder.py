@@ -1,8 +1,9 @@
-"""The evaluator of diversity: an encoder that knows a picture whatever the state of its surface, and how it is trained.
+"""The evaluator of diversity: an encoder that knows a picture whatever the state of its surface, and how it
+is trained.
 
-Contrastive learning (van den Oord et al. 2018, arXiv:1807.03748; Chen et al. 2020, arXiv:2002.05709) where the two views are a real picture
-and a damaged copy of it: those are the same, two pictures are not. Left out of the training, to see that it learns an idea and not a list:
-JPEG, lost blocks, rotation.
+Contrastive learning (van den Oord et al. 2018, arXiv:1807.03748; Chen et al. 2020, arXiv:2002.05709) where
+the two views are a real picture and a damaged copy of it: those are the same, two pictures are not. Left out
+of the training, to see that it learns an idea and not a list: JPEG, lost blocks, rotation.
 """
 
 from __future__ import annotations
@@ -24,17 +25,24 @@ WIDTHS = (32, 64, 128, 192)
 
 
 class EncoderNetwork(nn.Module):
-    """Strided convolutions 28 -> 14 -> 7 -> 4, one residual layer at each size, two linear layers, projection to the unit sphere."""
+    """Strided convolutions 28 -> 14 -> 7 -> 4, one residual layer at each size, two linear layers, projection
+    to the unit sphere.
+    """
 
     def __init__(self, widths: Sequence[int] = WIDTHS, output: int = OUTPUT, unit: bool = True) -> None:
         super().__init__()
         self.unit = unit
         self.stem = nn.Conv2d(1, widths[0], 5, padding=2, stride=2)
-        self.down = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1, bias=False) for a, b in itertools.pairwise(widths[:-1]))
+        self.down = nn.ModuleList(
+            nn.Conv2d(a, b, 3, stride=2, padding=1, bias=False) for a, b in itertools.pairwise(widths[:-1])
+        )
         self.norms = nn.ModuleList(nn.BatchNorm2d(width) for width in widths[1:-1])
         self.same = nn.ModuleList(Residual(width) for width in widths[:-1])
         self.head = nn.Sequential(
-            nn.Linear(widths[-2] * 16, widths[-1]), nn.BatchNorm1d(widths[-1]), nn.ReLU(), nn.Linear(widths[-1], output)
+            nn.Linear(widths[-2] * 16, widths[-1]),
+            nn.BatchNorm1d(widths[-1]),
+            nn.ReLU(),
+            nn.Linear(widths[-1], output),
         )
 
     def forward(self, images: Tensor) -> Tensor:
@@ -55,7 +63,7 @@ class Residual(nn.Module):
         return F.relu(x + self.norm(self.conv(x)))
 
 
-# ------------------------------------------------------------------------------------------------------------- training
+# --------------------------------------------------------------------------------------------------- training
 
 
 @dataclass(frozen=True)
@@ -74,14 +82,21 @@ class EncoderTraining(ImageTraining):
     recipe: EncoderRecipe
 
     def __init__(
-        self, pixels: np.ndarray, held_out: np.ndarray, recipe: EncoderRecipe = RECIPE, seed: int = 0, device: str = "cpu"
+        self,
+        pixels: np.ndarray,
+        held_out: np.ndarray,
+        recipe: EncoderRecipe = RECIPE,
+        seed: int = 0,
+        device: str = "cpu",
     ) -> None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = EncoderNetwork()
         super().__init__({"network": network}, pixels, recipe, seed, device)
         self.held_out = torch.from_numpy(np.ascontiguousarray(held_out[:1000]))
-        adamw = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+        adamw = torch.optim.AdamW(
+            network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+        )
         self.optimizers["adamw"] = (adamw, recipe.learning_rate)
 
     def losses(self) -> dict[str, float]:
@@ -98,30 +113,41 @@ class EncoderTraining(ImageTraining):
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
         """Share of damaged pictures whose nearest clean one, of 1,000, is their own."""
-        clean, damaged = self._both(self.averages["network"], self.held_out.float() / 255, generator(0, 0, "validation"))
+        clean, damaged = self._both(
+            self.averages["network"], self.held_out.float() / 255, generator(0, 0, "validation")
+        )
         found = (damaged @ clean.T).argmax(1).cpu() == torch.arange(len(clean))
-        return {"found": found.float().mean().item(), "loss": contrast(clean, damaged, self.recipe.temperature).item()}
+        return {
+            "found": found.float().mean().item(),
+            "loss": contrast(clean, damaged, self.recipe.temperature).item(),
+        }
 
     def freeze(self, folder: Path) -> None:
         save_half(self, folder, "encoder")
 
 
 def contrast(clean: Tensor, damaged: Tensor, temperature: float) -> Tensor:
-    """InfoNCE in both directions, mean of the two. clean, damaged: unit-length [b, d], row i of both from the same picture."""
+    """InfoNCE in both directions, mean of the two. clean, damaged: unit-length [b, d], row i of both from the
+    same picture.
+    """
     similar = clean @ damaged.T / temperature
     own = torch.arange(len(clean), device=clean.device)
     return 0.5 * (F.cross_entropy(similar, own) + F.cross_entropy(similar.T, own))
 
 
-# ------------------------------------------------------------------------------------------- damages it must look through
+# ------------------------------------------------------------------------------- damages it must look through
 
-Spoil = Callable[[Tensor, Tensor, torch.Generator], Tensor]  # (images [b, 1, 28, 28] in [0, 1], strength [b, 1, 1, 1] in [0, 1], noise)
+Spoil = Callable[
+    [Tensor, Tensor, torch.Generator], Tensor
+]  # (images [b, 1, 28, 28] in [0, 1], strength [b, 1, 1, 1] in [0, 1], noise)
 
 
 def spoil(images: Tensor, noise: torch.Generator, second: float) -> Tensor:
     """A random damage of random strength on each picture, on a share of them a second one."""
     once = _spoil(images, noise)
-    return torch.where((torch.rand(len(images), generator=noise) < second)[:, None, None, None], _spoil(once, noise), once)
+    return torch.where(
+        (torch.rand(len(images), generator=noise) < second)[:, None, None, None], _spoil(once, noise), once
+    )
 
 
 def _spoil(images: Tensor, noise: torch.Generator) -> Tensor:
@@ -142,15 +168,23 @@ def _noise(x: Tensor, strength: Tensor, noise: torch.Generator) -> Tensor:
 def _blur(x: Tensor, strength: Tensor, noise: torch.Generator) -> Tensor:
     """Gaussian, sigma up to 1.5 pixels, each picture its own."""
     positions = torch.arange(-4.0, 5.0)
-    kernel = torch.softmax(-(positions**2) / (2 * (0.2 + 1.3 * strength.reshape(-1, 1)) ** 2), dim=1)  # [b, 9]
-    rows = F.conv2d(F.pad(x.transpose(0, 1), (4, 4, 0, 0), mode="reflect"), kernel[:, None, None, :], groups=len(x))
-    return F.conv2d(F.pad(rows, (0, 0, 4, 4), mode="reflect"), kernel[:, None, :, None], groups=len(x)).transpose(0, 1)
+    kernel = torch.softmax(
+        -(positions**2) / (2 * (0.2 + 1.3 * strength.reshape(-1, 1)) ** 2), dim=1
+    )  # [b, 9]
+    rows = F.conv2d(
+        F.pad(x.transpose(0, 1), (4, 4, 0, 0), mode="reflect"), kernel[:, None, None, :], groups=len(x)
+    )
+    return F.conv2d(
+        F.pad(rows, (0, 0, 4, 4), mode="reflect"), kernel[:, None, :, None], groups=len(x)
+    ).transpose(0, 1)
 
 
 def _checkerboard(x: Tensor, strength: Tensor, noise: torch.Generator) -> Tensor:
     """Period 2 or 4, or stripes along either axis."""
     rows, columns = torch.meshgrid(torch.arange(28), torch.arange(28), indexing="ij")
-    patterns = torch.stack([(rows + columns) % 2, (rows // 2 + columns // 2) % 2, rows % 2, columns % 2]) * 2.0 - 1  # [4, 28, 28]
+    patterns = (
+        torch.stack([(rows + columns) % 2, (rows // 2 + columns // 2) % 2, rows % 2, columns % 2]) * 2.0 - 1
+    )  # [4, 28, 28]
     chosen = patterns[torch.randint(4, (len(x),), generator=noise)][:, None]
     return x + 0.25 * strength * chosen
 
@@ -183,5 +217,7 @@ def load(network: nn.Module, file: Path) -> nn.Module:
     """The network with the weights of `file` (fp16), ready to look."""
     from safetensors.torch import load_file
 
-    network.load_state_dict({name: v.float() if v.is_floating_point() else v for name, v in load_file(file).items()})
+    network.load_state_dict(
+        {name: v.float() if v.is_floating_point() else v for name, v in load_file(file).items()}
+    )
     return network.eval()

@@ -1,7 +1,8 @@
-"""The two evaluators of pictures: early ImageNet stages on a grid for quality, a contrastive encoder for diversity.
+"""The two evaluators of pictures: early ImageNet stages on a grid for quality, a contrastive encoder for
+diversity.
 
-Neither shares weights or architecture with the generators. The first sees every damage to a surface; the second looks through
-damage at what a picture is of. One space for both questions would confound them.
+Neither shares weights or architecture with the generators. The first sees every damage to a surface; the
+second looks through damage at what a picture is of. One space for both questions would confound them.
 """
 
 from __future__ import annotations
@@ -25,17 +26,21 @@ COMPONENTS = 64
 DITHER = 0.03  # of the range
 GRID = 4
 WHITE, LEAST_WHITE = 98, 32  # percentile of a picture that is stretched to white; never from below this level
-ENLARGED = 64  # pixels: at their own size pictures can be blurred by half a pixel unseen (docs/training-log.md)
+ENLARGED = (
+    64  # pixels: at their own size pictures can be blurred by half a pixel unseen (docs/training-log.md)
+)
 
 Pictures = Sequence[np.ndarray] | np.ndarray  # uint8 [n, 1, 28, 28]
 
 
 class Effnet(Evaluator):
-    """EfficientNet-lite0's early stages of the picture in twice its size, averaged on a 4x4 grid, standardized, 64 principal components.
+    """EfficientNet-lite0's early stages of the picture in twice its size, averaged on a 4x4 grid,
+    standardized, 64 principal components.
 
-    Surprisal: negative log-likelihood in nats under probabilistic PCA (Tipping and Bishop 1999), residual included.
-    Before it every picture, real or generated, is stretched to full contrast (the network takes fragments in the dark for a dark
-    garment), and gets the same faint dither, seeded by its content: what no eye sees must not count.
+    Surprisal: negative log-likelihood in nats under probabilistic PCA (Tipping and Bishop 1999), residual
+    included. Before it every picture, real or generated, is stretched to full contrast (the network takes
+    fragments in the dark for a dark garment), and gets the same faint dither, seeded by its content: what no
+    eye sees must not count.
     """
 
     name = "effnet"
@@ -74,19 +79,25 @@ class Effnet(Evaluator):
             images = dithered(stretched(pixels[start : start + batch]), self.dither).to(self.device)
             images = F.interpolate(images, size=(ENLARGED, ENLARGED), mode="bilinear")
             stages = self.network(images.expand(-1, 3, -1, -1) * 2 - 1)
-            rows.append(torch.cat([F.adaptive_avg_pool2d(stage, GRID).flatten(1) for stage in stages], dim=1).cpu())
+            rows.append(
+                torch.cat([F.adaptive_avg_pool2d(stage, GRID).flatten(1) for stage in stages], dim=1).cpu()
+            )
         return torch.cat(rows)
 
 
 class EffnetUndithered(Effnet):
-    """The same without the dither, beside it and never the primary one: it takes noise that no eye sees for damage."""
+    """The same without the dither, beside it and never the primary one: it takes noise that no eye sees for
+    damage.
+    """
 
     name = "effnet_undithered"
     dither = 0.0
 
 
 class Encoder(Evaluator):
-    """A convolutional network for which a picture and its damaged copy are the same, and two pictures are not; unit-length output."""
+    """A convolutional network for which a picture and its damaged copy are the same, and two pictures are
+    not; unit-length output.
+    """
 
     name = "encoder"
     role = "diversity"
@@ -102,7 +113,9 @@ class Encoder(Evaluator):
     @torch.inference_mode()
     def features(self, samples: Pictures, batch: int = 250) -> Tensor:
         pixels = torch.from_numpy(np.ascontiguousarray(samples))
-        return torch.cat([self.network(images.to(self.device).float() / 255).cpu() for images in pixels.split(batch)])
+        return torch.cat(
+            [self.network(images.to(self.device).float() / 255).cpu() for images in pixels.split(batch)]
+        )
 
 
 def stretched(pixels: np.ndarray) -> np.ndarray:
@@ -112,7 +125,9 @@ def stretched(pixels: np.ndarray) -> np.ndarray:
 
 
 def dithered(pixels: np.ndarray, sigma: float = DITHER) -> Tensor:
-    """uint8 [n, 1, h, w] -> float in about [0, 1] with Gaussian noise that follows from each picture's content."""
+    """uint8 [n, 1, h, w] -> float in about [0, 1] with Gaussian noise that follows from each picture's
+    content.
+    """
     noise = torch.empty(pixels.shape)
     for i, picture in enumerate(pixels):
         seed = int.from_bytes(hashlib.blake2b(picture.tobytes(), digest_size=7).digest(), "little")
@@ -123,12 +138,20 @@ def dithered(pixels: np.ndarray, sigma: float = DITHER) -> Tensor:
 class ProbabilisticPCA:
     """Standardized, then the leading principal components and one variance for all the rest."""
 
-    def __init__(self, mean: Tensor, deviation: Tensor, components: Tensor, variances: Tensor, rest: Tensor) -> None:
+    def __init__(
+        self, mean: Tensor, deviation: Tensor, components: Tensor, variances: Tensor, rest: Tensor
+    ) -> None:
         self.mean, self.deviation = mean.double(), deviation.double()  # [d]
-        self.components, self.variances, self.rest = components.double(), variances.double(), rest.double()  # [d, q], [q], []
+        self.components, self.variances, self.rest = (
+            components.double(),
+            variances.double(),
+            rest.double(),
+        )  # [d, q], [q], []
 
     def features(self, x: Tensor) -> Tensor:
-        """[n, d] -> [n, q] float32, in float64 so that a sample's features do not depend on its neighbours."""
+        """[n, d] -> [n, q] float32, in float64 so that a sample's features do not depend on its
+        neighbours.
+        """
         return (self._standardized(x) @ self.components).float()
 
     def surprisal(self, x: Tensor) -> Tensor:
@@ -149,7 +172,9 @@ class ProbabilisticPCA:
         z = (x.double() - mean) / deviation
         values, vectors = torch.linalg.eigh(z.T @ z / len(z))
         values, vectors = values.flip(0), vectors.flip(1)[:, :count]
-        signs = vectors.gather(0, vectors.abs().argmax(0, keepdim=True)).sign()  # the sign is arbitrary: fix it
+        signs = vectors.gather(
+            0, vectors.abs().argmax(0, keepdim=True)
+        ).sign()  # the sign is arbitrary: fix it
         return cls(mean, deviation, vectors * signs, values[:count], values[count:].mean())
 
     @classmethod

@@ -1,7 +1,8 @@
 """Pictures from files and into files. Everything becomes uint8 [n, 1, 28, 28] by one stated rule.
 
-The rule: transparent pixels are laid on black; colour becomes grey (ITU-R 601 luma); other sizes are scaled to 28x28 with an antialiased
-bilinear filter, aspect ratio not kept; floats in [0, 1] are multiplied by 255 and rounded.
+The rule: transparent pixels are laid on black; colour becomes grey (ITU-R 601 luma); other sizes are scaled
+to 28x28 with an antialiased bilinear filter, aspect ratio not kept; floats in [0, 1] are multiplied by 255
+and rounded.
 """
 
 from __future__ import annotations
@@ -20,7 +21,15 @@ SIDE = 28
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".pgm", ".ppm")
 LARGEST = 2**26  # pixels of one picture: more is a decompression bomb
 LARGEST_ARRAY = 2**30  # bytes
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # what Pillow may try: not PostScript and its like
+FORMATS = (
+    "PNG",
+    "JPEG",
+    "WEBP",
+    "BMP",
+    "GIF",
+    "TIFF",
+    "PPM",
+)  # what Pillow may try: not PostScript and its like
 
 
 def encode(pixels: np.ndarray) -> bytes:
@@ -63,25 +72,44 @@ def _grey(image: object) -> np.ndarray:
 
 
 def read(path: Path) -> np.ndarray:
-    """A folder of pictures (in the order of their names) or an NPZ whose first array holds them -> uint8 [n, 1, 28, 28]."""
+    """A folder of pictures (in the order of their names) or an NPZ whose first array holds them -> uint8 [n,
+    1, 28, 28].
+    """
     if path.is_dir():
         return read_folder(path)
     if path.suffix.lower() == ".npz" and path.is_file():
         return read_npz(path)
-    raise BadInput(f"cannot read samples from {str(path)!r}: it is neither a folder of pictures nor an .npz file")
+    raise BadInput(
+        f"cannot read samples from {str(path)!r}: it is neither a folder of pictures nor an .npz file"
+    )
 
 
 def read_folder(path: Path) -> np.ndarray:
-    files = sorted(f for f in path.rglob("*") if f.suffix.lower() in ENDINGS and not f.name.startswith(".") and f.is_file())
+    files = sorted(
+        f
+        for f in path.rglob("*")
+        if f.suffix.lower() in ENDINGS and not f.name.startswith(".") and f.is_file()
+    )
     if not files:
         raise BadInput(f"the folder {str(path)!r} holds no pictures; known endings: {', '.join(ENDINGS)}")
     try:
         return np.stack([decode(file.read_bytes(), str(file)) for file in files])
     except OSError as error:
-        raise BadInput(f"cannot read the pictures in {str(path)!r}: {error.strerror}: {error.filename!r}") from None
+        raise BadInput(
+            f"cannot read the pictures in {str(path)!r}: {error.strerror}: {error.filename!r}"
+        ) from None
 
 
-UNREADABLE = (OSError, ValueError, EOFError, KeyError, MemoryError, NotImplementedError, RuntimeError, SyntaxError)
+UNREADABLE = (
+    OSError,
+    ValueError,
+    EOFError,
+    KeyError,
+    MemoryError,
+    NotImplementedError,
+    RuntimeError,
+    SyntaxError,
+)
 
 
 def read_npz(path: Path) -> np.ndarray:

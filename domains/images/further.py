@@ -1,7 +1,8 @@
-"""`--evaluator`: more evaluators of pictures, whose weights are not shipped: Inception, or any image model of transformers.
+"""`--evaluator`: more evaluators of pictures, whose weights are not shipped: Inception, or any image model of
+transformers.
 
-Both look at the picture in colour and at their own size; features are standardized, in 64 principal components fitted on the
-validation part.
+Both look at the picture in colour and at their own size; features are standardized, in 64 principal
+components fitted on the validation part.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ BATCH = 50
 
 
 class Further(Evaluator):
-    """Surprisal: negative log-likelihood in nats under probabilistic PCA of the features, residual included."""
+    """Surprisal: negative log-likelihood in nats under probabilistic PCA of the features, residual
+    included.
+    """
 
     role = "quality"
     version = 1
@@ -71,7 +74,9 @@ class Further(Evaluator):
 
 
 class Inception(Further):
-    """The 2,048 pooled features of torch-fidelity's Inception, whose weights it downloads: the space of the FID."""
+    """The 2,048 pooled features of torch-fidelity's Inception, whose weights it downloads: the space of the
+    FID.
+    """
 
     def __init__(self, device: str = "cpu") -> None:
         from domains.images.inception import load_inception
@@ -84,7 +89,9 @@ class Inception(Further):
 
 
 class Vision(Further):
-    """An image model of transformers, from a folder or the hub: DINOv2, as Stein et al. 2023 (arXiv:2306.04675) advise, CLIP, a ViT."""
+    """An image model of transformers, from a folder or the hub: DINOv2, as Stein et al. 2023
+    (arXiv:2306.04675) advise, CLIP, a ViT.
+    """
 
     def __init__(self, source: str, device: str = "cpu") -> None:
         from safetensors import SafetensorError
@@ -96,22 +103,35 @@ class Vision(Further):
         try:
             config = AutoConfig.from_pretrained(source, trust_remote_code=False)
             config = getattr(config, "vision_config", config)
-            network: Any = AutoModel.from_pretrained(source, config=config, dtype="float32", use_safetensors=True, trust_remote_code=False)
+            network: Any = AutoModel.from_pretrained(
+                source, config=config, dtype="float32", use_safetensors=True, trust_remote_code=False
+            )
         except (OSError, ValueError, ImportError, RuntimeError, KeyError, SafetensorError) as error:
             reason = in_a_line(error)
             raise BadInput(f"cannot open {source!r} as an image model: {reason}") from None
         if getattr(network, "main_input_name", "") != "pixel_values":
-            raise BadInput(f"{source!r} is no image model: it takes {getattr(network, 'main_input_name', 'something else')!r}")
+            raise BadInput(
+                f"{source!r} is no image model: it takes "
+                f"{getattr(network, 'main_input_name', 'something else')!r}"
+            )
         self.network, self.size = network.to(device).eval(), int(getattr(config, "image_size", 224))
         self.channels = int(getattr(config, "num_channels", 3))
-        told = {key: value for key, value in config.to_dict().items() if key not in ("_name_or_path", "transformers_version")}
-        self._identity = hashlib.sha256(f"{tensors_digest(network)} {json.dumps(told, sort_keys=True, default=str)}".encode()).hexdigest()
+        told = {
+            key: value
+            for key, value in config.to_dict().items()
+            if key not in ("_name_or_path", "transformers_version")
+        }
+        self._identity = hashlib.sha256(
+            f"{tensors_digest(network)} {json.dumps(told, sort_keys=True, default=str)}".encode()
+        ).hexdigest()
 
     def identity(self) -> str:
         return self._identity
 
     def see(self, images: Tensor) -> Tensor:
-        enlarged = F.interpolate(images.float() / 127.5 - 1, size=(self.size, self.size), mode="bilinear", antialias=True)
+        enlarged = F.interpolate(
+            images.float() / 127.5 - 1, size=(self.size, self.size), mode="bilinear", antialias=True
+        )
         seen = self.network(pixel_values=enlarged[:, : self.channels])
         pooled = getattr(seen, "pooler_output", None)
         return (

@@ -1,4 +1,6 @@
-"""`fid`, `kid` and `is` as others publish them: torch-fidelity with its own Inception network, whose weights it downloads."""
+"""`fid`, `kid` and `is` as others publish them: torch-fidelity with its own Inception network, whose weights
+it downloads.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ def load_inception() -> Any:
         return FeatureExtractorInceptionV3("inception-v3-compat", ["2048"])
     except Exception as error:
         reason = in_a_line(error)
-        raise BadInput(f"fid, kid and is need the weights of torch-fidelity's Inception, which cannot be had: {reason}") from None
+        raise BadInput(
+            f"fid, kid and is need the weights of torch-fidelity's Inception, which cannot be had: {reason}"
+        ) from None
 
 
 class Coloured(torch.utils.data.Dataset[Tensor]):

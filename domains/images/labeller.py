@@ -1,4 +1,6 @@
-"""The labeller: a small classifier that says of what class a picture is, so that one can see *which* kinds were lost. Not an evaluator."""
+"""The labeller: a small classifier that says of what class a picture is, so that one can see *which* kinds
+were lost. Not an evaluator.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +24,13 @@ RECIPE = Recipe(steps=1500, batch=128, learning_rate=2e-3, average=0.995)
 
 
 class LabellerTraining(ImageTraining):
-    """Cross-entropy on the training part's labels; half of the pictures are damaged, so that surface does not decide."""
+    """Cross-entropy on the training part's labels; half of the pictures are damaged, so that surface does not
+    decide.
+    """
 
-    def __init__(self, images: Images, held_out: Images, recipe: Recipe = RECIPE, seed: int = 0, device: str = "cpu") -> None:
+    def __init__(
+        self, images: Images, held_out: Images, recipe: Recipe = RECIPE, seed: int = 0, device: str = "cpu"
+    ) -> None:
         from bench.errors import BadInput
 
         if images.labels is None or held_out.labels is None:
@@ -45,18 +51,30 @@ class LabellerTraining(ImageTraining):
     def losses(self) -> dict[str, float]:
         rows, noise = self.indices(), self.noise()
         images = self.pixels[rows].float() / 255
-        images = torch.where(torch.rand(len(rows), 1, 1, 1, generator=noise) < 0.5, spoil(images, noise, 0.5), images)
-        loss = F.cross_entropy(self.networks["network"](images.to(self.device)), self.labels[rows].to(self.device), label_smoothing=0.05)
+        images = torch.where(
+            torch.rand(len(rows), 1, 1, 1, generator=noise) < 0.5, spoil(images, noise, 0.5), images
+        )
+        loss = F.cross_entropy(
+            self.networks["network"](images.to(self.device)),
+            self.labels[rows].to(self.device),
+            label_smoothing=0.05,
+        )
         return self.descend(loss)
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
         """Accuracy on held-out pictures, as they are and damaged."""
         assert self.held_out.labels is not None
-        images, labels = torch.from_numpy(self.held_out.pixels).float() / 255, torch.from_numpy(self.held_out.labels)
+        images, labels = (
+            torch.from_numpy(self.held_out.pixels).float() / 255,
+            torch.from_numpy(self.held_out.labels),
+        )
         sets = {"accuracy": images, "accuracy_damaged": spoil(images, generator(0, 0, "validation"), 0.5)}
         network = self.averages["network"]
-        return {name: (network(x.to(self.device)).argmax(1).cpu() == labels).float().mean().item() for name, x in sets.items()}
+        return {
+            name: (network(x.to(self.device)).argmax(1).cpu() == labels).float().mean().item()
+            for name, x in sets.items()
+        }
 
     def freeze(self, folder: Path) -> None:
         save_half(self, folder, "labeller")

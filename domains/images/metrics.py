@@ -10,25 +10,39 @@ from bench.interfaces import Metric, SampleFeatures
 if TYPE_CHECKING:
     from torch import Tensor
 
-KID_SUBSET = 2000  # all at once up to here: the usual 100 subsets of 1,000 cost 18 s and add noise of their own
+KID_SUBSET = (
+    2000  # all at once up to here: the usual 100 subsets of 1,000 cost 18 s and add noise of their own
+)
 COVERED = 0.02  # a class counts as covered from this share on: a fifth of its share among real pictures
 INCEPTION = {
     "fid": ("frechet_inception_distance", "Fréchet distance in torch-fidelity's Inception features", "lower"),
-    "kid": ("kernel_inception_distance_mean", "kernel distance in torch-fidelity's Inception features", "lower"),
+    "kid": (
+        "kernel_inception_distance_mean",
+        "kernel distance in torch-fidelity's Inception features",
+        "lower",
+    ),
     "is": ("inception_score_mean", "inception score, torch-fidelity's", "higher"),
 }
 
 
 def fid_effnet(generated: SampleFeatures, real: SampleFeatures) -> float:
-    """Fréchet distance between Gaussians fitted to the quality evaluator's 64 features (Heusel et al. 2017). Biased upwards for small N."""
+    """Fréchet distance between Gaussians fitted to the quality evaluator's 64 features (Heusel et al. 2017).
+
+    Biased upwards for small N.
+    """
     from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 
-    statistics = [fid_features_to_statistics(seen.by_evaluator["effnet"].features.double()) for seen in (generated, real)]
+    statistics = [
+        fid_features_to_statistics(seen.by_evaluator["effnet"].features.double())
+        for seen in (generated, real)
+    ]
     return float(fid_statistics_to_metric(*statistics, verbose=False)["frechet_inception_distance"])
 
 
 def kid_effnet(generated: SampleFeatures, real: SampleFeatures) -> float:
-    """Squared maximum mean discrepancy, cubic polynomial kernel, in the same features (Binkowski et al. 2018). Unbiased."""
+    """Squared maximum mean discrepancy, cubic polynomial kernel, in the same features (Binkowski et al.
+    2018). Unbiased.
+    """
     from torch_fidelity.metric_kid import kid_features_to_metric
 
     features = [seen.by_evaluator["effnet"].features.double() for seen in (generated, real)]
@@ -69,16 +83,35 @@ def class_entropy(generated: SampleFeatures, real: SampleFeatures) -> float:
 
 METRICS = (
     Metric(
-        "fid_effnet", "Fréchet distance in the quality evaluator's features; biased for small N", "lower", compute=fid_effnet, headline=True
+        "fid_effnet",
+        "Fréchet distance in the quality evaluator's features; biased for small N",
+        "lower",
+        compute=fid_effnet,
+        headline=True,
     ),
     Metric("kid_effnet", "kernel distance (MMD^2) in the same features", "lower", compute=kid_effnet),
-    Metric("classes_covered", f"classes with a share of at least {COVERED:g}, of 10", "higher", compute=classes_covered, headline=True),
-    Metric("class_entropy", f"entropy of the classes; at most {math.log2(10):.2f}", "higher", "bits", compute=class_entropy),
+    Metric(
+        "classes_covered",
+        f"classes with a share of at least {COVERED:g}, of 10",
+        "higher",
+        compute=classes_covered,
+        headline=True,
+    ),
+    Metric(
+        "class_entropy",
+        f"entropy of the classes; at most {math.log2(10):.2f}",
+        "higher",
+        "bits",
+        compute=class_entropy,
+    ),
 )
 
 
 def inception_metric(name: str, device: str) -> Metric | None:
-    """`fid`, `kid` or `is` as others publish them. Raises `BadInput` when Inception's weights cannot be had."""
+    """`fid`, `kid` or `is` as others publish them.
+
+    Raises `BadInput` when Inception's weights cannot be had.
+    """
     if name not in INCEPTION:
         return None
     key, description, direction = INCEPTION[name]

@@ -1,8 +1,10 @@
-"""The secondary evaluator of quality: an autoregressive network that predicts each pixel from those above and to the left of it.
+"""The secondary evaluator of quality: an autoregressive network that predicts each pixel from those above and
+to the left of it.
 
-Gated PixelCNN (van den Oord et al. 2016, arXiv:1606.05328), small. Another kind of witness than the first: not ImageNet's idea of a
-surface, but a likelihood learned from these pictures. Bare likelihood tells little (a plain bag is always likelier than a patterned
-shirt), so what it reports is how far the picture's surprisal lies from what the network itself expected at each pixel.
+Gated PixelCNN (van den Oord et al. 2016, arXiv:1606.05328), small. Another kind of witness than the first:
+not ImageNet's idea of a surface, but a likelihood learned from these pictures. Bare likelihood tells little
+(a plain bag is always likelier than a patterned shirt), so what it reports is how far the picture's surprisal
+lies from what the network itself expected at each pixel.
 """
 
 from __future__ import annotations
@@ -23,13 +25,16 @@ from domains.images.training import ImageTraining, Recipe, save_half
 
 WEIGHTS = Path(__file__).parent / "weights" / "pixel_judge"
 LEVELS = 32  # grey levels that the network tells apart: the dither blurs finer ones anyway
-DITHER = 0.05  # of the range; the primary evaluator's .03 would let noise count that no eye sees (docs/training-log.md)
+# of the range; the primary evaluator's .03 would let noise count that no eye sees (docs/training-log.md)
+DITHER = 0.05
 WIDTH, LAYERS = 24, 6
 RECIPE = Recipe(steps=2000, batch=32, learning_rate=3e-3, average=0.998)
 
 
 class PixelNetwork(nn.Module):
-    """Causal convolutions: half a 7x7, then residual layers of half a 3x3 with a gate; a softmax over grey levels at each pixel."""
+    """Causal convolutions: half a 7x7, then residual layers of half a 3x3 with a gate; a softmax over grey
+    levels at each pixel.
+    """
 
     def __init__(self, width: int = WIDTH, layers: int = LAYERS, levels: int = LEVELS) -> None:
         super().__init__()
@@ -39,9 +44,13 @@ class PixelNetwork(nn.Module):
         self.head = nn.Conv2d(width, levels, 1)
 
     def states(self, levels: Tensor) -> Tensor:
-        """[b, 1, h, w] grey levels, integers -> what is known of each pixel before it is seen, [b, width, h, w]."""
+        """[b, 1, h, w] grey levels, integers -> what is known of each pixel before it is seen, [b, width, h,
+        w].
+        """
         grey = levels.float() / (self.levels - 1)
-        x = self.stem(torch.cat((grey, torch.ones_like(grey)), dim=1))  # the ones tell the picture from its padding
+        x = self.stem(
+            torch.cat((grey, torch.ones_like(grey)), dim=1)
+        )  # the ones tell the picture from its padding
         for layer in self.layers:
             x = layer(x)
         return x
@@ -65,7 +74,9 @@ class GatedLayer(nn.Module):
 
 
 class CausalConv2d(nn.Conv2d):
-    """Looks above and to the left, `reach` pixels; at its own place too, where `own` (of states, which know only what came before)."""
+    """Looks above and to the left, `reach` pixels; at its own place too, where `own` (of states, which know
+    only what came before).
+    """
 
     mask: Tensor
 
@@ -89,8 +100,9 @@ def levels_of(pixels: np.ndarray) -> Tensor:
 class PixelJudge(Evaluator):
     """Features: the network's states, averaged on a 4x4 grid, standardized, 64 principal components.
 
-    Surprisal: by how many standard deviations the picture's log-loss exceeds what the network expected of it: the sum over pixels of
-    (-log p - entropy), over the root of the summed variances. Near 0 for what the network would draw; high for noise, low for blur.
+    Surprisal: by how many standard deviations the picture's log-loss exceeds what the network expected of it:
+    the sum over pixels of (-log p - entropy), over the root of the summed variances. Near 0 for what the
+    network would draw; high for noise, low for blur.
     """
 
     name = "pixel_judge"
@@ -100,7 +112,9 @@ class PixelJudge(Evaluator):
     def __init__(self, device: str = "cpu", folder: Path = WEIGHTS, fitted: bool = True) -> None:
         with torch.random.fork_rng(devices=[]):
             empty = PixelNetwork()
-        self.network: Any = load(empty, folder / "pixel_judge.safetensors").to(device).to(memory_format=torch.channels_last)
+        self.network: Any = (
+            load(empty, folder / "pixel_judge.safetensors").to(device).to(memory_format=torch.channels_last)
+        )
         self.device = device
         self.components = ProbabilisticPCA.read(folder / "components.safetensors") if fitted else None
         self._latest: Latest[tuple[Tensor, Tensor]] = Latest()
@@ -141,13 +155,23 @@ def excess(logits: Tensor, levels: Tensor) -> Tensor:
 class PixelJudgeTraining(ImageTraining):
     """Cross-entropy of the grey level of each pixel, on real pictures with fresh dither."""
 
-    def __init__(self, pixels: np.ndarray, held_out: np.ndarray, recipe: Recipe = RECIPE, seed: int = 0, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        pixels: np.ndarray,
+        held_out: np.ndarray,
+        recipe: Recipe = RECIPE,
+        seed: int = 0,
+        device: str = "cpu",
+    ) -> None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = PixelNetwork().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         super().__init__({"network": network}, pixels, recipe, seed, device)
         self.held_out = held_out[:1000]
-        self.optimizers["adamw"] = (torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate), recipe.learning_rate)
+        self.optimizers["adamw"] = (
+            torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate),
+            recipe.learning_rate,
+        )
 
     def losses(self) -> dict[str, float]:
         levels = levels_of(self.pixels[self.indices()].numpy()).to(self.device)
@@ -165,4 +189,6 @@ class PixelJudgeTraining(ImageTraining):
     def freeze(self, folder: Path) -> None:
         save_half(self, folder, "pixel_judge")
         judge = PixelJudge(folder=folder, fitted=False)
-        ProbabilisticPCA.fit(judge.read(self.pixels[:20_000].numpy())[0]).write(folder / "components.safetensors")
+        ProbabilisticPCA.fit(judge.read(self.pixels[:20_000].numpy())[0]).write(
+            folder / "components.safetensors"
+        )

@@ -1,12 +1,14 @@
-"""The secondary evaluator of diversity: the bottleneck of an autoencoder that gives back the undamaged picture.
+"""The secondary evaluator of diversity: the bottleneck of an autoencoder that gives back the undamaged
+picture.
 
-A denoising autoencoder (Vincent et al. 2008). The first encoder learns to tell pictures apart; this one has to know enough to draw them
-again: another aim, the same blindness to what a surface is like.
+A denoising autoencoder (Vincent et al. 2008). The first encoder learns to tell pictures apart; this one has
+to know enough to draw them again: another aim, the same blindness to what a surface is like.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -58,19 +60,31 @@ class Restorer(Evaluator):
     @torch.inference_mode()
     def features(self, samples: Pictures, batch: int = 250) -> Tensor:
         pixels = torch.from_numpy(np.ascontiguousarray(samples))
-        return torch.cat([self.network.encoder(images.to(self.device).float() / 255).cpu() for images in pixels.split(batch)])  # type: ignore[operator]
+        encode: Any = self.network.encoder
+        parts = [encode(images.to(self.device).float() / 255).cpu() for images in pixels.split(batch)]
+        return torch.cat(parts)
 
 
 class RestorerTraining(ImageTraining):
     """Squared error between what comes out of a damaged picture and the picture itself."""
 
-    def __init__(self, pixels: np.ndarray, held_out: np.ndarray, recipe: Recipe = RECIPE, seed: int = 0, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        pixels: np.ndarray,
+        held_out: np.ndarray,
+        recipe: Recipe = RECIPE,
+        seed: int = 0,
+        device: str = "cpu",
+    ) -> None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = RestorerNetwork()
         super().__init__({"network": network}, pixels, recipe, seed, device)
         self.held_out = torch.from_numpy(np.ascontiguousarray(held_out[:1000])).float() / 255
-        self.optimizers["adamw"] = (torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate), recipe.learning_rate)
+        self.optimizers["adamw"] = (
+            torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate),
+            recipe.learning_rate,
+        )
 
     def losses(self) -> dict[str, float]:
         images = self.pixels[self.indices()].float() / 255
@@ -80,10 +94,16 @@ class RestorerTraining(ImageTraining):
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """Root mean squared error on held-out pictures, whole and damaged; beside it that of the mean picture."""
+        """Root mean squared error on held-out pictures, whole and damaged; beside it that of the mean
+        picture.
+        """
         network, clean = self.averages["network"], self.held_out.to(self.device)
         damaged = spoil(self.held_out, generator(0, 0, "validation"), 0.5).to(self.device)
-        found = {"error": network(clean), "error_damaged": network(damaged), "error_of_mean": clean.mean(0, keepdim=True).expand_as(clean)}
+        found = {
+            "error": network(clean),
+            "error_damaged": network(damaged),
+            "error_of_mean": clean.mean(0, keepdim=True).expand_as(clean),
+        }
         return {name: F.mse_loss(x, clean).sqrt().item() for name, x in found.items()}
 
     def freeze(self, folder: Path) -> None:

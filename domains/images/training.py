@@ -1,6 +1,8 @@
-"""What the image recipes share: batches, optimizers, schedules, averaged weights, and runs that resume to the same bits.
+"""What the image recipes share: batches, optimizers, schedules, averaged weights, and runs that resume to the
+same bits.
 
-A run is a pure function of its seed: the order of the images follows from (seed, epoch), every other draw from (seed, step).
+A run is a pure function of its seed: the order of the images follows from (seed, epoch), every other draw
+from (seed, step).
 """
 
 from __future__ import annotations
@@ -39,9 +41,19 @@ class Recipe:
 
 
 class ImageTraining(Training):
-    """Trains `networks` on pictures. A subclass sets the optimizers and writes `losses`, which may step several of them."""
+    """Trains `networks` on pictures.
 
-    def __init__(self, networks: Mapping[str, Module], pixels: np.ndarray, recipe: Recipe, seed: int, device: str = "cpu") -> None:
+    A subclass sets the optimizers and writes `losses`, which may step several of them.
+    """
+
+    def __init__(
+        self,
+        networks: Mapping[str, Module],
+        pixels: np.ndarray,
+        recipe: Recipe,
+        seed: int,
+        device: str = "cpu",
+    ) -> None:
         self.networks = {name: network.to(device) for name, network in networks.items()}
         if len(pixels) < recipe.batch:
             raise BadInput(f"{len(pixels)} pictures are too few to train on: a batch has {recipe.batch}")
@@ -49,7 +61,10 @@ class ImageTraining(Training):
         self.recipe, self.seed, self.device = recipe, seed, device
         self.total_steps, self.step_number = recipe.steps, 0
         self.optimizers: dict[str, tuple[torch.optim.Optimizer, float]] = {}  # with their full rates
-        self.averages = {name: copy.deepcopy(network).eval().requires_grad_(False) for name, network in self.networks.items()}
+        self.averages = {
+            name: copy.deepcopy(network).eval().requires_grad_(False)
+            for name, network in self.networks.items()
+        }
         self._epoch = (-1, torch.empty(0))
 
     def identity(self) -> str:
@@ -81,7 +96,9 @@ class ImageTraining(Training):
         raise NotImplementedError
 
     def descend(self, loss: Tensor, clip: float | None = None) -> dict[str, float]:
-        """One step of the evaluators' single optimizer, its gradient's norm at most `clip` -> what `losses` gives."""
+        """One step of the evaluators' single optimizer, its gradient's norm at most `clip` -> what `losses`
+        gives.
+        """
         loss.backward()
         if clip is not None:
             torch.nn.utils.clip_grad_norm_(self.networks["network"].parameters(), clip)
@@ -92,7 +109,11 @@ class ImageTraining(Training):
 
     def schedule(self) -> float:
         """Share of the full learning rate: linear warm-up, then a cosine down to 0."""
-        return min(1.0, (self.step_number + 1) / self.recipe.warmup) * 0.5 * (1 + math.cos(math.pi * self.step_number / self.total_steps))
+        return (
+            min(1.0, (self.step_number + 1) / self.recipe.warmup)
+            * 0.5
+            * (1 + math.cos(math.pi * self.step_number / self.total_steps))
+        )
 
     def batch(self) -> ImageBatch:
         """The next real images, each once an epoch."""
@@ -158,7 +179,10 @@ def save_half(training: ImageTraining, folder: Path, name: str) -> None:
 
     folder.mkdir(parents=True, exist_ok=True)
     state = round_to_half(training.averages["network"]).state_dict()
-    save_file({key: (v.half() if v.is_floating_point() else v).contiguous() for key, v in state.items()}, folder / f"{name}.safetensors")
+    save_file(
+        {key: (v.half() if v.is_floating_point() else v).contiguous() for key, v in state.items()},
+        folder / f"{name}.safetensors",
+    )
     write_json(folder / "recipe.json", {**vars(training.recipe), "seed": training.seed})
 
 

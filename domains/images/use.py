@@ -1,4 +1,7 @@
-"""What generated pictures are good for: more training data. A classifier is trained on them and tried on real pictures."""
+"""What generated pictures are good for: more training data.
+
+A classifier is trained on them and tried on real pictures.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +18,19 @@ if TYPE_CHECKING:
 
     from domains.images.evaluators import Pictures
 
-WIDTH, RIDGE = 4.5, 0.1  # of the kernel, in units of a picture's length; chosen on the validation part (docs/training-log.md)
+WIDTH, RIDGE = (
+    4.5,
+    0.1,
+)  # of the kernel, in units of a picture's length; chosen on the validation part (docs/training-log.md)
 
 
 class Classifier(Task):
-    """Utility: accuracy on real test pictures. The generated ones have no labels; the labeller says what it takes each for.
+    """Utility: accuracy on real test pictures.
 
-    Kernel ridge regression on one-hot classes with a Gaussian kernel: exact, without a start to depend on, and quick.
+    The generated ones have no labels; the labeller says what it takes each for.
+
+    Kernel ridge regression on one-hot classes with a Gaussian kernel: exact, without a start to depend on,
+    and quick.
     """
 
     name = "classifier"
@@ -53,7 +62,9 @@ def as_rows(pixels: Pictures) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(pixels)).double().flatten(1) / 255
 
 
-def classify(known: Tensor, classes: Tensor, unknown: Tensor, width: float = WIDTH, ridge: float = RIDGE) -> Tensor:
+def classify(
+    known: Tensor, classes: Tensor, unknown: Tensor, width: float = WIDTH, ridge: float = RIDGE
+) -> Tensor:
     """Rows of known class [n], and rows to be classified -> their classes."""
     import torch
 

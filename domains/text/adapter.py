@@ -46,7 +46,7 @@ class TextDomain(Domain):
     description = "verses of the King James Bible from a small causal transformer"
     version = 1
 
-    # -------------------------------------------------------------------------------------------------------- models
+    # ------------------------------------------------------------------------------------------------- models
 
     @property
     def models(self) -> Mapping[str, ModelSpec]:
@@ -60,18 +60,30 @@ class TextDomain(Domain):
         if (folder / "config.json").is_file():
             return spec_of(model, folder)
         if folder.exists() or "@" in model or model.count("/") != 1 or model.startswith((".", "/", "~")):
-            reason = "it is a folder without config.json" if folder.exists() else "it is neither a folder nor a hub id"
-            raise BadInput(f"{unknown('model', model, self.models)}, or the folder of a causal language model ({reason})")
+            reason = (
+                "it is a folder without config.json"
+                if folder.exists()
+                else "it is neither a folder nor a hub id"
+            )
+            raise BadInput(
+                f"{unknown('model', model, self.models)}, or the folder of a causal language model ({reason})"
+            )
         return ModelSpec(model, model)
 
-    def open(self, spec: ModelSpec, device: str = "cpu", settings: Mapping[str, Any] | None = None) -> Generator:
+    def open(
+        self, spec: ModelSpec, device: str = "cpu", settings: Mapping[str, Any] | None = None
+    ) -> Generator:
         return TextGenerator(spec, device, settings or {})
 
     def training_table(self) -> Mapping[str, TrainingRecipe]:
         from domains.text.network import SIZES
 
         generators = {
-            size: TrainingRecipe(f"the generator of size {size}", functools.partial(start_generator, size), PUBLISHED_SEEDS[size])
+            size: TrainingRecipe(
+                f"the generator of size {size}",
+                functools.partial(start_generator, size),
+                PUBLISHED_SEEDS[size],
+            )
             for size in SIZES
         }
         return {**generators, **COMPANIONS}
@@ -79,7 +91,7 @@ class TextDomain(Domain):
     def grid(self) -> Sequence[str]:
         return GRID
 
-    # --------------------------------------------------------------------------------------------- data and evaluators
+    # ------------------------------------------------------------------------------------ data and evaluators
 
     def reference(self, split: str = "test", source: str | None = None) -> list[str]:
         from domains.text.data import PARTS, verses
@@ -115,7 +127,9 @@ class TextDomain(Domain):
             return None
         from domains.text.model_judge import ModelJudge
 
-        return ModelJudge(name, TextGenerator(self.locate(name), device, {}), device)  # raises BadInput where it cannot be opened
+        return ModelJudge(
+            name, TextGenerator(self.locate(name), device, {}), device
+        )  # raises BadInput where it cannot be opened
 
     def task(self, device: str = "cpu") -> Task:
         from domains.text.use import ByteModel
@@ -137,7 +151,7 @@ class TextDomain(Domain):
 
         return mauve_metric()
 
-    # ----------------------------------------------------------------------------------------------------------- files
+    # -------------------------------------------------------------------------------------------------- files
 
     def read_samples(self, path: Path) -> list[str]:
         """`{"text": "..."}` a line."""
@@ -145,7 +159,8 @@ class TextDomain(Domain):
             lines = path.read_text(encoding="utf-8-sig").split("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise BadInput(
-                f"cannot read samples from {str(path)!r}: {getattr(error, 'strerror', None) or 'it is not UTF-8 text'}"
+                f"cannot read samples from {str(path)!r}: "
+                f"{getattr(error, 'strerror', None) or 'it is not UTF-8 text'}"
             ) from None
         texts = []
         for number, line in enumerate(lines, 1):
@@ -177,14 +192,15 @@ class TextDomain(Domain):
 
         width = max(map(len, columns))
         blocks = [
-            "\n".join(f"{title:>{width}} | {visible(text)}" for title, text in zip(columns, twins)) for twins in zip(*columns.values())
+            "\n".join(f"{title:>{width}} | {visible(text)}" for title, text in zip(columns, twins))
+            for twins in zip(*columns.values())
         ]
         target = path.with_name(path.name + ".txt")
         write_atomically(target, "\n\n".join(blocks) + "\n")
         return target
 
 
-# ----------------------------------------------------------------------------------------------------------- training
+# --------------------------------------------------------------------------------------------------- training
 
 
 def training_texts(data: str | None) -> list[str]:
@@ -210,12 +226,16 @@ def start_evaluator(name: str, seed: int, data: str | None, device: str) -> Trai
 
 
 COMPANIONS = {
-    "judge": TrainingRecipe("the evaluator of quality", functools.partial(start_evaluator, "judge"), seeded=False),
-    "conv_judge": TrainingRecipe("the second evaluator of quality", functools.partial(start_evaluator, "conv_judge"), seeded=False),
+    "judge": TrainingRecipe(
+        "the evaluator of quality", functools.partial(start_evaluator, "judge"), seeded=False
+    ),
+    "conv_judge": TrainingRecipe(
+        "the second evaluator of quality", functools.partial(start_evaluator, "conv_judge"), seeded=False
+    ),
 }
 
 
-# ----------------------------------------------------------------------------------------------------------- generator
+# -------------------------------------------------------------------------------------------------- generator
 
 
 def _load(source: str) -> Any:
@@ -250,12 +270,19 @@ class TextGenerator(Generator):
             raise BadInput(f"cannot open the model {spec.name!r}: {in_a_line(error)}") from None
         if missing:
             raise BadInput(
-                f"the model {spec.name!r} is not whole: its file lacks {len(missing)} tensors, {sorted(missing)[0]!r} among them"
+                f"the model {spec.name!r} is not whole: its file lacks {len(missing)} tensors, "
+                f"{sorted(missing)[0]!r} among them"
             )
         sampler = card_of(Path(spec.source)).get("sampler", {})
-        start = self.tokenizer.bos_token_id if self.tokenizer.bos_token_id is not None else self.tokenizer.eos_token_id
+        start = (
+            self.tokenizer.bos_token_id
+            if self.tokenizer.bos_token_id is not None
+            else self.tokenizer.eos_token_id
+        )
         if start is None:
-            raise BadInput(f"the tokenizer of {spec.name!r} has neither a start nor an end token to begin a text with")
+            raise BadInput(
+                f"the tokenizer of {spec.name!r} has neither a start nor an end token to begin a text with"
+            )
         longest = getattr(self.network.config, "max_position_embeddings", None) or MAX_TOKENS
         defaults = {"temperature": 1.0, "nucleus": 1.0, "max_tokens": min(MAX_TOKENS, longest - 1)}
         self._settings = {**defaults, **sampler, **settings}
@@ -312,7 +339,7 @@ MAX_TOKENS = 256
 NO_PART_OF_IDENTITY = ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
 
 
-# ------------------------------------------------------------------------------------------------------------- metrics
+# ---------------------------------------------------------------------------------------------------- metrics
 
 
 def _judge_nll_gap(generated: SampleFeatures, real: SampleFeatures) -> float:
@@ -328,19 +355,44 @@ def _plain(name: str) -> Any:
         from bench.metrics import text
 
         function = getattr(text, name)
-        return float(function(generated.samples, real.samples) if name == "length_ratio" else function(generated.samples))
+        return float(
+            function(generated.samples, real.samples)
+            if name == "length_ratio"
+            else function(generated.samples)
+        )
 
     return compute
 
 
 METRICS = (
-    Metric("bits_per_byte", "teacher-forced, held-out verses with start and end, own tokenizer", "lower", "bits", headline=True),
+    Metric(
+        "bits_per_byte",
+        "teacher-forced, held-out verses with start and end, own tokenizer",
+        "lower",
+        "bits",
+        headline=True,
+    ),
     Metric("perplexity", "per token of its own tokenizer: not comparable between tokenizers", "lower"),
     Metric("kl_to_base", "mean KL(base || compressed) of the next token on held-out verses", "lower", "nats"),
     Metric("flip_rate", "share of held-out positions where the most likely token changed", "lower"),
-    Metric("judge_nll_gap", "mean surprisal of the judge: generated minus real", "none", "nats", _judge_nll_gap),
-    Metric("distinct_2", "distinct bigrams over all bigrams; depends on N", "none", compute=_plain("distinct_2"), headline=True),
+    Metric(
+        "judge_nll_gap", "mean surprisal of the judge: generated minus real", "none", "nats", _judge_nll_gap
+    ),
+    Metric(
+        "distinct_2",
+        "distinct bigrams over all bigrams; depends on N",
+        "none",
+        compute=_plain("distinct_2"),
+        headline=True,
+    ),
     Metric("self_bleu_4", "BLEU-4 of each sample against all others", "none", compute=_plain("self_bleu_4")),
-    Metric("rep_4", "share of 4-grams that repeat an earlier one of the same text", "none", compute=_plain("rep_4")),
-    Metric("length_ratio", "mean words generated over mean words real", "none", compute=_plain("length_ratio")),
+    Metric(
+        "rep_4",
+        "share of 4-grams that repeat an earlier one of the same text",
+        "none",
+        compute=_plain("rep_4"),
+    ),
+    Metric(
+        "length_ratio", "mean words generated over mean words real", "none", compute=_plain("length_ratio")
+    ),
 )

@@ -1,6 +1,9 @@
-"""The secondary evaluator of quality: a convolutional language model. Its tokens are smaller, and it sees one window.
+"""The secondary evaluator of quality: a convolutional language model.
 
-Gated convolutions (Dauphin et al. 2017, arXiv:1612.08083), dilated: 127 tokens back, longer than nearly every verse.
+Its tokens are smaller, and it sees one window.
+
+Gated convolutions (Dauphin et al. 2017, arXiv:1612.08083), dilated: 127 tokens back, longer than nearly every
+verse.
 """
 
 from __future__ import annotations
@@ -39,7 +42,9 @@ class ConvJudgeNetwork(nn.Module):
 
 
 class GatedConvolution(nn.Module):
-    """x + projection(a * sigmoid(b)), where (a, b) is linear in this token and those 1 and 2 dilations before it."""
+    """x + projection(a * sigmoid(b)), where (a, b) is linear in this token and those 1 and 2 dilations before
+    it.
+    """
 
     def __init__(self, width: int, dilation: int) -> None:
         super().__init__()
@@ -51,6 +56,8 @@ class GatedConvolution(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[b, t, width] -> the same"""
         h, t = self.norm(x), x.shape[1]
-        seen = torch.cat([F.pad(h, (0, 0, back, 0))[:, :t] for back in (2 * self.dilation, self.dilation, 0)], dim=2)
+        seen = torch.cat(
+            [F.pad(h, (0, 0, back, 0))[:, :t] for back in (2 * self.dilation, self.dilation, 0)], dim=2
+        )
         a, b = self.mix(seen).chunk(2, dim=2)
         return x + self.project(a * torch.sigmoid(b))

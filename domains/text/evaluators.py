@@ -1,9 +1,9 @@
 """The two evaluators: a recurrent language model for quality, and word embeddings for diversity.
 
-Neither shares weights, tokens or architecture with the generators. The judge reads word by word and knows whether a verse
-is well-formed; the embeddings are blind to word order and know only what it is about. One space for both questions would
-confound them. Their principal components are fitted on training verses: the judge's when its training ends, those of the words by
-`python -m domains.text.evaluators`.
+Neither shares weights, tokens or architecture with the generators. The judge reads word by word and knows
+whether a verse is well-formed; the embeddings are blind to word order and know only what it is about. One
+space for both questions would confound them. Their principal components are fitted on training verses: the
+judge's when its training ends, those of the words by `python -m domains.text.evaluators`.
 """
 
 from __future__ import annotations
@@ -85,7 +85,9 @@ class LanguageJudge(Evaluator):
                 states = torch.empty(len(tokens), hidden.shape[2])
             states[rows] = ((hidden * real[..., None]).sum(1) / real.sum(1, keepdim=True)).cpu()
             logits = self.network.logits(hidden).flatten(0, 1)
-            nats = F.cross_entropy(logits, targets.flatten(), ignore_index=IGNORED, reduction="none").reshape(targets.shape)
+            nats = F.cross_entropy(logits, targets.flatten(), ignore_index=IGNORED, reduction="none").reshape(
+                targets.shape
+            )
             surprisal[rows] = (nats.sum(1) / real.sum(1)).cpu()
         return states, surprisal
 
@@ -104,7 +106,10 @@ class Judge(LanguageJudge):
 
 
 class ConvJudge(LanguageJudge):
-    """The secondary evaluator: a convolutional model. It reads smaller tokens in a window; the primary one has a memory."""
+    """The secondary evaluator: a convolutional model.
+
+    It reads smaller tokens in a window; the primary one has a memory.
+    """
 
     name = "conv_judge"
     version = 1
@@ -116,16 +121,20 @@ class ConvJudge(LanguageJudge):
 
 
 class Words(Evaluator):
-    """`wordllama`'s pre-trained word embeddings (Miller 2024, MIT), averaged over a verse, unit length, 64 main directions.
+    """`wordllama`'s pre-trained word embeddings (Miller 2024, MIT), averaged over a verse, unit length, 64
+    main directions.
 
-    Read from the installed package with safetensors and tokenizers: its own loader would download a tokenizer.
+    Read from the installed package with safetensors and tokenizers: its own loader would download a
+    tokenizer.
     """
 
     name = "wordllama"
     role = "diversity"
     version = 1
 
-    def __init__(self, device: str = "cpu", directions: Path = WEIGHTS / "wordllama" / "directions.safetensors") -> None:
+    def __init__(
+        self, device: str = "cpu", directions: Path = WEIGHTS / "wordllama" / "directions.safetensors"
+    ) -> None:
         self.table, self.tokenizer = read_wordllama()
         self.directions = Directions.read(directions) if directions.exists() else None
 
@@ -138,7 +147,11 @@ class Words(Evaluator):
         encoded = self.tokenizer.encode_batch(list(samples), add_special_tokens=False)  # type: ignore[attr-defined]
         lengths = torch.tensor([len(e.ids) for e in encoded])
         ids = torch.tensor([i for e in encoded for i in e.ids], dtype=torch.long)
-        sums = torch.segment_reduce(self.table[ids], "sum", lengths=lengths, initial=0.0) if len(ids) else torch.zeros(len(encoded), 256)
+        sums = (
+            torch.segment_reduce(self.table[ids], "sum", lengths=lengths, initial=0.0)
+            if len(ids)
+            else torch.zeros(len(encoded), 256)
+        )
         return F.normalize(sums, dim=1)
 
 
@@ -149,7 +162,10 @@ class Directions:
         self.mean, self.components = mean, components  # [d], [d, 64]
 
     def __call__(self, x: Tensor) -> Tensor:
-        """[n, d] -> [n, 64] float32. Row by row in float64, so that a sample's features do not depend on its neighbours."""
+        """[n, d] -> [n, 64] float32.
+
+        Row by row in float64, so that a sample's features do not depend on its neighbours.
+        """
         return ((x.double() - self.mean.double()) @ self.components.double()).float()
 
     @classmethod
@@ -157,7 +173,9 @@ class Directions:
         centred = x.double() - x.double().mean(0)
         _, vectors = torch.linalg.eigh(centred.T @ centred / len(x))
         vectors = vectors.flip(1)[:, :count]
-        signs = vectors.gather(0, vectors.abs().argmax(0, keepdim=True)).sign()  # the sign is arbitrary: fix it
+        signs = vectors.gather(
+            0, vectors.abs().argmax(0, keepdim=True)
+        ).sign()  # the sign is arbitrary: fix it
         return cls(x.double().mean(0).float(), (vectors * signs).float().contiguous())
 
     @classmethod
@@ -182,12 +200,17 @@ def read_wordllama() -> tuple[Tensor, object]:
 
     spec = importlib.util.find_spec("wordllama")  # found, not imported: importing it sets up logging
     if spec is None or spec.origin is None:
-        raise BadInput("the text domain's evaluator of diversity needs the package wordllama: pip install wordllama")
+        raise BadInput(
+            "the text domain's evaluator of diversity needs the package wordllama: pip install wordllama"
+        )
     folder = Path(spec.origin).parent
     weights = folder / "weights" / "l2_supercat_256.safetensors"
     found = hashlib.sha256(weights.read_bytes()).hexdigest()
     if found != WORDS_SHA256:
-        raise BadInput(f"{weights.name} of the installed wordllama is another than was validated here (SHA-256 {found[:12]}...)")
+        raise BadInput(
+            f"{weights.name} of the installed wordllama is another than was validated here (SHA-256 "
+            f"{found[:12]}...)"
+        )
     tokenizer = Tokenizer.from_file(str(folder / "tokenizers" / "l2_supercat_tokenizer_config.json"))
     tokenizer.no_padding()
     tokenizer.no_truncation()

@@ -9,7 +9,9 @@ from torch import Tensor, nn
 class JudgeNetwork(nn.Module):
     """Embedding -> GRU layers -> projection -> logits through the tied embedding."""
 
-    def __init__(self, vocabulary: int, width: int, states: int, layers: int = 1, dropout: float = 0.0) -> None:
+    def __init__(
+        self, vocabulary: int, width: int, states: int, layers: int = 1, dropout: float = 0.0
+    ) -> None:
         super().__init__()
         self.embed = nn.Embedding(vocabulary, width)
         self.gru = nn.GRU(width, states, num_layers=layers, batch_first=True)

@@ -1,4 +1,6 @@
-"""Held-out likelihood of a causal language model, teacher-forced: each token given the true ones before it."""
+"""Held-out likelihood of a causal language model, teacher-forced: each token given the true ones before
+it.
+"""
 
 from __future__ import annotations
 
@@ -27,10 +29,11 @@ def likelihood(
     first: int | None = None,
     context: int | None = None,
 ) -> dict[str, float]:
-    """`bits_per_byte` and `perplexity` on the verses of a part; `kl_to_base` [nats] and `flip_rate` beside `base`.
+    """`bits_per_byte` and `perplexity` on the verses of a part; `kl_to_base` [nats] and `flip_rate` beside
+    `base`.
 
-    Every verse is scored alone: its tokens and its end token, given the start token. Nothing is returned for a network whose
-    context is too short for the longest verse.
+    Every verse is scored alone: its tokens and its end token, given the start token. Nothing is returned for
+    a network whose context is too short for the longest verse.
     """
     texts = verses(part)[:first]
     rows = sorted((encode(tokenizer, text, start, end) for text in texts), key=len)
@@ -54,7 +57,9 @@ def likelihood(
         "bits_per_byte": nats / math.log(2) / sum(len(text.encode()) for text in texts),
         "perplexity": math.exp(min(nats / count, 700.0)),
     }
-    return {**found, "kl_to_base": divergence / count, "flip_rate": flips / count} if base is not None else found
+    return (
+        {**found, "kl_to_base": divergence / count, "flip_rate": flips / count} if base is not None else found
+    )
 
 
 def log_probabilities(network: Module, inputs: Tensor) -> Tensor:

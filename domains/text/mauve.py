@@ -10,7 +10,9 @@ from bench.interfaces import Metric, SampleFeatures
 
 
 def mauve(generated: SampleFeatures, real: SampleFeatures) -> float:
-    """In (0, 1]; 1 = the two sets fall alike into the clusters of their union. The package's defaults: N / 10 clusters, scaling 5, seed 25.
+    """In (0, 1]; 1 = the two sets fall alike into the clusters of their union.
+
+    The package's defaults: N / 10 clusters, scaling 5, seed 25.
 
     Not comparable with published values, which need the features of a large model.
     """
@@ -25,5 +27,12 @@ def mauve_metric() -> Metric:
     import importlib.util
 
     if importlib.util.find_spec("mauve") is None:
-        raise BadInput("the metric mauve needs the package mauve-text (GPL-3.0): pip install 'gencompress[mauve]'")
-    return Metric("mauve", "MAUVE in the features of evaluator `judge`; quality and diversity in one", "higher", compute=mauve)
+        raise BadInput(
+            "the metric mauve needs the package mauve-text (GPL-3.0): pip install 'gencompress[mauve]'"
+        )
+    return Metric(
+        "mauve",
+        "MAUVE in the features of evaluator `judge`; quality and diversity in one",
+        "higher",
+        compute=mauve,
+    )

@@ -1,4 +1,6 @@
-"""`--evaluator ./folder` or `--evaluator owner/name`: any causal language model of transformers as one more evaluator of quality."""
+"""`--evaluator ./folder` or `--evaluator owner/name`: any causal language model of transformers as one more
+evaluator of quality.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,8 @@ LONGEST = 512  # tokens of a text that are read; verses are shorter
 
 
 class ModelJudge(Evaluator):
-    """Features: the last layer's states, averaged over a text, in the 64 main directions of the validation verses.
+    """Features: the last layer's states, averaged over a text, in the 64 main directions of the validation
+    verses.
 
     Surprisal: mean negative log-likelihood of a token, the end of the text included, in nats.
     """
@@ -32,7 +35,9 @@ class ModelJudge(Evaluator):
     version = 1
 
     def __init__(self, name: str, opened: TextGenerator, device: str = "cpu") -> None:
-        """`opened`: the model, as it would be opened to generate; `name`: the folder or hub id that the user gave."""
+        """`opened`: the model, as it would be opened to generate; `name`: the folder or hub id that the user
+        gave.
+        """
         from bench.artifact.format import tensors_digest
 
         self.name = name  # type: ignore[misc]
@@ -73,7 +78,9 @@ class ModelJudge(Evaluator):
                 written = self.tokenizer(text, add_special_tokens=False)["input_ids"]
                 tokens = torch.tensor([self.start, *written, *ends][:longest], device=self.device)
                 if len(tokens) < 2:
-                    raise BadInput(f"evaluator {self.name!r} has no end token, and cannot score an empty text")
+                    raise BadInput(
+                        f"evaluator {self.name!r} has no end token, and cannot score an empty text"
+                    )
                 seen = self.network(input_ids=tokens[None], output_hidden_states=True, use_cache=False)
                 states.append(seen.hidden_states[-1][0].float().mean(0).cpu())
                 surprisals.append(F.cross_entropy(seen.logits[0, :-1].float(), tokens[1:]).cpu())

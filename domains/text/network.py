@@ -1,4 +1,5 @@
-"""The generator: a small Llama (RMSNorm, rotary positions, gated MLP, tied embeddings) in three sizes, one tokenizer.
+"""The generator: a small Llama (RMSNorm, rotary positions, gated MLP, tied embeddings) in three sizes, one
+tokenizer.
 
 Touvron et al. 2023, "LLaMA: Open and Efficient Foundation Language Models", arXiv:2302.13971.
 """
@@ -49,7 +50,14 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int = VOCABULARY) -> PreTr
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     bpe.train_from_iterator(
         texts,
-        trainers.BpeTrainer(vocab_size=vocabulary, special_tokens=[START, END, PAD], initial_alphabet=alphabet, show_progress=False),
+        trainers.BpeTrainer(
+            vocab_size=vocabulary,
+            special_tokens=[START, END, PAD],
+            initial_alphabet=alphabet,
+            show_progress=False,
+        ),
     )
-    bpe.post_processor = processors.TemplateProcessing(single=f"{START} $A {END}", special_tokens=[(START, 0), (END, 1)])
+    bpe.post_processor = processors.TemplateProcessing(
+        single=f"{START} $A {END}", special_tokens=[(START, 0), (END, 1)]
+    )
     return PreTrainedTokenizerFast(tokenizer_object=bpe, bos_token=START, eos_token=END, pad_token=PAD)

@@ -1,4 +1,6 @@
-"""What can be trained here, with the settings that the search on the validation part chose (docs/training-log.md)."""
+"""What can be trained here, with the settings that the search on the validation part chose
+(docs/training-log.md).
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,14 @@ CONV_JUDGE = Recipe(steps=6_000, batch=32, learning_rate=4e-3, muon_learning_rat
 class GeneratorTraining(VerseTraining):
     """Trains a `transformers` causal language model; freezes it as a `save_pretrained` folder."""
 
-    def __init__(self, model: torch.nn.Module, tokenizer: Any, texts: Sequence[str], seed: int, wrap: Wrap | None = None) -> None:
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        tokenizer: Any,
+        texts: Sequence[str],
+        seed: int,
+        wrap: Wrap | None = None,
+    ) -> None:
         self.model, self.tokenizer = model, tokenizer
         held_out = verses("validation")
         super().__init__(
@@ -88,7 +97,9 @@ def fresh_generator(size: str, seed: int, texts: Sequence[str]) -> tuple[torch.n
 
 
 class JudgeTraining(VerseTraining):
-    """Trains an evaluator of quality with its own tokens; freezes network, tokenizer and the main directions of its states."""
+    """Trains an evaluator of quality with its own tokens; freezes network, tokenizer and the main directions
+    of its states.
+    """
 
     def __init__(self, texts: Sequence[str], name: str = "judge", seed: int = 0, device: str = "cpu") -> None:
         self.texts, self.plan = texts, JUDGES[name]
@@ -104,7 +115,9 @@ class JudgeTraining(VerseTraining):
         from safetensors.torch import save_file
 
         folder.mkdir(parents=True, exist_ok=True)
-        state = {name: value.half().cpu().contiguous() for name, value in self.averaged().state_dict().items()}
+        state = {
+            name: value.half().cpu().contiguous() for name, value in self.averaged().state_dict().items()
+        }
         save_file(state, folder / f"{self.plan.evaluator.name}.safetensors")
         self.tokenizer.save_pretrained(folder)
         write_json(folder / "recipe.json", {**self.written_recipe(), **self.plan.shape})
@@ -121,6 +134,10 @@ class JudgePlan:
 
 
 JUDGES = {
-    "judge": JudgePlan(evaluators.Judge, JudgeNetwork, {"vocabulary": 2048, "width": 160, "states": 448}, JUDGE),
-    "conv_judge": JudgePlan(evaluators.ConvJudge, ConvJudgeNetwork, {"vocabulary": 512, "width": 128}, CONV_JUDGE),
+    "judge": JudgePlan(
+        evaluators.Judge, JudgeNetwork, {"vocabulary": 2048, "width": 160, "states": 448}, JUDGE
+    ),
+    "conv_judge": JudgePlan(
+        evaluators.ConvJudge, ConvJudgeNetwork, {"vocabulary": 512, "width": 128}, CONV_JUDGE
+    ),
 }

@@ -1,8 +1,10 @@
-"""Sampling with common random numbers: every verse has its own noise, whatever network, batch or N it is made with.
+"""Sampling with common random numbers: every verse has its own noise, whatever network, batch or N it is made
+with.
 
-The Gumbel-max trick (Gumbel 1954; Maddison et al. 2014, arXiv:1411.0030): argmax(logits + Gumbel noise) is a sample of
-softmax(logits). The noise is a hash of (seed, item, position, token), so two networks that are given the same seed write
-twins, which part only where their logits differ by more than the noise between two tokens.
+The Gumbel-max trick (Gumbel 1954; Maddison et al. 2014, arXiv:1411.0030): argmax(logits + Gumbel noise) is a
+sample of softmax(logits). The noise is a hash of (seed, item, position, token), so two networks that are
+given the same seed write twins, which part only where their logits differ by more than the noise between two
+tokens.
 """
 
 from __future__ import annotations
@@ -18,7 +20,11 @@ from torch.nn import Module
 
 from bench.errors import Diverged
 
-GOLDEN, MIX_1, MIX_2 = -0x61C8864680B583EB, -0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15  # splitmix64's, as signed integers
+GOLDEN, MIX_1, MIX_2 = (
+    -0x61C8864680B583EB,
+    -0x40A7B892E31B1A47,
+    -0x6B2FB644ECCEEE15,
+)  # splitmix64's, as signed integers
 COMPACT_BELOW = 0.8  # drop the finished rows of a batch when fewer than this share are still being written
 
 Trace = Callable[[Tensor, int, Tensor], None]  # (items [b], position, perturbed logits [b, v])
@@ -30,7 +36,9 @@ class SamplerSettings:
     end: int | None
     max_tokens: int
     temperature: float = 1.0
-    nucleus: float = 1.0  # keep the smallest set of tokens with at least this probability (Holtzman et al. 2020)
+    nucleus: float = (
+        1.0  # keep the smallest set of tokens with at least this probability (Holtzman et al. 2020)
+    )
     batch: int = 256
 
 
@@ -40,7 +48,9 @@ def sample_tokens(
 ) -> Iterator[tuple[int, list[int]]]:
     """Write one sequence for each item -> (item, its tokens without start and end), batch by batch."""
     for start in range(0, len(items), settings.batch):
-        yield from _sample_batch(network, torch.tensor(list(items[start : start + settings.batch])), seed, settings, trace)
+        yield from _sample_batch(
+            network, torch.tensor(list(items[start : start + settings.batch])), seed, settings, trace
+        )
 
 
 def _sample_batch(
@@ -67,7 +77,9 @@ def _sample_batch(
         for item, token, going_on in zip(items.tolist(), chosen.tolist(), alive.tolist(), strict=True):
             if going_on:
                 written[item].append(token)
-            elif item in written:  # finished now; rows that finished before wait for the batch to be compacted
+            elif (
+                item in written
+            ):  # finished now; rows that finished before wait for the batch to be compacted
                 yield item, written.pop(item)
         if not alive.any():
             break
@@ -80,7 +92,9 @@ def _sample_batch(
 
 
 def cache_argument(network: Module) -> str:
-    """The name of the forward argument that takes the key-value cache: transformers 5.40 drops `past_key_values` for `cache`."""
+    """The name of the forward argument that takes the key-value cache: transformers 5.40 drops
+    `past_key_values` for `cache`.
+    """
     return "cache" if "cache" in inspect.signature(network.forward).parameters else "past_key_values"
 
 
@@ -90,7 +104,9 @@ def warp(logits: Tensor, settings: SamplerSettings) -> Tensor:
     if settings.nucleus >= 1:
         return logits
     ordered, order = logits.softmax(1).sort(1, descending=True)
-    outside = (ordered.cumsum(1) - ordered) >= settings.nucleus  # the mass before a token; the first always stays
+    outside = (
+        ordered.cumsum(1) - ordered
+    ) >= settings.nucleus  # the mass before a token; the first always stays
     return logits.masked_fill(outside.scatter(1, order, outside), -torch.inf)
 
 

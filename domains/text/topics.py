@@ -1,7 +1,9 @@
-"""The secondary evaluator of diversity: what a verse is about, by the corpus' own words (latent semantic analysis).
+"""The secondary evaluator of diversity: what a verse is about, by the corpus' own words (latent semantic
+analysis).
 
-Deerwester et al. 1990: words weighted by how rare they are among training verses (TF-IDF), then 64 main directions of those (truncated
-SVD), unit length. Blind to word order like the first, but it knows nothing from outside: no pre-training, no pieces of words.
+Deerwester et al. 1990: words weighted by how rare they are among training verses (TF-IDF), then 64 main
+directions of those (truncated SVD), unit length. Blind to word order like the first, but it knows nothing
+from outside: no pre-training, no pieces of words.
 """
 
 from __future__ import annotations
@@ -40,9 +42,13 @@ class Topics(Evaluator):
 
         try:
             self.words = {word: i for i, word in enumerate((folder / "words.txt").read_text().split())}
-            self.table = load_file(folder / "topics.safetensors")["table"].double()  # [words, 64], weighted by rarity
+            self.table = load_file(folder / "topics.safetensors")[
+                "table"
+            ].double()  # [words, 64], weighted by rarity
         except OSError as error:
-            raise BadInput(f"the evaluator of topics is not there: {error.strerror}: {str(folder)!r}") from None
+            raise BadInput(
+                f"the evaluator of topics is not there: {error.strerror}: {str(folder)!r}"
+            ) from None
 
     def features(self, samples: Sequence[str]) -> Tensor:
         found = torch.zeros(len(samples), self.table.shape[1], dtype=torch.float64)
@@ -64,7 +70,9 @@ def damped(count: int) -> float:
 
 
 def fit(texts: Sequence[str]) -> tuple[list[str], Tensor]:
-    """-> the words, and what each adds to a verse's topics: rarity times its place in the main directions, [words, 64] fp16."""
+    """-> the words, and what each adds to a verse's topics: rarity times its place in the main directions,
+    [words, 64] fp16.
+    """
     from scipy.sparse.linalg import svds
 
     found = [counts(text) for text in texts]
@@ -72,7 +80,9 @@ def fit(texts: Sequence[str]) -> tuple[list[str], Tensor]:
     matrix = weighted(found, words, rarity)
     _, values, directions = svds(matrix, COMPONENTS, v0=np.ones(min(matrix.shape)), solver="arpack")
     directions = directions[np.argsort(-values)].T  # [words, 64]
-    directions *= np.sign(np.take_along_axis(directions, np.abs(directions).argmax(0)[None], 0))  # the sign is arbitrary: fix it
+    directions *= np.sign(
+        np.take_along_axis(directions, np.abs(directions).argmax(0)[None], 0)
+    )  # the sign is arbitrary: fix it
     return words, torch.from_numpy(directions * rarity[:, None]).half()
 
 

@@ -1,9 +1,11 @@
-"""The recipes: how the generators and the evaluator `judge` are trained. `python -m bench train --domain text --model s@0`.
+"""The recipes: how the generators and the evaluator `judge` are trained.
 
-Both read single verses, `<s> tokens </s>`, in batches of similar length, and minimise the mean cross-entropy of the next
-token. The learning rate rises linearly and falls along a cosine; an exponential average of the weights is what is kept.
-A run is a pure function of its seed: the order of the batches follows from (seed, epoch) and nothing else is random,
-so a run that is stopped and resumed ends with the same weights.
+`python -m bench train --domain text --model s@0`.
+
+Both read single verses, `<s> tokens </s>`, in batches of similar length, and minimise the mean cross-entropy
+of the next token. The learning rate rises linearly and falls along a cosine; an exponential average of the
+weights is what is kept. A run is a pure function of its seed: the order of the batches follows from (seed,
+epoch) and nothing else is random, so a run that is stopped and resumed ends with the same weights.
 """
 
 from __future__ import annotations
@@ -84,7 +86,9 @@ class VerseTraining(Training):
             optimizer.zero_grad(set_to_none=True)
         self.step_number += 1
         decay = min(recipe.average, self.step_number / (self.step_number + 10))
-        torch._foreach_lerp_(list(self.average.values()), [p.detach() for p in network.parameters()], 1 - decay)
+        torch._foreach_lerp_(
+            list(self.average.values()), [p.detach() for p in network.parameters()], 1 - decay
+        )
         return {"loss": loss.item()}
 
     def _next_batch(self) -> Tensor:
@@ -114,7 +118,9 @@ class VerseTraining(Training):
         """Bits per byte of the averaged weights on the validation part."""
         network = self.averaged()
         order = sorted(range(len(self.held_out)), key=lambda i: len(self.held_out[i]))
-        batches = (pad([self.held_out[i] for i in order[start : start + 100]]) for start in range(0, len(order), 100))
+        batches = (
+            pad([self.held_out[i] for i in order[start : start + 100]]) for start in range(0, len(order), 100)
+        )
         nats = sum(cross_entropy(network, batch, "sum").item() for batch in batches)
         return {"bits_per_byte": nats / math.log(2) / self.held_out_bytes}
 
@@ -141,7 +147,9 @@ def cross_entropy(network: Module, batch: Tensor, reduction: str = "mean") -> Te
     """Of each token given those before it; `batch` [b, t] is padded with IGNORED."""
     batch = batch.to(next(network.parameters()).device)
     inputs, targets = batch[:, :-1].clamp(min=0), batch[:, 1:]
-    return F.cross_entropy(network(inputs).flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORED, reduction=reduction)
+    return F.cross_entropy(
+        network(inputs).flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORED, reduction=reduction
+    )
 
 
 def pad(rows: Sequence[Sequence[int]]) -> Tensor:
@@ -166,7 +174,9 @@ def schedule(step: int, recipe: Recipe) -> float:
 
 
 def optimizers(network: Module, recipe: Recipe) -> Iterator[tuple[torch.optim.Optimizer, float]]:
-    """AdamW, and Muon (Jordan et al. 2024) for the hidden matrices where the recipe asks for it -> with their rates."""
+    """AdamW, and Muon (Jordan et al. 2024) for the hidden matrices where the recipe asks for it -> with their
+    rates.
+    """
     named = list(network.named_parameters())
     hidden = [p for name, p in named if p.ndim == 2 and "embed" not in name]
     if recipe.muon_learning_rate is None:
@@ -180,5 +190,8 @@ def optimizers(network: Module, recipe: Recipe) -> Iterator[tuple[torch.optim.Op
 def adamw(named: list[tuple[str, torch.nn.Parameter]], recipe: Recipe) -> torch.optim.Optimizer:
     matrices = [p for _, p in named if p.ndim > 1]
     others = [p for _, p in named if p.ndim < 2]
-    groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    groups = [
+        {"params": matrices, "weight_decay": recipe.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
     return torch.optim.AdamW([g for g in groups if g["params"]], lr=recipe.learning_rate, betas=(0.9, 0.95))

@@ -1,4 +1,7 @@
-"""What generated verses are good for: more training text. A small model of bytes is trained on them and tried on real verses."""
+"""What generated verses are good for: more training text.
+
+A small model of bytes is trained on them and tried on real verses.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,15 @@ import numpy as np
 
 from bench.interfaces import Task
 
-ORDER = 6  # bytes that the longest context and the byte after it have together; chosen on the validation part (docs/training-log.md)
+# bytes that the longest context and the byte after it have together; chosen on the validation part
+# (docs/training-log.md)
+ORDER = 6
 
 
 class ByteModel(Task):
-    """Utility: bits a byte that the model saves on real test verses, of the 8 that a byte has without any model."""
+    """Utility: bits a byte that the model saves on real test verses, of the 8 that a byte has without any
+    model.
+    """
 
     name = "byte_model"
     version = 1
@@ -35,7 +42,9 @@ class Written:
     @classmethod
     def of(cls, texts: Sequence[str]) -> Written:
         raw = [text.encode("utf-8", "surrogatepass").replace(b"\0", b" ") + b"\0" for text in texts]
-        return cls(np.frombuffer(b"".join(raw), np.uint8).astype(np.uint64), np.array([len(text) for text in raw]))
+        return cls(
+            np.frombuffer(b"".join(raw), np.uint8).astype(np.uint64), np.array([len(text) for text in raw])
+        )
 
 
 def per_text(values: np.ndarray, lengths: np.ndarray) -> np.ndarray:
@@ -54,8 +63,9 @@ def _real() -> Written:
 class NGrams:
     """Counts of all byte sequences up to `order`, interpolated as Witten and Bell (1991) do.
 
-    p(c | context) = (count of it with c + kinds of bytes after it * p(c | shorter context)) / (count of it + kinds), down to 1/256.
-    A context reaches back over the ends of texts, which come in a fixed order here and in no order there: a little noise for all alike.
+    p(c | context) = (count of it with c + kinds of bytes after it * p(c | shorter context)) / (count of it +
+    kinds), down to 1/256. A context reaches back over the ends of texts, which come in a fixed order here and
+    in no order there: a little noise for all alike.
     """
 
     def __init__(self, tables: Sequence[tuple[np.ndarray, ...]]) -> None:
@@ -67,9 +77,13 @@ class NGrams:
         tables = []
         for n in range(1, order + 1):
             sequences, counts = np.unique(_grams(symbols, n), return_counts=True)
-            contexts, first = np.unique(sequences >> np.uint64(8), return_index=True)  # sorted, since the sequences are
+            contexts, first = np.unique(
+                sequences >> np.uint64(8), return_index=True
+            )  # sorted, since the sequences are
             kinds = np.diff(np.append(first, len(sequences)))
-            tables.append((sequences, counts, contexts, np.add.reduceat(counts, first) if len(first) else counts, kinds))
+            tables.append(
+                (sequences, counts, contexts, np.add.reduceat(counts, first) if len(first) else counts, kinds)
+            )
         return cls(tables)
 
     def bits(self, symbols: np.ndarray) -> np.ndarray:
@@ -81,7 +95,9 @@ class NGrams:
                 _look_up(grams, sequences, counts),
                 *(_look_up(grams >> np.uint64(8), contexts, x) for x in (totals, kinds)),
             )
-            p[n - 1 :] = np.where(after > 0, (seen + different * p[n - 1 :]) / np.maximum(after + different, 1), p[n - 1 :])
+            p[n - 1 :] = np.where(
+                after > 0, (seen + different * p[n - 1 :]) / np.maximum(after + different, 1), p[n - 1 :]
+            )
         return -np.log2(p)
 
 

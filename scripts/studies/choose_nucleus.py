@@ -2,8 +2,8 @@
 
     python -m scripts.studies.choose_nucleus [--model s@0]
 
-Prints quality and diversity of samples, judged against the validation verses, for several
-nuclei. The ceiling here is an equal number of training verses, which the judge has seen: read the differences, not the level.
+Prints quality and diversity of samples, judged against the validation verses, for several nuclei. The ceiling
+here is an equal number of training verses, which the judge has seen: read the differences, not the level.
 """
 
 from __future__ import annotations
@@ -33,10 +33,19 @@ def main() -> None:
     for title, texts in sets.items():
         quality = quality_verdict(real_judged, features_of(judge, texts), 5).metrics
         diversity = diversity_verdict(real_words, features_of(words, texts), 5).metrics
-        figures = {"valid": quality["valid"], "typicality": quality["typicality"], "surprisal": quality["surprisal"]}
+        figures = {
+            "valid": quality["valid"],
+            "typicality": quality["typicality"],
+            "surprisal": quality["surprisal"],
+        }
         figures |= {"mutual recall": diversity["mutual_recall"]}
         length = sum(len(text.split()) for text in texts) / len(texts)
-        print(f"{title:<16}", *(f"{name} {value:.3f}" for name, value in figures.items()), f"words {length:.1f}", flush=True)
+        print(
+            f"{title:<16}",
+            *(f"{name} {value:.3f}" for name, value in figures.items()),
+            f"words {length:.1f}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

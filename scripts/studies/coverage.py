@@ -1,6 +1,7 @@
 """How often do the intervals hold the true value, in the made-up studies of `simulation.py`?
 
-    python -m scripts.studies.coverage                        1,000 studies a scenario: a quarter of an hour on one core
+    python -m scripts.studies.coverage                        1,000 studies a scenario: a quarter of an hour
+    on one core
     python -m scripts.studies.coverage --runs 50 --no-write
 
 Writes the tables of docs/statistics.md.
@@ -30,13 +31,20 @@ GAP = 0.05
 
 @click.command()
 @click.option("--runs", default=1000, show_default=True, help="Studies a scenario.")
-@click.option("--spread", type=float, help="Standard deviation of C between training seeds.  [default: as the published records have it]")
+@click.option(
+    "--spread",
+    type=float,
+    help="Standard deviation of C between training seeds.  [default: as the published records have it]",
+)
 @click.option("--write/--no-write", default=True, show_default=True, help=f"Put the tables into {DOCUMENT}.")
 def main(runs: int, spread: float | None, write: bool) -> None:
-    """Coverage and width of every interval, rejected estimators included; and the power to tell domains apart."""
+    """Coverage and width of every interval, rejected estimators included; and the power to tell domains
+    apart.
+    """
     spread = spread or measured_spread(models_of(read_records(Path("results"))))
     found = [
-        (one, coverage(one, runs, watch=bar(range(runs), f"{one.name}, {one.training_seeds} seeds", runs))) for one in scenarios(spread)
+        (one, coverage(one, runs, watch=bar(range(runs), f"{one.name}, {one.training_seeds} seeds", runs)))
+        for one in scenarios(spread)
     ]
     said = f"{runs:,} made-up studies a row; measured spread of C between training seeds: {spread:.4f}.\n\n"
     tables = {"coverage": said + used(found), "rejected": rejected(found), "power": powers(spread)}
@@ -45,26 +53,52 @@ def main(runs: int, spread: float | None, write: bool) -> None:
         if write:
             text = DOCUMENT.read_text()
             before, rest = text.split(f"<!-- {name} -->\n", 1)
-            write_atomically(DOCUMENT, f"{before}<!-- {name} -->\n{table}\n{rest[rest.index('<!-- end -->') :]}")
+            write_atomically(
+                DOCUMENT, f"{before}<!-- {name} -->\n{table}\n{rest[rest.index('<!-- end -->') :]}"
+            )
 
 
 def used(found: list[tuple[Scenario, dict[str, Tally]]]) -> str:
-    headers = ["scenario", "training seeds", *(f"{name}: held (width)" for name in REQUIRED), "worst rung", "unsafe ratio at 0.90"]
+    headers = [
+        "scenario",
+        "training seeds",
+        *(f"{name}: held (width)" for name in REQUIRED),
+        "worst rung",
+        "unsafe ratio at 0.90",
+    ]
     lines = []
     for one, tallies in found:
-        worst = min((t.coverage for name, t in tallies.items() if name.startswith("retention at")), default=float("nan"))
+        worst = min(
+            (t.coverage for name, t in tallies.items() if name.startswith("retention at")),
+            default=float("nan"),
+        )
         unsafe = tallies["unsafe ratio_at_90"]
-        lines.append([one.name, one.training_seeds, *(_cell(tallies[n]) for n in REQUIRED), f"{worst:.3f}", f"{unsafe.coverage:.3f}"])
+        lines.append(
+            [
+                one.name,
+                one.training_seeds,
+                *(_cell(tallies[n]) for n in REQUIRED),
+                f"{worst:.3f}",
+                f"{unsafe.coverage:.3f}",
+            ]
+        )
     return tabulate(lines, headers=headers, tablefmt="pipe", disable_numparse=True)
 
 
 def rejected(found: list[tuple[Scenario, dict[str, Tally]]]) -> str:
-    lines = [[one.name, one.training_seeds, *(_cell(tallies[f"C: {name}"]) for name in REJECTED)] for one, tallies in found]
-    return tabulate(lines, headers=["scenario", "training seeds", *REJECTED], tablefmt="pipe", disable_numparse=True)
+    lines = [
+        [one.name, one.training_seeds, *(_cell(tallies[f"C: {name}"]) for name in REJECTED)]
+        for one, tallies in found
+    ]
+    return tabulate(
+        lines, headers=["scenario", "training seeds", *REJECTED], tablefmt="pipe", disable_numparse=True
+    )
 
 
 def powers(spread: float) -> str:
-    """Chance to tell apart two domains that differ by 0.05 in C, at the strictest of Holm's levels for six comparisons."""
+    """Chance to tell apart two domains that differ by 0.05 in C, at the strictest of Holm's levels for six
+    comparisons.
+    """
     lines = []
     for factor in (0.125, 0.5, 1.0, 2.0):
         for items in (2000, 10_000):

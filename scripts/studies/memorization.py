@@ -22,7 +22,9 @@ RUN = 8  # words
 @click.command()
 @click.option("--samples", default=2000, show_default=True, help="Verses a model.")
 def main(samples: int) -> None:
-    """Shares of verses found word for word, of verses with a run of eight words from one, and of all words that lie in such runs."""
+    """Shares of verses found word for word, of verses with a run of eight words from one, and of all words
+    that lie in such runs.
+    """
     domain = TextDomain()
     runs = {run for verse in domain.reference("train") for run in runs_of(verse.split())}
     lines = [["real verses of the test part", *shares(domain, domain.reference()[:samples], runs)]]

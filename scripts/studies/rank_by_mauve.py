@@ -2,8 +2,8 @@
 
     python -m scripts.studies.rank_by_mauve
 
-Reads the published text records that second judges have seen; samples come from the cache, or are drawn again. Prints Kendall's tau
-with each retention, and with the two together.
+Reads the published text records that second judges have seen; samples come from the cache, or are drawn
+again. Prints Kendall's tau with each retention, and with the two together.
 """
 
 from __future__ import annotations
@@ -54,10 +54,18 @@ def main() -> None:
         domain = open_domain("text")
         evaluation = Evaluation(ModelSession(domain, domain.locate(model), n))
         scores = {
-            r.cell: mauve(evaluation.panel.observe(samples_of(r, evaluation), "samples"), evaluation.panel.real)
+            r.cell: mauve(
+                evaluation.panel.observe(samples_of(r, evaluation), "samples"), evaluation.panel.real
+            )
             for r in bar(group, model, len(group))
         }
-        print(model, {m: round(mean(scores[r.cell] for r in same), 3) for m, same in grouped(group, lambda r: r.method)})
+        print(
+            model,
+            {
+                m: round(mean(scores[r.cell] for r in same), 3)
+                for m, same in grouped(group, lambda r: r.method)
+            },
+        )
         for name, view in VIEWS.items():
             tables[name][model] = retentions(group, (functools.partial(_score, scores), view))
     for name, by_model in tables.items():

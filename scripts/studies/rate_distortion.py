@@ -44,7 +44,8 @@ OURS = (
     "int4",
     "nf4",
 )
-ABSMAX = "int{bits}:group=32,scale=minmax"  # as the usual formats do it: stored at fixed width, a float16 scale for each 32 weights
+# as the usual formats do it: stored at fixed width, a float16 scale for each 32 weights
+ABSMAX = "int{bits}:group=32,scale=minmax"
 
 
 def compressed(network: nn.Module, method: str) -> Compressed:
@@ -55,7 +56,9 @@ def sqnr_db(made: Compressed) -> float:
     """Over all compressible weights of a network."""
     plain = original(made.network).tensors
     names = weights_of(made.network)
-    noise = sum((made.tensors[n].dequantize() - plain[n].dequantize()).double().square().sum().item() for n in names)
+    noise = sum(
+        (made.tensors[n].dequantize() - plain[n].dequantize()).double().square().sum().item() for n in names
+    )
     return 10 * math.log10(sum(plain[n].dequantize().double().square().sum().item() for n in names) / noise)
 
 
@@ -69,7 +72,15 @@ def gaussian() -> None:
         made = compressed(layer, method)
         coded, fixed = (8 * len(encode(made, method, entropy)) / WEIGHTS for entropy in (True, False))
         theory = sqnr_db(made) / (20 * math.log10(2))  # R(D) = log2(variance / D) / 2
-        rows.append([f"`{method}`", f"{sqnr_db(made):.2f}", f"{coded:.3f}", f"{coded - theory:.3f}", f"{fixed - theory:.3f}"])
+        rows.append(
+            [
+                f"`{method}`",
+                f"{sqnr_db(made):.2f}",
+                f"{coded:.3f}",
+                f"{coded - theory:.3f}",
+                f"{fixed - theory:.3f}",
+            ]
+        )
     show(rows, ["method", "SQNR dB", "stored bits a weight", "gap to R(D), bits", "gap at fixed width"])
 
 
@@ -85,7 +96,13 @@ def networks() -> None:
             parameters = sum(p.numel() for p in generator.network.parameters())
             rows.append(
                 [
-                    *(domain, bits, f"{8 * size / parameters:.2f}", f"{sqnr_db(usual):.2f}", f"{sqnr_db(ours[1]):.2f} (`{ours[0]}`)"),
+                    *(
+                        domain,
+                        bits,
+                        f"{8 * size / parameters:.2f}",
+                        f"{sqnr_db(usual):.2f}",
+                        f"{sqnr_db(ours[1]):.2f} (`{ours[0]}`)",
+                    ),
                     *(f"{8 * coded / parameters:.2f}", f"{sqnr_db(same[1]):.2f} (`{same[0]}`)"),
                 ]
             )
@@ -104,12 +121,34 @@ def networks() -> None:
 def pruning() -> None:
     rows = []
     for domain, generator in generators():
-        for method in ("magnitude:sparsity=0.5+int4", "magnitude:sparsity=0.75+int4", "magnitude:sparsity=0.9+int4", "2:4+int4"):
+        for method in (
+            "magnitude:sparsity=0.5+int4",
+            "magnitude:sparsity=0.75+int4",
+            "magnitude:sparsity=0.9+int4",
+            "2:4+int4",
+        ):
             made = compressed(generator.network, method)
             size = len(encode(made, ""))
             name, ours = of_size(generator, size)
-            zeros = np.mean(np.concatenate([(ours.tensors[n].dequantize() == 0).numpy().ravel() for n in weights_of(generator.network)]))
-            rows.append([domain, f"`{method}`", f"{size:,}", f"{sqnr_db(made):.2f}", f"{sqnr_db(ours):.2f}", f"`{name}`", f"{zeros:.0%}"])
+            zeros = np.mean(
+                np.concatenate(
+                    [
+                        (ours.tensors[n].dequantize() == 0).numpy().ravel()
+                        for n in weights_of(generator.network)
+                    ]
+                )
+            )
+            rows.append(
+                [
+                    domain,
+                    f"`{method}`",
+                    f"{size:,}",
+                    f"{sqnr_db(made):.2f}",
+                    f"{sqnr_db(ours):.2f}",
+                    f"`{name}`",
+                    f"{zeros:.0%}",
+                ]
+            )
     show(rows, ["domain", "method", "bytes", "SQNR dB", "ecsq at these bytes, dB", "which", "its zeros"])
 
 
@@ -138,14 +177,34 @@ def coders() -> None:
     layer = nn.Linear(2000, WEIGHTS // 2000, bias=False)
     with torch.no_grad():
         layer.weight.copy_(torch.randn(layer.weight.shape, generator=torch.Generator().manual_seed(0)))
-    for method in ("int8", "int4", "int3", "int2", "ternary", "ecsq:bits=2", "ecsq:bits=1", "magnitude:sparsity=0.9"):
+    for method in (
+        "int8",
+        "int4",
+        "int3",
+        "int2",
+        "ternary",
+        "ecsq:bits=2",
+        "ecsq:bits=1",
+        "magnitude:sparsity=0.9",
+    ):
         stored = compressed(layer, method).tensors["weight"]
         symbols = (stored.indices if stored.quantized else stored.mask).numpy().ravel().astype(np.uint8)  # type: ignore[union-attr]
         counts = np.bincount(symbols)
         share = counts[counts > 0] / counts.sum()
         packed = pack(symbols, len(counts))
-        sizes = [packed, entropy_encode(symbols, table_of(counts)), zstd.compress(symbols.tobytes()), zstd.compress(packed)]
-        rows.append([f"`{method}`", f"{-(share * np.log2(share)).sum():.4f}", *(f"{8 * len(size) / len(symbols):.4f}" for size in sizes)])
+        sizes = [
+            packed,
+            entropy_encode(symbols, table_of(counts)),
+            zstd.compress(symbols.tobytes()),
+            zstd.compress(packed),
+        ]
+        rows.append(
+            [
+                f"`{method}`",
+                f"{-(share * np.log2(share)).sum():.4f}",
+                *(f"{8 * len(size) / len(symbols):.4f}" for size in sizes),
+            ]
+        )
     show(rows, ["indices of", "entropy", "fixed width", "range coder", "zstd -19", "zstd -19 of fixed width"])
 
 
@@ -161,14 +220,41 @@ def binary() -> None:
         signs = found["components"]["indices"]
         for tensor in found["tensors"]:
             if tensor["name"] not in weights:
-                kind = "running statistics" if "running" in tensor["name"] or "num_batches" in tensor["name"] else "norms and biases"
+                kind = (
+                    "running statistics"
+                    if "running" in tensor["name"] or "num_batches" in tensor["name"]
+                    else "norms and biases"
+                )
                 beside[kind] = beside.get(kind, 0.0) + tensor["bytes"]["values"]
         beside["header, checksum"] = found["components"]["header"] + found["components"]["checksum and frame"]
         fp32 = len(encode(original(generator.network), "none"))
         names = ("norms and biases", "running statistics", "header, checksum")
-        parts = [f"{signs:,.0f}", f"{beside['scales']:,.0f}", *(f"{beside.get(name, 0.0):,.0f}" for name in names)]
-        rows.append([domain, f"{fp32:,}", *parts, f"{found['bytes']:,}", f"{fp32 / found['bytes']:.2f}x", f"{fp32 / signs:.2f}x"])
-    headers = ["domain", "fp32 file", "signs", "scales", "norms and biases", "running statistics", "header, checksum", "file", "ratio"]
+        parts = [
+            f"{signs:,.0f}",
+            f"{beside['scales']:,.0f}",
+            *(f"{beside.get(name, 0.0):,.0f}" for name in names),
+        ]
+        rows.append(
+            [
+                domain,
+                f"{fp32:,}",
+                *parts,
+                f"{found['bytes']:,}",
+                f"{fp32 / found['bytes']:.2f}x",
+                f"{fp32 / signs:.2f}x",
+            ]
+        )
+    headers = [
+        "domain",
+        "fp32 file",
+        "signs",
+        "scales",
+        "norms and biases",
+        "running statistics",
+        "header, checksum",
+        "file",
+        "ratio",
+    ]
     show(rows, [*headers, "of the signs alone"])
 
 

@@ -2,8 +2,8 @@
 
     python -m scripts.studies.stages [MODEL]
 
-Seconds are those that each record says its stages took, on its machine; what a cache answered costs (nearly) nothing and is left out where
-a stage took less than a tenth of a second.
+Seconds are those that each record says its stages took, on its machine; what a cache answered costs (nearly)
+nothing and is left out where a stage took less than a tenth of a second.
 """
 
 from __future__ import annotations
@@ -26,7 +26,14 @@ def main(model: str) -> None:
     for domain, group in grouped(records, lambda r: r.domain):
         means = {s: mean(r.provenance.seconds.get(s, 0.0) for r in group) for s in stages}
         total = sum(means.values())
-        lines.append([domain, str(len(group)), f"{3600 / total:.0f}", *(f"{m:.1f}" if m >= LEAST_S else "-" for m in means.values())])
+        lines.append(
+            [
+                domain,
+                str(len(group)),
+                f"{3600 / total:.0f}",
+                *(f"{m:.1f}" if m >= LEAST_S else "-" for m in means.values()),
+            ]
+        )
     print(table(["domain", "cells", "cells an hour", *(f"{stage}, s" for stage in stages)], lines))
 
 

@@ -2,8 +2,8 @@
 
     python -m scripts.studies.text_baselines --part validation --json text_baselines.json
 
-Bits are those that encode every verse of a part, its end included (the token END, or the line break), and are divided
-by the verses' UTF-8 bytes, line breaks not counted. The part "test" is for one use, after freezing.
+Bits are those that encode every verse of a part, its end included (the token END, or the line break), and are
+divided by the verses' UTF-8 bytes, line breaks not counted. The part "test" is for one use, after freezing.
 """
 
 from __future__ import annotations
@@ -43,7 +43,9 @@ class Level:
     estimated: bool
 
     def mix(self, grams: Keys, contexts: Keys, lower: Floats) -> Floats:
-        """p(w | h) = mass(h, w) + backoff(h) * p(w | shorter h) [q]; an unseen h leaves all to the lower order."""
+        """p(w | h) = mass(h, w) + backoff(h) * p(w | shorter h) [q]; an unseen h leaves all to the lower
+        order.
+        """
         backoff = _look_up(self.contexts, self.context_backoff, contexts, 1.0)
         return _look_up(self.grams, self.gram_mass, grams, 0.0) + backoff * lower
 
@@ -51,13 +53,16 @@ class Level:
 class KneserNey:
     """Interpolated modified Kneser-Ney over a closed vocabulary.
 
-    Chen & Goodman 1999, "An empirical study of smoothing techniques for language modeling": three discounts per order
-    from counts of counts, lower orders count distinct left neighbours, the lowest is interpolated with 1 / vocabulary.
-    The left of a sequence is padded with START; padded n-grams are counted like any other (their own counts, as KenLM
-    takes, were worse: 1.3347 bits per byte on the validation part against 1.3323).
+    Chen & Goodman 1999, "An empirical study of smoothing techniques for language modeling": three discounts
+    per order from counts of counts, lower orders count distinct left neighbours, the lowest is interpolated
+    with 1 / vocabulary. The left of a sequence is padded with START; padded n-grams are counted like any
+    other (their own counts, as KenLM takes, were worse: 1.3347 bits per byte on the validation part against
+    1.3323).
     """
 
-    def __init__(self, sequences: Sequence[Sequence[int]], vocabulary: int, start: int, never: Sequence[int]) -> None:
+    def __init__(
+        self, sequences: Sequence[Sequence[int]], vocabulary: int, start: int, never: Sequence[int]
+    ) -> None:
         """`sequences` begin with `start`; tokens in `never` (START, PAD) are never predicted."""
         self.bits = (vocabulary - 1).bit_length()
         if self.bits * ORDER > 62:
@@ -67,14 +72,20 @@ class KneserNey:
         unique, counts = np.unique(self.keys(sequences), return_counts=True)
         levels = [_level(unique, counts, unique >> self.bits)]
         for order in tqdm(range(ORDER - 1, 0, -1), desc="Kneser-Ney", unit="order"):
-            unique, counts = np.unique(unique & self._mask(order), return_counts=True)  # counts of left neighbours
+            unique, counts = np.unique(
+                unique & self._mask(order), return_counts=True
+            )  # counts of left neighbours
             levels.append(_level(unique, counts, unique >> self.bits))
         self.levels = levels[::-1]  # [0] unigrams ... [ORDER - 1]
 
     def keys(self, sequences: Sequence[Sequence[int]]) -> Keys:
         """Every position's n-gram of the highest order, START padded to its left [positions]."""
-        padded = [np.r_[[self.start] * (ORDER - 1), np.asarray(each[1:], dtype=np.int64)] for each in sequences]
-        return np.concatenate([self._roll(np.lib.stride_tricks.sliding_window_view(each, ORDER)) for each in padded])
+        padded = [
+            np.r_[[self.start] * (ORDER - 1), np.asarray(each[1:], dtype=np.int64)] for each in sequences
+        ]
+        return np.concatenate(
+            [self._roll(np.lib.stride_tricks.sliding_window_view(each, ORDER)) for each in padded]
+        )
 
     def probabilities(self, keys: Keys) -> Floats:
         """p(last token | the others) of n-grams of the highest order [q]."""
@@ -108,7 +119,9 @@ def _level(grams: Keys, counts: NDArray[np.int64], context_of: Keys) -> Level:
 
 
 def discounts_from(counts: NDArray[np.int64]) -> tuple[tuple[float, float, float], bool]:
-    """D1, D2, D3+ from the numbers of n-grams seen 1, 2, 3, 4 times; `FALLBACK` where that gives no 0 <= Dk <= k."""
+    """D1, D2, D3+ from the numbers of n-grams seen 1, 2, 3, 4 times; `FALLBACK` where that gives no 0 <= Dk
+    <= k.
+    """
     n1, n2, n3, n4 = (int((counts == k).sum()) for k in (1, 2, 3, 4))
     if not (n1 and n2 and n3 and n4):
         return FALLBACK, False
@@ -155,7 +168,12 @@ def xz(training: Sequence[str], held_out: Sequence[str]) -> dict[str, object]:
     before, after = ("".join(f"{verse}\n" for verse in texts).encode() for texts in (training, held_out))
     alone, both = xz_size(before, "xz, training text"), xz_size(before + after, "xz, both texts")
     bits = 8 * (both - alone)
-    return {"bits": bits, "bits_per_byte": bits / utf8_bytes(held_out), "training_size": alone, "both_size": both}
+    return {
+        "bits": bits,
+        "bits_per_byte": bits / utf8_bytes(held_out),
+        "training_size": alone,
+        "both_size": both,
+    }
 
 
 def xz_size(data: bytes, label: str) -> int:

@@ -2,8 +2,8 @@
 
     python -m scripts.studies.u_over_training image_gan FOLDER...
 
-Each folder is a snapshot that `bench train` kept (in the user's cache, below training/). U = (value - floor) / (ceiling - floor); the
-floor is one permuted network, of the last snapshot.
+Each folder is a snapshot that `bench train` kept (in the user's cache, below training/). U = (value - floor)
+/ (ceiling - floor); the floor is one permuted network, of the last snapshot.
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ N = 1000  # each half of the shortest validation part, text's
 def main(domain_name: str, *folders: str) -> None:
     domain = open_domain(domain_name)
     reference = str(ROOT / VALIDATION.get(domain_name, IMAGES))
-    opened = [Evaluation(ModelSession(domain, domain.locate(folder), N), reference=reference) for folder in sorted(folders)]
+    opened = [
+        Evaluation(ModelSession(domain, domain.locate(folder), N), reference=reference)
+        for folder in sorted(folders)
+    ]
     last = opened[-1]
     permuted = last.session.compressed(last.session.floor_method(0), 0)
     floor = last.panel.score(last.session.sample(permuted, 0).samples)
@@ -36,7 +39,10 @@ def main(domain_name: str, *folders: str) -> None:
         line: dict[str, object] = {"step": Path(evaluation.session.spec.source).name}
         for metric in ("quality_valid", "diversity_mutual_recall"):
             u = headroom(values[metric], [floor[metric]], ceiling[metric])
-            line |= {metric: round(values[metric], 4), f"u_{metric.split('_')[0]}": None if u is None else round(u, 4)}
+            line |= {
+                metric: round(values[metric], 4),
+                f"u_{metric.split('_')[0]}": None if u is None else round(u, 4),
+            }
         print(json.dumps(line), flush=True)
 
 

@@ -74,15 +74,20 @@ encode(parse(method)(original(of(1)), Context()), method)  # what libraries allo
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 size = len(encode(parse(method)(original(network), Context()), method))
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-print(json.dumps({"grown": peak * 1024, "fp32": sum(4 * p.numel() for p in network.parameters()), "file": size}))
+fp32 = sum(4 * p.numel() for p in network.parameters())
+print(json.dumps({"grown": peak * 1024, "fp32": fp32, "file": size}))
 """
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_compressing_needs_at_most_three_times_the_network(method: str) -> None:
-    """The network itself and what compressing adds to it, at the peak: the resident set of a process of its own."""
-    done = subprocess.run([sys.executable, "-c", MEASURED, method, "20"], capture_output=True, text=True, check=True)
+    """The network itself and what compressing adds to it, at the peak: the resident set of a process of its
+    own.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURED, method, "20"], capture_output=True, text=True, check=True
+    )
     found = json.loads(done.stdout)
     times = 1 + found["grown"] / found["fp32"]
     print(f"{method}: {times:.2f} times the network")

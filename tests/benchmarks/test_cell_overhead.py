@@ -1,4 +1,5 @@
-"""What a cell costs beside its stages: looking up, writing the record, the bar. pytest tests/benchmarks/test_cell_overhead.py
+"""What a cell costs beside its stages: looking up, writing the record, the bar. pytest
+tests/benchmarks/test_cell_overhead.py
 
 On the toy domain, whose stages are short, so that what is left over shows.
 """
@@ -27,8 +28,13 @@ def test_overhead_of_a_cell(tmp_path: Path, monkeypatch, capsys) -> None:
 
     monkeypatch.setattr(sweep, "attempt", timed)
     records = run(Request("toy", methods=("ladder",), seeds=(0, 1, 2), samples=500, results=tmp_path), print)
-    between = [b - a - sum(r.provenance.seconds.values()) for a, b, r in zip(finished, finished[1:], records[1:])]
+    between = [
+        b - a - sum(r.provenance.seconds.values()) for a, b, r in zip(finished, finished[1:], records[1:])
+    ]
     mean_ms = 1000 * sum(between) / len(between)
     with capsys.disabled():
-        print(f"\noverhead of a cell: mean {mean_ms:.1f} ms, most {1000 * max(between):.1f} ms, over {len(between)} cells")
+        print(
+            f"\noverhead of a cell: mean {mean_ms:.1f} ms, most {1000 * max(between):.1f} ms, over "
+            f"{len(between)} cells"
+        )
     assert mean_ms < 1000 * MOST_S

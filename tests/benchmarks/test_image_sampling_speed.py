@@ -1,4 +1,7 @@
-"""Images a second of the two image generators, by batch size, and through `torch.compile`. A run has two networks: does compiling pay?"""
+"""Images a second of the two image generators, by batch size, and through `torch.compile`.
+
+A run has two networks: does compiling pay?
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,10 @@ import torch
 from domains.image_diffusion import adapter as diffusion
 from domains.image_gan import adapter as gan
 
-DOMAINS = {"image_gan": (gan.GanDomain, gan, 2000), "image_diffusion": (diffusion.DiffusionDomain, diffusion, 200)}
+DOMAINS = {
+    "image_gan": (gan.GanDomain, gan, 2000),
+    "image_diffusion": (diffusion.DiffusionDomain, diffusion, 200),
+}
 
 
 def opened(name: str):

@@ -1,11 +1,13 @@
 """Time and peak memory of one manifold pass, beside `prdc` and torch-fidelity's precision and recall.
 
-Not part of the default run:  pytest tests/benchmarks/test_manifold_speed.py  (add `-m "not slow"` for N = 2,000 only)
+Not part of the default run:  pytest tests/benchmarks/test_manifold_speed.py  (add `-m "not slow"` for N =
+2,000 only)
 
-The three do not compute the same: `manifold` all six metrics; `prdc` four; torch-fidelity two, in float32, with balls
-that hold their border. Two threads each, except that `prdc` fixes `n_jobs=8`. Wall-clock seconds are the benchmark's own
-table; `cpu_s` is what all threads used in the last round, which other work on the machine disturbs less. Peak memory is
-the growth of the resident set over one call, in a process of its own (Linux only).
+The three do not compute the same: `manifold` all six metrics; `prdc` four; torch-fidelity two, in float32,
+with balls that hold their border. Two threads each, except that `prdc` fixes `n_jobs=8`. Wall-clock seconds
+are the benchmark's own table; `cpu_s` is what all threads used in the last round, which other work on the
+machine disturbs less. Peak memory is the growth of the resident set over one call, in a process of its own
+(Linux only).
 """
 
 from __future__ import annotations
@@ -54,7 +56,10 @@ def samples(n: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def memory_mib(key: str) -> float:
-    """VmRSS (resident now) or VmHWM (its peak). Not `ru_maxrss`, which in a child starts from its parent's peak."""
+    """VmRSS (resident now) or VmHWM (its peak).
+
+    Not `ru_maxrss`, which in a child starts from its parent's peak.
+    """
     lines = Path("/proc/self/status").read_text().splitlines()
     return int(next(line.split()[1] for line in lines if line.startswith(key))) / 1024
 

@@ -1,4 +1,6 @@
-"""Tokens a second of the text sampler: ours with and without a KV cache, by batch size, beside transformers' `generate`."""
+"""Tokens a second of the text sampler: ours with and without a KV cache, by batch size, beside transformers'
+`generate`.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ def tokens_of(rows) -> int:
 def test_with_cache(benchmark, opened, batch: int) -> None:
     items = range(min(ITEMS, 16 * batch))
     settings = SamplerSettings(opened.start, opened.end, max_tokens=256, batch=batch)
-    rows = benchmark.pedantic(lambda: dict(sample_tokens(opened.network, items, 0, settings)), rounds=2, warmup_rounds=1)
+    rows = benchmark.pedantic(
+        lambda: dict(sample_tokens(opened.network, items, 0, settings)), rounds=2, warmup_rounds=1
+    )
     benchmark.extra_info["tokens_per_s"] = tokens_of(rows.values()) / benchmark.stats["min"]
 
 
@@ -59,7 +63,10 @@ def test_transformers_generate(benchmark, opened) -> None:
 
     def sample():
         return opened.network.generate(
-            torch.full((ITEMS, 1), opened.start), do_sample=False, max_new_tokens=256, logits_processor=LogitsProcessorList([Noise()])
+            torch.full((ITEMS, 1), opened.start),
+            do_sample=False,
+            max_new_tokens=256,
+            logits_processor=LogitsProcessorList([Noise()]),
         )
 
     found = benchmark.pedantic(sample, rounds=2, warmup_rounds=1)

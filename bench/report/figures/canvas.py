@@ -1,4 +1,6 @@
-"""The canvas of all pictures: colours for any colour vision, no global state, and labels that do not overlap."""
+"""The canvas of all pictures: colours for any colour vision, no global state, and labels that do not
+overlap.
+"""
 
 from __future__ import annotations
 
@@ -38,9 +40,21 @@ LOOK = {
 TOUCHING = 5.0  # points: a label nearer to a marker's centre would hide it
 NEIGHBOURS = 60  # pixels
 Offset = tuple[float, float, str, str]
-OFFSETS: tuple[Offset, ...] = (  # where a label may lie beside its marker, in points: the first place that is free
-    *((0, 6, "center", "bottom"), (6, 5, "left", "bottom"), (7, 0, "left", "center"), (0, -6, "center", "top")),
-    *((-7, 0, "right", "center"), (6, -5, "left", "top"), (-6, -5, "right", "top"), (-6, 5, "right", "bottom")),
+OFFSETS: tuple[
+    Offset, ...
+] = (  # where a label may lie beside its marker, in points: the first place that is free
+    *(
+        (0, 6, "center", "bottom"),
+        (6, 5, "left", "bottom"),
+        (7, 0, "left", "center"),
+        (0, -6, "center", "top"),
+    ),
+    *(
+        (-7, 0, "right", "center"),
+        (6, -5, "left", "top"),
+        (-6, -5, "right", "top"),
+        (-6, 5, "right", "bottom"),
+    ),
 )
 LEADER = 12.0  # points: a label farther away gets a line to its marker
 CLEAR = 4.0  # pixels between such a line and all else
@@ -50,7 +64,9 @@ ZERO_AND_ONE = "(1 = like the uncompressed network,\n0 = like permuted weights)"
 
 
 def png(size: tuple[float, float], paint: Callable[[Figure, Any], None]) -> bytes:
-    """Draw a picture of `size` inches -> PNG. `paint(figure, renderer)` draws it through matplotlib's objects.
+    """Draw a picture of `size` inches -> PNG.
+
+    `paint(figure, renderer)` draws it through matplotlib's objects.
 
     The user's settings of matplotlib have no effect, and they are not changed.
     """
@@ -67,7 +83,10 @@ def png(size: tuple[float, float], paint: Callable[[Figure, Any], None]) -> byte
 
 
 def ratio_axis(axes: Axes, ratios: Sequence[float], left: float, right: float) -> None:
-    """A logarithmic compression axis: each halving of the file has the same width. Limits grow for ratios outside of them."""
+    """A logarithmic compression axis: each halving of the file has the same width.
+
+    Limits grow for ratios outside of them.
+    """
     axes.set_xscale("log", base=2)
     axes.set_xlim(min(left, left * min(ratios)), max(right, 1.12 * max(ratios)))
     ticks = [2**i for i in range(max(6, 1 + int(math.log2(1.12 * max(ratios)))))]
@@ -84,12 +103,23 @@ def levels(axes: Axes, *, both: bool = False) -> None:
             axes.axvline(level, color="#b8b8b8", linewidth=0.9, zorder=1)
 
 
-def legend(figure: Figure, handles: Sequence[Any], names: Sequence[str], renderer: Any, corner: tuple[float, float]) -> float:
-    """Draw the legend below the title, with its upper left corner at `corner`, in few rows -> its lower edge, 0 to 1."""
-    place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": corner, "borderaxespad": 0.0, "borderpad": 0.2}
+def legend(
+    figure: Figure, handles: Sequence[Any], names: Sequence[str], renderer: Any, corner: tuple[float, float]
+) -> float:
+    """Draw the legend below the title, with its upper left corner at `corner`, in few rows -> its lower edge,
+    0 to 1.
+    """
+    place: dict[str, Any] = {
+        "loc": "upper left",
+        "bbox_to_anchor": corner,
+        "borderaxespad": 0.0,
+        "borderpad": 0.2,
+    }
     spaces: dict[str, Any] = {"handlelength": 1.6, "handletextpad": 0.5, "columnspacing": 1.2}
     for rows in range(1, len(names) + 1):
-        made = figure.legend(handles, names, ncols=math.ceil(len(names) / rows), frameon=False, **place, **spaces)
+        made = figure.legend(
+            handles, names, ncols=math.ceil(len(names) / rows), frameon=False, **place, **spaces
+        )
         box = made.get_window_extent(renderer)
         if box.x1 < figure.bbox.x1 or rows == len(names):
             break
@@ -105,7 +135,7 @@ def footnote(figure: Figure, text: str, left: float) -> float:
     return float((0.08 + LINE * len(lines)) / height)
 
 
-# -------------------------------------------------------------------------------------------------------------- labels
+# ----------------------------------------------------------------------------------------------------- labels
 
 
 @dataclass(frozen=True)
@@ -122,7 +152,9 @@ class Label:
 
 @dataclass(frozen=True)
 class Curve:
-    """Shapes that no label may hide: markers, the error bars `bars`, and the line that connects the markers."""
+    """Shapes that no label may hide: markers, the error bars `bars`, and the line that connects the
+    markers.
+    """
 
     x: Sequence[float]
     y: Sequence[float]
@@ -133,27 +165,52 @@ class Curve:
 def write_labels(axes: Axes, labels: Sequence[Label], curves: Sequence[Curve], renderer: Any) -> list[Any]:
     """Write labels where there is room -> the boxes of those written.
 
-    A label that would hide a marker, a line or another label is left out. A label with the same text as a neighbour is left out too, so
-    the name of a rung is written once where lines meet.
+    A label that would hide a marker, a line or another label is left out. A label with the same text as a
+    neighbour is left out too, so the name of a rung is written once where lines meet.
     """
     taken = np.concatenate([np.empty((0, 2)), *(_obstacles(axes, curve) for curve in curves)])
     boxes: list[Any] = []
     named: list[tuple[str, np.ndarray]] = []
     for label in labels:
         here = axes.transData.transform((label.x, label.y))
-        if not label.text or any(label.text == name and np.hypot(*(here - there)) < NEIGHBOURS for name, there in named):
+        if not label.text or any(
+            label.text == name and np.hypot(*(here - there)) < NEIGHBOURS for name, there in named
+        ):
             continue
         for offset in label.offsets:
             text, leader = _text(axes, label, offset), _leader(here, offset[:2])
             box = text.get_window_extent(renderer).padded(1.5)
-            inside = axes.bbox.x0 < box.x0 and box.x1 < axes.bbox.x1 and axes.bbox.y0 < box.y0 and box.y1 < axes.bbox.y1
-            if inside and not box.count_contains(taken) and not box.count_overlaps(boxes) and _is_clear(leader, taken, boxes):
+            inside = (
+                axes.bbox.x0 < box.x0
+                and box.x1 < axes.bbox.x1
+                and axes.bbox.y0 < box.y0
+                and box.y1 < axes.bbox.y1
+            )
+            if (
+                inside
+                and not box.count_contains(taken)
+                and not box.count_overlaps(boxes)
+                and _is_clear(leader, taken, boxes)
+            ):
                 boxes.append(box)
                 named.append((label.text, here))
                 if len(leader):
                     taken = np.concatenate([taken, leader])
-                    line = {"arrowstyle": "-", "color": "#a0a0a0", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 3}
-                    axes.annotate("", (label.x, label.y), offset[:2], textcoords="offset points", arrowprops=line, zorder=1.5)
+                    line = {
+                        "arrowstyle": "-",
+                        "color": "#a0a0a0",
+                        "linewidth": 0.6,
+                        "shrinkA": 0,
+                        "shrinkB": 3,
+                    }
+                    axes.annotate(
+                        "",
+                        (label.x, label.y),
+                        offset[:2],
+                        textcoords="offset points",
+                        arrowprops=line,
+                        zorder=1.5,
+                    )
                 break
             text.remove()
     return boxes
@@ -165,12 +222,21 @@ def _text(axes: Axes, label: Label, offset: Offset) -> Any:
 
     dx, dy, across, along = offset
     dark = tuple(0.75 * part for part in to_rgb(label.colour))  # thin letters need more contrast than markers
-    look: dict[str, Any] = {"fontsize": label.size, "color": dark, "path_effects": [withStroke(linewidth=2, foreground="white")]}
-    return axes.annotate(label.text, (label.x, label.y), (dx, dy), textcoords="offset points", ha=across, va=along, **look)
+    look: dict[str, Any] = {
+        "fontsize": label.size,
+        "color": dark,
+        "path_effects": [withStroke(linewidth=2, foreground="white")],
+    }
+    return axes.annotate(
+        label.text, (label.x, label.y), (dx, dy), textcoords="offset points", ha=across, va=along, **look
+    )
 
 
 def _leader(marker: np.ndarray, offset: tuple[float, float]) -> np.ndarray:
-    """Pixels [n, 2] along the line from a marker to its label, without the marker's surroundings. Empty for a near label."""
+    """Pixels [n, 2] along the line from a marker to its label, without the marker's surroundings.
+
+    Empty for a near label.
+    """
     step = np.array(offset) * DPI / 72
     length = float(np.hypot(*step))
     if length <= LEADER * DPI / 72:
@@ -190,7 +256,12 @@ def _is_clear(leader: np.ndarray, taken: np.ndarray, boxes: Sequence[Any]) -> bo
 def _obstacles(axes: Axes, curve: Curve) -> np.ndarray:
     """Pixels [n, 2] that no label may cover: around every marker, and along every bar and line."""
     share = np.linspace(0, 1, 50)[:, None]
-    around = TOUCHING * DPI / 72 * np.array([(0, 0), *((math.cos(i * math.pi / 4), math.sin(i * math.pi / 4)) for i in range(8))])
+    around = (
+        TOUCHING
+        * DPI
+        / 72
+        * np.array([(0, 0), *((math.cos(i * math.pi / 4), math.sin(i * math.pi / 4)) for i in range(8))])
+    )
     if not len(curve.x):
         return np.empty((0, 2))
     bars = curve.bars or [0.0] * len(curve.x)

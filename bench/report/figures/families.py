@@ -1,7 +1,7 @@
 """Rate-retention pictures: the retention of quality and of diversity by file size.
 
-They show raw means over sampling seeds with standard deviations, and not the fits behind the scores. They need only the records, and equal
-records give equal bytes.
+They show raw means over sampling seeds with standard deviations, and not the fits behind the scores. They
+need only the records, and equal records give equal bytes.
 """
 
 from __future__ import annotations
@@ -56,9 +56,11 @@ class Series:
 
 
 def draw(records: Sequence[Record], folder: Path, model: str = "s@0") -> list[Path]:
-    """Draw one picture with the ladder of every domain, and one for each domain with all its methods -> the files.
+    """Draw one picture with the ladder of every domain, and one for each domain with all its methods -> the
+    files.
 
-    If a domain's ladder is recalibrated, other methods are left out. Raises `BadInput` when nothing can be drawn.
+    If a domain's ladder is recalibrated, other methods are left out. Raises `BadInput` when nothing can be
+    drawn.
     """
     by_domain = grouped([r for r in records if r.model == model], lambda r: r.domain)
     domains = {domain: group for domain, every in by_domain if points_of(group := comparable(every))}
@@ -66,7 +68,9 @@ def draw(records: Sequence[Record], folder: Path, model: str = "s@0") -> list[Pa
         raise BadInput(f"there are no records of model {model!r} to draw")
     drawn = {}
     if ladders := ladders_of(domains):
-        drawn["rate-retention.png"] = _picture(ladders, f"What the ladder of quantizers leaves of each domain's network ({model})")
+        drawn["rate-retention.png"] = _picture(
+            ladders, f"What the ladder of quantizers leaves of each domain's network ({model})"
+        )
     for domain, group in domains.items():
         ending = ", all recalibrated" if recalibrated_ladder(group) else ""
         title = f"What each method leaves of the network: {domain} ({model}{ending})"
@@ -76,22 +80,36 @@ def draw(records: Sequence[Record], folder: Path, model: str = "s@0") -> list[Pa
     return [folder / name for name in drawn]
 
 
-# ------------------------------------------------------------------------------------------------------ records -> series
+# ------------------------------------------------------------------------------------------ records -> series
 
 
 def points_of(records: Sequence[Record]) -> list[Point]:
-    """The methods of one model, largest file first. Methods without a size or without any retention are left out.
+    """The methods of one model, largest file first.
 
-    If the ladder is recalibrated, only the baseline and methods ending in `+recalibrate` stay, and the ending is removed.
+    Methods without a size or without any retention are left out.
+
+    If the ladder is recalibrated, only the baseline and methods ending in `+recalibrate` stay, and the ending
+    is removed.
     """
     recalibrated = recalibrated_ladder(records)
-    kept = [r for r in records if r.status in FINISHED and (not recalibrated or r.method == BASELINE or is_recalibrated(r.method))]
+    kept = [
+        r
+        for r in records
+        if r.status in FINISHED and (not recalibrated or r.method == BASELINE or is_recalibrated(r.method))
+    ]
     points = []
     for method, group in grouped(kept, lambda r: r.method):
         rates = [math.log2(r.cost.ratio) for r in group if r.cost]
         quality, diversity = (_spread(group, role) for role in ROLES)
         if rates and (quality or diversity):
-            points.append(Point(without_recalibration(method) if recalibrated else method, 2 ** mean(rates), quality, diversity))
+            points.append(
+                Point(
+                    without_recalibration(method) if recalibrated else method,
+                    2 ** mean(rates),
+                    quality,
+                    diversity,
+                )
+            )
     return sorted(points, key=lambda point: point.ratio)
 
 
@@ -122,15 +140,24 @@ FAMILIES = {
 
 
 def families_of(records: Sequence[Record]) -> list[Series]:
-    """All methods of one model by family. The ladder's line starts at the baseline. Families without points are left out."""
+    """All methods of one model by family.
+
+    The ladder's line starts at the baseline. Families without points are left out.
+    """
     members: dict[str, list[Point]] = {family: [] for family in FAMILIES}
     for point in points_of(records):
         members["ladder" if point.method == BASELINE else family_of(point.method)].append(point)
-    return [Series(look.name, members[f], look.colour, look.marker, look.line) for f, look in FAMILIES.items() if members[f]]
+    return [
+        Series(look.name, members[f], look.colour, look.marker, look.line)
+        for f, look in FAMILIES.items()
+        if members[f]
+    ]
 
 
 def family_of(method: str) -> str:
-    """The family of a method, from its text alone, because the record of a plug-in can be read without the plug-in."""
+    """The family of a method, from its text alone, because the record of a plug-in can be read without the
+    plug-in.
+    """
     if method in LADDER:
         return "ladder"
     links = without_recalibration(method).split("+")
@@ -146,7 +173,7 @@ def label_of(method: str) -> str:
     return "" if method == BASELINE else re.sub(r"[:,](?=[a-z])(sparsity=|bits=|scope=)?", " ", method)
 
 
-# ------------------------------------------------------------------------------------------------------- series -> picture
+# ------------------------------------------------------------------------------------------ series -> picture
 
 
 def _picture(series: Sequence[Series], title: str) -> bytes:
@@ -166,12 +193,26 @@ def _picture(series: Sequence[Series], title: str) -> bytes:
 def _panels(figure: Figure, series: Sequence[Series], top: float) -> Sequence[Axes]:
     panels = figure.subplots(2, 1, sharex=True, sharey=True)
     figure.subplots_adjust(left=0.105, right=0.985, top=top, bottom=0.07, hspace=0.08)
-    known = [spread for one in series for p in one.points for spread in (p.quality, p.diversity) if spread is not None]
+    known = [
+        spread
+        for one in series
+        for p in one.points
+        for spread in (p.quality, p.diversity)
+        if spread is not None
+    ]
     lowest, highest = min(m - bar for m, bar in known), max(m + bar for m, bar in known)
     canvas.ratio_axis(panels[0], [point.ratio for one in series for point in one.points], 0.92, 36.0)
     panels[0].set_ylim(min(-0.07, lowest - 0.06), max(1.12, highest + 0.1))
     panels[1].set_xlabel(canvas.COMPRESSION, loc="left")
-    figure.text(0.985, 0.026, "mean ± standard deviation over sampling seeds", ha="right", va="center", fontsize=9, color=GREY)
+    figure.text(
+        0.985,
+        0.026,
+        "mean ± standard deviation over sampling seeds",
+        ha="right",
+        va="center",
+        fontsize=9,
+        color=GREY,
+    )
     for role, axes in zip(ROLES, panels):
         axes.set_ylabel(f"{role} retention\n{canvas.ZERO_AND_ONE}")
         canvas.levels(axes)
@@ -186,7 +227,13 @@ def _shown(series: Series, role: str) -> list[tuple[float, float, float]]:
 def _plot(axes: Axes, series: Series, role: str) -> None:
     """Markers with bars for the standard deviation over seeds, and a line where the series has one."""
     x, y, bar = zip(*shown) if (shown := _shown(series, role)) else ((), (), ())
-    style: dict[str, Any] = {"color": series.colour, "marker": series.marker, "linestyle": "-" if series.line else "none", **MARKER, **BAR}
+    style: dict[str, Any] = {
+        "color": series.colour,
+        "marker": series.marker,
+        "linestyle": "-" if series.line else "none",
+        **MARKER,
+        **BAR,
+    }
     axes.errorbar(x, y, bar, **style)
 
 
@@ -195,9 +242,16 @@ def _legend(figure: Figure, series: Sequence[Series], renderer: Any) -> float:
     from matplotlib.lines import Line2D
 
     looks: list[dict[str, Any]] = [
-        {"color": s.colour, "marker": s.marker, "linestyle": "-" if s.line else "none", **MARKER} for s in series
+        {"color": s.colour, "marker": s.marker, "linestyle": "-" if s.line else "none", **MARKER}
+        for s in series
     ]
-    return canvas.legend(figure, [Line2D([], [], **look) for look in looks], [one.name for one in series], renderer, (0.1, 0.948))
+    return canvas.legend(
+        figure,
+        [Line2D([], [], **look) for look in looks],
+        [one.name for one in series],
+        renderer,
+        (0.1, 0.948),
+    )
 
 
 def _write_labels(axes: Axes, series: Sequence[Series], role: str, renderer: Any) -> None:

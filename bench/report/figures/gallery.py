@@ -45,7 +45,10 @@ def across_domains(records: Sequence[Record], results: Path, say: Callable[[str]
         found["quality-diversity.png"] = paths.picture(panels)
     if by_role := sizes.panels_of(series, records):
         found["sizes.png"] = sizes.picture(by_role, series)
-    titled = [(f"{one.domain.name} ({overview.models_in(one.domain)})", twin_outcomes_of(one.domain, records)) for one in series]
+    titled = [
+        (f"{one.domain.name} ({overview.models_in(one.domain)})", twin_outcomes_of(one.domain, records))
+        for one in series
+    ]
     if outcomes := {title: known for title, known in titled if known is not None}:
         found["survival.png"] = survival.picture(outcomes)
     return found

@@ -1,4 +1,6 @@
-"""`domains.png`: retention by file size of all domains. Each curve is the mean over the domain's models, with its interval.
+"""`domains.png`: retention by file size of all domains.
+
+Each curve is the mean over the domain's models, with its interval.
 
 The curves and bands are the estimates and intervals of `bench.stats.scores`.
 """
@@ -23,7 +25,11 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 SIZE = (9.0, 8.4)  # inches
-SHOWN = (-0.1, 1.12, 1.25)  # lower limit, smallest and largest upper limit of retention; wide bands may leave the picture
+SHOWN = (
+    -0.1,
+    1.12,
+    1.25,
+)  # lower limit, smallest and largest upper limit of retention; wide bands may leave the picture
 BASELINE = "none"
 
 
@@ -83,7 +89,11 @@ def _series(domain: Domain, recalibrated: bool, i: int) -> DomainSeries:
     counting = {m.model for unit in domain.units for m in unit}
     label = f"{domain.name}{', recalibrated' if recalibrated else ''} ({models_in(domain)})"
     mean: dict[str, Sequence[Rung]] = {role: mean_of(domain, role) if domain.units else () for role in ROLES}
-    singles = [] if len(domain.models) == len(counting) == 1 else [single_of(m, m.model in counting) for m in domain.models]
+    singles = (
+        []
+        if len(domain.models) == len(counting) == 1
+        else [single_of(m, m.model in counting) for m in domain.models]
+    )
     return DomainSeries(domain, label, COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)], mean, singles)
 
 
@@ -108,10 +118,12 @@ def mean_of(domain: Domain, role: str) -> list[Rung]:
 
 def single_of(m: ModelLadder, counts: bool) -> Single:
     """The curve of one model."""
-    return Single(m.model, [1.0, *2.0**m.rates], {role: [1.0, *m.outcomes[role].mean] for role in ROLES}, counts)
+    return Single(
+        m.model, [1.0, *2.0**m.rates], {role: [1.0, *m.outcomes[role].mean] for role in ROLES}, counts
+    )
 
 
-# ------------------------------------------------------------------------------------------------------- series -> picture
+# ------------------------------------------------------------------------------------------ series -> picture
 
 
 def picture(series: Sequence[DomainSeries]) -> bytes:
@@ -120,7 +132,13 @@ def picture(series: Sequence[DomainSeries]) -> bytes:
     def paint(figure: Figure, renderer: Any) -> None:
         handles = [_handle(one) for one in series]
         bottom = canvas.legend(figure, handles, [one.label for one in series], renderer, (0.1, 0.948))
-        figure.text(0.105, 0.965, "Retention of each domain along the ladder of quantizers", fontsize=12.5, va="center")
+        figure.text(
+            0.105,
+            0.965,
+            "Retention of each domain along the ladder of quantizers",
+            fontsize=12.5,
+            va="center",
+        )
         panels = figure.subplots(2, 1, sharex=True, sharey=True)
         lower = canvas.footnote(figure, _footnote(series), 0.105) + 0.6 / SIZE[1]
         figure.subplots_adjust(left=0.105, right=0.985, top=bottom - 0.015, bottom=lower, hspace=0.08)
@@ -135,10 +153,19 @@ def picture(series: Sequence[DomainSeries]) -> bytes:
 
 def _axes(panels: Sequence[Axes], series: Sequence[DomainSeries]) -> None:
     ratios = [ratio for one in series for m in one.domain.models for ratio in 2.0**m.rates]
-    values = [value for one in series for m in one.domain.models for role in ROLES for value in m.outcomes[role].mean]
+    values = [
+        value
+        for one in series
+        for m in one.domain.models
+        for role in ROLES
+        for value in m.outcomes[role].mean
+    ]
     canvas.ratio_axis(panels[0], [1.0, *ratios], 0.92, 36.0)
     tops = [rung.interval[1] for one in series for role in ROLES for rung in one.mean[role] if rung.interval]
-    panels[0].set_ylim(min(SHOWN[0], min(values) - 0.03), max(SHOWN[1], min(SHOWN[2], max(tops, default=1.0)), max(values) + 0.03))
+    panels[0].set_ylim(
+        min(SHOWN[0], min(values) - 0.03),
+        max(SHOWN[1], min(SHOWN[2], max(tops, default=1.0)), max(values) + 0.03),
+    )
     panels[1].set_xlabel(canvas.COMPRESSION, loc="left")
     for role, axes in zip(ROLES, panels):
         axes.set_ylabel(f"{role} retention\n{canvas.ZERO_AND_ONE}")
@@ -150,7 +177,10 @@ def _footnote(series: Sequence[DomainSeries]) -> str:
     ways = {
         (False,): "over the sampling seeds and the samples of the one model",
         (True,): "over training seeds",
-        (False, True): "over training seeds, or, where there is one model, over its sampling seeds and samples",
+        (
+            False,
+            True,
+        ): "over training seeds, or, where there is one model, over its sampling seeds and samples",
     }
     parts = [f"bands: 95 % intervals {ways[tuple(sorted(over))]}"] if over else []
     singles = [single for one in series for single in one.singles]
@@ -166,12 +196,20 @@ def _plot(axes: Axes, one: DomainSeries, role: str) -> None:
     for single in one.singles:
         look: dict[str, Any] = {"linewidth": 0.9, "alpha": 0.55, "color": one.colour, "zorder": 2.1}
         if not single.counts:
-            look |= {"linestyle": (0, (5, 2)), "marker": one.marker, "markersize": 4, "markerfacecolor": "white", "alpha": 0.8}
+            look |= {
+                "linestyle": (0, (5, 2)),
+                "marker": one.marker,
+                "markersize": 4,
+                "markerfacecolor": "white",
+                "alpha": 0.8,
+            }
         axes.plot(single.ratios, single.values[role], **look)
     rungs = one.mean[role]
     banded = [rung for rung in rungs if rung.interval is not None]
     low, high = zip(*(rung.interval for rung in banded if rung.interval)) if banded else ((), ())
-    axes.fill_between([rung.ratio for rung in banded], low, high, color=one.colour, alpha=0.16, linewidth=0, zorder=1.5)
+    axes.fill_between(
+        [rung.ratio for rung in banded], low, high, color=one.colour, alpha=0.16, linewidth=0, zorder=1.5
+    )
     style: dict[str, Any] = {"color": one.colour, "marker": one.marker, "linewidth": 1.8, **MARKER}
     axes.plot([rung.ratio for rung in rungs], [rung.value for rung in rungs], zorder=3, **style)
 
@@ -179,7 +217,12 @@ def _plot(axes: Axes, one: DomainSeries, role: str) -> None:
 def _names(series: Sequence[DomainSeries], role: str) -> tuple[list[Label], list[Curve]]:
     """Labels of the means' rungs, and the curves that they must not hide."""
     means = [(one, one.mean[role]) for one in series]
-    labels = [Label(rung.name, rung.ratio, rung.value, one.colour) for one, rungs in means for rung in rungs if rung.name != BASELINE]
+    labels = [
+        Label(rung.name, rung.ratio, rung.value, one.colour)
+        for one, rungs in means
+        for rung in rungs
+        if rung.name != BASELINE
+    ]
     return labels, [_curve(rungs) for _, rungs in means]
 
 
@@ -193,4 +236,6 @@ def _handle(one: DomainSeries) -> Any:
 
     if one.mean[ROLES[0]]:
         return Line2D([], [], color=one.colour, marker=one.marker, linewidth=1.8, **MARKER)
-    return Line2D([], [], color=one.colour, marker=one.marker, linestyle="--", markerfacecolor="white", markersize=5)
+    return Line2D(
+        [], [], color=one.colour, marker=one.marker, linestyle="--", markerfacecolor="white", markersize=5
+    )

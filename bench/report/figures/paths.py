@@ -1,7 +1,7 @@
 """`quality-diversity.png`: the path of each domain down the ladder, quality against diversity.
 
-Known damages of real samples are landmarks: they show what a position means. A panel shows the domains that the same evaluators scored
-against the same real samples, because only these share landmarks.
+Known damages of real samples are landmarks: they show what a position means. A panel shows the domains that
+the same evaluators scored against the same real samples, because only these share landmarks.
 """
 
 from __future__ import annotations
@@ -28,10 +28,15 @@ RIGHT, LEFT = OFFSETS[2], OFFSETS[4]
 OTHERS = tuple(offset for offset in OFFSETS if offset not in (RIGHT, LEFT))
 FAR: tuple[Offset, ...] = (  # many landmarks lie near 1: their names go farther away, with a line
     *OFFSETS,
-    *((dx, dy, across, along) for dy, along in ((17, "bottom"), (-17, "top"), (29, "bottom"), (-29, "top")) for dx, across in
-      ((0, "center"), (10, "left"), (-10, "right"), (24, "left"), (-24, "right"))),
-)  # fmt: skip
-Conditions = tuple[str, int, int, tuple[tuple[str, int], ...]]  # reference, N, k, evaluators with their versions
+    *(
+        (dx, dy, across, along)
+        for dy, along in ((17, "bottom"), (-17, "top"), (29, "bottom"), (-29, "top"))
+        for dx, across in ((0, "center"), (10, "left"), (-10, "right"), (24, "left"), (-24, "right"))
+    ),
+)
+Conditions = tuple[
+    str, int, int, tuple[tuple[str, int], ...]
+]  # reference, N, k, evaluators with their versions
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,9 @@ class Panel:
     landmarks: Sequence[Landmark]
 
 
-def panels_of(series: Sequence[DomainSeries], records: Sequence[Record], damages: Mapping[str, DamagesFile], say: Say) -> list[Panel]:
+def panels_of(
+    series: Sequence[DomainSeries], records: Sequence[Record], damages: Mapping[str, DamagesFile], say: Say
+) -> list[Panel]:
     """One panel for all domains that are scored under the same conditions.
 
     A file of damages that was made under other conditions is reported to `say` and left out.
@@ -66,8 +73,13 @@ def panels_of(series: Sequence[DomainSeries], records: Sequence[Record], damages
         if conditions_of_file(file) in groups:
             fitting.setdefault(conditions_of_file(file), file)
         elif name in known:
-            say(f"the damages of {name} are not drawn: other real samples, evaluators, N or k than its records'")
-    return [Panel(group, landmarks_of(fitting[key]) if key in fitting else ()) for key, group in groups.items()]
+            say(
+                f"the damages of {name} are not drawn: other real samples, evaluators, N or k than its "
+                f"records'"
+            )
+    return [
+        Panel(group, landmarks_of(fitting[key]) if key in fitting else ()) for key, group in groups.items()
+    ]
 
 
 def conditions_of(one: DomainSeries, records: Sequence[Record]) -> Conditions | None:
@@ -101,10 +113,16 @@ def landmarks_of(file: DamagesFile) -> list[Landmark]:
 
 
 def in_one_place(landmarks: Sequence[Landmark]) -> list[Landmark]:
-    """Merge landmarks whose markers overlap under one name: `noise .05, JPEG 20`, at the position of the first."""
+    """Merge landmarks whose markers overlap under one name: `noise .05, JPEG 20`, at the position of the
+    first.
+    """
     found: list[Landmark] = []
     for mark in landmarks:
-        near = (i for i, m in enumerate(found) if math.hypot(m.quality - mark.quality, m.diversity - mark.diversity) < SAME_PLACE)
+        near = (
+            i
+            for i, m in enumerate(found)
+            if math.hypot(m.quality - mark.quality, m.diversity - mark.diversity) < SAME_PLACE
+        )
         i = next(near, None)
         if i is None:
             found.append(mark)
@@ -116,10 +134,14 @@ def in_one_place(landmarks: Sequence[Landmark]) -> list[Landmark]:
 def path_of(one: DomainSeries) -> list[tuple[str, float, float]]:
     """(rung, quality, diversity), beginning with the uncompressed network."""
     diversity = {rung.name: rung.value for rung in one.mean["diversity"]}
-    return [(rung.name, rung.value, diversity[rung.name]) for rung in one.mean["quality"] if rung.name in diversity]
+    return [
+        (rung.name, rung.value, diversity[rung.name])
+        for rung in one.mean["quality"]
+        if rung.name in diversity
+    ]
 
 
-# ------------------------------------------------------------------------------------------------------- panels -> picture
+# ------------------------------------------------------------------------------------------ panels -> picture
 
 
 def picture(panels: Sequence[Panel]) -> bytes:
@@ -137,10 +159,18 @@ def picture(panels: Sequence[Panel]) -> bytes:
             names.append("real samples, damaged on purpose")
         left = 0.72 / size[0]
         bottom = canvas.legend(figure, handles, names, renderer, (left - 0.005, 0.937))
-        figure.text(left, 0.965, "Down the ladder of quantizers, from the uncompressed network at (1, 1)", fontsize=12.5, va="center")
+        figure.text(
+            left,
+            0.965,
+            "Down the ladder of quantizers, from the uncompressed network at (1, 1)",
+            fontsize=12.5,
+            va="center",
+        )
         lower = canvas.footnote(figure, FOOTNOTE, left) + 0.6 / HEIGHT
         rows = figure.subplots(1, len(panels), squeeze=False)[0]
-        figure.subplots_adjust(left=left, right=1 - 0.12 / size[0], top=bottom - 0.045, bottom=lower, wspace=0.12)
+        figure.subplots_adjust(
+            left=left, right=1 - 0.12 / size[0], top=bottom - 0.045, bottom=lower, wspace=0.12
+        )
         for axes, panel in zip(rows, panels):
             _axes(axes, panel, first=axes is rows[0])
             _plot(axes, panel)
@@ -150,9 +180,16 @@ def picture(panels: Sequence[Panel]) -> bytes:
 
 
 FOOTNOTE = (
-    "paths: 1 = uncompressed network, 0 = permuted weights; damaged samples: 1 = undamaged real samples, 0 = no valid or covered samples"
+    "paths: 1 = uncompressed network, 0 = permuted weights; damaged samples: 1 = undamaged real "
+    "samples, 0 = no valid or covered samples"
 )
-LANDMARK: dict[str, Any] = {"color": "#8a8a8a", "marker": "x", "markersize": 5, "markeredgewidth": 1.3, "linestyle": "none"}
+LANDMARK: dict[str, Any] = {
+    "color": "#8a8a8a",
+    "marker": "x",
+    "markersize": 5,
+    "markeredgewidth": 1.3,
+    "linestyle": "none",
+}
 
 
 def _axes(axes: Axes, panel: Panel, first: bool) -> None:
@@ -171,7 +208,12 @@ def _axes(axes: Axes, panel: Panel, first: bool) -> None:
 
 
 def _plot(axes: Axes, panel: Panel) -> None:
-    axes.plot([mark.quality for mark in panel.landmarks], [mark.diversity for mark in panel.landmarks], zorder=2.5, **LANDMARK)
+    axes.plot(
+        [mark.quality for mark in panel.landmarks],
+        [mark.diversity for mark in panel.landmarks],
+        zorder=2.5,
+        **LANDMARK,
+    )
     for one in panel.series:
         _, x, y = zip(*path_of(one))
         style: dict[str, Any] = {"color": one.colour, "marker": one.marker, "linewidth": 1.8, **MARKER}
@@ -179,7 +221,10 @@ def _plot(axes: Axes, panel: Panel) -> None:
 
 
 def beside(x: float) -> tuple[Offset, ...]:
-    """Positions for the name of a rung. Paths run downwards, so names go to the side, and near the left edge to the left."""
+    """Positions for the name of a rung.
+
+    Paths run downwards, so names go to the side, and near the left edge to the left.
+    """
     return (LEFT, RIGHT, *OTHERS) if x < 0.2 else (RIGHT, LEFT, *OTHERS)
 
 
@@ -191,8 +236,21 @@ def _curve(path: Sequence[tuple[str, float, float]]) -> Curve:
 def _names(panel: Panel) -> tuple[list[Label], list[Curve]]:
     """Rungs first, then landmarks where there is room."""
     paths = [(one, path_of(one)) for one in panel.series]
-    labels = [Label(name, x, y, one.colour, beside(x)) for one, path in paths for name, x, y in path if name != BASELINE]
-    labels += [Label(mark.name, mark.quality, mark.diversity, GREY, FAR, 8) for mark in in_one_place(panel.landmarks)]
+    labels = [
+        Label(name, x, y, one.colour, beside(x))
+        for one, path in paths
+        for name, x, y in path
+        if name != BASELINE
+    ]
+    labels += [
+        Label(mark.name, mark.quality, mark.diversity, GREY, FAR, 8) for mark in in_one_place(panel.landmarks)
+    ]
     curves = [_curve(path) for _, path in paths]
-    curves.append(Curve([mark.quality for mark in panel.landmarks], [mark.diversity for mark in panel.landmarks], line=False))
+    curves.append(
+        Curve(
+            [mark.quality for mark in panel.landmarks],
+            [mark.diversity for mark in panel.landmarks],
+            line=False,
+        )
+    )
     return labels, curves

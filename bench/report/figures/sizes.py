@@ -1,4 +1,7 @@
-"""`sizes.png`: C of every model by parameters, with the leaderboard's regression. It shows every point, since there are few."""
+"""`sizes.png`: C of every model by parameters, with the leaderboard's regression.
+
+It shows every point, since there are few.
+"""
 
 from __future__ import annotations
 
@@ -41,11 +44,16 @@ def panels_of(series: Sequence[DomainSeries], records: Sequence[Record]) -> list
         return counts.get((m.domain, m.model))
 
     data = {role: points(models, parameters, role) for role in ROLES}
-    return [Panel(role, found, lines) for role, found in data.items() if (lines := size_slopes(found)) is not None]
+    return [
+        Panel(role, found, lines) for role, found in data.items() if (lines := size_slopes(found)) is not None
+    ]
 
 
 def places(found: Sequence[Point]) -> list[float]:
-    """The x-coordinate of each point. Models of one domain and size stand side by side around their number of parameters."""
+    """The x-coordinate of each point.
+
+    Models of one domain and size stand side by side around their number of parameters.
+    """
     groups: dict[tuple[str, int], list[int]] = {}
     for i, point in enumerate(found):
         groups.setdefault((point.domain, point.parameters), []).append(i)
@@ -56,7 +64,7 @@ def places(found: Sequence[Point]) -> list[float]:
     return x
 
 
-# ------------------------------------------------------------------------------------------------------- panels -> picture
+# ------------------------------------------------------------------------------------------ panels -> picture
 
 
 def picture(panels: Sequence[Panel], series: Sequence[DomainSeries]) -> bytes:
@@ -68,9 +76,18 @@ def picture(panels: Sequence[Panel], series: Sequence[DomainSeries]) -> bytes:
 
         shown = {point.domain for panel in panels for point in panel.points}
         names = [name for name in looks if name in shown]
-        handles: list[Any] = [Line2D([], [], color=looks[n].colour, marker=looks[n].marker, linestyle="none", **MARKER) for n in names]
+        handles: list[Any] = [
+            Line2D([], [], color=looks[n].colour, marker=looks[n].marker, linestyle="none", **MARKER)
+            for n in names
+        ]
         bottom = canvas.legend(figure, handles, names, renderer, (0.075, LEVEL - 0.03))
-        figure.text(0.08, LEVEL + 0.015, "Does size matter? C of each model by its parameters", fontsize=12.5, va="center")
+        figure.text(
+            0.08,
+            LEVEL + 0.015,
+            "Does size matter? C of each model by its parameters",
+            fontsize=12.5,
+            va="center",
+        )
         lower = canvas.footnote(figure, _footnote(panels), 0.08) + 0.6 / SIZE[1]
         rows = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
         figure.subplots_adjust(left=0.08, right=0.985, top=bottom - 0.075, bottom=lower, wspace=0.06)
@@ -94,7 +111,10 @@ def _footnote(panels: Sequence[Panel]) -> str:
 
 def _axes(rows: Sequence[Axes], panels: Sequence[Panel]) -> None:
     sizes = [point.parameters for panel in panels for point in panel.points]
-    first, last = math.floor(math.log2(min(sizes) / REFERENCE_SIZE)), math.ceil(math.log2(max(sizes) / REFERENCE_SIZE))
+    first, last = (
+        math.floor(math.log2(min(sizes) / REFERENCE_SIZE)),
+        math.ceil(math.log2(max(sizes) / REFERENCE_SIZE)),
+    )
     ticks = [REFERENCE_SIZE * 2.0**i for i in range(first, last + 1)]
     rows[0].set_xscale("log", base=2)
     rows[0].set_xticks(ticks, [f"{tick / 1e6:.3g} M" for tick in ticks])
@@ -114,7 +134,9 @@ def _plot(axes: Axes, panel: Panel, looks: Mapping[str, DomainSeries]) -> None:
         look = looks[point.domain]
         low, high = point.interval or (point.score, point.score)
         axes.plot([x, x], [low, high], color=look.colour, linewidth=1, alpha=0.7, zorder=2)
-        style: dict[str, Any] = {**MARKER, "markeredgecolor": look.colour, "markerfacecolor": "white"} if point.hollow else MARKER
+        style: dict[str, Any] = (
+            {**MARKER, "markeredgecolor": look.colour, "markerfacecolor": "white"} if point.hollow else MARKER
+        )
         axes.plot([x], [point.score], color=look.colour, marker=look.marker, zorder=3, **style)
     for domain, estimate in panel.lines.slopes.items():
         level, slope = panel.lines.levels[domain].value, estimate.value
@@ -122,5 +144,7 @@ def _plot(axes: Axes, panel: Panel, looks: Mapping[str, DomainSeries]) -> None:
         ends = [min(sizes), max(sizes)]
         if ends[0] < ends[1]:
             height = [level + slope * math.log2(end / REFERENCE_SIZE) for end in ends]
-            axes.plot(ends, height, color=looks[domain].colour, linewidth=1.4, linestyle=(0, (5, 2)), zorder=1.5)
+            axes.plot(
+                ends, height, color=looks[domain].colour, linewidth=1.4, linestyle=(0, (5, 2)), zorder=1.5
+            )
     axes.axhline(1, color=GREY, linewidth=0.6, zorder=1)
