@@ -1,4 +1,4 @@
-"""A whole domain in one file: points of the plane from eight Gaussians, and a small network that makes more."""
+"""A whole domain in one file: points of the plane, and a small network that makes more of them."""
 
 import numpy as np
 import torch
