@@ -79,9 +79,8 @@ def image_column(rows: Dataset, source: object = "the data") -> list[bytes]:
             f"{source} needs a column 'image' of images; its columns are: {', '.join(rows.column_names)}"
         )
     undecoded = rows.select_columns([column]).cast_column(column, datasets.Image(decode=False))
-    found = [
-        row and row["bytes"] for row in undecoded[column]
-    ]  # a path beside it could name any file of this machine
+    # a path beside it could name any file of this machine
+    found = [row and row["bytes"] for row in undecoded[column]]
     for number, data in enumerate(found):
         if data is None:
             raise BadInput(f"{source} row {number} holds no picture (only embedded ones are read)")

@@ -36,15 +36,12 @@ if TYPE_CHECKING:
 Samples = Any  # a sequence of samples as their domain knows them: a list of texts, an array [n, c, h, w] ...
 Role = Literal["quality", "diversity"]
 Use = Literal["primary", "secondary", "optional"]  # what an evaluator is for: see `EvaluatorEntry`
-Hurts = Literal[
-    "nothing", "surface", "variety", "both", "foreign"
-]  # what a damage lowers; "foreign": samples of another kind of data
-Direction = Literal[
-    "higher", "lower", "none"
-]  # which way is better; "none": nearest to the real data's value is best
-Wrap = Callable[
-    [str, "Module"], "Module"
-]  # (name of a network, the network) -> the network to train in its place
+# what a damage lowers; "foreign": samples of another kind of data
+Hurts = Literal["nothing", "surface", "variety", "both", "foreign"]
+# which way is better; "none": nearest to the real data's value is best
+Direction = Literal["higher", "lower", "none"]
+# (name of a network, the network) -> the network to train in its place
+Wrap = Callable[[str, "Module"], "Module"]
 
 
 # ----------------------------------------------------------------------------------------------------- models
@@ -59,9 +56,8 @@ class ModelSpec:
     licence: str = "unknown"  # of the weights, for example `Apache-2.0`
     parameters: int | None = None  # how many the network has; None: unknown
     train_seed: int | None = None  # the seed of its training; None: unknown
-    excluded: Mapping[str, str] = field(
-        default_factory=dict
-    )  # name of a tensor that is never compressed -> why
+    # name of a tensor that is never compressed -> why
+    excluded: Mapping[str, str] = field(default_factory=dict)
     description: str = ""  # one line for `bench list`
     samples_seen: int | None = None  # training samples, repeats counted; None: unknown
 
@@ -166,9 +162,8 @@ class Generator(HasLikelihood, HasAuxiliaryScores, HasCalibration, HasTraining, 
 
     # What follows is optional.
 
-    macs_sample_count: ClassVar[int] = (
-        100  # samples drawn to count operations: whole batches, where samples are drawn in fixed ones
-    )
+    # samples drawn to count operations: whole batches, where samples are drawn in fixed ones
+    macs_sample_count: ClassVar[int] = 100
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         """Generators that use the old names of two members keep working."""
@@ -209,9 +204,8 @@ class Training(ABC):
 
     # What follows is optional.
 
-    keeps_snapshots: ClassVar[bool] = (
-        False  # also freeze at each tenth of the steps, to measure quality over training time
-    )
+    # also freeze at each tenth of the steps, to measure quality over training time
+    keeps_snapshots: ClassVar[bool] = False
 
     def identity(self) -> str:
         """A hash of recipe, data and seed. A checkpoint of another identity is never continued."""
@@ -305,13 +299,10 @@ class Damage:
     hurts: Hurts  # what the damage lowers
     apply: Callable[[Samples], Samples]  # the same input gives the same output; it does not change its input
     valid: tuple[float, float] = (0.0, math.inf)  # (least, most): validity, relative to undamaged samples
-    mutual_recall: tuple[float, float] = (
-        0.0,
-        math.inf,
-    )  # (least, most): mutual recall, relative to undamaged samples
-    milder: str | None = (
-        None  # validity must lie at least 3 points below that of this damage ("" = undamaged)
-    )
+    # (least, most): mutual recall, relative to undamaged samples
+    mutual_recall: tuple[float, float] = (0.0, math.inf)
+    # validity must lie at least 3 points below that of this damage ("" = undamaged)
+    milder: str | None = None
 
 
 # ----------------------------------------------------------------------------------------- tables of a domain
@@ -335,12 +326,10 @@ class TrainingRecipe:
     """
 
     description: str  # one line for `bench list`, without the training seed
-    start: Callable[
-        [int, str | None, str], Training
-    ]  # (training seed, data, device) -> the training at step 0; `data` as in `train`
-    published_seeds: tuple[
-        int, ...
-    ] = ()  # training seeds of the models that belong to the published comparison
+    # (training seed, data, device) -> the training at step 0; `data` as in `train`
+    start: Callable[[int, str | None, str], Training]
+    # training seeds of the models that belong to the published comparison
+    published_seeds: tuple[int, ...] = ()
     seeded: bool = True  # False: there is one model, named by the key alone; `start` gets seed 0
 
 
@@ -397,9 +386,8 @@ class Trainable:
             raise LookupError(f"domain {self.name!r} cannot train {name!r}")
         key, at, seed = name.partition("@")
         recipe = table.get(key)
-        if (
-            recipe is not None and recipe.seeded and re.fullmatch("[0-9]{1,9}", seed)
-        ):  # what every random generator takes
+        # what every random generator takes
+        if recipe is not None and recipe.seeded and re.fullmatch("[0-9]{1,9}", seed):
             return recipe.start(int(seed), data, device)
         if recipe is not None and not recipe.seeded and not at:
             return recipe.start(0, data, device)
@@ -591,8 +579,8 @@ def _table_of_old_members(domain: Domain) -> dict[str, EvaluatorEntry]:
 
 @dataclass(frozen=True)
 class StructureEdit:
-    """What a state dict cannot say about a network: a pruned channel count, a low-rank split, an activation
-    quantizer.
+    """What a state dict cannot say about a network: a pruned channel count, a low-rank split, an
+    activation quantizer.
     """
 
     path: str  # of the module in the network, for example `model.layers.0.mlp`
@@ -669,9 +657,8 @@ class StoredTensor:
     shape: tuple[int, ...]  # of the tensor in the network
     values: Tensor | None = None  # plain: float16 or float32 (buffers: any dtype), [*shape]
     indices: Tensor | None = None  # uint8, or int16 above 256 levels, [*shape]
-    codebook: tuple[
-        tuple[float, ...], ...
-    ] = ()  # [planes][levels]; the values that an index stands for, before scaling
+    # [planes][levels]; the values that an index stands for, before scaling
+    codebook: tuple[tuple[float, ...], ...] = ()
     scales: Tensor | None = None  # float16 [planes, rows]
     layout: Layout = Layout()  # which weights form a row
     mask: Tensor | None = None  # bool [*shape]; True = kept
@@ -711,14 +698,12 @@ class Compressed:
     """What one method, or a chain of them, made of a network."""
 
     network: Module  # the original; methods read its layer types and never write to it
-    tensors: Mapping[
-        str, StoredTensor
-    ]  # every parameter and persistent buffer; tied ones once, under their first name
+    # every parameter and persistent buffer; tied ones once, under their first name
+    tensors: Mapping[str, StoredTensor]
     structure: tuple[StructureEdit, ...] = ()  # what changed of the network itself, in order
     touched: frozenset[str] = frozenset()  # names of tensors that a method stored anew
-    untouched: Mapping[str, str] = field(
-        default_factory=dict
-    )  # compressible-looking tensor -> why it was left alone
+    # compressible-looking tensor -> why it was left alone
+    untouched: Mapping[str, str] = field(default_factory=dict)
 
     def replace(
         self, tensors: Mapping[str, StoredTensor], untouched: Mapping[str, str] | None = None
@@ -738,9 +723,8 @@ class Compressed:
 class Context:
     """What a method may look at. Never the reference data."""
 
-    generator: Generator | None = (
-        None  # for methods that need calibration or training; None: they are not available
-    )
+    # for methods that need calibration or training; None: they are not available
+    generator: Generator | None = None
     seed: int = 0  # of all that the method draws
     device: str = "cpu"  # where the network is
     excluded: Mapping[str, str] = field(default_factory=dict)  # tensors that must stay as they are -> why
@@ -761,12 +745,10 @@ class Method(ABC):
 
     name: ClassVar[str]  # as in the entry point that names the class
     description: ClassVar[str]  # one line for `bench list`
-    version: ClassVar[int] = (
-        1  # raise it when the artifact changes: older records no longer count as finished
-    )
-    quantizes: ClassVar[bool] = (
-        False  # whether it chooses indices into a grid: a chain may hold one such method
-    )
+    # raise it when the artifact changes: older records no longer count as finished
+    version: ClassVar[int] = 1
+    # whether it chooses indices into a grid: a chain may hold one such method
+    quantizes: ClassVar[bool] = False
 
     @abstractmethod
     def __call__(self, compressed: Compressed, context: Context) -> Compressed:
@@ -790,9 +772,8 @@ class Metric:
     description: str  # one line for `bench list`
     direction: Direction  # which way is better
     unit: str = ""  # for example `bits`; "": a plain number
-    compute: Callable[[SampleFeatures, SampleFeatures], float] | None = (
-        None  # (generated, real); None: `likelihood` gives it
-    )
+    # (generated, real); None: `likelihood` gives it
+    compute: Callable[[SampleFeatures, SampleFeatures], float] | None = None
     headline: bool = False  # has a column in the leaderboard's first table
     version: int = 1  # raise it when values change
 

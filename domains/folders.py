@@ -10,14 +10,10 @@ from typing import Any
 from bench.errors import BadInput
 from bench.interfaces import ModelSpec
 
-PUBLISHED_SEEDS = {
-    "s": (0, 1, 2),
-    "xs": (0, 1, 2),
-    "m": (0,),
-}  # size -> training seeds, of every domain here, in the order of training
-GRID = tuple(
-    f"{size}@{seed}" for size, seeds in PUBLISHED_SEEDS.items() for seed in seeds
-)  # the published models, in that order
+# size -> training seeds, of every domain here, in the order of training
+PUBLISHED_SEEDS = {"s": (0, 1, 2), "xs": (0, 1, 2), "m": (0,)}
+# the published models, in that order
+GRID = tuple(f"{size}@{seed}" for size, seeds in PUBLISHED_SEEDS.items() for seed in seeds)
 
 
 def embedded(weights: Path) -> dict[str, ModelSpec]:

@@ -74,8 +74,8 @@ class Muon(torch.optim.Muon):
 
 
 def computes_bfloat16(device: torch.device) -> bool:
-    """Whether products of bfloat16 matrices are fast there: on accelerators, and on processors with 512-bit
-    vectors.
+    """Whether products of bfloat16 matrices are fast there: on accelerators, and on processors with
+    512-bit vectors.
     """
     return device.type != "cpu" or torch.backends.cpu.get_cpu_capability() not in ("DEFAULT", "AVX2")
 

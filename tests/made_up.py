@@ -31,8 +31,8 @@ def model(
     lengths: Sequence[float] | None = None,
     items: int = 1000,
 ) -> ModelLadder:
-    """Its sampling seeds agree; of its items only those two are counted that an interval always adds: hardly
-    any error of its own.
+    """Its sampling seeds agree; of its items only those two are counted that an interval always adds:
+    hardly any error of its own.
     """
     rungs = tuple(rung for rung in LADDER[: len(rates)] if rung not in missing)
     kept = {"quality": quality, "diversity": diversity}

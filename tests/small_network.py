@@ -1,5 +1,5 @@
-"""A small network with a tensor of every kind, and a larger one, compressed once a method: what the tests of
-the file share.
+"""A small network with a tensor of every kind, and a larger one, compressed once a method: what the tests
+of the file share.
 """
 
 from __future__ import annotations

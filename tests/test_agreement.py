@@ -128,9 +128,8 @@ def test_pairs_that_both_tell_apart_and_where_they_part() -> None:
     found = agreement(
         "d", "quality", ("a", "b"), {"s@0": table([1.0, 0.99, 0.5, 0.1], [0.9, 0.95, 0.1, 0.5])}
     )
-    assert found.pairs == 5 and found.concordant == pytest.approx(
-        4 / 5
-    )  # m0 and m1 lie too close; m2 and m3 stand the other way round
+    # m0 and m1 lie too close; m2 and m3 stand the other way round
+    assert found.pairs == 5 and found.concordant == pytest.approx(4 / 5)
     assert [p.method for p in found.disagreements] == ["m2", "m3", "m0"] and found.disagreements[
         0
     ].second == 0.1
@@ -149,9 +148,8 @@ def test_records_with_secondary_scores_make_their_own_ladder() -> None:
         assert first.outcomes[role].mean[0] == pytest.approx(1.0) and second.outcomes[role].mean[
             0
         ] == pytest.approx(0.5, abs=0.01)
-        assert second.outcomes[role].influence.mean(axis=(1, 2)) == pytest.approx(
-            np.zeros(8), abs=0.8
-        )  # flags of the second's own
+        # flags of the second's own
+        assert second.outcomes[role].influence.mean(axis=(1, 2)) == pytest.approx(np.zeros(8), abs=0.8)
 
 
 def test_a_record_without_both_scores_is_left_out_and_one_that_diverged_is_zero() -> None:

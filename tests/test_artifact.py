@@ -178,8 +178,8 @@ def test_two_codings_of_the_same_values_share_a_digest():
 
 
 def test_the_header_knows_how_much_each_tensor_lost():
-    """In quarter decibels: int4 of a Gaussian has 18.9 dB, fewer weights a bit more; buffers of numbers and
-    flags lose nothing.
+    """In quarter decibels: int4 of a Gaussian has 18.9 dB, fewer weights a bit more; buffers of numbers
+    and flags lose nothing.
     """
     assert fidelity_of("int4")["0.weight"] / 4 == pytest.approx(19.2, abs=0.5)
     assert set(fidelity_of("none").values()) == {EXACT}
@@ -242,8 +242,8 @@ def test_a_name_of_two_lines_is_not_written():
 
 
 def test_levels_far_from_zero_come_back():
-    """Evenly spaced ones are written as where they begin; not so far away, where a reader would not believe
-    it.
+    """Evenly spaced ones are written as where they begin; not so far away, where a reader would not
+    believe it.
     """
     for first in (-70_000.5, -65_536.0, -3.0, 0.5, 65_536.0, 1e6):
         codebook = ((first, first + 1),)

@@ -1,5 +1,5 @@
-"""bench.artifact: files that lie under a valid checksum, and mutations: refused in one line, in bounded time
-and memory.
+"""bench.artifact: files that lie under a valid checksum, and mutations: refused in one line, in bounded
+time and memory.
 """
 
 from __future__ import annotations
@@ -372,10 +372,8 @@ def test_the_forger_can_tell_the_truth():
         (tensor,) = decode(data)[2].values()
         assert not tensor.dequantize().any() and tensor.codebook == TERNARY
     assert decode(entry(**MASK))[2]["w"].mask.tolist() == [True, True]
-    assert decode(entry(**PATTERN))[2]["w"].mask.tolist() == [
-        True,
-        True,
-    ]  # each channel is one weight, and a place that is not there
+    # each channel is one weight, and a place that is not there
+    assert decode(entry(**PATTERN))[2]["w"].mask.tolist() == [True, True]
     assert decode(entry(**COUNTED_MASK, tables=(b"\0\1",)))[2]["w"].mask.tolist() == [True, True]
     assert decode(entry(mask=FOLDED))[2]["w"].mask.tolist() == [True, True]
     assert decode(entry(table=1, tables=(b"\1\1\1",)))[2]["w"].indices.tolist() == [0, 0]
@@ -449,13 +447,8 @@ def nothing_kept(array: str, shape: tuple[int, ...], axis: int) -> bytes:
 def of_patterns() -> bytes:
     groups = coding.word(32)[1] * (B // coding.word(32)[0])
     body = -(-groups // 256)
-    mask = {
-        "mask": PATTERNS,
-        "n": 1,
-        "m": 32,
-        "mask_bytes": B,
-        "kept": groups,
-    }  # number 0: the first of each group
+    # number 0: the first of each group
+    mask = {"mask": PATTERNS, "n": 1, "m": 32, "mask_bytes": B, "kept": groups}
     scale = {"codebook": ((1.0,),), "granularity": "tensor", "halves": 1}
     return entry(bytes(2 + B + body), 2, shape=(groups,), body_bytes=body, **scale, **mask)
 
@@ -643,8 +636,8 @@ def streams_replaced(streams: bytes, rng: np.random.Generator) -> bytes:
 
 
 def entry_changed(data: bytes, rng: np.random.Generator) -> bytes:
-    """One or two fields of a tensor, or its shape, become what another tensor has, a neighbouring number, or
-    a large one.
+    """One or two fields of a tensor, or its shape, become what another tensor has, a neighbouring number,
+    or a large one.
     """
     header, streams = parse(data).header, opened(data)[1]
     entries, place = list(header.entries), int(rng.integers(0, len(header.entries)))

@@ -1,5 +1,5 @@
-"""bench.artifact.coding: numbers at fixed width and at their entropy, patterns, squeezed floats, and streams
-that lie.
+"""bench.artifact.coding: numbers at fixed width and at their entropy, patterns, squeezed floats, and
+streams that lie.
 """
 
 from __future__ import annotations
@@ -205,8 +205,8 @@ def weights_of(table: Sequence[int]) -> list[int]:
 
 
 def cumulative(weights: Sequence[int]) -> list[int]:
-    """Of k symbols in 24 bits: the share of the 2^24 - k that are left once each has 1, in doubles from left
-    to right.
+    """Of k symbols in 24 bits: the share of the 2^24 - k that are left once each has 1, in doubles from
+    left to right.
     """
     shares = [weight / sum(weights) for weight in weights]
     scale = (2**24 - len(shares)) / sum_in_order(shares)
@@ -294,12 +294,10 @@ def test_the_last_group_of_a_channel_is_filled_up(data: st.DataObject):
 def test_a_mask_that_breaks_the_pattern_is_none():
     assert fill_groups(np.array([[True, True, True, False]]), 2, 4) is None
     assert fill_groups(np.array([[True, False, False, False]]), 2, 4) is None
-    assert (
-        fill_groups(np.array([[True, False, False, True, True, True, True]]), 2, 4) is None
-    )  # the last, shorter one
-    assert (
-        fill_groups(np.array([[True, False, False, True, False, False, False]]), 2, 4) is None
-    )  # one place cannot hold two
+    # the last, shorter one
+    assert fill_groups(np.array([[True, False, False, True, True, True, True]]), 2, 4) is None
+    # one place cannot hold two
+    assert fill_groups(np.array([[True, False, False, True, False, False, False]]), 2, 4) is None
     assert fill_groups(np.array([[True, False, False, True, False]]), 2, 4) is not None
 
 

@@ -20,9 +20,8 @@ RATES = (2.0, 2.4, 2.7, 3.0, 3.4, 3.9, 4.2, 4.8)  # of the eight rungs, log2
 def test_nothing_lost_is_one_and_all_lost_is_what_is_left_of_the_first_halvings() -> None:
     assert score(RATES, [1.0] * 8) == pytest.approx(1.0)
     assert score(RATES, [1.0] * 8, HIGH_RANGE) == pytest.approx(1.0)
-    assert score(RATES, [0.0] * 8) == pytest.approx(
-        0.25
-    )  # a straight line from 1 at rate 0 to 0 at rate 2: area 1 of 4
+    # a straight line from 1 at rate 0 to 0 at rate 2: area 1 of 4
+    assert score(RATES, [0.0] * 8) == pytest.approx(0.25)
     assert score(RATES, [0.0] * 8, HIGH_RANGE) == 0.0
 
 
@@ -30,9 +29,8 @@ def test_between_rungs_the_curve_is_a_straight_line() -> None:
     """Closed form: 1 up to rate 2, then down to 0 at rate 4."""
     assert score([2.0, 4.0], [1.0, 0.0]) == pytest.approx((2 + 1) / 4)
     assert score([2.0, 4.0], [1.0, 0.0], HIGH_RANGE) == pytest.approx(0.5)
-    assert score([2.0, 6.0], [1.0, 0.0]) == pytest.approx(
-        (2 + 0.75 * 2) / 4
-    )  # cut off at 4, where it is at one half
+    # cut off at 4, where it is at one half
+    assert score([2.0, 6.0], [1.0, 0.0]) == pytest.approx((2 + 0.75 * 2) / 4)
 
 
 def test_retention_that_rises_again_is_averaged_away_not_believed() -> None:
@@ -124,8 +122,8 @@ def test_a_recalibration_that_was_not_possible_changes_nothing() -> None:
 
 
 def shown(records: list[Record]) -> tuple[str, dict[str, list[str]]]:
-    """Both pages' text; the cells of all tables' lines by their first one, those of the details before those
-    of the leaderboard.
+    """Both pages' text; the cells of all tables' lines by their first one, those of the details before
+    those of the leaderboard.
     """
     text = both_pages(records)
     front, details = text.split("# Details of the comparison")

@@ -49,9 +49,8 @@ def embedded(domain: str, settings: Mapping[str, Any] | None = None) -> Generato
 # --- layers
 # -----------------------------------------------------------------------------------------------------------
 
-LAYERS: dict[
-    str, tuple[nn.Module, Callable[[int], Any], dict[str, int]]
-] = {  # network, input, MACs a sample by weight
+# network, input, MACs a sample by weight
+LAYERS: dict[str, tuple[nn.Module, Callable[[int], Any], dict[str, int]]] = {
     "linear": (nn.Linear(8, 3), rows(8), {"weight": 8 * 3}),
     "linear, no bias": (nn.Linear(8, 3, bias=False), rows(8), {"weight": 8 * 3}),
     "linear, many positions": (nn.Linear(8, 3), rows(5, 2, 8), {"weight": 10 * 8 * 3}),
@@ -166,8 +165,8 @@ class Attention(nn.Module):
 
 
 class Whole(nn.Module):
-    """torch's own attention layer, to itself (one operator in inference mode) or, by parts of its matrix, to
-    something else.
+    """torch's own attention layer, to itself (one operator in inference mode) or, by parts of its matrix,
+    to something else.
     """
 
     def __init__(self, to_itself: bool) -> None:
@@ -246,9 +245,8 @@ def test_gan() -> None:
     counted = count_macs(generator, network)
     assert counted == Macs(dict(zip(weights_of(network), layers, strict=True)), 0.0)
     assert count_macs(generator, network, n=200, seed=1) == counted
-    assert (
-        count_macs(generator, network, n=50).total == 2 * counted.total
-    )  # the batch that is filled up is counted whole
+    # the batch that is filled up is counted whole
+    assert count_macs(generator, network, n=50).total == 2 * counted.total
 
 
 def test_diffusion_is_proportional_to_the_network_calls() -> None:
@@ -302,9 +300,8 @@ def test_text() -> None:
         2 * made * (position + 1) * config.hidden_size * config.num_hidden_layers
         for position, made in enumerate(calls)
     )
-    assert counted.other == pytest.approx(
-        attention / n, rel=1e-3
-    )  # some versions of transformers multiply matrices for rotary positions
+    # some versions of transformers multiply matrices for rotary positions
+    assert counted.other == pytest.approx(attention / n, rel=1e-3)
     read = sum(len(generator.tokenizer(text, add_special_tokens=False).input_ids) for text in texts)
     assert counted.total > read / n * sum(parameters[name].numel() for name in weights)
     assert max(calls) == n and min(calls) < n  # rows are dropped only now and then

@@ -21,15 +21,14 @@ from bench.registry import METHODS
 
 QUANTIZERS = [name for name in METHODS if METHODS.load(name).quantizes]
 CHANGE_WEIGHTS = [name for name in METHODS if name not in ("none", "recalibrate")]
-PLAIN_NAMES = [
-    name for name in METHODS if name not in ("ecsq", "nm")
-]  # canonical texts are `ecsq:bits=2` and `2:4`
+# canonical texts are `ecsq:bits=2` and `2:4`
+PLAIN_NAMES = [name for name in METHODS if name not in ("ecsq", "nm")]
 every_method = pytest.mark.parametrize("method", METHODS)
 
 
 class Small(nn.Module):
-    """Linear, Conv1D, Embedding, convolutions both ways and in groups, tied weights, norms, biases, buffers
-    of floats and integers.
+    """Linear, Conv1D, Embedding, convolutions both ways and in groups, tied weights, norms, biases,
+    buffers of floats and integers.
     """
 
     def __init__(self, seed: int = 0) -> None:
@@ -41,9 +40,8 @@ class Small(nn.Module):
             self.expand = Conv1D(64, 32)  # [32, 64]: output channels are axis 1
             self.batch_norm = nn.BatchNorm1d(64)
             self.up = nn.ConvTranspose2d(64, 24, 4, stride=2)  # [64, 24, 4, 4]: output channels are axis 1
-            self.up_groups = nn.ConvTranspose2d(
-                24, 16, 3, groups=2
-            )  # [24, 8, 3, 3]: a channel of each group shares a scale
+            # [24, 8, 3, 3]: a channel of each group shares a scale
+            self.up_groups = nn.ConvTranspose2d(24, 16, 3, groups=2)
             self.batch_norm_2d = nn.BatchNorm2d(16)
             self.down = nn.Conv2d(16, 32, 3, groups=2)  # [32, 8, 3, 3]
             self.flat = nn.Conv1d(32, 64, 3)
@@ -211,8 +209,8 @@ def test_quantizers_use_the_axis_of_the_output_channels(network: Small) -> None:
 def test_the_network_rebuilt_from_the_file_computes_what_the_stored_tensors_say(
     method: str, network: Small
 ) -> None:
-    """Layer by layer types: the same outputs as a network into which the dequantized values were written by
-    hand.
+    """Layer by layer types: the same outputs as a network into which the dequantized values were written
+    by hand.
     """
     compressed, by_hand, rebuilt = apply(method, network), Small(), Small(seed=1)
     with torch.no_grad():
@@ -257,9 +255,8 @@ def test_recalibration_follows_the_compressed_weights_and_changes_nothing_else(n
     )  # type: ignore[union-attr]
     assert ours["batch_norm.running_var"].values.dtype == torch.float32  # type: ignore[union-attr]
     sizes = [len(encode(apply(method, network), "")) for method in ("binary", "binary+recalibrate")]
-    assert sizes[0] == pytest.approx(
-        sizes[1], abs=2 * 80 + 32
-    )  # fresh means, all zero, take nothing once deflated
+    # fresh means, all zero, take nothing once deflated
+    assert sizes[0] == pytest.approx(sizes[1], abs=2 * 80 + 32)
 
 
 def test_recalibrating_an_intact_network_twice_changes_nothing(network: Small) -> None:

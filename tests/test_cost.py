@@ -39,9 +39,8 @@ def cost(text: str, tmp_path: Path, macs: Macs | None = None, kept: dict[str, st
     return cost_of(compressed, text, tmp_path / "file", len(encode(original(network()), "none")), macs)
 
 
-COUNTED = Macs(
-    {"0.weight": 800.0, "1.weight": 200.0}, other=50.0
-)  # each weight once a sample, and some attention
+# each weight once a sample, and some attention
+COUNTED = Macs({"0.weight": 800.0, "1.weight": 200.0}, other=50.0)
 
 
 def test_operations_with_zero_weights_are_counted_apart(tmp_path: Path):

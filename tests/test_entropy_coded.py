@@ -62,8 +62,8 @@ def test_the_whole_file_is_within_027_bit_of_rate_distortion_theory(bits: float,
 
 @pytest.mark.parametrize("usual, gap", [("int4:group=32,scale=minmax", 1.139), ("binary", 0.271)])
 def test_what_others_are_above_it(usual: str, gap: float, two_million: nn.Module):
-    """At fixed width, float16 scales: 1.135 published for absmax in groups of 32 (16 levels there, 15 here),
-    0.271 for 1 bit.
+    """At fixed width, float16 scales: 1.135 published for absmax in groups of 32 (16 levels there, 15
+    here), 0.271 for 1 bit.
     """
     made = parse(usual)(original(two_million), Context())
     weights = two_million.weight.detach()
@@ -77,9 +77,8 @@ def test_what_others_are_above_it(usual: str, gap: float, two_million: nn.Module
 def test_the_rate_is_the_one_asked_for_and_error_falls_with_it(bits: float, size: float, seed: int):
     weights = size * gaussian(60, 500, seed=seed)
     stored, finer = (quantized(EntropyCoded(bits=b), weights) for b in (bits, bits + 0.3))
-    assert entropy_of(stored) == pytest.approx(
-        bits, abs=0.03
-    )  # bins and thresholds are approximate, 30,000 weights few
+    # bins and thresholds are approximate, 30,000 weights few
+    assert entropy_of(stored) == pytest.approx(bits, abs=0.03)
     errors = [(s.dequantize() - weights).square().sum().item() for s in (stored, finer)]
     assert errors[1] < errors[0]
 

@@ -88,8 +88,8 @@ def image_metrics() -> dict[str, list[float]]:
 
 
 def test_no_number_moved_without_a_new_version() -> None:
-    """rel 1e-3: far above what another processor or library build changes, far below what another definition
-    does.
+    """rel 1e-3: far above what another processor or library build changes, far below what another
+    definition does.
     """
     expected = json.loads(FILE.read_text())
     found = values()

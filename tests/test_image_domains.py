@@ -274,8 +274,8 @@ def test_lost_classes_are_counted() -> None:
 
 
 def test_distances_are_small_for_real_pictures_and_grow_with_damage() -> None:
-    """The Fréchet distance to itself is 0; the unbiased kernel distance of two parts of the same data is near
-    0.
+    """The Fréchet distance to itself is 0; the unbiased kernel distance of two parts of the same data is
+    near 0.
     """
     from domains.images.damages import noise
 

@@ -180,8 +180,8 @@ def test_the_flow_is_frozen_as_a_pipeline_that_diffusers_reads(tmp_path: Path) -
 
 
 def test_the_sampler_solves_the_flow(tmp_path: Path) -> None:
-    """For data that is one point, the true velocity at x_t is (x_t - point) / t: the sampler must arrive at
-    the point.
+    """For data that is one point, the true velocity at x_t is (x_t - point) / t: the sampler must arrive
+    at the point.
     """
     flow().freeze(tmp_path)
     opened = DiffusionDomain().open(DiffusionDomain().locate(str(tmp_path)))
@@ -229,12 +229,8 @@ def test_the_flow_loss_of_a_perfect_network_is_the_targets_variance() -> None:
     )
 
 
-SHAPES = [
-    (6, 3, 2, 2),
-    (12, 5),
-    (12, 5),
-    (4, 40),
-]  # tall, wide, and two alike, which are orthogonalised together
+# tall, wide, and two alike, which are orthogonalised together
+SHAPES = [(6, 3, 2, 2), (12, 5), (12, 5), (4, 40)]
 
 
 def moved(optimizer, shapes=SHAPES, steps: int = 3, state=None) -> tuple[list[torch.Tensor], dict]:  # type: ignore[no-untyped-def,type-arg]
@@ -259,8 +255,8 @@ def alike(a: torch.Tensor, b: torch.Tensor) -> float:
 @pytest.mark.parametrize("adjust", ["match_rms_adamw", "original"])
 @pytest.mark.parametrize("native", [True, False], ids=["bfloat16", "float32"])
 def test_muon_moves_kernels_as_torch_moves_matrices(monkeypatch, native: bool, adjust: str) -> None:  # type: ignore[no-untyped-def]
-    """Kernels move as torch's own step moves them flattened to [out, rest]: to the bit in bfloat16, nearly in
-    float32.
+    """Kernels move as torch's own step moves them flattened to [out, rest]: to the bit in bfloat16, nearly
+    in float32.
     """
     monkeypatch.setattr("domains.muon.computes_bfloat16", lambda device: native)
     matrices = [(shape[0], math.prod(shape[1:])) for shape in SHAPES]

@@ -30,8 +30,8 @@ from bench.stats.intervals import (
 
 
 def test_quantiles_are_those_of_the_tables() -> None:
-    """Student's t at 0.975: closed forms for one and two degrees of freedom, and the normal distribution at
-    infinity.
+    """Student's t at 0.975: closed forms for one and two degrees of freedom, and the normal distribution
+    at infinity.
     """
     assert quantile(0.975, 1) == pytest.approx(math.tan(math.pi * 0.475))  # Cauchy: 12.706
     assert quantile(0.975, 2) == pytest.approx(0.95 * math.sqrt(2 / (1 - 0.95**2)))  # 4.303
@@ -247,8 +247,8 @@ def test_what_models_share_is_their_covariance() -> None:
 
 
 def test_what_strata_share_depends_on_no_order_and_adds_up_to_the_variance_of_the_mean() -> None:
-    """Items that all models like alike, and each its own way: of the mean of 2 x 3 models, the liking is what
-    stays.
+    """Items that all models like alike, and each its own way: of the mean of 2 x 3 models, the liking is
+    what stays.
     """
     rng = np.random.default_rng(8)
     likings = rng.standard_normal(50_000)
@@ -278,9 +278,8 @@ def test_shared_and_inside_add_up_to_the_variance_of_the_mean() -> None:
     values = 0.3 * rng.standard_normal((20_000, 1)) + 0.4 * rng.standard_normal((20_000, 4))
     estimates = [mean_of(row, shared=0.09) for row in values[:2000]]
     total = np.mean([(e.variance or 0.0) + e.known for e in estimates])
-    assert total == pytest.approx(
-        values.mean(axis=1).var(), rel=0.05
-    )  # 2,000 variances with 3 degrees of freedom: 2 % on a third of it
+    # 2,000 variances with 3 degrees of freedom: 2 % on a third of it
+    assert total == pytest.approx(values.mean(axis=1).var(), rel=0.05)
 
 
 def test_an_estimate_without_error_is_a_point() -> None:
@@ -303,8 +302,8 @@ def test_two_estimates_are_equal_by_welchs_t_and_many_sure_ones_by_chi_squared()
 
 
 def test_equal_values_with_unequal_variances_are_told_apart_as_seldom_as_they_should() -> None:
-    """Three estimates of one value, one of them eight times as uncertain, five degrees of freedom each: 5 %
-    of 2,000.
+    """Three estimates of one value, one of them eight times as uncertain, five degrees of freedom each: 5
+    % of 2,000.
     """
     rng = np.random.default_rng(0)
     sd = np.array([1.0, 2.0, 8.0]) ** 0.5

@@ -1,5 +1,5 @@
-"""bench.metrics.manifold: identity, closed forms, hand-made cases, parity with `prdc`, exactness, published
-nulls.
+"""bench.metrics.manifold: identity, closed forms, hand-made cases, parity with `prdc`, exactness,
+published nulls.
 """
 
 from __future__ import annotations
@@ -198,9 +198,8 @@ def adversarial(case: str) -> tuple[Tensor, Tensor]:
         generated[:300] = real
     elif case == "all copies of one":
         generated[:] = real[0]
-    elif (
-        case == "clusters of 1e-6 at 1e3 and at the origin"
-    ):  # float32 steps of 6e-5 at 1e3: copies and near copies
+    # float32 steps of 6e-5 at 1e3: copies and near copies
+    elif case == "clusters of 1e-6 at 1e3 and at the origin":
         centres = normal(10, 16, seed=7) + torch.tensor([[1e3]] * 5 + [[0.0]] * 5)
         real, generated = (centres[torch.arange(len(x)) % 10] + 1e-6 * x for x in (real, generated))
     elif case == "offset 1e3":
@@ -245,7 +244,7 @@ CASES = [
     "ordinary",
     "copies of real samples",
     "all copies of one",
-    ("clusters of 1e-6 at 1e3 and at the origin"),
+    "clusters of 1e-6 at 1e3 and at the origin",
     "offset 1e3",
     "offset 1e6, tiny spread",
     "outlier",
@@ -281,8 +280,8 @@ def test_the_block_size_changes_nothing(case):
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_bounds_hold_and_gaps_settle(case, dtype):
-    """Every bound is at most the squared distance; with a gap that knows one of the two it never claims too
-    much.
+    """Every bound is at most the squared distance; with a gap that knows one of the two it never claims
+    too much.
     """
     real, generated = (x.double() for x in adversarial(case))
     truth = torch.from_numpy(brute_squares(real.numpy(), generated.numpy()))
@@ -291,16 +290,14 @@ def test_bounds_hold_and_gaps_settle(case, dtype):
     assert bounds[:, 400:].isinf().all() and bounds.shape[1] == 406
     bounds = bounds[:, :400]
     assert (bounds <= truth + screen.tiny).all()
-    for norms in (
-        screen.x_norms[:, None],
-        screen.y_norms,
-    ):  # as if each distance were the radius: is its pair held for inside?
+    # as if each distance were the radius: is its pair held for inside?
+    for norms in (screen.x_norms[:, None], screen.y_norms):
         assert (bounds >= truth - screen.gap(norms, truth)).all()
 
 
 def test_the_screen_settles_nearly_all_pairs(monkeypatch):
-    """Of 600 ordinary samples' 1.1 million distances, few are summed: the k + 1 in each ball and those near a
-    border.
+    """Of 600 ordinary samples' 1.1 million distances, few are summed: the k + 1 in each ball and those
+    near a border.
     """
     summed = []
     exact = manifold_module._squared_distances

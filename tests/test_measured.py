@@ -95,8 +95,8 @@ def test_the_span_is_baseline_minus_the_floor_that_ships(
 def test_influence_is_how_retention_changes_without_an_item(
     domain: str, role: str, rung: str, published: list[Record]
 ) -> None:
-    """Jackknife, the ratio computed again without each item: (n - 1) (R - R_i) is the centred influence, but
-    for terms of R / (n span).
+    """Jackknife, the ratio computed again without each item: (n - 1) (R - R_i) is the centred influence,
+    but for terms of R / (n span).
     """
     m = measured([r for r in published if r.domain == domain])
     assert m is not None
@@ -265,9 +265,8 @@ def test_the_ladder_is_the_recalibrated_one_where_there_is_one() -> None:
         if r.method != "none"
     ]
     m = measured([*plain, *better])
-    assert (
-        m is not None and m.rungs == LADDER and m.outcomes["quality"].mean == pytest.approx(0.8, abs=0.005)
-    )  # of 100 samples
+    # of 100 samples
+    assert m is not None and m.rungs == LADDER and m.outcomes["quality"].mean == pytest.approx(0.8, abs=0.005)
     assert measured(plain) is None
 
 

@@ -60,9 +60,8 @@ def test_a_language_model_scores(language_model: Path) -> None:
     features, surprisal = evaluator.features(texts), evaluator.surprisal(texts)
     assert evaluator.role == "quality" and features.shape == (22, 64) and surprisal.shape == (22,)
     assert features.dtype == surprisal.dtype == torch.float32 and features.isfinite().all()
-    assert surprisal.mean() == pytest.approx(
-        np.log(300), rel=0.05
-    )  # untrained: as good as a guess among 300 tokens
+    # untrained: as good as a guess among 300 tokens
+    assert surprisal.mean() == pytest.approx(np.log(300), rel=0.05)
     assert torch.allclose(evaluator.features(texts[5:6]), features[5:6], atol=1e-5)
 
 
@@ -93,14 +92,13 @@ def test_an_image_model_scores(image_model: Path) -> None:
     )
     assert torch.allclose(evaluator.features(pictures[5:6]), features[5:6], atol=1e-3)
     noise = np.random.default_rng(0).integers(0, 256, (20, 1, 28, 28), dtype=np.uint8)
-    assert (
-        evaluator.surprisal(noise).min() > surprisal.median()
-    )  # its directions were fitted on real pictures
+    # its directions were fitted on real pictures
+    assert evaluator.surprisal(noise).min() > surprisal.median()
 
 
 def test_what_it_is_is_part_of_what_is_remembered(language_model: Path, tmp_path: Path) -> None:
-    """Other weights under the same name are another evaluator: for the cache of features, and for floors and
-    ceilings.
+    """Other weights under the same name are another evaluator: for the cache of features, and for floors
+    and ceilings.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

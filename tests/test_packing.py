@@ -62,9 +62,8 @@ def test_every_byte_is_booked_once(file: Path, capsys: pytest.CaptureFixture[str
     status, out, _ = run(capsys, "inspect", file, "--json")
     found = json.loads(out)
     assert status == 0 and found["bytes"] == file.stat().st_size
-    assert sum(found["components"].values()) == pytest.approx(
-        found["bytes"], abs=5
-    )  # each rounded to a tenth
+    # each rounded to a tenth
+    assert sum(found["components"].values()) == pytest.approx(found["bytes"], abs=5)
     assert found["numbers"] == sum(torch.Size(tensor["shape"]).numel() for tensor in found["tensors"])
     first = found["tensors"][0]
     assert first["shape"] == [64, 128, 4, 4] and "15 levels, a scale for each of axis 1" in first["stored_as"]

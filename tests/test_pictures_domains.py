@@ -422,8 +422,8 @@ def test_shares_are_the_records_and_sum_to_one() -> None:
 
 
 def test_shares_have_intervals_over_training_seeds() -> None:
-    """Two models of 0.875 and 0.775 of what was intact, .7 of all: the mean of two, with Student's t of one
-    degree of freedom.
+    """Two models of 0.875 and 0.775 of what was intact, .7 of all: the mean of two, with Student's t of
+    one degree of freedom.
     """
     records = [*ladder(), *ladder(model="s@1", less=0.1)]
     outcomes = twin_outcomes_of(series(records)["elsewhere"].domain, records)

@@ -1,5 +1,5 @@
-"""Several workers measure the same as one process; a worker that dies costs one cell, bad input ends the run,
-nothing is done twice.
+"""Several workers measure the same as one process; a worker that dies costs one cell, bad input ends the
+run, nothing is done twice.
 """
 
 from __future__ import annotations

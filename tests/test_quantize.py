@@ -1,5 +1,5 @@
-"""bench.methods.quantize: published limits, the grids, scales against brute force, float16, channels, hostile
-values.
+"""bench.methods.quantize: published limits, the grids, scales against brute force, float16, channels,
+hostile values.
 """
 
 from __future__ import annotations
@@ -76,8 +76,8 @@ LIMITS_DB = [
 
 @pytest.mark.parametrize("method, limit_db", LIMITS_DB, ids=lambda v: getattr(v, "name", v))
 def test_a_gaussian_reaches_the_published_limit(method: Quantizer, limit_db: float):
-    """1 % in D: the brief's tolerance; .005 dB of rounding in the limits are 0.1 %, 400k quantiles leave 0.4
-    % at 8 bits.
+    """1 % in D: the brief's tolerance; .005 dB of rounding in the limits are 0.1 %, 400k quantiles leave
+    0.4 % at 8 bits.
     """
     weights = ideal_normal(400_000)
     distortion = errors(method, weights)[0] / weights.numel()
@@ -88,8 +88,8 @@ def test_a_gaussian_reaches_the_published_limit(method: Quantizer, limit_db: flo
     "top, step, limit_db", [(7.5, 0.3352, 19.38), (7.0, 0.3536, 18.90), (1.5, 0.9957, 9.25)]
 )
 def test_where_the_limit_of_int4_comes_from(top: float, step: float, limit_db: float):
-    """Squared error of a uniform grid under the Gaussian density, near the optimal step (Max 1960, table II:
-    0.3352, 0.9957).
+    """Squared error of a uniform grid under the Gaussian density, near the optimal step (Max 1960, table
+    II: 0.3352, 0.9957).
     """
 
     def distortion(s: float) -> float:
@@ -128,13 +128,12 @@ def test_grids_of_ternary_and_binary():
 
 @pytest.mark.parametrize("method", (Int2(), Int3(), Int4(), Int8()), ids=lambda m: m.name)
 def test_uniform_scales_are_those_of_a_fine_search(method: Quantizer):
-    """Within 0.1 % in D. (At 8 bits a channel of some hundred weights has many narrow minima; ours is then a
-    few % off.)
+    """Within 0.1 % in D. (At 8 bits a channel of some hundred weights has many narrow minima; ours is then
+    a few % off.)
     """
     gaussian = normal(2, 20_000)
-    weights = torch.cat(
-        [gaussian, gaussian.abs().pow(1.5) * gaussian.sign()]
-    )  # and two heavier-tailed channels
+    # and two heavier-tailed channels
+    weights = torch.cat([gaussian, gaussian.abs().pow(1.5) * gaussian.sign()])
     w = weights.double().numpy()
     unit = np.abs(w).max(1) / max(method.levels)
     coarse = np.linspace(0.02, 1.05, 150)
@@ -159,9 +158,8 @@ def test_no_scale_is_worse_than_min_max(method: Quantizer, n: int, size: float, 
     weights = size * normal(8, n, seed=seed)
     minmax = (weights.abs().amax(1) / max(method.levels)).half().double().clamp(min=2.0**-24).numpy()
     of_minmax = np.sqrt(errors_at(method, weights.double().numpy(), minmax))
-    rounding = (
-        2.0**-21 * weights.norm(dim=1).numpy()
-    )  # both residuals are compared in float32, each 2^-22 of the weights off
+    # both residuals are compared in float32, each 2^-22 of the weights off
+    rounding = 2.0**-21 * weights.norm(dim=1).numpy()
     assert (np.sqrt(errors(method, weights)) <= of_minmax * (1 + 1e-6) + rounding).all()
 
 
@@ -187,9 +185,8 @@ def test_indices_are_chosen_for_the_rounded_scale(method: Quantizer):
     assert stored.scales is not None and stored.scales.dtype == torch.float16
     grid = stored.scales[0].float()[:, None, None] * torch.tensor(method.levels)  # [channels, 1, levels]
     nearest = (weights[..., None] - grid).abs().amin(-1)
-    assert torch.allclose(
-        (stored.dequantize() - weights).abs(), nearest, rtol=0, atol=1e-9
-    )  # 1e-9: ties of float32
+    # 1e-9: ties of float32
+    assert torch.allclose((stored.dequantize() - weights).abs(), nearest, rtol=0, atol=1e-9)
 
 
 # --- channels
@@ -355,9 +352,8 @@ def test_groups_are_parts_of_a_channel(axis: int):
 
 def test_an_offset_pays_where_weights_are_not_centred():
     shifted = normal(8, 200) + 3
-    assert error_of("int4:asym", shifted) < 0.3 * error_of(
-        "int4", shifted
-    )  # steps over 6 deviations instead of 13
+    # steps over 6 deviations instead of 13
+    assert error_of("int4:asym", shifted) < 0.3 * error_of("int4", shifted)
     assert error_of("int4:asym", shifted) <= error_of("int4:asym,scale=minmax", shifted)
     constant = torch.full((2, 5), 0.3)
     assert error_of("int2:asym", constant) < 1e-6
@@ -444,10 +440,8 @@ def test_recurrent_layers_are_covered_whole(layer: nn.Module):
     assert not compressed.untouched
     for name in matrices:
         scales = compressed.tensors[name].scales
-        assert scales is not None and scales.shape == (
-            1,
-            layer.get_parameter(name).shape[0],
-        )  # a row is one gate of one unit
+        # a row is one gate of one unit
+        assert scales is not None and scales.shape == (1, layer.get_parameter(name).shape[0])
 
 
 def test_attention_layers_are_covered_whole():

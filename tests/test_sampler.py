@@ -1,5 +1,5 @@
-"""Common random numbers: the noise depends on (seed, item, position, token) alone, and the samples follow the
-model.
+"""Common random numbers: the noise depends on (seed, item, position, token) alone, and the samples follow
+the model.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""C with intervals, which models are compared, ratios that are shown to keep enough, and differences between
-domains.
+"""C with intervals, which models are compared, ratios that are shown to keep enough, and differences
+between domains.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def test_of_a_curve_that_only_falls_the_plain_integral_is_c(kept: list[float], r
 
 
 def test_the_weights_by_hand() -> None:
-    """Rungs at 2 and 4: a triangle of area 1 at the start, 2 in the middle, 1 at the end, of 4; over [2, 4]
-    one half each.
+    """Rungs at 2 and 4: a triangle of area 1 at the start, 2 in the middle, 1 at the end, of 4; over [2,
+    4] one half each.
     """
     constant, weights = quadrature([2.0, 4.0])
     assert (constant, *weights) == pytest.approx((0.25, 0.5, 0.25))
@@ -290,8 +290,8 @@ def test_the_error_of_shared_real_samples_does_not_average_out() -> None:
 
 
 def test_what_models_have_in_common_is_taken_from_what_is_inside_once_whatever_the_units() -> None:
-    """Two training seeds of two sizes are four models: of their mean 4 / 4 / n is not shared, with networks
-    paired or not.
+    """Two training seeds of two sizes are four models: of their mean 4 / 4 / n is not shared, with
+    networks paired or not.
     """
     n = 320
     models = shared_and_own(np.full(4, 0.5), 2.0, True, n).models

@@ -157,8 +157,8 @@ def test_retention_is_between_the_evaluators_own_floor_and_baseline(toy: type, t
 
 
 def test_the_error_of_a_retention_is_over_items_that_both_were_tried_on() -> None:
-    """Closed form: b = 1 for all n, m = 1 for half; R = 1/2 with span 1, so m - R b is +-1/2: its error is .5
-    / sqrt(n - 1).
+    """Closed form: b = 1 for all n, m = 1 for half; R = 1/2 with span 1, so m - R b is +-1/2: its error is
+    .5 / sqrt(n - 1).
     """
     n = 100
     before, now = Verdict({}, {"valid": np.ones(n, bool)}), Verdict({}, {"valid": np.arange(n) < n // 2})
@@ -335,9 +335,8 @@ def test_a_missing_model_does_not_keep_others_from_being_evaluated(toy: type, re
         record = json.loads(path.read_text())
         moved = results / "toy" / slug("./gone") / path.parent.name / path.name
         moved.parent.mkdir(parents=True, exist_ok=True)
-        moved.write_text(
-            json.dumps(record | {"model": "./gone"})
-        )  # the same cells: a name is no part of them
+        # the same cells: a name is no part of them
+        moved.write_text(json.dumps(record | {"model": "./gone"}))
     assert add_scores(results) == (6, 6)
     assert any(line.startswith("left 6 records of toy ./gone") for line in SAID)
 
@@ -345,8 +344,8 @@ def test_a_missing_model_does_not_keep_others_from_being_evaluated(toy: type, re
 def test_workers_evaluate_what_is_lacking_once_the_bounds_are_made(
     toy: type, results: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Processes of their own know no test's evaluators: here they are this process; what they are given can
-    be sent to others.
+    """Processes of their own know no test's evaluators: here they are this process; what they are given
+    can be sent to others.
     """
     calls: list[str] = []
 

@@ -119,8 +119,8 @@ def test_real_samples_are_alike_under_all_models_and_generated_ones_are_not() ->
 
 
 def test_a_sample_and_its_twin_have_much_luck_in_common() -> None:
-    """At 8 bits nothing is lost: the variance of the ratio of two independent shares would be 2 p (1 - p) /
-    span² over all samples.
+    """At 8 bits nothing is lost: the variance of the ratio of two independent shares would be 2 p (1 - p)
+    / span² over all samples.
     """
     (domain, _) = made_up_domain(Scenario("x", ("slope", "slope"), 0.0, 2), "slope", np.random.default_rng(5))
     quality = domain.models[0].outcomes["quality"]
@@ -128,8 +128,8 @@ def test_a_sample_and_its_twin_have_much_luck_in_common() -> None:
 
 
 def test_the_measured_spread_is_pooled_within_sizes_and_roles() -> None:
-    """C is .25 + .75 R here: R of .8 and .9 have a standard deviation of .0530 in C, equal ones 0; one of a
-    kind says nothing.
+    """C is .25 + .75 R here: R of .8 and .9 have a standard deviation of .0530 in C, equal ones 0; one of
+    a kind says nothing.
     """
     both = [model("a", f"s@{i}", kept, 0.9) for i, kept in enumerate((0.8, 0.9))]
     one = np.std([0.8, 0.9], ddof=1) * 0.75

@@ -140,9 +140,8 @@ def test_length_ratio_by_hand_and_its_argument_order() -> None:
 @derandomized
 @given(some_texts.filter(lambda texts: len(texts) > 1))
 def test_self_bleu_equals_its_definition(texts: list[str]) -> None:
-    assert text.self_bleu_4(texts) == pytest.approx(
-        direct_self_bleu(texts), rel=1e-12, abs=1e-15
-    )  # float64 rounding
+    # float64 rounding
+    assert text.self_bleu_4(texts) == pytest.approx(direct_self_bleu(texts), rel=1e-12, abs=1e-15)
 
 
 def test_self_bleu_equals_its_definition_on_longer_texts() -> None:
@@ -199,9 +198,8 @@ def test_used_as_an_evaluate_metric(metric_class: type[text.TextMetric]) -> None
     pure = getattr(text, metric.name)
     value = pure(texts, references) if metric.paired else pure(texts)
     assert metric.compute(predictions=texts, references=references) == {metric.name: value}
-    assert metric.compute(predictions=iter(texts), references=references) == {
-        metric.name: value
-    }  # a second time
+    # a second time
+    assert metric.compute(predictions=iter(texts), references=references) == {metric.name: value}
     for prediction, reference in zip(texts, references, strict=True):
         metric.add(**({"prediction": prediction} | ({"reference": reference} if metric.paired else {})))
     assert metric.compute() == {metric.name: value}

@@ -1,5 +1,5 @@
-"""`train` of all that is missing: what is made in which order, each once and whole, and what happens when one
-fails or is stopped.
+"""`train` of all that is missing: what is made in which order, each once and whole, and what happens when
+one fails or is stopped.
 """
 
 from __future__ import annotations

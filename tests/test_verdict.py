@@ -155,16 +155,15 @@ def test_claims_of_one_domain_are_said_together() -> None:
 
 @pytest.mark.parametrize("p", [0.0499, 0.05, 0.0501, 0.5, 1.0, None])
 def test_nothing_is_claimed_from_p_of_5_percent_on(p: float | None) -> None:
-    difference = (
-        Difference(0.4, 0.3, 0.5, 1e-9) if p is not None else None
-    )  # however clear its own interval and p look
+    # however clear its own interval and p look
+    difference = Difference(0.4, 0.3, 0.5, 1e-9) if p is not None else None
     row = Comparison("quality", "a", "b", difference, p)
     assert bool(claims(sentence(ClaimContext([], [row], {})))) is (p is not None and p < 0.05)
 
 
 def test_claims_are_those_of_the_adjusted_test_over_training_seeds() -> None:
-    """Made-up studies with real noise: claimed is what has an adjusted p below .05; every other pair is said
-    to be open.
+    """Made-up studies with real noise: claimed is what has an adjusted p below .05; every other pair is
+    said to be open.
     """
     total = 0
     for seed in range(6):
@@ -243,8 +242,8 @@ def test_secondary_scores_outside_the_primary_interval_are_named_whatever_the_cl
 
 
 def test_a_claim_is_looked_for_in_each_size_alone() -> None:
-    """Small models of both domains are alike here: the claim rests on the larger ones, and that is said, with
-    what the small ones find.
+    """Small models of both domains are alike here: the claim rests on the larger ones, and that is said,
+    with what the small ones find.
     """
     small = [*seeds("good", 0.70, 0.72, 0.71, size="xs"), *seeds("bad", 0.71, 0.70, 0.73, size="xs")]
     large = [*seeds("good", 0.90, 0.91, 0.92), *seeds("bad", 0.50, 0.51, 0.52)]
@@ -353,8 +352,8 @@ def test_a_missing_rung_is_named_and_that_model_takes_no_part() -> None:
 
 
 def test_a_model_that_is_out_is_said_to_be() -> None:
-    """Its files do not reach a sixteenth: nothing is claimed about that domain, and the others are compared
-    as before.
+    """Its files do not reach a sixteenth: nothing is claimed about that domain, and the others are
+    compared as before.
     """
     out = [replace(m, domain="short", rates=np.array(RATES) * 0.8) for m in BAD]
     text = said([*GOOD, *BAD, *out])
@@ -439,7 +438,7 @@ def test_what_primary_and_secondary_evaluators_show_is_claimed() -> None:
             by_secondary(*BAD_AS_GOOD, *GOOD_AS_BAD),
             ["-0.300", "below 0.001"],
             CONTRARY,
-            ("no: evaluators disagree"),
+            "no: evaluators disagree",
         ),
         (
             by_secondary(*seeds("good", 0.5, 0.9), *seeds("bad", 0.5, 0.8)),
@@ -451,7 +450,7 @@ def test_what_primary_and_secondary_evaluators_show_is_claimed() -> None:
             by_secondary(*seeds("good", 0.9), *seeds("bad", 0.5)),
             ["-", "-"],
             ALONE,
-            ("no: primary evaluators alone"),
+            "no: primary evaluators alone",
         ),
         (by_secondary(*GOOD), ["-", "-"], ALONE, "no: primary evaluators alone"),
     ],

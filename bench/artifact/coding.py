@@ -27,8 +27,8 @@ def filled_up(stream: bytes, count: int) -> bytes:
 
 
 def word(levels: int) -> tuple[int, int]:
-    """The tightest packing of base-`levels` digits into words of at most 8 bytes -> (bytes a word, digits a
-    word).
+    """The tightest packing of base-`levels` digits into words of at most 8 bytes -> (bytes a word, digits
+    a word).
     """
     if levels == 1:
         return 1, SYMBOLS_PER_BYTE  # one level needs no digits
@@ -89,9 +89,8 @@ def table_of(counts: np.ndarray) -> bytes:
         return bytes(len(counts))
     weights = _weights(np.arange(256, dtype=np.uint8))
     wanted = counts / counts.max() * weights[-1]
-    nearest = (
-        np.searchsorted((weights[1:-1] + weights[2:]) / 2, wanted) + 1
-    )  # never 0 for a symbol that occurs
+    # never 0 for a symbol that occurs
+    nearest = np.searchsorted((weights[1:-1] + weights[2:]) / 2, wanted) + 1
     return np.where(counts > 0, nearest, 0).astype(np.uint8).tobytes()
 
 
@@ -178,8 +177,8 @@ def binomials(n: int, m: int) -> np.ndarray:
 
 
 def rank_patterns(groups: np.ndarray, n: int) -> np.ndarray:
-    """Number each n-of-m pattern in the combinatorial number system: bool [g, m] with n True in each row ->
-    [g].
+    """Number each n-of-m pattern in the combinatorial number system: bool [g, m] with n True in each row
+    -> [g].
     """
     table, kept = binomials(n, groups.shape[1]), groups.cumsum(1)
     return (table[np.arange(groups.shape[1]), kept] * groups).sum(1)

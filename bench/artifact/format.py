@@ -245,9 +245,8 @@ def rebuild(path: Path, generator: Generator) -> Module:
     """Build the network from the bytes of its artifact alone. This network makes the samples."""
     artifact = open_artifact(path)
     network = generator.rebuild(list(artifact.header.structure))
-    check_fit(
-        network, {entry.name: entry.shape for entry in artifact.header.entries}
-    )  # before anything is decoded
+    # before anything is decoded
+    check_fit(network, {entry.name: entry.shape for entry in artifact.header.entries})
     wanted = tensors_of(network)
     with torch.no_grad():
         for name, stored in artifact.tensors():

@@ -25,9 +25,8 @@ MOST_PLANES = 8  # of a code book
 MOST_LEVELS = 2**20  # of all planes of all code books together
 MOST_LEVELS_USED = 2**25  # of the code book of each tensor, summed: a coder is set up for each
 MOST_SCALARS = 2**40  # of a shape: beyond it arithmetic is not worth doing
-FARTHEST = (
-    4 * coding.MOST_SYMBOLS
-)  # the farthest start of an evenly spaced code book from zero, in units of 1/2
+# the farthest start of an evenly spaced code book from zero, in units of 1/2
+FARTHEST = 4 * coding.MOST_SYMBOLS
 ARRAY_TYPES: dict[str, np.dtype] = {
     "f4": np.dtype("<f4"),
     "f2": np.dtype("<f2"),
@@ -299,10 +298,11 @@ def _check(entry: Entry, codebooks: Sequence[Codebook], tables: Sequence[bytes])
         f"shape {str(entry.shape)[:80]} is larger than the file can hold",
     )
     layout = Layout(entry.granularity, entry.axis, entry.group)
+    # they would be padded
     need(
         entry.group <= layout.channel_length(entry.shape),
         f"groups of {entry.group} are longer than a channel",
-    )  # they would be padded
+    )
     rows = layout.row_count(entry.shape)
     need(entry.halves == rows * len(codebooks[entry.codebook]), f"{entry.halves} scales for {rows} rows")
 

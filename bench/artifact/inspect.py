@@ -41,9 +41,8 @@ def account(file: Path) -> dict[str, Any]:
         pass
     header = artifact.header
     halves = sum(entry.halves for entry in header.entries)
-    byte = (
-        header.fp16_pool_bytes / halves if halves else 0.0
-    )  # bytes of a float16 number in the deflated pool
+    # bytes of a float16 number in the deflated pool
+    byte = header.fp16_pool_bytes / halves if halves else 0.0
     tensors = [_tensor(artifact, entry, byte) for entry in header.entries]
     total = file.stat().st_size
     beside = {"header": artifact.header_bytes, "checksum and frame": HEAD.size + CHECKSUM}

@@ -195,9 +195,8 @@ def ways(flat: Flat) -> Iterator[IndexEncoding]:
         yield IndexEncoding(FOLDED, levels + 1, lambda: np.where(mask, indices.astype(np.int32), levels))
 
 
-Key = tuple[
-    Codebook, int
-]  # tensors with the same code book and the same coding of the mask can share a table
+# tensors with the same code book and the same coding of the mask can share a table
+Key = tuple[Codebook, int]
 
 
 def shared_tables(tensors: Mapping[str, Flat]) -> dict[Key, bytes]:
@@ -236,9 +235,8 @@ class Writer:
     def write(self, flat: Flat) -> tuple[Entry, bytes, bytes | memoryview]:
         """Encode a tensor -> (entry, mask stream, body stream)."""
         layout, count = flat.stored.layout, math.prod(flat.stored.shape)
-        group = min(
-            layout.group, layout.channel_length(flat.stored.shape)
-        )  # nobody has to pad a channel to a longer one
+        # nobody has to pad a channel to a longer one
+        group = min(layout.group, layout.channel_length(flat.stored.shape))
         entry = Entry(
             flat.name,
             flat.stored.shape,
@@ -252,9 +250,8 @@ class Writer:
         kind, mask = self._mask(flat)
         if flat.indices is None:
             assert flat.values is not None
-            raw = (
-                flat.values.reshape(-1).view(np.uint8).data
-            )  # no copy: these may be all of a network's bytes
+            # no copy: these may be all of a network's bytes
+            raw = flat.values.reshape(-1).view(np.uint8).data
             entry = dataclasses.replace(entry, kept=kept, body_bytes=len(raw))
             return *self._add_mask(entry, flat, kind, mask), raw
         codebook = self.codebooks.setdefault(flat.stored.codebook, len(self.codebooks))

@@ -102,9 +102,8 @@ def _train_missing(
     if device != "auto":
         from bench.runner.devices import pick_device
 
-        pick_device(
-            device
-        )  # raises before anything is started; `auto` is left to the workers, and this process without torch
+        # raises before anything is started; `auto` is left to the workers, and this process without torch
+        pick_device(device)
     domains = [open_domain(name) for name in (DOMAINS if domain == "all" else [domain])]
     jobs = missing(domains, model, Options(threads, device, steps), say)
     if not jobs:

@@ -81,8 +81,8 @@ def pictures(results: Path, output: Path) -> int:
     help="The records; model.json goes beside each model's.",
 )
 def describe(domain: str, models: tuple[str, ...], results: Path) -> int:
-    """Describe models that have records: the network, which samples survive, and whether the same ones fail
-    at the next rung.
+    """Describe models that have records: the network, which samples survive, and whether the same ones
+    fail at the next rung.
     """
     check_domain(domain, also=("all",))
     if not results.is_dir():

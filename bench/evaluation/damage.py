@@ -59,8 +59,8 @@ class Row:
         ):
             if not low * ceiling <= value <= high * ceiling:
                 found.append(
-                    f"{self.name}: {what} is {value:.3f}, not within {low:g} to {high:g} of the "
-                    f"ceiling's {ceiling:.3f}"
+                    f"{self.name}: {what} is {value:.3f}, not within {low:g} to {high:g} of the ceiling's "
+                    f"{ceiling:.3f}"
                 )
         if milder is not None and self.valid > milder - STEP:
             found.append(f"{self.name}: validity {self.valid:.3f} is not {STEP} below {milder:.3f}")

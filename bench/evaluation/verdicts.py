@@ -40,9 +40,8 @@ class Verdict:
 
     metrics: dict[str, float]
     items: dict[str, np.ndarray]  # bool
-    shares: np.ndarray | None = (
-        None  # float [items]: the values whose mean is the metric, where it has no flags
-    )
+    # float [items]: the values whose mean is the metric, where it has no flags
+    shares: np.ndarray | None = None
 
 
 def quality_verdict(real: Features, generated: Features, k: int) -> Verdict:

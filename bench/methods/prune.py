@@ -30,9 +30,8 @@ class Pruning(Weightwise):
 
     def _pruned(self, stored: StoredTensor, mask: Tensor, axis: int) -> StoredTensor:
         pattern = self.kept_of_every if stored.mask is None else None  # two masks together follow no pattern
-        layout = (
-            stored.layout if stored.quantized else Layout("channel", axis)
-        )  # in a file, patterns follow the channels
+        # in a file, patterns follow the channels
+        layout = stored.layout if stored.quantized else Layout("channel", axis)
         return dataclasses.replace(
             stored, mask=mask if stored.mask is None else mask & stored.mask, pattern=pattern, layout=layout
         )

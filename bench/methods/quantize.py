@@ -60,9 +60,8 @@ class Quantizer(Weightwise):
                 f"give group=32 alone"
             )
         if self.granularity == "group":
-            object.__setattr__(
-                self, "granularity", "channel"
-            )  # `group=32` implies it, so each method has one text
+            # `group=32` implies it, so each method has one text
+            object.__setattr__(self, "granularity", "channel")
 
     def __call__(self, compressed: Compressed, context: Context) -> Compressed:
         weights, exempt = self.weights(compressed, context)
@@ -161,9 +160,8 @@ class Best:
             return
         gram = torch.einsum("prn,qrn->rpq", chosen, chosen).double()
         right = torch.einsum("prn,rn->rp", chosen, self.rows).double()
-        ridge = 1e-9 * gram.diagonal(dim1=1, dim2=2).sum(1).clamp(
-            min=1e-30
-        )  # a row that uses one level leaves a plane open
+        # a row that uses one level leaves a plane open
+        ridge = 1e-9 * gram.diagonal(dim1=1, dim2=2).sum(1).clamp(min=1e-30)
         eye = torch.eye(len(chosen), dtype=torch.float64, device=self.rows.device)
         self.consider(*torch.linalg.solve(gram + ridge[:, None, None] * eye, right).float().T)
 
@@ -213,9 +211,8 @@ def sweep_range(rows: Tensor, mask: Tensor, levels: int, scale: str, coarse: int
     best = Best(rows, mask, (tuple(map(float, range(levels))), (1.0,) * levels))
     high = rows.masked_fill(mask == 0, -torch.inf).amax(1)
     low = rows.masked_fill(mask == 0, torch.inf).amin(1)
-    high, low = (
-        torch.where(high >= low, end, torch.zeros_like(end)) for end in (high, low)
-    )  # nothing kept: nothing to store
+    # nothing kept: nothing to store
+    high, low = (torch.where(high >= low, end, torch.zeros_like(end)) for end in (high, low))
     middle, width = (high + low) / 2, (high - low).clamp(min=1e-30)
     for share in torch.linspace(1.0, 0.1, coarse if scale == "mse" else 1).tolist():
         best.consider(width * share / (levels - 1), middle - width * share / 2)

@@ -13,9 +13,8 @@ from bench.interfaces import Layout, ModelSpec
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-NORMALISATION = re.compile(
-    r"(Batch|Group|Layer|Instance|RMS)Norm(\dd)?$"
-)  # by class name: `LlamaRMSNorm` needs no import here
+# by class name: `LlamaRMSNorm` needs no import here
+NORMALISATION = re.compile(r"(Batch|Group|Layer|Instance|RMS)Norm(\dd)?$")
 
 
 @dataclass(frozen=True)

@@ -75,8 +75,8 @@ def nominal_bits(stored: StoredTensor) -> float:
 
 
 def memory_bytes(stored: StoredTensor) -> int:
-    """Bytes in memory for a runtime that computes from indices: whole bits a weight, zeros included, and the
-    scales.
+    """Bytes in memory for a runtime that computes from indices: whole bits a weight, zeros included, and
+    the scales.
     """
     bits = math.ceil(nominal_bits(stored))
     scales = 0 if stored.scales is None else stored.scales.numel() * stored.scales.element_size()

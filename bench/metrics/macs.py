@@ -40,18 +40,16 @@ ATTENTION = tuple(
     for name in ("_native_multi_head_attention", "_transformer_encoder_layer_fwd")
 )
 COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
-FUSED_ATTENTION = (
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-)  # PyTorch 2.15 is the first to have a formula for it
+# PyTorch 2.15 is the first to have a formula for it
+FUSED_ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 
 
 @dataclass(frozen=True)
 class Macs:
     """Multiply-accumulates a sample."""
 
-    by_weight: Mapping[
-        str, float
-    ]  # with each compressible tensor, as `bench.layers.weights_of` names it; 0 where it is only looked up
+    # with each compressible tensor, as `bench.layers.weights_of` names it; 0 where it is only looked up
+    by_weight: Mapping[str, float]
     other: float  # of two activations, and with weights that no method covers
 
     @property
@@ -114,9 +112,8 @@ class _Counter(TorchDispatchMode):
             with self:
                 return func._op_dk(COMPOSITE, *args, **kwargs)
         out = func(*args, **kwargs)
-        if (
-            formula is not None
-        ):  # the last weight is the factor: one before it is added (addmm), or looked up in a slice
+        # the last weight is the factor: one before it is added (addmm), or looked up in a slice
+        if formula is not None:
             self._book(self._weights(args)[-1:], formula(*args, **kwargs, out_val=out) / 2)
         elif packet in RECURRENT or packet in ATTENTION:
             self._book_layer(args, packet in ATTENTION)

@@ -33,9 +33,8 @@ from bench.util.progress import bar
 CAP_QUANTILE = 0.9  # of the real radii, for `inside_capped`
 PAIRS = 1 << 12  # pairs whose distances are computed together: their coordinates fit in a CPU's cache
 GROUP = 32  # columns, of which only the smallest value is looked at first
-OPEN_SHARE = (
-    1 / 32
-)  # of a block's pairs: when float32 leaves more of them open, float64 screens the block again
+# of a block's pairs: when float32 leaves more of them open, float64 screens the block again
+OPEN_SHARE = 1 / 32
 AT_ONCE = 1 << 21  # pairs in a block: 8 MB of bounds, and at most 200 MB where most of them lie in some ball
 BAR_ABOVE = 4e8  # pairs in a pass: seconds
 

@@ -128,8 +128,8 @@ def _clipped_matches(counts: Sequence[Counter[Gram]]) -> list[int]:
 
 
 def _closest_other_lengths(lengths: Sequence[int]) -> list[int]:
-    """Per text: the other texts' length closest to its own; the shorter of two; its own if there is no other
-    text.
+    """Per text: the other texts' length closest to its own; the shorter of two; its own if there is no
+    other text.
     """
     how_many, steps = Counter(lengths), sorted(set(lengths))
 

@@ -8,14 +8,12 @@ from statistics import stdev
 from bench.records.schema import Record
 
 COMPARED = ("quality_retention", "diversity_retention")
-SPREADS = (
-    3.0  # standard deviations between sampling seeds; other hardware changes a result less than another seed
-)
+# standard deviations between sampling seeds; other hardware changes a result less than another seed
+SPREADS = 3.0
 LEAST = 0.005  # of a retention: ten of 2,000 samples
 WITHOUT_REPEATS = 0.02  # of a retention: about two standard errors of a share of 2,000 samples
-SIZE_TOLERANCE = (
-    0.001  # other processors round running statistics differently, so the coded size changes slightly
-)
+# other processors round running statistics differently, so the coded size changes slightly
+SIZE_TOLERANCE = 0.001
 OTHER_CELL = "this code measures another cell: versions, weights or reference have changed"
 
 

@@ -18,11 +18,8 @@ SCHEMA = 2  # 1: sizes of the first file format, no counts; `bench costs` brings
 Versioned = TypeVar("Versioned", bound=BaseModel)
 Status = Literal["ok", "diverged", "collapsed", "unsupported", "failed"]
 FINISHED: tuple[Status, ...] = ("ok", "diverged", "collapsed")
-PRIMARY_METRIC = {
-    "quality": "valid",
-    "diversity": "mutual_recall",
-    "use": "utility",
-}  # role -> a mean over items
+# role -> a mean over items
+PRIMARY_METRIC = {"quality": "valid", "diversity": "mutual_recall", "use": "utility"}
 USE = "use"  # the role of a task
 MODEL_FILE, DAMAGES_FILE = "model.json", "damages.json"  # files beside the records: of a model, of a domain
 
@@ -67,9 +64,8 @@ class EvaluatorBlock(BaseModel):
 
     role: str
     version: int
-    second: bool = (
-        False  # a secondary evaluator: it is not part of the cell's hash and may have been added later
-    )
+    # a secondary evaluator: it is not part of the cell's hash and may have been added later
+    second: bool = False
     identity: str = ""  # identifies its weights, where one class can load several
     commit: str | None = None  # of the evaluating code; None: the record's own
     metrics: dict[str, float]
@@ -201,9 +197,8 @@ def record_files(results: Path) -> list[Path]:
             (2, DAMAGES_FILE),
         )
 
-    in_order = sorted(
-        results.rglob("*.json"), key=lambda path: (path.parent, len(path.name), path.name)
-    )  # as `look_up` searches
+    # as `look_up` searches
+    in_order = sorted(results.rglob("*.json"), key=lambda path: (path.parent, len(path.name), path.name))
     return [path for path in in_order if may_be(path)]
 
 

@@ -1,5 +1,5 @@
-"""Compares primary and secondary evaluators: rank correlations, the largest disagreements, and the use of the
-samples.
+"""Compares primary and secondary evaluators: rank correlations, the largest disagreements, and the use of
+the samples.
 """
 
 from __future__ import annotations
@@ -56,9 +56,8 @@ def use_table(told: Sequence[UtilityCorrelation]) -> str:
     lines = []
     for domain in dict.fromkeys(one.domain for one in told):
         by_role = {one.role: one for one in told if one.domain == domain}
-        either = next(
-            iter(by_role.values())
-        )  # a retention of a role may be undefined in all of a domain's models
+        # a retention of a role may be undefined in all of a domain's models
+        either = next(iter(by_role.values()))
         taus = [tau_text(by_role[role].tau) if role in by_role else DASH for role in ROLES]
         lines.append([domain, either.task, str(max(one.methods for one in by_role.values())), *taus])
     return table(["domain", "task", "methods", *(f"tau with {role}" for role in ROLES)], lines, left=2)

@@ -26,9 +26,8 @@ from bench.stats.scores import (
     model_score,
 )
 
-Support = Mapping[
-    tuple[str, str, str], Comparison
-]  # (role, domain, domain), domains sorted -> result of the secondary evaluators
+# (role, domain, domain), domains sorted -> result of the secondary evaluators
+Support = Mapping[tuple[str, str, str], Comparison]
 
 
 def support_of(comparisons: Sequence[Comparison]) -> Support:
@@ -316,8 +315,8 @@ def _not_ranked(now: ClaimContext) -> list[str]:
             f"Its ranking by C is the same, except that {but}." if but else "Its ranking by C is the same."
         )
         lines.append(
-            f"**Size {size}** is excluded from averages and tests: it has fewer training seeds "
-            f"(networks: {networks}). {order}"
+            f"**Size {size}** is excluded from averages and tests: it has fewer training seeds (networks: "
+            f"{networks}). {order}"
         )
     return lines
 
@@ -383,8 +382,8 @@ def _evaluators_apart(now: ClaimContext) -> str:
             ):
                 continue
             found.append(
-                f"{d.name} in {role} ({first.value:.3f} [{interval[0]:.3f}, {interval[1]:.3f}], "
-                f"secondary {second.value:.3f})"
+                f"{d.name} in {role} ({first.value:.3f} [{interval[0]:.3f}, {interval[1]:.3f}], secondary "
+                f"{second.value:.3f})"
             )
     if not found:
         return ""
@@ -419,9 +418,8 @@ def _with_and_without(now: ClaimContext, wider: ClaimContext) -> str:
     added = [
         f"{d.name} {m.model}" for d in wider.domains for unit in d.units for m in unit if not _counted(now, m)
     ]
-    fewer = any(
-        not _counted(wider, m) for d in now.domains for unit in d.units for m in unit
-    )  # then other sizes are compared
+    # then other sizes are compared
+    fewer = any(not _counted(wider, m) for d in now.domains for unit in d.units for m in unit)
     same = now.conclusions() == wider.conclusions()
     if not added and not fewer and same:
         return (

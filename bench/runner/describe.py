@@ -38,9 +38,8 @@ from bench.util.files import slug, write_atomically
 from bench.util.progress import Bar
 
 SURPRISAL, RARITY = "surprisal", "rarity"
-OTHER_FLOATS = (
-    0.01  # share of a baseline's flags that may differ between two machines; other samples differ in far more
-)
+# share of a baseline's flags that may differ between two machines; other samples differ in far more
+OTHER_FLOATS = 0.01
 Flags = Mapping[int, np.ndarray]  # sampling seed -> bool [n]
 Say = Callable[[str], None]
 
@@ -322,8 +321,8 @@ def say_disputed(outcomes: Mapping[str, Mapping[int, TwinOutcome]], n: int, say:
             f"machine, whose floats differ"
         )
         say(
-            f"{methods}; samples with other flags are not counted: at most {max(found.values())} of {n} "
-            f"a seed"
+            f"{methods}; samples with other flags are not counted: at most {max(found.values())} of {n} a "
+            f"seed"
         )
 
 

@@ -110,9 +110,8 @@ class Evaluation:
                     now, before = scorer.verdict(samples), self._secondary_baseline(name, seed)
                     block = secondary_block(scorer, now, before, self.secondary_bounds(name), is_baseline)
                     yield name, block.model_copy(update={"commit": commit})
-            except (
-                Diverged
-            ):  # its features are not finite, though the primary evaluators' are: no auxiliary score
+            # its features are not finite, though the primary evaluators' are: no auxiliary score
+            except Diverged:
                 continue
 
     def _secondary_baseline(self, name: str, seed: int) -> Verdict:

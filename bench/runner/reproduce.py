@@ -62,17 +62,15 @@ def reproduce(
     behind = 0.0
     for i, job in enumerate(jobs):
         ahead = sum(j.seconds for j in jobs[i:])
-        pace = (
-            (time.monotonic() - started) / behind if behind else 1.0
-        )  # the speed of this machine relative to the one that published
+        # the speed of this machine relative to the one that published
+        pace = (time.monotonic() - started) / behind if behind else 1.0
         say(
             f"model {i + 1} of {len(jobs)}: {job.domain} {job.model}; about {_duration(ahead * pace)} "
             f"left in all"
         )
         of_job = run_request(replace(_request(job, results, command, device), workers=workers), say)
-        behind += job.seconds * mean(
-            r.provenance.time >= began for r in of_job
-        )  # cells that were finished before took no time
+        # cells that were finished before took no time
+        behind += job.seconds * mean(r.provenance.time >= began for r in of_job)
         made += of_job
     return made
 

@@ -24,10 +24,8 @@ Key = TypeVar("Key")
 T = TypeVar("T")
 U = TypeVar("U")
 ROLES = ("quality", "diversity")
-CROSSED = {
-    "quality": False,
-    "diversity": True,
-}  # the items of mutual recall are real samples, the same under every seed
+# the items of mutual recall are real samples, the same under every seed
+CROSSED = {"quality": False, "diversity": True}
 LENGTH = "length_ratio"  # the metric of domains whose samples have a length
 
 
@@ -76,13 +74,12 @@ class Outcome:
         return float(np.maximum(seed_variance(self.retention, self.influence, self.crossed), 0.0).mean())
 
     def estimate(self, weights: np.ndarray) -> Estimate:
-        """This model's weighted sum of retentions (`weights` [rungs]), with its error over sampling seeds and
-        items.
+        """This model's weighted sum of retentions (`weights` [rungs]), with its error over sampling seeds
+        and items.
         """
         rungs, seeds = self.retention.shape
-        between = (
-            self.between_seeds * float(np.abs(weights).sum()) ** 2 / seeds
-        )  # assumes fully correlated seed effects of the rungs
+        # assumes fully correlated seed effects of the rungs
+        between = self.between_seeds * float(np.abs(weights).sum()) ** 2 / seeds
         return Estimate(
             float(weights @ self.mean),
             between,
@@ -150,8 +147,8 @@ def with_records(records: Sequence[Record]) -> list[tuple[ModelLadder, list[Reco
 
 
 def comparable(records: Sequence[Record]) -> list[Record]:
-    """The records that represent a model: those under the same conditions, with the most rungs, then the most
-    sampling seeds.
+    """The records that represent a model: those under the same conditions, with the most rungs, then the
+    most sampling seeds.
     """
 
     def rank(group: list[Record]) -> tuple[bool, int, int, int]:

@@ -45,9 +45,8 @@ class Agreement:
     evaluators: tuple[str, str]
     methods: int  # over all models
     tau: Estimate
-    concordant: (
-        float | None
-    )  # share among the pairs whose retentions differ by at least `APART` for both evaluators
+    # share among the pairs whose retentions differ by at least `APART` for both evaluators
+    concordant: float | None
     pairs: int  # the number of these pairs
     disagreements: tuple[Disagreement, ...]  # the largest first
 

@@ -53,9 +53,8 @@ def quadrature(
     widths = np.diff(corners)
     of_corner = (np.concatenate([widths, [0.0]]) + np.concatenate([[0.0], widths])) / 2 / (high - low)
     order = np.argsort(x, kind="stable")
-    hats = np.array(
-        [np.interp(corners, x[order], row) for row in np.eye(len(x))[:, order]]
-    )  # [1 + rungs, corners]
+    # [1 + rungs, corners]
+    hats = np.array([np.interp(corners, x[order], row) for row in np.eye(len(x))[:, order]])
     weights = hats @ of_corner
     return float(weights[0]), weights[1:]
 
@@ -194,9 +193,8 @@ class Domain:
         models = sum(len(unit) for unit in found)
         inside, shared = mean((e.variance or 0.0) + e.known for unit in found for e in unit) / models, 0.0
         if self._shares_items(role):
-            items = np.array(
-                map_rows(lambda m: weights(m) @ m.outcomes[role].item_mean, self.units)
-            )  # [seeds, sizes, n]
+            # [seeds, sizes, n]
+            items = np.array(map_rows(lambda m: weights(m) @ m.outcomes[role].item_mean, self.units))
             strata = items.mean(axis=1)[None] if self.paired else items.swapaxes(0, 1)
             shared = max(0.0, shared_variance(strata))
         inside -= shared / models  # an error that all models share does not make them differ

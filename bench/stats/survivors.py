@@ -157,9 +157,8 @@ def auc(failed: np.ndarray, surviving: np.ndarray) -> IntervalEstimate:
         )
     ranks = rankdata(np.concatenate([x, y]))
     above = (ranks[: len(x)] - rankdata(x)) / len(y)  # [m] share of surviving values below each failed one
-    below = 1 - (ranks[len(x) :] - rankdata(y)) / len(
-        x
-    )  # [n] share of failed values above each surviving one
+    # [n] share of failed values above each surviving one
+    below = 1 - (ranks[len(x) :] - rankdata(y)) / len(x)
     value, error = float(above.mean()), math.sqrt(above.var(ddof=1) / len(x) + below.var(ddof=1) / len(y))
     return IntervalEstimate(value, max(0.0, value - Z * error), min(1.0, value + Z * error))
 
@@ -173,9 +172,8 @@ def bins_of(values: np.ndarray) -> Bins:
         raise ValueError("there is no item to sort into bins")
     if _numeric(values):
         edges = np.unique(np.quantile(np.asarray(values, float), QUINTILES))
-        return Bins(
-            "numeric", edges=tuple(edges[edges < np.max(values)].tolist())
-        )  # the last bin is never empty
+        # the last bin is never empty
+        return Bins("numeric", edges=tuple(edges[edges < np.max(values)].tolist()))
     return Bins("label", labels=tuple(sorted(set(map(str, values)))))
 
 

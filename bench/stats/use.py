@@ -1,5 +1,5 @@
-"""How useful compressed samples are: retention of a task's utility by method, and how well the roles predict
-it.
+"""How useful compressed samples are: retention of a task's utility by method, and how well the roles
+predict it.
 """
 
 from __future__ import annotations

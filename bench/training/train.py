@@ -127,9 +127,8 @@ def _finish(training: Training, log: Log, output: Path) -> None:
     An existing folder is replaced file by file, with `FINISHED` last.
     """
     output = output.resolve()
-    part = (
-        output if output.exists() else output.parent
-    ) / f".{output.name.replace('@', '-')}.part"  # no `@`: never a model's folder
+    # no `@`: never a model's folder
+    part = (output if output.exists() else output.parent) / f".{output.name.replace('@', '-')}.part"
     shutil.rmtree(part, ignore_errors=True)  # left by a run that was stopped here
     training.freeze(part)
     shutil.copyfile(log.path, part / FINISHED)

@@ -18,8 +18,8 @@ T = TypeVar("T")
 
 
 class Latest(Generic[T]):
-    """Keeps the last result by the content of its samples, because features and surprisal are requested one
-    after the other.
+    """Keeps the last result by the content of its samples, because features and surprisal are requested
+    one after the other.
     """
 
     def __init__(self) -> None:

@@ -1,5 +1,5 @@
-"""The domain `image_diffusion`: garments from a diffusers U-Net, in a few deterministic steps from noise to a
-picture.
+"""The domain `image_diffusion`: garments from a diffusers U-Net, in a few deterministic steps from noise
+to a picture.
 """
 
 from __future__ import annotations
@@ -102,8 +102,8 @@ class DiffusionGenerator(Generator):
         self.fold = math.isqrt(self.channels) if math.isqrt(self.channels) ** 2 == self.channels else 1
         if self.channels // self.fold**2 not in (1, 3) or not isinstance(self.side, int):
             raise BadInput(
-                f"the model {spec.name!r} makes {self.channels} channels of size {self.side}; this "
-                "domain wants grey or colour"
+                f"the model {spec.name!r} makes {self.channels} channels of size {self.side}; this domain "
+                f"wants grey or colour"
             )
         self.scheduler_config = read_object(self.folder / "scheduler" / "scheduler_config.json")
         self._settings = {"steps": STEPS, **card_of(self.folder).get("sampler", {}), **settings}

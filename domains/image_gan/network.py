@@ -12,8 +12,8 @@ from domains.image_gan.sizes import DISCRIMINATOR_WIDTHS, LATENT, SIZES
 
 
 class GeneratorNetwork(nn.Module):
-    """Latents -> 4x4 -> 7x7 -> 14x14 -> 28x28 by transposed convolutions, each with batch norm and ReLU; tanh
-    at the end.
+    """Latents -> 4x4 -> 7x7 -> 14x14 -> 28x28 by transposed convolutions, each with batch norm and ReLU;
+    tanh at the end.
     """
 
     def __init__(self, latent: int = LATENT, widths: Sequence[int] = SIZES["s"]["widths"]) -> None:

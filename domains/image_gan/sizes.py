@@ -11,8 +11,5 @@ SIZES: dict[str, dict[str, Any]] = {  # name -> channels at 4x4, 7x7, 14x14, 28x
     "s": dict(widths=(128, 96, 64, 32)),  # 457,313
     "m": dict(widths=(256, 208, 128, 64)),  # 1,691,137
 }
-DISCRIMINATOR_WIDTHS = (
-    48,
-    96,
-    192,
-)  # the same for all sizes: the discriminator does not shrink with the generator
+# the same for all sizes: the discriminator does not shrink with the generator
+DISCRIMINATOR_WIDTHS = (48, 96, 192)

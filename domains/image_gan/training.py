@@ -26,10 +26,8 @@ from domains.image_gan.network import DiscriminatorNetwork, GeneratorNetwork
 from domains.image_gan.sizes import SIZES
 from domains.images.training import ImageTraining, Recipe, card, generator, round_to_half, to_floats
 
-STATISTICS_BATCHES, STATISTICS_BATCH = (
-    40,
-    250,
-)  # of latents, when the averaged generator's running statistics are set
+# of latents, when the averaged generator's running statistics are set
+STATISTICS_BATCHES, STATISTICS_BATCH = 40, 250
 
 
 @dataclass(frozen=True)
@@ -170,8 +168,8 @@ class GanTraining(ImageTraining):
 
 
 def game(real: Tensor, fake: Tensor, relativistic: bool) -> Tensor:
-    """The discriminator's logistic loss; relativistic (Jolicoeur-Martineau 2019): which of a pair is the real
-    one?
+    """The discriminator's logistic loss; relativistic (Jolicoeur-Martineau 2019): which of a pair is the
+    real one?
     """
     if relativistic:
         return F.softplus(fake - real).mean()

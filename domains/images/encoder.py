@@ -25,8 +25,8 @@ WIDTHS = (32, 64, 128, 192)
 
 
 class EncoderNetwork(nn.Module):
-    """Strided convolutions 28 -> 14 -> 7 -> 4, one residual layer at each size, two linear layers, projection
-    to the unit sphere.
+    """Strided convolutions 28 -> 14 -> 7 -> 4, one residual layer at each size, two linear layers,
+    projection to the unit sphere.
     """
 
     def __init__(self, widths: Sequence[int] = WIDTHS, output: int = OUTPUT, unit: bool = True) -> None:
@@ -127,8 +127,8 @@ class EncoderTraining(ImageTraining):
 
 
 def contrast(clean: Tensor, damaged: Tensor, temperature: float) -> Tensor:
-    """InfoNCE in both directions, mean of the two. clean, damaged: unit-length [b, d], row i of both from the
-    same picture.
+    """InfoNCE in both directions, mean of the two. clean, damaged: unit-length [b, d], row i of both from
+    the same picture.
     """
     similar = clean @ damaged.T / temperature
     own = torch.arange(len(clean), device=clean.device)
@@ -137,9 +137,8 @@ def contrast(clean: Tensor, damaged: Tensor, temperature: float) -> Tensor:
 
 # ------------------------------------------------------------------------------- damages it must look through
 
-Spoil = Callable[
-    [Tensor, Tensor, torch.Generator], Tensor
-]  # (images [b, 1, 28, 28] in [0, 1], strength [b, 1, 1, 1] in [0, 1], noise)
+# (images [b, 1, 28, 28] in [0, 1], strength [b, 1, 1, 1] in [0, 1], noise)
+Spoil = Callable[[Tensor, Tensor, torch.Generator], Tensor]
 
 
 def spoil(images: Tensor, noise: torch.Generator, second: float) -> Tensor:
@@ -168,9 +167,8 @@ def _noise(x: Tensor, strength: Tensor, noise: torch.Generator) -> Tensor:
 def _blur(x: Tensor, strength: Tensor, noise: torch.Generator) -> Tensor:
     """Gaussian, sigma up to 1.5 pixels, each picture its own."""
     positions = torch.arange(-4.0, 5.0)
-    kernel = torch.softmax(
-        -(positions**2) / (2 * (0.2 + 1.3 * strength.reshape(-1, 1)) ** 2), dim=1
-    )  # [b, 9]
+    # [b, 9]
+    kernel = torch.softmax(-(positions**2) / (2 * (0.2 + 1.3 * strength.reshape(-1, 1)) ** 2), dim=1)
     rows = F.conv2d(
         F.pad(x.transpose(0, 1), (4, 4, 0, 0), mode="reflect"), kernel[:, None, None, :], groups=len(x)
     )
@@ -182,9 +180,10 @@ def _blur(x: Tensor, strength: Tensor, noise: torch.Generator) -> Tensor:
 def _checkerboard(x: Tensor, strength: Tensor, noise: torch.Generator) -> Tensor:
     """Period 2 or 4, or stripes along either axis."""
     rows, columns = torch.meshgrid(torch.arange(28), torch.arange(28), indexing="ij")
+    # [4, 28, 28]
     patterns = (
         torch.stack([(rows + columns) % 2, (rows // 2 + columns // 2) % 2, rows % 2, columns % 2]) * 2.0 - 1
-    )  # [4, 28, 28]
+    )
     chosen = patterns[torch.randint(4, (len(x),), generator=noise)][:, None]
     return x + 0.25 * strength * chosen
 

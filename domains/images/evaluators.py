@@ -26,9 +26,8 @@ COMPONENTS = 64
 DITHER = 0.03  # of the range
 GRID = 4
 WHITE, LEAST_WHITE = 98, 32  # percentile of a picture that is stretched to white; never from below this level
-ENLARGED = (
-    64  # pixels: at their own size pictures can be blurred by half a pixel unseen (docs/training-log.md)
-)
+# pixels: at their own size pictures can be blurred by half a pixel unseen (docs/training-log.md)
+ENLARGED = 64
 
 Pictures = Sequence[np.ndarray] | np.ndarray  # uint8 [n, 1, 28, 28]
 
@@ -86,8 +85,8 @@ class Effnet(Evaluator):
 
 
 class EffnetUndithered(Effnet):
-    """The same without the dither, beside it and never the primary one: it takes noise that no eye sees for
-    damage.
+    """The same without the dither, beside it and never the primary one: it takes noise that no eye sees
+    for damage.
     """
 
     name = "effnet_undithered"
@@ -142,11 +141,8 @@ class ProbabilisticPCA:
         self, mean: Tensor, deviation: Tensor, components: Tensor, variances: Tensor, rest: Tensor
     ) -> None:
         self.mean, self.deviation = mean.double(), deviation.double()  # [d]
-        self.components, self.variances, self.rest = (
-            components.double(),
-            variances.double(),
-            rest.double(),
-        )  # [d, q], [q], []
+        # [d, q], [q], []
+        self.components, self.variances, self.rest = components.double(), variances.double(), rest.double()
 
     def features(self, x: Tensor) -> Tensor:
         """[n, d] -> [n, q] float32, in float64 so that a sample's features do not depend on its
@@ -172,9 +168,8 @@ class ProbabilisticPCA:
         z = (x.double() - mean) / deviation
         values, vectors = torch.linalg.eigh(z.T @ z / len(z))
         values, vectors = values.flip(0), vectors.flip(1)[:, :count]
-        signs = vectors.gather(
-            0, vectors.abs().argmax(0, keepdim=True)
-        ).sign()  # the sign is arbitrary: fix it
+        # the sign is arbitrary: fix it
+        signs = vectors.gather(0, vectors.abs().argmax(0, keepdim=True)).sign()
         return cls(mean, deviation, vectors * signs, values[:count], values[count:].mean())
 
     @classmethod

@@ -21,15 +21,8 @@ SIDE = 28
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".pgm", ".ppm")
 LARGEST = 2**26  # pixels of one picture: more is a decompression bomb
 LARGEST_ARRAY = 2**30  # bytes
-FORMATS = (
-    "PNG",
-    "JPEG",
-    "WEBP",
-    "BMP",
-    "GIF",
-    "TIFF",
-    "PPM",
-)  # what Pillow may try: not PostScript and its like
+# what Pillow may try: not PostScript and its like
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 
 
 def encode(pixels: np.ndarray) -> bytes:
@@ -72,8 +65,8 @@ def _grey(image: object) -> np.ndarray:
 
 
 def read(path: Path) -> np.ndarray:
-    """A folder of pictures (in the order of their names) or an NPZ whose first array holds them -> uint8 [n,
-    1, 28, 28].
+    """A folder of pictures (in the order of their names) or an NPZ whose first array holds them -> uint8
+    [n, 1, 28, 28].
     """
     if path.is_dir():
         return read_folder(path)

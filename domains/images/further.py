@@ -74,8 +74,8 @@ class Further(Evaluator):
 
 
 class Inception(Further):
-    """The 2,048 pooled features of torch-fidelity's Inception, whose weights it downloads: the space of the
-    FID.
+    """The 2,048 pooled features of torch-fidelity's Inception, whose weights it downloads: the space of
+    the FID.
     """
 
     def __init__(self, device: str = "cpu") -> None:

@@ -1,5 +1,5 @@
-"""`fid`, `kid` and `is` as others publish them: torch-fidelity with its own Inception network, whose weights
-it downloads.
+"""`fid`, `kid` and `is` as others publish them: torch-fidelity with its own Inception network, whose
+weights it downloads.
 """
 
 from __future__ import annotations

@@ -24,8 +24,8 @@ RECIPE = Recipe(steps=1500, batch=128, learning_rate=2e-3, average=0.995)
 
 
 class LabellerTraining(ImageTraining):
-    """Cross-entropy on the training part's labels; half of the pictures are damaged, so that surface does not
-    decide.
+    """Cross-entropy on the training part's labels; half of the pictures are damaged, so that surface does
+    not decide.
     """
 
     def __init__(

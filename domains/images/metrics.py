@@ -10,9 +10,8 @@ from bench.interfaces import Metric, SampleFeatures
 if TYPE_CHECKING:
     from torch import Tensor
 
-KID_SUBSET = (
-    2000  # all at once up to here: the usual 100 subsets of 1,000 cost 18 s and add noise of their own
-)
+# all at once up to here: the usual 100 subsets of 1,000 cost 18 s and add noise of their own
+KID_SUBSET = 2000
 COVERED = 0.02  # a class counts as covered from this share on: a fifth of its share among real pictures
 INCEPTION = {
     "fid": ("frechet_inception_distance", "Fréchet distance in torch-fidelity's Inception features", "lower"),

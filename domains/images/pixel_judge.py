@@ -44,13 +44,12 @@ class PixelNetwork(nn.Module):
         self.head = nn.Conv2d(width, levels, 1)
 
     def states(self, levels: Tensor) -> Tensor:
-        """[b, 1, h, w] grey levels, integers -> what is known of each pixel before it is seen, [b, width, h,
-        w].
+        """[b, 1, h, w] grey levels, integers -> what is known of each pixel before it is seen, [b, width,
+        h, w].
         """
         grey = levels.float() / (self.levels - 1)
-        x = self.stem(
-            torch.cat((grey, torch.ones_like(grey)), dim=1)
-        )  # the ones tell the picture from its padding
+        # the ones tell the picture from its padding
+        x = self.stem(torch.cat((grey, torch.ones_like(grey)), dim=1))
         for layer in self.layers:
             x = layer(x)
         return x
@@ -74,8 +73,8 @@ class GatedLayer(nn.Module):
 
 
 class CausalConv2d(nn.Conv2d):
-    """Looks above and to the left, `reach` pixels; at its own place too, where `own` (of states, which know
-    only what came before).
+    """Looks above and to the left, `reach` pixels; at its own place too, where `own` (of states, which
+    know only what came before).
     """
 
     mask: Tensor

@@ -96,8 +96,8 @@ class ImageTraining(Training):
         raise NotImplementedError
 
     def descend(self, loss: Tensor, clip: float | None = None) -> dict[str, float]:
-        """One step of the evaluators' single optimizer, its gradient's norm at most `clip` -> what `losses`
-        gives.
+        """One step of the evaluators' single optimizer, its gradient's norm at most `clip` -> what
+        `losses` gives.
         """
         loss.backward()
         if clip is not None:

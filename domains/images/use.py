@@ -18,10 +18,8 @@ if TYPE_CHECKING:
 
     from domains.images.evaluators import Pictures
 
-WIDTH, RIDGE = (
-    4.5,
-    0.1,
-)  # of the kernel, in units of a picture's length; chosen on the validation part (docs/training-log.md)
+# of the kernel, in units of a picture's length; chosen on the validation part (docs/training-log.md)
+WIDTH, RIDGE = 4.5, 0.1
 
 
 class Classifier(Task):

@@ -127,9 +127,8 @@ class TextDomain(Domain):
             return None
         from domains.text.model_judge import ModelJudge
 
-        return ModelJudge(
-            name, TextGenerator(self.locate(name), device, {}), device
-        )  # raises BadInput where it cannot be opened
+        # raises BadInput where it cannot be opened
+        return ModelJudge(name, TextGenerator(self.locate(name), device, {}), device)
 
     def task(self, device: str = "cpu") -> Task:
         from domains.text.use import ByteModel

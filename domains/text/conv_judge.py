@@ -42,8 +42,8 @@ class ConvJudgeNetwork(nn.Module):
 
 
 class GatedConvolution(nn.Module):
-    """x + projection(a * sigmoid(b)), where (a, b) is linear in this token and those 1 and 2 dilations before
-    it.
+    """x + projection(a * sigmoid(b)), where (a, b) is linear in this token and those 1 and 2 dilations
+    before it.
     """
 
     def __init__(self, width: int, dilation: int) -> None:

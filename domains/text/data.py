@@ -76,9 +76,8 @@ def split(
     for part in PARTS[:3]:
         found = len(parts[part])
         in_training = [row["text"] in seen for row in parts[part]]
-        kept = {
-            row["text"]: row for row in parts[part] if row["text"] not in seen
-        }  # repeats within a part: one stays
+        # repeats within a part: one stays
+        kept = {row["text"]: row for row in parts[part] if row["text"] not in seen}
         seen |= set(kept)
         parts[part] = list(kept.values())[:HELD_OUT]
         facts[part] = {

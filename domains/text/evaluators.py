@@ -173,9 +173,8 @@ class Directions:
         centred = x.double() - x.double().mean(0)
         _, vectors = torch.linalg.eigh(centred.T @ centred / len(x))
         vectors = vectors.flip(1)[:, :count]
-        signs = vectors.gather(
-            0, vectors.abs().argmax(0, keepdim=True)
-        ).sign()  # the sign is arbitrary: fix it
+        # the sign is arbitrary: fix it
+        signs = vectors.gather(0, vectors.abs().argmax(0, keepdim=True)).sign()
         return cls(x.double().mean(0).float(), (vectors * signs).float().contiguous())
 
     @classmethod

@@ -1,5 +1,5 @@
-"""`--evaluator ./folder` or `--evaluator owner/name`: any causal language model of transformers as one more
-evaluator of quality.
+"""`--evaluator ./folder` or `--evaluator owner/name`: any causal language model of transformers as one
+more evaluator of quality.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class ModelJudge(Evaluator):
     version = 1
 
     def __init__(self, name: str, opened: TextGenerator, device: str = "cpu") -> None:
-        """`opened`: the model, as it would be opened to generate; `name`: the folder or hub id that the user
-        gave.
+        """`opened`: the model, as it would be opened to generate; `name`: the folder or hub id that the
+        user gave.
         """
         from bench.artifact.format import tensors_digest
 

@@ -97,8 +97,8 @@ def fresh_generator(size: str, seed: int, texts: Sequence[str]) -> tuple[torch.n
 
 
 class JudgeTraining(VerseTraining):
-    """Trains an evaluator of quality with its own tokens; freezes network, tokenizer and the main directions
-    of its states.
+    """Trains an evaluator of quality with its own tokens; freezes network, tokenizer and the main
+    directions of its states.
     """
 
     def __init__(self, texts: Sequence[str], name: str = "judge", seed: int = 0, device: str = "cpu") -> None:

@@ -20,11 +20,8 @@ from torch.nn import Module
 
 from bench.errors import Diverged
 
-GOLDEN, MIX_1, MIX_2 = (
-    -0x61C8864680B583EB,
-    -0x40A7B892E31B1A47,
-    -0x6B2FB644ECCEEE15,
-)  # splitmix64's, as signed integers
+# splitmix64's, as signed integers
+GOLDEN, MIX_1, MIX_2 = -0x61C8864680B583EB, -0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15
 COMPACT_BELOW = 0.8  # drop the finished rows of a batch when fewer than this share are still being written
 
 Trace = Callable[[Tensor, int, Tensor], None]  # (items [b], position, perturbed logits [b, v])
@@ -36,9 +33,8 @@ class SamplerSettings:
     end: int | None
     max_tokens: int
     temperature: float = 1.0
-    nucleus: float = (
-        1.0  # keep the smallest set of tokens with at least this probability (Holtzman et al. 2020)
-    )
+    # keep the smallest set of tokens with at least this probability (Holtzman et al. 2020)
+    nucleus: float = 1.0
     batch: int = 256
 
 
@@ -77,9 +73,8 @@ def _sample_batch(
         for item, token, going_on in zip(items.tolist(), chosen.tolist(), alive.tolist(), strict=True):
             if going_on:
                 written[item].append(token)
-            elif (
-                item in written
-            ):  # finished now; rows that finished before wait for the batch to be compacted
+            # finished now; rows that finished before wait for the batch to be compacted
+            elif item in written:
                 yield item, written.pop(item)
         if not alive.any():
             break
@@ -104,9 +99,8 @@ def warp(logits: Tensor, settings: SamplerSettings) -> Tensor:
     if settings.nucleus >= 1:
         return logits
     ordered, order = logits.softmax(1).sort(1, descending=True)
-    outside = (
-        ordered.cumsum(1) - ordered
-    ) >= settings.nucleus  # the mass before a token; the first always stays
+    # the mass before a token; the first always stays
+    outside = (ordered.cumsum(1) - ordered) >= settings.nucleus
     return logits.masked_fill(outside.scatter(1, order, outside), -torch.inf)
 
 

@@ -42,9 +42,8 @@ class Topics(Evaluator):
 
         try:
             self.words = {word: i for i, word in enumerate((folder / "words.txt").read_text().split())}
-            self.table = load_file(folder / "topics.safetensors")[
-                "table"
-            ].double()  # [words, 64], weighted by rarity
+            # [words, 64], weighted by rarity
+            self.table = load_file(folder / "topics.safetensors")["table"].double()
         except OSError as error:
             raise BadInput(
                 f"the evaluator of topics is not there: {error.strerror}: {str(folder)!r}"
@@ -80,9 +79,8 @@ def fit(texts: Sequence[str]) -> tuple[list[str], Tensor]:
     matrix = weighted(found, words, rarity)
     _, values, directions = svds(matrix, COMPONENTS, v0=np.ones(min(matrix.shape)), solver="arpack")
     directions = directions[np.argsort(-values)].T  # [words, 64]
-    directions *= np.sign(
-        np.take_along_axis(directions, np.abs(directions).argmax(0)[None], 0)
-    )  # the sign is arbitrary: fix it
+    # the sign is arbitrary: fix it
+    directions *= np.sign(np.take_along_axis(directions, np.abs(directions).argmax(0)[None], 0))
     return words, torch.from_numpy(directions * rarity[:, None]).half()
 
 

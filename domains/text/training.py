@@ -174,8 +174,8 @@ def schedule(step: int, recipe: Recipe) -> float:
 
 
 def optimizers(network: Module, recipe: Recipe) -> Iterator[tuple[torch.optim.Optimizer, float]]:
-    """AdamW, and Muon (Jordan et al. 2024) for the hidden matrices where the recipe asks for it -> with their
-    rates.
+    """AdamW, and Muon (Jordan et al. 2024) for the hidden matrices where the recipe asks for it -> with
+    their rates.
     """
     named = list(network.named_parameters())
     hidden = [p for name, p in named if p.ndim == 2 and "embed" not in name]

@@ -77,9 +77,8 @@ class NGrams:
         tables = []
         for n in range(1, order + 1):
             sequences, counts = np.unique(_grams(symbols, n), return_counts=True)
-            contexts, first = np.unique(
-                sequences >> np.uint64(8), return_index=True
-            )  # sorted, since the sequences are
+            # sorted, since the sequences are
+            contexts, first = np.unique(sequences >> np.uint64(8), return_index=True)
             kinds = np.diff(np.append(first, len(sequences)))
             tables.append(
                 (sequences, counts, contexts, np.add.reduceat(counts, first) if len(first) else counts, kinds)

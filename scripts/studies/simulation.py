@@ -29,9 +29,8 @@ TWINS = 0.8  # correlation of a sample's luck in two networks from the same nois
 # of a real sample's chance: variance common to all models, to all models at one rung; standard deviation of a
 # sampling seed
 SHARED, RUNG, SEED = 0.5, 0.15, 0.03
-SMALLER = (
-    -0.3
-)  # halvings: shift of the smaller of two sizes, as measured for the U-Nets, where sizes differ most
+# halvings: shift of the smaller of two sizes, as measured for the U-Nets, where sizes differ most
+SMALLER = -0.3
 CURVES: dict[str, dict[str, tuple[float, ...]]] = {  # retention at rate 0 and at the eight rungs
     "cliff": {
         "quality": (1, 1, 0.99, 0.96, 0.45, 0.02, 0, 0, 0),
@@ -82,13 +81,8 @@ class Scenario:
     sampling_seeds: int = 3
 
 
-REQUIRED = (
-    "retention",
-    "retention, one model",
-    "C",
-    "C, one model",
-    "difference of C",
-)  # must hold the truth in 93 % of studies
+# must hold the truth in 93 % of studies
+REQUIRED = ("retention", "retention, one model", "C", "C, one model", "difference of C")
 
 
 def measured_spread(models: Sequence[ModelLadder]) -> float:
@@ -166,8 +160,8 @@ DIVERGED_FROM = LADDER.index("int3")
 
 
 def true_retention(scenario: Scenario, name: str, role: str, draws: int = 4001) -> tuple[np.ndarray, float]:
-    """(retention at each rung, C) of the population of models, sizes counting alike, by quadrature over the
-    shift.
+    """(retention at each rung, C) of the population of models, sizes counting alike, by quadrature over
+    the shift.
     """
     from scipy.special import ndtri
 
@@ -242,8 +236,8 @@ def _diversity(
 
 
 def _outcome(role: str, truth: np.ndarray, luck: np.ndarray, dead: bool) -> Outcome:
-    """Luck [1 + rungs, seeds, items], standard normal -> flags -> what `bench.stats.ladder.outcome` makes of
-    them.
+    """Luck [1 + rungs, seeds, items], standard normal -> flags -> what `bench.stats.ladder.outcome` makes
+    of them.
     """
     from scipy.special import ndtri
 

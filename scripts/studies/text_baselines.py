@@ -72,9 +72,8 @@ class KneserNey:
         unique, counts = np.unique(self.keys(sequences), return_counts=True)
         levels = [_level(unique, counts, unique >> self.bits)]
         for order in tqdm(range(ORDER - 1, 0, -1), desc="Kneser-Ney", unit="order"):
-            unique, counts = np.unique(
-                unique & self._mask(order), return_counts=True
-            )  # counts of left neighbours
+            # counts of left neighbours
+            unique, counts = np.unique(unique & self._mask(order), return_counts=True)
             levels.append(_level(unique, counts, unique >> self.bits))
         self.levels = levels[::-1]  # [0] unigrams ... [ORDER - 1]
 
@@ -119,8 +118,8 @@ def _level(grams: Keys, counts: NDArray[np.int64], context_of: Keys) -> Level:
 
 
 def discounts_from(counts: NDArray[np.int64]) -> tuple[tuple[float, float, float], bool]:
-    """D1, D2, D3+ from the numbers of n-grams seen 1, 2, 3, 4 times; `FALLBACK` where that gives no 0 <= Dk
-    <= k.
+    """D1, D2, D3+ from the numbers of n-grams seen 1, 2, 3, 4 times; `FALLBACK` where that gives no 0 <=
+    Dk <= k.
     """
     n1, n2, n3, n4 = (int((counts == k).sum()) for k in (1, 2, 3, 4))
     if not (n1 and n2 and n3 and n4):

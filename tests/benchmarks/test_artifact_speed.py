@@ -82,8 +82,8 @@ print(json.dumps({"grown": peak * 1024, "fp32": fp32, "file": size}))
 @pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_compressing_needs_at_most_three_times_the_network(method: str) -> None:
-    """The network itself and what compressing adds to it, at the peak: the resident set of a process of its
-    own.
+    """The network itself and what compressing adds to it, at the peak: the resident set of a process of
+    its own.
     """
     done = subprocess.run(
         [sys.executable, "-c", MEASURED, method, "20"], capture_output=True, text=True, check=True

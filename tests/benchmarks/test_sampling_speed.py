@@ -1,5 +1,5 @@
-"""Tokens a second of the text sampler: ours with and without a KV cache, by batch size, beside transformers'
-`generate`.
+"""Tokens a second of the text sampler: ours with and without a KV cache, by batch size, beside
+transformers' `generate`.
 """
 
 from __future__ import annotations

@@ -40,9 +40,8 @@ LOOK = {
 TOUCHING = 5.0  # points: a label nearer to a marker's centre would hide it
 NEIGHBOURS = 60  # pixels
 Offset = tuple[float, float, str, str]
-OFFSETS: tuple[
-    Offset, ...
-] = (  # where a label may lie beside its marker, in points: the first place that is free
+# where a label may lie beside its marker, in points: the first place that is free
+OFFSETS: tuple[Offset, ...] = (
     *(
         (0, 6, "center", "bottom"),
         (6, 5, "left", "bottom"),
@@ -106,8 +105,8 @@ def levels(axes: Axes, *, both: bool = False) -> None:
 def legend(
     figure: Figure, handles: Sequence[Any], names: Sequence[str], renderer: Any, corner: tuple[float, float]
 ) -> float:
-    """Draw the legend below the title, with its upper left corner at `corner`, in few rows -> its lower edge,
-    0 to 1.
+    """Draw the legend below the title, with its upper left corner at `corner`, in few rows -> its lower
+    edge, 0 to 1.
     """
     place: dict[str, Any] = {
         "loc": "upper left",

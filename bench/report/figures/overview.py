@@ -25,11 +25,8 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 SIZE = (9.0, 8.4)  # inches
-SHOWN = (
-    -0.1,
-    1.12,
-    1.25,
-)  # lower limit, smallest and largest upper limit of retention; wide bands may leave the picture
+# lower limit, smallest and largest upper limit of retention; wide bands may leave the picture
+SHOWN = (-0.1, 1.12, 1.25)
 BASELINE = "none"
 
 

@@ -34,9 +34,8 @@ FAR: tuple[Offset, ...] = (  # many landmarks lie near 1: their names go farther
         for dx, across in ((0, "center"), (10, "left"), (-10, "right"), (24, "left"), (-24, "right"))
     ),
 )
-Conditions = tuple[
-    str, int, int, tuple[tuple[str, int], ...]
-]  # reference, N, k, evaluators with their versions
+# reference, N, k, evaluators with their versions
+Conditions = tuple[str, int, int, tuple[tuple[str, int], ...]]
 
 
 @dataclass(frozen=True)
