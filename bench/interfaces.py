@@ -701,14 +701,14 @@ class Compressed:
     # every parameter and persistent buffer; tied ones once, under their first name
     tensors: Mapping[str, StoredTensor]
     structure: tuple[StructureEdit, ...] = ()  # what changed of the network itself, in order
-    touched: frozenset[str] = frozenset()  # names of tensors that a method stored anew
+    touched: frozenset[str] = frozenset()  # names of tensors that a method stored again
     # compressible-looking tensor -> why it was left alone
     untouched: Mapping[str, str] = field(default_factory=dict)
 
     def replace(
         self, tensors: Mapping[str, StoredTensor], untouched: Mapping[str, str] | None = None
     ) -> Compressed:
-        """A copy with some tensors stored anew; `untouched` adds tensors that were left alone, with the
+        """A copy with some tensors replaced; `untouched` adds tensors that were left alone, with the
         reason.
         """
         return dataclasses.replace(

@@ -1,4 +1,4 @@
-"""Writes docs/findings.md from the template findings.md and the records: `python -m scripts.findings`.
+"""Writes docs/findings.md from findings.template and the records: `python -m scripts.findings`.
 
 The method `name` of `Page` returns what stands for the placeholder `{{ name arguments }}` of the template.
 A line with the word DOMAIN is repeated for each domain.
@@ -27,7 +27,7 @@ from bench.stats.sizes import points
 from bench.util.files import write_atomically
 from scripts.figures import DIFFUSION, DOMAINS, GAN, ROOT, STEPS, TEXT, Figures, both_left, known, short
 
-TEMPLATE = ROOT / "scripts" / "findings.md"
+TEMPLATE = ROOT / "scripts" / "findings.template"
 PLACEHOLDER = re.compile(r"\{\{\s*(.*?)\s*\}\}")
 POOR = 0.8  # U of quality
 Conditions = list[tuple[str, bool]]  # (words of the template, whether the records support them)

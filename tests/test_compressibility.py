@@ -188,7 +188,11 @@ def test_a_missing_rung_and_a_bad_model_are_said() -> None:
     assert "gap s@0 has no score (rungs not measured: int4)." in text
     assert lines["gap"][:3] == ["0", "-", "-"]
     assert "Fewer than two domains have a score" in text
-    assert "With a threshold of U = 0.25 (bad s@0)" in text and "(bad s@0)" in lines and "bad none" in text
+    assert (
+        "With a threshold of U = 0.25 (bad s@0)" in text
+        and "(bad s@0)" in lines
+        and "in each domain none" in text
+    )
     assert lines["bad"][:3] == ["0", "-", "-"]
 
 

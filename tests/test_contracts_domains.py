@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -22,6 +22,7 @@ from bench.errors import BadInput
 from bench.evaluation.damage import damage_matrix, failures
 from bench.evaluation.verdicts import features_of
 from bench.interfaces import (
+    Context,
     Direction,
     Domain,
     Evaluator,
@@ -341,3 +342,18 @@ def test_the_documentation_lists_the_toy_as_it_is() -> None:
     file = (ROOT / "examples/toy-domain/toy_domain.py").read_text()
     assert len(file.splitlines()) <= 115
     assert f"```python\n{file}```\n" in (ROOT / "docs/adding-a-domain.md").read_text()
+
+
+def test_the_guides_method_and_metric_run() -> None:
+    """Every Python block of the guide is executed; the quantizer compresses, and the metric is a number."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/adding-a-domain.md").read_text(), re.DOTALL)
+    names: dict[str, Any] = {"__name__": "guide"}
+    for block in blocks:
+        exec(compile(block, "adding-a-domain.md", "exec"), names)
+    network = torch.nn.Linear(8, 4)
+    for method in (names["BFloat"](), names["PowersOfTwo"]()):
+        made = method(original(network), Context())
+        assert "weight" in made.touched
+        error = (made.tensors["weight"].dequantize() - network.weight).abs().max()
+        assert 0 < error < network.weight.abs().max() / 2
+    assert names["spread"](SampleFeatures(np.ones((3, 2)) * [1, 2], {}), SampleFeatures(np.eye(3), {})) > 0

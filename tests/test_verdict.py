@@ -318,7 +318,10 @@ def test_what_one_size_does_not_show_is_named_beside_what_it_does() -> None:
 
 def test_it_says_how_sure_and_what_it_cannot_show() -> None:
     text = said([*GOOD, *BAD])
-    assert "Models compared: bad 3 training seeds of size s, good 3 training seeds of size s." in text
+    assert (
+        "Models compared: in each domain 3 training seeds of size s." in text
+        and "adjusted p of a claim is" in text
+    )
     assert CANNOT in text and "Each role has one evaluator" in text
     assert (
         f"A threshold of U = {REGRESSED_FROM} instead of {COUNTS_FROM} adds no model: the conclusions are "
@@ -348,7 +351,9 @@ def test_models_that_are_not_measured_are_named() -> None:
 def test_a_missing_rung_is_named_and_that_model_takes_no_part() -> None:
     text = said([*GOOD, model("good", "s@3", 0.0, missing=("int4", "binary")), *BAD])
     assert "good s@3 has no score (rungs not measured: int4, binary)." in text
-    assert claims(text) == {("good", "bad", "quality")} and "good 3 training seeds" in text
+    assert (
+        claims(text) == {("good", "bad", "quality")} and "in each domain 3 training seeds of size s" in text
+    )
 
 
 def test_a_model_that_is_out_is_said_to_be() -> None:

@@ -75,8 +75,8 @@ SCORE_NOTES = """\
 - **4x to 16x**: the same from a quarter of the file down to a sixteenth, where the losses are.
 - **90 % kept**: the largest ratio at which at least 0.90 is left by a one-sided 95 % test, and at every
   milder rung too.
-- **lost from**: the rung from which the test shows less than 0.90 at every harsher rung. One late rung that
-  rises again delays it.
+- **lost from**: the mildest ratio from which all rungs test below 0.90. A later rise moves it to a larger
+  ratio.
 - The intervals are over training seeds. With one training seed there is none; its ratios are over sampling
   seeds and items.
 """

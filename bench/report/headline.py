@@ -16,19 +16,20 @@ from bench.stats.scores import Domain, Ratio, Score, good_enough, ratio_at
 from bench.util.markup import as_text
 
 NOTES = """\
-- **models**: training seeds x sizes. Sizes: xs has about 0.125 million parameters, s 0.5, m 2. `s@0` is size
-  s, training seed 0.
+- **models**: how many networks are ranked: each training seed in each ranked size. Sizes: xs has about 0.125
+  million parameters, s 0.5, m 2. `s@0` is size s, training seed 0.
 - **C**: mean retention over file sizes from the fp32 file down to a sixteenth; each halving has equal weight.
-  1 means that nothing is lost.
-- **90 % kept**: the largest compression ratio at which at least 0.90 of the retention is left, by a one-sided
-  95 % test.
+  1 means that nothing is lost. No rung lies below 4x, so a network that fails right after `int8` still has a
+  C of about 0.5.
+- **90 % kept**: the largest ratio of the ladder at which at least 0.90 of the retention is left, by a
+  one-sided 95 % test over the training seeds. Single models and other methods can reach more: see below.
 
 [reading-the-leaderboard.md](docs/reading-the-leaderboard.md) explains all terms. Intervals, tests, and every
 model and size alone are in [the details]({details}).
 """
 RUNG_NOTES = """\
-Mean retention over the ranked models, from 8 bits down to 1 bit. Networks with batch norm are recalibrated.
-File sizes and spreads: [details]({details}#rung-by-rung).
+Mean retention over the models of the ranking, from 8 bits down to 1 bit. Networks with batch norm are
+recalibrated. File sizes and spreads: [details]({details}#rung-by-rung).
 """
 METHOD_NOTES = """\
 The best of all measured methods in a file at least this many times smaller. The best method has the largest
@@ -41,9 +42,12 @@ C by the primary evaluators, and by secondary evaluators of another kind
 [details]({details}#do-other-evaluators-agree).
 """
 LOST_FIRST = """\
-The compression ratio at which retention falls below 0.90, for each model with a whole ladder. **lost first**
-names a role only where the 95 % intervals do not overlap. The link leads to all numbers of the model.
-Brackets: the headroom U is below 0.5, so no mean includes it.
+The ratio at which the retention of each model falls below 0.90, on straight lines between the rungs of its
+ladder. **lost first** names quality or diversity only where the 95 % intervals do not overlap. The link leads
+to all numbers of the model.
+"""
+IN_BRACKETS = """\
+Models in brackets are not ranked: their headroom U is below 0.5.
 """
 
 
@@ -90,8 +94,7 @@ def ranking(found: ReportData) -> str:
     ]
     lines = []
     for d in ranked(found):
-        sizes = [*dict.fromkeys(m.size for unit in d.units for m in unit)]
-        models = f"{len(d.units)} x {'+'.join(sizes)}" if d.units else "0"
+        models = str(sum(map(len, d.units)))
         scores = [_number(d.score(role)) for role in ROLES]
         lines.append([d.name, models, *scores, *(_ratio(ratio_at(d, role, 0.9)) for role in ROLES)])
     return table(headers, lines)
@@ -153,7 +156,8 @@ def models_table(found: ReportData, links: Mapping[tuple[str, str], str]) -> str
             [name if m is None or good_enough(m) else f"({name})", f"{count:,}" if count else DASH, *lost]
         )
     headers = ["model", "parameters", *(f"{role} below 0.90 at ↑" for role in ROLES), "lost first"]
-    return f"{LOST_FIRST}\n{table(headers, lines)}\n"
+    notes = LOST_FIRST + (IN_BRACKETS if any(line[0].startswith("(") for line in lines) else "")
+    return f"{notes}\n{table(headers, lines)}\n"
 
 
 def _number(score: Score | None) -> str:

@@ -44,8 +44,8 @@ def twin_outcomes(found: ReportData) -> list[str]:
 
 
 SURVIVOR_NOTES = """\
-**Which samples survive?** Share of the uncompressed network's valid samples whose twin is still valid, with
-intervals over items.
+**Which properties predict survival?** Share of the uncompressed network's valid samples whose twin is still
+valid, with intervals over items.
 
 - **AUC**: probability that a sample that failed was more surprising to the evaluator (or rarer: farther from
   its real neighbours) than one that survived. 0.5 means no relation.

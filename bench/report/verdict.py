@@ -269,8 +269,8 @@ def _does_not_show(lost: Sequence[tuple[Comparison, str]]) -> str:
     if not lost:
         return "shows all of this"
     merged = _merged([(c.a, c.b, c.role) for c, _ in lost])
-    said = [f"{a} ahead of {_and(others)} in {_roles(roles)}" for a, others, roles in merged]
-    return f"does not show {', and not '.join(said)}"
+    said = [f"{a} ahead of {_and(others)} in {' or '.join(roles)}" for a, others, roles in merged]
+    return f"does not show {', or '.join(said)}"
 
 
 def _lost_by_size(now: ClaimContext) -> dict[str, list[tuple[Comparison, str]]]:
@@ -395,13 +395,24 @@ def _evaluators_apart(now: ClaimContext) -> str:
 
 
 def _how_sure(now: ClaimContext) -> str:
-    counts = [f"{d.name} {_count(d)}" for d in now.domains]
+    counts = {d.name: _count(d) for d in now.domains}
+    alike = len(set(counts.values())) == 1 < len(counts)
+    models = ", ".join(f"{name} {said}" for name, said in counts.items())
+    compared = f"in each domain {counts[now.domains[0].name]}" if alike else models
     tail = BOTH if now.second is not None else " Each role has one evaluator; another one may disagree."
     return (
-        f"**How sure.** Models compared: {', '.join(counts)}. "
+        f"**How sure.** Models compared: {compared}. "
         "The tests are Welch's, over training seeds, adjusted for all comparisons "
-        f"(Holm). With few seeds the intervals are wide ([statistics.md](docs/statistics.md)).{tail}"
+        f"(Holm). {_largest_p(now)}With few seeds the intervals are wide "
+        f"([statistics.md](docs/statistics.md)).{tail}"
     )
+
+
+def _largest_p(now: ClaimContext) -> str:
+    """The weakest evidence behind a claim, over both kinds of evaluators; empty without claims."""
+    tests = [test for c in now.comparisons if now.claimed(c) for test in (c, now.theirs(c))]
+    found = [test.p for test in tests if test is not None and test.p is not None]
+    return f"The largest adjusted p of a claim is {_p(max(found))}. " if found else ""
 
 
 def _count(domain: Domain) -> str:

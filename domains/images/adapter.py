@@ -187,8 +187,8 @@ def start_labeller(seed: int, data: str | None, device: str) -> Training:
 
 COMPANIONS = {
     "encoder": TrainingRecipe("the evaluator of diversity", start_encoder, seeded=False),
-    "pixel_judge": TrainingRecipe("the second evaluator of quality", start_pixel_judge, seeded=False),
-    "restorer": TrainingRecipe("the second evaluator of diversity", start_restorer, seeded=False),
+    "pixel_judge": TrainingRecipe("the secondary evaluator of quality", start_pixel_judge, seeded=False),
+    "restorer": TrainingRecipe("the secondary evaluator of diversity", start_restorer, seeded=False),
     "labeller": TrainingRecipe(
         "tells the classes apart, for the metrics of lost classes", start_labeller, seeded=False
     ),

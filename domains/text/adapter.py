@@ -229,7 +229,7 @@ COMPANIONS = {
         "the evaluator of quality", functools.partial(start_evaluator, "judge"), seeded=False
     ),
     "conv_judge": TrainingRecipe(
-        "the second evaluator of quality", functools.partial(start_evaluator, "conv_judge"), seeded=False
+        "the secondary evaluator of quality", functools.partial(start_evaluator, "conv_judge"), seeded=False
     ),
 }
 
@@ -375,7 +375,11 @@ METRICS = (
     Metric("kl_to_base", "mean KL(base || compressed) of the next token on held-out verses", "lower", "nats"),
     Metric("flip_rate", "share of held-out positions where the most likely token changed", "lower"),
     Metric(
-        "judge_nll_gap", "mean surprisal of the judge: generated minus real", "none", "nats", _judge_nll_gap
+        "judge_nll_gap",
+        "surprisal by evaluator `judge`: generated minus real",
+        "none",
+        "nats",
+        _judge_nll_gap,
     ),
     Metric(
         "distinct_2",

@@ -188,14 +188,14 @@ def xz_size(data: bytes, label: str) -> int:
 
 
 def load_tokenizer(training: Sequence[str]) -> tuple[Any, str]:
-    """The generator's tokenizer and where it is from; trained anew as long as no generator is shipped."""
+    """The generator's tokenizer and where it is from; trained again as long as no generator is shipped."""
     if WEIGHTS.is_dir():
         from transformers import AutoTokenizer
 
         return AutoTokenizer.from_pretrained(str(WEIGHTS)), WEIGHTS.name
     from domains.text.network import train_tokenizer
 
-    return train_tokenizer(training), "trained anew"
+    return train_tokenizer(training), "trained here"
 
 
 def utf8_bytes(texts: Sequence[str]) -> int:
