@@ -460,10 +460,7 @@ class HasOptionalEvaluators:
 
 
 class Domain(Trainable, DescribesSamples, HasMetrics, HasTask, HasOptionalEvaluators, ABC):
-    """A kind of data: its models, its real samples, its evaluators.
-
-    Importing or constructing one loads no model.
-    """
+    """A kind of data: its models, real samples and evaluators. Constructing one loads no model."""
 
     name: ClassVar[str]  # as in the entry point that names the class
     description: ClassVar[str]  # one line for `bench list`
@@ -472,10 +469,7 @@ class Domain(Trainable, DescribesSamples, HasMetrics, HasTask, HasOptionalEvalua
     @property
     @abstractmethod
     def models(self) -> Mapping[str, ModelSpec]:
-        """The models that ship with the domain, by name; the first is the default.
-
-        A class attribute will do.
-        """
+        """Name -> model that ships with the domain; the first is the default. A class attribute will do."""
 
     @abstractmethod
     def open(
@@ -503,10 +497,7 @@ class Domain(Trainable, DescribesSamples, HasMetrics, HasTask, HasOptionalEvalua
 
     @abstractmethod
     def damages(self) -> Mapping[str, Damage]:
-        """Name -> a known damage of samples.
-
-        They check the evaluators; at least one of `surface` and one of `variety`.
-        """
+        """Name -> a known damage, to check the evaluators: at least one of `surface`, one of `variety`."""
 
     @abstractmethod
     def read_samples(self, path: Path) -> Samples:
@@ -514,9 +505,7 @@ class Domain(Trainable, DescribesSamples, HasMetrics, HasTask, HasOptionalEvalua
 
     @abstractmethod
     def write_samples(self, samples: Samples, path: Path) -> Path:
-        """Write samples so that `read_samples` gives them back; `path` has no suffix yet -> the path
-        written.
-        """
+        """Write what `read_samples` reads back. `path` has no suffix yet -> the path written."""
 
     # The required part ends here. What follows has a default, or follows from the table of evaluators.
 

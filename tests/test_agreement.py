@@ -62,8 +62,7 @@ def both(name: str, first: float, second: float, at: str = "s@0", u: float = 0.8
     return [seconded(r, kept[r.method], kept[r.method], u) for r in made]
 
 
-# --- tau
-# ----------------------------------------------------------------------------------------------------
+# --- tau ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -135,8 +134,7 @@ def test_pairs_that_both_tell_apart_and_where_they_part() -> None:
     ].second == 0.1
 
 
-# --- from records
-# ----------------------------------------------------------------------------------------------------
+# --- from records -------------------------------------------------------------------------------------
 
 
 def test_records_with_secondary_scores_make_their_own_ladder() -> None:
@@ -289,8 +287,7 @@ def _first_only(record: Record) -> dict[str, EvaluatorBlock]:
     return {name: block for name, block in record.evaluators.items() if not block.second}
 
 
-# --- what samples are good for
-# -----------------------------------------------------------------------------------------
+# --- what samples are good for ------------------------------------------------------------------------
 
 
 def useful(records: Sequence[Record], kept: Sequence[float], error: float = 0.01) -> list[Record]:

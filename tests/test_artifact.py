@@ -41,8 +41,7 @@ from bench.errors import BadInput, Unsupported
 from bench.interfaces import Compressed, Layout, StoredTensor, StructureEdit
 from bench.methods.plain import plain
 
-# --- there and back
-# --------------------------------------------------------------------------------------------------
+# --- there and back -----------------------------------------------------------------------------------
 
 TEXTS = (
     *(
@@ -195,8 +194,7 @@ def fidelity_of(text: str) -> dict[str, int]:
     return {entry.name: entry.fidelity for entry in parse(artifact_of(text, large)).header.entries}
 
 
-# --- what cannot be stored, or does not fit
-# --------------------------------------------------------------------------
+# --- what cannot be stored, or does not fit -----------------------------------------------------------
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -276,8 +274,7 @@ def test_a_network_of_another_shape_is_refused_by_name_before_anything_is_decode
         rebuild(tmp_path / "a", Rebuilder(nn.Linear(6, 11)))
 
 
-# --- size
-# ------------------------------------------------------------------------------------------------------------
+# --- size ---------------------------------------------------------------------------------------------
 
 WEIGHTS, CHANNELS = 98_304, 384
 
@@ -369,8 +366,7 @@ def test_entropy_coding_is_never_longer(text: str):
     assert len(encode(compressed, text)) <= len(encode(compressed, text, entropy=False)) + 8
 
 
-# --- whole or absent
-# -------------------------------------------------------------------------------------------------
+# --- whole or absent ----------------------------------------------------------------------------------
 
 
 def test_a_failed_save_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -39,8 +39,7 @@ from bench.artifact.header import (
 from bench.errors import BadInput
 from bench.interfaces import StoredTensor, StructureEdit
 
-# --- files that lie, under a valid checksum
-# --------------------------------------------------------------------------
+# --- files that lie, under a valid checksum -----------------------------------------------------------
 
 
 def opened(data: bytes) -> tuple[bytes, bytes]:
@@ -404,8 +403,7 @@ def test_long_names_are_not_repeated_at_length(tmp_path: Path):
     assert len(str(caught.value)) < 400
 
 
-# --- as large as a small file can make its tensors
-# -------------------------------------------------------------------
+# --- as large as a small file can make its tensors ----------------------------------------------------
 
 B = 20_000  # bytes of the stream that is to become large
 N = coding.SYMBOLS_PER_BYTE * B
@@ -564,8 +562,7 @@ def test_a_number_beyond_the_last_pattern_is_read_as_one_of_them():
         assert mask is not None and mask.sum(1).tolist() == [2, 2, 2]
 
 
-# --- mutations
-# -------------------------------------------------------------------------------------------------------
+# --- mutations ----------------------------------------------------------------------------------------
 
 BASES = (
     "none",

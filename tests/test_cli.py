@@ -381,8 +381,7 @@ def test_permute_after_a_quantizer_is_refused_before_anything_is_measured(
     assert files(tmp_path) == []
 
 
-# --- secondary evaluators
-# -----------------------------------------------------------------------------------------------------
+# --- secondary evaluators -----------------------------------------------------------------------------
 
 
 def test_evaluate_leaves_records_alone_that_lack_no_score(invoke: Invoke, tmp_path: Path) -> None:

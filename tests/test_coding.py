@@ -41,8 +41,7 @@ always_the_same = settings(derandomize=True, deadline=None, max_examples=100)
 LARGE = (1000, 4095, 4096, 4097, 2**15, 2**15 + 1, 2**16, math.comb(32, 16), 2**31 - 1, 2**32 - 1, 2**32)
 
 
-# --- at fixed width
-# --------------------------------------------------------------------------------------------------
+# --- at fixed width -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("levels", [*range(1, 301), *LARGE])
@@ -94,8 +93,7 @@ def test_foreign_bytes_become_symbols_of_the_alphabet_or_are_refused(levels: int
         assert (unpack(data, count, levels) < levels).all()
 
 
-# --- at their entropy
-# ------------------------------------------------------------------------------------------------
+# --- at their entropy ---------------------------------------------------------------------------------
 
 tables = st.one_of(
     st.binary(min_size=1, max_size=300),
@@ -196,8 +194,7 @@ def test_a_stream_is_never_shorter_than_a_byte_for_256_symbols(table: bytes, cou
     assert entropy_decode(filled, count, table).tolist() == symbols.tolist()
 
 
-# --- the range coder, as docs/format.md describes it
-# -----------------------------------------------------------------
+# --- the range coder, as docs/format.md describes it --------------------------------------------------
 
 
 def weights_of(table: Sequence[int]) -> list[int]:
@@ -242,8 +239,7 @@ def test_the_library_codes_as_documented(table: bytes, count: int):
     assert used[list(decoded_by_the_book(data, count, weights_of(table)))].tolist() == symbols.tolist()
 
 
-# --- masks
-# -----------------------------------------------------------------------------------------------------------
+# --- masks --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("m", range(2, 11))
@@ -301,8 +297,7 @@ def test_a_mask_that_breaks_the_pattern_is_none():
     assert fill_groups(np.array([[True, False, False, True, False]]), 2, 4) is not None
 
 
-# --- floats
-# ----------------------------------------------------------------------------------------------------------
+# --- floats -------------------------------------------------------------------------------------------
 
 
 @always_the_same

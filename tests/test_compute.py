@@ -46,8 +46,7 @@ def embedded(domain: str, settings: Mapping[str, Any] | None = None) -> Generato
     return opened.open(opened.models["s@0"], "cpu", settings)
 
 
-# --- layers
-# -----------------------------------------------------------------------------------------------------------
+# --- layers -------------------------------------------------------------------------------------------
 
 # network, input, MACs a sample by weight
 LAYERS: dict[str, tuple[nn.Module, Callable[[int], Any], dict[str, int]]] = {
@@ -122,8 +121,7 @@ def test_packed_sequences_cost_their_own_lengths() -> None:
     }
 
 
-# --- attribution
-# ------------------------------------------------------------------------------------------------------
+# --- attribution --------------------------------------------------------------------------------------
 
 
 class Tied(nn.Module):
@@ -223,8 +221,7 @@ def test_weights_in_one_piece_of_memory_are_told_apart() -> None:
     assert count_macs(Calls(network, rows(8)), network, n=3) == Macs({"0.weight": 24, "1.weight": 15}, 0.0)
 
 
-# --- the embedded models
-# ----------------------------------------------------------------------------------------------
+# --- the embedded models ------------------------------------------------------------------------------
 
 
 def test_gan() -> None:
@@ -307,8 +304,7 @@ def test_text() -> None:
     assert max(calls) == n and min(calls) < n  # rows are dropped only now and then
 
 
-# --- nothing else happens
-# ---------------------------------------------------------------------------------------------
+# --- nothing else happens -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

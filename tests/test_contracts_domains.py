@@ -85,8 +85,7 @@ def agree(a: Samples, b: Samples) -> bool:
     )
 
 
-# --- models and generators
-# -------------------------------------------------------------------------------------------
+# --- models and generators ----------------------------------------------------------------------------
 
 
 def test_a_domain_is_registered_under_its_name_and_has_models(domain: Domain) -> None:
@@ -141,8 +140,7 @@ def test_the_network_rebuilt_from_the_artifact_makes_the_same_samples(opened: Op
     )
 
 
-# --- real samples
-# ----------------------------------------------------------------------------------------------------
+# --- real samples -------------------------------------------------------------------------------------
 
 
 def test_the_splits_share_no_sample_with_each_other(domain: Domain) -> None:
@@ -196,8 +194,7 @@ def test_traits_say_one_thing_of_each_sample_by_itself(domain: Domain) -> None:
         assert values[:8].tolist() == few[name].tolist() == domain.traits(samples)[name][:8].tolist(), name
 
 
-# --- evaluators
-# ------------------------------------------------------------------------------------------------------
+# --- evaluators ---------------------------------------------------------------------------------------
 
 
 def test_each_role_has_an_evaluator(domain: Domain) -> None:
@@ -244,8 +241,7 @@ def test_an_item_is_scored_independently_of_the_others(pair: tuple[Domain, Evalu
         assert (together[:8] - alone).abs().max() <= 1e-4 * together.abs().max()
 
 
-# --- metrics and damages
-# ---------------------------------------------------------------------------------------------
+# --- metrics and damages ------------------------------------------------------------------------------
 
 
 def test_metrics_are_described_and_finite(domain: Domain) -> None:
@@ -292,8 +288,7 @@ def test_a_damage_that_is_not_seen_fails() -> None:
     assert "upper half: mutual recall" in failures([blind])[0]
 
 
-# --- isolation
-# -------------------------------------------------------------------------------------------------------
+# --- isolation ----------------------------------------------------------------------------------------
 
 
 def test_bench_names_no_domain() -> None:

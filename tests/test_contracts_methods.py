@@ -222,8 +222,7 @@ def test_the_network_rebuilt_from_the_file_computes_what_the_stored_tensors_say(
     assert not torch.equal(outputs[0], outputs[2])
 
 
-# --- recalibration
-# ---------------------------------------------------------------------------------------------------
+# --- recalibration ------------------------------------------------------------------------------------
 
 
 def test_recalibration_averages_each_batchs_own_statistics(network: Small) -> None:

@@ -94,8 +94,7 @@ def test_a_large_untouched_layer_is_a_warning(tmp_path: Path):
     assert warnings_of(large) == ["78% of the model's bytes were left uncompressed: 0.weight"]
 
 
-# --- costs again
-# -----------------------------------------------------------------------------------------------------
+# --- costs again --------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

@@ -46,8 +46,7 @@ def refusal(source: Path | str, split: str | None = None) -> str:
     return message
 
 
-# --- good sources
-# ----------------------------------------------------------------------------------------------------
+# --- good sources -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["a.parquet", "a.jsonl", "a.json", "a.csv", "a.txt", "A.TXT"])
@@ -86,8 +85,7 @@ def test_the_progress_bars_of_the_user_are_left_as_they_were(tmp_path: Path):
     datasets.enable_progress_bars()
 
 
-# --- bad sources
-# -----------------------------------------------------------------------------------------------------
+# --- bad sources --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["missing.parquet", "missing.xyz", "missing"])
@@ -134,8 +132,7 @@ def test_brackets_in_a_name_are_no_pattern(tmp_path: Path):
     assert text_column(load_rows(write_table(tmp_path / "draft[1].jsonl"))) == TEXTS
 
 
-# --- columns
-# ---------------------------------------------------------------------------------------------------------
+# --- columns ------------------------------------------------------------------------------------------
 
 
 def test_a_row_without_text_is_named(tmp_path: Path):

@@ -84,8 +84,7 @@ def changed(records: list[Record], method: str, flip: int) -> list[Record]:
     return found
 
 
-# --- the file
-# --------------------------------------------------------------------------------------------------------
+# --- the file -----------------------------------------------------------------------------------------
 
 
 def test_the_file_says_what_the_model_is(described: ModelFile, records: list[Record]) -> None:
@@ -154,8 +153,7 @@ def test_floats_are_short_and_lists_lie_on_one_line(results: Path) -> None:
     }
 
 
-# --- refusals
-# --------------------------------------------------------------------------------------------------------
+# --- refusals -----------------------------------------------------------------------------------------
 
 
 def test_a_baseline_that_cannot_be_made_again_is_refused(domain: Domain, records: list[Record]) -> None:
@@ -226,8 +224,7 @@ def test_a_folder_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str],
     assert "no folder of records" in capsys.readouterr().err
 
 
-# --- reading back
-# ----------------------------------------------------------------------------------------------------
+# --- reading back -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -287,8 +284,7 @@ def test_a_users_own_files_are_not_the_published_ones(copy: Path) -> None:
     assert set(read_models(copy / "local")) == {("toy", "s@0")}
 
 
-# --- covariates
-# ------------------------------------------------------------------------------------------------------
+# --- covariates ---------------------------------------------------------------------------------------
 
 
 def test_rarity_is_the_distance_to_the_kth_real_neighbour() -> None:

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from bench.errors import BadInput
 from bench.util.files import cache_folder, check_writable, slug, write_atomically
 
-# --- write_atomically
-# ------------------------------------------------------------------------------------------------
+# --- write_atomically ---------------------------------------------------------------------------------
 
 
 def test_bytes_and_text_are_written_into_new_folders(tmp_path: Path):
@@ -60,8 +59,7 @@ def test_long_names_fit(tmp_path: Path):
     assert (tmp_path / name).read_text() == "x"
 
 
-# --- check_writable
-# --------------------------------------------------------------------------------------------------
+# --- check_writable -----------------------------------------------------------------------------------
 
 
 def test_a_folder_to_come_is_fine_and_not_made(tmp_path: Path):
@@ -84,8 +82,7 @@ def test_a_folder_without_permission_is_named(tmp_path: Path):
         check_writable(tmp_path / "below")
 
 
-# --- names
-# -----------------------------------------------------------------------------------------------------------
+# --- names --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

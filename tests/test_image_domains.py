@@ -43,8 +43,7 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-# --- diffusion
-# ----------------------------------------------------------------------------------------------------
+# --- diffusion ----------------------------------------------------------------------------------------
 
 
 def test_a_foreign_pipeline_is_opened_and_its_pictures_are_converted(pipeline: Path) -> None:
@@ -177,8 +176,7 @@ def test_pickled_weights_are_not_opened(pipeline: Path, tmp_path: Path) -> None:
         domain.open(domain.locate(str(bad)))
 
 
-# --- GAN
-# ----------------------------------------------------------------------------------------------------
+# --- GAN ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -218,8 +216,7 @@ def test_twins_do_not_depend_on_how_many_are_made(domain: GanDomain | DiffusionD
     assert np.array_equal(many[:7], few) and len(many) == n > BATCH
 
 
-# --- evaluators and metrics
-# ------------------------------------------------------------------------------------------
+# --- evaluators and metrics ---------------------------------------------------------------------------
 
 
 def test_the_dither_follows_from_the_picture_alone() -> None:

@@ -109,8 +109,7 @@ def test_the_published_seeds_of_our_domains_are_those_of_the_grid(name: str) -> 
     assert sorted(Domain.grid(domain)) == sorted(domain.grid()) == sorted(GRID)
 
 
-# --- how the contracts are written
-# ------------------------------------------------------------------------------------
+# --- how the contracts are written --------------------------------------------------------------------
 
 
 def documented(node: ast.FunctionDef) -> bool:
@@ -125,7 +124,8 @@ def test_every_member_of_a_contract_is_explained(node: ast.ClassDef) -> None:
         if isinstance(member, ast.FunctionDef):
             assert documented(member), f"{node.name}.{member.name}"
         elif isinstance(member, ast.AnnAssign) and node.name != "Trainable":  # whose `name` is the domain's
-            assert "  # " in lines[member.lineno - 1], f"{node.name}: {lines[member.lineno - 1]}"
+            above, line = lines[member.lineno - 2].strip(), lines[member.lineno - 1]
+            assert "  # " in line or above.startswith("# "), f"{node.name}: {line}"
 
 
 def test_contracts_are_written_in_short_sentences() -> None:

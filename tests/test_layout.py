@@ -68,8 +68,7 @@ def test_a_planted_violation_is_found() -> None:
     assert violations("cli", "from bench.report import show\nfrom bench import errors\n") == []
 
 
-# --- docstrings and style
-# ------------------------------------------------------------------------------------------------
+# --- docstrings and style -----------------------------------------------------------------------------
 
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 

@@ -29,8 +29,7 @@ def column(*values: float) -> Tensor:
     return torch.tensor(values)[:, None]
 
 
-# --- by hand
-# ---------------------------------------------------------------------------------------------------------
+# --- by hand ------------------------------------------------------------------------------------------
 
 
 def test_the_arguments_are_real_then_generated():
@@ -67,8 +66,7 @@ def test_a_radius_leaves_the_sample_itself_out_and_counts_its_copies():
     assert radii(x, 3).tolist() == [3, 3, 2, 3]
 
 
-# --- closed forms
-# ----------------------------------------------------------------------------------------------------
+# --- closed forms -------------------------------------------------------------------------------------
 
 
 def test_identity():
@@ -104,8 +102,7 @@ def test_expected_coverage_and_density_when_both_sets_have_one_distribution(n, m
         assert values.mean() == pytest.approx(expected, abs=5 * values.std() / 300**0.5)
 
 
-# --- parity and exactness
-# --------------------------------------------------------------------------------------------
+# --- parity and exactness -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("n", "m", "d", "k"), [(400, 400, 64, 5), (300, 500, 8, 3), (500, 200, 2, 1)])
@@ -352,8 +349,7 @@ def test_a_gpu_gives_the_same(case):
     )
 
 
-# --- what it is for: damages, against the figures measured when the benchmark was designed
-# ---------------------------
+# --- what it is for: damages, against the figures measured when the benchmark was designed ------------
 
 
 def mixture(n: int, seed: int, modes: int = 10) -> Tensor:
@@ -402,8 +398,7 @@ def test_ten_copies_of_a_tenth_have_no_mutual_recall():
     assert m.precision.all()
 
 
-# --- errors
-# ----------------------------------------------------------------------------------------------------------
+# --- errors -------------------------------------------------------------------------------------------
 
 
 def test_too_few_samples():

@@ -78,8 +78,7 @@ def sampled(evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch) -> list[str
     return calls
 
 
-# --- what a record says
-# ----------------------------------------------------------------------------------------------
+# --- what a record says -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -160,8 +159,7 @@ def test_a_cells_hash_depends_on_what_its_numbers_depend_on(evaluation: Evaluati
     assert dataclasses.replace(cell, model="./a/folder").hash == cell.hash
 
 
-# --- what is done again, and what is not
-# -----------------------------------------------------------------------------
+# --- what is done again, and what is not --------------------------------------------------------------
 
 
 def written(record: Record, evaluation: Evaluation, results: Path) -> Path:
@@ -349,8 +347,7 @@ def save_binary(evaluation: Evaluation, path: Path) -> int:
     )
 
 
-# --- results that are not numbers
-# ------------------------------------------------------------------------------------
+# --- results that are not numbers ---------------------------------------------------------------------
 
 
 def test_a_network_that_is_not_finite_has_diverged(

@@ -32,8 +32,7 @@ def normal(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-# --- magnitude
-# -------------------------------------------------------------------------------------------------------
+# --- magnitude ----------------------------------------------------------------------------------------
 
 
 @settings(derandomize=True, deadline=None, max_examples=60)
@@ -97,8 +96,7 @@ def test_impossible_sparsities_are_named(value: str):
     assert "\n" not in str(caught.value)
 
 
-# --- permute
-# ---------------------------------------------------------------------------------------------------------
+# --- permute ------------------------------------------------------------------------------------------
 
 
 def network_with_everything() -> nn.Module:
@@ -133,8 +131,7 @@ def test_impossible_seeds_are_named(seed: int):
         Permute(seed)
 
 
-# --- other ways to prune
-# ---------------------------------------------------------------------------------------------
+# --- other ways to prune ------------------------------------------------------------------------------
 
 
 def test_a_global_threshold_spares_the_large_tensors():

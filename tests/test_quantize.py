@@ -57,8 +57,7 @@ def compress(text: str, network: nn.Module, **context: object) -> Compressed:
     return parse(text)(original(network), Context(**context))  # type: ignore[arg-type]
 
 
-# --- limits
-# ----------------------------------------------------------------------------------------------------------
+# --- limits -------------------------------------------------------------------------------------------
 
 # reference/limits.json: optimal_uniform_db, ternary_optimum, lloyd_max (1 bit). Its 4 bits, 19.38 dB, are 16
 # levels;
@@ -122,8 +121,7 @@ def test_grids_of_ternary_and_binary():
     assert Binary().levels == (-1, 1)
 
 
-# --- scales
-# ----------------------------------------------------------------------------------------------------------
+# --- scales -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("method", (Int2(), Int3(), Int4(), Int8()), ids=lambda m: m.name)
@@ -189,8 +187,7 @@ def test_indices_are_chosen_for_the_rounded_scale(method: Quantizer):
     assert torch.allclose((stored.dequantize() - weights).abs(), nearest, rtol=0, atol=1e-9)
 
 
-# --- channels
-# --------------------------------------------------------------------------------------------------------
+# --- channels -----------------------------------------------------------------------------------------
 
 
 @every_quantizer
@@ -231,8 +228,7 @@ def test_never_worse_than_zeros_whatever_the_weights(method: Quantizer, weights:
     assert (dense - row).double().square().sum() <= row.double().square().sum() * (1 + 1e-5) + 1e-30
 
 
-# --- pruned weights
-# --------------------------------------------------------------------------------------------------
+# --- pruned weights -----------------------------------------------------------------------------------
 
 
 @every_quantizer
@@ -254,8 +250,7 @@ def test_a_channel_that_is_pruned_altogether(method: Quantizer):
     assert (dense[0] == 0).all() and dense[1].isfinite().all() and (dense[1] != 0).any()
 
 
-# --- around the grid
-# -------------------------------------------------------------------------------------------------
+# --- around the grid ----------------------------------------------------------------------------------
 
 
 def test_two_quantizers_are_one_too_many():
@@ -321,8 +316,7 @@ def test_the_input_is_not_changed():
     assert torch.equal(start.tensors["weight"].dequantize(), before) and not start.touched
 
 
-# --- other granularities, offsets, other code books
-# ------------------------------------------------------------------
+# --- other granularities, offsets, other code books ---------------------------------------------------
 
 
 def error_of(text: str, weights: Tensor) -> float:
@@ -420,8 +414,7 @@ def test_memory_is_bounded_by_blocks():
         quantize.BLOCK = before
 
 
-# --- layers
-# ----------------------------------------------------------------------------------------------------------
+# --- layers -------------------------------------------------------------------------------------------
 
 RECURRENT = [
     nn.RNN(5, 7),

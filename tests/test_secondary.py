@@ -113,8 +113,7 @@ def by_method(results: Path) -> dict[tuple[str, int], Record]:
     return {(r.method, r.sample_seed): r for r in read_records(results)}
 
 
-# --- a run asks all of them
-# --------------------------------------------------------------------------------------------
+# --- a run asks all of them ---------------------------------------------------------------------------
 
 
 def test_a_run_uses_the_secondary_evaluators_and_the_task(toy: type, tmp_path: Path) -> None:
@@ -207,8 +206,7 @@ def test_an_evaluator_of_other_weights_under_the_same_name_is_another(
     assert {r.evaluators["radius"].identity for r in read_records(results)} == {"other weights"}
 
 
-# --- an evaluator that comes later
-# ------------------------------------------------------------------------------------------
+# --- an evaluator that comes later --------------------------------------------------------------------
 
 
 def test_records_get_a_score_without_compressing_or_sampling_again(

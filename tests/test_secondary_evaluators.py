@@ -29,8 +29,7 @@ def pictures(n: int = 40) -> np.ndarray:
     return part("validation").pixels[:n]
 
 
-# --- the pixel evaluator
-# ---------------------------------------------------------------------------------------------------
+# --- the pixel evaluator ------------------------------------------------------------------------------
 
 
 def test_a_pixel_is_predicted_from_those_above_and_to_the_left_alone() -> None:
@@ -69,8 +68,7 @@ def test_hidden_noise_is_drowned_by_the_dither() -> None:
     assert torch.equal(levels_of(pictures()), levels_of(pictures())) and levels_of(pictures()).max() < LEVELS
 
 
-# --- the restorer
-# ------------------------------------------------------------------------------------------------------
+# --- the restorer -------------------------------------------------------------------------------------
 
 
 def test_a_damaged_picture_keeps_its_place() -> None:
@@ -105,8 +103,7 @@ def test_their_recipes_learn_and_resume_to_the_same_bits(kind: type) -> None:
     assert after < before, name
 
 
-# --- the convolutional evaluator
-# -------------------------------------------------------------------------------------------
+# --- the convolutional evaluator ----------------------------------------------------------------------
 
 
 def test_a_token_is_predicted_from_those_before_it_within_the_window() -> None:
@@ -127,8 +124,7 @@ def test_it_prefers_verses_to_their_words_in_disorder() -> None:
     assert evaluator.features(whole).shape == (60, 64)
 
 
-# --- topics
-# ------------------------------------------------------------------------------------------------------------
+# --- topics -------------------------------------------------------------------------------------------
 
 
 def test_topics_are_blind_to_order_case_and_unknown_words() -> None:

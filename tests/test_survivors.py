@@ -30,8 +30,7 @@ def rng(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
-# --- shares
-# ----------------------------------------------------------------------------------------------------
+# --- shares -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -54,8 +53,7 @@ def test_wilson_is_symmetric_and_knows_nothing_of_nothing() -> None:
         wilson(3, 2)
 
 
-# --- AUC
-# ----------------------------------------------------------------------------------------------------
+# --- AUC ----------------------------------------------------------------------------------------------
 
 
 def brute_force(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
@@ -106,8 +104,7 @@ def test_an_auc_needs_values(bad: np.ndarray) -> None:
         auc(bad, np.arange(5.0))
 
 
-# --- bins
-# ----------------------------------------------------------------------------------------------------
+# --- bins ---------------------------------------------------------------------------------------------
 
 
 def test_quintiles_hold_a_fifth_each() -> None:
@@ -141,8 +138,7 @@ def test_labels_are_bins_in_alphabetical_order() -> None:
         bins.which(np.array(["hat"]))
 
 
-# --- survival
-# ----------------------------------------------------------------------------------------------------
+# --- survival -----------------------------------------------------------------------------------------
 
 
 def test_survival_falls_where_failures_are() -> None:
@@ -173,8 +169,7 @@ def test_methods_with_few_failures_or_few_survivors_are_left_out(lost: int, anal
     assert found.overall.share == pytest.approx(1 - lost / 100) and (found.by is not None) == analysed
 
 
-# --- from rung to rung
-# -----------------------------------------------------------------------------------------------
+# --- from rung to rung --------------------------------------------------------------------------------
 
 
 def test_the_table_of_hand_made_flags() -> None:
@@ -213,8 +208,7 @@ def test_flags_of_other_items_are_refused() -> None:
         transition(np.zeros(3, bool), np.zeros(4, bool))
 
 
-# --- weights
-# ----------------------------------------------------------------------------------------------------
+# --- weights ------------------------------------------------------------------------------------------
 
 
 def drawn(kind: str, *shape: int) -> torch.Tensor:

@@ -260,8 +260,7 @@ def test_the_package_does_not_import_evaluate() -> None:
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
-# --- MAUVE, an optional extra
-# ------------------------------------------------------------------------------------------
+# --- MAUVE, an optional extra -------------------------------------------------------------------------
 
 
 def test_mauve_compares_the_evaluators_features(monkeypatch: pytest.MonkeyPatch) -> None:
