@@ -10,11 +10,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from bench.records.schema import read_records
-from bench.report.report_data import DASH, ReportData, report_data, table
+from bench.report.headline import ranked, scores_and_ratios
+from bench.report.report_data import ReportData, report_data, table
 from bench.report.verdict import sentence
-from bench.stats.ladder import ROLES
 from bench.stats.model_file import read_models
-from bench.stats.scores import Domain, ratio_at
 from bench.util.files import write_atomically
 
 ROOT = Path(__file__).parent.parent
@@ -37,24 +36,9 @@ def main() -> None:
 
 
 def shown(found: ReportData) -> str:
-    """The headline sentence, and for each domain two scores and two ratios; most compressible domain
-    first.
-    """
-    lines = sorted((_line(d) for d in found.now.domains), key=lambda line: line[1], reverse=True)
+    """The headline sentence, and two scores and two ratios for each domain, most compressible first."""
+    lines = [[d.name, *scores_and_ratios(d)] for d in ranked(found)]
     return f"{sentence(found.now)}\n\n{table(HEADERS, lines)}"
-
-
-def _line(d: Domain) -> list[str]:
-    scores = [d.score(role) for role in ROLES]
-    ratios = [ratio_at(d, role, 0.9) for role in ROLES]
-    return [
-        d.name,
-        *(DASH if score is None else f"{score.value:.3f}" for score in scores),
-        *(
-            DASH if ratio is None or ratio.certified is None else f"{ratio.certified:.1f}x"
-            for ratio in ratios
-        ),
-    ]
 
 
 if __name__ == "__main__":

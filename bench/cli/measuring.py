@@ -22,6 +22,7 @@ from bench.cli.shared import (
     PATH,
     PUBLISHED,
     REFERENCE,
+    WORKERS,
     check_domain,
     command_line,
     commands,
@@ -74,13 +75,7 @@ from bench.errors import BadInput
     is_flag=True,
     help="Re-run finished cells and ignore cached samples. Floors and ceilings are reused.",
 )
-@click.option(
-    "--workers",
-    type=click.IntRange(1),
-    default=1,
-    show_default=True,
-    help="Processes; with several, one thread each.",
-)
+@WORKERS
 @REFERENCE
 @click.option(
     "--metric",
@@ -170,13 +165,7 @@ def score(domain: str, path: Path, reference: str | None, device: str, as_json: 
 )
 @click.option("--results", type=PATH, default=LOCAL, show_default=True, help="The records to evaluate.")
 @EVALUATOR
-@click.option(
-    "--workers",
-    type=click.IntRange(1),
-    default=1,
-    show_default=True,
-    help="Processes; with several, one thread each.",
-)
+@WORKERS
 @DEVICE
 def evaluate(
     domain: str,

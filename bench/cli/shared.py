@@ -43,6 +43,13 @@ EVALUATOR = click.option(
     multiple=True,
     help="One more evaluator, repeatable. Images: `inception`; text: a causal model.",
 )
+WORKERS = click.option(
+    "--workers",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Processes; with several, one thread each.",
+)
 REFERENCE = click.option("--reference", help="Real samples of your own: a file, a folder or a hub id.")
 MODEL = click.option(
     "--model", "-m", help="See `list models`; or a folder or hub id.  [default: the domain's first]"

@@ -76,11 +76,6 @@ class Chain(Method):
         return "+".join(_text(link) for link in self.links)
 
     @property
-    def recalibrated(self) -> bool:
-        """Whether running statistics are estimated again for the compressed weights."""
-        return self.links[-1].name == "recalibrate"
-
-    @property
     def versions(self) -> dict[str, int]:
         """Link -> its version."""
         return {link.name: link.version for link in self.links}

@@ -198,10 +198,14 @@ def rungs(found: ReportData) -> str:
     return table(["rung", *(f"{d.name}: {what}" for d in domains for what in ("ratio", *ROLES))], lines)
 
 
+def retentions_at(d: Domain, role: str, rung: str) -> list[float]:
+    """Retention of each ranked model at a rung."""
+    models = [m for unit in d.units for m in unit if rung in m.rungs]
+    return [float(m.outcomes[role].mean[m.rungs.index(rung)]) for m in models]
+
+
 def _spread(d: Domain, role: str, rung: str) -> str:
-    values = [
-        float(m.outcomes[role].mean[m.rungs.index(rung)]) for unit in d.units for m in unit if rung in m.rungs
-    ]
+    values = retentions_at(d, role, rung)
     if not values:
         return DASH
     return f"{mean(values):.3f}" + (f" ± {stdev(values):.3f}" if len(values) > 1 else "")
@@ -240,23 +244,17 @@ def best_methods(found: ReportData) -> str:
     lines: list[tuple[float, list[str]]] = []
     for domain, records in richest_models(found).items():
         use = use_by_method([r for r in records if r.sample_seed != CHOOSING_SEED])
-        lines += [
-            (best.target, _best_line(best, f"{domain} {records[0].model}", use)) for best in frontier(records)
-        ]
+        for best in frontier(records):
+            cells = best_cells(best, f"{domain} {records[0].model}")
+            lines.append((best.target, [*cells, with_interval(use.get(best.method))]))
     headers = ["at least", "model", "method", "ratio", *(f"{role} ↑" for role in ROLES), "use ↑"]
     return table(headers, [line for _, line in sorted(lines, key=lambda pair: pair[0])], left=3)
 
 
-def _best_line(best: Best, model: str, use: Mapping[str, Estimate]) -> list[str]:
+def best_cells(best: Best, name: str) -> list[str]:
+    """[at least, domain or model, method, ratio, quality, diversity]"""
     kept = [f"{mean(best.values[role]):.3f}" for role in ROLES]
-    return [
-        f"{best.target}x",
-        model,
-        f"`{best.method}`",
-        f"{best.ratio:.1f}x",
-        *kept,
-        with_interval(use.get(best.method)),
-    ]
+    return [f"{best.target}x", name, f"`{best.method}`", f"{best.ratio:.1f}x", *kept]
 
 
 # ---------------------------------------------------------------------------------------------- order of loss

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from statistics import mean
 
 from bench.methods.notation import LADDER
-from bench.report.details import losses_of, richest_models
+from bench.report.details import best_cells, losses_of, retentions_at, richest_models
 from bench.report.report_data import DASH, ReportData, table
 from bench.report.verdict import answer, caveats
-from bench.stats.frontier import Best, frontier
+from bench.stats.frontier import frontier
 from bench.stats.ladder import ROLES
 from bench.stats.scores import Domain, Ratio, Score, good_enough, ratio_at
 from bench.util.markup import as_text
@@ -94,10 +94,13 @@ def ranking(found: ReportData) -> str:
     ]
     lines = []
     for d in ranked(found):
-        models = str(sum(map(len, d.units)))
-        scores = [_number(d.score(role)) for role in ROLES]
-        lines.append([d.name, models, *scores, *(_ratio(ratio_at(d, role, 0.9)) for role in ROLES)])
+        lines.append([d.name, str(sum(map(len, d.units))), *scores_and_ratios(d)])
     return table(headers, lines)
+
+
+def scores_and_ratios(d: Domain) -> list[str]:
+    """[C quality, C diversity, 90 % of quality kept, 90 % of diversity kept], in the README too."""
+    return [*(_number(d.score(role)) for role in ROLES), *(_ratio(ratio_at(d, role, 0.9)) for role in ROLES)]
 
 
 def rungs(found: ReportData, role: str) -> str:
@@ -110,9 +113,7 @@ def rungs(found: ReportData, role: str) -> str:
 
 
 def _mean_retention(d: Domain, role: str, rung: str) -> str:
-    values = [
-        float(m.outcomes[role].mean[m.rungs.index(rung)]) for unit in d.units for m in unit if rung in m.rungs
-    ]
+    values = retentions_at(d, role, rung)
     return f"{mean(values):.3f}" if values else DASH
 
 
@@ -121,14 +122,9 @@ def best_methods(found: ReportData) -> str:
     lines: list[tuple[float, list[str]]] = []
     richest = richest_models(found)
     for d in ranked(found):
-        lines += [(best.target, _best_line(best, d.name)) for best in frontier(richest.get(d.name, []))]
+        lines += [(best.target, best_cells(best, d.name)) for best in frontier(richest.get(d.name, []))]
     headers = ["at least", "domain", "method", "ratio", *(f"{role} ↑" for role in ROLES)]
     return table(headers, [line for _, line in sorted(lines, key=lambda pair: pair[0])], left=3)
-
-
-def _best_line(best: Best, domain: str) -> list[str]:
-    kept = [f"{mean(best.values[role]):.3f}" for role in ROLES]
-    return [f"{best.target}x", domain, f"`{best.method}`", f"{best.ratio:.1f}x", *kept]
 
 
 def both_evaluators(found: ReportData) -> str:

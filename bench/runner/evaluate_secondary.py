@@ -8,7 +8,7 @@ evaluators scored.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from bench.errors import BadInput, Diverged
 from bench.evaluation.panel import find_evaluator
 from bench.evaluation.secondary import is_by
 from bench.interfaces import Samples
-from bench.methods.notation import expand, is_recalibrated, parse
+from bench.methods.notation import expand, parse, without_recalibration
 from bench.records.cell import Cell, cell_of
 from bench.records.provenance import git_state
 from bench.records.schema import (
@@ -63,27 +63,26 @@ class Wanted:
         found = [r for r in records if r.domain in DOMAINS and self.domain in (r.domain, "all")]
         if not found:
             raise BadInput(f"there is no record of domain {self.domain!r}")
-        for what, asked, known in (
-            ("model", self.models, {r.model for r in found}),
-            ("method", self._spelled(), {r.method for r in found}),
-        ):
-            if asked and not known & set(asked):
-                raise BadInput(f"no record is of {what} {asked[0]!r}; there are {', '.join(sorted(known))}")
-        methods = {"none", *self._spelled()}
+        methods = expand(self.methods)
+        if self.models and not any(r.model in self.models for r in found):
+            raise _no_record("model", self.models[0], {r.model for r in found})
+        if methods and not any(_is_one_of(r.method, methods) for r in found):
+            raise _no_record("method", methods[0], {r.method for r in found})
         return [
             r
             for r in found
-            if (not self.models or r.model in self.models) and (not self.methods or r.method in methods)
+            if (not self.models or r.model in self.models)
+            and (not methods or r.method == "none" or _is_one_of(r.method, methods))
         ]
 
-    def _spelled(self) -> list[str]:
-        """The methods with their recalibrated forms, since `ladder` means either."""
-        plain, recalibrated = expand(self.methods), expand(self.methods, recalibrate=True)
-        return list(
-            dict.fromkeys(
-                [*plain, *recalibrated, *(f"{m}+recalibrate" for m in plain if not is_recalibrated(m))]
-            )
-        )
+
+def _is_one_of(method: str, methods: Sequence[str]) -> bool:
+    """Whether a record's method is named, as it is or in its recalibrated form: `ladder` means either."""
+    return method in methods or without_recalibration(method) in methods
+
+
+def _no_record(what: str, asked: str, known: Iterable[str]) -> BadInput:
+    return BadInput(f"no record is of {what} {asked!r}; there are {', '.join(sorted(known))}")
 
 
 def evaluate_secondary(wanted: Wanted, results: Path, device: str, workers: int, say: Say) -> tuple[int, int]:

@@ -95,7 +95,7 @@ class Evaluation:
     def secondary_blocks(
         self, samples: Samples, seed: int, is_baseline: bool = False, commit: str | None = None
     ) -> dict[str, EvaluatorBlock]:
-        """Yield the scores of each secondary evaluator for a cell's samples.
+        """The scores of each secondary evaluator for a cell's samples.
 
         `commit` is that of the evaluating code, where the record is older.
         """
@@ -125,9 +125,7 @@ class Evaluation:
 
     @functools.cached_property
     def bounds(self) -> Bounds:
-        """The bounds of the primary evaluators: shipped with the model, else from the cache, else measured
-        now.
-        """
+        """Of the primary evaluators: shipped with the model, else from the cache, else measured now."""
         return self._bounds_of(self.panel)
 
     def secondary_bounds(self, name: str) -> Bounds:
@@ -137,9 +135,7 @@ class Evaluation:
         return self._secondary_bounds[name]
 
     def scorers(self) -> list[Scorer]:
-        """Everything with its own floors and ceilings: the primary panel, secondary evaluators and the
-        task.
-        """
+        """All that have floors and ceilings: the primary panel, secondary evaluators and the task."""
         return [self.panel, *self.secondary.scorers.values()]
 
     def make_all_bounds(self) -> None:
