@@ -82,7 +82,7 @@ from bench.errors import BadInput
     "metrics",
     multiple=True,
     help=(
-        "One more: a folder with an `evaluate` metric script; images: fid, kid, is; text: mauve. See `show`."
+        "One more metric, repeatable: fid, kid, is (images), mauve (text), or a folder with an `evaluate` script."
     ),
 )
 @EVALUATOR
@@ -91,7 +91,7 @@ from bench.errors import BadInput
 def run(methods: tuple[str, ...], seeds: tuple[int, ...], as_json: bool, **options: Any) -> int:
     """Compress, sample, evaluate: one record for each method and seed.
 
-    The uncompressed baseline `none` is always measured too. What is finished is not measured again.
+    The uncompressed baseline `none` is always measured too. Finished cells are not measured again.
     """
     check_domain(options["domain"], also=("all",))
     from bench.records.schema import read_records
