@@ -81,9 +81,7 @@ from bench.errors import BadInput
     "--metric",
     "metrics",
     multiple=True,
-    help=(
-        "One more metric, repeatable: fid, kid, is (images), mauve (text), or a folder with an `evaluate` script."
-    ),
+    help=("One more metric, repeatable: fid, kid, is (images), mauve (text), or a folder with a script."),
 )
 @EVALUATOR
 @click.option("--trust-remote-code", is_flag=True, help="Allow --metric to run code from the hub.")
