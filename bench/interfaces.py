@@ -107,11 +107,23 @@ class HasCalibration:
 class HasTraining:
     """For generators that can be trained further, which training-time methods need."""
 
-    def training(self, network: Module, seed: int, wrap: Wrap | None = None) -> Training:
-        """The recipe that trains `network`, at step 0.
+    def training(
+        self,
+        network: Module,
+        seed: int,
+        wrap: Wrap | None = None,
+        *,
+        scratch: bool = False,
+        teacher: Module | None = None,
+    ) -> Training:
+        """The recipe that trains `network`, at step 0. The training may change `network`.
 
-        wrap: applied to each network, with its name, before any optimizer exists.
-        Raises `LookupError` where models cannot be trained.
+        seed: of the order of the data and of all noise.
+        wrap: applied to each network, with its name, before averages and optimizers exist. The one that is
+        stored is named `generator`, and its tensors have the names of those in `Generator.network`.
+        scratch: `network` is untrained. Companions, such as a discriminator, then start untrained, too.
+        teacher: the uncompressed network. The loss adds the distance of the student's outputs to its outputs.
+        Raises `LookupError` where models cannot be trained, or not in this way.
         """
         raise LookupError(f"{type(self).__name__} has no training recipe")
 
@@ -206,6 +218,14 @@ class Training(ABC):
 
     # also freeze at each tenth of the steps, to measure quality over training time
     keeps_snapshots: ClassVar[bool] = False
+
+    def finished(self) -> Module:
+        """A copy of the network named `generator` as a method stores it, in evaluation mode.
+
+        Its weights are averaged where the recipe averages them, and its running statistics fit them.
+        Training-time methods need it. Raises `LookupError` where a recipe cannot tell.
+        """
+        raise LookupError(f"{type(self).__name__} does not hand out its network")
 
     def identity(self) -> str:
         """A hash of recipe, data and seed. A checkpoint of another identity is never continued."""
@@ -693,6 +713,8 @@ class Compressed:
     touched: frozenset[str] = frozenset()  # names of tensors that a method stored again
     # compressible-looking tensor -> why it was left alone
     untouched: Mapping[str, str] = field(default_factory=dict)
+    # what each training-time method did, in order: its text, steps, core-seconds and log, as JSON
+    trainings: tuple[Mapping[str, Any], ...] = ()
 
     def replace(
         self, tensors: Mapping[str, StoredTensor], untouched: Mapping[str, str] | None = None
@@ -738,6 +760,25 @@ class Method(ABC):
     version: ClassVar[int] = 1
     # whether it chooses indices into a grid: a chain may hold one such method
     quantizes: ClassVar[bool] = False
+    trains: ClassVar[bool] = False  # whether it trains the network, which takes minutes or hours
+
+    @property
+    def text(self) -> str:
+        """The shortest canonical text of the method.
+
+        It omits settings at their defaults, except those that are always shown (metadata `shown`). Those with
+        the metadata `leads` come first.
+        """
+        values = []
+        for own in sorted(dataclasses.fields(self), key=lambda own: not own.metadata.get("leads", False)):  # type: ignore[arg-type]
+            value = getattr(self, own.name)
+            if value == own.default and not own.metadata.get("shown"):
+                continue
+            if isinstance(value, bool):
+                values.append(own.name if value else f"{own.name}=false")
+            else:  # the str of a float is exact
+                values.append(f"{own.name}={str(value).removesuffix('.0')}")
+        return self.name + (":" if values else "") + ",".join(values)
 
     @abstractmethod
     def __call__(self, compressed: Compressed, context: Context) -> Compressed:

@@ -130,6 +130,20 @@ METHODS = Registry(
             "bench.methods.recalibrate:Recalibrate",
             "running statistics estimated again on the generator's own inputs; last of a chain",
         ),
+        "qat": (
+            "bench.methods.trained:QuantizationAwareTraining",
+            "trains with the values of a grid; grid=int8 ... binary, scales, ends; start, budget, seed, "
+            "networks, teacher",
+        ),
+        "prune_train": (
+            "bench.methods.trained:PruneWhileTraining",
+            "prunes gradually while training; sparsity=0.5 or pattern=2:4; start, budget, seed, networks, "
+            "teacher",
+        ),
+        "finetune": (
+            "bench.methods.trained:Finetune",
+            "the control: trains further without compression; start, budget, seed, teacher",
+        ),
         "permute": ("bench.methods.plain:Permute", "weights permuted within each tensor: the floor; seed=0"),
     },
 )

@@ -119,7 +119,7 @@ def test_wrap_is_applied_to_both_networks_before_their_optimizers() -> None:
 
     made = gan()
     again = GanTraining(
-        made.networks["network"],
+        made.networks["generator"],
         made.networks["discriminator"],
         PIXELS,
         HELD_OUT,
@@ -127,7 +127,7 @@ def test_wrap_is_applied_to_both_networks_before_their_optimizers() -> None:
         GanRecipe(steps=20, batch=16),
         wrap=wrap,
     )
-    assert wrapped == ["network", "discriminator"]
+    assert wrapped == ["generator", "discriminator"]
     for name, (optimizer, _) in again.optimizers.items():
         assert optimizer.param_groups[0]["params"][0] is next(again.networks[name].parameters())
 

@@ -73,7 +73,7 @@ class Chain(Method):
 
         It omits settings at their defaults, except those that are always shown (`shown`).
         """
-        return "+".join(_text(link) for link in self.links)
+        return "+".join(link.text for link in self.links)
 
     @property
     def versions(self) -> dict[str, int]:
@@ -88,8 +88,8 @@ def parse(text: str) -> Chain:
         names = " and ".join(link.name for link in links if link.quantizes)
         raise BadInput(f"{text!r} quantizes twice ({names}): give at most one quantizer")
     for i, link in enumerate(links):
-        if link.name == "permute" and any(before.quantizes for before in links[:i]):
-            raise BadInput(f"{text!r}: 'permute' has to come before a quantizer")
+        if (link.name == "permute" or link.trains) and any(before.quantizes for before in links[:i]):
+            raise BadInput(f"{text!r}: {link.name!r} has to come before a quantizer")
     if any(link.name == "recalibrate" for link in links[:-1]):
         raise BadInput(
             f"{text!r}: 'recalibrate' has to come last, since statistics must fit the final weights"
@@ -142,31 +142,12 @@ def _value(method: str, key: str, text: str, default: Any) -> Any:
     """Parse a setting as the type of its default."""
     kind = type(default)
     if kind is bool:
-        if text not in ("true", "false"):
+        if text not in ("true", "false", "1", "0"):
             raise BadInput(f"{key}={text!r} of {method!r} is not one of: true, false")
-        return text == "true"
+        return text in ("true", "1")
     try:
         return kind(text)
     except ValueError:
         raise BadInput(
             f"{key}={text!r} of {method!r} is not a valid {kind.__name__}, such as {default}"
         ) from None
-
-
-def _text(link: Method) -> str:
-    fields = dataclasses.fields(link)  # type: ignore[arg-type]
-    values = {
-        f.name: value
-        for f in fields
-        if (value := getattr(link, f.name)) != f.default or f.metadata.get("shown")
-    }
-    if link.name == "nm":
-        n, m = (values.pop(key, default) for key, default in (("n", 2), ("m", 4)))
-        return ",".join([f"{n}:{m}", *(_setting(*item) for item in values.items())])
-    return link.name + (":" if values else "") + ",".join(_setting(*item) for item in values.items())
-
-
-def _setting(name: str, value: Any) -> str:
-    if isinstance(value, bool):
-        return name if value else f"{name}=false"
-    return f"{name}={str(value).removesuffix('.0')}"  # the str of a float is exact

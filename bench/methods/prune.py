@@ -151,6 +151,14 @@ class Structured(Pruning):
             )
 
     @property
+    def text(self) -> str:
+        """`2:4` is short for `nm:n=2,m=4`."""
+        rest = dataclasses.replace(self, n=type(self).n, m=type(self).m)
+        return f"{self.n}:{self.m}" + super(Structured, rest).text.removeprefix(self.name).replace(
+            ":", ",", 1
+        )
+
+    @property
     def kept_of_every(self) -> tuple[int, int]:
         """(n, m)."""
         return self.n, self.m

@@ -6,14 +6,16 @@ import contextlib
 import hashlib
 import io
 import json
+import math
 import os
 import shutil
+import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.errors import BadInput, in_a_line
+from bench.errors import BadInput, Diverged, in_a_line
 from bench.interfaces import Domain, Training
 from bench.util.files import cache_folder, check_writable, slug, write_atomically
 from bench.util.progress import bar, report
@@ -46,17 +48,70 @@ def train(
         training.shorten(steps)
     folder = cache_folder() / "training" / slug(domain.name) / f"{slug(name)}-{training.identity()[:12]}"
     title = f"{domain.name} {name}"
+
+    def snapshot(step: int) -> None:
+        if training.keeps_snapshots:
+            training.freeze(folder / "snapshots" / f"{step:07}")
+
     with locked(folder, title):
-        checkpoint, log = folder / "checkpoint.pt", Log(folder / "log.jsonl")
-        if checkpoint.exists():
-            core_seconds, losses = _resume(training, checkpoint, device)
-            log.truncate(training.step_number, core_seconds)
-            log.losses = losses
-        else:
-            log.truncate(0, 0.0)  # lines of a run that was killed before its first checkpoint
-        _run(training, checkpoint, log, title, progress)
+        try:
+            log = run(training, folder, title, device, progress, snapshot=snapshot)
+        except Diverged as error:
+            raise BadInput(f"the training of {title} diverged: {error}") from None
         _finish(training, log, output)
     return log.lines[-1]
+
+
+def run(
+    training: Training,
+    folder: Path,
+    title: str,
+    device: str = "cpu",
+    progress: Path | None = None,
+    *,
+    validate_every: float = VALIDATE_EVERY,
+    before_step: Callable[[float], None] | None = None,
+    snapshot: Callable[[int], None] | None = None,
+) -> Log:
+    """Train to the end, from the checkpoint in `folder` where there is one -> the log. The caller holds the
+    lock.
+
+    validate_every: share of the steps between two lines of the log.
+    before_step: called with the share of the steps that are done. snapshot: called at each tenth of the
+    steps but the last, with the step. Raises `Diverged` when a loss is not finite.
+    """
+    checkpoint, log = folder / "checkpoint.pt", Log(folder / "log.jsonl")
+    if checkpoint.exists():
+        core_seconds, losses = _resume(training, checkpoint, device)
+        log.truncate(training.step_number, core_seconds)
+        log.losses = losses
+    else:
+        log.truncate(0, 0.0)  # lines of a run that was killed before its first checkpoint
+    saved_at = time.monotonic()
+    total, first = training.total_steps, training.step_number
+    every, tenth = (max(1, round(total * share)) for share in (validate_every, SNAPSHOT_EVERY))
+    left = range(first, total)
+    for _ in bar(left, title, total, first) if progress is None else report(left, progress, total, first):
+        if before_step is not None:
+            before_step(training.step_number / total)
+        log.losses.append(checked(training.step(), training.step_number, total))
+        step = training.step_number
+        if snapshot is not None and step % tenth == 0 and step < total:
+            snapshot(step)
+        if step % every == 0 or step == total:
+            log.add(step, training.validate())
+        if time.monotonic() - saved_at > CHECKPOINT_EVERY_S or step == total:
+            _save(checkpoint, training, log)
+            saved_at = time.monotonic()
+    return log
+
+
+def checked(losses: dict[str, float], step: int, total: int) -> dict[str, float]:
+    """The losses of a step. Raises `Diverged` when one is not finite."""
+    for name, value in losses.items():
+        if not math.isfinite(value):
+            raise Diverged(f"{name} is {value} at step {step:,} of {total:,}")
+    return losses
 
 
 def _resume(training: Training, checkpoint: Path, device: str) -> tuple[float, list[dict[str, float]]]:
@@ -94,12 +149,13 @@ def is_finished(output: Path) -> bool:
 
 
 @contextlib.contextmanager
-def locked(folder: Path, title: str) -> Iterator[None]:
+def locked(folder: Path, title: str, wait: bool = False) -> Iterator[None]:
     """Keep other processes from training into the same folder.
 
     The system releases the lock when this process ends.
 
-    Raises `BadInput` when another process holds it. It has no effect where the file system has no such locks.
+    Raises `BadInput` when another process holds it, or waits for it. It has no effect where the file system
+    has no such locks.
     """
     check_writable(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -107,7 +163,7 @@ def locked(folder: Path, title: str) -> Iterator[None]:
         try:
             import fcntl
 
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             file.seek(0)
             raise BadInput(
@@ -145,28 +201,6 @@ def _finish(training: Training, log: Log, output: Path) -> None:
     shutil.rmtree(part)
 
 
-def _run(training: Training, checkpoint: Path, log: Log, title: str, progress: Path | None = None) -> None:
-    saved_at = time.monotonic()
-    every, snapshot = (
-        max(1, round(training.total_steps * share)) for share in (VALIDATE_EVERY, SNAPSHOT_EVERY)
-    )
-    first, total = training.step_number, training.total_steps
-    left = range(first, total)
-    for _ in bar(left, title, total, first) if progress is None else report(left, progress, total, first):
-        log.losses.append(training.step())
-        if (
-            training.keeps_snapshots
-            and training.step_number % snapshot == 0
-            and training.step_number < training.total_steps
-        ):
-            training.freeze(checkpoint.parent / "snapshots" / f"{training.step_number:07}")
-        if training.step_number % every == 0 or training.step_number == training.total_steps:
-            log.add(training.step_number, training.validate())
-        if time.monotonic() - saved_at > CHECKPOINT_EVERY_S or training.step_number == training.total_steps:
-            _save(checkpoint, training, log)
-            saved_at = time.monotonic()
-
-
 def _save(path: Path, training: Training, log: Log) -> None:
     import torch
 
@@ -175,6 +209,17 @@ def _save(path: Path, training: Training, log: Log) -> None:
         {"training": training.state_dict(), "cpu_seconds": log.cpu_seconds(), "losses": log.losses}, buffer
     )
     write_atomically(path, buffer.getvalue())
+
+
+def summary(name: str, values: Sequence[float]) -> dict[str, float]:
+    """Mean and standard deviation of a loss over steps. Of a gradient's norm: median and 99th percentile."""
+    if name.startswith("gradient_norm"):
+        ordered = sorted(values)
+        return {
+            name: statistics.median(ordered),
+            f"{name}_p99": ordered[math.ceil(0.99 * len(ordered)) - 1],
+        }
+    return {name: statistics.fmean(values), f"{name}_sd": statistics.pstdev(values)}
 
 
 class Log:
@@ -206,7 +251,7 @@ class Log:
         """Add a line to the log, and write it."""
         figures = {}
         for name in self.losses[0]:
-            figures[name] = sum(row[name] for row in self.losses) / len(self.losses)
+            figures |= summary(name, [row[name] for row in self.losses])
         figures |= {f"validation_{name}": value for name, value in validation.items()}
         self.lines.append(
             {

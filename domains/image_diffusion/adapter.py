@@ -199,10 +199,24 @@ class DiffusionGenerator(Generator):
         pixels = to_pixels(F.pixel_shuffle(x, self.fold))
         return from_array(pixels.transpose(0, 2, 3, 1), "the network's output")
 
-    def training(self, network: Module, seed: int, wrap: Wrap | None = None) -> Training:
+    def training(
+        self,
+        network: Module,
+        seed: int,
+        wrap: Wrap | None = None,
+        *,
+        scratch: bool = False,
+        teacher: Module | None = None,
+    ) -> Training:
         from domains.image_diffusion.training import FlowTraining
         from domains.images.data import part, training_part
 
         return FlowTraining(
-            network, training_part().pixels, part("validation").pixels, seed, wrap=wrap, device=self.device
+            network,
+            training_part().pixels,
+            part("validation").pixels,
+            seed,
+            wrap=wrap,
+            device=self.device,
+            teacher=teacher,
         )

@@ -7,6 +7,7 @@ the mean squared error.
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -22,6 +23,7 @@ from domains.image_diffusion.network import fold
 from domains.images.training import ImageTraining, Recipe, card, generator, round_to_half, to_floats
 from domains.muon import Muon, arithmetic
 
+TEACHING = 1.0  # weight of the squared distance to a teacher's velocities
 TIMES = 1000.0  # the scale of times that diffusers' schedulers hand to a network
 
 
@@ -50,9 +52,11 @@ class FlowTraining(ImageTraining):
         recipe: FlowRecipe = RECIPE,
         wrap: Wrap | None = None,
         device: str = "cpu",
+        teacher: Module | None = None,
     ) -> None:
-        network = network if wrap is None else wrap("network", network)
-        super().__init__({"network": network}, pixels, recipe, seed, device)
+        self.teacher = teacher
+        network = network if wrap is None else wrap("generator", network)
+        super().__init__({"generator": network}, pixels, recipe, seed, device)
         self.held_out = torch.from_numpy(np.ascontiguousarray(held_out))
         named = dict(network.named_parameters())
         matrices = (
@@ -70,19 +74,20 @@ class FlowTraining(ImageTraining):
         self.optimizers["adamw"] = (adamw, recipe.learning_rate)
 
     def losses(self) -> dict[str, float]:
-        network = self.networks["network"]
-        loss = flow_loss(network, self.batch(), self.noise())
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), self.recipe.clip)
+        network = self.networks["generator"]
+        loss, taught = taught_flow_loss(network, self.teacher, self.batch(), self.noise())
+        (loss + TEACHING * taught).backward()
+        norm = torch.nn.utils.clip_grad_norm_(network.parameters(), self.recipe.clip)
         for optimizer, _ in self.optimizers.values():
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        return {"loss": loss.item()}
+        found = {"loss": loss.item(), "gradient_norm": norm.item()}
+        return found if self.teacher is None else {**found, "teacher": taught.item()}
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
         """The loss on held-out images, always with the same times and noise."""
-        average, total = self.averages["network"], 0.0
+        average, total = self.averages["generator"], 0.0
         rows = self.held_out[:2000].split(250)
         for i, images in enumerate(rows):
             total += flow_loss(
@@ -90,8 +95,11 @@ class FlowTraining(ImageTraining):
             ).item() / len(rows)
         return {"loss": total}
 
+    def finished(self) -> Module:
+        return copy.deepcopy(self.averages["generator"])
+
     def freeze(self, folder: Path) -> None:
-        network: Any = round_to_half(self.averages["network"])
+        network: Any = round_to_half(self.averages["generator"])
         folder.mkdir(parents=True, exist_ok=True)
         network.save_pretrained(folder / "unet")
         write_scheduler(folder)
@@ -108,12 +116,25 @@ def is_hidden(name: str) -> bool:
 
 
 def flow_loss(network: Module, images: Tensor, noise: torch.Generator) -> Tensor:
+    return taught_flow_loss(network, None, images, noise)[0]
+
+
+def taught_flow_loss(
+    network: Module, teacher: Module | None, images: Tensor, noise: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """-> (loss against the data, mean squared distance to the teacher's velocities or 0)."""
     x = fold(images)
     times = torch.sigmoid(torch.randn(len(x), generator=noise)).to(x.device)
     start = torch.randn(x.shape, generator=noise).to(x.device)
     along = times[:, None, None, None]
-    velocity = network(torch.lerp(x, start, along), times * TIMES).sample
-    return torch.nn.functional.mse_loss(velocity, start - x)
+    between = torch.lerp(x, start, along)
+    velocity = network(between, times * TIMES).sample
+    loss = torch.nn.functional.mse_loss(velocity, start - x)
+    if teacher is None:
+        return loss, torch.zeros(())
+    with torch.no_grad():
+        shown = teacher(between, times * TIMES).sample
+    return loss, torch.nn.functional.mse_loss(velocity, shown)
 
 
 def write_scheduler(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -187,11 +188,25 @@ class GanGenerator(Generator):
             images = to_floats(torch.from_numpy(np.ascontiguousarray(samples))).to(self.device)
             return {"p_real": p_real(self.discriminator, images).mean().item()}
 
-    def training(self, network: Module, seed: int, wrap: Wrap | None = None) -> Training:
+    def training(
+        self,
+        network: Module,
+        seed: int,
+        wrap: Wrap | None = None,
+        *,
+        scratch: bool = False,
+        teacher: Module | None = None,
+    ) -> Training:
+        """With the trained discriminator, or from scratch with a fresh one."""
         from domains.image_gan.training import GanTraining, fresh_pair
         from domains.images.data import part, training_part
 
-        _, discriminator = fresh_pair("s", seed)
+        if scratch:
+            _, discriminator = fresh_pair("s", seed)
+        elif self.discriminator is None:
+            raise LookupError(f"{str(self.folder)!r} holds no discriminator to train further against")
+        else:
+            discriminator = copy.deepcopy(self.discriminator).train().requires_grad_(True)
         return GanTraining(
             network,
             discriminator,
@@ -200,4 +215,5 @@ class GanGenerator(Generator):
             seed,
             wrap=wrap,
             device=self.device,
+            teacher=teacher,
         )

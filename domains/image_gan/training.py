@@ -9,6 +9,8 @@ deviation as a feature, averaged weights of the generator.
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -28,6 +30,7 @@ from domains.images.training import ImageTraining, Recipe, card, generator, roun
 
 # of latents, when the averaged generator's running statistics are set
 STATISTICS_BATCHES, STATISTICS_BATCH = 40, 250
+TEACHING = 10.0  # weight of the squared distance to a teacher's pictures
 
 
 @dataclass(frozen=True)
@@ -61,13 +64,15 @@ class GanTraining(ImageTraining):
         recipe: GanRecipe = RECIPE,
         wrap: Wrap | None = None,
         device: str = "cpu",
+        teacher: Module | None = None,
     ) -> None:
-        pair = {"network": network, "discriminator": discriminator}
+        self.teacher = teacher
+        pair = {"generator": network, "discriminator": discriminator}
         if wrap is not None:
             pair = {name: wrap(name, module) for name, module in pair.items()}
         super().__init__(pair, pixels, recipe, seed, device)
         self.held_out = torch.from_numpy(np.ascontiguousarray(held_out[:2000]))
-        for name, rate in (("network", recipe.learning_rate), ("discriminator", recipe.discriminator_rate)):
+        for name, rate in (("generator", recipe.learning_rate), ("discriminator", recipe.discriminator_rate)):
             self.optimizers[name] = (
                 torch.optim.Adam(self.networks[name].parameters(), lr=rate, betas=(0.0, 0.99)),
                 rate,
@@ -80,9 +85,10 @@ class GanTraining(ImageTraining):
 
     def losses(self) -> dict[str, float]:
         recipe, noise = self.recipe, self.noise()
-        make, judge = cast(Any, self.networks["network"]), self.networks["discriminator"]
+        make, judge = cast(Any, self.networks["generator"]), self.networks["discriminator"]
         real = self.batch()
-        fake = make(torch.randn(len(real), make.latent, generator=noise).to(self.device))
+        latents = torch.randn(len(real), make.latent, generator=noise).to(self.device)
+        fake = make(latents)
 
         seen_real, seen_fake = self._augment(real, noise), self._augment(fake.detach(), noise)
         loss = game(judge(seen_real), judge(seen_fake), recipe.relativistic)
@@ -95,9 +101,16 @@ class GanTraining(ImageTraining):
         ours = judge(self._augment(fake, noise))
         theirs = judge(seen_real) if recipe.relativistic else ours
         generator_loss = game(ours, theirs, True) if recipe.relativistic else F.softplus(-ours).mean()
-        self._step("network", generator_loss)
+        taught = {}
+        if self.teacher is not None:
+            with torch.no_grad():
+                shown = self.teacher(latents)
+            distance = F.mse_loss(fake, shown)
+            generator_loss, taught = generator_loss + TEACHING * distance, {"teacher": distance.item()}
+        norm = self._step("generator", generator_loss)
         judge.requires_grad_(True)
-        return {"discriminator": loss.item(), "generator": generator_loss.item()}
+        found = {"discriminator": loss.item(), "generator": generator_loss.item(), "gradient_norm": norm}
+        return found | taught
 
     def _penalty(self, real: Tensor) -> Tensor:
         """R1: mean squared length of the discriminator's gradient at real pictures."""
@@ -105,11 +118,16 @@ class GanTraining(ImageTraining):
         (slope,) = torch.autograd.grad(self.networks["discriminator"](real).sum(), real, create_graph=True)
         return slope.square().sum(dim=(1, 2, 3)).mean()
 
-    def _step(self, name: str, loss: Tensor) -> None:
+    def _step(self, name: str, loss: Tensor) -> float:
+        """One step of an optimizer -> the norm of the gradient."""
         optimizer, _ = self.optimizers[name]
         loss.backward()
+        norm = torch.nn.utils.get_total_norm(
+            [p.grad for p in self.networks[name].parameters() if p.grad is not None]
+        )
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+        return norm.item()
 
     def _augment(self, images: Tensor, noise: torch.Generator) -> Tensor:
         """Shift, then cut out a square, each picture with its own draw; differentiable."""
@@ -141,16 +159,20 @@ class GanTraining(ImageTraining):
 
     def _finished(self, batches: int = STATISTICS_BATCHES) -> Any:
         """The averaged generator with running statistics that belong to it."""
-        network: Any = round_to_half(self.averages["network"]).to(self.device)
-        noise = generator(self.seed, 0, "statistics")
-        reestimate(
-            network,
-            (
-                ((torch.randn(STATISTICS_BATCH, network.latent, generator=noise).to(self.device),), {})
-                for _ in range(batches)
-            ),
-        )
+        network: Any = round_to_half(self.averages["generator"]).to(self.device)
+        reestimate(network, self._latents(network.latent, batches))
         return round_to_half(network).to(self.device)
+
+    def _latents(self, size: int, batches: int) -> Iterator[tuple[tuple[Tensor], dict[str, Any]]]:
+        """What running statistics are set on."""
+        noise = generator(self.seed, 0, "statistics")
+        for _ in range(batches):
+            yield (torch.randn(STATISTICS_BATCH, size, generator=noise).to(self.device),), {}
+
+    def finished(self) -> Module:
+        network: Any = copy.deepcopy(self.averages["generator"])
+        reestimate(network, self._latents(network.latent, STATISTICS_BATCHES))
+        return cast(Module, network)
 
     def freeze(self, folder: Path) -> None:
         from safetensors.torch import save_file

@@ -327,11 +327,19 @@ class TextGenerator(Generator):
         context = getattr(self.network.config, "max_position_embeddings", None)
         return likelihood(network, base, self.tokenizer, self.start, self.end, self.device, context=context)
 
-    def training(self, network: Module, seed: int, wrap: Wrap | None = None) -> Training:
+    def training(
+        self,
+        network: Module,
+        seed: int,
+        wrap: Wrap | None = None,
+        *,
+        scratch: bool = False,
+        teacher: Module | None = None,
+    ) -> Training:
         from domains.text.data import verses
         from domains.text.recipes import GeneratorTraining
 
-        return GeneratorTraining(network, self.tokenizer, verses("train"), seed, wrap)
+        return GeneratorTraining(network, self.tokenizer, verses("train"), seed, wrap, teacher)
 
 
 MAX_TOKENS = 256

@@ -7,9 +7,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 
 from bench.artifact.format import tensors_digest
 from bench.interfaces import Wrap
@@ -19,11 +20,12 @@ from domains.text import network as generators
 from domains.text.conv_judge import ConvJudgeNetwork
 from domains.text.data import verses
 from domains.text.judge import JudgeNetwork
-from domains.text.training import Recipe, VerseTraining
+from domains.text.training import IGNORED, Recipe, VerseTraining
 
 # Of all embedded models; chosen on the validation part (docs/training-log.md).
 SAMPLER = {"temperature": 1.0, "nucleus": 1.0, "max_tokens": 256}
 
+TEACHING = 1.0  # weight of KL(teacher || student) of the next token
 GENERATOR = Recipe(steps=20_000, batch=32, learning_rate=4e-3, muon_learning_rate=2e-2)
 JUDGE = Recipe(steps=7_000, batch=32, learning_rate=4e-3, muon_learning_rate=2e-2)
 CONV_JUDGE = Recipe(steps=6_000, batch=32, learning_rate=4e-3, muon_learning_rate=2e-2)
@@ -39,8 +41,11 @@ class GeneratorTraining(VerseTraining):
         texts: Sequence[str],
         seed: int,
         wrap: Wrap | None = None,
+        teacher: torch.nn.Module | None = None,
     ) -> None:
+        model = model if wrap is None else wrap("generator", model)
         self.model, self.tokenizer = model, tokenizer
+        self.teacher = None if teacher is None else Logits(teacher)
         held_out = verses("validation")
         super().__init__(
             Logits(model),
@@ -49,8 +54,25 @@ class GeneratorTraining(VerseTraining):
             sum(len(text.encode()) for text in held_out),
             GENERATOR,
             seed,
-            wrap,
         )
+
+    def losses(self, network: torch.nn.Module, batch: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:
+        """Of the data, and KL(teacher || student) of the next token where there is a teacher."""
+        if self.teacher is None:
+            return super().losses(network, batch)
+        batch = batch.to(next(network.parameters()).device)
+        inputs, targets = batch[:, :-1].clamp(min=0), batch[:, 1:].flatten()
+        logits = network(inputs).flatten(0, 1).float()
+        with torch.no_grad():
+            shown = self.teacher(inputs).flatten(0, 1).float().log_softmax(1)
+        loss = F.cross_entropy(logits, targets, ignore_index=IGNORED)
+        distances = F.kl_div(logits.log_softmax(1), shown, reduction="none", log_target=True).sum(1)
+        taught = distances[targets != IGNORED].mean()
+        total = loss + TEACHING * taught
+        return total, {"loss": loss.item(), "teacher": taught.item()}
+
+    def finished(self) -> torch.nn.Module:
+        return cast(torch.nn.Module, self.averaged().model)
 
     def freeze(self, folder: Path) -> None:
         """Averaged weights, rounded to fp16, stored as fp32 so that every reader computes the same."""

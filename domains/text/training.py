@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn import Module
 from torch.nn.utils.rnn import pad_sequence
 
-from bench.interfaces import Training, Wrap
+from bench.interfaces import Training
 from domains.muon import Muon, arithmetic
 
 IGNORED = -100
@@ -53,10 +53,8 @@ class VerseTraining(Training):
         held_out_bytes: int,
         recipe: Recipe,
         seed: int,
-        wrap: Wrap | None = None,
     ) -> None:
-        network = network if wrap is None else wrap("network", network)
-        self.networks = {"network": network}
+        self.networks = {"generator": network}
         self.tokens, self.held_out, self.held_out_bytes = tokens, held_out, held_out_bytes
         self.recipe, self.seed, self.total_steps, self.step_number = recipe, seed, recipe.steps, 0
         self.average = {name: p.detach().clone() for name, p in network.named_parameters()}
@@ -72,15 +70,15 @@ class VerseTraining(Training):
         self.recipe, self.total_steps = dataclasses.replace(self.recipe, steps=steps), steps
 
     def step(self) -> dict[str, float]:
-        network, recipe = self.networks["network"], self.recipe
+        network, recipe = self.networks["generator"], self.recipe
         network.train()
         scale = schedule(self.step_number, recipe)
         for optimizer, rate in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = rate * scale
-        loss = cross_entropy(network, self._next_batch())
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.clip)
+        total, losses = self.losses(network, self._next_batch())
+        total.backward()
+        norm = torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.clip)
         for optimizer, _ in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -89,7 +87,12 @@ class VerseTraining(Training):
         torch._foreach_lerp_(
             list(self.average.values()), [p.detach() for p in network.parameters()], 1 - decay
         )
-        return {"loss": loss.item()}
+        return {**losses, "gradient_norm": norm.item()}
+
+    def losses(self, network: Module, batch: Tensor) -> tuple[Tensor, dict[str, float]]:
+        """-> (what is minimised, losses by name)."""
+        loss = cross_entropy(network, batch)
+        return loss, {"loss": loss.item()}
 
     def _next_batch(self) -> Tensor:
         number, position = divmod(self.step_number, self._batches_an_epoch)
@@ -100,14 +103,14 @@ class VerseTraining(Training):
     def state_dict(self) -> dict[str, Any]:
         return {
             "step": self.step_number,
-            "network": self.networks["network"].state_dict(),
+            "network": self.networks["generator"].state_dict(),
             "average": self.average,
             "optimizers": [optimizer.state_dict() for optimizer, _ in self.optimizers],
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.step_number = state["step"]
-        self.networks["network"].load_state_dict(state["network"])
+        self.networks["generator"].load_state_dict(state["network"])
         for name, value in state["average"].items():
             self.average[name].copy_(value)
         for (optimizer, _), saved in zip(self.optimizers, state["optimizers"], strict=True):
@@ -128,7 +131,7 @@ class VerseTraining(Training):
         """A copy of the network with the averaged weights, in evaluation mode."""
         import copy
 
-        network = copy.deepcopy(self.networks["network"]).eval()
+        network = copy.deepcopy(self.networks["generator"]).eval()
         with torch.no_grad():
             for name, parameter in network.named_parameters():
                 parameter.copy_(self.average[name])
@@ -136,7 +139,7 @@ class VerseTraining(Training):
 
     def written_recipe(self) -> dict[str, Any]:
         """What is kept beside the weights."""
-        device = next(self.networks["network"].parameters()).device
+        device = next(self.networks["generator"].parameters()).device
         return {**vars(self.recipe), "seed": self.seed, **arithmetic(self.recipe.muon_learning_rate, device)}
 
     def freeze(self, folder: Path) -> None:

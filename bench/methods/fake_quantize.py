@@ -1,0 +1,177 @@
+"""Parametrizations for training-time methods: from latent weights to the values that the file will hold.
+
+A parametrized layer computes with these values in each forward pass, and the optimizer updates the latent
+weights behind them (`torch.nn.utils.parametrize`). The gradient passes through rounding unchanged: the
+straight-through estimator (Bengio et al. 2013, arXiv:1308.3432).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bench.interfaces import Layout, StoredTensor
+from bench.methods.plain import plain
+from bench.methods.quantize import divisor, nearest, storable
+
+SMALLEST_START = 1e-3  # of the tensor's mean scale: a row of zeros could never leave a learned scale of 0
+
+
+class Parametrization(nn.Module):
+    """Latent weights [*shape] -> the weights that the layer computes with, and how a file stores them."""
+
+    def forward(self, latent: Tensor) -> Tensor:
+        """[*shape] -> [*shape], differentiable."""
+        raise NotImplementedError
+
+    def advance(self, latent: Tensor, share: float) -> None:
+        """Called before each step with the share of the steps that are done."""
+
+    def stored(self, latent: Tensor) -> StoredTensor:
+        """What the file holds. Its `dequantize` equals `forward`, bit for bit."""
+        raise NotImplementedError
+
+
+class StraightThrough(torch.autograd.Function):
+    """Round rows to the nearest level of their scale. Gradients as in LSQ (Esser et al. 2020,
+    arXiv:1902.08153).
+
+    A latent weight within the grid's range gets the gradient of its rounded value, one outside of it gets 0.
+    The scale's gradient is the sum of gradient times (level - weight / scale), or times the outermost level.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, scales: Tensor, levels: Tensor) -> Tensor:  # type: ignore[override]
+        """Rows [r, n], scales [r], levels [l] -> [r, n]."""
+        relative = rows / divisor(scales)
+        chosen = levels[nearest(relative, levels)]
+        inside = (relative >= levels[0]) & (relative <= levels[-1])
+        ctx.save_for_backward(torch.where(inside, chosen - relative, chosen), inside)
+        return chosen * scales[:, None]
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[override]
+        """Gradient [r, n] -> those of rows and scales."""
+        offsets, inside = ctx.saved_tensors
+        return gradient * inside, (gradient * offsets).sum(1), None
+
+
+class FakeQuantize(Parametrization):
+    """The values of a grid, with one scale for each row of the layout.
+
+    start: the tensor as a quantizer stores it before training. Its grid and layout are kept.
+    learned: each scale is trained (LSQ), in the log domain, from the start's scale. Otherwise a scale is the
+    mean magnitude of its row (Rastegari et al. 2016, arXiv:1603.05279; Ma et al. 2024, arXiv:2402.17764), and
+    the gradient passes to all latent weights.
+    """
+
+    levels: Tensor
+    start_scales: Tensor
+    mask: Tensor
+
+    def __init__(self, start: StoredTensor, learned: bool) -> None:
+        super().__init__()
+        assert start.scales is not None and len(start.codebook) == 1
+        self.form, self.learned = dataclasses.replace(start, indices=None, scales=None, mask=None), learned
+        self.register_buffer("levels", torch.tensor(start.codebook[0]), persistent=False)
+        if learned:
+            scales = start.scales[0].float()
+            self.register_buffer("start_scales", scales.clamp(min=SMALLEST_START * scales.mean().item()))
+            self.log_scales = nn.Parameter(torch.zeros_like(scales))
+        self.masked = start.mask is not None
+        if start.mask is not None:
+            self.register_buffer("mask", self.form.layout.rows(start.mask.float()))
+
+    def rows_of(self, latent: Tensor) -> Tensor:
+        """[*shape] -> [rows, n], without pruned weights."""
+        rows = self.form.layout.rows(latent)
+        return rows * self.mask if self.masked else rows
+
+    def scales_of(self, rows: Tensor) -> Tensor:
+        """[rows, n] -> [rows], as float16 holds them."""
+        if self.learned:
+            exact = self.start_scales * self.log_scales.exp()
+            return exact + (storable(exact) - exact).detach()
+        kept = self.mask.sum(1).clamp(min=1) if self.masked else rows.shape[1]
+        return storable(rows.detach().abs().sum(1) / kept)
+
+    def forward(self, latent: Tensor) -> Tensor:
+        """[*shape] -> the grid's values [*shape]."""
+        rows = self.rows_of(latent)
+        scales = self.scales_of(rows)
+        if self.learned:
+            values = StraightThrough.apply(rows, scales, self.levels)
+        else:
+            chosen = self.levels[nearest(rows.detach() / divisor(scales), self.levels)] * scales[:, None]
+            values = Replaced.apply(rows, chosen)
+        values = values * self.mask if self.masked else values
+        return self.form.layout.restore(values, self.form.shape)
+
+    @torch.no_grad()
+    def stored(self, latent: Tensor) -> StoredTensor:
+        """Indices, scales and mask."""
+        rows, layout, shape = self.rows_of(latent), self.form.layout, self.form.shape
+        scales = self.scales_of(rows)
+        indices = nearest(rows / divisor(scales), self.levels).to(torch.uint8)
+        return dataclasses.replace(
+            self.form,
+            indices=layout.restore(indices, shape),
+            scales=scales.half()[None],
+            mask=layout.restore(self.mask, shape).bool() if self.masked else None,
+        )
+
+
+class Replaced(torch.autograd.Function):
+    """Other values in the forward pass, the identity in the backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, values: Tensor) -> Tensor:  # type: ignore[override]
+        """-> values."""
+        return values
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        """-> the gradient."""
+        return gradient, None
+
+
+class Masked(Parametrization):
+    """Weights times a mask.
+
+    choose: (latent weights, share of the steps) -> the mask to use from here on, bool [*shape], or None for
+    the present one. Without it the mask stays.
+    """
+
+    mask: Tensor
+
+    def __init__(
+        self,
+        start: StoredTensor,
+        axis: int,
+        choose: Callable[[Tensor, float], Tensor | None] | None = None,
+    ) -> None:
+        super().__init__()
+        before = start.mask if start.mask is not None else torch.ones(start.shape, dtype=torch.bool)
+        self.register_buffer("mask", before.to(start.dequantize().device))
+        self.before, self.choose, self.axis = before, choose, axis
+        self.pattern = start.pattern
+
+    def advance(self, latent: Tensor, share: float) -> None:
+        """Choose the mask again. Weights that were pruned before training stay pruned."""
+        if self.choose is not None and (chosen := self.choose(latent.detach(), share)) is not None:
+            self.mask.copy_(chosen & self.before.to(chosen.device))
+
+    def forward(self, latent: Tensor) -> Tensor:
+        """[*shape] -> the kept weights [*shape]."""
+        return latent * self.mask
+
+    @torch.no_grad()
+    def stored(self, latent: Tensor) -> StoredTensor:
+        """Plain values with their mask."""
+        kept = plain((latent * self.mask).detach().clone())
+        layout = Layout("channel", self.axis)
+        return dataclasses.replace(kept, mask=self.mask.clone(), pattern=self.pattern, layout=layout)

@@ -1,0 +1,403 @@
+"""Training-time methods: quantization-aware training, pruning while training, and the control without either.
+
+Each trains a copy of the network by its domain's own recipe (`Generator.training`) and stores the result. The
+latent weights are never stored. Results are cached by weights, method, data, recipe and seed, and a run that
+was stopped continues.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import Module
+from torch.nn.utils import parametrize
+
+from bench.artifact.format import encode, fill, load, save, tensors_digest
+from bench.errors import BadInput, Diverged, Unsupported, unknown
+from bench.interfaces import Compressed, Context, Method, StoredTensor, Training
+from bench.layers import Weight, tensors_of, weights_of
+from bench.methods.fake_quantize import FakeQuantize, Masked, Parametrization
+from bench.methods.plain import halve_the_rest, original, plain
+from bench.methods.prune import Magnitude, Structured, check_sparsity
+from bench.methods.quantize import Quantizer
+from bench.methods.weightwise import Weightwise, one_of
+from bench.training.train import SNAPSHOT_EVERY, locked, run
+from bench.util.files import cache_folder, write_atomically
+
+GENERATOR, ALL = "generator", "both"  # the network that is stored; all networks of a training
+OUTCOME, RESULT = "outcome.json", "result.genc"  # the former is written last
+MOST_BUDGET = 10.0
+
+
+@dataclass(frozen=True)
+class TrainingTimeMethod(Weightwise):
+    """Base class: trains a copy of the network with parametrized weights, and stores what they stand for."""
+
+    start: str = "trained"  # or `scratch`: from untrained weights
+    budget: float = 0.25  # optimizer steps, as a share of the recipe's
+    seed: int = 0  # of the training's noise, and of untrained weights
+    networks: str = GENERATOR  # which networks of the training the method is applied to; `both`: all
+    teacher: bool = False  # distillation from the uncompressed network
+
+    trains: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        one_of(self.name, "start", self.start, ("trained", "scratch"))
+        if not 0 < self.budget <= MOST_BUDGET:
+            raise BadInput(
+                f"budget={self.budget:g} of {self.name!r} is outside of (0, {MOST_BUDGET:g}]: it is a share "
+                f"of the recipe's steps, such as 0.25"
+            )
+        if not 0 <= self.seed < 2**31:
+            raise BadInput(
+                f"seed={self.seed} of {self.name!r} is outside of [0, 2^31): give a seed such as 0"
+            )
+
+    @abstractmethod
+    def parametrization(
+        self, name: str, weight: Weight, start: StoredTensor, ends: bool
+    ) -> Parametrization | None:
+        """What stands between a layer and its latent weights; None: the weights are trained as they are.
+
+        start: the weight before training. ends: whether it belongs to the first or the last layer.
+        """
+
+    def finish(self, compressed: Compressed, context: Context, exempt: Mapping[str, str]) -> Compressed:
+        """What else changes in the file."""
+        return compressed
+
+    def __call__(self, compressed: Compressed, context: Context) -> Compressed:
+        if context.generator is None:
+            raise Unsupported(f"{self.name!r} needs a generator with a training recipe")
+        if any(stored.quantized for stored in compressed.tensors.values()):
+            raise BadInput(f"{self.name!r} has to come before a quantizer")
+        made = Attempt(self, compressed, context).result()
+        return self.finish(made, context, {**context.excluded, **self.weights(compressed, context)[1]})
+
+
+class Attempt:
+    """One training of one network by one method: set up, run or read from the cache, and stored."""
+
+    def __init__(self, method: TrainingTimeMethod, compressed: Compressed, context: Context) -> None:
+        assert context.generator is not None
+        self.method, self.compressed, self.context = method, compressed, context
+        self.generator = context.generator
+        # (name in the network, path of a layer that owns it, parameter) of each parametrized weight
+        self.places: list[tuple[str, str, str]] = []
+        self.active: list[tuple[Any, str]] = []  # (layer, parameter) of all parametrized weights
+        self.offered: list[str] = []  # names of the training's networks
+        network = self._start()
+        self.digest = tensors_digest(network)
+        teacher = self.generator.network if method.teacher else None
+        try:
+            self.training = self.generator.training(
+                network, method.seed, self._wrap, scratch=method.start == "scratch", teacher=teacher
+            )
+        except LookupError as error:
+            raise Unsupported(f"{method.name!r} needs a training recipe: {error}") from None
+        self.training.shorten(max(1, round(method.budget * self.training.total_steps)))
+        self._check_networks()
+
+    # -------------------------------------------------------------------------------------------- set up
+
+    def _start(self) -> Module:
+        """A copy of the network with the weights that training starts from."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.method.seed)
+            network = self.generator.rebuild(self.compressed.structure)
+        if self.method.start == "trained":
+            fill(network, self.compressed.tensors)
+        return network.to(self.context.device).train()
+
+    def _wrap(self, name: str, network: Module) -> Module:
+        """Put parametrizations in front of the weights of one network, where the user named it."""
+        self.offered.append(name)
+        chosen = self.method.networks in (name, ALL)
+        if name != GENERATOR:
+            if chosen:
+                compressed = original(network)
+                every = weights_of(network)
+                self._parametrize(network, every, compressed.tensors)
+            return network
+        weights, _ = self.method.weights(self.compressed, self.context)
+        now = tensors_of(network)
+        starts = {
+            tensor: dataclasses.replace(self.compressed.tensors[tensor], values=now[tensor].clone())
+            for tensor in weights
+        }
+        if not chosen:
+            # pruned weights stay pruned
+            starts = {tensor: stored for tensor, stored in starts.items() if stored.mask is not None}
+            control = Finetune()
+            self.places = self._parametrize(network, weights, starts, control)
+        else:
+            self.places = self._parametrize(network, weights, starts)
+        for tensor, parameter in network.named_parameters():
+            if tensor in self.context.excluded:
+                parameter.requires_grad_(False)
+        return network
+
+    def _parametrize(
+        self,
+        network: Module,
+        weights: Mapping[str, Weight],
+        starts: Mapping[str, StoredTensor],
+        method: TrainingTimeMethod | None = None,
+    ) -> list[tuple[str, str, str]]:
+        """Register parametrizations -> where they are."""
+        method, names = method or self.method, list(weights)
+        ends = {names[0], last_of(network, weights)} if names else set()
+        places = []
+        for name, stored in starts.items():
+            made = method.parametrization(name, weights[name], stored, name in ends)
+            if made is None:
+                continue
+            for own_name in (name, *weights[name].tied):
+                path, _, parameter = own_name.rpartition(".")
+                layer = network.get_submodule(path)
+                parametrize.register_parametrization(layer, parameter, made, unsafe=True)
+            path, _, parameter = name.rpartition(".")
+            places.append((name, path, parameter))
+            self.active.append((network.get_submodule(path), parameter))
+        return places
+
+    def _check_networks(self) -> None:
+        allowed = [*self.offered, ALL] if len(self.offered) > 1 else self.offered
+        if self.method.networks not in allowed:
+            raise unknown(f"value of networks= of {self.method.name!r}", self.method.networks, allowed)
+
+    # ----------------------------------------------------------------------------------------------- run
+
+    @property
+    def folder(self) -> Path:
+        """Where this training's checkpoint, log and result are."""
+        method = self.method
+        masks = [
+            hashlib.sha256(stored.mask.cpu().numpy().tobytes()).hexdigest()
+            for stored in self.compressed.tensors.values()
+            if stored.mask is not None
+        ]
+        content = [method.text, method.version, self.digest, masks, self.generator.identity()]
+        content += [self.training.identity(), self.context.device, sorted(self.context.excluded)]
+        if method.teacher:
+            content.append(tensors_digest(self.generator.network))
+        digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        return cache_folder() / "trained" / digest[:2] / digest[2:34]
+
+    def result(self) -> Compressed:
+        """The trained network as stored. Raises `Diverged` where its training diverged, now or earlier."""
+        title, folder = f"training {self.method.text}", self.folder
+        with locked(folder, title, wait=True):
+            if not (folder / OUTCOME).is_file():
+                write_atomically(folder / OUTCOME, json.dumps(self._train(folder, title)))
+            outcome = json.loads((folder / OUTCOME).read_text())
+            if "diverged" in outcome:
+                raise Diverged(outcome["diverged"])
+            _, _, tensors = load(folder / RESULT)
+        made = self.compressed.replace(tensors)
+        return dataclasses.replace(made, trainings=(*self.compressed.trainings, outcome))
+
+    def _train(self, folder: Path, title: str) -> dict[str, Any]:
+        """Train and write the result -> what the record says of it."""
+        training: Training = self.training
+
+        def snapshot(step: int) -> None:
+            save(
+                self._stored(training.finished()), self.method.text, folder / "snapshots" / f"{step:07}.genc"
+            )
+
+        found: dict[str, Any] = {"method": self.method.text, "steps": training.total_steps}
+        try:
+            log = run(
+                training,
+                folder,
+                title,
+                self.context.device,
+                validate_every=SNAPSHOT_EVERY,
+                before_step=self._advance,
+                snapshot=snapshot,
+            )
+            write_atomically(folder / RESULT, encode(self._stored(training.finished()), self.method.text))
+        except Diverged as error:
+            return {**found, "diverged": f"training diverged: {error}"}
+        (folder / "checkpoint.pt").unlink(missing_ok=True)
+        return {**found, "core_seconds": log.lines[-1]["core_seconds"], "log": log.lines}
+
+    def _advance(self, share: float) -> None:
+        for layer, parameter in self.active:
+            own = layer.parametrizations[parameter]
+            own[0].advance(own.original, share)
+
+    def _stored(self, network: Module) -> Compressed:
+        """The finished network's tensors. Raises `Diverged` where one is not finite."""
+        tensors: dict[str, StoredTensor] = {}
+        for name, path, parameter in self.places:
+            own: Any = network.get_submodule(path).parametrizations[parameter]  # type: ignore[union-attr,index]
+            _check_finite(name, own.original)
+            tensors[name] = own[0].stored(own.original.detach())
+        for name, value in tensors_of(network).items():
+            if name not in self.compressed.tensors or name in tensors:
+                continue
+            if name in self.context.excluded:
+                continue
+            _check_finite(name, value)
+            tensors[name] = plain(value.float().clone() if value.is_floating_point() else value.clone())
+        return self.compressed.replace(tensors)
+
+
+def _check_finite(name: str, value: Tensor) -> None:
+    if value.is_floating_point() and not value.isfinite().all():
+        raise Diverged(f"tensor {name!r} holds NaN or infinity after the last step")
+
+
+def last_of(network: Module, weights: Mapping[str, Weight]) -> str:
+    """The weight of the last layer, in the order of the network. A tied weight may be the first, too."""
+    place = {path: number for number, (path, _) in enumerate(network.named_modules())}
+    latest: dict[str, int] = {}
+    for name, weight in weights.items():
+        latest[name] = max(place.get(own.rpartition(".")[0], 0) for own in (name, *weight.tied))
+    return max(latest, key=lambda name: latest[name])
+
+
+# --------------------------------------------------------------------------------------------- the methods
+
+
+@dataclass(frozen=True)
+class Finetune(TrainingTimeMethod):
+    """The control: the same steps without compression, stored as float32. Pruned weights stay pruned."""
+
+    name = "finetune"
+    description = "the control: further training without compression, stored as float32"
+
+    def parametrization(
+        self, name: str, weight: Weight, start: StoredTensor, ends: bool
+    ) -> Parametrization | None:
+        """A fixed mask, where there is one."""
+        return None if start.mask is None else Masked(start, weight.axis)
+
+
+@dataclass(frozen=True)
+class QuantizationAwareTraining(TrainingTimeMethod):
+    """Trains with the grid's values in each forward pass (straight-through estimator).
+
+    `scales=learned` trains each scale (LSQ), `scales=mean` takes the mean magnitude of the latent weights.
+    By default grids of 2 bits and more learn theirs, and `ternary` and `binary` take the mean.
+    """
+
+    grid: str = field(default="int4", metadata={"shown": True, "leads": True})
+    scales: str = "auto"
+    ends: str = "same"  # the grid of the first and the last layer
+
+    name = "qat"
+    description = "quantization-aware training on a grid"
+    quantizes = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        one_of(self.name, "grid", self.grid, GRIDS)
+        one_of(self.name, "ends", self.ends, ("same", *GRIDS))
+        one_of(self.name, "scales", self.scales, ("auto", "learned", "mean"))
+        if self.scales == "mean" and not {self.grid, self.ends} <= {*MEAN_SCALES, "same"}:
+            raise BadInput(
+                f"scales='mean' of {self.name!r} goes with the grids {', '.join(MEAN_SCALES)} only"
+            )
+
+    def parametrization(
+        self, name: str, weight: Weight, start: StoredTensor, ends: bool
+    ) -> Parametrization | None:
+        """The grid, starting from the scales of least squared error."""
+        grid = self.ends if ends and self.ends != "same" else self.grid
+        learned = self.scales == "learned" or (self.scales == "auto" and grid not in MEAN_SCALES)
+        return FakeQuantize(quantizer(grid).quantize(start, weight.axis), learned)
+
+    def finish(self, compressed: Compressed, context: Context, exempt: Mapping[str, str]) -> Compressed:
+        """Biases and norms as float16."""
+        return halve_the_rest(compressed, exempt)
+
+
+@dataclass(frozen=True)
+class PruneWhileTraining(TrainingTimeMethod):
+    """Gradual magnitude pruning (Zhu and Gupta 2017, arXiv:1710.01878): sparsity rises along a cubic curve.
+
+    The sparsity after a share t of the ramp is S (1 - (1 - t)^3). The mask is chosen again during the ramp,
+    and stays for the rest of the steps. `pattern=2:4` keeps n of every m neighbours of an output channel.
+    """
+
+    sparsity: float = field(default=0.5, metadata={"leads": True})
+    pattern: str = field(default="", metadata={"leads": True})
+
+    name = "prune_train"
+    description = "gradual magnitude pruning while training"
+
+    RAMP: ClassVar[float] = 0.6  # share of the steps in which sparsity rises
+    CHOICES: ClassVar[int] = 100  # how often a mask is chosen
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_sparsity(self.sparsity)
+        if self.pattern and self.sparsity != type(self).sparsity:
+            raise BadInput(f"{self.name!r} takes a sparsity or a pattern: give one of them")
+        if self.pattern:
+            _ = self.kept_of_every  # raises for what is no pattern
+
+    @property
+    def kept_of_every(self) -> tuple[int, int]:
+        """(n, m). Raises `BadInput` where the pattern is none."""
+        n, _, m = self.pattern.partition(":")
+        if not (n.isdecimal() and m.isdecimal() and 1 <= int(n) < int(m) <= 32):
+            raise BadInput(
+                f"pattern={self.pattern!r} of {self.name!r} is no pattern: allowed is n:m with "
+                f"1 <= n < m <= 32, such as 2:4"
+            )
+        return int(n), int(m)
+
+    def parametrization(
+        self, name: str, weight: Weight, start: StoredTensor, ends: bool
+    ) -> Parametrization | None:
+        """A mask that grows."""
+        chosen_at = [-1]
+
+        def choose(latent: Tensor, share: float) -> Tensor | None:
+            ramp = min(1.0, share / self.RAMP)
+            number = round(ramp * self.CHOICES)
+            if number == chosen_at[0]:
+                return None
+            chosen_at[0] = number
+            return self.mask(latent, weight, 1 - (1 - ramp) ** 3)
+
+        made = Masked(start, weight.axis, choose)
+        made.pattern = self.kept_of_every if self.pattern and start.mask is None else None
+        return made
+
+    def mask(self, latent: Tensor, weight: Weight, share: float) -> Tensor:
+        """The mask for a share of the final sparsity, bool [*shape]."""
+        tensors, weights = {"": plain(latent)}, {"": weight}
+        if not self.pattern:
+            return Magnitude(sparsity=share * self.sparsity).masks(tensors, weights)[""]
+        n, m = self.kept_of_every
+        kept = m - round(share * (m - n))
+        if kept == m:
+            return torch.ones_like(latent, dtype=torch.bool)
+        return Structured(n=kept, m=m).masks(tensors, weights)[""]
+
+
+def quantizer(grid: str) -> Quantizer:
+    """The post-training quantizer of a grid."""
+    from bench.registry import METHODS
+
+    made = METHODS.load(grid)()
+    assert isinstance(made, Quantizer)
+    return made
+
+
+MEAN_SCALES = ("ternary", "binary")
+GRIDS = (*(f"int{bits}" for bits in range(8, 1, -1)), *MEAN_SCALES)
