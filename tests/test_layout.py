@@ -14,12 +14,12 @@ ORDER = (
     "util",
     "artifact",
     "records",
+    "training",
     "methods",
     "metrics",
     "evaluation",
     "stats",
     "runner",
-    "training",
     "report",
     "cli",
 )

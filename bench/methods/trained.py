@@ -23,7 +23,7 @@ from torch.nn.utils import parametrize
 
 from bench.artifact.format import encode, fill, load, save, tensors_digest
 from bench.errors import BadInput, Diverged, Unsupported, unknown
-from bench.interfaces import Compressed, Context, Method, StoredTensor, Training
+from bench.interfaces import Compressed, Context, StoredTensor, Training
 from bench.layers import Weight, tensors_of, weights_of
 from bench.methods.fake_quantize import FakeQuantize, Masked, Parametrization
 from bench.methods.plain import halve_the_rest, original, plain

@@ -99,6 +99,17 @@ class Speed(BaseModel):
     runtime: str  # "simulated": dequantized float32 weights, so this is not the speed of a compressed network
 
 
+class TrainingReport(BaseModel):
+    """What one training-time method did. The sampling seeds of a cell share the training."""
+
+    method: str
+    steps: int
+    core_seconds: float
+    # lines of the training's log: step, mean and spread of each loss since the line before, gradient norms,
+    # validation figures
+    log: list[dict[str, float]]
+
+
 class Record(BaseModel):
     """The results of one cell."""
 
@@ -125,6 +136,7 @@ class Record(BaseModel):
     tensors_sha256: str | None  # of the network rebuilt from the file
     speed: Speed | None
     warnings: list[str]
+    trainings: list[TrainingReport] = []  # of training-time methods, in the order of the chain
     evaluators: dict[str, EvaluatorBlock]
     items: dict[str, Items]  # twins: intact, drifted, ...
     provenance: Provenance

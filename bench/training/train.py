@@ -249,7 +249,7 @@ class Log:
 
     def add(self, step: int, validation: dict[str, float]) -> None:
         """Add a line to the log, and write it."""
-        figures = {}
+        figures: dict[str, float] = {}
         for name in self.losses[0]:
             figures |= summary(name, [row[name] for row in self.losses])
         figures |= {f"validation_{name}": value for name, value in validation.items()}
