@@ -8,15 +8,18 @@ straight-through estimator (Bengio et al. 2013, arXiv:1308.3432).
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from bench.interfaces import Layout, StoredTensor
 from bench.methods.plain import plain
 from bench.methods.quantize import divisor, nearest, storable
+from bench.methods.weightwise import kept_of
 
 SMALLEST_START = 1e-3  # of the tensor's mean scale: a row of zeros could never leave a learned scale of 0
 
@@ -29,11 +32,32 @@ class Parametrization(nn.Module):
         raise NotImplementedError
 
     def advance(self, latent: Tensor, share: float) -> None:
-        """Called before each step with the share of the steps that are done."""
+        """Called before each step with the share of the steps that are done after it."""
 
     def stored(self, latent: Tensor) -> StoredTensor:
         """What the file holds. Its `dequantize` equals `forward`, bit for bit."""
         raise NotImplementedError
+
+
+def register(layer: nn.Module, parameter: str, made: Parametrization) -> None:
+    """Let a layer compute with `made(latent)` in place of one of its parameters, which becomes the latent.
+
+    A recurrent layer keeps a list of its weights, which no copy of the layer could hold once they are computed.
+    So the list is made whenever it is read.
+    """
+    parametrize.register_parametrization(layer, parameter, made, unsafe=True)
+    if isinstance(layer, nn.RNNBase):
+        layer.__dict__.pop("_flat_weights", None)
+        # a parametrized layer has a class of its own
+        type(layer)._flat_weights = property(_weights_now, _ignore)  # type: ignore[assignment]
+
+
+def _weights_now(layer: nn.RNNBase) -> list[Tensor]:
+    return [getattr(layer, name) for name in layer._flat_weights_names]
+
+
+def _ignore(layer: nn.RNNBase, weights: list[Tensor]) -> None:
+    """PyTorch refreshes the list before each forward pass."""
 
 
 class StraightThrough(torch.autograd.Function):
@@ -71,7 +95,7 @@ class FakeQuantize(Parametrization):
 
     levels: Tensor
     start_scales: Tensor
-    mask: Tensor
+    mask: Tensor  # bool [rows, n]
 
     def __init__(self, start: StoredTensor, learned: bool) -> None:
         super().__init__()
@@ -80,23 +104,26 @@ class FakeQuantize(Parametrization):
         self.register_buffer("levels", torch.tensor(start.codebook[0]), persistent=False)
         if learned:
             scales = start.scales[0].float()
-            self.register_buffer("start_scales", scales.clamp(min=SMALLEST_START * scales.mean().item()))
+            rows = max(1, self.form.layout.row_count(start.shape))
+            width = max(1, math.prod(start.shape) // rows)
+            usual = scales.mean().item() or width**-0.5  # of a tensor of zeros: as untrained layers have it
+            self.register_buffer("start_scales", scales.clamp(min=SMALLEST_START * usual))
             self.log_scales = nn.Parameter(torch.zeros_like(scales))
         self.masked = start.mask is not None
         if start.mask is not None:
-            self.register_buffer("mask", self.form.layout.rows(start.mask.float()))
+            self.register_buffer("mask", self.form.layout.rows(start.mask))
 
     def rows_of(self, latent: Tensor) -> Tensor:
         """[*shape] -> [rows, n], without pruned weights."""
         rows = self.form.layout.rows(latent)
-        return rows * self.mask if self.masked else rows
+        return without(rows, self.mask) if self.masked else rows
 
     def scales_of(self, rows: Tensor) -> Tensor:
         """[rows, n] -> [rows], as float16 holds them."""
         if self.learned:
             exact = self.start_scales * self.log_scales.exp()
             return exact + (storable(exact) - exact).detach()
-        kept = self.mask.sum(1).clamp(min=1) if self.masked else rows.shape[1]
+        kept = self.mask.sum(1).clamp(min=1) if self.masked else max(rows.shape[1], 1)
         return storable(rows.detach().abs().sum(1) / kept)
 
     def forward(self, latent: Tensor) -> Tensor:
@@ -108,7 +135,7 @@ class FakeQuantize(Parametrization):
         else:
             chosen = self.levels[nearest(rows.detach() / divisor(scales), self.levels)] * scales[:, None]
             values = Replaced.apply(rows, chosen)
-        values = values * self.mask if self.masked else values
+        values = without(values, self.mask) if self.masked else values
         return self.form.layout.restore(values, self.form.shape)
 
     @torch.no_grad()
@@ -121,8 +148,13 @@ class FakeQuantize(Parametrization):
             self.form,
             indices=layout.restore(indices, shape),
             scales=scales.half()[None],
-            mask=layout.restore(self.mask, shape).bool() if self.masked else None,
+            mask=layout.restore(self.mask, shape) if self.masked else None,
         )
+
+
+def without(values: Tensor, mask: Tensor) -> Tensor:
+    """The values where the mask is True, else 0.0, as `StoredTensor.dequantize` gives them (never -0.0)."""
+    return torch.where(mask, values, torch.zeros_like(values))
 
 
 class Replaced(torch.autograd.Function):
@@ -142,36 +174,43 @@ class Replaced(torch.autograd.Function):
 class Masked(Parametrization):
     """Weights times a mask.
 
-    choose: (latent weights, share of the steps) -> the mask to use from here on, bool [*shape], or None for
-    the present one. Without it the mask stays.
+    stage: share of the steps -> the number of the mask that is due then.
+    choose: (latent weights, number) -> the mask, bool [*shape], once for each number. Without it the mask stays.
     """
 
     mask: Tensor
+    before: Tensor
+    number: Tensor
 
     def __init__(
         self,
         start: StoredTensor,
         axis: int,
-        choose: Callable[[Tensor, float], Tensor | None] | None = None,
+        stage: Callable[[float], int] | None = None,
+        choose: Callable[[Tensor, int], Tensor] | None = None,
     ) -> None:
         super().__init__()
-        before = start.mask if start.mask is not None else torch.ones(start.shape, dtype=torch.bool)
-        self.register_buffer("mask", before.to(start.dequantize().device))
-        self.before, self.choose, self.axis = before, choose, axis
-        self.pattern = start.pattern
+        before = kept_of(start)
+        # all three are state, so a training that resumes chooses no mask that is chosen already
+        self.register_buffer("mask", before.clone())
+        self.register_buffer("before", before.clone())
+        self.register_buffer("number", torch.tensor(-1))
+        self.stage, self.choose, self.axis, self.pattern = stage, choose, axis, start.pattern
 
     def advance(self, latent: Tensor, share: float) -> None:
-        """Choose the mask again. Weights that were pruned before training stay pruned."""
-        if self.choose is not None and (chosen := self.choose(latent.detach(), share)) is not None:
-            self.mask.copy_(chosen & self.before.to(chosen.device))
+        """Choose the mask again where a new one is due. What was pruned before training stays pruned."""
+        if self.stage is None or self.choose is None or (number := self.stage(share)) == self.number.item():
+            return
+        self.number.fill_(number)
+        self.mask.copy_(self.choose(without(latent.detach(), self.before), number) & self.before)
 
     def forward(self, latent: Tensor) -> Tensor:
         """[*shape] -> the kept weights [*shape]."""
-        return latent * self.mask
+        return without(latent, self.mask)
 
     @torch.no_grad()
     def stored(self, latent: Tensor) -> StoredTensor:
         """Plain values with their mask."""
-        kept = plain((latent * self.mask).detach().clone())
+        kept = plain(without(latent, self.mask).clone())
         layout = Layout("channel", self.axis)
         return dataclasses.replace(kept, mask=self.mask.clone(), pattern=self.pattern, layout=layout)

@@ -19,13 +19,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 from torch.nn import Module
-from torch.nn.utils import parametrize
 
 from bench.artifact.format import encode, fill, load, save, tensors_digest
 from bench.errors import BadInput, Diverged, Unsupported, unknown
 from bench.interfaces import Compressed, Context, StoredTensor, Training
 from bench.layers import Weight, tensors_of, weights_of
-from bench.methods.fake_quantize import FakeQuantize, Masked, Parametrization
+from bench.methods.fake_quantize import FakeQuantize, Masked, Parametrization, register
 from bench.methods.plain import halve_the_rest, original, plain
 from bench.methods.prune import Magnitude, Structured, check_sparsity
 from bench.methods.quantize import Quantizer
@@ -80,8 +79,9 @@ class TrainingTimeMethod(Weightwise):
             raise Unsupported(f"{self.name!r} needs a generator with a training recipe")
         if any(stored.quantized for stored in compressed.tensors.values()):
             raise BadInput(f"{self.name!r} has to come before a quantizer")
-        made = Attempt(self, compressed, context).result()
-        return self.finish(made, context, {**context.excluded, **self.weights(compressed, context)[1]})
+        exempt = self.weights(compressed, context)[1]
+        made = Attempt(self, compressed, context).result().replace({}, exempt)
+        return self.finish(made, context, {**context.excluded, **exempt})
 
 
 class Attempt:
@@ -103,6 +103,8 @@ class Attempt:
                 network, method.seed, self._wrap, scratch=method.start == "scratch", teacher=teacher
             )
         except LookupError as error:
+            if isinstance(error, (KeyError, IndexError)):  # a fault of the recipe, and not its answer
+                raise
             raise Unsupported(f"{method.name!r} needs a training recipe: {error}") from None
         self.training.shorten(max(1, round(method.budget * self.training.total_steps)))
         self._check_networks()
@@ -121,26 +123,27 @@ class Attempt:
     def _wrap(self, name: str, network: Module) -> Module:
         """Put parametrizations in front of the weights of one network, where the user named it."""
         self.offered.append(name)
-        chosen = self.method.networks in (name, ALL)
+        chosen, every = self.method.networks in (name, ALL), weights_of(network)
         if name != GENERATOR:
             if chosen:
-                compressed = original(network)
-                every = weights_of(network)
-                self._parametrize(network, every, compressed.tensors)
+                self._parametrize(network, every, original(network).tensors, self.method)
             return network
-        weights, _ = self.method.weights(self.compressed, self.context)
+        weights = self.method.weights(self.compressed, self.context)[0] if chosen else {}
+        # pruned weights stay pruned where the method leaves them alone
+        pruned = {
+            tensor: weight
+            for tensor, weight in every.items()
+            if self.compressed.tensors[tensor].mask is not None
+            and tensor not in weights
+            and tensor not in self.context.excluded
+        }
         now = tensors_of(network)
         starts = {
             tensor: dataclasses.replace(self.compressed.tensors[tensor], values=now[tensor].clone())
-            for tensor in weights
+            for tensor in (*weights, *pruned)
         }
-        if not chosen:
-            # pruned weights stay pruned
-            starts = {tensor: stored for tensor, stored in starts.items() if stored.mask is not None}
-            control = Finetune()
-            self.places = self._parametrize(network, weights, starts, control)
-        else:
-            self.places = self._parametrize(network, weights, starts)
+        self.places = self._parametrize(network, weights, starts, self.method)
+        self.places += self._parametrize(network, pruned, starts, Finetune())
         for tensor, parameter in network.named_parameters():
             if tensor in self.context.excluded:
                 parameter.requires_grad_(False)
@@ -151,20 +154,19 @@ class Attempt:
         network: Module,
         weights: Mapping[str, Weight],
         starts: Mapping[str, StoredTensor],
-        method: TrainingTimeMethod | None = None,
+        method: TrainingTimeMethod,
     ) -> list[tuple[str, str, str]]:
         """Register parametrizations -> where they are."""
-        method, names = method or self.method, list(weights)
-        ends = {names[0], last_of(network, weights)} if names else set()
+        ends = {next(iter(weights)), last_of(network, weights)} if weights else set()
         places = []
-        for name, stored in starts.items():
-            made = method.parametrization(name, weights[name], stored, name in ends)
+        for name, weight in weights.items():
+            made = method.parametrization(name, weight, starts[name], name in ends)
             if made is None:
                 continue
-            for own_name in (name, *weights[name].tied):
+            for own_name in (name, *weight.tied):
                 path, _, parameter = own_name.rpartition(".")
                 layer = network.get_submodule(path)
-                parametrize.register_parametrization(layer, parameter, made, unsafe=True)
+                register(layer, parameter, made)
             path, _, parameter = name.rpartition(".")
             places.append((name, path, parameter))
             self.active.append((network.get_submodule(path), parameter))
@@ -197,13 +199,17 @@ class Attempt:
         """The trained network as stored. Raises `Diverged` where its training diverged, now or earlier."""
         title, folder = f"training {self.method.text}", self.folder
         with locked(folder, title, wait=True):
-            if not (folder / OUTCOME).is_file():
+            found = _finished(folder)
+            if found is None:
                 write_atomically(folder / OUTCOME, json.dumps(self._train(folder, title)))
-            outcome = json.loads((folder / OUTCOME).read_text())
-            if "diverged" in outcome:
-                raise Diverged(outcome["diverged"])
-            _, _, tensors = load(folder / RESULT)
-        made = self.compressed.replace(tensors)
+                found = _finished(folder)
+            assert found is not None
+        outcome, tensors = found
+        if "diverged" in outcome:
+            raise Diverged(outcome["diverged"])
+        made = self.compressed.replace(
+            {name: stored for name, stored in tensors.items() if name not in self.context.excluded}
+        )
         return dataclasses.replace(made, trainings=(*self.compressed.trainings, outcome))
 
     def _train(self, folder: Path, title: str) -> dict[str, Any]:
@@ -244,6 +250,7 @@ class Attempt:
             own: Any = network.get_submodule(path).parametrizations[parameter]  # type: ignore[union-attr,index]
             _check_finite(name, own.original)
             tensors[name] = own[0].stored(own.original.detach())
+            _check_finite(name, tensors[name].dequantize())
         for name, value in tensors_of(network).items():
             if name not in self.compressed.tensors or name in tensors:
                 continue
@@ -252,6 +259,15 @@ class Attempt:
             _check_finite(name, value)
             tensors[name] = plain(value.float().clone() if value.is_floating_point() else value.clone())
         return self.compressed.replace(tensors)
+
+
+def _finished(folder: Path) -> tuple[dict[str, Any], dict[str, StoredTensor]] | None:
+    """(what the record says of a training, its tensors); None where it is unfinished, or a file is damaged."""
+    try:
+        outcome = json.loads((folder / OUTCOME).read_text())
+        return outcome, {} if "diverged" in outcome else load(folder / RESULT)[2]
+    except (FileNotFoundError, ValueError, BadInput):
+        return None
 
 
 def _check_finite(name: str, value: Tensor) -> None:
@@ -363,20 +379,18 @@ class PruneWhileTraining(TrainingTimeMethod):
     def parametrization(
         self, name: str, weight: Weight, start: StoredTensor, ends: bool
     ) -> Parametrization | None:
-        """A mask that grows."""
-        chosen_at = [-1]
+        """A mask from which more and more weights are missing."""
 
-        def choose(latent: Tensor, share: float) -> Tensor | None:
-            ramp = min(1.0, share / self.RAMP)
-            number = round(ramp * self.CHOICES)
-            if number == chosen_at[0]:
-                return None
-            chosen_at[0] = number
-            return self.mask(latent, weight, 1 - (1 - ramp) ** 3)
+        def choose(latent: Tensor, number: int) -> Tensor:
+            return self.mask(latent, weight, 1 - (1 - number / self.CHOICES) ** 3)
 
-        made = Masked(start, weight.axis, choose)
+        made = Masked(start, weight.axis, self.stage, choose)
         made.pattern = self.kept_of_every if self.pattern and start.mask is None else None
         return made
+
+    def stage(self, share: float) -> int:
+        """The number of the mask that is due after a share of the steps: 0 to `CHOICES`, the last one."""
+        return round(min(1.0, share / self.RAMP) * self.CHOICES)
 
     def mask(self, latent: Tensor, weight: Weight, share: float) -> Tensor:
         """The mask for a share of the final sparsity, bool [*shape]."""

@@ -77,8 +77,8 @@ def run(
     lock.
 
     validate_every: share of the steps between two lines of the log.
-    before_step: called with the share of the steps that are done. snapshot: called at each tenth of the
-    steps but the last, with the step. Raises `Diverged` when a loss is not finite.
+    before_step: called with the share of the steps that are done after this one. snapshot: called at each
+    tenth of the steps but the last, with the step. Raises `Diverged` when a loss is not finite.
     """
     checkpoint, log = folder / "checkpoint.pt", Log(folder / "log.jsonl")
     if checkpoint.exists():
@@ -93,7 +93,7 @@ def run(
     left = range(first, total)
     for _ in bar(left, title, total, first) if progress is None else report(left, progress, total, first):
         if before_step is not None:
-            before_step(training.step_number / total)
+            before_step((training.step_number + 1) / total)
         log.losses.append(checked(training.step(), training.step_number, total))
         step = training.step_number
         if snapshot is not None and step % tenth == 0 and step < total:

@@ -1,0 +1,907 @@
+"""Training-time methods: what they store, how they stop and go on, and what they leave alone."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from small_network import Small, bits
+from test_image_training import HELD_OUT, PIXELS, flow, gan, tiny_unet
+from torch import Tensor, nn
+from toy_domain import ToyGenerator  # type: ignore[import-not-found]
+from toy_training import ToyTraining, TrainableToy
+
+from bench.artifact.format import decode, encode, fill, tensors_digest
+from bench.errors import BadInput, Diverged, Unsupported
+from bench.interfaces import (
+    Compressed,
+    Context,
+    Generator,
+    Layout,
+    StoredTensor,
+    StructureEdit,
+    Training,
+    Wrap,
+)
+from bench.layers import weights_of
+from bench.methods.fake_quantize import FakeQuantize, StraightThrough
+from bench.methods.notation import parse
+from bench.methods.plain import original
+from bench.methods.trained import GRIDS, MEAN_SCALES
+from bench.records.cell import cells
+from bench.records.schema import Record
+from bench.registry import DOMAINS
+from bench.runner.evaluation import Evaluation
+from bench.runner.run_cell import run_cell
+from bench.runner.session import ModelSession
+from bench.training import train as running
+from bench.util.cache import Cache
+
+STEPS = 12
+
+
+# ------------------------------------------------------------------------ a network with a weight of every kind
+
+
+class SmallNetwork(Small):
+    """`Small` with a row of zeros, whose outputs depend on each of its weights."""
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__(seed)
+        with torch.no_grad():
+            self.expand.weight[:, 2] = 0.0  # an output channel
+            self.embed.weight[3] = 0.0
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """[b] -> [b, features]"""
+        embedded = self.embed(tokens)  # [b, 6]
+        x = self.norm(self.expand(embedded))  # [b, 5]
+        picture = self.up(x[:, :4, None, None]).flatten(2)  # [b, 3, 4]
+        states = self.recurrent(picture.permute(2, 0, 1))[0][-1]  # [b, 4]
+        rest = [self.constant(states), self.zero(states), self.one(states[:, :1])]
+        return torch.cat([self.head(embedded), *rest], 1)
+
+
+class SmallTraining(Training):
+    """Towards given outputs, with Adam."""
+
+    def __init__(self, network: nn.Module, seed: int, wrap: Wrap | None) -> None:
+        network = network if wrap is None else wrap("generator", network)
+        self.networks, self.seed = {"generator": network}, seed
+        self.total_steps, self.step_number = STEPS, 0
+        self.optimizer = torch.optim.Adam([p for p in network.parameters() if p.requires_grad], lr=0.02)
+
+    def step(self) -> dict[str, float]:
+        noise = torch.Generator().manual_seed(self.seed * 1000 + self.step_number)
+        made = self.networks["generator"].train()(torch.arange(11))
+        loss = (made - torch.randn(made.shape, generator=noise)).square().mean()
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        self.step_number += 1
+        return {"loss": loss.item()}
+
+    def state_dict(self) -> dict[str, Any]:
+        network = self.networks["generator"].state_dict()
+        return {"step": self.step_number, "network": network, "optimizer": self.optimizer.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.step_number = state["step"]
+        self.networks["generator"].load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+    def validate(self) -> dict[str, float]:
+        return {}
+
+    def finished(self) -> nn.Module:
+        return copy.deepcopy(self.networks["generator"]).eval()
+
+    def freeze(self, folder: Path) -> None:
+        raise LookupError
+
+
+class SmallGenerator(Generator):
+    """Keeps the trainings that it started."""
+
+    def __init__(self, network: nn.Module | None = None) -> None:
+        self.network = (network or SmallNetwork()).eval()
+        self.started: list[Training] = []
+
+    def rebuild(self, structure: Sequence[StructureEdit]) -> nn.Module:
+        return SmallNetwork(seed=int(torch.randint(1, 2**31, ()))).eval()
+
+    def sample(self, network: nn.Module, n: int, seed: int) -> Tensor:
+        raise NotImplementedError
+
+    def training(
+        self,
+        network: nn.Module,
+        seed: int,
+        wrap: Wrap | None = None,
+        *,
+        scratch: bool = False,
+        teacher: nn.Module | None = None,
+    ) -> Training:
+        self.started.append(SmallTraining(network, seed, wrap))
+        return self.started[-1]
+
+
+def apply(text: str, generator: Generator, excluded: Mapping[str, str] | None = None) -> Compressed:
+    return parse(text)(original(generator.network), Context(generator, excluded=excluded or {}))
+
+
+def read_back(compressed: Compressed) -> dict[str, Tensor]:
+    """What the file gives."""
+    return {name: stored.dequantize() for name, stored in decode(encode(compressed, "x"))[2].items()}
+
+
+def parametrized(network: nn.Module) -> dict[str, Tensor]:
+    """Name -> the weight that the layer computes with, where it has a parametrization."""
+    found = {}
+    for path, layer in network.named_modules():
+        for parameter in getattr(layer, "parametrizations", {}):
+            found[f"{path}.{parameter}"] = getattr(layer, parameter).detach()
+    return found
+
+
+def same(a: Compressed, b: Compressed) -> bool:
+    return encode(a, "x") == encode(b, "x")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Of this test alone."""
+    monkeypatch.setenv("GENCOMPRESS_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+# ----------------------------------------------------------------------------------------- values and gradients
+
+WAYS = [*((grid, "learned") for grid in GRIDS), *((grid, "mean") for grid in MEAN_SCALES)]
+every_way = pytest.mark.parametrize(("grid", "scales"), WAYS)
+
+
+@every_way
+@pytest.mark.parametrize("before", ["", "2:4+"], ids=["whole", "pruned"])
+def test_the_file_gives_back_what_the_trained_network_computes_with(
+    grid: str, scales: str, before: str
+) -> None:
+    generator = SmallGenerator()
+    made = apply(f"{before}qat:grid={grid},scales={scales}", generator)
+    trained, tensors = generator.started[0].finished(), read_back(made)
+    values = parametrized(trained)
+    assert {
+        "head.weight",
+        *(name for name in weights_of(generator.network) if name != "empty.weight"),
+    } == set(values)
+    tensors["head.weight"] = tensors["embed.weight"]
+    for name, value in values.items():
+        assert value.isfinite().all() and bits(value) == bits(tensors[name]), name
+    for name, stored in apply(before.removesuffix("+") or "none", generator).tensors.items():
+        assert stored.mask is None or not tensors[name][~stored.mask].any(), name
+    rebuilt = generator.rebuild(())
+    fill(rebuilt, made.tensors)
+    with torch.no_grad():
+        # the rest is stored as float16, so the outputs are close and not equal
+        outputs = [network(torch.arange(11)) for network in (rebuilt, trained)]
+    assert torch.allclose(*outputs, atol=0.05)
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+@pytest.mark.parametrize("before", ["", "magnitude:sparsity=0.5+"], ids=["whole", "pruned"])
+def test_a_learned_grid_starts_as_the_quantizer_of_its_name(grid: str, before: str) -> None:
+    generator = SmallGenerator()
+    compressed = apply(before.removesuffix("+") or "none", generator)
+    quantized = apply(f"{before}{grid}", generator)
+    for name, weight in weights_of(generator.network).items():
+        if name == "empty.weight":
+            continue
+        start = quantized.tensors[name]
+        module = FakeQuantize(start, learned=True)
+        values = module(compressed.tensors[name].dequantize()).detach()
+        rows, expected = (start.layout.rows(x) for x in (values, start.dequantize()))
+        kept = start.layout.rows(compressed.tensors[name].dequantize()).abs().sum(1) > 0
+        assert torch.equal(rows[kept], expected[kept]), name
+        assert not rows[~kept].numel() or rows[~kept].abs().max() < 0.002, "far smaller than the others"
+
+
+@pytest.mark.parametrize("text", ["qat:grid=int4", "qat:grid=ternary", "qat:grid=binary,scales=learned"])
+def test_gradients_reach_each_latent_weight_and_each_learned_scale(text: str) -> None:
+    generator = SmallGenerator()
+    apply(f"{text},budget=0.01", generator)
+    network = generator.started[0].networks["generator"]
+    generator.started[0].step()
+    without = {name for name, p in network.named_parameters() if p.grad is None}
+    assert without == {"empty.weight", "empty.bias", "nothing", "scalar"}
+    # weights at the edge of their grid can lie outside of it, where LSQ trains the scale alone
+    still = {name for name, p in network.named_parameters() if name not in without and not p.grad.any()}  # type: ignore[union-attr]
+    assert {name.partition(".")[0] for name in still} <= {"constant", "one"}
+
+
+@every_way
+def test_a_tensor_of_zeros_can_leave_zero(grid: str, scales: str) -> None:
+    """Untrained networks have such layers."""
+    made = apply(f"qat:grid={grid},scales={scales},budget=1", SmallGenerator())
+    assert read_back(made)["zero.weight"].any()
+
+
+def test_a_recurrent_layer_and_both_users_of_a_tied_weight_compute_with_the_quantized_weights() -> None:
+    generator = SmallGenerator()
+    made = apply("qat:grid=binary", generator)
+    network = generator.started[0].networks["generator"].eval()
+    by_hand = SmallNetwork().eval()
+    by_hand.load_state_dict(
+        {name: network.get_parameter(name) for name in ("scalar", "nothing")}
+        | {name: buffer for name, buffer in network.named_buffers() if "parametrizations" not in name},
+        strict=False,
+    )
+    with torch.no_grad():
+        for name, parameter in by_hand.named_parameters():
+            path, _, own = name.rpartition(".")
+            parameter.copy_(getattr(network.get_submodule(path), own))
+        assert torch.allclose(by_hand(torch.arange(11)), network(torch.arange(11)), atol=1e-6)
+    assert by_hand.recurrent.weight_hh_l0[0].abs().unique().numel() == 1
+    assert by_hand.head.weight is by_hand.embed.weight
+    assert made.tensors["embed.weight"].quantized and "head.weight" not in made.tensors
+
+
+def stored_as(rows: Tensor, scale: float, levels: tuple[float, ...]) -> StoredTensor:
+    return StoredTensor(
+        tuple(rows.shape),
+        indices=torch.zeros(rows.shape, dtype=torch.uint8),
+        codebook=(levels,),
+        scales=torch.full((1, len(rows)), scale).half(),
+        layout=Layout("channel", 0),
+    )
+
+
+def test_gradients_are_those_of_lsq() -> None:
+    """Inside of the range: level - w / s; outside: the outermost level, and no gradient for the weight."""
+    rows = torch.tensor([[0.3, -0.9, 1.7, -5.0]], requires_grad=True)
+    scales, levels = torch.tensor([0.5], requires_grad=True), torch.tensor([-2.0, -1.0, 0.0, 1.0, 2.0])
+    gradient = torch.tensor([[1.0, 2.0, 3.0, 4.0]])
+    values = StraightThrough.apply(rows, scales, levels)
+    assert values.tolist() == [[0.5, -1.0, 1.0, -1.0]]
+    values.backward(gradient)
+    assert rows.grad is not None and scales.grad is not None
+    assert rows.grad.tolist() == [[1.0, 2.0, 0.0, 0.0]]
+    assert scales.grad.item() == pytest.approx(1 * (1 - 0.6) + 2 * (-2 + 1.8) + 3 * 2 + 4 * -2)
+
+    module = FakeQuantize(stored_as(rows, 0.5, tuple(levels.tolist())), learned=True)
+    module(rows).backward(gradient)
+    # d scale / d log scale = scale
+    assert module.log_scales.grad.item() == pytest.approx(0.5 * scales.grad.item())
+
+
+def test_with_mean_scales_the_gradient_passes_unchanged_to_kept_weights() -> None:
+    rows = torch.tensor([[0.3, -0.9, 1.7, -5.0]], requires_grad=True)
+    start = stored_as(rows, 0.5, (-1.0, 0.0, 1.0))
+    gradient = torch.tensor([[1.0, 2.0, 3.0, 4.0]])
+    values = FakeQuantize(start, learned=False)(rows)
+    assert values[0].tolist() == pytest.approx([0.0, 0.0, 1.975, -1.975], abs=1e-3)
+    values.backward(gradient)
+    assert rows.grad is not None and torch.equal(rows.grad, gradient)
+    rows.grad = None
+    mask = torch.tensor([[True, False, True, True]])
+    FakeQuantize(StoredTensor(**{**vars(start), "mask": mask}), learned=False)(rows).backward(gradient)
+    assert torch.equal(rows.grad, gradient * mask)
+
+
+# ------------------------------------------------------------------------------- stopping, resuming and reusing
+
+TEXTS = (
+    "qat:grid=int3",
+    "prune_train:sparsity=0.9",
+    "magnitude:sparsity=0.5+finetune",
+    "prune_train:pattern=2:4",
+)
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.fixture
+def checkpoints(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One after each step."""
+    monkeypatch.setattr(running, "CHECKPOINT_EVERY_S", -1.0)
+
+
+def dying(monkeypatch: pytest.MonkeyPatch, kind: type[Training], at: int) -> list[int]:
+    """Stop the next training before the step `at` -> the steps that are done from now on."""
+    step, done = kind.step, []
+
+    def count(training: Any) -> dict[str, float]:
+        if training.step_number == at and at not in done:
+            done.append(at)
+            raise Killed
+        done.append(training.step_number)
+        return step(training)
+
+    monkeypatch.setattr(kind, "step", count)
+    return done
+
+
+@pytest.mark.parametrize("text", TEXTS)
+@pytest.mark.parametrize("at", [4, 9])
+def test_a_resumed_training_ends_with_the_same_tensors(
+    text: str, at: int, checkpoints: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text += ",budget=1" if ":" in text.rpartition("+")[2] else ":budget=1"
+    whole = apply(text, SmallGenerator())
+    monkeypatch.setenv("GENCOMPRESS_CACHE", str(tmp_path / "another"))
+    done = dying(monkeypatch, SmallTraining, at)
+    with pytest.raises(Killed):
+        apply(text, SmallGenerator())
+    resumed = apply(text, SmallGenerator())
+    assert done == [*range(at), at, *range(at, STEPS)]
+    assert same(whole, resumed)
+
+
+def test_a_finished_training_is_not_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = dying(monkeypatch, SmallTraining, -1)
+    first = apply("qat", SmallGenerator())
+    assert len(done) == STEPS // 4
+    again = apply("qat", SmallGenerator())
+    assert len(done) == STEPS // 4 and same(first, again)
+    assert first.trainings == again.trainings and first.trainings[0]["steps"] == STEPS // 4
+    apply("qat:seed=1", SmallGenerator())
+    assert len(done) == 2 * (STEPS // 4)
+
+
+def test_a_chain_that_is_killed_in_its_second_training_keeps_the_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    text = "prune_train:sparsity=0.5,budget=0.5+qat:budget=1"
+    done = dying(monkeypatch, SmallTraining, STEPS // 2)
+    with pytest.raises(Killed):
+        apply(text, SmallGenerator())
+    del done[:-1]
+    made = apply(text, SmallGenerator())
+    assert done[1:] == list(range(STEPS)), "the first training is finished, the second had no checkpoint"
+    assert [one["steps"] for one in made.trainings] == [STEPS // 2, STEPS]
+
+
+@pytest.mark.parametrize("name", ["outcome.json", "result.genc"])
+@pytest.mark.parametrize("keep", [0, 0.5, 0.99])
+def test_a_damaged_result_is_trained_again(
+    name: str, keep: float, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = apply("qat", SmallGenerator())
+    path = next(cache.rglob(name))
+    data = path.read_bytes()
+    path.write_bytes(data[: int(keep * len(data))])
+    done = dying(monkeypatch, SmallTraining, -1)
+    assert same(first, apply("qat", SmallGenerator())) and len(done) == STEPS // 4
+    assert same(first, apply("qat", SmallGenerator())) and len(done) == STEPS // 4
+
+
+def test_a_result_without_its_outcome_is_not_believed(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is written first, so a kill between both leaves it alone."""
+    first = apply("qat", SmallGenerator())
+    next(cache.rglob("outcome.json")).unlink()
+    done = dying(monkeypatch, SmallTraining, -1)
+    assert same(first, apply("qat", SmallGenerator())) and len(done) == STEPS // 4
+
+
+def test_a_loss_that_is_not_finite_is_a_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    step, done = SmallTraining.step, []
+
+    def diverge(training: SmallTraining) -> dict[str, float]:
+        done.append(training.step_number)
+        return {"loss": math.nan} if training.step_number == 1 and step(training) else step(training)
+
+    monkeypatch.setattr(SmallTraining, "step", diverge)
+    for _ in range(2):
+        with pytest.raises(Diverged, match="loss is nan at step 2 of 3"):
+            apply("qat", SmallGenerator())
+    assert done == [0, 1]
+
+
+@pytest.mark.parametrize("where", ["original", "log_scales"])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_weight_that_is_not_finite_after_the_last_step_is_a_result(
+    where: str, value: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = SmallTraining.step
+
+    def diverge(training: SmallTraining) -> dict[str, float]:
+        losses = step(training)
+        if training.step_number == training.total_steps:
+            for name, parameter in training.networks["generator"].named_parameters():
+                if name.startswith("expand") and name.endswith(where):
+                    parameter.data.fill_(value)
+        return losses
+
+    monkeypatch.setattr(SmallTraining, "step", diverge)
+    with pytest.raises(Diverged, match="tensor 'expand.weight'"):
+        apply("qat", SmallGenerator())
+
+
+# ------------------------------------------------------------------------------------------ what follows from what
+
+
+def test_the_seed_names_the_trained_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, generators = [], [SmallGenerator() for _ in range(5)]
+    for number, text in enumerate(
+        ("qat", "qat", "qat:seed=1", "qat:start=scratch", "qat:seed=1,start=scratch")
+    ):
+        monkeypatch.setenv("GENCOMPRESS_CACHE", str(tmp_path / str(number)))
+        state = torch.random.get_rng_state()
+        made.append(encode(apply(text, generators[number]), ""))
+        assert torch.equal(state, torch.random.get_rng_state())
+    assert made[0] == made[1] and len(set(made)) == 4
+
+
+@pytest.mark.parametrize("text", [*TEXTS, "finetune:start=scratch", "qat:teacher", "finetune"])
+def test_neither_the_input_nor_the_original_network_changes(text: str) -> None:
+    generator = SmallGenerator()
+    before = parse("random:sparsity=0.3")(original(generator.network), Context(generator))
+    digest, file = tensors_digest(generator.network), encode(before, "")
+    parse(text)(before, Context(generator))
+    assert tensors_digest(generator.network) == digest and encode(before, "") == file
+    assert not any(hasattr(layer, "parametrizations") for layer in generator.network.modules())
+    assert all(parameter.requires_grad for parameter in generator.network.parameters())
+
+
+@pytest.mark.parametrize("text", ["qat:grid=int4", "prune_train", "finetune"])
+def test_excluded_tensors_and_kept_patterns(text: str) -> None:
+    excluded = {"up.weight": "it is small", "norm.running_mean": "it is", "head.bias": "it is a bias"}
+    generator = SmallGenerator()
+    separator = "," if ":" in text else ":"
+    made = apply(f"{text}{separator}keep=recurrent*|expand*", generator, excluded)
+    free = apply(text, SmallGenerator())
+    ours = generator.network.state_dict()
+    for name in excluded:
+        assert bits(made.tensors[name].dequantize()) == bits(ours[name]), name
+        assert name not in made.touched
+        assert bits(free.tensors[name].dequantize()) != bits(ours[name]), name
+    for name in ("recurrent.weight_ih_l0", "expand.weight"):
+        assert not made.tensors[name].quantized and made.tensors[name].mask is None, name
+        assert bits(made.tensors[name].dequantize()) != bits(ours[name]), "it is trained"
+    assert made.untouched["up.weight"] == "it is small"
+    assert "keep=" in made.untouched["expand.weight"]
+
+
+@pytest.mark.parametrize(
+    "text", ["finetune:keep=embed*", "qat:keep=embed*", "prune_train:sparsity=0.8,keep=embed*"]
+)
+def test_zeros_stay_zeros_where_a_pattern_keeps_a_tensor(text: str) -> None:
+    made = apply(f"magnitude:sparsity=0.5+{text}", SmallGenerator())
+    stored = made.tensors["embed.weight"]
+    assert stored.mask is not None and not stored.quantized
+    assert (stored.dequantize() == 0).double().mean() == 0.5
+
+
+@pytest.mark.parametrize("budget", [0.01, 0.25, 1])
+@pytest.mark.parametrize(
+    ("text", "share"),
+    [
+        ("prune_train:sparsity=0.9", 0.9),
+        ("prune_train:pattern=2:4", 0.5),
+        ("magnitude:sparsity=0.5+prune_train:sparsity=0.8", 0.8),
+        ("magnitude:sparsity=0.5+prune_train:sparsity=0.2", 0.5),
+        ("prune_train:sparsity=0.5", 0.5),
+    ],
+)
+def test_the_sparsity_is_the_asked_one(text: str, share: float, budget: float) -> None:
+    """Also after few steps, and with an optimizer whose momentum moves weights that are masked."""
+    made = apply(f"{text},budget={budget}", SmallGenerator())
+    for name in weights_of(made.network):
+        mask = made.tensors[name].mask
+        if name in ("empty.weight", "one.weight") or mask is None:
+            continue
+        if "pattern" in text:
+            groups = Layout("group", weights_of(made.network)[name].axis, 4).rows(mask)
+            assert (groups.sum(1) <= 2).all() and mask.double().mean() >= 0.4, name
+        else:
+            assert (~mask).sum().item() == round(share * mask.numel()), name
+        assert not made.tensors[name].dequantize()[~mask].any()
+
+
+def test_sparsity_rises_along_the_ramp_and_weights_may_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    step, masks = SmallTraining.step, []
+
+    def watched(training: SmallTraining) -> dict[str, float]:
+        masks.append(mask_of(training))
+        return step(training)
+
+    def mask_of(training: SmallTraining) -> Tensor:
+        layer: Any = training.networks["generator"].recurrent
+        return layer.parametrizations.weight_hh_l0[0].mask.clone()
+
+    monkeypatch.setattr(SmallTraining, "step", watched)
+    apply("prune_train:sparsity=0.75,budget=5", SmallGenerator())
+    kept = [mask.sum().item() for mask in masks]
+    assert kept == sorted(kept, reverse=True) and 40 < kept[0] < 48 and kept[-1] == 12
+    ramp = round(0.6 * len(kept))
+    assert all(torch.equal(masks[ramp], mask) for mask in masks[ramp:])
+    middle = 1 - kept[ramp // 2] / 48
+    assert middle == pytest.approx(0.75 * (1 - 0.5**3), abs=0.03)
+
+
+# ---------------------------------------------------------------------------------------- through the whole pipeline
+
+
+class ToyEvaluation:
+    """The toy with a recipe, opened once; each cell has the cache of its test."""
+
+    def __init__(self) -> None:
+        domain = DOMAINS.load("toy")()
+        self.generator = TrainableToy(domain.models["s@0"])
+        domain.open = lambda spec, device="cpu", settings=None: self.generator
+        self.domain = domain
+        self.evaluation = Evaluation(ModelSession(domain, domain.models["s@0"], 200, cache=Cache(use=False)))
+
+    def record(self, text: str, seed: int = 0) -> Record:
+        text = parse(text).text
+        versions = {method: parse(method).versions for method in ("none", text)}
+        return run_cell(cells(self.evaluation.template, (text,), (seed,), versions)[-1], self.evaluation)
+
+
+@pytest.fixture(scope="module")
+def toy() -> Iterator[ToyEvaluation]:
+    yield ToyEvaluation()
+
+
+CELLS = (
+    "qat:grid=int8",
+    "qat:grid=int2",
+    "qat:grid=int4,ends=int8",
+    "qat:grid=ternary",
+    "qat:grid=binary,scales=learned",
+    "prune_train:sparsity=0.9",
+    "prune_train:pattern=2:4",
+    "prune_train:sparsity=0.5+qat:grid=int4",
+    "magnitude:sparsity=0.5+finetune",
+    "magnitude:sparsity=0.5+qat:grid=int4,budget=0.1",
+    "finetune",
+    "finetune+int4",
+    "qat:grid=int4,teacher",
+    "finetune:start=scratch,budget=0.5,teacher",
+)
+
+
+@pytest.mark.parametrize("text", CELLS)
+def test_every_method_gives_a_whole_record(text: str, toy: ToyEvaluation) -> None:
+    digest = tensors_digest(toy.generator.network)
+    record = toy.record(text)
+    assert record.status in ("ok", "collapsed") and record.cost is not None
+    assert [one.method for one in record.trainings] == [
+        link.text for link in parse(text).links if type(link).trains
+    ]
+    for one in record.trainings:
+        assert one.steps in (50, 20, 100) and one.log[-1]["step"] == one.steps
+        assert one.log[-1]["validation_loss"] > 0 and one.log[-1]["loss"] > 0
+        assert ("teacher" in one.log[-1]) == ("teacher" in text)
+    assert tensors_digest(toy.generator.network) == digest
+    assert Record.model_validate_json(record.model_dump_json()) == record
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+def test_the_file_has_the_size_of_the_grid(grid: str, toy: ToyEvaluation) -> None:
+    """Latent weights are not in it. Entropy coding may differ a little, since the weights do."""
+    ours, theirs = (
+        len(encode(apply(text, toy.generator), "")) for text in (f"qat:grid={grid},budget=0.02", grid)
+    )
+    assert ours == pytest.approx(theirs, rel=0.05, abs=80)
+
+
+def test_training_helps_where_rounding_destroys(toy: ToyEvaluation) -> None:
+    distances = []
+    for text in ("none", "binary", "qat:grid=binary,budget=0.5"):
+        network = toy.generator.rebuild()
+        fill(network, apply(text, toy.generator).tensors)
+        distances.append(ToyTraining(network, 0, None, None).validate()["loss"])
+    print(distances)
+    assert distances[2] < 0.5 * distances[1]
+
+
+def test_sampling_seeds_share_a_training(toy: ToyEvaluation, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = dying(monkeypatch, ToyTraining, -1)
+    records = [toy.record("qat:grid=int4", seed) for seed in (0, 1)]
+    assert len(done) == 50
+    assert records[0].tensors_sha256 == records[1].tensors_sha256
+    assert records[0].trainings == records[1].trainings
+    assert records[0].metrics != records[1].metrics
+
+
+def test_divergence_is_a_status_with_the_step(toy: ToyEvaluation, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[int] = []
+
+    def diverge(training: ToyTraining) -> dict[str, float]:
+        training.step_number += 1
+        done.append(training.step_number)
+        return {"loss": math.nan if training.step_number == 7 else 1.0}
+
+    monkeypatch.setattr(ToyTraining, "step", diverge)
+    for _ in range(2):
+        record = toy.record("qat:grid=binary")
+        assert record.status == "diverged"
+        assert record.reason == "training diverged: loss is nan at step 7 of 50"
+    assert done == list(range(1, 8))
+
+
+def test_a_domain_without_a_recipe_says_so() -> None:
+    toy = object.__new__(ToyGenerator)
+    toy.device = "cpu"
+    toy.network = toy.rebuild()
+    for text in ("qat", "prune_train", "finetune:start=scratch"):
+        name = parse(text).links[0].name
+        with pytest.raises(Unsupported, match=f"'{name}' needs a training recipe: ToyGenerator has no"):
+            apply(text, toy)
+    with pytest.raises(Unsupported, match="needs a generator with a training recipe"):
+        parse("qat")(original(toy.network), Context())
+
+
+# ------------------------------------------------------------------------------------------- networks of a recipe
+
+
+class Pair(Generator):
+    """A generator whose recipe trains two networks, as image_gan's does."""
+
+    def __init__(self, discriminator: bool = True) -> None:
+        made = gan()
+        self.network = made.networks["generator"].eval()
+        self.discriminator = made.networks["discriminator"] if discriminator else None
+        self.started: list[Any] = []
+
+    def rebuild(self, structure: Sequence[StructureEdit]) -> nn.Module:
+        return copy.deepcopy(self.network)
+
+    def sample(self, network: nn.Module, n: int, seed: int) -> Tensor:
+        raise NotImplementedError
+
+    def training(
+        self,
+        network: nn.Module,
+        seed: int,
+        wrap: Wrap | None = None,
+        *,
+        scratch: bool = False,
+        teacher: nn.Module | None = None,
+    ) -> Training:
+        like = gan()
+        pair = network, copy.deepcopy(self.discriminator)
+        self.started.append(
+            type(like)(*pair, PIXELS, HELD_OUT, seed, like.recipe, wrap=wrap, teacher=teacher)
+        )
+        return self.started[-1]
+
+
+def quantized(network: nn.Module) -> set[str]:
+    return {
+        name
+        for name, module in network.named_modules()
+        if hasattr(module, "parametrizations") and isinstance(module.parametrizations.weight[0], FakeQuantize)
+    }
+
+
+@pytest.mark.parametrize(
+    ("named", "expected"),
+    [
+        ("generator", {"generator"}),
+        ("discriminator", {"discriminator"}),
+        ("both", {"generator", "discriminator"}),
+    ],
+)
+def test_exactly_the_named_networks_are_quantized(
+    named: str, expected: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("domains.image_gan.training.STATISTICS_BATCHES", 2)
+    generator = Pair()
+    made = apply(f"qat:grid=int4,networks={named},budget=0.1", generator)
+    (training,) = generator.started
+    for name, network in training.networks.items():
+        every = {
+            weight.rpartition(".")[0]
+            for weight in weights_of(generator.network if name == "generator" else generator.discriminator)
+        }  # type: ignore[arg-type]
+        assert quantized(network) == (every if name in expected else set()), name
+    assert {name for name, stored in made.tensors.items() if stored.quantized} == (
+        set(weights_of(generator.network)) if "generator" in expected else set()
+    )
+    assert {name: stored.shape for name, stored in made.tensors.items()} == {
+        name: tuple(tensor.shape) for name, tensor in generator.network.state_dict().items()
+    }
+
+
+def test_a_network_that_the_recipe_lacks_is_named() -> None:
+    with pytest.raises(BadInput, match="discriminator.*generator"):
+        apply("qat:networks=discriminator", SmallGenerator())
+    with pytest.raises(BadInput, match="'critic'.*both, discriminator, generator"):
+        apply("qat:networks=critic", Pair())
+
+
+def gan_folder(folder: Path) -> Any:
+    from domains.image_gan.adapter import GanDomain
+
+    made = gan()
+    made.step()
+    made.freeze(folder)
+    (folder / "discriminator.safetensors").unlink()
+    domain = GanDomain()
+    return domain.open(domain.locate(str(folder)))
+
+
+def test_a_folder_without_a_discriminator_trains_from_scratch_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("domains.image_gan.training.STATISTICS_BATCHES", 2)
+    monkeypatch.setattr("domains.images.data.training_part", lambda: type("", (), {"pixels": PIXELS})())
+    tiny = gan().networks["discriminator"]
+    monkeypatch.setattr("domains.image_gan.training.fresh_pair", lambda size, seed: (None, tiny))
+    generator = gan_folder(tmp_path / "model")
+    with pytest.raises(Unsupported, match="holds no discriminator to train further against"):
+        apply("qat:grid=int4", generator)
+    made = apply("qat:grid=int4,start=scratch,budget=0.0002", generator)
+    assert made.trainings[0]["steps"] == 2
+
+
+def test_a_teacher_that_equals_the_network_adds_nothing() -> None:
+    toy = object.__new__(TrainableToy)
+    toy.device = "cpu"
+    toy.network = toy.rebuild()
+    trainings = [
+        toy.training(toy.network, 0),
+        toy.training(toy.network, 0, teacher=copy.deepcopy(toy.network)),
+    ]
+    assert "teacher" not in trainings[0].step()
+    like = flow()
+    unet = type(like)(tiny_unet(), PIXELS, HELD_OUT, 0, like.recipe, teacher=tiny_unet())
+    alone = type(like)(tiny_unet(), PIXELS, HELD_OUT, 0, like.recipe)
+    taught, free = unet.step(), alone.step()
+    assert taught.pop("teacher") == 0.0 and taught == free
+    assert unet.step()["teacher"] > 0
+
+
+def test_the_text_recipe_trains_quantized_and_taught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a network of two thousand weights, with the domain's own tokenizer and few verses."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from domains.text import recipes
+
+    verses = ["In the beginning God created the heaven and the earth.", "And the evening was the day."] * 20
+    monkeypatch.setattr(recipes, "verses", lambda split: verses[:4])
+    config = LlamaConfig(
+        vocab_size=64,
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=64,
+        tie_word_embeddings=True,
+        bos_token_id=0,
+        eos_token_id=1,
+    )
+
+    class Words:
+        def __call__(self, texts: list[str]) -> dict[str, list[list[int]]]:
+            return {"input_ids": [[0, *(2 + ord(c) % 60 for c in text[:20]), 1] for text in texts]}
+
+    def network() -> nn.Module:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return LlamaForCausalLM(config)
+
+    class Writer(SmallGenerator):
+        def rebuild(self, structure: Sequence[StructureEdit]) -> nn.Module:
+            return network()
+
+        def training(
+            self, network: nn.Module, seed: int, wrap: Wrap | None = None, **options: Any
+        ) -> Training:
+            self.started.append(
+                recipes.GeneratorTraining(network, Words(), verses, seed, wrap, options.get("teacher"))
+            )
+            return self.started[-1]
+
+    generator = Writer(network())
+    free = Writer(network()).training(network(), 0, teacher=network()).step()
+    assert free["teacher"] == pytest.approx(0, abs=1e-6)
+    made = apply("qat:grid=int4,teacher,budget=0.0001", generator)
+    assert made.trainings[0]["steps"] == 2 and made.trainings[0]["log"][-1]["teacher"] > 0
+    trained, tensors = generator.started[0].finished(), read_back(made)
+    values = parametrized(trained)
+    assert values.keys() - {"lm_head.weight"} == set(weights_of(generator.network))
+    for name in weights_of(generator.network):
+        assert bits(values[name]) == bits(tensors[name]), name
+
+
+def test_the_diffusion_recipe_trains_quantized_and_taught() -> None:
+    class Flow(SmallGenerator):
+        def rebuild(self, structure: Sequence[StructureEdit]) -> nn.Module:
+            return tiny_unet()
+
+        def training(
+            self, network: nn.Module, seed: int, wrap: Wrap | None = None, **options: Any
+        ) -> Training:
+            like = flow()
+            self.started.append(
+                type(like)(
+                    network, PIXELS, HELD_OUT, seed, like.recipe, wrap=wrap, teacher=options.get("teacher")
+                )
+            )
+            return self.started[-1]
+
+    generator = Flow(tiny_unet())
+    made = apply("qat:grid=ternary,teacher,budget=0.1", generator)
+    assert made.trainings[0]["steps"] == 2 and made.trainings[0]["log"][-1]["teacher"] > 0
+    values, tensors = parametrized(generator.started[0].finished()), read_back(made)
+    assert values.keys() == set(weights_of(generator.network))
+    for name, value in values.items():
+        assert bits(value) == bits(tensors[name]), name
+
+
+# ---------------------------------------------------------------------------------------------------- notation
+
+
+@pytest.mark.parametrize(
+    ("text", "canonical"),
+    [
+        ("qat", "qat:grid=int4"),
+        ("qat:start=scratch,grid=int4,teacher=1", "qat:grid=int4,start=scratch,teacher"),
+        ("qat:teacher=false,scales=auto,grid=ternary,budget=0.25", "qat:grid=ternary"),
+        ("qat:budget=1.0,seed=3,networks=both", "qat:grid=int4,budget=1,seed=3,networks=both"),
+        ("qat:ends=int8,scales=learned", "qat:grid=int4,scales=learned,ends=int8"),
+        ("prune_train:budget=0.5,sparsity=0.90", "prune_train:sparsity=0.9,budget=0.5"),
+        ("prune_train:start=scratch,pattern=2:4", "prune_train:pattern=2:4,start=scratch"),
+        ("finetune:budget=0.25", "finetune"),
+        ("magnitude:sparsity=0.5 + finetune:teacher", "magnitude+finetune:teacher"),
+        ("prune_train:sparsity=0.8+qat", "prune_train:sparsity=0.8+qat:grid=int4"),
+        ("finetune:keep=embed*", "finetune:keep=embed*"),
+    ],
+)
+def test_canonical_texts_are_read_back(text: str, canonical: str) -> None:
+    assert parse(text).text == canonical
+    assert parse(canonical) == parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("qat:grid=int9", "int9.*int8, int7, int6, int5, int4, int3, int2, ternary, binary"),
+        ("qat:ends=int1", "ends='int1' of 'qat' is not one of"),
+        ("qat:scales=median", "scales='median' of 'qat' is not one of: auto, learned, mean"),
+        ("qat:grid=int4,scales=mean", "scales='mean' of 'qat' goes with the grids ternary, binary only"),
+        ("qat:grid=ternary,ends=int8,scales=mean", "goes with the grids ternary, binary only"),
+        *((f"finetune:budget={budget}", f"budget={shown} .*outside") for budget, shown in
+          (("0", "0"), ("-1", "-1"), ("11", "11"), ("nan", "nan"), ("inf", "inf"))),
+        ("finetune:budget=much", "budget='much' of 'finetune' is not a valid float"),
+        ("finetune:seed=-1", "seed=-1 .*outside"),
+        ("qat:start=elsewhere", "start='elsewhere' of 'qat' is not one of: trained, scratch"),
+        ("qat:teacher=maybe", "teacher='maybe'"),
+        ("prune_train:pattern=4:2", "pattern='4:2' .*1 <= n < m <= 32, such as 2:4"),
+        ("prune_train:pattern=2-4", "pattern='2-4'"),
+        ("prune_train:pattern=2:4,sparsity=0.9", "a sparsity or a pattern: give one"),
+        ("prune_train:sparsity=1", "sparsity=1 is outside"),
+        ("prune_train:grid=int4", "grid"),
+        ("int4+qat", "quantizes twice|before a quantizer"),
+        ("int4+finetune", "'finetune' has to come before a quantizer"),
+        ("qat:grid=int4+int8", "quantizes twice"),
+        ("qat+qat:grid=int2", "quantizes twice"),
+        ("qat:grid=int4+finetune", "'finetune' has to come before a quantizer"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_answered_in_one_line(text: str, words: str) -> None:
+    with pytest.raises(BadInput, match=words) as caught:
+        parse(text)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_pattern_of_tensors_that_matches_none_is_named() -> None:
+    with pytest.raises(BadInput, match="keep='nothing\\*' of 'qat' matches no weight"):
+        apply("qat:keep=nothing*", SmallGenerator())
+
+
+def test_the_log_is_plain_json() -> None:
+    made = apply("qat:grid=int4", SmallGenerator())
+    assert json.loads(json.dumps(made.trainings)) == list(map(dict, made.trainings))
+    assert all(np.isfinite(value) for line in made.trainings[0]["log"] for value in line.values())
