@@ -1,4 +1,4 @@
-"""The toy domain with a training recipe: what a domain adds so that training-time methods can train its models.
+"""The toy with a training recipe: what a domain adds so that training-time methods can train its models.
 
 `examples/toy-domain/toy_domain.py` stays as short as a domain can be. Here are the two further pieces: a
 `Training`, and the member `training` of the generator that starts one.

@@ -42,8 +42,8 @@ class Parametrization(nn.Module):
 def register(layer: nn.Module, parameter: str, made: Parametrization) -> None:
     """Let a layer compute with `made(latent)` in place of one of its parameters, which becomes the latent.
 
-    A recurrent layer keeps a list of its weights, which no copy of the layer could hold once they are computed.
-    So the list is made whenever it is read.
+    A recurrent layer keeps a list of its weights. Computed weights cannot be copied with a layer, so the list
+    is made whenever it is read.
     """
     parametrize.register_parametrization(layer, parameter, made, unsafe=True)
     if isinstance(layer, nn.RNNBase):
@@ -104,14 +104,19 @@ class FakeQuantize(Parametrization):
         self.register_buffer("levels", torch.tensor(start.codebook[0]), persistent=False)
         if learned:
             scales = start.scales[0].float()
-            rows = max(1, self.form.layout.row_count(start.shape))
-            width = max(1, math.prod(start.shape) // rows)
-            usual = scales.mean().item() or width**-0.5  # of a tensor of zeros: as untrained layers have it
-            self.register_buffer("start_scales", scales.clamp(min=SMALLEST_START * usual))
+            self.register_buffer("start_scales", scales.clamp(min=self.least_start(scales)))
             self.log_scales = nn.Parameter(torch.zeros_like(scales))
         self.masked = start.mask is not None
         if start.mask is not None:
             self.register_buffer("mask", self.form.layout.rows(start.mask))
+
+    def least_start(self, scales: Tensor) -> float:
+        """The least scale to start from. A tensor of zeros gets the range of an untrained one, 1 / sqrt(n)."""
+        if scales.any():
+            return SMALLEST_START * scales.mean().item()
+        layout, shape = self.form.layout, self.form.shape
+        length = math.prod(shape) / max(1, layout.row_count(shape))
+        return max(1.0, length) ** -0.5 / self.levels[-1].item()
 
     def rows_of(self, latent: Tensor) -> Tensor:
         """[*shape] -> [rows, n], without pruned weights."""
@@ -175,7 +180,8 @@ class Masked(Parametrization):
     """Weights times a mask.
 
     stage: share of the steps -> the number of the mask that is due then.
-    choose: (latent weights, number) -> the mask, bool [*shape], once for each number. Without it the mask stays.
+    choose: (latent weights, number) -> the mask, bool [*shape], once for each number. Without it the mask
+    stays.
     """
 
     mask: Tensor

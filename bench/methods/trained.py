@@ -262,7 +262,7 @@ class Attempt:
 
 
 def _finished(folder: Path) -> tuple[dict[str, Any], dict[str, StoredTensor]] | None:
-    """(what the record says of a training, its tensors); None where it is unfinished, or a file is damaged."""
+    """(what the record says of a training, its tensors); None where a file is missing or damaged."""
     try:
         outcome = json.loads((folder / OUTCOME).read_text())
         return outcome, {} if "diverged" in outcome else load(folder / RESULT)[2]
