@@ -334,8 +334,7 @@ def dying(monkeypatch: pytest.MonkeyPatch, kind: type[Training], at: int) -> lis
     return done
 
 
-@pytest.mark.parametrize("text", TEXTS)
-@pytest.mark.parametrize("at", [4, 9])
+@pytest.mark.parametrize(("text", "at"), [(TEXTS[0], 4), *((text, 9) for text in TEXTS)])
 def test_a_resumed_training_ends_with_the_same_tensors(
     text: str, at: int, checkpoints: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -541,7 +540,7 @@ class ToyEvaluation:
         self.generator = TrainableToy(domain.models["s@0"])
         domain.open = lambda spec, device="cpu", settings=None: self.generator
         self.domain = domain
-        self.evaluation = Evaluation(ModelSession(domain, domain.models["s@0"], 200, cache=Cache(use=False)))
+        self.evaluation = Evaluation(ModelSession(domain, domain.models["s@0"], 100, cache=Cache(use=False)))
 
     def record(self, text: str, seed: int = 0) -> Record:
         text = parse(text).text
@@ -555,16 +554,12 @@ def toy() -> Iterator[ToyEvaluation]:
 
 
 CELLS = (
-    "qat:grid=int8",
-    "qat:grid=int2",
     "qat:grid=int4,ends=int8",
-    "qat:grid=ternary",
     "qat:grid=binary,scales=learned",
     "prune_train:sparsity=0.9",
     "prune_train:pattern=2:4",
     "prune_train:sparsity=0.5+qat:grid=int4",
     "magnitude:sparsity=0.5+finetune",
-    "magnitude:sparsity=0.5+qat:grid=int4,budget=0.1",
     "finetune",
     "finetune+int4",
     "qat:grid=int4,teacher",
@@ -581,7 +576,7 @@ def test_every_method_gives_a_whole_record(text: str, toy: ToyEvaluation) -> Non
         link.text for link in parse(text).links if type(link).trains
     ]
     for one in record.trainings:
-        assert one.steps in (50, 20, 100) and one.log[-1]["step"] == one.steps
+        assert one.steps in (50, 100) and one.log[-1]["step"] == one.steps
         assert one.log[-1]["validation_loss"] > 0 and one.log[-1]["loss"] > 0
         assert ("teacher" in one.log[-1]) == ("teacher" in text)
     assert tensors_digest(toy.generator.network) == digest

@@ -101,7 +101,8 @@ class FakeQuantize(Parametrization):
         super().__init__()
         assert start.scales is not None and len(start.codebook) == 1
         self.form, self.learned = dataclasses.replace(start, indices=None, scales=None, mask=None), learned
-        self.register_buffer("levels", torch.tensor(start.codebook[0]), persistent=False)
+        levels = torch.tensor(start.codebook[0], device=start.scales.device)
+        self.register_buffer("levels", levels, persistent=False)
         if learned:
             scales = start.scales[0].float()
             self.register_buffer("start_scales", scales.clamp(min=self.least_start(scales)))
@@ -111,7 +112,7 @@ class FakeQuantize(Parametrization):
             self.register_buffer("mask", self.form.layout.rows(start.mask))
 
     def least_start(self, scales: Tensor) -> float:
-        """The least scale to start from. A tensor of zeros gets the range of an untrained one, 1 / sqrt(n)."""
+        """The least scale to start from. A tensor of zeros gets an untrained one's range, 1 / sqrt(n)."""
         if scales.any():
             return SMALLEST_START * scales.mean().item()
         layout, shape = self.form.layout, self.form.shape
