@@ -8,12 +8,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_network import SmallTraining
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from bench.artifact.format import decode, encode, fill, tensors_digest
 from bench.errors import BadInput, Unsupported
-from bench.interfaces import Compressed, Context, Generator, StoredTensor, StructureEdit
+from bench.interfaces import Compressed, Context, Generator, StoredTensor, StructureEdit, Training, Wrap
 from bench.layers import tensors_of, weights_of
 from bench.methods.notation import parse
 from bench.methods.plain import original
@@ -21,8 +22,8 @@ from bench.registry import METHODS
 
 QUANTIZERS = [name for name in METHODS if METHODS.load(name).quantizes]
 CHANGE_WEIGHTS = [name for name in METHODS if name not in ("none", "recalibrate")]
-# canonical texts are `ecsq:bits=2` and `2:4`
-PLAIN_NAMES = [name for name in METHODS if name not in ("ecsq", "nm")]
+# canonical texts are `ecsq:bits=2`, `2:4` and `qat:grid=int4`
+PLAIN_NAMES = [name for name in METHODS if name not in ("ecsq", "nm", "qat")]
 every_method = pytest.mark.parametrize("method", METHODS)
 
 
@@ -73,6 +74,11 @@ class SmallGenerator(Generator):
 
     def calibration(self, seed: int) -> Iterator[tuple[tuple[Tensor], dict[str, Tensor]]]:
         yield from (((torch.arange(start, start + 32),), {}) for start in (0, 32, 64))
+
+    def training(
+        self, network: nn.Module, seed: int, wrap: Wrap | None = None, **options: object
+    ) -> Training:
+        return SmallTraining(network, seed, wrap, tokens=96)
 
 
 @pytest.fixture
@@ -182,7 +188,7 @@ def test_kept_tensors_stay_as_they_are_and_are_recorded(method: str, network: Sm
     assert not free.untouched
 
 
-@pytest.mark.parametrize("method", ["none", *CHANGE_WEIGHTS])
+@pytest.mark.parametrize("method", ["none", *(m for m in CHANGE_WEIGHTS if not METHODS.load(m).trains)])
 def test_what_no_method_covers_is_named(method: str) -> None:
     network = nn.Sequential(nn.Linear(4, 4), nn.Bilinear(4, 4, 4))
     compressed = apply(method, network)
@@ -279,7 +285,15 @@ def test_a_network_without_running_statistics_cannot_be_recalibrated() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    [*PLAIN_NAMES, "ecsq:bits=2", "2:4", "permute:seed=3", "magnitude:sparsity=0.75+int4", "magnitude+fp16"],
+    [
+        *PLAIN_NAMES,
+        "ecsq:bits=2",
+        "2:4",
+        "qat:grid=int4",
+        "permute:seed=3",
+        "magnitude:sparsity=0.75+int4",
+        "magnitude+fp16",
+    ],
 )
 def test_canonical_text_is_read_back(text: str) -> None:
     assert parse(text).text == text

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_network import Small, bits
+from small_network import STEPS, Small, SmallTraining, bits
 from test_image_training import HELD_OUT, PIXELS, flow, gan, tiny_unet
 from torch import Tensor, nn
 from toy_domain import ToyGenerator  # type: ignore[import-not-found]
@@ -44,9 +44,6 @@ from bench.runner.session import ModelSession
 from bench.training import train as running
 from bench.util.cache import Cache
 
-STEPS = 12
-
-
 # --- a network with a weight of every kind ---------------------------------------------------------
 
 
@@ -67,44 +64,6 @@ class SmallNetwork(Small):
         states = self.recurrent(picture.permute(2, 0, 1))[0][-1]  # [b, 4]
         rest = [self.constant(states), self.zero(states), self.one(states[:, :1])]
         return torch.cat([self.head(embedded), *rest], 1)
-
-
-class SmallTraining(Training):
-    """Towards given outputs, with Adam."""
-
-    def __init__(self, network: nn.Module, seed: int, wrap: Wrap | None) -> None:
-        network = network if wrap is None else wrap("generator", network)
-        self.networks, self.seed = {"generator": network}, seed
-        self.total_steps, self.step_number = STEPS, 0
-        self.optimizer = torch.optim.Adam([p for p in network.parameters() if p.requires_grad], lr=0.02)
-
-    def step(self) -> dict[str, float]:
-        noise = torch.Generator().manual_seed(self.seed * 1000 + self.step_number)
-        made = self.networks["generator"].train()(torch.arange(11))
-        loss = (made - torch.randn(made.shape, generator=noise)).square().mean()
-        self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
-        self.step_number += 1
-        return {"loss": loss.item()}
-
-    def state_dict(self) -> dict[str, Any]:
-        network = self.networks["generator"].state_dict()
-        return {"step": self.step_number, "network": network, "optimizer": self.optimizer.state_dict()}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.step_number = state["step"]
-        self.networks["generator"].load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
-
-    def validate(self) -> dict[str, float]:
-        return {}
-
-    def finished(self) -> nn.Module:
-        return copy.deepcopy(self.networks["generator"]).eval()
-
-    def freeze(self, folder: Path) -> None:
-        raise LookupError
 
 
 class SmallGenerator(Generator):
