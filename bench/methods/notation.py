@@ -18,6 +18,9 @@ from bench.registry import METHODS
 LADDER = ("int8", "int6", "int5", "int4", "int3", "int2", "ternary", "binary")
 GROUPS = {"ladder": LADDER}
 _RECALIBRATED = "+recalibrate"
+_DURING = "qat:grid="  # all other options at their defaults
+CONTROL = "finetune"  # the same steps of training, without compression
+TRAINED = ("qat", "prune_train", CONTROL)
 PATTERN = re.compile(r"(\d{1,4}):(\d{1,4})(?:,|$)")  # 2:4 is short for nm:n=2,m=4
 
 
@@ -51,6 +54,30 @@ def primary_rung(method: str, recalibrated: bool) -> str | None:
     """
     rung = rung_of(method)
     return rung if rung is not None and is_recalibrated(method) == recalibrated else None
+
+
+def during(rung: str) -> str:
+    """The method that trains with the grid of a rung: `qat:grid=int3` for `int3`."""
+    return _DURING + rung
+
+
+def rung_trained(method: str) -> str | None:
+    """The rung whose grid a method trains with: `int3` of `qat:grid=int3`.
+
+    None for other methods, and where another option is given.
+    """
+    rung = method.removeprefix(_DURING)
+    return rung if method.startswith(_DURING) and rung in LADDER else None
+
+
+def is_trained(method: str) -> bool:
+    """Whether any link of a canonical text is a training-time method. Reads the text alone."""
+    return any(link.partition(":")[0] in TRAINED for link in method.split("+"))
+
+
+def without_seed(method: str) -> str:
+    """The canonical text without its seeds: `qat:grid=ternary` for `qat:grid=ternary,seed=1`."""
+    return re.sub(r",seed=\d+|:seed=\d+(?=\+|$)", "", re.sub(r":seed=\d+,", ":", method))
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from statistics import mean, stdev
 
 from bench.methods.notation import LADDER
 from bench.records.schema import Record
+from bench.report.during import during_details
 from bench.report.model_page import GENERATED
 from bench.report.report_data import DASH, ReportData, table, with_interval
 from bench.report.secondary_table import secondary_agreement
@@ -52,6 +53,7 @@ def details_page(found: ReportData, leaderboard: str) -> str:
         ratios(found) + "\n",
         f"## Rung by rung\n\n{RUNG_NOTES}",
         rungs(found) + "\n",
+        *during_details(found),
         *secondary_agreement(found),
         f"## The best method at each ratio\n\n{METHOD_NOTES}",
         best_methods(found) + "\n",

@@ -8,6 +8,7 @@ from statistics import mean
 
 from bench.methods.notation import LADDER
 from bench.report.details import best_cells, losses_of, retentions_at, richest_models
+from bench.report.during import during_section
 from bench.report.report_data import DASH, ReportData, table
 from bench.report.verdict import answer, caveats
 from bench.stats.frontier import frontier
@@ -61,6 +62,7 @@ def headline(found: ReportData, details: str) -> list[str]:
         caveats(found.now),
         f"## What is left at each bit width?\n\n{RUNG_NOTES.format(details=details)}",
         *(rungs(found, role) + "\n" for role in ROLES),
+        *during_section(found, [d.name for d in ranked(found)], details),
         f"## The best method at each ratio\n\n{METHOD_NOTES}",
         best_methods(found) + "\n",
     ]

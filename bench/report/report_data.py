@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from bench.methods.notation import primary_rung
 from bench.records.schema import FINISHED, Record
 from bench.registry import DOMAINS
 from bench.report.verdict import ClaimContext, claim_context, with_secondary
 from bench.stats.compressibility import recalibrated_ladder
+from bench.stats.during import DuringTraining, compare_ways
 from bench.stats.intervals import Estimate
 from bench.stats.ladder import ModelLadder, grouped, models_of, with_records
 from bench.stats.model_file import ModelFile
@@ -34,6 +36,11 @@ class ReportData:
     def comparable(self) -> bool:
         """Whether at least two domains have records. Otherwise there is no ranking."""
         return len(self.now.domains) > 1
+
+    @cached_property
+    def ways(self) -> list[DuringTraining]:
+        """The domains with rungs that were measured after and during training."""
+        return compare_ways(self.records)
 
     def of(self, domain: str) -> list[Record]:
         """The records of one domain."""

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean
 
-from bench.methods.notation import is_recalibrated
+from bench.methods.notation import is_recalibrated, is_trained
 from bench.records.schema import FINISHED, Record
 from bench.stats.compressibility import recalibrated_ladder, retention_of
 from bench.stats.ladder import ROLES, grouped
@@ -35,7 +35,8 @@ class Best:
 def frontier(records: Sequence[Record], targets: Sequence[float] = TARGETS) -> list[Best]:
     """The best methods of one model. The best method has the largest minimum of the two retentions.
 
-    If the model has running statistics, only methods that end with recalibration take part.
+    If the model has running statistics, only methods that end with recalibration or train take part: after
+    these the statistics fit.
     """
     recalibrated = recalibrated_ladder(records)
     usable = [
@@ -44,7 +45,7 @@ def frontier(records: Sequence[Record], targets: Sequence[float] = TARGETS) -> l
         if r.cost
         and r.status in FINISHED
         and r.method != "none"
-        and (not recalibrated or is_recalibrated(r.method))
+        and (not recalibrated or is_recalibrated(r.method) or is_trained(r.method))
     ]
     by_method = {
         method: group for method, group in grouped(usable, lambda r: r.method) if _has_both_parts(group)

@@ -16,6 +16,7 @@ from typing import TypeVar
 import numpy as np
 
 from bench.methods.notation import LADDER, primary_rung
+from bench.methods.notation import ladder as primary_ladder
 from bench.records.schema import FINISHED, PRIMARY_METRIC, EvaluatorBlock, Record, metric_of
 from bench.stats.compressibility import recalibrated_ladder, retention_of
 from bench.stats.intervals import Estimate, item_covariance, seed_variance
@@ -199,25 +200,22 @@ def map_rows(function: Callable[[T], U], rows: Iterable[Iterable[T]]) -> list[li
     return [list(map(function, row)) for row in rows]
 
 
-def measured(records: Sequence[Record]) -> ModelLadder | None:
+def measured(records: Sequence[Record], methods: Mapping[str, str] | None = None) -> ModelLadder | None:
     """The ladder of a model, from its records under the same conditions that hold their items.
 
-    None without a baseline or without any rung.
+    `methods`: rung -> method, mildest first; by default the primary ladder. None without a baseline or
+    without any rung.
     """
     records = [r for r in records if r.status in FINISHED and has_items(r)]
     base = {r.sample_seed: r for r in records if r.method == "none" and r.status != "diverged"}
-    recalibrated = recalibrated_ladder(records)
-    found: dict[str, dict[int, Record]] = {rung: {} for rung in LADDER}
-    for record in records:
-        rung = primary_rung(record.method, recalibrated)
-        if rung is not None and record.sample_seed in base:
-            found[rung][record.sample_seed] = record
-    missing = tuple(rung for rung in LADDER if not found[rung])
-    undefined = tuple(rung for rung in LADDER if _has_undefined(found[rung].values()))
-    rungs = [rung for rung in LADDER if found[rung] and rung not in undefined]
+    methods = methods or dict(zip(LADDER, primary_ladder(recalibrated_ladder(records))))
+    found = _by_rung([r for r in records if r.sample_seed in base], methods)
+    missing = tuple(rung for rung in methods if not found[rung])
+    undefined = tuple(rung for rung in methods if _has_undefined(found[rung].values()))
+    rungs = [rung for rung in methods if found[rung] and rung not in undefined]
     seeds = _common_seeds([set(found[rung]) for rung in rungs]) if rungs else sorted(base)
     missing = tuple(
-        rung for rung in LADDER if rung in missing or (rung in rungs and not set(seeds) <= set(found[rung]))
+        rung for rung in methods if rung in missing or (rung in rungs and not set(seeds) <= set(found[rung]))
     )
     rungs = [rung for rung in rungs if rung not in missing]
     if not seeds or not (rungs or undefined):
@@ -235,6 +233,16 @@ def measured(records: Sequence[Record]) -> ModelLadder | None:
         undefined,
         _lengths(baselines, grid),
     )
+
+
+def _by_rung(records: Iterable[Record], methods: Mapping[str, str]) -> dict[str, dict[int, Record]]:
+    """Rung -> sampling seed -> record."""
+    rung_of = {method: rung for rung, method in methods.items()}
+    found: dict[str, dict[int, Record]] = {rung: {} for rung in methods}
+    for record in records:
+        if record.method in rung_of:
+            found[rung_of[record.method]][record.sample_seed] = record
+    return found
 
 
 def _has_undefined(records: Iterable[Record]) -> bool:

@@ -302,6 +302,13 @@ def _shared_sizes(groups: Collection[Sequence[ModelLadder]]) -> list[str]:
     return sorted(filter(is_shared, sizes))
 
 
+def units_of(models: Sequence[ModelLadder]) -> tuple[tuple[ModelLadder, ...], ...]:
+    """[training seeds][sizes] of one domain alone: the commonest size, and each size that loses none of its
+    training seeds.
+    """
+    return _units(models, _shared_sizes([models]))
+
+
 def _units(models: Sequence[ModelLadder], sizes: Sequence[str]) -> tuple[tuple[ModelLadder, ...], ...]:
     """Training seeds that have a model of every compared size."""
     found = []

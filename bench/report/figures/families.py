@@ -15,7 +15,7 @@ from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import BadInput
-from bench.methods.notation import LADDER, PATTERN, is_recalibrated, without_recalibration
+from bench.methods.notation import LADDER, PATTERN, is_recalibrated, is_trained, without_recalibration
 from bench.records.schema import FINISHED, Record
 from bench.registry import METHODS
 from bench.report.figures import canvas
@@ -88,14 +88,15 @@ def points_of(records: Sequence[Record]) -> list[Point]:
 
     Methods without a size or without any retention are left out.
 
-    If the ladder is recalibrated, only the baseline and methods ending in `+recalibrate` stay, and the ending
-    is removed.
+    If the ladder is recalibrated, only the baseline, methods ending in `+recalibrate` and trained methods
+    stay, and the ending is removed.
     """
     recalibrated = recalibrated_ladder(records)
     kept = [
         r
         for r in records
-        if r.status in FINISHED and (not recalibrated or r.method == BASELINE or is_recalibrated(r.method))
+        if r.status in FINISHED
+        and (not recalibrated or r.method == BASELINE or is_recalibrated(r.method) or is_trained(r.method))
     ]
     points = []
     for method, group in grouped(kept, lambda r: r.method):
@@ -136,6 +137,7 @@ FAMILIES = {
     "quantizer": Series("other quantizers", (), COLOURS[2], MARKERS[2], line=False),
     "both": Series("pruned and quantized", (), COLOURS[3], MARKERS[3], line=False),
     "pruning": Series("pruned", (), COLOURS[4], MARKERS[4], line=False),
+    "trained": Series("compressed while training", (), COLOURS[5], MARKERS[5], line=False),
 }
 
 
@@ -160,6 +162,8 @@ def family_of(method: str) -> str:
     """
     if method in LADDER:
         return "ladder"
+    if is_trained(method):
+        return "trained"
     links = without_recalibration(method).split("+")
     names = ["nm" if PATTERN.match(link) else link.partition(":")[0] for link in links]
     prunes = [METHODS.get(name, "").startswith("bench.methods.prune:") for name in names]

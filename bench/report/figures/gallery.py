@@ -8,7 +8,7 @@ from pathlib import Path
 from bench.errors import BadInput
 from bench.records.damage_file import read_damages
 from bench.records.schema import Record, read_records
-from bench.report.figures import families, overview, paths, sizes, survival
+from bench.report.figures import during, families, overview, paths, sizes, survival, training_curves
 from bench.report.figures.twins_text import texts_of
 from bench.stats.twin_outcomes import twin_outcomes_of
 from bench.util.files import slug, write_atomically
@@ -51,4 +51,8 @@ def across_domains(records: Sequence[Record], results: Path, say: Callable[[str]
     ]
     if outcomes := {title: known for title, known in titled if known is not None}:
         found["survival.png"] = survival.picture(outcomes)
+    if ways := during.panels_of(records):
+        found["during.png"] = during.picture(ways)
+    if curves := training_curves.panels_of(records):
+        found["training-curves.png"] = training_curves.picture(curves)
     return found
