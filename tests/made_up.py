@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from test_leaderboard import record
 
-from bench.methods.notation import LADDER
+from bench.methods.notation import CONTROL, LADDER, during
 from bench.records.schema import PRIMARY_METRIC, EvaluatorBlock, Items, Record
 from bench.report.details import details_page
 from bench.report.headline import headline
@@ -113,6 +113,20 @@ def ladder(
     for rung, rate, q, d in zip(LADDER, RATES, *kept):
         made += [stored(scored(rung, seed, float(q), float(d), name, at), 2**rate) for seed in seeds]
     return made
+
+
+def trained(
+    name: str,
+    at: str = "s@0",
+    quality: float = 1.0,
+    diversity: float = 1.0,
+    rung: str = "binary",
+    ratio: float = 29.0,
+    seeds: Sequence[int] = (0, 1, 2),
+) -> list[Record]:
+    """A rung compressed during training; `finetune` is the control."""
+    method = rung if rung == CONTROL else during(rung)
+    return [stored(scored(method, seed, quality, diversity, name, at), ratio) for seed in seeds]
 
 
 def both_pages(records: list[Record]) -> str:

@@ -87,8 +87,8 @@ def _answer(difference: Estimate) -> str:
     if interval is None:
         return "One training seed allows no test of {role} at"
     if interval[0] > 0:
-        return "Training with the grid keeps more {role} at"
-    return "It keeps less {role} at" if interval[1] < 0 else "No difference in {role} is shown at"
+        return "Training keeps more {role} at"
+    return "Training keeps less {role} at" if interval[1] < 0 else "No difference in {role} is shown at"
 
 
 def _one_bit(one: DuringTraining) -> list[str]:

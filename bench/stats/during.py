@@ -115,7 +115,12 @@ def paired(records: Sequence[Record], rungs: Sequence[str]) -> tuple[ModelLadder
         other = {after[rung]: trained[rung], trained[rung]: after[rung]}
         kept += [r for (method, seed), r in usable.items() if (other.get(method), seed) in usable]
     a, b = measured(kept, after), measured(kept, trained)
-    return (a, b) if a is not None and b is not None and a.rungs else None
+    return (_in_part(a), _in_part(b)) if a is not None and b is not None and a.rungs else None
+
+
+def _in_part(m: ModelLadder) -> ModelLadder:
+    """The ladder with all other rungs as missing, so that no score is made of a few rungs."""
+    return replace(m, missing=tuple(rung for rung in LADDER if rung not in m.rungs))
 
 
 def _is_known(record: Record) -> bool:
@@ -125,9 +130,12 @@ def _is_known(record: Record) -> bool:
 
 
 def minus(a: ModelLadder, b: ModelLadder) -> ModelLadder:
-    """The retentions of a minus those of b, item by item: the same model, rungs and sampling seeds."""
+    """The retentions of a minus those of b, item by item: the same model, rungs and sampling seeds.
+
+    The result has no score, so all its rungs count as missing.
+    """
     outcomes = {role: _minus(a.outcomes[role], b.outcomes[role]) for role in ROLES}
-    return replace(a, outcomes=outcomes, lengths=None)
+    return replace(a, outcomes=outcomes, lengths=None, missing=LADDER)
 
 
 def _minus(a: Outcome, b: Outcome) -> Outcome:

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 WIDTH, HEIGHT = 4.4, 7.6  # inches; of one panel, of the picture
 WAYS = ("compressed after training", "compressed during training")
-FOOTNOTE = "bands: 95 % intervals over training seeds; thin lines: single models; both lines: the same models"
+FOOTNOTE = (
+    "bands: 95 % intervals over training seeds, or over sampling seeds and samples where there is one model; "
+    "thin lines: single models; both ways: the same models"
+)
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ def picture(panels: Sequence[Panel]) -> bytes:
     def paint(figure: Figure, renderer: Any) -> None:
         from matplotlib.lines import Line2D
 
-        left = 0.8 / size[0]
+        left = 1.0 / size[0]
         handles = [Line2D([], [], **_look(i), linewidth=1.8, **MARKER) for i in range(len(WAYS))]
         bottom = canvas.legend(figure, handles, WAYS, renderer, (left - 0.005, 0.945))
         title = "Retention after compression: after training or during training"

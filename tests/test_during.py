@@ -1,0 +1,333 @@
+"""Compression after and during training: means, intervals, gaps, sentences, pictures."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from made_up import both_pages, ladder, scored, stored, trained
+from PIL import Image
+from scipy import stats
+
+from bench.methods.notation import CONTROL, during, is_trained, parse, rung_trained, without_seed
+from bench.records.cell import FLOOR_RECALIBRATED
+from bench.records.schema import Record, TrainingReport
+from bench.report.during import during_section, summary
+from bench.report.figures import during as picture
+from bench.report.figures import training_curves
+from bench.report.figures.families import family_of, points_of
+from bench.report.headline import headline
+from bench.report.report_data import report_data
+from bench.stats.during import DuringTraining, compare_ways
+from bench.stats.frontier import frontier
+from bench.stats.scores import ratio_at
+
+AFTER = (1.0, 1.0, 1.0, 0.9, 0.6, 0.4, 0.3, 0.1)  # of quality, by rung
+
+
+def before(name: str, *models: str, quality: Sequence[float] = AFTER) -> list[Record]:
+    return [r for at in models for r in ladder(name, at, quality, quality)]
+
+
+def one(records: Sequence[Record]) -> DuringTraining:
+    (found,) = compare_ways(records)
+    return found
+
+
+def spread(kept: Sequence[float], models: Sequence[str], rung: str = "binary") -> list[Record]:
+    """Training seeds that keep different shares of quality and of diversity."""
+    return [r for at, value in zip(models, kept) for r in trained("a", at, value, value, rung)]
+
+
+SEEDS = ("s@0", "s@1", "s@2")
+
+
+# --------------------------------------------------------------------------------------------------- notation
+
+
+def test_the_texts_of_trained_methods() -> None:
+    assert during("int3") == parse("qat:grid=int3").text == "qat:grid=int3"
+    assert rung_trained("qat:grid=ternary") == "ternary"
+    for other in (
+        "ternary",
+        "qat",
+        "qat:grid=int9",
+        "qat:grid=int3,seed=1",
+        "qat:grid=int3+recalibrate",
+        CONTROL,
+    ):
+        assert rung_trained(other) is None
+    for method in (
+        "qat:grid=int3",
+        "finetune",
+        "finetune:seed=2",
+        "magnitude+finetune+int4",
+        "prune_train+int4",
+    ):
+        assert is_trained(method), method
+    assert not any(map(is_trained, ("none", "int8", "magnitude+int4", "2:4+int4+recalibrate")))
+    for text in ("qat:grid=binary", "finetune", "prune_train:pattern=2:4"):
+        kind = text + ("," if ":" in text else ":") + "seed=3"
+        assert without_seed(parse(kind).text) == parse(text).text
+    assert (
+        without_seed(parse("qat:grid=binary,seed=3,scales=mean").text)
+        == parse("qat:grid=binary,scales=mean").text
+    )
+
+
+# ------------------------------------------------------------------------------------------- means, intervals
+
+
+def test_the_difference_is_paired_by_model_with_its_interval_over_training_seeds() -> None:
+    kept = (0.4, 0.7, 1.0)
+    found = one([*before("a", *SEEDS), *spread(kept, SEEDS)])
+    assert [*found.rungs] == ["binary"] and found.control is None
+    row = found.rungs["binary"]
+    assert (row.models, row.seeds) == (3, 3)
+    after, trained_ = row.after.retention("quality", "binary"), row.during.retention("quality", "binary")
+    assert after is not None and trained_ is not None
+    assert (after.value, trained_.value) == pytest.approx((0.1, 0.7), abs=0.01)
+    change = row.difference("quality", "binary")
+    assert change is not None and change.value == pytest.approx(trained_.value - after.value)
+    half = stats.t.ppf(0.975, 2) * np.std(kept, ddof=1) / math.sqrt(3)
+    assert change.interval() == pytest.approx((0.6 - half, 0.6 + half), abs=0.02)
+
+
+def test_what_a_model_loses_either_way_does_not_widen_the_difference() -> None:
+    records = []
+    for at, kept in zip(SEEDS, (0.1, 0.4, 0.7)):
+        records += [*ladder("a", at, kept, kept), *trained("a", at, kept + 0.2, kept + 0.2)]
+    row = one(records).rungs["binary"]
+    change, alone = row.difference("quality", "binary"), row.during.retention("quality", "binary")
+    assert change is not None and alone is not None and change.value == pytest.approx(0.2, abs=0.01)
+    assert (change.half_width(0.975) or 1.0) < 0.3 * (alone.half_width(0.975) or 0.0)
+
+
+def test_two_sizes_are_strata_of_the_same_training_seeds() -> None:
+    models = (*SEEDS, "xs@0", "xs@1", "xs@2")
+    kept = (0.4, 0.7, 1.0, 0.2, 0.3, 0.4)
+    row = one([*before("a", *models), *spread(kept, models)]).rungs["binary"]
+    assert (row.models, row.seeds) == (6, 3)
+    change = row.difference("quality", "binary")
+    variances = [np.var(kept[:3], ddof=1) / 12, np.var(kept[3:], ddof=1) / 12]
+    df = sum(variances) ** 2 / sum(v**2 / 2 for v in variances)
+    assert change is not None and change.value == pytest.approx(0.4, abs=0.01)
+    assert change.half_width(0.975) == pytest.approx(
+        stats.t.ppf(0.975, df) * math.sqrt(sum(variances)), abs=0.02
+    )
+
+
+def test_the_control_and_the_ratio_at_which_90_percent_is_kept() -> None:
+    records = before("a", *SEEDS)
+    for at in SEEDS:
+        records += trained("a", at, 1.0, 1.0, "int3", 10.0) + trained("a", at, 0.99, 0.99, "ternary", 19.0)
+        records += trained("a", at, 0.3, 0.3, "binary", 29.0) + trained("a", at, 0.97, 1.0, CONTROL, 1.0)
+    found = one(records)
+    assert [*found.rungs] == ["int3", "ternary", "binary"] and found.control is not None
+    control = found.control.retention("quality", CONTROL)
+    assert control is not None and control.value == pytest.approx(0.97, abs=0.01)
+    after, trained_ = (ratio_at(d, "quality", 0.9) for d in (found.together.after, found.together.during))
+    assert after is not None and after.certified is None, "int3 keeps 0.6 after training"
+    assert trained_ is not None and trained_.certified == pytest.approx(19.0)
+
+
+def test_no_score_is_made_of_a_few_rungs() -> None:
+    found = one([*before("a", *SEEDS), *spread((0.4, 0.7, 1.0), SEEDS)])
+    for domain in (found.together.after, found.together.during, found.together.change):
+        assert domain.score("quality") is None
+
+
+# ----------------------------------------------------------------------------------------------- partial sets
+
+
+def test_a_network_that_diverged_keeps_nothing() -> None:
+    dead = [
+        r.model_copy(update={"status": "diverged", "metrics": {}, "evaluators": {}, "cost": None})
+        for r in trained("a", "s@2")
+    ]
+    row = one([*before("a", *SEEDS), *spread((0.9, 0.9), SEEDS), *dead]).rungs["binary"]
+    kept = row.during.retention("quality", "binary")
+    assert row.models == 3 and kept is not None and kept.value == pytest.approx(0.6, abs=0.01)
+    assert row.during.rate("binary") == pytest.approx(math.log2(29)), "of those that have a file"
+
+
+def test_only_models_measured_both_ways_under_the_same_seeds_count() -> None:
+    whole = before("a", *SEEDS)
+    partly = [r for r in whole if (r.model, r.method) != ("s@1", "binary")]
+    row = one([*partly, *spread((0.4, 0.7, 1.0), SEEDS)]).rungs["binary"]
+    assert [unit[0].model for unit in row.during.units] == ["s@0", "s@2"]
+    few = trained("a", "s@0", 0.4, 0.4, seeds=(1, 7))
+    row = one([*whole, *few]).rungs["binary"]
+    assert row.after.models[0].outcomes["quality"].retention.shape == (1, 1), "sampling seed 1"
+    assert compare_ways([*whole, *trained("a", seeds=(7,))]) == []
+    assert compare_ways([*whole, *trained("a", rung=CONTROL)]) == [], "the control alone is no comparison"
+    assert compare_ways([r for r in [*whole, *trained("a")] if r.method != "none"]) == []
+    failed = [r.model_copy(update={"status": "failed", "metrics": {}}) for r in trained("a")]
+    assert compare_ways([*whole, *failed]) == compare_ways(whole) == compare_ways([]) == []
+
+
+def test_a_size_that_lacks_a_training_seed_stays_out_of_the_mean() -> None:
+    models = (*SEEDS, "xs@0")
+    row = one([*before("a", *models), *spread((0.5, 0.5, 0.5, 1.0), models)]).rungs["binary"]
+    assert row.models == 3 and {m.model for unit in row.change.units for m in unit} == set(SEEDS)
+
+
+def test_one_training_seed_has_no_interval() -> None:
+    row = one([*before("a", "s@0"), *trained("a", "s@0", 0.9, 0.9)]).rungs["binary"]
+    change = row.difference("quality", "binary")
+    assert change is not None and change.interval() is None and change.value == pytest.approx(0.8, abs=0.01)
+
+
+def test_rungs_may_have_different_models() -> None:
+    records = [*before("a", *SEEDS), *spread((0.9, 0.9, 0.9), SEEDS, "int3"), *spread((0.5,), SEEDS)]
+    found = one(records)
+    assert [row.models for row in found.rungs.values()] == [3, 1]
+    assert ratio_at(found.together.during, "quality", 0.8) is not None
+
+
+def with_statistics(records: Sequence[Record]) -> list[Record]:
+    return [r.model_copy(update={"implementation": {FLOOR_RECALIBRATED: 1}}) for r in records]
+
+
+def test_a_model_with_running_statistics_is_recalibrated_after_training() -> None:
+    plain = before("a", "s@0", quality=(0.0,) * 8)
+    recalibrated = [
+        r.model_copy(update={"method": f"{r.method}+recalibrate"})
+        for r in before("a", "s@0")
+        if r.method != "none"
+    ]
+    records = with_statistics([*plain, *recalibrated, *trained("a", "s@0", 0.9, 0.9)])
+    row = one(records).rungs["binary"]
+    after = row.after.retention("quality", "binary")
+    assert after is not None and after.value == pytest.approx(0.1, abs=0.01)
+    best = frontier(records, (28,))
+    assert [b.method for b in best] == [during("binary")], "it needs no recalibration"
+    assert during("binary") in {point.method for point in points_of(records)}
+    assert family_of(during("int3")) == family_of("magnitude+finetune+int4") == "trained"
+
+
+# ------------------------------------------------------------------------------------------------------ pages
+
+
+def test_the_sentences() -> None:
+    records = before("a", *SEEDS)
+    for at, up, down in zip(SEEDS, (0.90, 0.96, 1.02), (0.0, 0.3, 0.6)):
+        records += trained("a", at, up, down, "int3") + trained("a", at, 0.1, 0.0, "ternary")
+        records += trained("a", at, up, 0.5, "binary") + trained("a", at, 1.0, 0.9, CONTROL, 1.0)
+    said = summary(one(records))
+    assert said.startswith("**a**: Training keeps more quality at `int3` (+0.3")
+    assert " and `binary` (+0.8" in said and "Training keeps less quality at `ternary` (-0.2" in said
+    assert "No difference in diversity is shown at `int3` (-0.3" in said
+    assert "Training keeps more diversity at `binary`" in said
+    assert "1 bit is not shown to keep 0.90 of quality (0.957)." in said, "three training seeds are few"
+    assert "1 bit keeps less than 0.90 of diversity (0.500)." in said
+    assert said.endswith("The control keeps 1.000 of quality and 0.900 of diversity.")
+
+
+def test_the_sentences_of_a_partly_measured_set() -> None:
+    said = summary(one([*before("a", "s@0"), *trained("a", "s@0", 0.957, 0.5)]))
+    assert "One training seed allows no test of quality at `binary` (+0.857)." in said
+    assert "1 bit keeps at least 0.90 of quality (0.957)." in said and said.endswith("not measured.")
+    said = summary(one([*before("a", "s@0"), *trained("a", rung="int3")]))
+    assert "1 bit" not in said
+
+
+WHOLE = [*before("a", *SEEDS), *before("b", *SEEDS)]
+
+
+def test_without_such_records_there_is_no_section() -> None:
+    found = report_data(WHOLE, {})
+    assert during_section(found, ["a", "b"], "details.md") == []
+    assert "during training" not in both_pages(WHOLE)
+
+
+def test_the_section_stands_between_the_rungs_and_the_best_methods() -> None:
+    records = [*WHOLE, *spread((0.4, 0.7, 1.0), SEEDS)]
+    text = "\n".join(headline(report_data(records, {}), "details.md"))
+    titles = [line for line in text.splitlines() if line.startswith("## ")]
+    at = titles.index("## After training or during training?")
+    assert titles[at - 1] == "## What is left at each bit width?"
+    assert titles[at + 1] == "## The best method at each ratio"
+    assert "| a `binary` |             0.100 |              0.700 |" in text and "b `binary`" not in text
+    details = both_pages(records).split("# Details of the comparison")[1]
+    row = next(line for line in details.splitlines() if line.startswith("| a        | `binary`"))
+    assert [cell.strip() for cell in row.split("|")[3:7]] == ["3", "3", "27.9x", "29.0x"]
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        trained("a", "s@0", seeds=(0,)),
+        trained("a", "s@0", rung=CONTROL),
+        [stored(scored("qat:grid=binary,seed=1", seed, 0.5, 0.5, "a"), 29) for seed in (0, 1)],
+        [r.model_copy(update={"status": "diverged", "metrics": {}, "cost": None}) for r in trained("a")],
+        [r for at in SEEDS for rung in ("int3", "binary", CONTROL) for r in trained("b", at, 0.5, 0.5, rung)],
+    ],
+    ids=["one sampling seed", "control alone", "another noise seed", "diverged", "whole"],
+)
+def test_any_subset_makes_pages(extra: list[Record]) -> None:
+    text = both_pages([*WHOLE, *extra])
+    assert "nan" not in text.lower() and "None" not in text
+
+
+def test_all_eight_rungs_in_three_domains_keep_the_page_short() -> None:
+    from bench.methods.notation import LADDER
+
+    records = []
+    for name in ("image_diffusion", "image_gan", "text"):
+        records += before(name, *SEEDS)
+        records += [r for at in SEEDS for rung in (*LADDER, CONTROL) for r in trained(name, at, rung=rung)]
+    section = "\n".join(during_section(report_data(records, {}), ["image_gan", "text"], "d.md"))
+    assert len(section.splitlines()) < 50 and len(section) < 6000
+
+
+# --------------------------------------------------------------------------------------------------- pictures
+
+
+def is_drawn(data: bytes) -> bool:
+    """Whether a picture has more than one colour."""
+    with Image.open(io.BytesIO(data)) as image:
+        return image.format == "PNG" and len(image.convert("RGB").getcolors(1 << 24) or []) > 100
+
+
+def test_both_ladders_are_drawn() -> None:
+    records = [*WHOLE, *spread((0.4, 0.7, 1.0), SEEDS), *spread((0.9, 0.9, 0.9), SEEDS, "int3")]
+    (panel,) = picture.panels_of(records)
+    after, trained_ = panel.lines
+    assert panel.title == "a (3 training seeds)" and len(after.mean["quality"]) == 9
+    assert [rung.name for rung in trained_.mean["quality"]] == ["int3", "binary"]
+    assert trained_.mean["quality"][1].value == pytest.approx(0.7, abs=0.01)
+    assert [len(s.ratios) for s in trained_.singles] == [2, 2, 2] and is_drawn(picture.picture([panel]))
+    assert picture.panels_of(WHOLE) == picture.panels_of([]) == []
+    dead = [r.model_copy(update={"status": "diverged", "metrics": {}, "cost": None}) for r in trained("a")]
+    (panel,) = picture.panels_of([*WHOLE, *dead])
+    assert panel.lines[1].mean["quality"][0].ratio == pytest.approx(2**4.8), "the ratio after training"
+    assert is_drawn(picture.picture([panel, panel]))
+
+
+def logged(
+    made: list[Record], method: str, level: float, steps: Sequence[int] = (10, 20, 30)
+) -> list[Record]:
+    log = [{"step": s, "loss": 9.0, "validation_other": 5.0, "validation_bits": level + 1 / s} for s in steps]
+    report = TrainingReport(method=method, steps=30, core_seconds=1.0, log=[{"step": 5, "loss": 9.0}, *log])
+    return [r.model_copy(update={"method": method, "trainings": [report]}) for r in made]
+
+
+def test_training_curves_are_bands_over_trainings() -> None:
+    records = list(WHOLE)
+    for i, at in enumerate(SEEDS):
+        records += logged(trained("a", at, rung="ternary"), "qat:grid=ternary", 2.0 + i)
+        records += logged(trained("a", at, rung=CONTROL), CONTROL, 1.0)
+    records += logged(trained("a", "s@0"), "qat:grid=ternary,seed=1", 9.0, (20, 30, 40))
+    records += logged(trained("a", "xs@0"), "qat:grid=ternary", 50.0)
+    records += logged(trained("a", "s@0"), "qat:grid=int3", 70.0)
+    (panel,) = training_curves.panels_of(records)
+    assert (panel.domain, panel.size, panel.figure) == ("a", "s", "bits") and len(panel.bands) == 2
+    ternary = panel.bands["qat:grid=ternary"]
+    assert ternary.steps.tolist() == [20, 30] and ternary.values.shape == (4, 2), "the steps that all have"
+    assert sorted(ternary.values[:, 0]) == pytest.approx([2.05, 3.05, 4.05, 9.05])
+    assert is_drawn(training_curves.picture([panel])) and is_drawn(training_curves.picture([panel] * 3))
+    assert training_curves.panels_of(WHOLE) == training_curves.panels_of([*WHOLE, *trained("a")]) == []
