@@ -37,6 +37,9 @@ The best of all measured methods in a file at least this many times smaller. The
 minimum of quality and diversity. Sampling seed 0 selects it; the numbers come from the other seeds, so the
 selection does not flatter them. Each domain is represented by the model with the most methods.
 """
+METHODS_THAT_TRAIN = """\
+Methods that train (`qat`, `prune_train`) also cost further steps of training.
+"""
 EVALUATOR_NOTES = """\
 C by the primary evaluators, and by secondary evaluators of another kind
 ([secondary-evaluators.md](docs/secondary-evaluators.md)). Rank correlations and disagreements:
@@ -63,7 +66,7 @@ def headline(found: ReportData, details: str) -> list[str]:
         f"## What is left at each bit width?\n\n{RUNG_NOTES.format(details=details)}",
         *(rungs(found, role) + "\n" for role in ROLES),
         *during_section(found, [d.name for d in ranked(found)], details),
-        f"## The best method at each ratio\n\n{METHOD_NOTES}",
+        f"## The best method at each ratio\n\n{METHOD_NOTES}{METHODS_THAT_TRAIN if found.ways else ''}",
         best_methods(found) + "\n",
     ]
     if found.now.second_domains:
