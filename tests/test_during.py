@@ -227,10 +227,15 @@ def test_the_sentences() -> None:
     assert said.endswith("The control keeps 1.000 of quality and 0.900 of diversity.")
 
 
+def test_one_bit_that_keeps_nearly_all_is_shown() -> None:
+    said = summary(one([*before("a", *SEEDS), *spread((0.99, 1.0, 1.01), SEEDS)]))
+    assert "1 bit keeps at least 0.90 of quality (1.000)." in said
+
+
 def test_the_sentences_of_a_partly_measured_set() -> None:
     said = summary(one([*before("a", "s@0"), *trained("a", "s@0", 0.957, 0.5)]))
     assert "One training seed allows no test of quality at `binary` (+0.857)." in said
-    assert "1 bit keeps at least 0.90 of quality (0.957)." in said and said.endswith("not measured.")
+    assert "1 bit is not shown to keep 0.90 of quality (0.957)." in said and said.endswith("not measured.")
     said = summary(one([*before("a", "s@0"), *trained("a", rung="int3")]))
     assert "1 bit" not in said
 

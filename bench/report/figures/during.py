@@ -48,23 +48,23 @@ def panels_of(records: Sequence[Record]) -> list[Panel]:
     """One panel for each domain with a rung that was measured both ways."""
     known = with_records(records)
     ways = compare_ways([r for _, same in known for r in same])
-    return [_panel(one, [m for m, _ in known if m.domain == one.name]) for one in ways]
+    ladders = [m for m, _ in known]
+    return [_panel(one, ladders) for one in ways]
 
 
 def _panel(one: DuringTraining, ladders: Sequence[ModelLadder]) -> Panel:
     """The whole ladder after training, of the models that were also compressed during training."""
-    names = [m.model for unit in one.together.during.units for m in unit]
-    after = domain_of(one.name, [m for m in ladders if m.model in names])
-    mean = {role: mean_of(after, role) for role in ROLES}
-    trained = {role: _trained(one, role) for role in ROLES}
     models = [m for unit in one.together.during.units for m in unit]
-    return Panel(
-        f"{one.name} ({models_in(one.together.during)})",
-        (
-            Line(mean, [single_of(m, counts=True) for m in after.models]),
-            Line(trained, [_from_first_rung(single_of(m, counts=True)) for m in models]),
-        ),
-    )
+    names = {m.model for m in models}
+    after = domain_of(one.name, [m for m in ladders if m.domain == one.name and m.model in names])
+    whole = Line({role: mean_of(after, role) for role in ROLES}, _singles(after.models))
+    trained = {role: _trained(one, role) for role in ROLES}
+    during = Line(trained, [_from_first_rung(single) for single in _singles(models)])
+    return Panel(f"{one.name} ({models_in(one.together.during)})", (whole, during))
+
+
+def _singles(models: Sequence[ModelLadder]) -> list[Single]:
+    return [single_of(m, counts=True) for m in models]
 
 
 def _trained(one: DuringTraining, role: str) -> list[Rung]:
