@@ -21,6 +21,7 @@ from bench.methods.plain import plain
 from bench.methods.quantize import divisor, nearest, storable
 from bench.methods.weightwise import kept_of
 
+CLIP = 1.5  # scales; chosen on the validation part of text at 1 bit (docs/training-time.md)
 SMALLEST_START = 1e-3  # of the tensor's mean scale: a row of zeros could never leave a learned scale of 0
 
 
@@ -90,7 +91,7 @@ class FakeQuantize(Parametrization):
     start: the tensor as a quantizer stores it before training. Its grid and layout are kept.
     learned: each scale is trained (LSQ), in the log domain, from the start's scale. Otherwise a scale is the
     mean magnitude of its row (Rastegari et al. 2016, arXiv:1603.05279; Ma et al. 2024, arXiv:2402.17764), and
-    the gradient passes to all latent weights.
+    the gradient passes to latent weights up to `CLIP` times the scale. Those far out would never return.
     """
 
     levels: Tensor
@@ -139,8 +140,9 @@ class FakeQuantize(Parametrization):
         if self.learned:
             values = StraightThrough.apply(rows, scales, self.levels)
         else:
-            chosen = self.levels[nearest(rows.detach() / divisor(scales), self.levels)] * scales[:, None]
-            values = Replaced.apply(rows, chosen)
+            relative = rows.detach() / divisor(scales)
+            chosen = self.levels[nearest(relative, self.levels)] * scales[:, None]
+            values = Replaced.apply(rows, chosen, relative.abs() <= CLIP)
         values = without(values, self.mask) if self.masked else values
         return self.form.layout.restore(values, self.form.shape)
 
@@ -164,17 +166,18 @@ def without(values: Tensor, mask: Tensor) -> Tensor:
 
 
 class Replaced(torch.autograd.Function):
-    """Other values in the forward pass, the identity in the backward pass."""
+    """Other values in the forward pass; in the backward pass the identity, and 0 where `passes` is False."""
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, values: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, rows: Tensor, values: Tensor, passes: Tensor) -> Tensor:  # type: ignore[override]
         """-> values."""
+        ctx.save_for_backward(passes)
         return values
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
-        """-> the gradient."""
-        return gradient, None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        """-> the gradient of `rows`."""
+        return gradient * ctx.saved_tensors[0], None, None
 
 
 class Masked(Parametrization):
