@@ -1,5 +1,5 @@
-"""Commands that read records or measure them again: leaderboard, pictures, describe, show, list,
-reproduce.
+"""Commands that read records or measure them again: leaderboard, site, pictures, describe, show,
+list, reproduce.
 """
 
 from __future__ import annotations
@@ -49,6 +49,29 @@ def leaderboard(results: Path, output: Path | None, local: bool) -> int:
         say(f"{domain} {model}: the file model.json was made from other records; `{mend}` updates it")
     written = write_pages(records, results, output)
     say(f"{output}: {len(records)} records; {len(written) - 1} more pages below {results}")
+    return OK
+
+
+@commands.command(short_help="One page to explore the records.")
+@click.option(
+    "--results",
+    type=PATH,
+    default=PUBLISHED,
+    show_default=True,
+    help="The records. Others than the published ones stand beside those.",
+)
+@click.option(
+    "--output", type=PATH, default=Path("site"), show_default=True, help="Folder for the page, index.html."
+)
+def site(results: Path, output: Path) -> int:
+    """Write one page with all records: curves, a table to filter, samples, comparisons.
+
+    It is one file that asks nothing of any server.
+    """
+    from bench.report.site.page import sources_of, write_page
+
+    path, rows = write_page(sources_of(PUBLISHED, results, say), output, say)
+    say(f"{path}: {rows} cells, {path.stat().st_size / 1e6:.2f} MB")
     return OK
 
 

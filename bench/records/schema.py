@@ -22,6 +22,7 @@ FINISHED: tuple[Status, ...] = ("ok", "diverged", "collapsed")
 PRIMARY_METRIC = {"quality": "valid", "diversity": "mutual_recall", "use": "utility"}
 USE = "use"  # the role of a task
 MODEL_FILE, DAMAGES_FILE = "model.json", "damages.json"  # files beside the records: of a model, of a domain
+SEED_OF_TWINS = "twins-seed.txt"  # the sampling seed of the samples in the file of twins beside it
 
 
 def metric_of(role: str) -> str:

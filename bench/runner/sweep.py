@@ -14,7 +14,7 @@ from bench.interfaces import Domain, Evaluator, Metric, ModelSpec, Samples
 from bench.methods.notation import expand, parse
 from bench.metrics.custom import load_metric
 from bench.records.cell import Cell, cells, is_finished, look_up
-from bench.records.schema import Record
+from bench.records.schema import SEED_OF_TWINS, Record
 from bench.registry import DOMAINS, default_model, open_domain
 from bench.runner.devices import pick_device
 from bench.runner.evaluation import Evaluation
@@ -22,7 +22,7 @@ from bench.runner.run_cell import record_of, run_cell
 from bench.runner.session import ModelSession, OtherTensors
 from bench.runner.workers import measure
 from bench.util.cache import Cache
-from bench.util.files import check_writable, slug
+from bench.util.files import check_writable, slug, write_atomically
 from bench.util.progress import Bar
 
 TWINS_SHOWN = 20
@@ -221,8 +221,8 @@ def keep_samples(session: ModelSession, made: Sequence[Record], request: Request
         for record, some in samples
         if record.sample_seed == first[0].sample_seed
     }
-    if columns:
-        session.domain.show(columns, folder / "twins")
+    if columns and session.domain.show(columns, folder / "twins") is not None:
+        write_atomically(folder / SEED_OF_TWINS, f"{first[0].sample_seed}\n")
     if request.save_samples:
         request.save_samples.mkdir(parents=True, exist_ok=True)
         for record, some in samples:

@@ -8,6 +8,7 @@ and rounded.
 from __future__ import annotations
 
 import io
+import json
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -153,8 +154,12 @@ def write(pixels: Sequence[np.ndarray] | np.ndarray, path: Path) -> Path:
 
 
 def write_grid(rows: Mapping[str, np.ndarray], path: Path, scale: int = 2) -> Path:
-    """Title -> pictures, as `path`.png: one row each, twins below each other."""
+    """Title -> pictures, as `path`.png: one row each, twins below each other.
+
+    The text chunk `twins` says where the tiles are, so that `bench site` can take them apart.
+    """
     from PIL import Image, ImageDraw, ImageFont
+    from PIL.PngImagePlugin import PngInfo
 
     from bench.util.files import write_atomically
 
@@ -170,7 +175,9 @@ def write_grid(rows: Mapping[str, np.ndarray], path: Path, scale: int = 2) -> Pa
             enlarged = Image.fromarray(picture[0]).resize((SIDE * scale,) * 2, Image.Resampling.NEAREST)
             canvas.paste(enlarged, (margin + column * tile, row * tile + 1))
     buffer = io.BytesIO()
-    canvas.save(buffer, "PNG", optimize=True)
+    layout = PngInfo()
+    layout.add_text("twins", json.dumps({"titles": [*titled], "left": margin, "tile": tile, "scale": scale}))
+    canvas.save(buffer, "PNG", optimize=True, pnginfo=layout)
     target = path.with_name(path.name + ".png")
     write_atomically(target, buffer.getvalue())
     return target
