@@ -19,7 +19,7 @@ def with_every_method(records: Sequence[Record]) -> ModelLadder | None:
 
     records: those under the same conditions.
     """
-    methods = {r.method: r.method for r in records if r.method != "none"}
+    methods = {method: method for method in sorted({r.method for r in records} - {"none"})}
     return measured(records, methods) if methods else None
 
 

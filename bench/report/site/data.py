@@ -64,8 +64,8 @@ class SiteData:
     """The data of the whole page. `main` is the source of the headline and of the curves."""
 
     main: Source
-    rows: Sequence[Row]
-    twins: Sequence[Twins]
+    rows: list[Row]
+    twins: list[Twins]
     # "source domain model" -> the methods in the order of their half widths, by role
     paired: dict[str, dict[str, Any]] = field(default_factory=dict)
     models: dict[str, Any] = field(default_factory=dict)  # C of each model, and their differences
@@ -89,21 +89,31 @@ class SiteData:
 def site_data(sources: Sequence[Source], say: Say) -> SiteData:
     """Collect the data. The first source with a ranking is the main one; without one it is the first."""
     main = next((s for s in sources if s.found.comparable), sources[0])
-    rows: list[Row] = []
-    twins: list[Twins] = []
-    paired = {}
+    site = SiteData(main, [], [], {}, _models(sources))
     for source in sources:
-        richest = {id(r) for group in richest_models(source.found).values() for r in group}
-        for key, group in grouped(source.records, lambda r: (r.domain, r.model, conditions(r))):
-            every = with_every_method(group)
-            rows += [_row(source.name, method, same, every) for method, same in methods_in_order(group)]
-            if every is not None:
-                name = " ".join((source.name, *key[:2]))
-                paired[name] = {"methods": every.rungs, **half_widths(every)}
+        _collect(source, site, say)
+    return site
+
+
+def _collect(source: Source, site: SiteData, say: Say) -> None:
+    """Add the rows, twins and paired differences of one source."""
+    richest = {id(r) for group in richest_models(source.found).values() for r in group}
+    for (domain, model), of_model in grouped(source.records, lambda r: (r.domain, r.model)):
+        groups = grouped(of_model, conditions)
+        for _, group in groups:
+            every, use = with_every_method(group), use_by_method(group)
+            for method, same in methods_in_order(group):
+                kept = use.get(method)
+                row = _row(source.name, method, same, every)
+                site.rows.append({**row, "use": kept and kept.value})
+            if every is not None and len(groups) == 1:  # a name stands for one group
+                site.paired[f"{source.name} {domain} {model}"] = {
+                    "methods": every.rungs,
+                    **half_widths(every),
+                }
             every_method = any(id(r) in richest for r in group)
             found = read_twins(source.name, source.results, group, every_method, say)
-            twins += [] if found is None else [found]
-    return SiteData(main, _with_use(rows, sources), twins, paired, _models(main))
+            site.twins.extend([] if found is None else [found])
 
 
 def _row(source: str, method: str, records: Sequence[Record], every: ModelLadder | None) -> Row:
@@ -189,22 +199,11 @@ def _details(first: Record, method: str, records: Sequence[Record]) -> Row:
     }
 
 
-def _with_use(rows: Sequence[Row], sources: Sequence[Source]) -> list[Row]:
-    """The rows with the retention of the task's utility, where it was measured."""
-    known = {}
-    for source in sources:
-        for key, group in grouped(source.records, lambda r: (r.domain, r.model, conditions(r))):
-            for method, estimate in use_by_method(group).items():
-                known[source.name, *key[:2], method] = estimate.value
-    return [
-        {**row, "use": known.get((row["source"], row["domain"], row["model"], row["method"]))} for row in rows
-    ]
-
-
-def _models(source: Source) -> dict[str, Any]:
+def _models(sources: Sequence[Source]) -> dict[str, Any]:
     """C of each model with its interval, and the differences between all pairs."""
-    models = source.found.models
-    found: dict[str, Any] = {"names": [f"{source.name} {m.domain} {m.model}" for m in models], "pairs": {}}
+    named = {f"{s.name} {m.domain} {m.model}": m for s in sources for m in s.found.models}
+    models = [*named.values()]
+    found: dict[str, Any] = {"names": [*named], "pairs": {}}
     for role in ROLES:
         scores = [model_score(m, role) for m in models]
         found[role] = [s and [s.value, *(s.interval() or (None, None))] for s in scores]

@@ -32,6 +32,7 @@ from bench.stats.ladder import ROLES
 from bench.util.files import write_atomically
 
 MAIN_COLUMNS = ("domain", "model", "method", "family", "ratio", "quality", "diversity", "survival", "status")
+SAME = ("source", "domain", "model", "method")
 FATES = {  # letter -> sign, name
     "i": ("●", "intact"),
     "d": ("◆", "drifted"),
@@ -53,7 +54,7 @@ def render(site: SiteData, say: Say = lambda line: None) -> str:
     """The page as HTML."""
     found = site.main.found
     style, script = _file("style.css"), _file("script.js")
-    return _template().render(
+    html: str = _template().render(
         policy=policy(style, script),
         style=_raw(style),
         script=_raw(script),
@@ -69,11 +70,10 @@ def render(site: SiteData, say: Say = lambda line: None) -> str:
         main_columns=MAIN_COLUMNS,
         numbers=NUMBERS,
         fates=FATES,
-        ratios={
-            (row["source"], row["domain"], row["model"], row["method"]): row["ratio"] for row in site.rows
-        },
+        ratios={tuple(row[key] for key in SAME): row["ratio"] for row in site.rows},
         shown_twins=_shown_twins(site),
     )
+    return html.strip() + "\n"
 
 
 def sources_of(published: Path, results: Path, say: Say) -> list[Source]:

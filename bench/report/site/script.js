@@ -298,10 +298,13 @@ function fillChoices(name) {
     control.replaceChildren(...values.map(([value, text]) => element("option", { value }, text)));
     control.value = before;
     if (control.selectedIndex === -1) control.selectedIndex = 0;
+    return before;
   };
   if (name === "sample") {
     const twins = data.twins[Number(controls().twins)];
-    if (control && twins) fill([...(Object.values(twins.samples)[0] ?? []).keys()].map((i) => [String(i), String(i + 1)]));
+    if (control && twins && !fill([...(Object.values(twins.samples)[0] ?? []).keys()].map((i) => [String(i), String(i + 1)]))) {
+      control.selectedIndex = Math.max(0, (twins.fates.none ?? "").indexOf("i")); // the first valid sample
+    }
   } else if (name === "modelA" || name === "modelB") {
     fill(modelNames.map((model) => [model, model]));
   } else if (name === "methodA" || name === "methodB") {
