@@ -166,7 +166,8 @@ def test_a_foreign_address_does_no_harm(hash: str, open_page: Open, html: str) -
 
 def test_downloads_hold_what_is_filtered(open_page: Open, html: str) -> None:
     page = open_page()
-    page.fill("[name=text]", "text s@0")
+    page.select_option("[name=only]", "text")
+    page.select_option("[name=model]", "s@0")
     wanted = [rows_of(html)[i] for i in shown_rows(page)]
     with page.expect_download() as waiting:
         page.click("#json")

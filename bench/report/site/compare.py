@@ -19,7 +19,8 @@ def with_every_method(records: Sequence[Record]) -> ModelLadder | None:
 
     records: those under the same conditions.
     """
-    methods = {method: method for method in sorted({r.method for r in records} - {"none"})}
+    names = {r.method for r in records} - {"none"}
+    methods = {method: method for method in sorted(names)}
     return measured(records, methods) if methods else None
 
 

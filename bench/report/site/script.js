@@ -19,6 +19,9 @@ function element(tag, attributes = {}, ...children) {
   return made;
 }
 
+/** A property that an object has itself: a method may be called `constructor`. */
+const own = (object, name) => (Object.hasOwn(object, name) ? object[name] : undefined);
+
 function shown(value, digits = 3) {
   if (value === null || value === undefined || value === "") return "-";
   return typeof value === "number" ? value.toFixed(digits) : String(value);
@@ -53,7 +56,8 @@ function writeAddress() {
     if (value !== (initial[name] ?? "")) parts.set(name, value);
   }
   const hash = parts.toString();
-  if (hash !== location.hash.slice(1) && (hash || location.hash.includes("="))) {
+  const part = location.hash && !location.hash.includes("="); // the link of a part of the page
+  if (hash !== location.hash.slice(1) && (hash || !part)) {
     history.replaceState(null, "", hash ? `#${hash}` : location.pathname + location.search);
   }
 }
@@ -74,7 +78,7 @@ function setControls(wanted) {
 }
 
 function readAddress() {
-  if (location.hash && !location.hash.includes("=")) return; // the link of a part of the page
+  if (location.hash && !location.hash.includes("=")) return writeAddress(); // the link of a part of the page
   const parts = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
   setControls({ ...initial, ...parts });
   state.sort = parts.sort ?? "";
@@ -189,7 +193,7 @@ function renderRecord() {
   close.addEventListener("click", () => dialog.close());
   const metrics = Object.entries(row.metrics).map(([name, value]) => [name.replaceAll("_", " "), String(Number(value.toPrecision(4)))]);
   dialog.replaceChildren(
-    element("h2", { id: "record-title" }, label(row)),
+    element("header", {}, element("h2", { id: "record-title" }, label(row)), close),
     facts([
       ["family", `${row.family}; ${row.when}`],
       ["status", row.status + (row.reason ? `: ${row.reason}` : "")],
@@ -199,17 +203,16 @@ function renderRecord() {
       ["records", row.cells.map((cell, i) => `${cell} (sampling seed ${row.seeds[i]})`).join(", ")],
       ["measured", `${row.samples} samples a seed, k = ${row.k}, weights ${row.weights}, commit ${shown(row.commit)}, ${row.source}`],
     ]),
-    element("p", {}, "Repeat it:"), element("pre", { tabindex: "0" }, row.command),
+    element("p", {}, "Repeat it:"), element("pre", {}, row.command),
     ...samplesOf(row),
     element("details", {}, element("summary", {}, "All metrics, means over sampling seeds"), facts(metrics)),
-    element("p", {}, close),
   );
   if (!dialog.open) dialog.showModal();
 }
 
 function samplesOf(row) {
   const twins = data.twins.find((t) => t.source === row.source && t.domain === row.domain && t.model === row.model);
-  const some = twins?.samples[row.method];
+  const some = twins && own(twins.samples, row.method);
   if (!some) return [];
   const made = some.map((sample, i) => element("td", {}, sampleOf(twins, sample, `sample ${i + 1}`), fateOf(twins, row.method, i)));
   const kind = twins.kind === "text";
@@ -225,7 +228,7 @@ function sampleOf(twins, sample, alt) {
 }
 
 function fateOf(twins, method, i, words = false) {
-  const [sign, name] = data.fates[twins.fates[method]?.[i] ?? "-"] ?? data.fates["-"];
+  const [sign, name] = data.fates[own(twins.fates, method)?.[i] ?? "-"];
   const text = element("span", words ? {} : { class: "unseen" }, words ? ` ${name}` : name);
   return element("span", { class: `fate f-${name.replaceAll(" ", "-")}`, title: name }, element("span", { "aria-hidden": "true" }, sign), text);
 }
@@ -264,7 +267,7 @@ function renderSamples() {
 }
 
 function card(twins, method, ratio, i, fades) {
-  const sample = twins.samples[method]?.[i] ?? "";
+  const sample = own(twins.samples, method)?.[i] ?? "";
   const title = method === "none" ? "uncompressed, 1x" : `${method}, ${ratio.toFixed(1)}x smaller`;
   const made = twins.kind === "picture" ? sampleOf(twins, sample, `sample ${i + 1}, ${title}`) : element("blockquote", { tabindex: "0" }, sample);
   if (fades) made.classList.add("fade");
@@ -324,7 +327,7 @@ function judged(role, a, b) {
   if (!x || !y || x[role] === null || y[role] === null) return null;
   const sides = [x, y].map((row) => [row[role], row[`${role}_low`], row[`${role}_high`]]);
   const value = x[role] - y[role];
-  const paired = a.model === b.model && data.paired[a.model];
+  const paired = a.model === b.model && own(data.paired, a.model);
   const half = paired && a.method !== b.method ? entry(paired[role], paired.methods.indexOf(a.method), paired.methods.indexOf(b.method))[0] : null;
   if (half !== null && half !== undefined) {
     return { sides, difference: [value, value - half, value + half], larger: Math.abs(value) > half, how: "paired by sample: the interval of the difference is of this one model" };
