@@ -30,6 +30,7 @@ class Mark:
     title: str
     look: int
     row: int | None = None
+    own: bool = False  # not of the main source
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Scale:
 
 def scale_of(ratios: Iterable[float]) -> Scale:
     """A scale that holds all ratios, at least up to 32x."""
-    return Scale(max(5.1, *(math.log2(max(ratio, 1.0)) + 0.1 for ratio in ratios)))
+    return Scale(max([5.1, *(math.log2(max(ratio, 1.0)) + 0.1 for ratio in ratios)]))
 
 
 def looks(site: SiteData) -> dict[str, int]:
@@ -147,7 +148,11 @@ def _cell_series(site: SiteData, domain: str, look: int, role: str, scale: Scale
     for i, row in enumerate(site.rows):
         if row["domain"] == domain and row["ratio"] and row[role] is not None:
             said = f"{domain} {row['model']} {row['method']}: {row['ratio']:.1f}x, {role} {row[role]:.3f}"
-            marks.append(Mark(scale.x(row["ratio"]), scale.y(row[role]), said, look, i))
+            marks.append(
+                Mark(
+                    scale.x(row["ratio"]), scale.y(row[role]), said, look, i, row["source"] != site.main.name
+                )
+            )
     best = frontier(richest_models(site.main.found).get(domain, []))
     return Series(domain, domain, look, _frontier(best, role, scale), "", marks)
 

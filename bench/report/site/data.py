@@ -70,6 +70,11 @@ class SiteData:
     paired: dict[str, dict[str, Any]] = field(default_factory=dict)
     models: dict[str, Any] = field(default_factory=dict)  # C of each model, and their differences
 
+    @property
+    def sources(self) -> list[str]:
+        """The names of the sources, each once."""
+        return [*dict.fromkeys(row["source"] for row in self.rows)]
+
     def for_script(self) -> dict[str, Any]:
         """What the script reads: columns once, then a list for each row. Floats have six digits."""
         columns = list(self.rows[0]) if self.rows else []

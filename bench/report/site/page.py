@@ -23,7 +23,7 @@ from bench.report.details import best_cells, losses_of, retentions_at, richest_m
 from bench.report.headline import ranked, scores_and_ratios
 from bench.report.report_data import DASH, ReportData, with_interval
 from bench.report.site.curves import cell_charts, domain_charts, looks
-from bench.report.site.data import NUMBERS, TEXTS, Say, SiteData, Source, site_data
+from bench.report.site.data import NUMBERS, TEXTS, Row, Say, SiteData, Source, site_data
 from bench.report.site.samples import Twins
 from bench.report.verdict import PAIR_HEADERS, answer, caveats, pairs
 from bench.stats.during import over_seeds
@@ -32,7 +32,6 @@ from bench.stats.ladder import ROLES
 from bench.util.files import write_atomically
 
 MAIN_COLUMNS = ("domain", "model", "method", "family", "ratio", "quality", "diversity", "survival", "status")
-SAME = ("source", "domain", "model", "method")
 FATES = {  # letter -> sign, name
     "i": ("●", "intact"),
     "d": ("◆", "drifted"),
@@ -67,10 +66,10 @@ def render(site: SiteData, say: Say = lambda line: None) -> str:
         site=site,
         looks=looks(site),
         columns=[(name, TITLES.get(name, name.replace("_", " "))) for name in column_names()],
-        main_columns=MAIN_COLUMNS,
+        main_columns=(*MAIN_COLUMNS, *(["source"] if len(site.sources) > 1 else [])),
         numbers=NUMBERS,
         fates=FATES,
-        ratios={tuple(row[key] for key in SAME): row["ratio"] for row in site.rows},
+        ratios={_name_of(row): row["ratio"] for row in site.rows},
         shown_twins=_shown_twins(site),
     )
     return html.strip() + "\n"
@@ -214,6 +213,10 @@ def _best(found: ReportData) -> list[list[str]]:
         for best in frontier(richest.get(d.name, [])):
             lines.append((best.target, [cell.strip("`") for cell in best_cells(best, d.name)]))
     return [line for _, line in sorted(lines, key=lambda pair: pair[0])]
+
+
+def _name_of(row: Row) -> tuple[str, ...]:
+    return tuple(row[key] for key in ("source", "domain", "model", "method"))
 
 
 def _shown_twins(site: SiteData) -> list[Twins]:

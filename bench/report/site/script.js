@@ -364,7 +364,9 @@ function renderCompare() {
   const head = ["", `${a.model}, ${a.method}`, `${b.model}, ${b.method}`, "first minus second", "larger than the noise?", "judged by"];
   const table = element("table", {}, element("caption", {}, "Retention with 95 % intervals"),
     element("thead", {}, element("tr", {}, ...head.map((text, i) => element(i ? "th" : "td", i ? { scope: "col" } : {}, text)))), element("tbody", {}, ...lines));
-  one("comparison").replaceChildren(element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Comparison" }, table));
+  const counts = [a, b].map((side) => rows.find((row) => modelName(row) === side.model)?.samples);
+  const unlike = counts[0] === counts[1] ? [] : [element("p", {}, `They were measured with ${counts[0]} and ${counts[1]} samples, and diversity depends on that.`)];
+  one("comparison").replaceChildren(...unlike, element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Comparison" }, table));
 }
 
 // --------------------------------------------------------------------------------------------------- events
