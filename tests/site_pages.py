@@ -24,7 +24,7 @@ HOSTILE = (
     "{{ 7 * 7 }}{% raw %}",
     "\u2028window.broken = 1\u2029",
     "]]></style><svg onload=window.broken=1>",
-    "=HYPERLINK(1)",
+    "=HYPERLINK(1), 2",
 )
 
 

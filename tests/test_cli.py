@@ -10,14 +10,16 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from site_pages import data_of
 
 from bench.cli import main as cli
 from bench.records.schema import Record, read_records
+from bench.registry import DOMAINS
 
 pytestmark = pytest.mark.usefixtures("toy_trains_once")
 
@@ -445,3 +447,21 @@ def test_a_training_seed_is_a_number_that_generators_take(
         and "s@0" in err
     )
     assert files(tmp_path) == []
+
+
+def test_a_run_names_the_sampling_seed_of_its_twins(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def show(self: object, columns: Mapping[str, Sequence[object]], path: Path) -> Path:
+        target = path.with_name(path.name + ".txt")
+        blocks = [f"none | {i}\nint8 | {i}" for i in range(len(columns["none"]))]
+        target.write_text("\n\n".join(blocks))
+        return target
+
+    monkeypatch.setattr(DOMAINS.load("toy"), "show", show)
+    assert invoke(*RUN, "--method", "int8", "--seed", "3")[0] == 0
+    assert (tmp_path / "results/local/toy/s@0" / "twins-seed.txt").read_text() == "3\n"
+    assert invoke("site", "--results", "results/local")[0] == 0
+    (twins,) = data_of((tmp_path / "site/index.html").read_text())["twins"]
+    assert twins["seed"] == 3 and set(twins["fates"]) == {"none", "int8"}
+    assert "g" not in twins["fates"]["none"] and "r" not in twins["fates"]["none"]

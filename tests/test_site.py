@@ -6,7 +6,6 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 
@@ -18,7 +17,6 @@ from site_pages import HOSTILE, Elements, data_of, hostile_records, made, record
 from bench.cli import main as cli
 from bench.errors import BadInput
 from bench.records.schema import SEED_OF_TWINS, Items, Record, read_records
-from bench.registry import DOMAINS
 from bench.report.site import samples
 from bench.report.site.compare import half_widths, rung_of, with_every_method
 from bench.report.site.data import Source
@@ -254,26 +252,6 @@ def test_own_records_stand_beside_the_published_ones(
     assert "index.html" in capsys.readouterr().err
     assert cli.main(["site"]) == 0
     assert {row["source"] for row in rows_of((tmp_path / "site" / "index.html").read_text())} == {"published"}
-
-
-@pytest.mark.usefixtures("toy_trains_once")
-def test_a_run_names_the_sampling_seed_of_its_twins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-    def show(self: object, columns: Mapping[str, Sequence[object]], path: Path) -> Path:
-        target = path.with_name(path.name + ".txt")
-        blocks = [f"none | {i}\nint8 | {i}" for i in range(len(columns["none"]))]
-        target.write_text("\n\n".join(blocks))
-        return target
-
-    monkeypatch.setattr(DOMAINS.load("toy"), "show", show)
-    run = ["run", "--domain", "toy", "--samples", "200", "--method", "int8", "--seed", "3"]
-    assert cli.main(run) == 0
-    assert (tmp_path / "results/local/toy/s@0" / SEED_OF_TWINS).read_text() == "3\n"
-    assert cli.main(["site", "--results", "results/local"]) == 0
-    (twins,) = data_of((tmp_path / "site/index.html").read_text())["twins"]
-    assert twins["seed"] == 3 and set(twins["fates"]) == {"none", "int8"}
-    assert "g" not in twins["fates"]["none"] and "r" not in twins["fates"]["none"]
 
 
 def test_only_own_records_make_a_page_too(tmp_path: Path) -> None:

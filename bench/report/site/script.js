@@ -45,7 +45,7 @@ let initial = {};
 
 function controls() {
   const found = { role: valuesOf("role")[0] };
-  for (const name of CHECKED) found[name] = valuesOf(name).join(",");
+  for (const name of CHECKED) found[name] = valuesOf(name).map(encodeURIComponent).join(","); // names may hold commas
   for (const name of SINGLE) found[name] = named(name)[0]?.value ?? "";
   return found;
 }
@@ -65,7 +65,7 @@ function writeAddress() {
 function setControls(wanted) {
   for (const name of CHECKED) {
     const values = wanted[name].split(",");
-    for (const box of named(name)) box.checked = values.includes(box.value);
+    for (const box of named(name)) box.checked = values.includes(encodeURIComponent(box.value));
   }
   for (const box of named("role")) box.checked = box.value === wanted.role;
   for (const name of SINGLE) {
@@ -94,7 +94,7 @@ const FILTERS = { only: "domain", model: "model", size: "size", family: "family"
 function fits(row, c) {
   const words = c.text.toLowerCase().split(/\s+/).filter(Boolean);
   const said = `${row.source} ${row.domain} ${row.model} ${row.method} ${row.family} ${row.status}`.toLowerCase();
-  return c.domain.split(",").includes(row.domain) && words.every((word) => said.includes(word))
+  return c.domain.split(",").includes(encodeURIComponent(row.domain)) && words.every((word) => said.includes(word))
     && Object.entries(FILTERS).every(([name, column]) => !c[name] || row[column] === c[name])
     && (!c.least || (row.ratio !== null && row.ratio >= Number(c.least)))
     && (!c.most || (row.ratio !== null && row.ratio <= Number(c.most)));
