@@ -351,22 +351,25 @@ function byScore(role, a, b) {
 function renderCompare() {
   const c = controls();
   const [a, b] = ["A", "B"].map((side) => ({ model: c[`model${side}`], method: c[`method${side}`] }));
-  const lines = ["quality", "diversity"].map((role) => {
+  const verdicts = [], lines = [];
+  for (const role of ["quality", "diversity"]) {
     const found = judged(role, a, b);
-    if (!found) return element("tr", {}, element("th", { scope: "row" }, role), element("td", { colspan: 5 }, "Not comparable: choose the ladder for both, or a method for both."));
+    if (!found) continue;
     const [value, low, high] = found.difference;
-    const verdict = found.larger === null ? "not known" : found.larger ? "yes" : "no: within the noise";
-    return element("tr", {}, element("th", { scope: "row" }, role),
-      ...found.sides.map(([v, l, h]) => element("td", { class: "number" }, withInterval(v, l, h))),
+    const verdict = found.larger === null ? "It is not known whether the difference is larger than the noise"
+      : found.larger ? "The difference is larger than the noise" : "The difference is within the noise";
+    verdicts.push(element("li", {}, element("strong", {}, `${role}: ${verdict}`), `. Judged by: ${found.how}.`));
+    lines.push(element("tr", {}, element("th", { scope: "row" }, role),
       element("td", { class: "number" }, (value > 0 ? "+" : "") + withInterval(value, low, high)),
-      element("td", { class: "verdict" }, verdict), element("td", {}, found.how));
-  });
-  const head = ["", `${a.model}, ${a.method}`, `${b.model}, ${b.method}`, "first minus second", "larger than the noise?", "judged by"];
-  const table = element("table", {}, element("caption", {}, "Retention with 95 % intervals"),
-    element("thead", {}, element("tr", {}, ...head.map((text, i) => element(i ? "th" : "td", i ? { scope: "col" } : {}, text)))), element("tbody", {}, ...lines));
+      ...found.sides.map(([v, l, h]) => element("td", { class: "number" }, withInterval(v, l, h)))));
+  }
+  if (!lines.length) verdicts.push(element("li", {}, "These two cannot be compared. Choose the ladder for both, or a method for both."));
+  const head = ["retention", "first minus second", `${a.model}, ${a.method}`, `${b.model}, ${b.method}`];
+  const table = element("table", {}, element("caption", {}, "Means with 95 % intervals"),
+    element("thead", {}, element("tr", {}, ...head.map((text, i) => element("th", { scope: "col", class: i ? "number" : "" }, text)))), element("tbody", {}, ...lines));
   const counts = [a, b].map((side) => rows.find((row) => modelName(row) === side.model)?.samples);
   const unlike = counts[0] === counts[1] ? [] : [element("p", {}, `They were measured with ${counts[0]} and ${counts[1]} samples, and diversity depends on that.`)];
-  one("comparison").replaceChildren(...unlike, element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Comparison" }, table));
+  one("comparison").replaceChildren(element("ul", {}, ...verdicts), ...unlike, element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Comparison" }, table));
 }
 
 // --------------------------------------------------------------------------------------------------- events
