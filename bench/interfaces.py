@@ -739,6 +739,8 @@ class Context:
     seed: int = 0  # of all that the method draws
     device: str = "cpu"  # where the network is
     excluded: Mapping[str, str] = field(default_factory=dict)  # tensors that must stay as they are -> why
+    # the model's folder, where it has one: it may ship results of training-time methods
+    folder: Path | None = None
 
     @property
     def kept(self) -> Mapping[str, str]:

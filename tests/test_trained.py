@@ -34,7 +34,7 @@ from bench.layers import weights_of
 from bench.methods.fake_quantize import FakeQuantize, StraightThrough
 from bench.methods.notation import parse
 from bench.methods.plain import original
-from bench.methods.trained import GRIDS, MEAN_SCALES
+from bench.methods.trained import GRIDS, MEAN_SCALES, OUTCOME, RESULT, Attempt, TrainingTimeMethod
 from bench.records.cell import cells
 from bench.records.schema import Record
 from bench.registry import DOMAINS
@@ -863,3 +863,33 @@ def test_the_log_is_plain_json() -> None:
     made = apply("qat:grid=int4", SmallGenerator())
     assert json.loads(json.dumps(made.trainings)) == list(map(dict, made.trainings))
     assert all(np.isfinite(value) for line in made.trainings[0]["log"] for value in line.values())
+
+
+# --- results that ship with a model ------------------------------------------------------------------
+
+
+def test_a_shipped_result_is_used_without_recipe_and_data(
+    toy: ToyEvaluation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = toy.generator
+    method = parse("qat:grid=binary,budget=0.02").links[0]
+    assert isinstance(method, TrainingTimeMethod)
+    attempt = Attempt(method, original(generator.network), Context(generator, folder=tmp_path))
+    made = attempt.result()
+    assert attempt.shipped is not None and attempt.shipped.parent == tmp_path / "trained"
+    attempt.shipped.mkdir(parents=True)
+    for name in (RESULT, OUTCOME):
+        (attempt.shipped / name).write_bytes((attempt.folder / name).read_bytes())
+
+    def fail(*_: object, **__: object) -> Training:
+        raise AssertionError("no training is set up")
+
+    monkeypatch.setattr(TrainableToy, "training", fail)
+    again = Attempt(method, original(generator.network), Context(generator, folder=tmp_path)).result()
+    for name, stored in made.tensors.items():
+        assert torch.equal(stored.dequantize(), again.tensors[name].dequantize()), name
+    assert again.trainings == made.trainings
+    other = parse("qat:grid=binary,budget=0.02,seed=1").links[0]
+    assert isinstance(other, TrainingTimeMethod)
+    with pytest.raises(AssertionError, match="no training is set up"):
+        Attempt(other, original(generator.network), Context(generator, folder=tmp_path)).result()

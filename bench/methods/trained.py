@@ -8,10 +8,11 @@ was stopped continues.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -30,7 +31,7 @@ from bench.methods.prune import Magnitude, Structured, check_sparsity
 from bench.methods.quantize import Quantizer
 from bench.methods.weightwise import Weightwise, one_of
 from bench.training.train import SNAPSHOT_EVERY, locked, run
-from bench.util.files import cache_folder, write_atomically
+from bench.util.files import cache_folder, slug, write_atomically
 
 GENERATOR, ALL = "generator", "both"  # the network that is stored; all networks of a training
 OUTCOME, RESULT = "outcome.json", "result.genc"  # the former is written last
@@ -96,18 +97,25 @@ class Attempt:
         self.active: list[tuple[Any, str]] = []  # (layer, parameter) of all parametrized weights
         self.offered: list[str] = []  # names of the training's networks
         network = self._start()
-        self.digest = tensors_digest(network)
+        self.request = self._request(network)
+        self.network = network
+
+    @functools.cached_property
+    def training(self) -> Training:
+        """The recipe with the method's parametrizations, at step 0."""
+        method = self.method
         teacher = self.generator.network if method.teacher else None
         try:
-            self.training = self.generator.training(
-                network, method.seed, self._wrap, scratch=method.start == "scratch", teacher=teacher
+            training = self.generator.training(
+                self.network, method.seed, self._wrap, scratch=method.start == "scratch", teacher=teacher
             )
         except LookupError as error:
             if isinstance(error, (KeyError, IndexError)):  # a fault of the recipe, and not its answer
                 raise
             raise Unsupported(f"{method.name!r} needs a training recipe: {error}") from None
-        self.training.shorten(max(1, round(method.budget * self.training.total_steps)))
+        training.shorten(max(1, round(method.budget * training.total_steps)))
         self._check_networks()
+        return training
 
     # -------------------------------------------------------------------------------------------- set up
 
@@ -179,38 +187,50 @@ class Attempt:
 
     # ----------------------------------------------------------------------------------------------- run
 
-    @property
-    def folder(self) -> Path:
-        """Where this training's checkpoint, log and result are."""
+    def _request(self, network: Module) -> list[Any]:
+        """What the training depends on beside recipe and data."""
         method = self.method
         masks = [
             hashlib.sha256(stored.mask.cpu().numpy().tobytes()).hexdigest()
             for stored in self.compressed.tensors.values()
             if stored.mask is not None
         ]
-        content = [method.text, method.version, self.digest, masks, self.generator.identity()]
-        content += [self.training.identity(), self.context.device, sorted(self.context.excluded)]
-        if method.teacher:
-            content.append(tensors_digest(self.generator.network))
-        digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        content = [method.text, method.version, tensors_digest(network), masks, self.generator.identity()]
+        content.append(sorted(self.context.excluded))
+        return [*content, tensors_digest(self.generator.network)] if method.teacher else content
+
+    @property
+    def shipped(self) -> Path | None:
+        """Where a result may ship with the model. It is found without recipe or data."""
+        digest, folder = _digest(self.request), self.context.folder
+        return None if folder is None else folder / "trained" / f"{slug(self.method.text)}-{digest[:8]}"
+
+    @property
+    def folder(self) -> Path:
+        """Where this training's checkpoint, log and result are, in the user's cache."""
+        digest = _digest([*self.request, self.training.identity(), self.context.device])
         return cache_folder() / "trained" / digest[:2] / digest[2:34]
 
     def result(self) -> Compressed:
         """The trained network as stored. Raises `Diverged` where its training diverged, now or earlier."""
-        title, folder = f"training {self.method.text}", self.folder
-        with locked(folder, title, wait=True):
-            found = _finished(folder)
-            if found is None:
-                write_atomically(folder / OUTCOME, json.dumps(self._train(folder, title)))
-                found = _finished(folder)
-            assert found is not None
-        outcome, tensors = found
+        found = None if self.shipped is None else _finished(self.shipped)
+        outcome, tensors = found or self._cached()
         if "diverged" in outcome:
             raise Diverged(outcome["diverged"])
         made = self.compressed.replace(
             {name: stored for name, stored in tensors.items() if name not in self.context.excluded}
         )
         return dataclasses.replace(made, trainings=(*self.compressed.trainings, outcome))
+
+    def _cached(self) -> tuple[dict[str, Any], dict[str, StoredTensor]]:
+        """(what the record says, the tensors), trained now where they are not cached."""
+        title, folder = f"training {self.method.text}", self.folder
+        with locked(folder, title, wait=True):
+            if (found := _finished(folder)) is None:
+                write_atomically(folder / OUTCOME, json.dumps(self._train(folder, title)))
+                found = _finished(folder)
+        assert found is not None
+        return found
 
     def _train(self, folder: Path, title: str) -> dict[str, Any]:
         """Train and write the result -> what the record says of it."""
@@ -259,6 +279,10 @@ class Attempt:
             _check_finite(name, value)
             tensors[name] = plain(value.float().clone() if value.is_floating_point() else value.clone())
         return self.compressed.replace(tensors)
+
+
+def _digest(content: Sequence[Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _finished(folder: Path) -> tuple[dict[str, Any], dict[str, StoredTensor]] | None:

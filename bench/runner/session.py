@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -37,7 +38,8 @@ def context_of(generator: Generator, spec: ModelSpec, seed: int, device: str) ->
         raise BadInput(
             f"model {spec.name!r} excludes tensors that its network does not have: {', '.join(unknown)}"
         )
-    return Context(generator, seed, device, spec.excluded)
+    folder = Path(spec.source)
+    return Context(generator, seed, device, spec.excluded, folder if folder.is_dir() else None)
 
 
 class OtherTensors(BadInput):

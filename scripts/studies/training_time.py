@@ -4,6 +4,7 @@
     python -m scripts.studies.training_time list 1          # their commands
     python -m scripts.studies.training_time curves 4        # quality and diversity at each tenth of the steps
     python -m scripts.studies.training_time table 4         # the table of study 4, from the records
+    python -m scripts.studies.training_time ship 1          # copy trained files to the models' folders
 
 A cell trains a network first, which takes 5 to 60 minutes on one core. A run that was stopped continues.
 `curves` reads the snapshots of trainings that this machine made, and adds to `training_curves.json`.
@@ -27,7 +28,7 @@ from bench.evaluation.verdicts import retention
 from bench.methods.batch_norm import layers_with_statistics, reestimate
 from bench.methods.notation import parse
 from bench.methods.plain import original
-from bench.methods.trained import Attempt, TrainingTimeMethod
+from bench.methods.trained import OUTCOME, RESULT, Attempt, TrainingTimeMethod
 from bench.records.schema import Record, metric_of, read_records
 from bench.registry import open_domain
 from bench.runner.evaluation import Evaluation
@@ -42,6 +43,7 @@ CURVES = Path(__file__).parent / "training_curves.json"
 DOMAINS = ("text", "image_diffusion", "image_gan")
 SAMPLING_SEEDS = (0, 1, 2)
 CURVE_SAMPLES = 1000
+LARGEST_SHIPPED = 200_000  # bytes
 COLLAPSED_BELOW = 0.1  # retention of quality or diversity
 PERMUTATIONS = 10_000
 
@@ -143,9 +145,7 @@ def curves(study: str, only: Sequence[str]) -> None:
         evaluation = Evaluation(session)
         for cell in cells:
             key = f"{cell.domain} {cell.model} {cell.method}"
-            link = parse(cell.method).links[0]
-            assert isinstance(link, TrainingTimeMethod)
-            folder = Attempt(link, original(session.generator.network), session.context(0)).folder
+            folder = attempt_of(cell, session).folder
             lines = found.get(key, [])
             known = {line["step"] for line in lines}
             for path in sorted((folder / "snapshots").glob("*.genc")):
@@ -273,6 +273,32 @@ def more_spread(values: Sequence[float], control: Sequence[float]) -> float:
     return (larger + 1) / (PERMUTATIONS + 1)
 
 
+def ship(study: str, only: Sequence[str]) -> None:
+    """Copy the results of this machine's trainings to the folders of their models.
+
+    A cell is then measured again without training. Files above `LARGEST_SHIPPED` stay in the cache.
+    """
+    for (name, model), cells in itertools.groupby(chosen(study, only), key=lambda c: (c.domain, c.model)):
+        domain = open_domain(name)
+        session = ModelSession(domain, domain.locate(model), CURVE_SAMPLES)
+        for cell in cells:
+            attempt = attempt_of(cell, session)
+            outcome, result = attempt.folder / OUTCOME, attempt.folder / RESULT
+            if not outcome.exists() or (result.exists() and result.stat().st_size > LARGEST_SHIPPED):
+                continue
+            assert attempt.shipped is not None
+            for path in filter(Path.exists, (result, outcome)):
+                write_atomically(attempt.shipped / path.name, path.read_bytes())
+            print(attempt.shipped.relative_to(ROOT))
+
+
+def attempt_of(cell: Planned, session: ModelSession) -> Attempt:
+    """The training of a cell whose method has one link."""
+    link = parse(cell.method).links[0]
+    assert isinstance(link, TrainingTimeMethod)
+    return Attempt(link, original(session.generator.network), session.context(0))
+
+
 def commands(study: str, only: Sequence[str]) -> None:
     """Print the commands of a study."""
     for cell in chosen(study, only):
@@ -284,6 +310,7 @@ ACTIONS: Mapping[str, Callable[[str, Sequence[str]], None]] = {
     "list": commands,
     "curves": curves,
     "table": table,
+    "ship": ship,
 }
 
 
