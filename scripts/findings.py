@@ -15,9 +15,11 @@ from statistics import mean
 from bench.methods.notation import LADDER
 from bench.records.schema import Record, read_records
 from bench.report.details import pair_by_pair, with_sign
+from bench.report.during import summary
 from bench.report.report_data import report_data
 from bench.report.secondary_table import tau_text
 from bench.report.verdict import ClaimContext, answer, caveats, checks
+from bench.stats.during import BothWays
 from bench.stats.ladder import ROLES
 from bench.stats.model_file import ModelFile, out_of_date, read_models
 from bench.stats.order import Order, order_of
@@ -98,8 +100,15 @@ def conditions(f: Figures) -> Conditions:
     bare0, s0 = f.kept(GAN, "int2", "s@0", plain=True), f.kept(GAN, "int2", "s@0")
     bare1, s1 = f.kept(GAN, "int2", "s@1", plain=True), f.kept(GAN, "int2", "s@1")
     one_bit = [f.kept(GAN, "binary", "s@0", plain)[0] for plain in (False, True)]
+    gained = [
+        known(row.difference(role, "binary")).value
+        for one in f.found.ways
+        if (row := one.rungs.get("binary")) is not None
+        for role in ROLES
+    ]
     poor = {(m.domain, m.size) for m in f.whole if m.u["quality"] < POOR}
     return [
+        ("**During training it keeps more**", bool(gained) and min(gained) > 0),
         ("(6 times smaller)", {round(f.ratio(d, "int6")) for d in DOMAINS} == {6}),
         ("GANs and transformers lose almost nothing", {m.domain for m in lossy + lossy_too} == {DIFFUSION}),
         ("models lose more than 5 %", len(lossy) < len(f.whole) / 3 and q(DIFFUSION, "int6") > 0.8),
@@ -205,6 +214,27 @@ class Page:
         """`9.0x: .99/.98`: ratio, quality, diversity."""
         ratio = self._f.ratio(domain, method, model, bool(plain))
         return f"{ratio:.1f}x: {slash(self._f.kept(domain, method, model, bool(plain)))}"
+
+    def both_ways(self, domain: str, rung: str, when: str) -> str:
+        """`9.0x: .99/.98` after or during training, means over the models that have both."""
+        both = self._ways(domain, rung)
+        if both is None:
+            return "-"
+        one = both.during if when == "during" else both.after
+        kept = [known(one.retention(role, rung)).value for role in ROLES]
+        return f"{2 ** known(one.rate(rung)):.1f}x: {slash(kept)}"
+
+    def trained_models(self, domain: str, rung: str) -> str:
+        one = self._ways(domain, rung)
+        return "none" if one is None else ", ".join(m.model for unit in one.during.units for m in unit)
+
+    def trained_summaries(self) -> str:
+        """As the leaderboard says it."""
+        return "\n".join(f"- {summary(one)}" for one in self._f.found.ways)
+
+    def _ways(self, domain: str, rung: str) -> BothWays | None:
+        found = [one for one in self._f.found.ways if one.name == domain]
+        return found[0].rungs.get(rung) if found else None
 
     def secondary(self, domain: str, method: str) -> str:
         """Quality and diversity by the secondary evaluators."""

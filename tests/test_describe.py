@@ -157,8 +157,12 @@ def test_floats_are_short_and_lists_lie_on_one_line(results: Path) -> None:
 
 
 def test_a_baseline_that_cannot_be_made_again_is_refused(domain: Domain, records: list[Record]) -> None:
-    with pytest.raises(BadInput, match=f"seed 0 are not those of its record: 1 of {N} flags"):
-        describe_model(domain, "s@0", changed(records, "none", 1), print)
+    with pytest.raises(BadInput, match=f"seed 0 are not those of its record: 6 of {N} flags"):
+        describe_model(domain, "s@0", changed(records, "none", 6), print)
+
+
+def test_a_baseline_of_other_floats_is_described(domain: Domain, records: list[Record]) -> None:
+    assert describe_model(domain, "s@0", changed(records, "none", 1), print).survival
 
 
 def test_twins_of_another_baseline_are_refused(domain: Domain, records: list[Record]) -> None:

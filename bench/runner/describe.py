@@ -200,11 +200,11 @@ class Items:
 
 
 def check_flags(here: np.ndarray, recorded: np.ndarray, seed: int) -> np.ndarray:
-    """Raises `BadInput` unless the flags are the recorded ones.
+    """The recorded flags. Raises `BadInput` unless the flags here are the same, but for `OTHER_FLOATS`.
 
     Otherwise items would be joined with wrong outcomes.
     """
-    if here.shape != recorded.shape or (here != recorded).any():
+    if here.shape != recorded.shape or (here != recorded).mean() > OTHER_FLOATS:
         differ = (
             f"{int((here != recorded).sum())} of "
             if here.shape == recorded.shape
