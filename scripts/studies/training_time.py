@@ -26,12 +26,13 @@ from tabulate import tabulate
 from bench.artifact.format import rebuild
 from bench.evaluation.verdicts import retention
 from bench.methods.batch_norm import layers_with_statistics, reestimate
-from bench.methods.notation import parse
+from bench.methods.notation import CONTROL, parse, without_seed
 from bench.methods.plain import original
 from bench.methods.trained import OUTCOME, RESULT, Attempt, TrainingTimeMethod
 from bench.records.schema import Record, metric_of, read_records
 from bench.registry import open_domain
 from bench.runner.evaluation import Evaluation
+from bench.runner.run_cell import COLLAPSED_BELOW
 from bench.runner.session import ModelSession
 from bench.runner.sweep import Request, run
 from bench.stats.ladder import ROLES
@@ -44,7 +45,6 @@ DOMAINS = ("text", "image_diffusion", "image_gan")
 SAMPLING_SEEDS = (0, 1, 2)
 CURVE_SAMPLES = 1000
 LARGEST_SHIPPED = 200_000  # bytes
-COLLAPSED_BELOW = 0.1  # retention of quality or diversity
 PERMUTATIONS = 10_000
 
 
@@ -221,16 +221,15 @@ def stability(found: Mapping[Planned, Sequence[Record]]) -> str:
     """
     groups: dict[tuple[str, str], list[Sequence[Record]]] = {}
     for cell, records in found.items():
-        without_seed = cell.method.replace(",seed=", ":seed=").split(":seed=")[0]
-        groups.setdefault((cell.domain, without_seed), []).append(records)
+        groups.setdefault((cell.domain, without_seed(cell.method)), []).append(records)
     lines = []
     for (domain, method), cells in groups.items():
         line = [domain, method, str(len(cells)), str(sum(map(failed, cells)))]
         for role in ROLES:
             values = [kept(records, role) for records in cells]
-            control = [kept(records, role) for records in groups.get((domain, "finetune"), [])]
+            control = [kept(records, role) for records in groups.get((domain, CONTROL), [])]
             line += [f"{fmean(values):.3f}", f"{stdev(values):.3f}" if len(values) > 1 else "-"]
-            tested = method != "finetune" and min(len(values), len(control)) > 2
+            tested = method != CONTROL and min(len(values), len(control)) > 2
             line.append(f"{more_spread(values, control):.3f}" if tested else "-")
         logs = [records[0].trainings[0].log for records in cells if records[0].trainings]
         lines.append(
