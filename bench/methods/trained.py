@@ -173,8 +173,7 @@ class Attempt:
                 continue
             for own_name in (name, *weight.tied):
                 path, _, parameter = own_name.rpartition(".")
-                layer = network.get_submodule(path)
-                register(layer, parameter, made)
+                register(network.get_submodule(path), parameter, made)
             path, _, parameter = name.rpartition(".")
             places.append((name, path, parameter))
             self.active.append((network.get_submodule(path), parameter))
@@ -272,9 +271,7 @@ class Attempt:
             tensors[name] = own[0].stored(own.original.detach())
             _check_finite(name, tensors[name].dequantize())
         for name, value in tensors_of(network).items():
-            if name not in self.compressed.tensors or name in tensors:
-                continue
-            if name in self.context.excluded:
+            if name not in self.compressed.tensors or name in tensors or name in self.context.excluded:
                 continue
             _check_finite(name, value)
             tensors[name] = plain(value.float().clone() if value.is_floating_point() else value.clone())

@@ -154,8 +154,8 @@ def locked(folder: Path, title: str, wait: bool = False) -> Iterator[None]:
 
     The system releases the lock when this process ends.
 
-    Raises `BadInput` when another process holds it, or waits for it. It has no effect where the file system
-    has no such locks.
+    wait: wait while another process holds it. Without it, that raises `BadInput`. The lock has no effect
+    where the file system has no such locks.
     """
     check_writable(folder)
     folder.mkdir(parents=True, exist_ok=True)
