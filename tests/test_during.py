@@ -19,7 +19,7 @@ from bench.report.during import during_section, summary
 from bench.report.figures import during as picture
 from bench.report.figures import training_curves
 from bench.report.figures.families import family_of, points_of
-from bench.report.headline import headline
+from bench.report.headline import answers, headline
 from bench.report.report_data import report_data
 from bench.stats.during import DuringTraining, compare_ways
 from bench.stats.frontier import frontier
@@ -225,6 +225,17 @@ def test_the_sentences() -> None:
     assert "1 bit is not shown to keep 0.90 of quality (0.957)." in said, "three training seeds are few"
     assert "1 bit keeps less than 0.90 of diversity (0.500)." in said
     assert said.endswith("The control keeps 1.000 of quality and 0.900 of diversity.")
+
+
+def test_the_answer_says_what_one_bit_keeps_both_ways() -> None:
+    records = [*before("a", *SEEDS), *spread((0.8, 0.9, 1.0), SEEDS)]
+    assert not any("1 bit" in sentence for sentence in answers(report_data(before("a", *SEEDS), {})))
+    said = answers(report_data([*records, *before("b", "s@0"), *trained("b", rung="int3")], {}))
+    assert said[1].startswith("On the ladder, at least 0.90 is left of quality down to ")
+    assert said[2] == (
+        "At 1 bit, training with the grid keeps in a 0.90 of quality and 0.90 of diversity "
+        "(0.10 and 0.10 after training)."
+    )
 
 
 def test_one_bit_that_keeps_nearly_all_is_shown() -> None:

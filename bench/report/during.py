@@ -10,6 +10,7 @@ from bench.stats.during import BothWays, DuringTraining, over_seeds
 from bench.stats.intervals import Estimate
 from bench.stats.ladder import ROLES
 from bench.stats.scores import Domain, ratio_at
+from bench.util.markup import joined
 
 TITLE = "## After training or during training?\n\n"
 KEPT = 0.9
@@ -44,11 +45,15 @@ def during_section(found: ReportData, order: Sequence[str], details: str) -> lis
 
     order: names of the domains. details: the link to the page of details.
     """
-    ways = [one for name in order for one in found.ways if one.name == name]
+    ways = _ordered(found, order)
     if not ways:
         return []
     said = "".join(f"- {summary(one)}\n" for one in ways)
     return [TITLE + NOTES.format(details=details), means(ways) + "\n", said, CAVEAT]
+
+
+def _ordered(found: ReportData, order: Sequence[str]) -> list[DuringTraining]:
+    return [one for name in order for one in found.ways if one.name == name]
 
 
 def means(ways: Sequence[DuringTraining]) -> str:
@@ -61,9 +66,24 @@ def means(ways: Sequence[DuringTraining]) -> str:
     return table(["models", *(f"{role} {when} ↑" for role in ROLES for when in ("after", "during"))], lines)
 
 
-def _value(domain: Domain, role: str, rung: str) -> str:
+def _value(domain: Domain, role: str, rung: str, digits: int = 3) -> str:
     known = domain.retention(role, rung)
-    return DASH if known is None else f"{known.value:.3f}"
+    return DASH if known is None else f"{known.value:.{digits}f}"
+
+
+def one_bit(found: ReportData, order: Sequence[str]) -> str:
+    """What 1 bit a weight keeps, during and after training. Empty where it was not measured both ways."""
+    rows = [(one.name, one.rungs[ONE_BIT]) for one in _ordered(found, order) if ONE_BIT in one.rungs]
+    if not rows:
+        return ""
+    said = [
+        f"in {name} {_both(row.during, ' of {}')} ({_both(row.after)} after training)" for name, row in rows
+    ]
+    return f"At 1 bit, training with the grid keeps {'; '.join(said)}."
+
+
+def _both(domain: Domain, of: str = "") -> str:
+    return joined([_value(domain, role, ONE_BIT, 2) + of.format(role) for role in ROLES])
 
 
 def summary(one: DuringTraining) -> str:
@@ -82,7 +102,7 @@ def _compared(one: DuringTraining, role: str) -> list[str]:
     for rung, row in one.rungs.items():
         if (d := row.difference(role, rung)) is not None:
             answers.setdefault(_answer(d), []).append(f"`{rung}` ({_signed(d)})")
-    return [f"{answer.format(role=role)} {_and(rungs)}." for answer, rungs in answers.items()]
+    return [f"{answer.format(role=role)} {joined(rungs)}." for answer, rungs in answers.items()]
 
 
 def _answer(difference: Estimate) -> str:
@@ -118,11 +138,7 @@ def _control(one: DuringTraining) -> str:
     if one.control is None:
         return "The control is not measured."
     kept = [f"{_value(one.control, role, CONTROL)} of {role}" for role in ROLES]
-    return f"The control keeps {_and(kept)}."
-
-
-def _and(parts: Sequence[str]) -> str:
-    return ", ".join(parts[:-1]) + " and " + parts[-1] if len(parts) > 1 else parts[0]
+    return f"The control keeps {joined(kept)}."
 
 
 def _signed(difference: Estimate | None) -> str:

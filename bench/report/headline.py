@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from statistics import mean
 
 from bench.methods.notation import LADDER
 from bench.report.details import best_cells, losses_of, retentions_at, richest_models
-from bench.report.during import during_section
+from bench.report.during import during_section, one_bit
 from bench.report.report_data import DASH, ReportData, table
 from bench.report.verdict import answer, caveats
 from bench.stats.frontier import frontier
 from bench.stats.ladder import ROLES
 from bench.stats.scores import Domain, Ratio, Score, good_enough, ratio_at
-from bench.util.markup import as_text
+from bench.util.markup import as_text, joined
 
 NOTES = """\
 - **models**: how many networks are ranked: each training seed in each ranked size. Sizes: xs has about 0.125
@@ -59,7 +59,7 @@ def headline(found: ReportData, details: str) -> list[str]:
     """The parts of the first page above the table of models. `details` is the link to the page of details."""
     parts = [
         "## How compressible is each domain?\n",
-        answer(found.now),
+        *(f"{sentence}\n" for sentence in answers(found)),
         ranking(found) + "\n",
         NOTES.format(details=details),
         caveats(found.now),
@@ -75,6 +75,24 @@ def headline(found: ReportData, details: str) -> list[str]:
             both_evaluators(found) + "\n",
         ]
     return parts
+
+
+def answers(found: ReportData) -> list[str]:
+    """The answer in at most three sentences: who is ahead, how far each goes, and one bit during training."""
+    order = ranked(found)
+    return list(
+        filter(None, [answer(found.now).strip(), _kept(order), one_bit(found, [d.name for d in order])])
+    )
+
+
+def _kept(domains: Sequence[Domain]) -> str:
+    """How small a file may be with 0.90 of quality and of diversity left. Empty without such a ratio."""
+    said = []
+    for role in ROLES:
+        ratios = [(d.name, _ratio(ratio_at(d, role, 0.9))) for d in domains]
+        parts = [f"{ratio} in {name}" for name, ratio in ratios if ratio != DASH]
+        said += [f"of {role} down to {joined(parts)}"] if parts else []
+    return f"On the ladder, at least 0.90 is left {'; '.join(said)}." if said else ""
 
 
 def ranked(found: ReportData) -> list[Domain]:

@@ -25,6 +25,7 @@ from bench.stats.scores import (
     good_enough,
     model_score,
 )
+from bench.util.markup import joined
 
 # (role, domain, domain), domains sorted -> result of the secondary evaluators
 Support = Mapping[tuple[str, str, str], Comparison]
@@ -88,7 +89,7 @@ def _shown(now: ClaimContext) -> str:
     rows = [(c.a, c.b, c.role) for c in now.comparisons if now.claimed(c)]
     claims = []
     for a, others, roles in _merged(rows):
-        than = _and([f"than {b}" for b in others])
+        than = joined([f"than {b}" for b in others])
         claims.append(f"**{a} is more compressible {than}, in {_roles(roles)}**")
     return _averaged(now) + "; ".join(claims) + "." if claims else ""
 
@@ -96,7 +97,7 @@ def _shown(now: ClaimContext) -> str:
 def _averaged(now: ClaimContext) -> str:
     """The sizes that a claim averages. Empty where there is one size."""
     sizes = [*dict.fromkeys(m.size for d in now.domains if d.compared for unit in d.units for m in unit)]
-    return f"On average over sizes {_and(sizes)}, " if len(sizes) > 1 else ""
+    return f"On average over sizes {joined(sizes)}, " if len(sizes) > 1 else ""
 
 
 def _disputed(now: ClaimContext) -> str:
@@ -127,7 +128,7 @@ def _contrary(c: Comparison, now: ClaimContext) -> bool:
 
 def _ahead(why: str, rows: Sequence[Comparison]) -> str:
     merged = _merged([(c.a, c.b, c.role) for c in rows])
-    said = [f"{a} ahead of {_and(others)} in {_roles(roles)}" for a, others, roles in merged]
+    said = [f"{a} ahead of {joined(others)} in {_roles(roles)}" for a, others, roles in merged]
     return f"Not claimed, because {why}: {'; '.join(said)}." if said else ""
 
 
@@ -152,7 +153,7 @@ def _by_pair(rows: Sequence[tuple[Comparison, str]]) -> list[tuple[str, list[str
     """(`a and b`, the statements about each role). The order of the two domains does not matter."""
     found: dict[str, list[str]] = {}
     for c, said in rows:
-        found.setdefault(_and(sorted((c.a, c.b))), []).append(said)
+        found.setdefault(joined(sorted((c.a, c.b))), []).append(said)
     return [*found.items()]
 
 
@@ -165,10 +166,6 @@ def _merged(rows: Sequence[tuple[str, str, str]]) -> list[tuple[str, list[str], 
     for (a, b), same in roles.items():
         found.setdefault((a, same), []).append(b)
     return [(a, others, same) for (a, same), others in found.items()]
-
-
-def _and(names: Sequence[str]) -> str:
-    return ", ".join(names[:-1]) + " and " + names[-1] if len(names) > 1 else names[0]
 
 
 def _roles(roles: Sequence[str]) -> str:
@@ -228,12 +225,12 @@ def answer(now: ClaimContext) -> str:
 
 def caveats(now: ClaimContext) -> str:
     """How certain the sentence is, and what the data cannot show."""
-    return _joined([_size_by_size(now), _how_sure(now), CANNOT])
+    return _paragraphs([_size_by_size(now), _how_sure(now), CANNOT])
 
 
 def checks(now: ClaimContext, wider: ClaimContext) -> str:
     """Whether other choices give another answer. `wider` also ranks models whose U is at least 0.25."""
-    return _joined(
+    return _paragraphs(
         [
             _not_shown(now),
             *_not_ranked(now),
@@ -244,7 +241,7 @@ def checks(now: ClaimContext, wider: ClaimContext) -> str:
     )
 
 
-def _joined(paragraphs: Sequence[str]) -> str:
+def _paragraphs(paragraphs: Sequence[str]) -> str:
     return "\n\n".join(filter(None, paragraphs)) + "\n"
 
 
@@ -269,7 +266,7 @@ def _does_not_show(lost: Sequence[tuple[Comparison, str]]) -> str:
     if not lost:
         return "shows all of this"
     merged = _merged([(c.a, c.b, c.role) for c, _ in lost])
-    said = [f"{a} ahead of {_and(others)} in {' or '.join(roles)}" for a, others, roles in merged]
+    said = [f"{a} ahead of {joined(others)} in {' or '.join(roles)}" for a, others, roles in merged]
     return f"does not show {', or '.join(said)}"
 
 
@@ -335,7 +332,7 @@ def _exceptions(claims: Sequence[Comparison], of_size: Mapping[str, Sequence[Mod
             against.setdefault(f"{c.a} and {c.b} are level", []).append(f"in {c.role} ({a:.3f}, {b:.3f})")
         elif a <= b:
             against.setdefault(f"{c.b} is ahead of {c.a}", []).append(f"in {c.role} ({b:.3f}, {a:.3f})")
-    return _and([f"{what} {' and '.join(how)}" for what, how in against.items()]) if against else ""
+    return joined([f"{what} {' and '.join(how)}" for what, how in against.items()]) if against else ""
 
 
 def _scores(models: Sequence[ModelLadder], role: str) -> list[Score]:
@@ -420,7 +417,7 @@ def _count(domain: Domain) -> str:
     if not seeds:
         return "none"
     sizes = [m.size for m in domain.units[0]]
-    of = f"size{'s' if len(sizes) > 1 else ''} {_and(sizes)}"
+    of = f"size{'s' if len(sizes) > 1 else ''} {joined(sizes)}"
     apart = "" if domain.compared else " (not compared: no size in common with the others)"
     return f"{seeds} training seed{'s' if seeds > 1 else ''} of {of}{apart}"
 

@@ -2,6 +2,7 @@
 
 import html
 import re
+from collections.abc import Sequence
 
 PLAIN_NAME = re.compile(r"[A-Za-z0-9]([\w@.-]*[A-Za-z0-9])?")
 
@@ -24,3 +25,8 @@ def as_code(text: str) -> str:
     runs = re.findall("`+", text)
     fence, pad = "`" * (1 + max(map(len, runs), default=0)), " " if runs else ""
     return f"{fence}{pad}{' '.join(text.split())}{pad}{fence}"
+
+
+def joined(parts: Sequence[str]) -> str:
+    """`a, b and c`"""
+    return ", ".join(parts[:-1]) + " and " + parts[-1] if len(parts) > 1 else parts[0]

@@ -20,12 +20,12 @@ from bench.errors import BadInput
 from bench.methods.notation import LADDER
 from bench.records.schema import read_records
 from bench.report.details import best_cells, losses_of, retentions_at, richest_models
-from bench.report.headline import ranked, scores_and_ratios
+from bench.report.headline import answers, ranked, scores_and_ratios
 from bench.report.report_data import DASH, ReportData, with_interval
 from bench.report.site.curves import cell_charts, domain_charts, looks
 from bench.report.site.data import NUMBERS, TEXTS, Row, Say, SiteData, Source, site_data
 from bench.report.site.samples import Twins
-from bench.report.verdict import PAIR_HEADERS, answer, caveats, pairs
+from bench.report.verdict import PAIR_HEADERS, caveats, pairs
 from bench.stats.during import over_seeds
 from bench.stats.frontier import frontier
 from bench.stats.ladder import ROLES
@@ -58,7 +58,7 @@ def render(site: SiteData, say: Say = lambda line: None) -> str:
         style=_raw(style),
         script=_raw(script),
         data=_raw(in_script(site.for_script() | {"fates": FATES})),
-        answer=_bold(answer(found.now)),
+        answers=[_bold(sentence) for sentence in answers(found)],
         caveats=[_bold(part) for part in caveats(found.now).split("\n\n")] if found.comparable else [],
         tables=_tables(found),
         charts=domain_charts(site, say),
