@@ -240,6 +240,13 @@ class Training(ABC):
         """
         self.total_steps = steps
 
+    def scale_rates(self, factor: float) -> None:
+        """Multiply the learning rates of all networks.
+
+        The option `rate` of training-time methods needs it. Raises `LookupError` where a recipe cannot.
+        """
+        raise LookupError(f"{type(self).__name__} cannot change its learning rates")
+
 
 # ------------------------------------------------------------------------------------------------- evaluators
 

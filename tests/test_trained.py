@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +90,16 @@ class SmallGenerator(Generator):
     ) -> Training:
         self.started.append(SmallTraining(network, seed, wrap))
         return self.started[-1]
+
+
+class Toy(TrainableToy):
+    """The toy with untrained weights."""
+
+    def __init__(self) -> None:
+        self.device = "cpu"
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            self.network = self.rebuild()
 
 
 def apply(text: str, generator: Generator, excluded: Mapping[str, str] | None = None) -> Compressed:
@@ -703,6 +713,32 @@ def test_a_folder_without_a_discriminator_trains_from_scratch_only(
     assert made.trainings[0]["steps"] == 2
 
 
+def moved(training: Training, factor: float | None) -> float:
+    """How far a first step moves the generator's weights, at most."""
+    network = training.networks["generator"]
+    before = [p.detach().clone() for p in network.parameters()]
+    if factor is not None:
+        training.scale_rates(factor)
+    training.step()
+    return max((p - old).abs().max().item() for p, old in zip(network.parameters(), before))
+
+
+@pytest.mark.parametrize("recipe", [gan, flow, lambda: TrainableToy.training(Toy(), Toy().network, 0)])
+def test_a_rate_scales_the_step_of_every_optimizer(recipe: Callable[[], Training]) -> None:
+    assert moved(recipe(), 0.5) == pytest.approx(moved(recipe(), None) / 2, rel=0.02)
+
+
+def test_rate_is_passed_to_the_recipe() -> None:
+    def largest_change(text: str) -> float:
+        toy = Toy()
+        made = read_back(apply(text, toy))
+        return max((made[name] - p).abs().max().item() for name, p in toy.network.named_parameters())
+
+    assert largest_change("finetune:budget=0.1,rate=0.001") < 0.01 * largest_change("finetune:budget=0.1")
+    with pytest.raises(Unsupported, match="'finetune' needs a training recipe: SmallTraining cannot change"):
+        apply("finetune:rate=2", SmallGenerator())
+
+
 def test_a_teacher_that_equals_the_network_adds_nothing() -> None:
     toy = object.__new__(TrainableToy)
     toy.device = "cpu"
@@ -764,6 +800,9 @@ def test_the_text_recipe_trains_quantized_and_taught(monkeypatch: pytest.MonkeyP
     generator = Writer(network())
     free = Writer(network()).training(network(), 0, teacher=network()).step()
     assert free["teacher"] == pytest.approx(0, abs=1e-6)
+    assert moved(Writer(network()).training(network(), 0), 0.1) == pytest.approx(
+        moved(Writer(network()).training(network(), 0), None) / 10, rel=0.02
+    )
     made = apply("qat:grid=int4,teacher,budget=0.0001", generator)
     assert made.trainings[0]["steps"] == 2 and made.trainings[0]["log"][-1]["teacher"] > 0
     trained, tensors = generator.started[0].finished(), read_back(made)
@@ -833,6 +872,7 @@ def test_canonical_texts_are_read_back(text: str, canonical: str) -> None:
         *((f"finetune:budget={budget}", f"budget={shown} .*outside") for budget, shown in
           (("0", "0"), ("-1", "-1"), ("11", "11"), ("nan", "nan"), ("inf", "inf"))),
         ("finetune:budget=much", "budget='much' of 'finetune' is not a valid float"),
+        *((f"finetune:rate={rate}", f"rate={rate} .*outside") for rate in ("0", "-1", "101", "nan")),
         ("finetune:seed=-1", "seed=-1 .*outside"),
         ("qat:start=elsewhere", "start='elsewhere' of 'qat' is not one of: trained, scratch"),
         ("qat:teacher=maybe", "teacher='maybe'"),

@@ -53,6 +53,11 @@ class ToyTraining(Training):
         self.step_number += 1
         return found
 
+    def scale_rates(self, factor: float) -> None:
+        """Adam holds its own rate."""
+        for group in self.optimizer.param_groups:
+            group["lr"] *= factor
+
     def state_dict(self) -> dict[str, Any]:
         """Network, optimizer and step: noise follows from the step."""
         network = self.networks["generator"].state_dict()

@@ -35,7 +35,7 @@ from bench.util.files import cache_folder, slug, write_atomically
 
 GENERATOR, ALL = "generator", "both"  # the network that is stored; all networks of a training
 OUTCOME, RESULT = "outcome.json", "result.genc"  # the former is written last
-MOST_BUDGET = 10.0
+MOST_BUDGET, MOST_RATE = 10.0, 100.0
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ class TrainingTimeMethod(Weightwise):
     seed: int = 0  # of the training's noise, and of untrained weights
     networks: str = GENERATOR  # which networks of the training the method is applied to; `both`: all
     teacher: bool = False  # distillation from the uncompressed network
+    rate: float = 1.0  # learning rates, as a multiple of the recipe's
 
     trains: ClassVar[bool] = True
 
@@ -56,6 +57,11 @@ class TrainingTimeMethod(Weightwise):
             raise BadInput(
                 f"budget={self.budget:g} of {self.name!r} is outside of (0, {MOST_BUDGET:g}]: it is a share "
                 f"of the recipe's steps, such as 0.25"
+            )
+        if not 0 < self.rate <= MOST_RATE:
+            raise BadInput(
+                f"rate={self.rate:g} of {self.name!r} is outside of (0, {MOST_RATE:g}]: it multiplies the "
+                f"recipe's learning rates, such as 0.5"
             )
         if not 0 <= self.seed < 2**31:
             raise BadInput(
@@ -109,6 +115,8 @@ class Attempt:
             training = self.generator.training(
                 self.network, method.seed, self._wrap, scratch=method.start == "scratch", teacher=teacher
             )
+            if method.rate != 1:
+                training.scale_rates(method.rate)
         except LookupError as error:
             if isinstance(error, (KeyError, IndexError)):  # a fault of the recipe, and not its answer
                 raise

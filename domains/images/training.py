@@ -78,6 +78,11 @@ class ImageTraining(Training):
     def shorten(self, steps: int) -> None:
         self.recipe, self.total_steps = dataclasses.replace(self.recipe, steps=steps), steps
 
+    def scale_rates(self, factor: float) -> None:
+        self.optimizers = {
+            name: (optimizer, factor * rate) for name, (optimizer, rate) in self.optimizers.items()
+        }
+
     def step(self) -> dict[str, float]:
         for network in self.networks.values():
             network.train()

@@ -69,6 +69,9 @@ class VerseTraining(Training):
     def shorten(self, steps: int) -> None:
         self.recipe, self.total_steps = dataclasses.replace(self.recipe, steps=steps), steps
 
+    def scale_rates(self, factor: float) -> None:
+        self.optimizers = [(optimizer, factor * rate) for optimizer, rate in self.optimizers]
+
     def step(self) -> dict[str, float]:
         network, recipe = self.networks["generator"], self.recipe
         network.train()
