@@ -610,12 +610,16 @@ class Layout:
     `group` weights.
 
     Example: `Layout("group", axis=0, group=64)`.
+
+    A grouped transposed convolution has several `blocks`: equal parts along axis 0, which each have output
+    channels of their own. So `blocks=2` of a weight [in, out / 2, ...] gives `out` channels.
     """
 
     # `tensor`: one row; `channel`: one row a channel; `group`: several, the last one padded with zeros
     granularity: str = "channel"
     axis: int = 0  # of the output channels
     group: int = 0  # weights a row, for `group` only
+    blocks: int = 1  # parts along axis 0 whose channels are not the same; above 1 only where axis > 0
 
     def rows(self, tensor: Tensor) -> Tensor:
         """[..., channels at axis, ...] -> [rows, n]: one row for each scale."""
@@ -623,7 +627,7 @@ class Layout:
 
         if not tensor.ndim or self.granularity == "tensor":
             return self.flat(tensor).reshape(1, -1)
-        channels = tensor.movedim(self.axis, 0).flatten(1) if tensor.ndim > 1 else tensor[:, None]
+        channels = self._channels_first(tensor).flatten(1) if tensor.ndim > 1 else tensor[:, None]
         if self.granularity == "group":
             rest = -channels.shape[1] % self.group
             channels = (F.pad(channels, (0, rest)) if rest else channels).reshape(-1, self.group)
@@ -632,30 +636,44 @@ class Layout:
     def restore(self, rows: Tensor, shape: tuple[int, ...]) -> Tensor:
         """[rows, n] -> [*shape], contiguous: the inverse of `rows`."""
         if self.granularity == "group":
-            rows = rows.reshape(shape[self.axis], -1)[:, : self.channel_length(shape)]
+            rows = rows.reshape(self.channels(shape), -1)[:, : self.channel_length(shape)]
         return self.unflat(rows, shape)
 
     def flat(self, tensor: Tensor) -> Tensor:
         """[*shape] -> [numel]: the order in which a file holds weights, without padding."""
-        return (tensor.movedim(self.axis, 0) if tensor.ndim else tensor).reshape(-1)
+        return (self._channels_first(tensor) if tensor.ndim else tensor).reshape(-1)
 
     def unflat(self, flat: Tensor, shape: tuple[int, ...]) -> Tensor:
         """[numel] -> [*shape]: the inverse of `flat`."""
         if not shape:
             return flat.reshape(())
-        moved = [shape[self.axis], *(size for i, size in enumerate(shape) if i != self.axis)]
-        return flat.reshape(moved).movedim(0, self.axis).contiguous()
+        others = [size for i, size in enumerate(shape) if i != self.axis]
+        if self.blocks == 1:
+            return flat.reshape(shape[self.axis], *others).movedim(0, self.axis).contiguous()
+        parts = flat.reshape(self.blocks, shape[self.axis], others[0] // self.blocks, *others[1:])
+        return parts.movedim(1, self.axis + 1).flatten(0, 1).contiguous()
+
+    def _channels_first(self, tensor: Tensor) -> Tensor:
+        """[..., channels at axis, ...] -> [channels, ...]; the channels of the first block come first."""
+        if self.blocks == 1:
+            return tensor.movedim(self.axis, 0)
+        parts = tensor.unflatten(0, (self.blocks, tensor.shape[0] // self.blocks))
+        return parts.movedim(self.axis + 1, 1).flatten(0, 1)
+
+    def channels(self, shape: tuple[int, ...]) -> int:
+        """Output channels of a tensor of this shape."""
+        return shape[self.axis] * self.blocks
 
     def channel_length(self, shape: tuple[int, ...]) -> int:
         """Weights of one output channel of a tensor of this shape."""
-        return math.prod(size for i, size in enumerate(shape) if i != self.axis)
+        return math.prod(size for i, size in enumerate(shape) if i != self.axis) // self.blocks
 
     def row_count(self, shape: tuple[int, ...]) -> int:
         """Rows of the matrix that a tensor of this shape becomes: how many scales it has."""
         if not shape or self.granularity == "tensor":
             return 1
         groups = -(-self.channel_length(shape) // self.group) if self.granularity == "group" else 1
-        return shape[self.axis] * groups
+        return self.channels(shape) * groups
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fnmatch
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor, nn
+
+from bench.interfaces import Layout
 
 # type name -> {parameter, or pattern of parameters: axis of the output channels}. A name, not a class:
 # transformers' Conv1D needs no
@@ -30,8 +33,13 @@ class Weight:
 
     name: str
     layer: str  # type of the first layer that owns it
-    axis: int
+    axis: int  # of the output channels
     tied: tuple[str, ...] = ()
+    blocks: int = 1  # groups of a transposed convolution: each has output channels of its own
+
+    def layout(self, granularity: str = "channel", group: int = 0) -> Layout:
+        """How the tensor becomes rows that share a scale."""
+        return Layout(granularity, self.axis, group, self.blocks)
 
 
 def tensors_of(network: nn.Module) -> dict[str, Tensor]:
@@ -59,10 +67,18 @@ def weights_of(network: nn.Module) -> dict[str, Weight]:
                 continue
             if name in found:
                 known = found[name]
-                found[name] = Weight(name, known.layer, known.axis, (*known.tied, own_name))
+                found[name] = dataclasses.replace(known, tied=(*known.tied, own_name))
             else:
-                found[name] = Weight(name, str(kind), axis)
+                found[name] = Weight(name, str(kind), axis, blocks=_blocks(module, axis))
     return found
+
+
+def _blocks(module: nn.Module, axis: int) -> int:
+    """The groups of a layer that stores [in, out / groups, ...].
+
+    A layer that stores [out, in / groups, ...] has all its output channels at axis 0.
+    """
+    return int(getattr(module, "groups", 1)) if axis else 1
 
 
 def _parameters(module: nn.Module, patterns: Mapping[str, int]) -> Iterator[tuple[str, int]]:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from bench.interfaces import ModelSpec
+from bench.interfaces import Layout, ModelSpec
 from bench.metrics.anatomy import anatomy, excess_kurtosis, normalisation_of, weight_kurtosis
 from bench.stats.survivors import (
     Bins,
@@ -232,8 +232,8 @@ def test_each_output_channel_is_standardised_by_itself() -> None:
         drawn("normal", 40, 10, 5, 5) * torch.logspace(-2, 2, 10)[:, None, None]
         + torch.arange(10)[:, None, None]
     )
-    assert excess_kurtosis(weights, axis=1) == pytest.approx(0, abs=0.3)
-    assert excess_kurtosis(weights, axis=0) > 2  # type: ignore[operator]
+    assert excess_kurtosis(weights, Layout(axis=1)) == pytest.approx(0, abs=0.3)
+    assert excess_kurtosis(weights, Layout(axis=0)) > 2  # type: ignore[operator]
 
 
 def test_short_channels_look_light_tailed() -> None:
@@ -244,13 +244,16 @@ def test_short_channels_look_light_tailed() -> None:
 def test_channels_that_do_not_vary_are_left_out() -> None:
     weights = drawn("uniform", 4, 10_000)
     assert excess_kurtosis(torch.cat([weights, torch.full((3, 10_000), 0.1)])) == excess_kurtosis(weights)
-    assert excess_kurtosis(torch.ones(3, 5)) is None and weight_kurtosis({"a": (torch.ones(3, 5), 0)}) is None
+    assert (
+        excess_kurtosis(torch.ones(3, 5)) is None
+        and weight_kurtosis({"a": (torch.ones(3, 5), Layout())}) is None
+    )
 
 
 def test_tensors_count_by_their_weights() -> None:
     big, small = drawn("uniform", 3, 1000), drawn("laplace", 1, 1000)
     expected = (3 * excess_kurtosis(big) + excess_kurtosis(small)) / 4  # type: ignore[operator]
-    assert weight_kurtosis({"big": (big, 0), "small": (small, 0)}) == pytest.approx(expected)
+    assert weight_kurtosis({"big": (big, Layout()), "small": (small, Layout())}) == pytest.approx(expected)
 
 
 def test_the_anatomy_of_a_small_network() -> None:

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from bench.interfaces import Generator
 
 MAGIC, VERSION = b"GENC", 2
+GROUPED = 3  # the version of a file that holds a grouped transposed convolution: one column more
 HEAD = struct.Struct("<4sHI")
 CHECKSUM = 32  # bytes of SHA-256
 
@@ -69,12 +70,14 @@ def encode(compressed: Compressed, method: str, entropy: bool = True) -> bytes:
     from bench.artifact.writer import encode_tensors
 
     header, streams = encode_tensors(compressed, method, entropy)
-    packed = header.pack()
+    packed, version = header.pack(), GROUPED if header.grouped else VERSION
     try:
-        Header.unpack(packed, sum(map(len, streams)))  # a file that could not be read is not written
+        Header.unpack(
+            packed, sum(map(len, streams)), header.grouped
+        )  # a file that could not be read is not written
     except ValueError as error:
         raise Unsupported(f"the network cannot be stored: {error}") from None
-    parts, checksum = [HEAD.pack(MAGIC, VERSION, len(packed)), packed, *streams], hashlib.sha256()
+    parts, checksum = [HEAD.pack(MAGIC, version, len(packed)), packed, *streams], hashlib.sha256()
     for part in parts:  # never joined before: a second copy of the file would be the largest thing in memory
         checksum.update(part)
     return b"".join([*parts, checksum.digest()])
@@ -122,7 +125,7 @@ class Artifact:
 
     def _tensor(self, entry: Entry, mask_stream: bytes, body: bytes, halves: np.ndarray) -> StoredTensor:
         flat_mask = self._mask(entry, mask_stream)
-        layout = Layout(entry.granularity, entry.axis, entry.group)
+        layout = entry.layout
         kept = entry.count if flat_mask is None else int(flat_mask.sum())
         if kept != entry.kept:
             raise ValueError(f"{entry.name[:80]!r} keeps {kept} weights instead of {entry.kept}")
@@ -175,7 +178,7 @@ class Artifact:
             return coding.unpack(stream, entry.count, 2).astype(bool)
         if entry.mask == COUNTED:
             return self._coded(stream, entry.count, 2, entry.mask_table).astype(bool)
-        length = Layout("channel", entry.axis).channel_length(entry.shape)
+        length = entry.layout.channel_length(entry.shape)
         groups = -(-length // entry.m) * (entry.count // length if length else 0)
         ranks = self._coded(stream, groups, math.comb(entry.m, entry.n), entry.mask_table)
         return (
@@ -212,8 +215,8 @@ def parse(data: bytes) -> Artifact:
     if len(data) < HEAD.size + CHECKSUM or data[:4] != MAGIC:
         raise BadInput("not an artifact of this benchmark")
     _, version, header_length = HEAD.unpack_from(data)
-    if version != VERSION:
-        raise BadInput(f"artifact version {version}; this program reads version {VERSION}")
+    if version not in (VERSION, GROUPED):
+        raise BadInput(f"artifact version {version}; this program reads versions {VERSION} and {GROUPED}")
     if hashlib.sha256(memoryview(data)[:-CHECKSUM]).digest() != data[-CHECKSUM:]:
         raise BadInput("the artifact is damaged: its checksum does not match")
     start = HEAD.size + header_length
@@ -221,7 +224,8 @@ def parse(data: bytes) -> Artifact:
         raise BadInput("the artifact's header is not valid: it is cut short")
     streams = memoryview(data)[start:-CHECKSUM]
     try:
-        return Artifact(Header.unpack(data[HEAD.size : start], len(streams)), header_length, streams)
+        header = Header.unpack(data[HEAD.size : start], len(streams), version == GROUPED)
+        return Artifact(header, header_length, streams)
     except (ValueError, OverflowError, RecursionError) as error:
         raise BadInput(f"the artifact's header is not valid: {error}") from None
 

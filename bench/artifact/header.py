@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.artifact import coding
-from bench.interfaces import StructureEdit
+from bench.interfaces import Layout, StructureEdit
 
 # All far above any real network's: what a small file that lies can make a reader do stays within seconds and
 # some tens of MB.
@@ -64,11 +64,17 @@ class Entry:
     halves: int = 0  # float16 numbers in the common pool: scales, or the values themselves
     body_bytes: int = 0  # of indices or plain values
     fidelity: int = EXACT  # signal-to-noise ratio in quarter decibels
+    blocks: int = 1  # of a grouped transposed convolution: see `Layout`
 
     @property
     def count(self) -> int:
         """The number of values of the tensor."""
         return math.prod(self.shape)
+
+    @property
+    def layout(self) -> Layout:
+        """How the tensor becomes rows, and the order of its weights in the file."""
+        return Layout(self.granularity, self.axis, self.group, self.blocks)
 
     @property
     def coded(self) -> int:
@@ -90,6 +96,11 @@ class Header:
     entries: tuple[Entry, ...]
     fp16_pool_bytes: int
     fp16_pool_deflated: bool
+
+    @property
+    def grouped(self) -> bool:
+        """Whether a tensor has blocks. Only then does the file have a column for them."""
+        return any(entry.blocks > 1 for entry in self.entries)
 
     def pack(self) -> bytes:
         """The bytes of the header, deflated."""
@@ -116,13 +127,13 @@ class Header:
         out.text("\n".join(entry.name for entry in self.entries))
         out.numbers([len(entry.shape) for entry in self.entries])
         out.numbers([size for entry in self.entries for size in entry.shape])
-        for column in COLUMNS:
+        for column in columns(self.grouped):
             out.numbers([int(column.write(entry)) for entry in self.entries])
         return coding.deflate(bytes(out.data))
 
     @staticmethod
-    def unpack(data: bytes, stream_bytes: int) -> Header:
-        """Parse the bytes of a header. Raises `ValueError` for anything that `pack` cannot have written."""
+    def unpack(data: bytes, stream_bytes: int, grouped: bool = False) -> Header:
+        """Parse the bytes of a header; `grouped` ones have a column of blocks. Raises `ValueError` for anything that `pack` cannot have written."""
         source = Reader(coding.inflate(data, LARGEST))
         method, structure = source.text(LONGEST_TEXT), _structure(source.text(LONGEST_TEXT))
         if not method.isprintable():
@@ -137,15 +148,17 @@ class Header:
         if max(ranks, default=0) > 16:
             raise ValueError(f"a tensor of {max(ranks)} dimensions")
         shapes = [tuple(source.numbers(rank)) for rank in ranks]
-        columns = {column.name: source.numbers(count) for column in COLUMNS}
+        known = {column: source.numbers(count) for column in columns(grouped)}
         if source.place != len(source.data):
             raise ValueError("it goes on after its end")
         entries = []
         for i, (name, shape) in enumerate(zip(names, shapes, strict=True)):
-            fields = {c.name: c.read(columns[c.name][i]) for c in COLUMNS}
+            fields = {column.name: column.read(numbers[i]) for column, numbers in known.items()}
             entries.append(Entry(name, shape, **fields))  # type: ignore[arg-type]
         for entry in entries:
             _check(entry, codebooks, tables)
+        if grouped != any(entry.blocks > 1 for entry in entries):
+            raise ValueError("a column of blocks in which no tensor has any")
         if sum(len(codebooks[entry.codebook][0]) for entry in entries if not entry.array) > MOST_LEVELS_USED:
             raise ValueError(f"tensors that use more than {MOST_LEVELS_USED} levels in all")
         total = fp16_pool_bytes + sum(entry.mask_bytes + entry.body_bytes for entry in entries)
@@ -232,6 +245,11 @@ COLUMNS = (
 )
 
 
+def columns(grouped: bool) -> tuple[Column, ...]:
+    """The columns of a header. Blocks are the last one, and only files that need it have it."""
+    return (*COLUMNS, _number("blocks")) if grouped else COLUMNS
+
+
 def _structure(text: str) -> tuple[StructureEdit, ...]:
     edits = json.loads(text)
     if not isinstance(edits, list):
@@ -247,7 +265,6 @@ def _check(entry: Entry, codebooks: Sequence[Codebook], tables: Sequence[bytes])
 
     A checked entry has no size beyond what its streams allow.
     """
-    from bench.interfaces import Layout
 
     def need(fine: bool, what: str) -> None:
         if not fine:
@@ -255,6 +272,10 @@ def _check(entry: Entry, codebooks: Sequence[Codebook], tables: Sequence[bytes])
 
     need(math.prod(size or 1 for size in entry.shape) <= MOST_SCALARS, f"shape {str(entry.shape)[:80]}")
     need(entry.axis < max(len(entry.shape), 1), f"axis {entry.axis} of shape {str(entry.shape)[:80]}")
+    need(
+        entry.blocks == 1 or (entry.axis > 0 and _divides(entry.blocks, entry.shape[0])),
+        f"{entry.blocks} blocks of shape {str(entry.shape)[:80]}",
+    )
     need(
         (entry.group > 0) == (entry.granularity == "group"),
         f"groups of {entry.group}, granularity {entry.granularity}",
@@ -297,7 +318,7 @@ def _check(entry: Entry, codebooks: Sequence[Codebook], tables: Sequence[bytes])
         entry.coded <= coding.SYMBOLS_PER_BYTE * entry.body_bytes,
         f"shape {str(entry.shape)[:80]} is larger than the file can hold",
     )
-    layout = Layout(entry.granularity, entry.axis, entry.group)
+    layout = entry.layout
     # they would be padded
     need(
         entry.group <= layout.channel_length(entry.shape),
@@ -305,6 +326,10 @@ def _check(entry: Entry, codebooks: Sequence[Codebook], tables: Sequence[bytes])
     )
     rows = layout.row_count(entry.shape)
     need(entry.halves == rows * len(codebooks[entry.codebook]), f"{entry.halves} scales for {rows} rows")
+
+
+def _divides(blocks: int, size: int) -> bool:
+    return 0 < blocks <= size and size % blocks == 0
 
 
 # ------------------------------------------------------------------------------------------- bytes in and out

@@ -85,7 +85,8 @@ def _kind(artifact: Artifact, entry: Entry) -> str:
         return {"f2": "float16", "f4": "float32"}.get(entry.array, entry.array)
     rows = {
         "tensor": "one scale",
-        "channel": f"a scale for each of axis {entry.axis}",
+        "channel": f"a scale for each of axis {entry.axis}"
+        + (f" in {entry.blocks} blocks" if entry.blocks > 1 else ""),
         "group": f"a scale for {entry.group} weights",
     }
     planes = artifact.header.codebooks[entry.codebook]

@@ -245,6 +245,7 @@ class Writer:
             layout.granularity,
             group,
             halves=len(flat.halves),
+            blocks=layout.blocks,
         )
         kept = count if flat.mask is None else int(flat.mask.sum())
         kind, mask = self._mask(flat)

@@ -183,6 +183,7 @@ class Replaced(torch.autograd.Function):
 class Masked(Parametrization):
     """Weights times a mask.
 
+    layout: how a file orders the weights, output channels first.
     stage: share of the steps -> the number of the mask that is due then.
     choose: (latent weights, number) -> the mask, bool [*shape], once for each number. Without it the mask
     stays.
@@ -195,7 +196,7 @@ class Masked(Parametrization):
     def __init__(
         self,
         start: StoredTensor,
-        axis: int,
+        layout: Layout,
         stage: Callable[[float], int] | None = None,
         choose: Callable[[Tensor, int], Tensor] | None = None,
     ) -> None:
@@ -205,7 +206,7 @@ class Masked(Parametrization):
         self.register_buffer("mask", before.clone())
         self.register_buffer("before", before.clone())
         self.register_buffer("number", torch.tensor(-1))
-        self.stage, self.choose, self.axis, self.pattern = stage, choose, axis, start.pattern
+        self.stage, self.choose, self.layout, self.pattern = stage, choose, layout, start.pattern
 
     def advance(self, latent: Tensor, share: float) -> None:
         """Choose the mask again where a new one is due. What was pruned before training stays pruned."""
@@ -222,5 +223,4 @@ class Masked(Parametrization):
     def stored(self, latent: Tensor) -> StoredTensor:
         """Plain values with their mask."""
         kept = plain(without(latent, self.mask).clone())
-        layout = Layout("channel", self.axis)
-        return dataclasses.replace(kept, mask=self.mask.clone(), pattern=self.pattern, layout=layout)
+        return dataclasses.replace(kept, mask=self.mask.clone(), pattern=self.pattern, layout=self.layout)

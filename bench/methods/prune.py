@@ -23,15 +23,15 @@ class Pruning(Weightwise):
         weights, exempt = self.weights(compressed, context)
         masks = self.masks({name: compressed.tensors[name] for name in weights}, weights)
         pruned = {
-            name: self._pruned(compressed.tensors[name], mask, weights[name].axis)
+            name: self._pruned(compressed.tensors[name], mask, weights[name].layout())
             for name, mask in masks.items()
         }
         return compressed.replace(pruned, exempt)
 
-    def _pruned(self, stored: StoredTensor, mask: Tensor, axis: int) -> StoredTensor:
+    def _pruned(self, stored: StoredTensor, mask: Tensor, channels: Layout) -> StoredTensor:
         pattern = self.kept_of_every if stored.mask is None else None  # two masks together follow no pattern
         # in a file, patterns follow the channels
-        layout = stored.layout if stored.quantized else Layout("channel", axis)
+        layout = stored.layout if stored.quantized else channels
         return dataclasses.replace(
             stored, mask=mask if stored.mask is None else mask & stored.mask, pattern=pattern, layout=layout
         )
@@ -166,12 +166,11 @@ class Structured(Pruning):
     def masks(self, tensors: Mapping[str, StoredTensor], weights: Mapping[str, Weight]) -> dict[str, Tensor]:
         """Tensor name -> mask."""
         return {
-            name: self._mask(stored.dequantize().abs(), weights[name].axis)
+            name: self._mask(stored.dequantize().abs(), weights[name].layout("group", self.m))
             for name, stored in tensors.items()
         }
 
-    def _mask(self, magnitude: Tensor, axis: int) -> Tensor:
-        layout = Layout("group", axis, self.m)
+    def _mask(self, magnitude: Tensor, layout: Layout) -> Tensor:
         groups = layout.rows(magnitude.double() + 1e-300)  # [groups, m]; padding is 0, so it goes first
         order = groups.argsort(dim=1, descending=True, stable=True)
         mask = torch.zeros_like(groups, dtype=torch.bool).scatter_(1, order[:, : self.n], True)

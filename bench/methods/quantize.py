@@ -10,6 +10,7 @@ rounding. Pruned weights stay in the mask and do not influence the scales.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from abc import abstractmethod
 from dataclasses import dataclass
@@ -70,12 +71,12 @@ class Quantizer(Weightwise):
             stored = compressed.tensors[name]
             if stored.quantized:
                 raise BadInput(f"{self.name!r} would quantize {name!r} a second time: give one quantizer")
-            changed[name] = self.quantize(stored, weight.axis)
+            changed[name] = self.quantize(stored, weight.axis, weight.blocks)
         return halve_the_rest(compressed.replace(changed, exempt), {**context.excluded, **exempt})
 
-    def quantize(self, stored: StoredTensor, axis: int) -> StoredTensor:
-        """Quantize one tensor."""
-        layout = Layout("group" if self.group else self.granularity, axis, self.group)
+    def quantize(self, stored: StoredTensor, axis: int, blocks: int = 1) -> StoredTensor:
+        """Quantize one tensor. `axis` and `blocks` say where its output channels are (`Layout`)."""
+        layout = self._layout(Layout(axis=axis, blocks=blocks), stored.shape)
         rows, mask = layout.rows(stored.dequantize()), layout.rows(kept_of(stored))
         if self.granularity == "channel":  # scales are independent
             size = max(1, BLOCK // max(rows.shape[1], 1))
@@ -97,6 +98,13 @@ class Quantizer(Weightwise):
             mask=stored.mask,
             pattern=stored.pattern,
         )
+
+    def _layout(self, channels: Layout, shape: tuple[int, ...]) -> Layout:
+        """The rows of a tensor. A group that is longer than a channel is the channel."""
+        if not self.group:
+            return dataclasses.replace(channels, granularity=self.granularity)
+        group = min(self.group, max(1, channels.channel_length(shape)))
+        return dataclasses.replace(channels, granularity="group", group=group)
 
     @abstractmethod
     def fit(self, rows: Tensor, mask: Tensor) -> Grid:

@@ -327,7 +327,7 @@ class Finetune(TrainingTimeMethod):
         self, name: str, weight: Weight, start: StoredTensor, ends: bool
     ) -> Parametrization | None:
         """A fixed mask, where there is one."""
-        return None if start.mask is None else Masked(start, weight.axis)
+        return None if start.mask is None else Masked(start, weight.layout())
 
 
 @dataclass(frozen=True)
@@ -362,7 +362,7 @@ class QuantizationAwareTraining(TrainingTimeMethod):
         """The grid, starting from the scales of least squared error."""
         grid = self.ends if ends and self.ends != "same" else self.grid
         learned = self.scales == "learned" or (self.scales == "auto" and grid not in MEAN_SCALES)
-        return FakeQuantize(quantizer(grid).quantize(start, weight.axis), learned)
+        return FakeQuantize(quantizer(grid).quantize(start, weight.axis, weight.blocks), learned)
 
     def finish(self, compressed: Compressed, context: Context, exempt: Mapping[str, str]) -> Compressed:
         """Biases and norms as float16."""
@@ -413,7 +413,7 @@ class PruneWhileTraining(TrainingTimeMethod):
         def choose(latent: Tensor, number: int) -> Tensor:
             return self.mask(latent, weight, 1 - (1 - number / self.CHOICES) ** 3)
 
-        made = Masked(start, weight.axis, self.stage, choose)
+        made = Masked(start, weight.layout(), self.stage, choose)
         made.pattern = self.kept_of_every if self.pattern and start.mask is None else None
         return made
 

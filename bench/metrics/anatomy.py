@@ -36,7 +36,7 @@ def anatomy(network: nn.Module, spec: ModelSpec) -> Anatomy:
     parameters = {name: p.detach() for name, p in network.named_parameters()}
     total = sum(p.numel() for p in parameters.values())
     weights = {
-        name: (parameters[name], weight.axis)
+        name: (parameters[name], weight.layout())
         for name, weight in weights_of(network).items()
         if name not in spec.excluded
     }
@@ -56,8 +56,8 @@ def normalisation_of(network: nn.Module) -> dict[str, int]:
     return dict(sorted(Counter(name for name in names if NORMALISATION.search(name)).items()))
 
 
-def weight_kurtosis(weights: Mapping[str, tuple[Tensor, int]]) -> float | None:
-    """The mean excess kurtosis of tensors, given with the axis of their output channels.
+def weight_kurtosis(weights: Mapping[str, tuple[Tensor, Layout]]) -> float | None:
+    """The mean excess kurtosis of tensors, given with the layout of their output channels.
 
     It weights each by its size.
 
@@ -65,8 +65,8 @@ def weight_kurtosis(weights: Mapping[str, tuple[Tensor, int]]) -> float | None:
     """
     known = [
         (kurtosis, tensor.numel())
-        for tensor, axis in weights.values()
-        if (kurtosis := excess_kurtosis(tensor, axis)) is not None
+        for tensor, layout in weights.values()
+        if (kurtosis := excess_kurtosis(tensor, layout)) is not None
     ]
     return (
         sum(kurtosis * count for kurtosis, count in known) / sum(count for _, count in known)
@@ -75,7 +75,7 @@ def weight_kurtosis(weights: Mapping[str, tuple[Tensor, int]]) -> float | None:
     )
 
 
-def excess_kurtosis(tensor: Tensor, axis: int = 0) -> float | None:
+def excess_kurtosis(tensor: Tensor, layout: Layout | None = None) -> float | None:
     """E[z⁴] - 3 over all weights z of a tensor.
 
     Each output channel is first standardised by its own mean and deviation.
@@ -85,7 +85,7 @@ def excess_kurtosis(tensor: Tensor, axis: int = 0) -> float | None:
     because its own mean and deviation fit it. This biases short channels. Channels whose weights are all
     equal are left out. None where no channel remains.
     """
-    rows = Layout(axis=axis).rows(tensor.double())  # [channels, n]
+    rows = (layout or Layout()).rows(tensor.double())  # [channels, n]
     rows = rows[rows.amax(1) > rows.amin(1)]
     if not len(rows):
         return None
