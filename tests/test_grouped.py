@@ -1,4 +1,4 @@
-"""Grouped transposed convolutions: one scale for each true output channel, in every method and in the file."""
+"""Grouped transposed convolutions: one scale for each true output channel, in every method and file."""
 
 from __future__ import annotations
 

@@ -89,11 +89,81 @@ def test_sizes_and_modes_are_converted_by_the_rule(pictures: np.ndarray) -> None
     assert np.array_equal(files.decode(_png(deep), "x"), pictures[0])
 
 
-def test_a_broken_file_in_a_folder_is_named(pictures: np.ndarray, tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", [lambda data: data[:60], lambda data: data[:9], lambda data: b"text"])
+def test_a_broken_file_in_a_folder_is_named(damage, pictures: np.ndarray, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "a.png").write_bytes(files.encode(pictures[0]))
-    (tmp_path / "b.png").write_bytes(files.encode(pictures[1])[:60])
-    with pytest.raises(BadInput, match=r"b\.png"):
+    (tmp_path / "b.png").write_bytes(damage(files.encode(pictures[1])))
+    with pytest.raises(BadInput, match=r"b\.png") as caught:
         files.read(tmp_path)
+    assert "BytesIO" not in str(caught.value) and "0x" not in str(caught.value)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "TIFF"])
+def test_a_picture_is_turned_as_its_file_says(
+    orientation: int, form: str, pictures: np.ndarray, tmp_path: Path
+) -> None:
+    """A viewer shows all eight alike, so all eight are the same picture."""
+    stored = {
+        **{1: [], 2: ["FLIP_LEFT_RIGHT"], 3: ["ROTATE_180"], 4: ["FLIP_TOP_BOTTOM"], 5: ["TRANSPOSE"]},
+        **{6: ["ROTATE_90"], 7: ["TRANSVERSE"], 8: ["ROTATE_270"]},
+    }[orientation]
+    image = Image.fromarray(pictures[0, 0])
+    for name in stored:
+        image = image.transpose(Image.Transpose[name])
+    exif, file = Image.Exif(), tmp_path / f"a.{form.lower()}"
+    exif[files.ORIENTATION] = orientation
+    image.save(file, form, exif=exif, **({"quality": 100} if form in ("JPEG", "WEBP") else {}))
+    assert np.abs(files.read(tmp_path)[0].astype(int) - pictures[0]).mean() < 3  # lossy ones differ a little
+
+
+def test_a_broken_exif_block_does_not_hide_the_picture(pictures: np.ndarray, tmp_path: Path) -> None:
+    Image.fromarray(pictures[0, 0]).save(tmp_path / "a.png", exif=b"Exif\0\0II*\0\xff\xff\xff\x7f")
+    assert np.array_equal(files.read(tmp_path)[0], pictures[0])
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_one_picture_with_channels_is_not_taken_for_many(channels: int, tmp_path: Path) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (28, 28, channels)).astype(np.uint8)
+    np.savez(tmp_path / "one.npz", picture)
+    with pytest.raises(BadInput, match=rf"one\.npz.*\[1, 28, 28, {channels}\].*\[28, 28, {channels}, 1\]"):
+        files.read(tmp_path / "one.npz")
+    np.savez(tmp_path / "one.npz", picture[None])
+    assert files.read(tmp_path / "one.npz").shape == (1, 1, 28, 28)
+    np.savez(tmp_path / "one.npz", picture[..., None])
+    assert files.read(tmp_path / "one.npz").shape == (28, 1, 28, 28)
+
+
+def test_bytes_of_zero_and_one_are_refused_with_the_remedy(pictures: np.ndarray, tmp_path: Path) -> None:
+    """White may be 1 or 255; taken as bytes, all is black. Black alone stays allowed."""
+    flags = (pictures[:, 0] > 127).astype(np.uint8)
+    np.savez(tmp_path / "flags.npz", flags)
+    with pytest.raises(BadInput, match=r"flags\.npz.*multiply them by 255"):
+        files.read(tmp_path / "flags.npz")
+    np.savez(tmp_path / "flags.npz", flags * 255)
+    assert files.read(tmp_path / "flags.npz").max() == 255
+    np.savez(tmp_path / "flags.npz", flags * 0)
+    assert files.read(tmp_path / "flags.npz").max() == 0
+    (tmp_path / "folder").mkdir()
+    Image.fromarray(flags[0]).save(tmp_path / "folder" / "a.png")
+    with pytest.raises(BadInput, match=r"folder.*multiply them by 255"):
+        files.read(tmp_path / "folder")
+
+
+def test_what_an_operating_system_adds_is_skipped(pictures: np.ndarray, tmp_path: Path) -> None:
+    import zipfile
+
+    folder = tmp_path / "mine"
+    for name in ("a.png", "__MACOSX/a.png", "__MACOSX/._a.png", ".hidden/a.png", "sub/._b.png", ".DS_Store"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(files.encode(pictures[0]) if name == "a.png" else b"rubble")
+    assert len(files.read(folder)) == 1 and len(own_images(str(folder))) == 1
+    whole = files.write(pictures, tmp_path / "whole")
+    with zipfile.ZipFile(whole) as archive, zipfile.ZipFile(tmp_path / "other.npz", "w") as other:
+        other.writestr("__MACOSX/._samples.npy", b"rubble")
+        other.writestr(".DS_Store", b"rubble")
+        other.writestr("samples.npy", archive.read("samples.npy"))
+    assert np.array_equal(files.read(tmp_path / "other.npz"), pictures)
 
 
 def test_what_is_no_whole_npz_is_refused_in_one_line(pictures: np.ndarray, tmp_path: Path) -> None:

@@ -133,7 +133,10 @@ class Header:
 
     @staticmethod
     def unpack(data: bytes, stream_bytes: int, grouped: bool = False) -> Header:
-        """Parse the bytes of a header; `grouped` ones have a column of blocks. Raises `ValueError` for anything that `pack` cannot have written."""
+        """Parse the bytes of a header. Raises `ValueError` for anything that `pack` cannot have written.
+
+        grouped: it has a column of blocks.
+        """
         source = Reader(coding.inflate(data, LARGEST))
         method, structure = source.text(LONGEST_TEXT), _structure(source.text(LONGEST_TEXT))
         if not method.isprintable():

@@ -95,9 +95,7 @@ def own_images(source: str) -> np.ndarray:
     from domains.images import files
 
     path = Path(source)
-    if path.suffix.lower() == ".npz" or (
-        path.is_dir() and any(file.suffix.lower() in files.ENDINGS for file in path.rglob("*"))
-    ):
+    if path.suffix.lower() == ".npz" or (path.is_dir() and files.pictures_in(path)):
         return files.read(path)
     return np.stack(
         [

@@ -1,8 +1,9 @@
 """Pictures from files and into files. Everything becomes uint8 [n, 1, 28, 28] by one stated rule.
 
-The rule: transparent pixels are laid on black; colour becomes grey (ITU-R 601 luma); other sizes are scaled
-to 28x28 with an antialiased bilinear filter, aspect ratio not kept; floats in [0, 1] are multiplied by 255
-and rounded.
+The rule: a picture is turned as its EXIF orientation says; transparent pixels are laid on black; colour
+becomes grey (ITU-R 601 luma); other sizes are scaled to 28x28 with an antialiased bilinear filter, aspect
+ratio not kept; floats in [0, 1] are multiplied by 255 and rounded. Files that an operating system adds to a
+folder or an archive are skipped.
 """
 
 from __future__ import annotations
@@ -12,11 +13,15 @@ import json
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bench.errors import BadInput, in_a_line
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 SIDE = 28
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".pgm", ".ppm")
@@ -24,6 +29,7 @@ LARGEST = 2**26  # pixels of one picture: more is a decompression bomb
 LARGEST_ARRAY = 2**30  # bytes
 # what Pillow may try: not PostScript and its like
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+ORIENTATION = 0x0112  # the EXIF tag; 1 is upright
 
 
 def encode(pixels: np.ndarray) -> bytes:
@@ -37,15 +43,27 @@ def encode(pixels: np.ndarray) -> bytes:
 
 def decode(data: bytes, name: str) -> np.ndarray:
     """Bytes of any known image format -> uint8 [1, 28, 28]. Raises `BadInput` naming a broken file."""
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if image.width * image.height > LARGEST:
                 raise ValueError(f"{image.width}x{image.height} pixels are too many")
-            return _grey(image)
+            return _grey(_upright(image))
+    except UnidentifiedImageError:  # its message names the buffer in memory
+        raise BadInput(f"{name!r} is no whole picture; allowed formats: {', '.join(FORMATS)}") from None
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         raise BadInput(f"{name!r} cannot be read as a picture: {in_a_line(error)}") from None
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    from PIL import ImageOps
+
+    try:
+        turned = image.getexif().get(ORIENTATION, 1) != 1
+    except Exception:  # whatever a broken EXIF block makes of Pillow's parser: the pixels are what counts
+        return image
+    return ImageOps.exif_transpose(image) if turned else image
 
 
 def _grey(image: object) -> np.ndarray:
@@ -78,16 +96,23 @@ def read(path: Path) -> np.ndarray:
     )
 
 
+def pictures_in(folder: Path) -> list[Path]:
+    """The picture files of a folder and of those below it, in the order of their names."""
+    found = (file for file in folder.rglob("*") if file.suffix.lower() in ENDINGS and file.is_file())
+    return sorted(file for file in found if not _is_added(file.relative_to(folder).parts))
+
+
+def _is_added(parts: Sequence[str]) -> bool:
+    """Whether an operating system added a file: `.DS_Store`, `._a.png`, `__MACOSX/a.png`."""
+    return any(part.startswith(".") or part == "__MACOSX" for part in parts)
+
+
 def read_folder(path: Path) -> np.ndarray:
-    files = sorted(
-        f
-        for f in path.rglob("*")
-        if f.suffix.lower() in ENDINGS and not f.name.startswith(".") and f.is_file()
-    )
+    files = pictures_in(path)
     if not files:
         raise BadInput(f"the folder {str(path)!r} holds no pictures; known endings: {', '.join(ENDINGS)}")
     try:
-        return np.stack([decode(file.read_bytes(), str(file)) for file in files])
+        return _with_range(np.stack([decode(file.read_bytes(), str(file)) for file in files]), str(path))
     except OSError as error:
         raise BadInput(
             f"cannot read the pictures in {str(path)!r}: {error.strerror}: {error.filename!r}"
@@ -112,14 +137,25 @@ def read_npz(path: Path) -> np.ndarray:
             if sum(entry.file_size for entry in archive.infolist()) > LARGEST_ARRAY:
                 raise ValueError("its arrays are too large")
         with np.load(path, allow_pickle=False) as arrays:
-            if not arrays.files:
+            names = [name for name in arrays.files if not _is_added(PurePosixPath(name).parts)]
+            if not names:
                 raise ValueError("it holds no array")
-            array = arrays[arrays.files[0]]
+            array = arrays[names[0]]
         if not isinstance(array, np.ndarray):
             raise ValueError("its first member is not an array")
     except (*UNREADABLE, zipfile.BadZipFile, zlib.error) as error:
         raise BadInput(f"cannot read samples from {str(path)!r}: {in_a_line(error)}") from None
-    return from_array(array, str(path))
+    return from_array(_with_range(array, str(path)), str(path))
+
+
+def _with_range(array: np.ndarray, name: str) -> np.ndarray:
+    """The array. Raises `BadInput` for bytes of 0 and 1 only, whose white may be 1 or 255."""
+    if array.dtype == np.uint8 and array.size and array.max() == 1:
+        raise BadInput(
+            f"the bytes of {name!r} are only 0 and 1, which is black in uint8; multiply them by 255, or give "
+            f"floats in [0, 1]"
+        )
+    return array
 
 
 def from_array(array: np.ndarray, name: str) -> np.ndarray:
@@ -129,6 +165,12 @@ def from_array(array: np.ndarray, name: str) -> np.ndarray:
     wanted = "allowed: [n, h, w] or [n, h, w, c] with c = 1, 3 or 4, uint8 or float in [0, 1]"
     if array.ndim not in (3, 4) or (array.ndim == 4 and array.shape[3] not in (1, 3, 4)) or 0 in array.shape:
         raise BadInput(f"the array of {name!r} has shape {list(array.shape)}; {wanted}")
+    if array.ndim == 3 and array.shape[2] in (1, 3, 4):
+        one, many = [1, *array.shape], [*array.shape, 1]
+        raise BadInput(
+            f"the array of {name!r} has shape {list(array.shape)}: give {one} for one picture with channels, "
+            f"or {many} for {array.shape[0]} grey ones"
+        )
     if array.dtype.kind == "f":
         if not (np.isfinite(array).all() and array.min() >= 0 and array.max() <= 1):
             raise BadInput(f"the floats of {name!r} do not all lie in [0, 1]; {wanted}")
