@@ -4,20 +4,30 @@ to a picture.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-import hashlib
-import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from bench.errors import BadInput, in_a_line, unknown
+from bench.errors import BadInput, in_a_line
 from bench.interfaces import Generator, ModelSpec, StructureEdit, Training, Wrap
 from domains.folders import card_of, check_numbers, read_object
 from domains.image_diffusion.network import SIZES
+from domains.image_diffusion.pipeline import (
+    NETWORKS,
+    SCHEDULER,
+    check_pixels,
+    companion_of,
+    drawn_by,
+    identity_of,
+    load_part,
+    network_folder,
+    refuse_conditions,
+)
+from domains.image_diffusion.sampler import default_steps, kind_of, set_up
 from domains.images.adapter import ImageDomain, locate_folder
 
 if TYPE_CHECKING:
@@ -27,25 +37,9 @@ if TYPE_CHECKING:
     from domains.images.data import Images
 
 WEIGHTS = Path(__file__).parent / "weights"
-FILES = ("unet/config.json", "scheduler/scheduler_config.json")
 BATCH = 50  # fixed, the last one filled up: so a picture does not depend on how many others are made
-SCHEDULERS = (  # deterministic given the start noise
-    *(
-        "FlowMatchHeunDiscreteScheduler",
-        "FlowMatchEulerDiscreteScheduler",
-        "DDIMScheduler",
-        "HeunDiscreteScheduler",
-    ),
-    *(
-        "EulerDiscreteScheduler",
-        "DPMSolverMultistepScheduler",
-        "UniPCMultistepScheduler",
-        "PNDMScheduler",
-        "LMSDiscreteScheduler",
-    ),
-)
-STEPS = 10  # unless the model's card says otherwise; Heun's method calls the network 2 * 10 - 1 times
-NO_PART_OF_IDENTITY = ("_name_or_path", "_diffusers_version")
+BATCH_PIXELS = BATCH * 32**2  # of a batch, whatever the side: larger pictures come in smaller batches
+PROBE_STEPS = 4  # of the one picture that a foreign pipeline draws when it is opened
 
 
 class DiffusionDomain(ImageDomain):
@@ -55,12 +49,11 @@ class DiffusionDomain(ImageDomain):
     sizes, weights = SIZES, WEIGHTS
 
     def locate(self, model: str) -> ModelSpec:
-        """An embedded model, or the folder of an unconditional diffusers pipeline with a `UNet2DModel`."""
-        spec = locate_folder(self.models, model, "an unconditional diffusers pipeline", *FILES)
-        if any((Path(spec.source) / other).exists() for other in ("vae", "vqvae", "text_encoder")):
-            raise BadInput(
-                f"{model!r} is a pipeline in a latent space; this domain opens those that draw pixels"
-            )
+        """An embedded model, or the folder of an unconditional diffusers pipeline."""
+        folder = Path(model)
+        files = (f"{network_folder(folder)}/config.json", SCHEDULER)
+        spec = locate_folder(self.models, model, "an unconditional diffusers pipeline", *files)
+        refuse_conditions(Path(spec.source))
         return spec
 
     def open(
@@ -78,84 +71,85 @@ class DiffusionDomain(ImageDomain):
 
 
 class DiffusionGenerator(Generator):
-    """A `UNet2DModel` with its scheduler. Only the U-Net is compressed."""
+    """A denoising network with its scheduler, and with the decoder of its latents where it draws those.
+
+    Only the network is compressed.
+    """
 
     macs_sample_count = BATCH
 
     def __init__(self, spec: ModelSpec, device: str, settings: Mapping[str, Any]) -> None:
-        from diffusers import UNet2DModel
+        self.device, self.folder, self.name = device, Path(spec.source), spec.name
+        part = network_folder(self.folder)
+        loaded = load_part(self.folder / part, NETWORKS, "UNet2DModel", spec.name)
+        self.drawn = drawn_by(loaded, part, spec.name)
+        self.companion = companion_of(self.folder, self.drawn, spec.name, device)
+        if self.companion is None:
+            check_pixels(self.drawn, spec.name)
+        else:
+            self.drawn = dataclasses.replace(self.drawn, fold=1)  # its channels are those of latents
+        self.network: Module = loaded.to(device)
+        self.network_config = read_object(self.folder / part / "config.json")
+        self._set_sampler(settings)
+        self.batch = min(BATCH, max(1, BATCH_PIXELS // self.drawn.side**2))
+        self.macs_sample_count = self.batch  # type: ignore[misc]
+        if self.drawn.fold == 1:
+            self._probe()
 
-        self.device, self.folder = device, Path(spec.source)
-        try:
-            loaded, info = UNet2DModel.from_pretrained(
-                self.folder / "unet", use_safetensors=True, low_cpu_mem_usage=False, output_loading_info=True
-            )
-        except Exception as error:
-            raise BadInput(f"cannot open the model {spec.name!r}: {in_a_line(error)}") from None
-        if info["missing_keys"]:
-            raise BadInput(
-                f"the model {spec.name!r} is not whole: its file lacks {len(info['missing_keys'])} tensors"
-            )
-        self.network: Module = loaded.float().to(device).eval()
-        self.unet_config = read_object(self.folder / "unet" / "config.json")
-        self.channels, self.side = loaded.config["in_channels"], loaded.config["sample_size"]
-        self.fold = math.isqrt(self.channels) if math.isqrt(self.channels) ** 2 == self.channels else 1
-        if self.channels // self.fold**2 not in (1, 3) or not isinstance(self.side, int):
-            raise BadInput(
-                f"the model {spec.name!r} makes {self.channels} channels of size {self.side}; this domain "
-                f"wants grey or colour"
-            )
-        self.scheduler_config = read_object(self.folder / "scheduler" / "scheduler_config.json")
-        self._settings = {"steps": STEPS, **card_of(self.folder).get("sampler", {}), **settings}
+    def _set_sampler(self, settings: Mapping[str, Any]) -> None:
+        self.scheduler_config = read_object(self.folder / SCHEDULER)
+        self.kind = kind_of(self.scheduler_config, str(self.folder))
+        steps = default_steps(self.kind, self.scheduler_config)
+        self._settings = {"steps": steps, **card_of(self.folder).get("sampler", {}), **settings}
         check_numbers(self._settings, {"steps": 1000})
-        self.network_calls = len(self.scheduler().timesteps)  # raises now, not after the compression
+        self.network_calls = self.kind.calls(self.scheduler())  # raises now, not after the compression
 
-    def scheduler(self) -> Any:
-        """A fresh one, its times set.
+    def _probe(self) -> None:
+        """Draw one picture in few steps. Raises `BadInput` for whatever would fail after the compression."""
+        import torch
 
-        Raises `BadInput` for one that draws noise of its own, or that cannot be set up.
-        """
-        import diffusers
-
-        kind, config = self.scheduler_config.get("_class_name"), self.scheduler_config
-        if kind not in SCHEDULERS:
-            raise unknown("deterministic scheduler", str(kind), SCHEDULERS)
-        if config.get("stochastic_sampling") or str(config.get("algorithm_type", "")).startswith("sde"):
-            raise BadInput(
-                f"the scheduler of {str(self.folder)!r} draws noise while it samples; only deterministic "
-                f"ones make twins"
-            )
+        steps = min(PROBE_STEPS, self._settings["steps"])
         try:
-            scheduler = getattr(diffusers, kind).from_config(config)
-            scheduler.set_timesteps(self._settings["steps"], device=self.device)
+            with torch.inference_mode():
+                _to_pictures(self._decode(self._draw(self.network, 0, range(1), steps)).nan_to_num())
+        except BadInput:
+            raise
         except Exception as error:
             reason = in_a_line(error)
-            raise BadInput(f"the scheduler of {str(self.folder)!r} cannot be set up: {reason}") from None
-        return scheduler
+            raise BadInput(f"the model {self.name!r} cannot draw a picture: {reason}") from None
+
+    def scheduler(self, steps: int | None = None) -> Any:
+        """A fresh one, its times set. Raises `BadInput` for one that cannot be set up."""
+        return set_up(self.scheduler_config, steps or self._settings["steps"], str(self.folder), self.device)
 
     def settings(self) -> dict[str, Any]:
-        return {
+        """The sampler's settings. A companion is named with its bytes, which are in no size of a record."""
+        found = {
             **self._settings,
             "scheduler": str(self.scheduler_config["_class_name"]),
             "network_calls": self.network_calls,
         }
+        if self.companion is not None:
+            found |= {"companion": self.companion.name, "companion_bytes": self.companion.fp32_bytes}
+        return found
 
     def identity(self) -> str:
-        """Of both configurations: networks of equal tensors may still draw different pictures."""
-        known = [
-            {k: v for k, v in config.items() if k not in NO_PART_OF_IDENTITY}
-            for config in (self.unet_config, self.scheduler_config)
-        ]
-        return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
+        """Of all configurations and of the companion: networks of equal tensors may still draw different
+        pictures.
+        """
+        configs = [self.network_config, self.scheduler_config]
+        if self.companion is None:
+            return identity_of(configs)
+        return identity_of([*configs, self.companion.config], self.companion.digest)
 
     def rebuild(self, structure: Sequence[StructureEdit]) -> Module:
         import torch
-        from diffusers import UNet2DModel
 
         if structure:
             raise BadInput(f"this domain cannot rebuild a network with edits of kind {structure[0].kind!r}")
+        original = cast(Any, self.network)
         with torch.random.fork_rng(devices=[]):  # the fresh weights are thrown away
-            return UNet2DModel.from_config(cast(Any, self.network).config).to(self.device).eval()
+            return type(original).from_config(original.config).to(self.device).eval()
 
     def sample(self, network: Module, n: int, seed: int) -> np.ndarray:
         import torch
@@ -165,39 +159,42 @@ class DiffusionGenerator(Generator):
 
         made = []
         with torch.inference_mode(), Bar("sampling", n * self.network_calls) as bar:
-            for start in range(0, n, BATCH):
-                x = self._draw(network, seed, start, functools.partial(bar.update, min(BATCH, n - start)))
-                if not x.isfinite().all():
+            for start in range(0, n, self.batch):
+                tick = functools.partial(bar.update, min(self.batch, n - start))
+                x = self._draw(network, seed, range(start, start + self.batch), tick=tick)
+                images = self._decode(x)
+                if not (x.isfinite().all() and images.isfinite().all()):
                     raise Diverged("the network's output is not finite")
-                made.append(self._to_pictures(x))
+                made.append(_to_pictures(images))
         return np.concatenate(made)[:n]
 
-    def _draw(self, network: Module, seed: int, start: int, tick: Callable[[], None]) -> Tensor:
-        """[BATCH, c, s, s]: from the items' own noise to samples."""
-        from domains.images.noise import item_noise
+    def _draw(
+        self,
+        network: Module,
+        seed: int,
+        items: range,
+        steps: int | None = None,
+        tick: Callable[[], Any] = lambda: None,
+    ) -> Tensor:
+        """[items, c, s, s]: from the items' own noise to samples."""
+        from domains.images.noise import item_generators, item_noise
 
-        scheduler = self.scheduler()
-        x = item_noise(seed, range(start, start + BATCH), (self.channels, self.side, self.side)).to(
-            self.device
-        )
-        x = x * getattr(scheduler, "init_noise_sigma", 1.0)
-        for time in scheduler.timesteps:
-            scaled = scheduler.scale_model_input(x, time) if hasattr(scheduler, "scale_model_input") else x
-            x = scheduler.step(network(scaled, time).sample, time, x).prev_sample
+        def denoise(x: Tensor, time: Tensor) -> Tensor:
+            made = call(network, x, time)
             tick()
-        return x
+            return made
 
-    def _to_pictures(self, x: Tensor) -> np.ndarray:
-        """What the network draws -> uint8 [b, 1, 28, 28], by the rule of `domains.images.files` where it
-        draws something else.
-        """
+        scheduler = self.scheduler(steps)
+        x = item_noise(seed, items, self.drawn.shape).to(self.device)
+        x = x * getattr(scheduler, "init_noise_sigma", 1.0)
+        noise = item_generators(seed, items, "steps") if self.kind.draws_noise else []
+        return self.kind.drive(denoise, scheduler, x, noise)
+
+    def _decode(self, x: Tensor) -> Tensor:
+        """What the network draws -> pictures [b, 1 or 3, h, w] around [-1, 1]."""
         import torch.nn.functional as F
 
-        from domains.images.files import from_array
-        from domains.images.training import to_pixels
-
-        pixels = to_pixels(F.pixel_shuffle(x, self.fold))
-        return from_array(pixels.transpose(0, 2, 3, 1), "the network's output")
+        return F.pixel_shuffle(x, self.drawn.fold) if self.companion is None else self.companion.decode(x)
 
     def training(
         self,
@@ -211,6 +208,8 @@ class DiffusionGenerator(Generator):
         from domains.image_diffusion.training import FlowTraining
         from domains.images.data import part, training_part
 
+        if self.drawn.fold == 1:
+            raise LookupError(f"the recipe trains this domain's own networks, and {self.name!r} is another")
         return FlowTraining(
             network,
             training_part().pixels,
@@ -220,3 +219,20 @@ class DiffusionGenerator(Generator):
             device=self.device,
             teacher=teacher,
         )
+
+
+def call(network: Module, x: Tensor, time: Tensor) -> Tensor:
+    """The network's output. A transformer with labels gets the one that stands for none."""
+    labels = cast(Any, network).config.get("num_embeds_ada_norm")
+    if labels is None:
+        return network(x, time).sample
+    none = x.new_full((len(x),), labels).long()
+    return network(x, timestep=time.expand(len(x)), class_labels=none).sample
+
+
+def _to_pictures(images: Tensor) -> np.ndarray:
+    """-> uint8 [b, 1, 28, 28], by the rule of `domains.images.files` where they are something else."""
+    from domains.images.files import from_array
+    from domains.images.training import to_pixels
+
+    return from_array(to_pixels(images).transpose(0, 2, 3, 1), "the network's output")

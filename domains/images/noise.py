@@ -14,6 +14,11 @@ def item_noise(seed: int, items: Iterable[int], shape: Sequence[int]) -> Tensor:
     return torch.stack([torch.randn(tuple(shape), generator=_of(seed, item)) for item in items])
 
 
-def _of(seed: int, item: int) -> torch.Generator:
-    digest = hashlib.blake2b(f"{seed}:{item}".encode(), digest_size=7).digest()
+def item_generators(seed: int, items: Iterable[int], use: str) -> list[torch.Generator]:
+    """A generator for each item, for noise that is drawn later; each `use` has its own."""
+    return [_of(seed, item, f":{use}") for item in items]
+
+
+def _of(seed: int, item: int, use: str = "") -> torch.Generator:
+    digest = hashlib.blake2b(f"{seed}:{item}{use}".encode(), digest_size=7).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "little"))
