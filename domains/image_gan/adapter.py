@@ -18,12 +18,13 @@ from domains.image_gan.sizes import SIZES
 from domains.images.adapter import ImageDomain, locate_folder
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from torch.nn import Module
 
     from domains.images.data import Images
 
 WEIGHTS = Path(__file__).parent / "weights"
-FILES = ("config.json", "generator.safetensors")
+FILES, FOREIGN_FILES = ("config.json", "generator.safetensors"), ("config.json", "model.safetensors")
 BATCH = 100  # fixed, the last one filled up: so a picture does not depend on how many others are made
 CALIBRATION_BATCHES, CALIBRATION_BATCH = 20, 250
 
@@ -35,12 +36,21 @@ class GanDomain(ImageDomain):
     sizes, weights = SIZES, WEIGHTS
 
     def locate(self, model: str) -> ModelSpec:
-        """An embedded model or a folder with the generator's `config.json` and `generator.safetensors`."""
-        return locate_folder(self.models, model, "a generator of this domain", *FILES)
+        """An embedded model, a folder with `config.json` and `generator.safetensors` as `train` writes it,
+        or one with `config.json` and `model.safetensors` (`domains.image_gan.foreign`).
+        """
+        if _is_foreign(Path(model)):
+            return locate_folder(self.models, model, "a generator", *FOREIGN_FILES)
+        kind = f"a generator of a class of yours ({' and '.join(FOREIGN_FILES)}), or of this domain"
+        return locate_folder(self.models, model, kind, *FILES)
 
     def open(
         self, spec: ModelSpec, device: str = "cpu", settings: Mapping[str, Any] | None = None
     ) -> Generator:
+        if _is_foreign(Path(spec.source)):
+            from domains.image_gan.foreign import ForeignGenerator
+
+            return ForeignGenerator(spec, device, settings or {})
         return GanGenerator(spec, device, settings or {})
 
     def train_generator(
@@ -59,12 +69,17 @@ class GanDomain(ImageDomain):
         return {**super().metrics(), own.name: own}
 
 
+def _is_foreign(folder: Path) -> bool:
+    ours, theirs = folder / FILES[1], folder / FOREIGN_FILES[1]
+    return theirs.is_file() and not ours.is_file()
+
+
 class GanGenerator(Generator):
     """A transposed-convolutional generator; its discriminator, where there is one, stays whole and only
     scores samples.
     """
 
-    macs_sample_count = BATCH
+    macs_sample_count = batch = BATCH
 
     def __init__(self, spec: ModelSpec, device: str, settings: Mapping[str, Any]) -> None:
         from bench.errors import unknown
@@ -74,6 +89,7 @@ class GanGenerator(Generator):
         self.device, self.folder = device, Path(spec.source)
         self.config = read_object(self.folder / "config.json")
         self.network = self._load(self._empty(), self.folder / "generator.safetensors", spec.name).to(device)
+        self.latent_shape: tuple[int, ...] = (self.config["latent"],)
         self.discriminator, self._discriminator_sha256 = self._open_discriminator()
 
     def _empty(self) -> Module:
@@ -149,18 +165,23 @@ class GanGenerator(Generator):
         from bench.errors import Diverged
         from bench.util.progress import Bar
         from domains.images.noise import item_noise
-        from domains.images.training import to_pixels
 
         made = []
         with torch.inference_mode(), Bar("sampling", n) as bar:
-            for start in range(0, n, BATCH):
-                latents = item_noise(seed, range(start, start + BATCH), (self.config["latent"],))
+            for start in range(0, n, self.batch):
+                latents = item_noise(seed, range(start, start + self.batch), self.latent_shape)
                 images = network(latents.to(self.device))
                 if not images.isfinite().all():
                     raise Diverged("the generator's output is not finite")
-                made.append(to_pixels(images))
-                bar.update(min(BATCH, n - start))
+                made.append(self.to_pictures(images))
+                bar.update(min(self.batch, n - start))
         return np.concatenate(made)[:n]
+
+    def to_pictures(self, images: Tensor) -> np.ndarray:
+        """The network's output -> uint8 [b, 1, 28, 28]."""
+        from domains.images.training import to_pixels
+
+        return to_pixels(images)
 
     def calibration(self, seed: int) -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:
         """Latents, other ones than any sample's."""
@@ -171,7 +192,7 @@ class GanGenerator(Generator):
         noise = generator(seed, 0, "calibration")
         for _ in range(CALIBRATION_BATCHES):
             yield (
-                (torch.randn(CALIBRATION_BATCH, self.config["latent"], generator=noise).to(self.device),),
+                (torch.randn(CALIBRATION_BATCH, *self.latent_shape, generator=noise).to(self.device),),
                 {},
             )
 
