@@ -79,6 +79,14 @@ def bar(items: Iterable[T], title: str, total: int, initial: int = 0) -> Iterato
             shown.update()
 
 
+def note(line: str) -> None:
+    """Print a line on standard error, above any bar."""
+    if not silent:
+        from tqdm import tqdm
+
+        tqdm.write(f"note: {line}", file=sys.stderr)
+
+
 def report(items: Iterable[T], path: Path, total: int, initial: int = 0) -> Iterator[T]:
     """Iterate and write {"step": done, "total": total} to `path` at the start, at the end and every few
     seconds, atomically.

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from bench.errors import BadInput, in_a_line, unknown
+from bench.errors import BadInput, unknown
 from bench.interfaces import (
     Damage,
     Domain,
@@ -25,7 +25,7 @@ from bench.interfaces import (
     TrainingRecipe,
     Wrap,
 )
-from domains.folders import GRID, PUBLISHED_SEEDS, card_of, check_numbers, embedded, spec_of
+from domains.folders import GRID, PUBLISHED_SEEDS, embedded, spec_of
 from domains.on_demand import OnDemand
 
 if TYPE_CHECKING:
@@ -237,56 +237,16 @@ COMPANIONS = {
 # -------------------------------------------------------------------------------------------------- generator
 
 
-def _load(source: str) -> Any:
-    """-> (model, what the file held and lacked)"""
-    from transformers import AutoModelForCausalLM
-    from transformers.utils import logging
-
-    had_bar = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()  # small models load at once: their bar is a leftover on the terminal
-    try:
-        return AutoModelForCausalLM.from_pretrained(
-            source, dtype="float32", use_safetensors=True, trust_remote_code=False, output_loading_info=True
-        )
-    finally:
-        if had_bar:
-            logging.enable_progress_bar()
-
-
 class TextGenerator(Generator):
     """A causal language model from `transformers`, with its tokenizer."""
 
     def __init__(self, spec: ModelSpec, device: str, settings: Mapping[str, Any]) -> None:
-        from safetensors import SafetensorError
-        from transformers import AutoTokenizer
+        from domains.text.opening import open_model
 
-        self.device = device
-        try:
-            loaded, info = _load(spec.source)
-            self.network, missing = loaded.to(device).eval(), info["missing_keys"]
-            self.tokenizer = AutoTokenizer.from_pretrained(spec.source, trust_remote_code=False)
-        except (OSError, ValueError, ImportError, RuntimeError, KeyError, SafetensorError) as error:
-            raise BadInput(f"cannot open the model {spec.name!r}: {in_a_line(error)}") from None
-        if missing:
-            raise BadInput(
-                f"the model {spec.name!r} is not whole: its file lacks {len(missing)} tensors, "
-                f"{sorted(missing)[0]!r} among them"
-            )
-        sampler = card_of(Path(spec.source)).get("sampler", {})
-        start = (
-            self.tokenizer.bos_token_id
-            if self.tokenizer.bos_token_id is not None
-            else self.tokenizer.eos_token_id
-        )
-        if start is None:
-            raise BadInput(
-                f"the tokenizer of {spec.name!r} has neither a start nor an end token to begin a text with"
-            )
-        longest = getattr(self.network.config, "max_position_embeddings", None) or MAX_TOKENS
-        defaults = {"temperature": 1.0, "nucleus": 1.0, "max_tokens": min(MAX_TOKENS, longest - 1)}
-        self._settings = {**defaults, **sampler, **settings}
-        check_numbers(self._settings, {"temperature": 100.0, "nucleus": 1.0, "max_tokens": MAX_TOKENS})
-        self.start, self.end = start, self.tokenizer.eos_token_id
+        opened = open_model(spec, device, settings)
+        self.device, self.network, self.tokenizer = device, opened.network, opened.tokenizer
+        self.start, self.end, self.cached = opened.start, opened.end, opened.cached
+        self._settings = opened.settings
 
     def settings(self) -> dict[str, Any]:
         return dict(self._settings)
@@ -313,7 +273,7 @@ class TextGenerator(Generator):
         from bench.util.progress import Bar
         from domains.text.sampler import SamplerSettings, sample_tokens
 
-        settings = SamplerSettings(self.start, self.end, **self._settings)
+        settings = SamplerSettings(self.start, self.end, cached=self.cached, **self._settings)
         tokens: list[list[int]] = [[] for _ in range(n)]
         with Bar("sampling", n) as bar:
             for item, written in sample_tokens(network, range(n), seed, settings):
@@ -323,8 +283,9 @@ class TextGenerator(Generator):
 
     def likelihood(self, network: Module, base: Module | None = None) -> dict[str, float]:
         from domains.text.likelihood import likelihood
+        from domains.text.opening import positions
 
-        context = getattr(self.network.config, "max_position_embeddings", None)
+        context = positions(self.network)
         return likelihood(network, base, self.tokenizer, self.start, self.end, self.device, context=context)
 
     def training(
@@ -342,7 +303,6 @@ class TextGenerator(Generator):
         return GeneratorTraining(network, self.tokenizer, verses("train"), seed, wrap, teacher)
 
 
-MAX_TOKENS = 256
 NO_PART_OF_IDENTITY = ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
 
 

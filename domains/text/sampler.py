@@ -36,6 +36,8 @@ class SamplerSettings:
     # keep the smallest set of tokens with at least this probability (Holtzman et al. 2020)
     nucleus: float = 1.0
     batch: int = 256
+    # the network keeps what it read in a cache; otherwise it reads the whole text again for each token
+    cached: bool = True
 
 
 @torch.inference_mode()
@@ -52,16 +54,13 @@ def sample_tokens(
 def _sample_batch(
     network: Module, items: Tensor, seed: int, settings: SamplerSettings, trace: Trace | None
 ) -> Iterator[tuple[int, list[int]]]:
-    from transformers import DynamicCache
-
-    device, config = next(network.parameters()).device, cast(Any, network).config
+    device = next(network.parameters()).device
     items = items.to(device)
     written: dict[int, list[int]] = {item: [] for item in items.tolist()}
     tokens = torch.full((len(items), 1), settings.start, device=device)
-    alive, cache = torch.ones(len(items), dtype=torch.bool, device=device), DynamicCache(config=config)
-    cache_name = cache_argument(network)
+    alive, read = torch.ones(len(items), dtype=torch.bool, device=device), Read(network, settings.cached)
     for position in range(settings.max_tokens):
-        logits = network(input_ids=tokens, use_cache=True, **{cache_name: cache}).logits[:, -1].float()
+        logits = read.next_logits(tokens)
         if not logits.isfinite().all():
             raise Diverged(f"the network's logits are not finite at token {position}")
         perturbed = warp(logits, settings) + gumbel(seed, items, position, logits.shape[1])
@@ -79,18 +78,56 @@ def _sample_batch(
         if not alive.any():
             break
         tokens = chosen[:, None]
-        if alive.float().mean() < COMPACT_BELOW:
+        if alive.float().mean() < COMPACT_BELOW and read.can_select:
             rows = alive.nonzero()[:, 0]
             items, tokens, alive = items[rows], tokens[rows], alive[rows]
-            cache.batch_select_indices(rows)
+            read.select(rows)
     yield from written.items()
 
 
-def cache_argument(network: Module) -> str:
-    """The name of the forward argument that takes the key-value cache: transformers 5.40 drops
-    `past_key_values` for `cache`.
+class Read:
+    """What a network has read of each text of a batch: in its cache, or as tokens."""
+
+    def __init__(self, network: Module, cached: bool) -> None:
+        from transformers import DynamicCache
+
+        self.network, self.tokens = network, torch.empty(0)
+        self.argument = cache_argument(network) if cached else None
+        self.cache = DynamicCache(config=cast(Any, network).config) if self.argument else None
+
+    def next_logits(self, tokens: Tensor) -> Tensor:
+        """Read one more token of each text, [b, 1] -> logits of the token after it, [b, v]."""
+        if self.cache is not None:
+            cache = {str(self.argument): self.cache}
+            return self.network(input_ids=tokens, use_cache=True, **cache).logits[:, -1].float()
+        self.tokens = torch.cat([self.tokens, tokens], 1) if len(self.tokens) else tokens  # [b, t]
+        return self.network(input_ids=self.tokens, use_cache=False).logits[:, -1].float()
+
+    @property
+    def can_select(self) -> bool:
+        """False where a layer's cache, such as a state-space layer's, cannot drop texts."""
+        layers = [] if self.cache is None else self.cache.layers
+        return all(hasattr(layer, "batch_select_indices") for layer in layers)
+
+    def select(self, rows: Tensor) -> None:
+        """Keep only these texts of the batch."""
+        if self.cache is None:
+            self.tokens = self.tokens[rows]
+        else:
+            self.cache.batch_select_indices(rows)
+
+
+# names of the argument, newest first: transformers drops `past_key_values` for `cache`
+CACHE_ARGUMENTS = ("cache", "past_key_values", "cache_params")
+
+
+def cache_argument(network: Module) -> str | None:
+    """The name of the forward argument that takes the cache; None where there is none.
+
+    Many networks drop other names in silence, so `domains.text.causal` compares at open.
     """
-    return "cache" if "cache" in inspect.signature(network.forward).parameters else "past_key_values"
+    known = inspect.signature(network.forward).parameters
+    return next((name for name in CACHE_ARGUMENTS if name in known), None)
 
 
 def warp(logits: Tensor, settings: SamplerSettings) -> Tensor:
