@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-VOCABULARY, POSITIONS = 300, 64
+VOCABULARY, POSITIONS = 300, 256
 COMMON: dict[str, Any] = dict(
     vocab_size=VOCABULARY,
     hidden_size=32,

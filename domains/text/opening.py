@@ -129,13 +129,16 @@ def embeddings(network: Any) -> int:
 
 
 def check_ids(tokenizer: Any, network: Any, name: str) -> None:
-    """Raises `BadInput` for a tokenizer with ids that the network has no embedding for."""
-    rows = embeddings(network)
-    token, largest = max(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    """Raises `BadInput` for a tokenizer with ids that the network has no embedding for.
+
+    Special tokens that no text begins or ends with, such as padding, are never read.
+    """
+    rows, ends = embeddings(network), {tokenizer.bos_token_id, tokenizer.eos_token_id} - {None}
+    largest = max({*ordinary_ids(tokenizer), *ends})
     if largest >= rows:
         raise BadInput(
-            f"the tokenizer of {name!r} does not fit its network: token {token!r} has id {largest}, and there "
-            f"are {rows} embeddings"
+            f"the tokenizer of {name!r} does not fit its network: token "
+            f"{tokenizer.convert_ids_to_tokens(largest)!r} has id {largest}, and there are {rows} embeddings"
         )
 
 
