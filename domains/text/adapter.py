@@ -94,7 +94,7 @@ class TextDomain(Domain):
     # ------------------------------------------------------------------------------------ data and evaluators
 
     def reference(self, split: str = "test", source: str | None = None) -> list[str]:
-        from domains.text.data import PARTS, verses
+        from domains.text.data import PARTS, beginnings, verses
 
         if split not in PARTS:
             raise unknown("split", split, PARTS)
@@ -102,7 +102,7 @@ class TextDomain(Domain):
             return verses(split)
         from bench.data import load_rows, text_column
 
-        texts = list(dict.fromkeys(text_column(load_rows(source), source)))
+        texts = list(dict.fromkeys(beginnings(text_column(load_rows(source), source), source)))
         half = len(texts) // 2  # the second half serves as the ceiling
         return texts[half:] if split == "ceiling" else texts[:half]
 
@@ -153,7 +153,9 @@ class TextDomain(Domain):
     # -------------------------------------------------------------------------------------------------- files
 
     def read_samples(self, path: Path) -> list[str]:
-        """`{"text": "..."}` a line."""
+        """`{"text": "..."}` a line. Of a text only the beginning counts: see `domains.text.data.beginnings`."""
+        from domains.text.data import beginnings
+
         try:
             lines = path.read_text(encoding="utf-8-sig").split("\n")
         except (OSError, UnicodeDecodeError) as error:
@@ -173,7 +175,7 @@ class TextDomain(Domain):
             if not isinstance(text, str):
                 raise BadInput(f'{str(path)!r} line {number} is not {{"text": "..."}}: {line[:60]!r}')
             texts.append(text)
-        return texts
+        return beginnings(texts, path)
 
     def write_samples(self, samples: Sequence[str], path: Path) -> Path:
         from bench.util.files import write_atomically
@@ -271,6 +273,7 @@ class TextGenerator(Generator):
 
     def sample(self, network: Module, n: int, seed: int) -> list[str]:
         from bench.util.progress import Bar
+        from domains.text.data import LONGEST
         from domains.text.sampler import SamplerSettings, sample_tokens
 
         settings = SamplerSettings(self.start, self.end, cached=self.cached, **self._settings)
@@ -279,7 +282,8 @@ class TextGenerator(Generator):
             for item, written in sample_tokens(network, range(n), seed, settings):
                 tokens[item] = written
                 bar.update()
-        return self.tokenizer.batch_decode(tokens, skip_special_tokens=True)
+        texts = self.tokenizer.batch_decode(tokens, skip_special_tokens=True)
+        return [text[:LONGEST] for text in texts]
 
     def likelihood(self, network: Module, base: Module | None = None) -> dict[str, float]:
         from domains.text.likelihood import likelihood

@@ -24,10 +24,14 @@ from bench.interfaces import Evaluator
 from bench.util.cache import Latest
 from domains.text.conv_judge import ConvJudgeNetwork
 from domains.text.judge import JudgeNetwork
-from domains.text.training import IGNORED, pad
+from domains.text.training import IGNORED, batches, pad
 
 WEIGHTS = Path(__file__).parent / "weights"
 COMPONENTS = 64
+# what a batch holds, padding included: 768 tokens of 128 texts, more than networks of our tokenizer write
+MOST_TOKENS = 128 * 768
+LOGITS_AT_ONCE = 2**14  # tokens whose logits are in memory together
+WORDS_AT_ONCE = 2**18  # tokens whose embeddings are in memory together
 WORDS_SHA256 = "64b47a2dc493cb8e85944076601189739852d7b64e0e1eedcb1937a251cd9fd5"
 
 
@@ -73,10 +77,8 @@ class LanguageJudge(Evaluator):
     @torch.inference_mode()
     def _read(self, samples: Sequence[str], batch: int = 128) -> tuple[Tensor, Tensor]:
         tokens = [row[: self.longest] for row in self.tokenizer(list(samples))["input_ids"]]
-        order = sorted(range(len(tokens)), key=lambda i: len(tokens[i]))
         states, surprisal = torch.empty(0), torch.empty(len(tokens))
-        for start in range(0, len(order), batch):
-            rows = order[start : start + batch]
+        for rows in batches([len(row) for row in tokens], batch, MOST_TOKENS):
             padded = pad([tokens[i] for i in rows]).to(self.device)
             inputs, targets = padded[:, :-1].clamp(min=0), padded[:, 1:]
             real = (targets != IGNORED).float()
@@ -84,12 +86,18 @@ class LanguageJudge(Evaluator):
             if not len(states):
                 states = torch.empty(len(tokens), hidden.shape[2])
             states[rows] = ((hidden * real[..., None]).sum(1) / real.sum(1, keepdim=True)).cpu()
-            logits = self.network.logits(hidden).flatten(0, 1)
-            nats = F.cross_entropy(logits, targets.flatten(), ignore_index=IGNORED, reduction="none").reshape(
-                targets.shape
-            )
-            surprisal[rows] = (nats.sum(1) / real.sum(1)).cpu()
+            surprisal[rows] = (self._nats(hidden, targets).sum(1) / real.sum(1)).cpu()
         return states, surprisal
+
+    def _nats(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """[b, t, states], [b, t] -> what each token costs, [b, t]; 0 for padding."""
+        steps = max(1, LOGITS_AT_ONCE // len(hidden))
+        parts = []
+        for some, wanted in zip(hidden.split(steps, 1), targets.split(steps, 1)):
+            logits = self.network.logits(some).flatten(0, 1)
+            nats = F.cross_entropy(logits, wanted.flatten(), ignore_index=IGNORED, reduction="none")
+            parts.append(nats.reshape(wanted.shape))
+        return torch.cat(parts, 1)
 
 
 class Judge(LanguageJudge):
@@ -144,15 +152,15 @@ class Words(Evaluator):
 
     def means(self, samples: Sequence[str]) -> Tensor:
         """[n, 256], unit length; a text without any token is the zero vector."""
+        means = torch.zeros(len(samples), 256)
         encoded = self.tokenizer.encode_batch(list(samples), add_special_tokens=False)  # type: ignore[attr-defined]
-        lengths = torch.tensor([len(e.ids) for e in encoded])
-        ids = torch.tensor([i for e in encoded for i in e.ids], dtype=torch.long)
-        sums = (
-            torch.segment_reduce(self.table[ids], "sum", lengths=lengths, initial=0.0)
-            if len(ids)
-            else torch.zeros(len(encoded), 256)
-        )
-        return F.normalize(sums, dim=1)
+        tokens = [e.ids for e in encoded]
+        for rows in batches([len(row) for row in tokens], len(tokens), WORDS_AT_ONCE):
+            lengths = torch.tensor([len(tokens[i]) for i in rows])
+            ids = torch.tensor([token for i in rows for token in tokens[i]], dtype=torch.long)
+            if len(ids):
+                means[rows] = torch.segment_reduce(self.table[ids], "sum", lengths=lengths, initial=0.0)
+        return F.normalize(means, dim=1)
 
 
 class Directions:

@@ -12,9 +12,10 @@ from torch import Tensor
 from torch.nn import Module
 
 from domains.text.data import verses
-from domains.text.training import IGNORED, pad
+from domains.text.training import IGNORED, batches, pad
 
 BATCH = 64
+MOST_LOGITS = 2**26  # of a batch: large vocabularies get smaller batches
 
 
 @torch.inference_mode()
@@ -36,13 +37,15 @@ def likelihood(
     a network whose context is too short for the longest verse.
     """
     texts = verses(part)[:first]
-    rows = sorted((encode(tokenizer, text, start, end) for text in texts), key=len)
-    if context is not None and len(rows[-1]) - 1 > context:
+    rows = [encode(tokenizer, text, start, end) for text in texts]
+    lengths = [len(row) for row in rows]
+    if context is not None and max(lengths) - 1 > context:
         return {}
+    most_tokens = MOST_LOGITS // network.config.get_text_config().vocab_size
     sums = torch.zeros(3, dtype=torch.float64)  # nats, KL, flips
     count = 0
-    for at in range(0, len(rows), BATCH):
-        padded = pad(rows[at : at + BATCH]).to(device)
+    for batch in batches(lengths, BATCH, most_tokens):
+        padded = pad([rows[i] for i in batch]).to(device)
         inputs, targets = padded[:, :-1].clamp(min=0), padded[:, 1:]
         real = targets != IGNORED
         now = log_probabilities(network, inputs)[real]  # [tokens, v]

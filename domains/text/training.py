@@ -162,6 +162,20 @@ def pad(rows: Sequence[Sequence[int]]) -> Tensor:
     return pad_sequence([torch.as_tensor(row) for row in rows], batch_first=True, padding_value=IGNORED)
 
 
+def batches(lengths: Sequence[int], most_rows: int, most_tokens: int) -> Iterator[list[int]]:
+    """Indices of rows, the shortest first. A batch, padded to its longest row, holds at most `most_tokens`.
+
+    A single row may be longer.
+    """
+    order = sorted(range(len(lengths)), key=lambda i: lengths[i])
+    while order:
+        rows = order[:most_rows]
+        while len(rows) > 1 and len(rows) * lengths[rows[-1]] > most_tokens:
+            rows = rows[: max(1, min(len(rows) - 1, most_tokens // lengths[rows[-1]]))]
+        yield rows
+        order = order[len(rows) :]
+
+
 def epoch(tokens: Sequence[Sequence[int]], batch: int, seed: int, number: int) -> list[list[int]]:
     """One pass over all verses as batches of indices: similar lengths together, in random order."""
     noise = torch.Generator().manual_seed(seed * 100_003 + number)
