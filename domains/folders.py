@@ -56,7 +56,7 @@ def card_of(folder: Path) -> dict[str, Any]:
 def read_object(path: Path) -> dict[str, Any]:
     """A JSON object from a file. Raises `BadInput`."""
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
@@ -87,4 +87,4 @@ def check_numbers(settings: Mapping[str, Any], allowed: Mapping[str, int | float
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=1) + "\n")
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -14,7 +14,7 @@ PACKAGES = ("bench", "domains", "scripts")
 
 
 def main() -> None:
-    write_atomically(PAGE, code_map(PAGE.read_text()))
+    write_atomically(PAGE, code_map(PAGE.read_text(encoding="utf-8")))
 
 
 def code_map(page: str) -> str:
@@ -28,7 +28,7 @@ def _section(folder: Path) -> str:
     """A heading and a line for each module of a folder that has a docstring."""
     lines = []
     for path in sorted(folder.glob("*.py")):
-        said = ast.get_docstring(ast.parse(path.read_text()))
+        said = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
         if said and path.name != "__init__.py":
             lines.append(f"- `{path.name}`: {' '.join(said.split(chr(10) * 2)[0].split())}")
     return f"## {folder.relative_to(ROOT)}/\n\n" + "\n".join(lines) + "\n" if lines else ""

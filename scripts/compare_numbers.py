@@ -34,7 +34,7 @@ def main() -> None:
     ]
     for title, is_wanted in (("leaderboard and its pages", is_leaderboard), ("findings", is_findings)):
         before = numbers(git("show", f"{revision}:{name}") for name in old if is_wanted(name))
-        after = numbers((ROOT / name).read_text() for name in new if is_wanted(name))
+        after = numbers((ROOT / name).read_text(encoding="utf-8") for name in new if is_wanted(name))
         print(f"{title}: {len(before)} different numbers before, {len(after)} after")
         print(f"  vanished: {shown(before, after)}")
         print(f"  new:      {shown(after, before)}")
@@ -69,7 +69,9 @@ def shown(some: Counter[str], others: Counter[str]) -> str:
 
 
 def git(*arguments: str) -> str:
-    return subprocess.run(["git", *arguments], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    return subprocess.run(
+        ["git", *arguments], cwd=ROOT, check=True, capture_output=True, text=True, encoding="utf-8"
+    ).stdout
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ def main() -> None:
 
 def findings(records: Sequence[Record], files: Mapping[tuple[str, str], ModelFile]) -> str:
     """The page. Raises `ValueError` where the template and the records do not fit."""
-    f, template = Figures(report_data(records, files)), TEMPLATE.read_text()
+    f, template = Figures(report_data(records, files)), TEMPLATE.read_text(encoding="utf-8")
     check(conditions(f), template)
     return fill(template, Page(f))
 

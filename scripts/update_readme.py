@@ -29,7 +29,7 @@ HEADERS = [
 def main() -> None:
     results = ROOT / "results"
     readme = ROOT / "README.md"
-    before, _, rest = readme.read_text().partition("<!-- ladder -->")
+    before, _, rest = readme.read_text(encoding="utf-8").partition("<!-- ladder -->")
     _, _, after = rest.partition("<!-- end -->")
     block = shown(report_data(read_records(results), read_models(results)))
     write_atomically(readme, f"{before}<!-- ladder -->\n{block}\n<!-- end -->{after}")

@@ -42,8 +42,12 @@ def install_toy(site: Path) -> list[str]:
     """
     info = site / "toy_domain-0.1.0.dist-info"
     info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-domain\nVersion: 0.1.0\n")
-    (info / "entry_points.txt").write_text("[gencompress.domains]\ntoy = toy_domain:ToyDomain\n")
+    (info / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: toy-domain\nVersion: 0.1.0\n", encoding="utf-8"
+    )
+    (info / "entry_points.txt").write_text(
+        "[gencompress.domains]\ntoy = toy_domain:ToyDomain\n", encoding="utf-8"
+    )
     return [str(site), str(TOY)]
 
 

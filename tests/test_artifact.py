@@ -398,7 +398,7 @@ def test_every_changed_byte_is_noticed():
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path):
-    (tmp_path / "text").write_text("hello")
+    (tmp_path / "text").write_text("hello", encoding="utf-8")
     for name, reason in {"absent": "No such file", ".": "directory", "text": "not an artifact"}.items():
         with pytest.raises(BadInput, match=reason) as caught:
             load(tmp_path / name)
@@ -418,7 +418,7 @@ def test_another_version_is_named(version: int):
 
 def test_the_example_of_the_document_is_a_file():
     """Its bytes stand in docs/format.md; what they mean is said there, too."""
-    text = (Path(__file__).parent.parent / "docs" / "format.md").read_text()
+    text = (Path(__file__).parent.parent / "docs" / "format.md").read_text(encoding="utf-8")
     data = bytes.fromhex("".join(re.findall(r"^[0-9a-f]{8}: ((?:[0-9a-f]{2} ?)+)", text, re.MULTILINE)))
     method, _, tensors = decode(data)
     assert method == "ternary" and list(tensors) == ["weight", "bias"]

@@ -50,7 +50,7 @@ def test_run_measures_writes_and_reports(invoke: Invoke, tmp_path: Path) -> None
     assert [line.split()[0] for line in out.splitlines()[2:]] == ["none", "int8", "int2"]
     records = read_records(tmp_path / "results" / "local")
     assert {r.method for r in records} == {"none", "int8", "int2"}
-    assert "| `int8`" in (tmp_path / "results/local/leaderboard.md").read_text()
+    assert "| `int8`" in (tmp_path / "results/local/leaderboard.md").read_text(encoding="utf-8")
     assert "results/local" in err
 
 
@@ -121,9 +121,9 @@ def test_published_records_do_not_count_as_finished_but_are_compared(invoke: Inv
     assert status == 0 and "0 finished before" in err
     assert out.count("identical") == 2
     path = next((tmp_path / "results/toy/s@0/int8").glob("*.json"))
-    record = json.loads(path.read_text())
+    record = json.loads(path.read_text(encoding="utf-8"))
     record["metrics"]["quality_retention"] = 0.1
-    path.write_text(json.dumps(record))
+    path.write_text(json.dumps(record), encoding="utf-8")
     _, out, _ = invoke(*RUN)
     assert "DIFFERS" in out
 
@@ -132,10 +132,10 @@ def test_published_leaderboard_leaves_out_local_records(invoke: Invoke, tmp_path
     invoke(*RUN, "--results", "results", "--method", "int4")
     invoke(*RUN, "--method", "int3")
     assert invoke("leaderboard")[0] == 0
-    text = (tmp_path / "leaderboard.md").read_text()
+    text = (tmp_path / "leaderboard.md").read_text(encoding="utf-8")
     assert "`int4`" in text and "`int3`" not in text
     assert invoke("leaderboard", "--local")[0] == 0
-    assert "`int3`" in (tmp_path / "results/local/leaderboard.md").read_text()
+    assert "`int3`" in (tmp_path / "results/local/leaderboard.md").read_text(encoding="utf-8")
 
 
 def test_ladder_expands(invoke: Invoke) -> None:
@@ -203,7 +203,7 @@ BAD = {
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_gets_one_line_and_writes_nothing(case: str, invoke: Invoke, tmp_path: Path) -> None:
     arguments, named = BAD[case]
-    (tmp_path / "a-file").write_text("not a folder")
+    (tmp_path / "a-file").write_text("not a folder", encoding="utf-8")
     status, out, err = invoke(*arguments)
     complaint = [line for line in err.splitlines() if line.strip()]
     assert status == 2 and out == ""
@@ -254,7 +254,8 @@ def test_somebody_elses_metric(invoke: Invoke, tmp_path: Path) -> None:
         "        return evaluate.MetricInfo("
         "description='mean radius', citation='', inputs_description='', features=features)\n"
         "    def _compute(self, predictions, references):\n"
-        "        return {'mean_radius': float(np.linalg.norm(predictions, axis=1).mean())}\n"
+        "        return {'mean_radius': float(np.linalg.norm(predictions, axis=1).mean())}\n",
+        encoding="utf-8",
     )
     status, out, err = invoke(*RUN, "--metric", "mean_radius", "--json")
     assert status == 0, err
@@ -267,7 +268,9 @@ def test_help_and_list_load_no_torch(arguments: list[str]) -> None:
         f"import sys; from bench.cli.main import main; status = main({arguments}); print('torch' in "
         f"sys.modules, status)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, encoding="utf-8"
+    )
     assert done.stdout.splitlines()[-1] == "False 0", done.stderr
 
 
@@ -283,7 +286,11 @@ def test_waiting_threads_sleep_soon_unless_the_user_says_otherwise(
     )
     inherited = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=inherited | set_before
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env=inherited | set_before,
+        encoding="utf-8",
     )
     assert done.stdout.splitlines()[-1] == f"{found} False", done.stderr
 
@@ -306,7 +313,9 @@ def test_freed_memory_is_kept_unless_the_user_has_tuned_malloc(tuned: dict[str, 
     inherited = {
         name: value for name, value in os.environ.items() if not name.startswith(("GLIBC", "MALLOC_"))
     }
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=inherited | tuned)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=inherited | tuned, encoding="utf-8"
+    )
     assert (int(done.stdout) < 5000) == kept, done.stdout + done.stderr
 
 
@@ -331,7 +340,7 @@ def test_a_broken_plugin_is_listed_and_breaks_nobody_else(
 ) -> None:
     from bench.registry import DOMAINS
 
-    (tmp_path / "wrecked_module.py").write_text(code)
+    (tmp_path / "wrecked_module.py").write_text(code, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "wrecked_module", raising=False)
     monkeypatch.setitem(DOMAINS._targets, "wrecked", f"{module}:Thing")
@@ -353,8 +362,8 @@ def test_a_record_that_was_given_another_name_is_not_taken_for_finished(
 ) -> None:
     invoke(*RUN)
     path = next((tmp_path / "results/local/toy/s@0/int8").glob("*.json"))
-    record = json.loads(path.read_text())
-    path.write_text(json.dumps({**record, "sample_seed": 7}))
+    record = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**record, "sample_seed": 7}), encoding="utf-8")
     assert "1 finished before" in invoke(*RUN)[2]
 
 
@@ -370,7 +379,8 @@ def test_a_metric_may_not_take_the_benchmarks_names(invoke: Invoke, tmp_path: Pa
         "        return evaluate.MetricInfo("
         "description='x', citation='', inputs_description='', features=features)\n"
         "    def _compute(self, predictions, references):\n"
-        "        return {'quality_valid': 0.9}\n"
+        "        return {'quality_valid': 0.9}\n",
+        encoding="utf-8",
     )
     status, _, err = invoke(*RUN, "--metric", "quality_valid")
     assert status == 2 and "'quality_valid'" in err
@@ -455,13 +465,13 @@ def test_a_run_names_the_sampling_seed_of_its_twins(
     def show(self: object, columns: Mapping[str, Sequence[object]], path: Path) -> Path:
         target = path.with_name(path.name + ".txt")
         blocks = [f"none | {i}\nint8 | {i}" for i in range(len(columns["none"]))]
-        target.write_text("\n\n".join(blocks))
+        target.write_text("\n\n".join(blocks), encoding="utf-8")
         return target
 
     monkeypatch.setattr(DOMAINS.load("toy"), "show", show)
     assert invoke(*RUN, "--method", "int8", "--seed", "3")[0] == 0
-    assert (tmp_path / "results/local/toy/s@0" / "twins-seed.txt").read_text() == "3\n"
+    assert (tmp_path / "results/local/toy/s@0" / "twins-seed.txt").read_text(encoding="utf-8") == "3\n"
     assert invoke("site", "--results", "results/local")[0] == 0
-    (twins,) = data_of((tmp_path / "site/index.html").read_text())["twins"]
+    (twins,) = data_of((tmp_path / "site/index.html").read_text(encoding="utf-8"))["twins"]
     assert twins["seed"] == 3 and set(twins["fates"]) == {"none", "int8"}
     assert "g" not in twins["fates"]["none"] and "r" not in twins["fates"]["none"]

@@ -296,7 +296,7 @@ def test_bench_names_no_domain() -> None:
     found = {
         (path.relative_to(ROOT).as_posix(), match[1] or match[2])
         for path in (ROOT / "bench").rglob("*.py")
-        for match in named.finditer(path.read_text())
+        for match in named.finditer(path.read_text(encoding="utf-8"))
     }
     assert found - HOMONYMS == set()
 
@@ -308,7 +308,12 @@ def test_a_plug_in_is_found_through_its_entry_point(toy_env: dict[str, str]) -> 
         "sys.modules; DOMAINS.load('toy')"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, env=toy_env
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=toy_env,
+        encoding="utf-8",
     )
     assert done.returncode == 0, done.stderr
     assert "toy" in done.stdout.split()
@@ -317,8 +322,10 @@ def test_a_plug_in_is_found_through_its_entry_point(toy_env: dict[str, str]) -> 
 def test_a_broken_plug_in_spoils_only_itself(tmp_path: Path, toy_env: dict[str, str]) -> None:
     info = tmp_path / "broken-1.dist-info"
     info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1\n")
-    (info / "entry_points.txt").write_text("[gencompress.domains]\nbroken = no_such_module:Domain\n")
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1\n", encoding="utf-8")
+    (info / "entry_points.txt").write_text(
+        "[gencompress.domains]\nbroken = no_such_module:Domain\n", encoding="utf-8"
+    )
     script = f"""
 import sys; sys.path.append({str(tmp_path)!r})
 from bench.errors import BadInput
@@ -328,20 +335,27 @@ try: DOMAINS.load("broken")
 except BadInput as error: print(error)
 """
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, env=toy_env
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=toy_env,
+        encoding="utf-8",
     )
     assert "broken" in done.stdout and "no_such_module" in done.stdout, done.stderr
 
 
 def test_the_documentation_lists_the_toy_as_it_is() -> None:
-    file = (ROOT / "examples/toy-domain/toy_domain.py").read_text()
+    file = (ROOT / "examples/toy-domain/toy_domain.py").read_text(encoding="utf-8")
     assert len(file.splitlines()) <= 115
-    assert f"```python\n{file}```\n" in (ROOT / "docs/adding-a-domain.md").read_text()
+    assert f"```python\n{file}```\n" in (ROOT / "docs/adding-a-domain.md").read_text(encoding="utf-8")
 
 
 def test_the_guides_method_and_metric_run() -> None:
     """Every Python block of the guide is executed; the quantizer compresses, and the metric is a number."""
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/adding-a-domain.md").read_text(), re.DOTALL)
+    blocks = re.findall(
+        r"```python\n(.*?)```", (ROOT / "docs/adding-a-domain.md").read_text(encoding="utf-8"), re.DOTALL
+    )
     names: dict[str, Any] = {"__name__": "guide"}
     for block in blocks:
         exec(compile(block, "adding-a-domain.md", "exec"), names)

@@ -114,7 +114,7 @@ def measured(domain: Domain, tmp_path: Path) -> tuple[Path, Record]:
     raw["schema_version"], raw["cost"] = 1, {"stored_bytes": 1}
     path = cell.folder(tmp_path) / f"{cell.hash[:16]}.json"
     path.parent.mkdir(parents=True)
-    path.write_text(json.dumps(raw))
+    path.write_text(json.dumps(raw), encoding="utf-8")
     return path, record
 
 
@@ -139,7 +139,10 @@ def test_records_of_other_tensors_are_left_and_named(
     measured: tuple[Path, Record], tmp_path: Path, digest: str | None, why: str
 ):
     path, _ = measured
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"tensors_sha256": digest}))
+    path.write_text(
+        json.dumps(json.loads(path.read_text(encoding="utf-8")) | {"tensors_sha256": digest}),
+        encoding="utf-8",
+    )
     before, lines = path.read_bytes(), []
     assert recompute_costs(tmp_path, lines.append) == 0
     assert why in lines[0] and path.read_bytes() == before
@@ -152,8 +155,8 @@ def test_what_is_no_record_of_this_or_an_older_schema_is_named_and_left(
     measured: tuple[Path, Record], tmp_path: Path, text: str
 ) -> None:
     path, _ = measured
-    before = json.loads(path.read_text())
-    path.write_text(json.dumps(before | json.loads(text)) if text.startswith("{") else text)
+    before = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(before | json.loads(text)) if text.startswith("{") else text, encoding="utf-8")
     kept, lines = path.read_bytes(), []
     assert recompute_costs(tmp_path, lines.append) == 0 and len(lines) == 1 and str(path) in lines[0]
     assert path.read_bytes() == kept

@@ -28,13 +28,13 @@ def write_table(path: Path, texts: list[str] = TEXTS) -> Path:
     if path.suffix == ".parquet":
         pyarrow.parquet.write_table(table, path)
     elif path.suffix == ".jsonl":
-        path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+        path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
     elif path.suffix == ".json":
-        path.write_text(json.dumps([{"text": text} for text in texts]))
+        path.write_text(json.dumps([{"text": text} for text in texts]), encoding="utf-8")
     elif path.suffix == ".csv":
-        path.write_text("\n".join(["text", *(f'"{text}"' for text in texts)]) + "\n")
+        path.write_text("\n".join(["text", *(f'"{text}"' for text in texts)]) + "\n", encoding="utf-8")
     else:
-        path.write_text("\n".join(texts) + "\n")
+        path.write_text("\n".join(texts) + "\n", encoding="utf-8")
     return path
 
 
@@ -114,7 +114,7 @@ def test_a_damaged_file_is_refused(ending: str, tmp_path: Path):
 
 
 def test_an_unknown_ending_is_refused_with_the_known_ones(tmp_path: Path):
-    (tmp_path / "a.xyz").write_text("text")
+    (tmp_path / "a.xyz").write_text("text", encoding="utf-8")
     message = refusal(tmp_path / "a.xyz")
     assert all(ending in message for ending in (".parquet", ".jsonl", ".csv", ".txt"))
 
@@ -136,7 +136,7 @@ def test_brackets_in_a_name_are_no_pattern(tmp_path: Path):
 
 
 def test_a_row_without_text_is_named(tmp_path: Path):
-    (path := tmp_path / "a.jsonl").write_text('{"text": "a"}\n{"text": null}\n')
+    (path := tmp_path / "a.jsonl").write_text('{"text": "a"}\n{"text": null}\n', encoding="utf-8")
     with pytest.raises(BadInput, match=r"a\.jsonl row 1 holds no text"):
         text_column(load_rows(path), path)
 

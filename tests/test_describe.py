@@ -139,13 +139,13 @@ def test_rungs_are_joined_item_by_item(described: ModelFile, records: list[Recor
 
 
 def test_equal_records_give_equal_bytes(domain: Domain, records: list[Record], results: Path) -> None:
-    text = (results / "toy" / "s@0" / "model.json").read_text()
+    text = (results / "toy" / "s@0" / "model.json").read_text(encoding="utf-8")
     assert describe_model(domain, "s@0", records[::-1], print).text() == text
     assert ModelFile.model_validate_json(text).text() == text
 
 
 def test_floats_are_short_and_lists_lie_on_one_line(results: Path) -> None:
-    text = (results / "toy" / "s@0" / "model.json").read_text()
+    text = (results / "toy" / "s@0" / "model.json").read_text(encoding="utf-8")
     assert len(text) < 10_000 and all(len(line) <= 160 for line in text.splitlines())
     assert rounded({"a": [1 / 3, 2, True], "b": (1e-9 / 7, "x")}) == {
         "a": [0.333333, 2, True],
@@ -198,8 +198,8 @@ def test_a_refused_model_writes_nothing_and_fails(
 ) -> None:
     (copy / "toy" / "s@0" / "model.json").unlink()
     for path in copy.rglob("*.json"):
-        content = json.loads(path.read_text())
-        path.write_text(json.dumps(content | {"weights_sha256": "0" * 64}))
+        content = json.loads(path.read_text(encoding="utf-8"))
+        path.write_text(json.dumps(content | {"weights_sha256": "0" * 64}), encoding="utf-8")
     assert main(["describe", "--domain", "all", "--results", str(copy)]) == 1
     assert "error: toy s@0: its records belong to another model" in capsys.readouterr().err
     assert read_models(copy) == {}
@@ -237,7 +237,7 @@ def test_a_folder_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str],
 )
 def test_a_damaged_file_is_named_skipped_and_left_as_it_is(copy: Path, damage: str) -> None:
     path = copy / "toy" / "s@0" / "model.json"
-    text, content = path.read_text(), json.loads(path.read_text())
+    text, content = path.read_text(encoding="utf-8"), json.loads(path.read_text(encoding="utf-8"))
     if damage == "a bin is missing":
         content["survival"]["int2"]["by"]["rarity"]["survival"].pop()
     broken = {
@@ -261,12 +261,12 @@ def test_a_damaged_file_is_named_skipped_and_left_as_it_is(copy: Path, damage: s
 
 def test_readers_of_records_pass_over_what_is_none(copy: Path, records: list[Record]) -> None:
     """Only where such files belong: a record's folder may have any name."""
-    (copy / "toy" / "damages.json").write_text("{}")
+    (copy / "toy" / "damages.json").write_text("{}", encoding="utf-8")
     warnings: list[str] = []
     assert read_records(copy, warnings.append) == records and warnings == []
     assert len(list(records_in_place(copy, warnings.append, read_any))) == len(records) and warnings == []
     for misplaced in ("toy/model.json", "toy/s@0/damages.json", "toy/s@0/int2/model.json"):
-        (copy / misplaced).write_text("{}")
+        (copy / misplaced).write_text("{}", encoding="utf-8")
     read_records(copy, warnings.append)
     assert len(warnings) == 3
 

@@ -19,13 +19,13 @@ LINK = re.compile(r"\]\(([^)#\s]+)(?:#([^)\s]+))?\)")
 
 def anchors(page: Path) -> set[str]:
     """As the usual renderers make them of headings."""
-    titles = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
-    for target, anchor in LINK.findall(page.read_text()):
+    for target, anchor in LINK.findall(page.read_text(encoding="utf-8")):
         if "://" in target:
             continue
         found = (page.parent / target).resolve()
@@ -43,7 +43,7 @@ def test_the_table_of_all_methods_is_what_the_committed_records_say() -> None:
     for r in read_records(ROOT / "results"):
         if r.model == "s@0":
             by_cell.setdefault((r.domain, r.method), []).append(r)
-    text = (ROOT / "docs" / "compression.md").read_text()
+    text = (ROOT / "docs" / "compression.md").read_text(encoding="utf-8")
     _, *domains = (cell.strip() for cell in text.split("| near | ")[1].splitlines()[0].strip(" |").split("|"))
     rows = text.split("| near | ")[1].split("\n\n")[0].splitlines()[2:]
     assert len(rows) > 15
@@ -66,8 +66,8 @@ def test_the_committed_findings_are_what_the_committed_records_give() -> None:
     from scripts.findings import findings
 
     results = ROOT / "results"
-    assert (
-        findings(read_records(results), read_models(results)) == (ROOT / "docs" / "findings.md").read_text()
+    assert findings(read_records(results), read_models(results)) == (ROOT / "docs" / "findings.md").read_text(
+        encoding="utf-8"
     )
 
 
@@ -78,7 +78,7 @@ def test_the_figures_in_the_words_of_the_readme_are_those_of_the_records() -> No
 
     f = Figures(report_data(read_records(ROOT / "results"), read_models(ROOT / "results")))
     readme, reading = (
-        " ".join((ROOT / name).read_text().split())
+        " ".join((ROOT / name).read_text(encoding="utf-8").split())
         for name in ("README.md", "docs/reading-the-leaderboard.md")
     )
     lost = [100 * (1 - kept[0]) for kept in (f.kept(DIFFUSION, "int6"), f.kept_secondary(DIFFUSION, "int6"))]
@@ -109,14 +109,14 @@ def test_the_figures_in_the_words_of_the_readme_are_those_of_the_records() -> No
 
 
 def test_every_page_of_docs_is_linked_in_its_index_and_the_readme_links_the_index() -> None:
-    index = (ROOT / "docs" / "README.md").read_text()
+    index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
     pages = {page.name for page in (ROOT / "docs").glob("*.md")} - {"README.md"}
     assert pages - {target for target, _ in LINK.findall(index)} == set()
-    assert "](docs/README.md)" in (ROOT / "README.md").read_text()
+    assert "](docs/README.md)" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_code_map_has_the_docstring_of_every_module() -> None:
     from scripts.code_map import PAGE, code_map
 
-    page = PAGE.read_text()
+    page = PAGE.read_text(encoding="utf-8")
     assert page == code_map(page), "run `python -m scripts.code_map`"

@@ -26,9 +26,9 @@ def test_bytes_and_text_are_written_into_new_folders(tmp_path: Path):
 
 def test_a_file_is_replaced_whole_and_readable(tmp_path: Path):
     target = tmp_path / "file"
-    target.write_text("a longer text that was there before")
+    target.write_text("a longer text that was there before", encoding="utf-8")
     write_atomically(target, "new")
-    assert target.read_text() == "new" and target.stat().st_mode & 0o777 == 0o644
+    assert target.read_text(encoding="utf-8") == "new" and target.stat().st_mode & 0o777 == 0o644
 
 
 @pytest.mark.parametrize("step", ["fsync", "chmod", "replace"])
@@ -38,12 +38,12 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(
     def fails(*_: object) -> None:
         raise KeyboardInterrupt
 
-    (tmp_path / "file").write_text("old")
+    (tmp_path / "file").write_text("old", encoding="utf-8")
     monkeypatch.setattr(os, step, fails)
     with pytest.raises(KeyboardInterrupt):
         write_atomically(tmp_path / "file", "new")
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
-    assert (tmp_path / "file").read_text() == "old"
+    assert (tmp_path / "file").read_text(encoding="utf-8") == "old"
 
 
 def test_a_folder_that_is_a_file_is_named(tmp_path: Path):
@@ -56,7 +56,7 @@ def test_a_folder_that_is_a_file_is_named(tmp_path: Path):
 def test_long_names_fit(tmp_path: Path):
     name = "n" * 250  # file systems allow 255 bytes, and the temporary name is longer than its target's
     write_atomically(tmp_path / name, "x")
-    assert (tmp_path / name).read_text() == "x"
+    assert (tmp_path / name).read_text(encoding="utf-8") == "x"
 
 
 # --- check_writable -----------------------------------------------------------------------------------

@@ -93,7 +93,7 @@ def test_no_number_moved_without_a_new_version() -> None:
     """rel 1e-3: far above what another processor or library build changes, far below what another
     definition does.
     """
-    expected = json.loads(FILE.read_text())
+    expected = json.loads(FILE.read_text(encoding="utf-8"))
     found = values()
     assert found.keys() == expected.keys(), "after a change of version: python tests/test_golden.py"
     for name, numbers in found.items():
@@ -103,4 +103,4 @@ def test_no_number_moved_without_a_new_version() -> None:
 
 
 if __name__ == "__main__":
-    FILE.write_text(json.dumps(values(), indent=1) + "\n")
+    FILE.write_text(json.dumps(values(), indent=1) + "\n", encoding="utf-8")

@@ -67,7 +67,9 @@ def test_the_schedulers_settings_are_part_of_the_identity(pipeline: Path, tmp_pa
 
     other = shutil.copytree(pipeline, tmp_path / "other")
     file = other / "scheduler" / "scheduler_config.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), "beta_end": 0.05}))
+    file.write_text(
+        json.dumps({**json.loads(file.read_text(encoding="utf-8")), "beta_end": 0.05}), encoding="utf-8"
+    )
     domain = DiffusionDomain()
     assert (
         domain.open(domain.locate(str(other))).identity()
@@ -112,7 +114,7 @@ def test_bad_pipelines_are_refused_in_one_line(
     import shutil
 
     bad = shutil.copytree(pipeline, tmp_path / "bad")
-    (bad / file).write_text(json.dumps(content))
+    (bad / file).write_text(json.dumps(content), encoding="utf-8")
     domain = DiffusionDomain()
     with pytest.raises(BadInput, match=message) as error:
         domain.open(domain.locate(str(bad)))
@@ -128,10 +130,10 @@ def test_the_identity_is_the_same_in_every_process(pipeline: Path, tmp_path: Pat
 
     older = shutil.copytree(pipeline, tmp_path / "older")
     file = older / "unet" / "config.json"
-    config = json.loads(file.read_text())
+    config = json.loads(file.read_text(encoding="utf-8"))
     for name in ("dropout", "act_fn", "norm_eps", "freq_shift", "flip_sin_to_cos"):
         del config[name]
-    file.write_text(json.dumps(config))
+    file.write_text(json.dumps(config), encoding="utf-8")
     script = f"""
 from domains.image_diffusion.adapter import DiffusionDomain as D
 print(D().open(D().locate({str(older)!r})).identity())"""
@@ -142,6 +144,7 @@ print(D().open(D().locate({str(older)!r})).identity())"""
             capture_output=True,
             text=True,
             check=True,
+            encoding="utf-8",
         ).stdout
         for seed in ("1", "2")
     }
@@ -175,12 +178,12 @@ def test_pickled_weights_are_not_opened(pipeline: Path, tmp_path: Path) -> None:
     ],
 )
 def test_bad_generators_are_refused(tmp_path: Path, config: dict[str, object]) -> None:
-    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
     (tmp_path / "generator.safetensors").write_bytes(b"rubble")
     domain = GanDomain()
     with pytest.raises(BadInput, match=r"config\.json.*latent"):
         domain.open(domain.locate(str(tmp_path)))
-    (tmp_path / "config.json").write_text(json.dumps({"latent": 8, "widths": [8, 8, 8, 8]}))
+    (tmp_path / "config.json").write_text(json.dumps({"latent": 8, "widths": [8, 8, 8, 8]}), encoding="utf-8")
     with pytest.raises(BadInput, match="cannot open the model"):
         domain.open(domain.locate(str(tmp_path)))
 

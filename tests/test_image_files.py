@@ -259,7 +259,9 @@ def test_score_evaluates_foreign_pictures(tmp_path: Path) -> None:
             str(path),
             "--json",
         ]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300)
+        done = subprocess.run(
+            command, capture_output=True, text=True, cwd=ROOT, timeout=300, encoding="utf-8"
+        )
         assert done.returncode == 0, done.stderr
         found[path.stem] = json.loads(done.stdout)["metrics"]
     assert found["good"]["quality_valid"] > 0.7 and found["good"]["diversity_mutual_recall"] > 0.8

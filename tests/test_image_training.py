@@ -288,7 +288,7 @@ def test_a_recipe_names_the_arithmetic_only_where_muon_is_used(monkeypatch, tmp_
             )
             training.freeze(tmp_path / f"{named}-{rate}")
             assert (
-                json.loads((tmp_path / f"{named}-{rate}" / "recipe.json").read_text()).get(
+                json.loads((tmp_path / f"{named}-{rate}" / "recipe.json").read_text(encoding="utf-8")).get(
                     "orthogonalised_in"
                 )
                 == known

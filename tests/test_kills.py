@@ -122,7 +122,9 @@ def all_gone(session: int, within_s: float = 30.0) -> bool:
     until = time.monotonic() + within_s
     while time.monotonic() < until:
         if (
-            not subprocess.run(["ps", "-o", "stat=", "-s", str(session)], capture_output=True, text=True)
+            not subprocess.run(
+                ["ps", "-o", "stat=", "-s", str(session)], capture_output=True, text=True, encoding="utf-8"
+            )
             .stdout.replace("Z", "")
             .strip()
         ):
@@ -137,7 +139,12 @@ def test_two_runs_on_one_folder_at_once(
     results = tmp_path / "results"
     both = [
         subprocess.Popen(
-            sweep(results, 1), env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+            sweep(results, 1),
+            env=env,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
         )
         for _ in range(2)
     ]
@@ -157,7 +164,9 @@ def test_on_a_full_disk(env: dict[str, str], tmp_path: Path, undisturbed: Undist
     def small_files() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 
-    full = subprocess.run(sweep(results, 1), env=env, capture_output=True, text=True, preexec_fn=small_files)
+    full = subprocess.run(
+        sweep(results, 1), env=env, capture_output=True, text=True, preexec_fn=small_files, encoding="utf-8"
+    )
     last = full.stderr.strip().splitlines()[-1]
     assert (
         full.returncode == 2
@@ -177,9 +186,11 @@ def test_a_record_cut_off_is_never_believed(
     results = tmp_path / "results"
     subprocess.run(sweep(results, 1), env=env, check=True, capture_output=True)
     path = record_files(results)[3]
-    cell, content = json.loads(path.read_text())["cell"], path.read_bytes()
+    cell, content = json.loads(path.read_text(encoding="utf-8"))["cell"], path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
-    again = subprocess.run(sweep(results, 1), env=env, check=True, capture_output=True, text=True)
+    again = subprocess.run(
+        sweep(results, 1), env=env, check=True, capture_output=True, text=True, encoding="utf-8"
+    )
     assert f"skipped {path}: not a whole record" in again.stderr
     assert path.read_bytes() == content[: int(share * len(content))], "what is damaged is not overwritten"
     (mended,) = [p for p in record_files(results) if p.name.startswith(path.stem) and p != path]

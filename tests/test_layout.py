@@ -52,7 +52,7 @@ def test_a_package_imports_only_from_those_above_it() -> None:
     for path in sorted(ROOT.rglob("*.py")):
         part = path.relative_to(ROOT).parts[0].removesuffix(".py")
         if part not in ("__init__", "__main__"):
-            found[str(path)] = violations(part, path.read_text())
+            found[str(path)] = violations(part, path.read_text(encoding="utf-8"))
     assert {path: lines for path, lines in found.items() if lines} == {}
     assert len(found) > 60, "the package was not found"
 
@@ -109,7 +109,7 @@ def style_violations(source: str) -> list[str]:
 
 def test_everything_public_has_a_docstring() -> None:
     found = {
-        str(path): without_docstring(path.read_text())
+        str(path): without_docstring(path.read_text(encoding="utf-8"))
         for path in sorted(ROOT.rglob("*.py"))
         if path.stat().st_size
     }
@@ -117,7 +117,9 @@ def test_everything_public_has_a_docstring() -> None:
 
 
 def test_no_named_lambda_and_no_nested_comprehension() -> None:
-    found = {str(path): style_violations(path.read_text()) for path in sorted(ROOT.rglob("*.py"))}
+    found = {
+        str(path): style_violations(path.read_text(encoding="utf-8")) for path in sorted(ROOT.rglob("*.py"))
+    }
     assert {path: lines for path, lines in found.items() if lines} == {}
 
 

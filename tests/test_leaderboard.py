@@ -118,7 +118,7 @@ def test_the_committed_pages_are_what_the_committed_records_give() -> None:
     assert records and not complaints
     made = pages(records, ROOT / "results", ROOT / "leaderboard.md")
     for path, text in made.items():
-        assert path.read_text() == text, path
+        assert path.read_text(encoding="utf-8") == text, path
     models = {ROOT / "results" / r.domain / r.model / "README.md" for r in records}
     assert set(made) == {ROOT / "leaderboard.md", ROOT / "results/README.md", *models}
 
@@ -127,7 +127,7 @@ def test_the_leaderboard_is_short_and_leads_to_every_model() -> None:
     """At most 200 lines and 30 KB; each number cell holds one number; each published model and the details
     are linked.
     """
-    text = (ROOT / "leaderboard.md").read_text()
+    text = (ROOT / "leaderboard.md").read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 200 and len(text.encode()) <= 30_000
     for domain, model in {(r.domain, r.model) for r in read_records(ROOT / "results")}:
         assert f"](results/{domain}/{model}/README.md)" in text
@@ -145,7 +145,7 @@ def test_links_of_the_generated_pages_lead_somewhere() -> None:
     from test_docs import LINK, anchors
 
     for page in [ROOT / "leaderboard.md", *(ROOT / "results").rglob("README.md")]:
-        for target, anchor in LINK.findall(page.read_text()):
+        for target, anchor in LINK.findall(page.read_text(encoding="utf-8")):
             found = (page.parent / target).resolve()
             assert found.exists(), (page, target)
             assert not anchor or anchor in anchors(found), (page, anchor)
@@ -169,7 +169,9 @@ def test_the_readme_shows_the_committed_ladder() -> None:
     from bench.stats.model_file import read_models
     from scripts.update_readme import shown
 
-    leaderboard, readme = ((ROOT / name).read_text() for name in ("leaderboard.md", "README.md"))
+    leaderboard, readme = (
+        (ROOT / name).read_text(encoding="utf-8") for name in ("leaderboard.md", "README.md")
+    )
     block = readme.split("<!-- ladder -->\n")[1].split("\n<!-- end -->")[0]
     assert block == shown(report_data(read_records(ROOT / "results"), read_models(ROOT / "results")))
     assert block.splitlines()[0] in leaderboard

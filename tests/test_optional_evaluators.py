@@ -122,8 +122,10 @@ def test_the_same_weights_under_another_configuration_are_another_evaluator_and_
 ) -> None:
     shutil.copytree(image_model, tmp_path / "moved")
     shutil.copytree(image_model, tmp_path / "other")
-    config = json.loads((tmp_path / "other" / "config.json").read_text())
-    (tmp_path / "other" / "config.json").write_text(json.dumps({**config, "layer_norm_eps": 0.1}))
+    config = json.loads((tmp_path / "other" / "config.json").read_text(encoding="utf-8"))
+    (tmp_path / "other" / "config.json").write_text(
+        json.dumps({**config, "layer_norm_eps": 0.1}), encoding="utf-8"
+    )
     domain = DOMAINS.load("image_gan")()
     first, moved, other = (
         find_evaluator(domain, str(folder)).identity()

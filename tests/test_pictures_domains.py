@@ -383,13 +383,13 @@ ROW = json.loads(damages().model_dump_json())["rows"][0]
 )
 def test_a_damaged_file_of_damages_is_refused_and_left_alone(text: str, why: str, tmp_path: Path) -> None:
     path = damages().write(tmp_path)
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match=r"^[^\n]*$") as caught:
         read(path)
     assert why in str(caught.value)
     said: list[str] = []
     assert read_damages(tmp_path, said.append) == {} and len(said) == 1 and str(path) in said[0]
-    assert path.read_text() == text
+    assert path.read_text(encoding="utf-8") == text
 
 
 def test_the_command_saves_the_matrix_that_it_shows(
@@ -514,10 +514,10 @@ def test_everything_is_drawn_by_the_command(tmp_path: Path, monkeypatch: pytest.
     results, records = tmp_path / "results", [*ladder("text"), *ladder("text", "s@1")]
     monkeypatch.setattr("bench.report.figures.gallery.read_records", lambda *_: records)
     (results / "text" / "s@0").mkdir(parents=True)
-    (results / "text" / "s@0" / "twins.txt").write_text(TWINS)
+    (results / "text" / "s@0" / "twins.txt").write_text(TWINS, encoding="utf-8")
     pngs = {"rate-retention.png", "rate-retention-text.png", *NAMES}
     assert {path.name for path in draw_all(results, tmp_path / "a", refuse)} == pngs | {"text-twins.md"}
-    (results / "text" / "s@0" / "twins.txt").write_text("no twins")
+    (results / "text" / "s@0" / "twins.txt").write_text("no twins", encoding="utf-8")
     said: list[str] = []
     assert {
         path.name for path in draw_all(results, tmp_path / "b", said.append)

@@ -196,7 +196,7 @@ def test_damaged_records_are_named_skipped_and_left_as_they_are(
     evaluation: Evaluation, records: dict[str, Record], tmp_path: Path, damage: str
 ) -> None:
     whole, path = (written(records[method], evaluation, tmp_path) for method in ("none", "int8"))
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     content = json.loads(text)
     broken = {
         "cut": text[: len(text) // 2],
@@ -209,13 +209,13 @@ def test_damaged_records_are_named_skipped_and_left_as_they_are(
         "bits": json.dumps(content | {"items": {"intact": {"count": 8, "bits": "!"}}}),
         "too few bits": json.dumps(content | {"items": {"intact": {"count": 800, "bits": "AA=="}}}),
     }[damage]
-    path.write_text(broken)
+    path.write_text(broken, encoding="utf-8")
     warnings: list[str] = []
     assert [record.cell for record in read_records(tmp_path, warnings.append)] == [records["none"].cell]
     assert len(warnings) == 1 and str(path) in warnings[0] and "\n" not in warnings[0]
 
     again = written(records["int8"], evaluation, tmp_path)
-    assert again not in (path, whole) and path.read_text() == broken
+    assert again not in (path, whole) and path.read_text(encoding="utf-8") == broken
     assert look_up(cell_of(evaluation, "int8"), tmp_path) == (records["int8"], again)
     assert {record.method for record in read_records(tmp_path)} == {"none", "int8"}
 

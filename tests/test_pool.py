@@ -31,7 +31,7 @@ class Fake:
         return self.measure
 
     def measure(self, cell: Cell) -> Record:
-        with (self.folder / f"{os.getpid()}").open("a") as notes:
+        with (self.folder / f"{os.getpid()}").open("a", encoding="utf-8") as notes:
             notes.write(f"{cell.method} {cell.sample_seed}\n")
         if cell.method == "dies":
             os._exit(9)
@@ -53,7 +53,7 @@ def test_every_cell_once_and_a_worker_keeps_to_a_seed(tmp_path: Path) -> None:
         if made
     ]
     assert sorted(found) == sorted((cell.method, cell.sample_seed, 0.5) for cell in cells)
-    notes = [path.read_text().splitlines() for path in tmp_path.iterdir()]
+    notes = [path.read_text(encoding="utf-8").splitlines() for path in tmp_path.iterdir()]
     assert len(notes) == 2
     for lines in notes:
         seeds = [line.split()[1] for line in lines]

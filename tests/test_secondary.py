@@ -240,9 +240,9 @@ def test_it_says_the_same_as_a_run_that_asks_at_once(toy: type, results: Path, t
 def test_it_goes_on_where_it_stopped_and_then_has_nothing_to_do(toy: type, results: Path) -> None:
     add_scores(results)
     path = next(iter(results.rglob("binary/*.json")))
-    record = json.loads(path.read_text())
+    record = json.loads(path.read_text(encoding="utf-8"))
     del record["evaluators"]["radius"]
-    path.write_text(json.dumps(record))
+    path.write_text(json.dumps(record), encoding="utf-8")
     assert add_scores(results) == (1, 0) and "1 of 6 records lack a score" in SAID[0]
     assert add_scores(results) == (0, 0)
 
@@ -255,7 +255,7 @@ def test_published_records_are_evaluated_and_not_a_users_own_of_the_same_cells(
     published = results / "results"
     shutil.copytree(results / "toy", published / "toy")
     shutil.move(results / "toy", published / own / "toy")
-    (published / own / "damaged.json").write_text("{")
+    (published / own / "damaged.json").write_text("{", encoding="utf-8")
     before = {path: path.read_bytes() for path in (published / "local").rglob("*.json")}
     assert len(before) == 7 and add_scores(published) == (6, 0) and "damaged" not in " ".join(SAID)
     assert {path: path.read_bytes() for path in before} == before
@@ -304,9 +304,9 @@ def test_a_record_whose_samples_come_out_otherwise_is_left_alone(toy: type, resu
 
 def test_a_record_of_other_tensors_is_left_alone(toy: type, results: Path) -> None:
     path = next(iter(results.rglob("binary/*.json")))
-    record = json.loads(path.read_text())
+    record = json.loads(path.read_text(encoding="utf-8"))
     record["tensors_sha256"] = "0" * 64
-    path.write_text(json.dumps(record))
+    path.write_text(json.dumps(record), encoding="utf-8")
     assert add_scores(results) == (5, 1) and any(
         "the tensors made here are not those that were measured" in line for line in SAID
     )
@@ -330,11 +330,11 @@ def test_a_record_on_other_real_samples_is_left_alone_though_nothing_in_it_is_va
 
 def test_a_missing_model_does_not_keep_others_from_being_evaluated(toy: type, results: Path) -> None:
     for path in list((results / "toy").rglob("*.json")):
-        record = json.loads(path.read_text())
+        record = json.loads(path.read_text(encoding="utf-8"))
         moved = results / "toy" / slug("./gone") / path.parent.name / path.name
         moved.parent.mkdir(parents=True, exist_ok=True)
         # the same cells: a name is no part of them
-        moved.write_text(json.dumps(record | {"model": "./gone"}))
+        moved.write_text(json.dumps(record | {"model": "./gone"}), encoding="utf-8")
     assert add_scores(results) == (6, 6)
     assert any(line.startswith("left 6 records of toy ./gone") for line in SAID)
 

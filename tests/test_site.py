@@ -176,8 +176,8 @@ def test_texts_are_shown_with_what_became_of_them(tmp_path: Path) -> None:
     folder = tmp_path / "alpha" / "s@0"
     folder.mkdir(parents=True)
     block = f"none | {HOSTILE[0]}\nint8 | {HOSTILE[1]}{'x' * 500}\nother | y"
-    (folder / "twins.txt").write_text("\n\n".join([block] * 9))
-    (folder / SEED_OF_TWINS).write_text("1\n")
+    (folder / "twins.txt").write_text("\n\n".join([block] * 9), encoding="utf-8")
+    (folder / SEED_OF_TWINS).write_text("1\n", encoding="utf-8")
     page = made(some, tmp_path)
     (twins,) = data_of(page)["twins"]
     assert set(twins["samples"]) == {"none", "int8"} and twins["seed"] == 1
@@ -241,7 +241,7 @@ def test_own_records_stand_beside_the_published_ones(
     own = unlike(ladder("alpha", "mine", 0.5, 0.5))
     stored_at(tmp_path / "results" / "local", own)
     assert cli.main(["site", "--results", "results/local"]) == 0
-    page = (tmp_path / "site" / "index.html").read_text()
+    page = (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
     rows = rows_of(page)
     assert {(row["source"], row["model"]) for row in rows if row["domain"] == "alpha"} == {
         ("published", "s@0"),
@@ -252,7 +252,9 @@ def test_own_records_stand_beside_the_published_ones(
     assert "On the ladder, at least 0.90 is left of quality" in page
     assert "index.html" in capsys.readouterr().err
     assert cli.main(["site"]) == 0
-    assert {row["source"] for row in rows_of((tmp_path / "site" / "index.html").read_text())} == {"published"}
+    assert {
+        row["source"] for row in rows_of((tmp_path / "site" / "index.html").read_text(encoding="utf-8"))
+    } == {"published"}
 
 
 def test_only_own_records_make_a_page_too(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def html() -> str:
 @pytest.fixture(scope="module")
 def page_file(html: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("site") / "index.html"
-    path.write_text(html)
+    path.write_text(html, encoding="utf-8")
     return path
 
 
@@ -171,10 +171,10 @@ def test_downloads_hold_what_is_filtered(open_page: Open, html: str) -> None:
     wanted = [rows_of(html)[i] for i in shown_rows(page)]
     with page.expect_download() as waiting:
         page.click("#json")
-    assert json.loads(Path(waiting.value.path()).read_text()) == wanted
+    assert json.loads(Path(waiting.value.path()).read_text(encoding="utf-8")) == wanted
     with page.expect_download() as waiting:
         page.click("#csv")
-    lines = list(csv.DictReader(io.StringIO(Path(waiting.value.path()).read_text())))
+    lines = list(csv.DictReader(io.StringIO(Path(waiting.value.path()).read_text(encoding="utf-8"))))
     assert [line["method"] for line in lines] == [row["method"] for row in wanted]
     of_method: dict[str, list[float]] = {}
     for r in read_records(RESULTS):
@@ -239,7 +239,7 @@ def test_two_methods_and_two_models_are_compared(open_page: Open, html: str) -> 
 
 def test_hostile_records_run_nothing(open_page: Open, tmp_path: Path) -> None:
     path = tmp_path / "index.html"
-    path.write_text(made(hostile_records(), tmp_path))
+    path.write_text(made(hostile_records(), tmp_path), encoding="utf-8")
     page = open_page(path=path)
     for link in page.locator("#cells a.open").all()[:12]:
         link.dispatch_event("click")
@@ -260,7 +260,7 @@ def test_nothing_is_wider_than_the_screen(size: dict[str, int], open_page: Open)
 @pytest.mark.parametrize("size", [PHONE, DESKTOP])
 def test_axe_finds_nothing(scheme: str, size: dict[str, int], open_page: Open) -> None:
     page = open_page(viewport=size, color_scheme=scheme, bypass_csp=True, reduced_motion="reduce")
-    page.evaluate(Path(AXE or "").read_text())
+    page.evaluate(Path(AXE or "").read_text(encoding="utf-8"))
     page.evaluate("for (const part of document.querySelectorAll('details')) part.open = true")
     for step in ("page", "record"):
         if step == "record":

@@ -44,12 +44,12 @@ def test_the_shipped_parts_are_what_the_package_gives() -> None:
     """The split is a function of the corpus alone."""
     parts, facts = data.split(data.read_package())
     assert all([row["text"] for row in rows] == data.verses(part) for part, rows in parts.items())
-    origin = json.loads((data.FOLDER / "origin.json").read_text())
+    origin = json.loads((data.FOLDER / "origin.json").read_text(encoding="utf-8"))
     assert origin["split"] == json.loads(json.dumps(facts)) and facts["verses"] == 31_102
 
 
 def test_the_model_is_what_its_card_says(generator: Generator) -> None:
-    card = json.loads((WEIGHTS / "s@0" / "card.json").read_text())
+    card = json.loads((WEIGHTS / "s@0" / "card.json").read_text(encoding="utf-8"))
     assert tensors_digest(generator.network) == card["weights_sha256"]
     parameters = sum(p.numel() for p in generator.network.parameters())
     assert parameters == card["parameters"] and 400_000 <= parameters <= 600_000
@@ -60,8 +60,11 @@ def test_the_model_is_what_its_card_says(generator: Generator) -> None:
 
 
 def test_the_log_shows_the_recipe(generator: Generator) -> None:
-    lines = [json.loads(line) for line in (WEIGHTS / "s@0" / "training.jsonl").read_text().splitlines()]
-    recipe = json.loads((WEIGHTS / "s@0" / "recipe.json").read_text())
+    lines = [
+        json.loads(line)
+        for line in (WEIGHTS / "s@0" / "training.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
+    recipe = json.loads((WEIGHTS / "s@0" / "recipe.json").read_text(encoding="utf-8"))
     assert lines[-1]["step"] == recipe["steps"]
     assert lines[-1]["core_seconds"] <= 3600
     assert lines[-1]["validation_bits_per_byte"] < lines[0]["validation_bits_per_byte"]
@@ -120,7 +123,7 @@ def test_odd_texts_are_scored_not_refused(judge: Judge) -> None:
 )
 def test_unreadable_samples_are_named(line: str, named: str, tmp_path: Path) -> None:
     path = tmp_path / "samples.jsonl"
-    path.write_text('{"text": "fine"}\n' + line + "\n")
+    path.write_text('{"text": "fine"}\n' + line + "\n", encoding="utf-8")
     with pytest.raises(BadInput, match=named):
         DOMAIN.read_samples(path)
 
@@ -147,21 +150,23 @@ def test_any_local_causal_language_model_can_be_run(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_a_tokenizer_is_bad_input(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
     with pytest.raises(BadInput, match="cannot open the model"):
         DOMAIN.open(DOMAIN.locate(str(tmp_path)))
 
 
 def test_a_reference_of_the_users_own(tmp_path: Path) -> None:
     path = tmp_path / "own.txt"
-    path.write_text("\n".join(f"verse number {i}" for i in [*range(40), *range(10)]))
+    path.write_text("\n".join(f"verse number {i}" for i in [*range(40), *range(10)]), encoding="utf-8")
     first, second = DOMAIN.reference("test", str(path)), DOMAIN.reference("ceiling", str(path))
     assert len(first) == len(second) == 20 and not set(first) & set(second)
 
 
 def test_twins_are_shown_under_each_other(tmp_path: Path) -> None:
     path = DOMAIN.show({"none": ["a verse", "b"], "int8": ["a horse", "b\n\x07"]}, tmp_path / "twins")
-    assert path.read_text() == "none | a verse\nint8 | a horse\n\nnone | b\nint8 | b\\x0a\\x07\n"
+    assert (
+        path.read_text(encoding="utf-8") == "none | a verse\nint8 | a horse\n\nnone | b\nint8 | b\\x0a\\x07\n"
+    )
 
 
 def test_equal_tensors_with_another_configuration_are_another_model(
@@ -172,9 +177,9 @@ def test_equal_tensors_with_another_configuration_are_another_model(
 
     folder = shutil.copytree(WEIGHTS / "s@0", tmp_path / "copy")
     same = DOMAIN.open(DOMAIN.locate(str(folder)))
-    config = json.loads((folder / "config.json").read_text())
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     config["rope_parameters"] = {"rope_type": "default", "rope_theta": 3.0}
-    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     other = DOMAIN.open(DOMAIN.locate(str(folder)))
     assert tensors_digest(generator.network) == tensors_digest(other.network)
     assert generator.identity() == same.identity() != other.identity()
@@ -191,6 +196,6 @@ def test_a_model_that_is_not_whole_is_refused(tmp_path: Path) -> None:
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(BadInput, match="not whole"):
         DOMAIN.open(DOMAIN.locate(str(folder)))
-    (folder / "card.json").write_text('{"sampler": {"temperature": 0}}')
+    (folder / "card.json").write_text('{"sampler": {"temperature": 0}}', encoding="utf-8")
     with pytest.raises(BadInput):
         DOMAIN.open(DOMAIN.locate(str(folder)))

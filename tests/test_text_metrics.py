@@ -213,7 +213,7 @@ def test_combined_and_saved_by_evaluate(tmp_path: Path) -> None:
     values = both.compute(predictions=["a b c", "a b"], references=["a b c d", "a"])
     assert values == {"distinct_2": 2 / 3, "length_ratio": 1.0}
     evaluate.save(tmp_path / "values.json", **values)
-    assert json.loads((tmp_path / "values.json").read_text())["distinct_2"] == 2 / 3
+    assert json.loads((tmp_path / "values.json").read_text(encoding="utf-8"))["distinct_2"] == 2 / 3
 
 
 @pytest.mark.parametrize("metric_class", CLASSES)

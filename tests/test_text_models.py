@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_models import KINDS, tiny_model, tiny_tokenizer
 
 from bench.artifact.format import rebuild, save, tensors_digest
 from bench.errors import BadInput
@@ -19,10 +20,9 @@ from bench.layers import uncovered, weights_of
 from bench.methods.notation import parse
 from bench.methods.plain import original
 from domains.text.adapter import TextDomain, TextGenerator
-from domains.text.causal import check_causal, steps_differ_by
+from domains.text.causal import check_causal
 from domains.text.likelihood import likelihood
 from domains.text.sampler import Read, SamplerSettings, sample_tokens
-from tiny_models import KINDS, tiny_model, tiny_tokenizer
 
 DOMAIN = TextDomain()
 

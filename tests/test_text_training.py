@@ -105,7 +105,8 @@ def test_train_goes_on_after_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     )
     assert all(torch.equal(whole[name], killed[name]) for name in whole)
     logs = [
-        (tmp_path / case / "out" / "training.jsonl").read_text().splitlines() for case in ("whole", "killed")
+        (tmp_path / case / "out" / "training.jsonl").read_text(encoding="utf-8").splitlines()
+        for case in ("whole", "killed")
     ]
     figures = [
         [{k: v for k, v in json.loads(line).items() if k != "core_seconds"} for line in log] for log in logs

@@ -81,11 +81,13 @@ def steady(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Domain:
     """A domain whose models are trained in no time, known here and in subprocesses; a cache of its own."""
     site = tmp_path / "site"
     (site / "steady-0.dist-info").mkdir(parents=True)
-    (site / "steady-0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: steady\nVersion: 0\n")
-    (site / "steady-0.dist-info" / "entry_points.txt").write_text(
-        "[gencompress.domains]\nsteady = steady:SteadyDomain\n"
+    (site / "steady-0.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: steady\nVersion: 0\n", encoding="utf-8"
     )
-    (site / "steady.py").write_text(STEADY)
+    (site / "steady-0.dist-info" / "entry_points.txt").write_text(
+        "[gencompress.domains]\nsteady = steady:SteadyDomain\n", encoding="utf-8"
+    )
+    (site / "steady.py").write_text(STEADY, encoding="utf-8")
     monkeypatch.syspath_prepend(str(site))
     monkeypatch.delitem(sys.modules, "steady", raising=False)
     monkeypatch.setitem(DOMAINS._targets, "steady", "steady:SteadyDomain")
@@ -177,7 +179,11 @@ def test_a_half_written_model_is_not_taken_for_a_finished_one_and_is_made_whole(
     made_by = sys.modules["steady"].SteadyTraining
     monkeypatch.setattr(type(steady), "train", lambda self, name, data, device: made_by("mended"))
     training.train(steady, "torn", None, output)
-    assert (output / "weights").read_text() == (output / "sub" / "config").read_text() == "whole"
+    assert (
+        (output / "weights").read_text(encoding="utf-8")
+        == (output / "sub" / "config").read_text(encoding="utf-8")
+        == "whole"
+    )
     assert [path.name for path in output.parent.iterdir()] == ["torn"]
     assert plan(steady, model="torn")[0] == []
 
@@ -185,16 +191,16 @@ def test_a_half_written_model_is_not_taken_for_a_finished_one_and_is_made_whole(
 def test_one_that_was_half_written_in_place_is_made_whole(steady: Domain) -> None:
     output = training.default_output("steady", "good")
     output.mkdir(parents=True)
-    (output / "weights").write_text("ha")
+    (output / "weights").write_text("ha", encoding="utf-8")
     assert plan(steady, model="good")[0] == ["steady good"]
     training.train(steady, "good", None, output)
-    assert (output / "weights").read_text() == "whole"
+    assert (output / "weights").read_text(encoding="utf-8") == "whole"
     assert plan(steady, model="good")[0] == []
 
 
 def test_a_folder_of_the_users_keeps_what_else_it_holds(steady: Domain, tmp_path: Path) -> None:
     (tmp_path / "mine" / "sub").mkdir(parents=True)
-    (tmp_path / "mine" / "sub" / "notes").write_text("kept")
+    (tmp_path / "mine" / "sub" / "notes").write_text("kept", encoding="utf-8")
     training.train(steady, "good", None, Path("mine"))
     training.train(steady, "good", None, Path("mine"))
     names = sorted(str(path.relative_to(tmp_path / "mine")) for path in (tmp_path / "mine").rglob("*"))
@@ -237,7 +243,7 @@ def test_two_workers_train_and_one_that_fails_is_named(
     assert err.splitlines()[-1] == "error: steady bad failed: ArithmeticError: the loss is not finite"
     assert plan(steady, steps=3)[0] == ["steady bad"]
     log = training.default_output("steady", "other", 3) / "training.jsonl"
-    assert json.loads(log.read_text().splitlines()[-1])["step"] == 3
+    assert json.loads(log.read_text(encoding="utf-8").splitlines()[-1])["step"] == 3
 
 
 def test_other_data_is_another_model() -> None:
@@ -265,7 +271,7 @@ def test_never_more_workers_than_wanted(
     for workers, most in ((1, 1), (2, 2)):
         (tmp_path / "log").unlink(missing_ok=True)
         assert train_missing(jobs, workers) == []
-        marks = (tmp_path / "log").read_text()
+        marks = (tmp_path / "log").read_text(encoding="utf-8")
         assert (
             max(marks[:i].count("+") - marks[:i].count("-") for i in range(len(marks) + 1)) == most
             and marks.count("-") == 5
@@ -298,10 +304,14 @@ def test_a_stopped_run_stops_its_workers(number: signal.Signals, steady: Domain,
         "from bench.cli.main import main; sys.exit(main(['train', '--domain', 'steady', '--workers', '1']))"
     )
     run = subprocess.Popen(
-        [sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, start_new_session=True
+        [sys.executable, "-c", code],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        encoding="utf-8",
     )
     until(lambda: (tmp_path / "pid").exists())
-    worker = int((tmp_path / "pid").read_text())
+    worker = int((tmp_path / "pid").read_text(encoding="utf-8"))
     run.send_signal(number)
     _, err = run.communicate(timeout=60)
     assert run.returncode == 130 and "the same command goes on from here" in err
@@ -330,10 +340,12 @@ train_all.Worker = Struck
 from bench.cli.main import main
 sys.exit(main(["train", "--domain", "steady", "--workers", "1"]))
 """
-    run = subprocess.run([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, timeout=60)
+    run = subprocess.run(
+        [sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, timeout=60, encoding="utf-8"
+    )
     assert run.returncode == 130 and "the same command goes on from here" in run.stderr
     with pytest.raises(ProcessLookupError):
-        os.kill(int((tmp_path / "pid").read_text()), 0)
+        os.kill(int((tmp_path / "pid").read_text(encoding="utf-8")), 0)
 
 
 def until(done: Callable[[], bool], within_s: float = 60) -> None:
@@ -369,9 +381,9 @@ def test_options_of_one_model_are_refused_for_several(
 def test_a_training_reports_where_it_is(tmp_path: Path) -> None:
     path, seen = tmp_path / "progress", []
     for _ in report(range(5, 8), path, total=8, initial=5):
-        seen.append(json.loads(path.read_text()))
+        seen.append(json.loads(path.read_text(encoding="utf-8")))
     assert seen[0] == {"step": 5, "total": 8}
-    assert json.loads(path.read_text()) == {"step": 8, "total": 8}
+    assert json.loads(path.read_text(encoding="utf-8")) == {"step": 8, "total": 8}
 
 
 def test_steps_are_summed_and_unknown_ones_estimated(

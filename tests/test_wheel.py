@@ -50,6 +50,7 @@ def test_the_wheel_runs_from_another_folder(tmp_path: Path) -> None:
             env=environment,
             capture_output=True,
             text=True,
+            encoding="utf-8",
         )
         assert done.returncode == 0, done.stderr
         assert "s@0" in done.stdout or "int8" in done.stdout
@@ -59,6 +60,7 @@ def test_the_wheel_runs_from_another_folder(tmp_path: Path) -> None:
         env=environment,
         capture_output=True,
         text=True,
+        encoding="utf-8",
     )
     assert where.stdout.startswith(str(site))
     assert (elsewhere / "results/local/leaderboard.md").is_file()

@@ -29,9 +29,7 @@ KINDS: dict[str, dict[str, Any]] = {  # type of the model -> its configuration
     "mamba": STATES,
     "mamba2": dict(**STATES, num_heads=4, head_dim=16, n_groups=1, chunk_size=8),
     "mixtral": dict(**EXPERTS, num_local_experts=4),
-    "qwen2_moe": dict(
-        **EXPERTS, num_experts=4, moe_intermediate_size=32, shared_expert_intermediate_size=32
-    ),
+    "qwen2_moe": dict(**EXPERTS, num_experts=4, moe_intermediate_size=32, shared_expert_intermediate_size=32),
 }
 SPECIAL = dict(bos_token_id=0, eos_token_id=1, pad_token_id=2)  # of the tokenizer
 

@@ -293,7 +293,7 @@ def _digest(content: Sequence[Any]) -> str:
 def _finished(folder: Path) -> tuple[dict[str, Any], dict[str, StoredTensor]] | None:
     """(what the record says of a training, its tensors); None where a file is missing or damaged."""
     try:
-        outcome = json.loads((folder / OUTCOME).read_text())
+        outcome = json.loads((folder / OUTCOME).read_text(encoding="utf-8"))
         return outcome, {} if "diverged" in outcome else load(folder / RESULT)[2]
     except (FileNotFoundError, ValueError, BadInput):
         return None

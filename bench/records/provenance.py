@@ -78,7 +78,12 @@ def git_state() -> tuple[str | None, bool | None]:
 
 def _git(root: Path, *arguments: str) -> str:
     return subprocess.run(
-        ["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=10, check=True
+        ["git", "-C", str(root), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=10,
+        check=True,
+        encoding="utf-8",
     ).stdout
 
 
@@ -98,7 +103,7 @@ def package_versions() -> dict[str, str]:
 def processor() -> str:
     """The name of the processor and its number of cores."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor() or "unknown"
     model = next(

@@ -159,7 +159,7 @@ def locked(folder: Path, title: str, wait: bool = False) -> Iterator[None]:
     """
     check_writable(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "lock", "a+") as file:
+    with open(folder / "lock", "a+", encoding="utf-8") as file:
         try:
             import fcntl
 
@@ -233,7 +233,7 @@ class Log:
         self.started = time.process_time()
         if path.exists():
             try:
-                self.lines = [json.loads(line) for line in path.read_text().splitlines()]
+                self.lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
             except ValueError:
                 raise BadInput(
                     f"the training log {str(path)!r} is damaged; remove its folder to train again"

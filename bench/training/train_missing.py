@@ -84,14 +84,16 @@ class Worker:
     def look(self) -> None:
         """Read its progress."""
         with contextlib.suppress(OSError):
-            found = json.loads((self.folder / "progress").read_text())
+            found = json.loads((self.folder / "progress").read_text(encoding="utf-8"))
             self.step, self.total = found["step"], found["total"]
             self.before = self.step if self.before is None else self.before
 
     def reason(self) -> str:
         """Why it failed: the last line of its standard error."""
         lines = [
-            line for line in (self.folder / "stderr").read_text(errors="replace").splitlines() if line.strip()
+            line
+            for line in (self.folder / "stderr").read_text(errors="replace", encoding="utf-8").splitlines()
+            if line.strip()
         ]
         status = self.process.returncode
         return (

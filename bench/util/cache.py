@@ -79,7 +79,7 @@ class Cache:
         marker = path.with_name(path.name + ".name")  # written last: it names a complete file
         if self.use and marker.exists():
             try:
-                return domain.read_samples(path.with_name(marker.read_text()))
+                return domain.read_samples(path.with_name(marker.read_text(encoding="utf-8")))
             except (BadInput, OSError, ValueError):
                 marker.unlink(missing_ok=True)
         made = make()

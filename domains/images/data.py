@@ -201,7 +201,7 @@ def make(source: Path = PACKAGED, folder: Path = FOLDER) -> dict[str, object]:
         ),
         "split": facts,
     }
-    (folder / "origin.json").write_text(json.dumps(origin, indent=1) + "\n")
+    (folder / "origin.json").write_text(json.dumps(origin, indent=1) + "\n", encoding="utf-8")
     return facts
 
 

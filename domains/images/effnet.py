@@ -103,4 +103,4 @@ if __name__ == "__main__":
         "sha256_of_the_packages_file": PACKAGED_SHA256,
         "sha256": hashlib.sha256(FILE.read_bytes()).hexdigest(),
     }
-    (FILE.parent / "origin.json").write_text(json.dumps(origin, indent=1) + "\n")
+    (FILE.parent / "origin.json").write_text(json.dumps(origin, indent=1) + "\n", encoding="utf-8")

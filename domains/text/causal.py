@@ -60,7 +60,9 @@ def steps_differ_by(network: Module, texts: Tensor, whole: Tensor) -> float:
     if read.cache is None:
         return torch.inf
     try:
-        steps = torch.stack([read.next_logits(column[:, None]) for column in texts.T[:-1]], 1)  # [3, t - 1, v]
+        steps = torch.stack(
+            [read.next_logits(column[:, None]) for column in texts.T[:-1]], 1
+        )  # [3, t - 1, v]
         if read.can_select:
             read.select(torch.tensor([2], device=texts.device))
         last = read.next_logits(texts[2:, -1:] if read.can_select else texts[:, -1:])[-1]

@@ -124,7 +124,7 @@ def make(folder: Path = FOLDER) -> dict[str, object]:
         "changes": "brackets around added words removed, white space normalised",
         "split": facts,
     }
-    (folder / "origin.json").write_text(json.dumps(origin, indent=1) + "\n")
+    (folder / "origin.json").write_text(json.dumps(origin, indent=1) + "\n", encoding="utf-8")
     return facts
 
 

@@ -41,7 +41,9 @@ class Topics(Evaluator):
         from safetensors.torch import load_file
 
         try:
-            self.words = {word: i for i, word in enumerate((folder / "words.txt").read_text().split())}
+            self.words = {
+                word: i for i, word in enumerate((folder / "words.txt").read_text(encoding="utf-8").split())
+            }
             # [words, 64], weighted by rarity
             self.table = load_file(folder / "topics.safetensors")["table"].double()
         except OSError as error:
@@ -114,5 +116,5 @@ if __name__ == "__main__":
 
     WEIGHTS.mkdir(parents=True, exist_ok=True)
     known, table = fit(verses("train"))
-    (WEIGHTS / "words.txt").write_text("\n".join(known) + "\n")
+    (WEIGHTS / "words.txt").write_text("\n".join(known) + "\n", encoding="utf-8")
     save_file({"table": table.contiguous()}, WEIGHTS / "topics.safetensors")

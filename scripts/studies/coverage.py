@@ -51,7 +51,7 @@ def main(runs: int, spread: float | None, write: bool) -> None:
     for name, table in tables.items():
         click.echo(f"{name}\n{table}\n")
         if write:
-            text = DOCUMENT.read_text()
+            text = DOCUMENT.read_text(encoding="utf-8")
             before, rest = text.split(f"<!-- {name} -->\n", 1)
             write_atomically(
                 DOCUMENT, f"{before}<!-- {name} -->\n{table}\n{rest[rest.index('<!-- end -->') :]}"

@@ -219,7 +219,7 @@ def main() -> None:
         print(f"{name:<14}{result['bits_per_byte']:>14.4f}{result['seconds']:>10}")
     if arguments.json:
         facts = {"part": arguments.part, "verses": len(held_out), "bytes": utf8_bytes(held_out), **results}
-        arguments.json.write_text(json.dumps(facts, indent=1) + "\n")
+        arguments.json.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -138,7 +138,7 @@ def chosen(study: str, only: Sequence[str]) -> list[Planned]:
 
 def curves(study: str, only: Sequence[str]) -> None:
     """Add the retentions of all snapshots of this machine that the file lacks."""
-    found = json.loads(CURVES.read_text()) if CURVES.exists() else {}
+    found = json.loads(CURVES.read_text(encoding="utf-8")) if CURVES.exists() else {}
     for (name, model), cells in itertools.groupby(chosen(study, only), key=lambda c: (c.domain, c.model)):
         domain = open_domain(name)
         session = ModelSession(domain, domain.locate(model), CURVE_SAMPLES)

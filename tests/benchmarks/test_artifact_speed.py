@@ -86,7 +86,11 @@ def test_compressing_needs_at_most_three_times_the_network(method: str) -> None:
     its own.
     """
     done = subprocess.run(
-        [sys.executable, "-c", MEASURED, method, "20"], capture_output=True, text=True, check=True
+        [sys.executable, "-c", MEASURED, method, "20"],
+        capture_output=True,
+        text=True,
+        check=True,
+        encoding="utf-8",
     )
     found = json.loads(done.stdout)
     times = 1 + found["grown"] / found["fp32"]

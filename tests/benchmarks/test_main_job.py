@@ -18,7 +18,9 @@ def test_run_int8(benchmark, tmp_path: Path, domain: str) -> None:
     environment = {**os.environ, "GENCOMPRESS_CACHE": str(tmp_path / "cache")}
 
     def job() -> str:
-        return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+        return subprocess.run(
+            command, env=environment, capture_output=True, text=True, check=True, encoding="utf-8"
+        ).stdout
 
     records = json.loads(benchmark.pedantic(job, rounds=1))
     stages: dict[str, float] = {}

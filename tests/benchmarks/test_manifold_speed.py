@@ -60,7 +60,7 @@ def memory_mib(key: str) -> float:
 
     Not `ru_maxrss`, which in a child starts from its parent's peak.
     """
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return int(next(line.split()[1] for line in lines if line.startswith(key))) / 1024
 
 
@@ -68,7 +68,9 @@ def measure_peak(function, n: int, answer) -> None:
     torch.set_num_threads(N_THREADS)
     function(*samples(WARM_UP))
     real, generated = samples(n)
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from what is resident now
+    Path("/proc/self/clear_refs").write_text(
+        "5", encoding="utf-8"
+    )  # the peak starts again from what is resident now
     before = memory_mib("VmRSS")
     function(real, generated)
     answer.send(memory_mib("VmHWM") - before)

@@ -33,7 +33,9 @@ def texts_of(results: Path, records: Sequence[Record], model: str, say: Say) -> 
         path = results / slug(domain) / slug(model) / TWINS
         if path.is_file():
             try:
-                found[domain] = markdown(f"{domain} · {model}", twins(path.read_text("utf-8")), ratios(group))
+                found[domain] = markdown(
+                    f"{domain} · {model}", twins(path.read_text("utf-8", encoding="utf-8")), ratios(group)
+                )
             except (OSError, ValueError) as error:
                 say(f"skipped {path}: {error}")
     return found
