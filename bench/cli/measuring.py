@@ -75,7 +75,18 @@ from bench.errors import BadInput
     is_flag=True,
     help="Re-run finished cells and ignore cached samples. Floors and ceilings are reused.",
 )
-@WORKERS
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    help="Processes; with several, one thread each.  [default: 1; with Ray: all processors]",
+)
+@click.option(
+    "--executor",
+    default="processes",
+    show_default=True,
+    help="processes, or ray: the cells as tasks of a cluster (docs/many-machines.md).",
+)
+@click.option("--address", help="Of a running Ray cluster, or `auto`.  [default: this machine alone]")
 @REFERENCE
 @click.option(
     "--metric",

@@ -62,6 +62,11 @@ def bounds_name(key: dict[str, Any]) -> str:
     )
 
 
+def cached_file(key: dict[str, Any]) -> Path:
+    """The file of the user's cache that holds bounds, or will hold them."""
+    return cache_folder() / "bounds" / bounds_name(key)
+
+
 def find_bounds(key: dict[str, Any], shipped: Path | None, make: Callable[[], Bounds]) -> Bounds:
     """The bounds that ship with the model, else the cached ones.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import Diverged
-from bench.evaluation.bounds import FLOORS, Bounds, find_bounds
+from bench.evaluation.bounds import FLOORS, Bounds, cached_file, find_bounds
 from bench.evaluation.panel import Panel
 from bench.evaluation.secondary import Scorer, SecondaryEvaluators, secondary_block
 from bench.evaluation.verdicts import Verdict
@@ -142,6 +142,10 @@ class Evaluation:
         """Make all bounds in this process, so that no worker has to."""
         for scorer in self.scorers():
             self._bounds_of(scorer)
+
+    def cached_bounds(self) -> list[Path]:
+        """The files of this cache that hold bounds of this model."""
+        return [cached_file(self.bounds_key(scorer)) for scorer in self.scorers()]
 
     def _bounds_of(self, scorer: Scorer) -> Bounds:
         shipped = self.shipped_bounds if self.session.spec.name in self.session.domain.models else None

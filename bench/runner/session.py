@@ -75,6 +75,7 @@ class ModelSession:
     ) -> None:
         self.domain, self.spec, self.n, self.device, self.command = domain, spec, n, device, command
         self.cache, self.watch = cache or Cache(), Stopwatch()
+        self.alone = True  # False: other cells are measured on the same machine meanwhile
         self._macs: dict[str, Macs | None] = {}
         self._samples: dict[str, Samples] = {}  # of this process, so that --fresh samples each network once
 
@@ -170,7 +171,7 @@ class ModelSession:
         )
         return Speed(
             samples_per_second=round(self.n / drawn.seconds, 2),
-            runtime=f"{where}; compressed networks simulated",
+            runtime=f"{where}; compressed networks simulated{'' if self.alone else '; beside other cells'}",
         )
 
     def macs(self, network: Module) -> Macs | None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.errors import BadInput
+from bench.errors import BadInput, unknown
 from bench.evaluation.secondary import is_by
 from bench.interfaces import Domain, Evaluator, Metric, ModelSpec, Samples
 from bench.methods.notation import expand, parse
@@ -16,12 +17,13 @@ from bench.metrics.custom import load_metric
 from bench.records.cell import Cell, cells, is_finished, look_up
 from bench.records.schema import SEED_OF_TWINS, Record
 from bench.registry import DOMAINS, default_model, open_domain
+from bench.runner.cluster import EXECUTORS, Cluster, load_ray, measure_on_ray
 from bench.runner.devices import pick_device
 from bench.runner.evaluation import Evaluation
 from bench.runner.run_cell import record_of, run_cell
 from bench.runner.session import ModelSession, OtherTensors
-from bench.runner.workers import measure
-from bench.util.cache import Cache
+from bench.runner.workers import Work, measure
+from bench.util.cache import Cache, Files, read_files
 from bench.util.files import check_writable, slug, write_atomically
 from bench.util.progress import Bar
 
@@ -46,7 +48,11 @@ class Request:
     evaluators: tuple[str, ...] = ()
     trust_remote_code: bool = False
     command: str = ""
-    workers: int = 1  # processes of one thread each; 1: only this process, with all its threads
+    # processes of one thread each; 1 or None: only this process, with all its threads. With Ray: the most
+    # cells at a time, None: as many as the cluster has processors
+    workers: int | None = None
+    executor: str = "processes"
+    address: str | None = None  # of a Ray cluster; None: this machine alone
 
 
 def run(request: Request, say: Callable[[str], None]) -> list[Record]:
@@ -57,6 +63,7 @@ def run(request: Request, say: Callable[[str], None]) -> list[Record]:
     the run goes on.
     """
     expand(request.methods)  # raises an error before any model is opened
+    check_executor(request)
     domains = [open_domain(name) for name in (DOMAINS if request.domain == "all" else [request.domain])]
     opened = [
         (domain, domain.locate(request.model) if request.model else default_model(domain))
@@ -70,6 +77,16 @@ def run(request: Request, say: Callable[[str], None]) -> list[Record]:
         for (domain, spec), extra in zip(opened, metrics)
         for record in _run_model(domain, spec, extra, request, say)
     ]
+
+
+def check_executor(request: Request) -> None:
+    """Raises `BadInput` for an unknown executor, one that is not installed, and an address without one."""
+    if request.executor not in EXECUTORS:
+        raise unknown("executor", request.executor, EXECUTORS)
+    if request.executor == "ray":
+        load_ray()
+    elif request.address is not None:
+        raise BadInput(f"--address {request.address!r} is of a Ray cluster: add --executor ray")
 
 
 def _metrics_of(domain: Domain, request: Request) -> list[Metric]:
@@ -96,16 +113,49 @@ def evaluation_of(domain: Domain, spec: ModelSpec, extra: list[Metric], request:
 
 @dataclass(frozen=True)
 class OpenModel:
-    """Opens the model in a worker process as this process did."""
+    """Opens the model in a worker as this process did.
+
+    Raises `BadInput` where the worker finds another model, or other versions.
+    """
 
     domain: str
     spec: ModelSpec
     request: Request
+    template: Cell
 
-    def __call__(self) -> Callable[[Cell], Record]:
+    def __call__(self) -> Work:
         domain = open_domain(self.domain)
         evaluation = evaluation_of(domain, self.spec, _metrics_of(domain, self.request), self.request)
-        return functools.partial(attempt, evaluation=evaluation)
+        evaluation.session.alone = False
+        for name, there in vars(evaluation.template).items():
+            if there != (here := getattr(self.template, name)):
+                raise BadInput(
+                    f"worker on {socket.gethostname()}: {name} of {self.domain} {self.spec.name} is "
+                    f"{there!r}, but {here!r} where the run was started"
+                )
+        return Measuring(evaluation)
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """What a worker does with each cell."""
+
+    evaluation: Evaluation
+
+    def __call__(self, cell: Cell) -> Record:
+        self.evaluation.session.cache.used.clear()
+        return attempt(cell, self.evaluation)
+
+    def files(self) -> Files:
+        """The samples and features that the last cell read or wrote, for workers on other machines."""
+        return shared_files(self.evaluation)
+
+
+def shared_files(evaluation: Evaluation, bounds: bool = False) -> Files:
+    """Entries of the cache that spare other machines the same work: samples, features; `bounds`: them, too."""
+    cache = evaluation.session.cache
+    used = [path for path in cache.used if path.relative_to(cache.folder).parts[0] in ("samples", "view")]
+    return read_files([*used, *(evaluation.cached_bounds() if bounds else [])])
 
 
 def _run_model(
@@ -134,7 +184,7 @@ def _run_model(
     )
     with Bar("cells", len(missing)) as bar:
         for cell, fresh in _measured(
-            missing, evaluation, OpenModel(domain.name, spec, request), request.workers, bar
+            missing, evaluation, OpenModel(domain.name, spec, request, evaluation.template), bar
         ):
             records[cell.hash] = fresh
             before, path = found[cell.hash]
@@ -176,16 +226,16 @@ def with_auxiliary_scores(fresh: Record, before: Record | None) -> Record:
 
 
 def _measured(
-    missing: Sequence[Cell], evaluation: Evaluation, setup: OpenModel, workers: int, bar: Bar
+    missing: Sequence[Cell], evaluation: Evaluation, setup: OpenModel, bar: Bar
 ) -> Iterator[tuple[Cell, Record]]:
     """Yield each cell with its record when it is measured, here or by workers."""
-    if workers == 1 or len(missing) < 2:
+    request = setup.request
+    if not missing or (request.executor == "processes" and ((request.workers or 1) == 1 or len(missing) < 2)):
         for cell in missing:
             bar.describe(f"{cell.method} seed {cell.sample_seed}")
             yield cell, attempt(cell, evaluation)
         return
-    evaluation.make_all_bounds()
-    for cell, record in measure(missing, setup, workers):
+    for cell, record in _by_workers(missing, evaluation, setup):
         bar.describe(f"{cell.method} seed {cell.sample_seed} done")
         yield (
             cell,
@@ -194,6 +244,21 @@ def _measured(
                 cell, evaluation.session, "failed", "its worker process died: out of memory, or killed"
             ),
         )
+
+
+def _by_workers(
+    missing: Sequence[Cell], evaluation: Evaluation, setup: OpenModel
+) -> Iterator[tuple[Cell, Record | None]]:
+    """Measure cells by worker processes or by Ray. Floors and ceiling are made here, for all of them."""
+    request = setup.request
+    if request.executor == "processes":
+        evaluation.make_all_bounds()
+        return measure(missing, setup, request.workers or 1)
+    read_real = list(evaluation.session.cache.used)  # by now: the features of the real samples
+    evaluation.make_all_bounds()
+    evaluation.session.cache.used[:] = read_real
+    cluster = Cluster(request.address, request.workers, gpu=evaluation.session.device == "cuda")
+    return measure_on_ray(missing, setup, cluster, shared_files(evaluation, bounds=True))
 
 
 def attempt(cell: Cell, evaluation: Evaluation) -> Record:

@@ -17,7 +17,7 @@ from bench.errors import BadInput, Failed
 from bench.records.cell import Cell
 from bench.records.schema import Record
 
-Work = Callable[[Cell], Record]
+Work = Callable[[Cell], Record]  # it may have `files()`: entries of the cache that the last cell used
 Setup = Callable[[], Work]  # called once in each worker: opens the model, and gives what measures a cell
 
 

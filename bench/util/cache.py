@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -15,6 +16,8 @@ from bench.interfaces import Domain, Features, Samples
 from bench.util.files import cache_folder, write_atomically
 
 T = TypeVar("T")
+Files = Mapping[str, bytes]  # path below the cache folder -> content
+MOST_BYTES = 256 * 2**20  # of files that one machine sends to another
 
 
 class Latest(Generic[T]):
@@ -53,6 +56,7 @@ class Cache:
 
     def __init__(self, use: bool = True, folder: Path | None = None) -> None:
         self.use, self.folder = use, folder or cache_folder()
+        self.used: list[Path] = []  # files that this process has read or written, in that order
 
     def features(self, key: list[Any], make: Callable[[], Features]) -> Features:
         """Features and surprisal, as one safetensors file."""
@@ -62,6 +66,7 @@ class Cache:
         if self.use and path.exists():
             try:
                 tensors = load(path.read_bytes())
+                self.used.append(path)
                 return Features(tensors["features"], tensors.get("surprisal"))
             except Exception:
                 path.unlink(missing_ok=True)
@@ -79,14 +84,19 @@ class Cache:
         marker = path.with_name(path.name + ".name")  # written last: it names a complete file
         if self.use and marker.exists():
             try:
-                return domain.read_samples(path.with_name(marker.read_text(encoding="utf-8")))
+                made_before = path.with_name(marker.read_text(encoding="utf-8"))
+                samples = domain.read_samples(made_before)
+                self.used += [made_before, marker]
+                return samples
             except (BadInput, OSError, ValueError):
                 marker.unlink(missing_ok=True)
         made = make()
         if self.use:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                self._write(marker, domain.write_samples(made, path).name.encode())
+                written = domain.write_samples(made, path)
+                self.used.append(written)
+                self._write(marker, written.name.encode())
             except (BadInput, OSError):
                 self.use = False
         return made
@@ -104,9 +114,32 @@ class Cache:
     def _write(self, path: Path, data: bytes) -> None:
         try:
             write_atomically(path, data)
+            self.used.append(path)
         except (BadInput, OSError):
             self.use = False  # the disk is full or read-only: go on without a cache
 
     def _path(self, key: list[Any], kind: str) -> Path:
         digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
         return self.folder / kind / digest[:2] / digest[2:34]
+
+
+def read_files(paths: Iterable[Path]) -> Files:
+    """The content of files below the cache folder, for another machine. Without those that are gone or large.
+
+    The order is kept: a file that names another one comes after it.
+    """
+    found, total, root = {}, 0, cache_folder()
+    for path in dict.fromkeys(paths):
+        if path.is_file() and path.is_relative_to(root) and total + path.stat().st_size <= MOST_BYTES:
+            found[path.relative_to(root).as_posix()] = path.read_bytes()
+            total += len(found[path.relative_to(root).as_posix()])
+    return found
+
+
+def store_files(files: Files) -> None:
+    """Write those files that the cache of this machine lacks, if it can be written."""
+    for name, content in files.items():
+        path = cache_folder() / name
+        if not path.exists():
+            with suppress(BadInput, OSError):
+                write_atomically(path, content)
