@@ -174,11 +174,11 @@ def test_a_dead_worker_costs_no_cell_and_a_cell_that_always_kills_costs_one(
 
 @pytest.mark.slow
 def test_bad_input_and_a_broken_machine_end_the_run_in_one_line(two_nodes: Any, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="^no such thing$"):
+    with pytest.raises(BadInput, match=r"^no such thing$"):
         list(measure_on_ray(asked("bad", "int8"), Fake(tmp_path), Cluster(two_nodes.address)))
     with pytest.raises(Failed, match=r"^a worker on \S+ failed: ImportError: no module named 'bench'$"):
         list(measure_on_ray(asked("int8"), Broken(), Cluster(two_nodes.address)))
-    with pytest.raises(BadInput, match="^the Ray cluster has no GPU, and each cell needs one$"):
+    with pytest.raises(BadInput, match=r"^the Ray cluster has no GPU, and each cell needs one$"):
         list(measure_on_ray(asked("int8"), Broken(), Cluster(two_nodes.address, gpu=True)))
 
 

@@ -214,7 +214,7 @@ def test_a_model_is_not_trained_by_two_processes_at_once(steady: Domain, tmp_pat
     training.train(steady, "good", None, tmp_path / "out")
     (folder,) = tmp_path.glob("cache/training/steady/good-*")
     code = (
-        "import time; from pathlib import Path; from bench.training.train import locked\n"
+        "import time; from pathlib import Path; from bench.training.lock import locked\n"
         f"with locked(Path({str(folder)!r}), ''): print(flush=True); time.sleep(60)"
     )
     other = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)

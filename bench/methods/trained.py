@@ -30,7 +30,8 @@ from bench.methods.plain import halve_the_rest, original, plain
 from bench.methods.prune import Magnitude, Structured, check_sparsity
 from bench.methods.quantize import Quantizer
 from bench.methods.weightwise import Weightwise, one_of
-from bench.training.train import SNAPSHOT_EVERY, locked, run
+from bench.training.lock import locked
+from bench.training.train import SNAPSHOT_EVERY, run
 from bench.util.files import cache_folder, slug, write_atomically
 
 GENERATOR, ALL = "generator", "both"  # the network that is stored; all networks of a training

@@ -152,7 +152,7 @@ class Measuring:
 
 
 def shared_files(evaluation: Evaluation, bounds: bool = False) -> Files:
-    """Entries of the cache that spare other machines the same work: samples, features; `bounds`: them, too."""
+    """Entries of the cache that spare other machines the same work: samples, features, `bounds`."""
     cache = evaluation.session.cache
     used = [path for path in cache.used if path.relative_to(cache.folder).parts[0] in ("samples", "view")]
     return read_files([*used, *(evaluation.cached_bounds() if bounds else [])])

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import json
 import math
-import os
 import shutil
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from bench.errors import BadInput, Diverged, in_a_line
 from bench.interfaces import Domain, Training
-from bench.util.files import cache_folder, check_writable, slug, write_atomically
+from bench.training.lock import locked
+from bench.util.files import cache_folder, slug, write_atomically
 from bench.util.progress import bar, report
 
 CHECKPOINT_EVERY_S = 60.0
@@ -146,35 +145,6 @@ def default_output(domain: str, name: str, steps: int | None = None, data: str |
 def is_finished(output: Path) -> bool:
     """Whether the folder holds a whole model that `train` wrote."""
     return (output / FINISHED).is_file()
-
-
-@contextlib.contextmanager
-def locked(folder: Path, title: str, wait: bool = False) -> Iterator[None]:
-    """Keep other processes from training into the same folder.
-
-    The system releases the lock when this process ends.
-
-    wait: wait while another process holds it. Without it, that raises `BadInput`. The lock has no effect
-    where the file system has no such locks.
-    """
-    check_writable(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "lock", "a+", encoding="utf-8") as file:
-        try:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            file.seek(0)
-            raise BadInput(
-                f"{title} is being trained already, by process {file.read().strip() or 'unknown'}"
-            ) from None
-        except (ImportError, OSError):
-            pass
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
-        yield
 
 
 def _finish(training: Training, log: Log, output: Path) -> None:
