@@ -23,7 +23,7 @@ from bench.runner.workers import Setup, Work
 from bench.util.cache import Files, store_files
 
 EXECUTORS = ("processes", "ray")
-RETRIES = 5  # of one cell, after which it counts as failed
+RETRIES = 3  # of one cell, after which it counts as failed
 AHEAD = 2  # tasks that wait at the cluster, for each task that runs: no worker waits for the driver
 FORWARDED = ("GENCOMPRESS_CACHE", "GOMP_SPINCOUNT", "HF_HUB_OFFLINE", "PYTHONPATH")
 Answer = tuple[str, str, Files]  # kind, text, files of the cache

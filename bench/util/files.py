@@ -11,6 +11,8 @@ from pathlib import Path
 
 from bench.errors import BadInput
 
+LONGEST_NAME = 200  # characters of a file name that is made of a text; file systems allow 255 bytes
+
 
 def write_atomically(path: Path, data: bytes | str) -> None:
     """Write to a temporary file, flush it to disk and rename it, so that readers never see an incomplete
@@ -71,10 +73,13 @@ def cache_folder() -> Path:
 
 
 def slug(text: str) -> str:
-    """A file name of [a-z0-9._=+@-], never empty and never hidden.
+    """A file name of [a-z0-9._=+@-], never empty, never hidden, and at most `LONGEST_NAME` characters.
 
     `:` becomes `-`. A hash keeps names apart that need more changes.
     """
     plain = text.replace(":", "-")
     safe = re.sub(r"[^a-z0-9._=+@-]+", "-", plain.lower()).strip("-.") or "unnamed"
-    return safe if safe == plain else f"{safe}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+    if safe == plain and len(safe) <= LONGEST_NAME:
+        return safe
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:6]
+    return f"{safe[: LONGEST_NAME - 7]}-{digest}"

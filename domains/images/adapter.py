@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -211,6 +212,7 @@ def locate_folder(models: Mapping[str, ModelSpec], model: str, kind: str, *files
     if model in models:
         return models[model]
     folder = Path(model)
-    if folder.is_dir() and all((folder / file).is_file() for file in files):
-        return spec_of(model, folder)
+    with contextlib.suppress(OSError):  # a name that is too long for a file
+        if folder.is_dir() and all((folder / file).is_file() for file in files):
+            return spec_of(model, folder)
     raise BadInput(f"{unknown('model', model, models)}, or {kind}: a folder with {' and '.join(files)}")

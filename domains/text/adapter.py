@@ -57,14 +57,14 @@ class TextDomain(Domain):
         if model in self.models:
             return self.models[model]
         folder = Path(model)
-        if (folder / "config.json").is_file():
+        try:
+            exists, has_config = folder.exists(), (folder / "config.json").is_file()
+        except OSError:  # a name that is too long for a file
+            exists = has_config = False
+        if has_config:
             return spec_of(model, folder)
-        if folder.exists() or "@" in model or model.count("/") != 1 or model.startswith((".", "/", "~")):
-            reason = (
-                "it is a folder without config.json"
-                if folder.exists()
-                else "it is neither a folder nor a hub id"
-            )
+        if exists or "@" in model or model.count("/") != 1 or model.startswith((".", "/", "~")):
+            reason = "it is a folder without config.json" if exists else "it is neither a folder nor a hub id"
             raise BadInput(
                 f"{unknown('model', model, self.models)}, or the folder of a causal language model ({reason})"
             )
