@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -194,6 +195,71 @@ def test_a_dead_node_costs_no_cell(two_nodes: Any, tmp_path: Path) -> None:
     assert all(made is not None for _, made in found)
 
 
+@dataclass(frozen=True)
+class Trains:
+    """Each cell is a training of the toy, with a checkpoint after each step. It notes its node and its steps."""
+
+    folder: Path
+
+    def __call__(self) -> Callable[[Cell], Record]:
+        return self.measure
+
+    def measure(self, cell: Cell) -> Record:
+        import ray
+        from toy_domain import ToyDomain  # type: ignore[import-not-found]
+        from toy_training import ToyTraining, TrainableToy
+
+        from bench.artifact.format import tensors_digest
+        from bench.training import train
+        from bench.training.lock import locked
+
+        train.CHECKPOINT_EVERY_S = 0.0
+        training = ToyTraining(TrainableToy(ToyDomain.models["s@0"]).network, 0, None, None)
+        node = ray.get_runtime_context().get_node_id()
+
+        def note(share: float) -> None:
+            with (self.folder / "steps").open("a") as notes:
+                notes.write(f"{node} {training.step_number}\n")
+            time.sleep(0.02)
+
+        with locked(self.folder / "training", "t", wait=True):
+            train.run(training, self.folder / "training", "t", before_step=note)
+        made = tensors_digest(training.finished())
+        return record(cell.method, cell.sample_seed).model_copy(update={"tensors_sha256": made})
+
+    def steps(self) -> list[list[str]]:
+        """[node, step] of all so far."""
+        path = self.folder / "steps"
+        return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+
+
+@pytest.mark.slow
+def test_a_training_goes_on_where_its_dead_node_stopped(two_nodes: Any, tmp_path: Path) -> None:
+    """The checkpoint is on storage that the nodes share."""
+    calm, disturbed = Trains(tmp_path / "calm"), Trains(tmp_path / "disturbed")
+    for one in (calm, disturbed):
+        one.folder.mkdir()
+
+    def kill_its_node() -> None:
+        while len(disturbed.steps()) < 60:
+            time.sleep(0.02)
+        (node,) = (n for n in two_nodes.workers if n.node_id == disturbed.steps()[0][0])
+        two_nodes.workers.remove(node)
+        two_nodes.remove_node(node, allow_graceful=False)
+
+    killer = threading.Thread(target=kill_its_node)
+    ((_, first),) = measure_on_ray(asked("finetune"), calm, Cluster(two_nodes.address))
+    killer.start()
+    ((_, second),) = measure_on_ray(asked("finetune"), disturbed, Cluster(two_nodes.address))
+    killer.join()
+    two_nodes.workers.append(two_nodes.add_node(num_cpus=1))
+    assert first is not None and second is not None and first.tensors_sha256 == second.tensors_sha256
+    nodes = {node for node, _ in disturbed.steps()}
+    assert len(nodes) == 2 and len(disturbed.steps()) <= len(calm.steps()) + 1, (
+        "no step but the last is repeated"
+    )
+
+
 def command(results: Path, *how: str) -> list[str]:
     words = [
         "--method",
@@ -214,27 +280,26 @@ def command(results: Path, *how: str) -> list[str]:
 def test_ray_gives_the_records_of_processes_also_when_its_driver_is_killed(
     two_nodes: Any, toy_env: dict[str, str], tmp_path: Path
 ) -> None:
-    """Killed whenever two more records are there, and started again. The caches are apart."""
+    """Killed whenever five more records are there, and started again. The caches are apart."""
     own = {**toy_env, "OMP_NUM_THREADS": "1"}
     apart = [{**own, "GENCOMPRESS_CACHE": str(tmp_path / name)} for name in ("cache", "cache-of-ray")]
     subprocess.run(command(tmp_path / "a", "--workers", "2"), env=apart[0], check=True, capture_output=True)
     how, kills = ("--executor", "ray", "--address", two_nodes.address), 0
     while True:
-        driver = subprocess.Popen(
-            command(tmp_path / "b", *how), env=apart[1], stderr=subprocess.PIPE, text=True
-        )
+        with (tmp_path / "said").open("w") as said:
+            driver = subprocess.Popen(command(tmp_path / "b", *how), env=apart[1], stderr=said)
         before = len(whole(tmp_path / "b"))
-        while driver.poll() is None and len(whole(tmp_path / "b")) < before + 2:
+        while driver.poll() is None and len(whole(tmp_path / "b")) < before + 5:
             time.sleep(0.05)
         if driver.poll() is not None:
             break
         driver.kill()
-        driver.communicate()
+        driver.wait()
         kills += 1
-    assert driver.returncode == 0, driver.communicate()[1]
+    assert driver.returncode == 0, (tmp_path / "said").read_text()
     print("drivers killed:", kills)
     first, second = whole(tmp_path / "a"), whole(tmp_path / "b")
-    assert kills >= 3 and len(first) == len(second) == 18
+    assert kills >= 2 and len(first) == len(second) == 18
     assert {r.cell: comparable(r) for r in first} == {r.cell: comparable(r) for r in second}
     assert numbers(first) == numbers(second)
     assert {r.provenance.threads for r in second} == {1}

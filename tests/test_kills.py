@@ -6,6 +6,7 @@ Nothing may be lost, doubled or believed that is not whole.
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import random
 import resource
@@ -21,6 +22,7 @@ import pytest
 
 from bench.methods.notation import LADDER
 from bench.records.schema import Record, read_record, record_files
+from bench.runner.sweep import Request, run
 
 pytestmark = pytest.mark.slow
 
@@ -115,6 +117,49 @@ def test_killed_at_random_moments(env: dict[str, str], tmp_path: Path, undisturb
     assert numbers(whole(results)) == undisturbed.numbers
 
 
+def quiet_run(request: Request) -> None:
+    """In a process of its own."""
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+        run(request, lambda line: None)
+
+
+def test_a_hundred_kills(
+    toy_trains_once: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: Undisturbed
+) -> None:
+    """The same in processes that have the libraries and the model from the start, so that most kills meet the
+    measuring and the writing.
+    """
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    fork, random_moment = multiprocessing.get_context("fork"), random.Random(1)
+    counts: list[int] = []
+    sweeps = kills = 0
+    seconds = 1.0  # of a whole sweep, corrected by each that ends
+    while kills < 100:
+        results = tmp_path / f"results-{sweeps}"
+        monkeypatch.setenv("GENCOMPRESS_CACHE", str(tmp_path / f"cache-{sweeps}"))
+        request = Request("toy", methods=("ladder",), seeds=SEEDS, samples=200, results=results)
+        start = time.monotonic()
+        process = fork.Process(target=quiet_run, args=(request,))
+        process.start()
+        process.join(random_moment.uniform(0, seconds))
+        killed = process.is_alive()
+        process.kill()
+        process.join()
+        found = whole(results)
+        assert all(undisturbed.numbers[cell] == said for cell, said in numbers(found).items())
+        assert max(Counter(r.cell for r in found).values(), default=1) == 1
+        if killed and process.exitcode == -signal.SIGKILL:
+            kills += 1
+            counts.append(len(found))
+            seconds *= 1.02
+        else:
+            assert process.exitcode == 0 and numbers(found) == undisturbed.numbers
+            seconds, sweeps = max(0.3, time.monotonic() - start), sweeps + 1
+    print(f"{kills} kills, {sweeps} sweeps came to their end; records found after each kill: {counts}")
+    assert sum(0 < n < CELLS for n in counts) > 20, "most kills met no work"
+
+
 def all_gone(session: int, within_s: float = 30.0) -> bool:
     """Whether no process of a session is left; a worker that is just being started has yet to learn of its
     parent's end.
@@ -197,3 +242,45 @@ def test_a_record_cut_off_is_never_believed(
     assert read_record(mended).cell == cell and numbers([read_record(mended)]) == {
         cell: undisturbed.numbers[cell]
     }
+
+
+def test_a_clock_that_jumps_changes_no_number(
+    env: dict[str, str], tmp_path: Path, undisturbed: Undisturbed
+) -> None:
+    """Every look at the clock gives another time between 1970 and 2106."""
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(
+        "import random, time\n"
+        "jump, gmtime = random.Random(0), time.gmtime\n"
+        "time.time = lambda: jump.uniform(0, 2**32)\n"
+        "time.gmtime = lambda seconds=None: gmtime(time.time() if seconds is None else seconds)\n"
+    )
+    jumping = {**env, "PYTHONPATH": os.pathsep.join([str(tmp_path / "site"), env["PYTHONPATH"]])}
+    results = tmp_path / "results"
+    subprocess.run(sweep(results), env=jumping, check=True, capture_output=True)
+    again = subprocess.run(sweep(results), env=jumping, check=True, capture_output=True, text=True)
+    records = whole(results)
+    assert numbers(records) == undisturbed.numbers and f"{CELLS} finished before" in again.stderr
+    assert len({r.provenance.time[:4] for r in records}) > 5, "the clock did not jump"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody who may not write there")
+def test_a_folder_of_records_that_cannot_be_written(env: dict[str, str], tmp_path: Path) -> None:
+    """One line says so, before anything is measured."""
+    results = tmp_path / "results"
+    results.mkdir(mode=0o755)
+    for folder in (results, *results.parents):
+        if folder.is_relative_to("/tmp/pytest-of-root"):
+            folder.chmod(0o755)
+
+    def nobody() -> None:
+        os.setuid(65534)
+
+    cache = {"GENCOMPRESS_CACHE": "/tmp/gencompress-of-nobody", "HOME": "/nonexistent"}
+    made = subprocess.run(
+        sweep(results), env={**env, **cache}, capture_output=True, text=True, preexec_fn=nobody
+    )
+    assert made.returncode == 2 and list(results.iterdir()) == [], made.stderr
+    (line,) = (line for line in made.stderr.splitlines() if line.startswith("error: "))
+    assert line == f"error: cannot write to {str(results)!r}: Permission denied"
+    assert "Traceback" not in made.stderr
