@@ -197,7 +197,7 @@ def test_a_dead_node_costs_no_cell(two_nodes: Any, tmp_path: Path) -> None:
 
 @dataclass(frozen=True)
 class Trains:
-    """Each cell is a training of the toy, with a checkpoint after each step. It notes its node and its steps."""
+    """Each cell is a training of the toy, with a checkpoint after each step. It notes node and step."""
 
     folder: Path
 

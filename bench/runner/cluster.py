@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pickle
 import socket
 import uuid
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from bench.errors import BadInput, Failed, in_a_line
 from bench.methods.notation import is_trained
@@ -56,19 +59,19 @@ def measure_on_ray(
         task = ray.remote(_measure).options(
             num_cpus=1, num_gpus=int(cluster.gpu), max_retries=RETRIES, runtime_env=_environment()
         )
-        shared = ray.put((uuid.uuid4().hex, setup, files or {}, os.getcwd()))
+        key, shared = uuid.uuid4().hex, ray.put(_packed((setup, files or {}, os.getcwd())))
         plan, running = Plan.of(cells), dict[Any, Cell]()
         baselines: dict[int, Any] = {}  # sampling seed -> what its baseline left in the cache
         while plan.ready or running:
             window = _window(ray, cluster)
             while plan.ready and len(running) < window:
                 cell = plan.ready.popleft()
-                running[task.remote(shared, cell, baselines.get(cell.sample_seed))] = cell
+                running[task.remote(key, shared, cell, baselines.get(cell.sample_seed))] = cell
             for reference in ray.wait(list(running), num_returns=1)[0]:
                 cell = running.pop(reference)
                 record, made = _answer(ray, reference)
                 if made:
-                    baselines[cell.sample_seed] = ray.put(made)
+                    baselines[cell.sample_seed] = ray.put(_packed(made))
                 plan.finish(cell)
                 yield cell, record
 
@@ -183,26 +186,22 @@ class Plan:
 # --------------------------------------------------------------------------------------------- in the workers
 
 _opened: dict[str, Work] = {}  # of this worker process: the run that it belongs to -> what measures a cell
+_stored: set[tuple[str, int]] = set()  # runs and seeds whose baselines this process has in its cache
 
 
-def _measure(
-    shared: tuple[str, Setup, Files, str], cell: Cell, baseline: Mapping[str, bytes] | None
-) -> Answer:
+def _packed(content: Any) -> np.ndarray:
+    """As bytes that a task sees where they lie, uint8 [n]. It unpacks them if it needs them."""
+    return np.frombuffer(pickle.dumps(content), np.uint8)
+
+
+def _measure(key: str, shared: np.ndarray, cell: Cell, baseline: np.ndarray | None) -> Answer:
     """The task. A worker opens the model for its first cell, and keeps it for the next ones."""
-    from bench.util import progress
-    from bench.util.memory import keep_freed_memory
-
-    key, setup, files, folder = shared
     try:
-        store_files(baseline or {})
         if key not in _opened:
-            keep_freed_memory()
-            progress.silent = True
-            with contextlib.suppress(OSError):
-                os.chdir(folder)  # so that relative paths mean the same as for the driver
-            store_files(files)
-            _opened.clear()  # one model at a time
-            _opened[key] = setup()
+            _open(key, shared)
+        if baseline is not None and (key, cell.sample_seed) not in _stored:
+            store_files(pickle.loads(baseline))
+            _stored.add((key, cell.sample_seed))
         work = _opened[key]
         text = work(cell).model_dump_json()
     except BadInput as error:
@@ -212,3 +211,18 @@ def _measure(
         return "broken", line, {}
     made = work.files() if cell.method == "none" and hasattr(work, "files") else {}
     return "record", text, made
+
+
+def _open(key: str, shared: np.ndarray) -> None:
+    """Open the model of a run, with what its driver has in the cache."""
+    from bench.util import progress
+    from bench.util.memory import keep_freed_memory
+
+    setup, files, folder = pickle.loads(shared)  # of our own driver, as Ray's own messages are
+    keep_freed_memory()
+    progress.silent = True
+    with contextlib.suppress(OSError):
+        os.chdir(folder)  # so that relative paths mean the same as for the driver
+    store_files(files)
+    _opened.clear()  # one model at a time
+    _opened[key] = setup()

@@ -280,7 +280,8 @@ class Kinds:
         """The configuration of a model's folder, for each domain."""
         from bench.registry import open_domain
 
-        opened, seeds = [], []
+        opened: list[Any] = []
+        seeds: list[bytes] = []
         for name, file in (
             ("image_gan", "config.json"),
             ("image_diffusion", "unet/config.json"),
