@@ -23,7 +23,8 @@ from bench.errors import BadInput, Failed
 from bench.records.cell import Cell, cell_of
 from bench.records.schema import Record
 from bench.runner.cluster import Cluster, Plan, measure_on_ray
-from bench.runner.sweep import Request, run
+from bench.runner.session import Drawn, ModelSession
+from bench.runner.sweep import OpenModel, Request, evaluation_of, run
 from bench.util.cache import Cache, cache_folder, read_files, store_files
 
 
@@ -95,6 +96,32 @@ def test_without_ray_one_line_names_the_extra(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(BadInput, match=r"pip install 'gencompress\[ray\]'"):
         run(Request("toy", executor="ray", results=tmp_path), print)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_worker_that_opens_another_model_is_refused(toy_trains_once: None, tmp_path: Path) -> None:
+    from bench.registry import default_model, open_domain
+
+    toy = open_domain("toy")
+    request, spec = Request("toy", samples=20, results=tmp_path), default_model(toy)
+    template = evaluation_of(toy, spec, [], request).template
+    assert OpenModel("toy", spec, request, template)() is not None
+    other = OpenModel("toy", spec, request, replace(template, weights_sha256="0" * 64))
+    with pytest.raises(
+        BadInput, match=r"^worker on \S+: weights_sha256 of toy s@0 is '\w{64}', but '0{64}' where"
+    ):
+        other()
+
+
+def test_a_time_that_was_not_taken_alone_says_so() -> None:
+    from bench.registry import default_model, open_domain
+
+    toy = open_domain("toy")
+    session = ModelSession(toy, default_model(toy), 20)
+    alone = session.speed(Drawn([], 2.0))
+    session.alone = False
+    beside = session.speed(Drawn([], 2.0))
+    assert alone is not None and beside is not None and alone.samples_per_second == 10
+    assert beside.runtime == alone.runtime + "; beside other cells"
 
 
 # --- on a cluster of two nodes --------------------------------------------------------------------------

@@ -128,6 +128,9 @@ def _environment() -> dict[str, Any]:
 def _answer(ray: Any, reference: Any) -> tuple[Record | None, Files]:
     try:
         kind, text, files = ray.get(reference)
+    except ray.exceptions.RayTaskError as error:  # it could not begin: no such package there
+        last = str(error).strip().splitlines()[-1]
+        raise Failed(f"a worker cannot measure cells: {last}; each machine needs this package") from None
     except ray.exceptions.RayError:  # its worker, its node or its memory is gone, after all repetitions
         return None, {}
     if kind == "bad input":
@@ -200,7 +203,7 @@ def _measure(key: str, shared: np.ndarray, cell: Cell, baseline: np.ndarray | No
         if key not in _opened:
             _open(key, shared)
         if baseline is not None and (key, cell.sample_seed) not in _stored:
-            store_files(pickle.loads(baseline))
+            store_files(pickle.loads(baseline.data))
             _stored.add((key, cell.sample_seed))
         work = _opened[key]
         text = work(cell).model_dump_json()
@@ -218,7 +221,7 @@ def _open(key: str, shared: np.ndarray) -> None:
     from bench.util import progress
     from bench.util.memory import keep_freed_memory
 
-    setup, files, folder = pickle.loads(shared)  # of our own driver, as Ray's own messages are
+    setup, files, folder = pickle.loads(shared.data)  # of our own driver, as Ray's own messages are
     keep_freed_memory()
     progress.silent = True
     with contextlib.suppress(OSError):

@@ -412,8 +412,8 @@ def limited_memory() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_AS, before)
 
 
-def attack(kind: str, inputs: int, seed: int, watch: Watch) -> None:
-    """Feed mutated inputs of one kind."""
+def attack(kind: str, inputs: int, seed: int, watch: Watch, seconds: float) -> None:
+    """Feed mutated inputs of one kind, until all are fed or the time is over."""
     with tempfile.TemporaryDirectory() as folder:
         seeds, read = getattr(Kinds(Path(folder)), kind)()
         rng = Rng(f"{kind} {seed}")
@@ -423,7 +423,10 @@ def attack(kind: str, inputs: int, seed: int, watch: Watch) -> None:
         for one in seeds:
             watch.feed(read, one)
         with limited_memory():
+            start = time.monotonic()
             for _ in range(inputs):
+                if time.monotonic() - start > seconds:
+                    break
                 data = rng.choice(seeds)
                 is_config = kind == "configs"
                 changed = mutated(data[2:], rng) if is_config else mutated(data, rng)
@@ -475,6 +478,7 @@ def main() -> None:
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--kind", choices=KINDS)
     options.add_argument("--guided", choices=KINDS)
+    options.add_argument("--seconds", type=float, default=float("inf"), help="of each kind, at most")
     options.add_argument("--keep", type=Path, help="folder for the inputs that went wrong")
     given = options.parse_args()
     if given.guided:
@@ -482,7 +486,13 @@ def main() -> None:
         return
     for kind in [given.kind] if given.kind else KINDS:
         watch, start = Watch(), time.monotonic()
-        attack(kind, given.inputs if given.kind else round(SHARES[kind] * given.inputs), given.seed, watch)
+        attack(
+            kind,
+            given.inputs if given.kind else round(SHARES[kind] * given.inputs),
+            given.seed,
+            watch,
+            given.seconds,
+        )
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
         took = (
             f"slowest {watch.slowest_s:.2f} s, in all {time.monotonic() - start:.0f} s, peak {peak:.0f} MiB"
