@@ -1,8 +1,8 @@
-"""Lists domains and methods by name without importing them, and imports them at first use.
+"""Lists domains, methods and metrics by name without importing them, and imports them at first use.
 
 Each table holds this project's own entries and those of installed packages, which register entry points of
-the group `gencompress.domains` or `gencompress.methods`: `name = "module:attribute"`. A plug-in that cannot
-be imported affects only itself.
+the group `gencompress.domains`, `gencompress.methods` or `gencompress.metrics`: `name = "module:attribute"`.
+A plug-in that cannot be imported affects only itself.
 """
 
 from __future__ import annotations
@@ -73,6 +73,9 @@ def _of_plug_in(error: Exception) -> str:
 
 
 DOMAINS = Registry("domain", {})  # our own domains come through entry points as everybody's do
+
+
+METRICS = Registry("metric", {})  # of users; a domain's own metrics are in its `metrics`
 
 
 def open_domain(name: str) -> Domain:

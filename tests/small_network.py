@@ -4,11 +4,9 @@ of the file share.
 
 from __future__ import annotations
 
-import copy
 import functools
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -16,11 +14,9 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from bench.artifact.format import HEAD, MAGIC, VERSION, encode
-from bench.interfaces import Compressed, Context, Generator, StructureEdit, Training, Wrap
+from bench.interfaces import Compressed, Context, Generator, StructureEdit
 from bench.methods import notation
 from bench.methods.plain import original
-
-STEPS = 12  # of the recipe
 
 
 class Small(nn.Module):
@@ -56,44 +52,6 @@ class Small(nn.Module):
                 parameter.normal_(generator=noise)
             self.constant.weight.fill_(0.5)
             self.zero.weight.zero_()
-
-
-class SmallTraining(Training):
-    """A recipe for a network of tokens [b]: towards outputs that are drawn, with Adam."""
-
-    def __init__(self, network: nn.Module, seed: int, wrap: Wrap | None, tokens: int = 11) -> None:
-        network = network if wrap is None else wrap("generator", network)
-        self.networks, self.seed, self.tokens = {"generator": network}, seed, tokens
-        self.total_steps, self.step_number = STEPS, 0
-        self.optimizer = torch.optim.Adam([p for p in network.parameters() if p.requires_grad], lr=0.02)
-
-    def step(self) -> dict[str, float]:
-        noise = torch.Generator().manual_seed(self.seed * 1000 + self.step_number)
-        made = self.networks["generator"].train()(torch.arange(self.tokens))
-        loss = (made - torch.randn(made.shape, generator=noise)).square().mean()
-        self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
-        self.step_number += 1
-        return {"loss": loss.item()}
-
-    def state_dict(self) -> dict[str, Any]:
-        network = self.networks["generator"].state_dict()
-        return {"step": self.step_number, "network": network, "optimizer": self.optimizer.state_dict()}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.step_number = state["step"]
-        self.networks["generator"].load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
-
-    def validate(self) -> dict[str, float]:
-        return {}
-
-    def finished(self) -> nn.Module:
-        return copy.deepcopy(self.networks["generator"]).eval()
-
-    def freeze(self, folder: Path) -> None:
-        raise LookupError
 
 
 class Rebuilder(Generator):

@@ -20,6 +20,7 @@ ORDER = (
     "evaluation",
     "stats",
     "runner",
+    "contracts",
     "report",
     "cli",
 )

@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_network import STEPS, Small, SmallTraining, bits
+from small_network import Small, bits
 from test_image_training import HELD_OUT, PIXELS, flow, gan, tiny_unet
 from torch import Tensor, nn
 from toy_domain import ToyGenerator  # type: ignore[import-not-found]
 from toy_training import ToyTraining, TrainableToy
 
 from bench.artifact.format import decode, encode, fill, tensors_digest
+from bench.contracts.network import STEPS, SmallTraining
 from bench.errors import BadInput, Diverged, Unsupported
 from bench.interfaces import (
     Compressed,
@@ -88,7 +89,7 @@ class SmallGenerator(Generator):
         scratch: bool = False,
         teacher: nn.Module | None = None,
     ) -> Training:
-        self.started.append(SmallTraining(network, seed, wrap))
+        self.started.append(SmallTraining(network, seed, wrap, tokens=11))
         return self.started[-1]
 
 

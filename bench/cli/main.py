@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from bench.cli import (
+    authoring,  # noqa: F401  they add their commands to the group
     measuring,  # noqa: F401  they add their commands to the group
     models,  # noqa: F401  they add their commands to the group
     publishing,  # noqa: F401  they add their commands to the group

@@ -1,5 +1,5 @@
-"""Loads a user's own metric: a folder with an `evaluate` metric script, or a hub name if the user allows
-remote code.
+"""Loads a user's own metric: an installed one, a folder with an `evaluate` metric script, or a hub name if
+the user allows remote code.
 """
 
 from __future__ import annotations
@@ -9,14 +9,18 @@ from pathlib import Path
 
 from bench.errors import BadInput, in_a_line
 from bench.interfaces import Metric, SampleFeatures
+from bench.registry import METRICS
 
 
 def load_metric(name: str, trust_remote_code: bool = False) -> Metric:
-    """Load an `evaluate.Metric`. Its numbers enter the record's metrics.
+    """Load an installed `Metric` or an `evaluate.Metric`. Its numbers enter the record's metrics.
 
-    A folder holds `<folder name>.py`. A hub name runs code from the hub, so it is refused without
-    `trust_remote_code`. Raises `BadInput` when the metric cannot be loaded.
+    An installed one has an entry point of the group `gencompress.metrics`. A folder holds `<folder name>.py`.
+    A hub name runs code from the hub, so it is refused without `trust_remote_code`. Raises `BadInput` when
+    the metric cannot be loaded.
     """
+    if name in METRICS:
+        return _installed(name)
     folder = Path(name)
     script = folder / f"{folder.resolve().name}.py" if folder.is_dir() else folder
     if not script.is_file() and not trust_remote_code:
@@ -40,3 +44,13 @@ def load_metric(name: str, trust_remote_code: bool = False) -> Metric:
     # the version is part of the cell's hash, so another script gives another cell
     version = int(hashlib.sha256(script.read_bytes()).hexdigest()[:8], 16) if script.is_file() else 1
     return Metric(title, metric.description.strip().split("\n")[0], "none", compute=compute, version=version)
+
+
+def _installed(name: str) -> Metric:
+    """The metric of an entry point. Raises `BadInput` where it is none."""
+    metric = METRICS.load(name)
+    if not isinstance(metric, Metric) or metric.compute is None:
+        raise BadInput(
+            f"metric {name!r} ({METRICS[name]}) is no Metric with `compute`: see `bench check {name}`"
+        )
+    return metric

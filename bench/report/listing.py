@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from bench.errors import BadInput
 from bench.interfaces import Domain
 from bench.metrics.shared import SHARED
-from bench.registry import DOMAINS, METHODS, open_domain
+from bench.registry import DOMAINS, METHODS, METRICS, open_domain
 
 
 def domains() -> Iterator[str]:
@@ -46,6 +46,8 @@ def metrics() -> Iterator[str]:
                 "none": "nearest to real is best",
             }[metric.direction]
             yield f"{name:<16} {metric.name:<24} {metric.description} ({arrow})"
+    for installed in METRICS:
+        yield f"{'--metric':<16} {installed:<24} {METRICS.describe(installed)}"
 
 
 def evaluators() -> Iterator[str]:
