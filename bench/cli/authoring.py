@@ -1,10 +1,34 @@
-"""Commands for authors of plug-ins: new, check."""
+"""Commands for authors of plug-ins and owners of models: new, check, doctor."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
-from bench.cli.shared import FAILED, OK, check_domain, commands
+from bench.cli.shared import FAILED, OK, PATH, check_domain, commands
+
+KINDS = ("domain", "method", "metric")
+
+
+@commands.command(short_help="A package for your own domain, method or metric.")
+@click.argument("kind", type=click.Choice(KINDS))
+@click.argument("name")
+@click.option(
+    "--output", "-o", type=PATH, default=Path(), help="Where its folder goes.  [default: the current folder]"
+)
+def new(kind: str, name: str, output: Path) -> int:
+    """Write an installable package with a toy that keeps all contracts.
+
+    Replace it piece by piece, and run `check` after each.
+    """
+    from bench.contracts.new import write_plug_in
+
+    folder = write_plug_in(kind, name, output)
+    for path in sorted(folder.iterdir()):
+        click.echo(path)
+    click.echo(f"next: pip install -e {folder} && python -m bench check {name}")
+    return OK
 
 
 @commands.command(short_help="Does a plug-in keep its contracts?")

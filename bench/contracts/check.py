@@ -67,9 +67,9 @@ def _check_members(
     domain: Domain, table: str, check_one: Callable[[Domain, str], Iterable[Outcome]]
 ) -> Iterator[Outcome]:
     """The contracts of each row of a table, which may itself be broken."""
-    found = getattr(domain, table)
 
     def names() -> list[str]:
+        found = getattr(domain, table)
         return list(found() if callable(found) else found)
 
     listed, failed = _opening(domain.name, f"it lists its {table.replace('_', ' ')}", names)
@@ -80,12 +80,16 @@ def _check_members(
 
 
 def _check_model(domain: Domain, name: str) -> Iterator[Outcome]:
-    spec = domain.models[name]
-    generator, failed = _opening(name, "it can be opened", partial(domain.open, spec))
-    if generator is None:
+
+    def opening() -> Opened:
+        spec = domain.models[name]
+        return Opened(domain, spec, domain.open(spec))
+
+    opened, failed = _opening(name, "it can be opened", opening)
+    if opened is None:
         yield failed
         return
-    yield from _all(of_generator.CONTRACTS, name, Opened(domain, spec, generator))
+    yield from _all(of_generator.CONTRACTS, name, opened)
 
 
 def _check_evaluator(domain: Domain, name: str) -> Iterator[Outcome]:
