@@ -162,10 +162,18 @@ except BadInput as error: print(error)
     assert "broken" in done.stdout and "no_such_module" in done.stdout, done.stderr
 
 
-def test_the_documentation_lists_the_toy_as_it_is() -> None:
-    file = (ROOT / "examples/toy-domain/toy_domain.py").read_text(encoding="utf-8")
-    assert len(file.splitlines()) <= 115
-    assert f"```python\n{file}```\n" in (ROOT / "docs/adding-a-domain.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize(
+    ("example", "most"),
+    [
+        ("toy-domain/toy_domain.py", 115),
+        ("bfloat-method/bfloat_method.py", 40),
+        ("spread-metric/spread_metric.py", 20),
+    ],
+)
+def test_the_documentation_lists_the_examples_as_they_are(example: str, most: int) -> None:
+    file = (ROOT / "examples" / example).read_text()
+    assert len(file.splitlines()) <= most
+    assert f"```python\n{file}```\n" in (ROOT / "docs/adding-a-domain.md").read_text()
 
 
 def test_the_guides_method_and_metric_run() -> None:
@@ -182,4 +190,5 @@ def test_the_guides_method_and_metric_run() -> None:
         assert "weight" in made.touched
         error = (made.tensors["weight"].dequantize() - network.weight).abs().max()
         assert 0 < error < network.weight.abs().max() / 2
+    assert names["METRIC"].name == "spread"
     assert names["spread"](SampleFeatures(np.ones((3, 2)) * [1, 2], {}), SampleFeatures(np.eye(3), {})) > 0
