@@ -46,6 +46,25 @@ Wrap = Callable[[str, "Module"], "Module"]
 
 # ----------------------------------------------------------------------------------------------------- models
 
+# size in a model's name -> (fewest, most) parameters. A size is a class of comparison: domains are compared
+# size by size, so that networks of one size must have about as many parameters in every domain.
+SIZES: Mapping[str, tuple[int, int]] = {
+    "xs": (62_500, 250_000),
+    "s": (250_000, 1_000_000),
+    "m": (1_000_000, 4_000_000),
+}
+
+
+def outside_of_its_size(model: str, parameters: int | None) -> str | None:
+    """What is wrong with a model's number of parameters, where its name begins with a size; None: nothing."""
+    size = model.partition("@")[0]
+    if parameters is None or size not in SIZES or "@" not in model:
+        return None
+    fewest, most = SIZES[size]
+    if fewest <= parameters <= most:
+        return None
+    return f"{model} has {parameters:,} parameters, and size {size} means {fewest:,} to {most:,}"
+
 
 @dataclass(frozen=True)
 class ModelSpec:

@@ -15,7 +15,8 @@ from safetensors.numpy import load_file
 from bench.methods.notation import LADDER
 from bench.records.schema import Record, metric_of
 from bench.report.model_page import survival_of
-from bench.report.report_data import ReportData, has_secondary
+from bench.report.report_data import ReportData
+from bench.stats.complete import has_secondary
 from bench.stats.compressibility import FULL_RANGE, retention_of, score
 from bench.stats.intervals import Estimate
 from bench.stats.ladder import ROLES, ModelLadder, grouped, models_of
@@ -39,7 +40,7 @@ class Figures:
     def __init__(self, found: ReportData) -> None:
         self.found = found
         self.domains = {d.name: d for d in found.now.domains}
-        self.whole = [m for m in found.models if m.whole]
+        self.whole = [m for m in found.compared if m.whole]
 
     def of(self, domain: str, size: str | None = None) -> list[ModelLadder]:
         """Models with a whole ladder."""
@@ -61,7 +62,7 @@ class Figures:
         """The ladders that the secondary evaluators have scored as a whole, by their scores."""
         seen: list[Record | None] = []
         for _, same in grouped(self.found.records, lambda r: (r.domain, r.model)):
-            if has_secondary(same):
+            if same[0].domain not in self.found.waiting and has_secondary(same):
                 seen += [as_secondary_sees(r) for r in same]
         return [m for m in models_of([r for r in seen if r is not None]) if m.whole]
 
@@ -173,7 +174,7 @@ class Figures:
 
     def slopes(self, role: str) -> tuple[SizeSlopes, SizeSlopes]:
         """Of C over size: with all sizes, and without those that were trained once."""
-        data = points(self.found.models, self.found.parameters, role)
+        data = points(self.found.compared, self.found.parameters, role)
         repeated = of_sizes_trained_often([p for p in data if not p.hollow])
         return known(size_slopes(data)), known(size_slopes(repeated))
 

@@ -332,7 +332,7 @@ class Page:
         return f"{self._f.spread(domain, role):.3f}"
 
     def models_with_size(self) -> str:
-        return str(len(points(self._f.found.models, self._f.found.parameters, "quality")))
+        return str(len(points(self._f.found.compared, self._f.found.parameters, "quality")))
 
     def slope(self, role: str, sizes: str) -> str:
         return with_sign(self._f.slopes(role)[sizes == "repeated"].average)
@@ -403,7 +403,7 @@ class Page:
         return "; ".join(found)
 
     def parameters(self) -> str:
-        counts = [known(self._f.found.parameters(m)) / 1e6 for m in self._f.found.models]
+        counts = [known(self._f.found.parameters(m)) / 1e6 for m in self._f.found.compared]
         return f"{min(counts):.2f} to {max(counts):.2f} M"
 
     def u_poor(self) -> str:

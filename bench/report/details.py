@@ -335,7 +335,7 @@ def sizes(found: ReportData) -> list[str]:
     """The regression of C on size, one line for each role, or the reason why there is none."""
     lines = []
     for role in ROLES:
-        data = points(found.models, found.parameters, role)
+        data = points(found.compared, found.parameters, role)
         lines.append(f"- {role}: {_regression(data)}")
         solid = [p for p in data if not p.hollow]
         if len(solid) < len(data):

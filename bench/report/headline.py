@@ -106,7 +106,7 @@ def ranked(found: ReportData) -> list[Domain]:
 
 
 def ranking(found: ReportData) -> str:
-    """The table of domains, most compressible first."""
+    """The table of domains, most compressible first; then those that are not compared yet, and why."""
     headers = [
         "domain",
         "models",
@@ -118,6 +118,9 @@ def ranking(found: ReportData) -> str:
     lines = []
     for d in ranked(found):
         lines.append([d.name, str(sum(map(len, d.units))), *scores_and_ratios(d)])
+    for domain, lacks in found.waiting.items():
+        waits = f"{as_text(domain)}: not compared yet (missing: {'; '.join(lacks)})"
+        lines.append([waits, *[DASH] * (len(headers) - 1)])
     return table(headers, lines)
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from bench.methods.notation import primary_rung
-from bench.records.schema import FINISHED, Record
+from bench.records.schema import Record
 from bench.registry import DOMAINS
 from bench.report.verdict import ClaimContext, claim_context, with_secondary
-from bench.stats.compressibility import recalibrated_ladder
+from bench.stats.complete import has_secondary, not_compared_yet, without
 from bench.stats.during import DuringTraining, compare_ways
 from bench.stats.intervals import Estimate
 from bench.stats.ladder import ModelLadder, grouped, models_of, with_records
@@ -31,6 +30,13 @@ class ReportData:
     files: ModelFiles
     now: ClaimContext
     wider: ClaimContext
+    # domain that is not compared yet -> what it lacks; its models are in no average and in no test
+    waiting: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    @property
+    def compared(self) -> list[ModelLadder]:
+        """The models of the domains that are compared."""
+        return without(self.models, self.waiting)
 
     @property
     def comparable(self) -> bool:
@@ -62,14 +68,20 @@ def report_data(records: Sequence[Record], files: ModelFiles) -> ReportData:
     """Compare the models of the records, by the primary and by the secondary evaluators."""
     found = with_records(records)
     models = [m for m, _ in found]
-    missing = _missing(models)
     used = [r for _, same in found for r in same]
-    now, wider = (claim_context(models, missing, threshold) for threshold in (COUNTS_FROM, REGRESSED_FROM))
-    now = with_secondary(now, secondary_domains(used, now))
-    wider = with_secondary(wider, secondary_domains(used, wider, REGRESSED_FROM))
+    waiting = not_compared_yet(used, models)
+    now = _claims(used, without(models, waiting), COUNTS_FROM)
+    others = without(models, not_compared_yet(used, models, REGRESSED_FROM))
+    wider = _claims(used, others, REGRESSED_FROM)
     if alone := _alone(used, now):
         now = replace(now, alone=alone)
-    return ReportData(used, models, files, now, wider)
+    return ReportData(used, models, files, now, wider, waiting)
+
+
+def _claims(records: Sequence[Record], models: Sequence[ModelLadder], threshold: float) -> ClaimContext:
+    """The comparison of these models, by the primary and by the secondary evaluators."""
+    made = claim_context(models, _missing(models), threshold)
+    return with_secondary(made, secondary_domains(records, made, threshold))
 
 
 def _alone(records: Sequence[Record], now: ClaimContext) -> dict[str, ClaimContext]:
@@ -113,17 +125,6 @@ def secondary_domains(
         if units:
             found.append(replace(d, models=tuple(m for unit in units for m in unit), units=tuple(units)))
     return found
-
-
-def has_secondary(records: Sequence[Record]) -> bool:
-    """Whether secondary evaluators scored the whole ladder of a model, under every sampling seed."""
-    recalibrated = recalibrated_ladder(records)
-    ladder = [
-        r
-        for r in records
-        if r.status in FINISHED and (r.method == "none" or primary_rung(r.method, recalibrated))
-    ]
-    return all(as_secondary_sees(r) is not None for r in ladder)
 
 
 def _missing(models: Sequence[ModelLadder]) -> dict[str, list[str]]:

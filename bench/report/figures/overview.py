@@ -15,6 +15,7 @@ from bench.methods.notation import LADDER
 from bench.records.schema import Record
 from bench.report.figures import canvas
 from bench.report.figures.canvas import COLOURS, MARKER, MARKERS, Curve, Label
+from bench.stats.complete import not_compared_yet, without
 from bench.stats.compressibility import recalibrated_ladder
 from bench.stats.ladder import ROLES, ModelLadder, grouped, models_of
 from bench.stats.scores import Domain, domains_of
@@ -63,7 +64,9 @@ class DomainSeries:
 
 
 def series_of(records: Sequence[Record], say: Say) -> list[DomainSeries]:
-    """Each domain with a whole ladder, by name. Models that lack rungs are reported to `say` and left out."""
+    """Each compared domain with a whole ladder, by name. Others, and models that lack rungs, are reported to
+    `say` and left out.
+    """
     found = models_of(records)
     for m in found:
         if not m.whole:
@@ -73,7 +76,10 @@ def series_of(records: Sequence[Record], say: Say) -> list[DomainSeries]:
         if name not in known:
             say(f"{' '.join(name)} is not drawn: no rung of its ladder has a baseline")
     recalibrated = {name: recalibrated_ladder(group) for name, group in grouped(records, lambda r: r.domain)}
-    domains = domains_of([m for m in found if m.whole])
+    waiting = not_compared_yet(records, found)
+    for waits, lacks in waiting.items():
+        say(f"{waits} is not drawn: not compared yet (missing: {'; '.join(lacks)})")
+    domains = domains_of([m for m in without(found, waiting) if m.whole])
     return [_series(domain, recalibrated[domain.name], i) for i, domain in enumerate(domains)]
 
 
