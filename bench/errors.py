@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import traceback
 from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
 
 
 class BadInput(ValueError):
@@ -17,6 +20,13 @@ class Failed(RuntimeError):
     """Something failed that is not the user's fault.
 
     The message is one line, and finished measurements are kept.
+    """
+
+
+class BrokenPlugIn(Failed):
+    """A plug-in breaks its contract, or raises an error of its own.
+
+    The message is one line that names the part of the plug-in: "evaluator 'x' of domain 'y': ...".
     """
 
 
@@ -34,6 +44,43 @@ class Unsupported(RuntimeError):
 def in_a_line(error: BaseException) -> str:
     """The first line of an error's message, or its type where the message is empty."""
     return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+class blamed:
+    """`with blamed("evaluator 'x' of domain 'y'"):` turns any error of an author's code into one line with its place.
+
+    Errors that the contracts know pass through.
+    """
+
+    def __init__(self, part: str) -> None:
+        self.part = part
+
+    def __enter__(self) -> None:
+        """Nothing happens here."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Raises `BrokenPlugIn` in place of an error that no contract knows."""
+        known = (BadInput, Failed, Diverged, Unsupported)
+        if isinstance(error, Exception) and not isinstance(error, known):
+            raise BrokenPlugIn(f"{self.part}: {of_plug_in(error)}{_place(error)}") from error
+
+
+def of_plug_in(error: BaseException) -> str:
+    """The error of a plug-in in one line, with its type.
+
+    The text of a `KeyError` alone would not be clear.
+    """
+    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}".rstrip(": ")
+
+
+def _place(error: BaseException) -> str:
+    """The last line of the author's own folder that the error went through; empty within this package."""
+    ours = Path(__file__).parent
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if ours not in Path(f.filename).parents]
+    last = [f for f in frames if Path(f.filename).parent == Path(frames[0].filename).parent][-1:]
+    return "".join(f" ({Path(f.filename).name}, line {f.lineno})" for f in last)
 
 
 def unknown(kind: str, value: str, allowed: Iterable[str]) -> BadInput:

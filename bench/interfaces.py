@@ -24,9 +24,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
-from bench.errors import unknown
+from bench.errors import BadInput, unknown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,6 +42,12 @@ Hurts = Literal["nothing", "surface", "variety", "both", "foreign"]
 Direction = Literal["higher", "lower", "none"]
 # (name of a network, the network) -> the network to train in its place
 Wrap = Callable[[str, "Module"], "Module"]
+
+
+def _allowed(what: str, value: str, kind: Any, of: str) -> None:
+    """Raises `bench.errors.BadInput` unless `value` is one of the literals of `kind`."""
+    if value not in get_args(kind):
+        raise BadInput(f"{what} {value!r} of {of} is unknown; allowed: {', '.join(get_args(kind))}")
 
 
 # ----------------------------------------------------------------------------------------------------- models
@@ -350,6 +356,10 @@ class Damage:
     # validity must lie at least 3 points below that of this damage ("" = undamaged)
     milder: str | None = None
 
+    def __post_init__(self) -> None:
+        """Raises `bench.errors.BadInput` for an unknown kind of damage."""
+        _allowed("hurts", self.hurts, Hurts, "a damage")
+
 
 # ----------------------------------------------------------------------------------------- tables of a domain
 
@@ -362,6 +372,11 @@ class EvaluatorEntry:
     # primary: scores every cell; secondary: checks the primary ones; optional: only where the user names it
     use: Use
     load: Callable[[str], Evaluator]  # device -> the evaluator; imports and loads weights only when called
+
+    def __post_init__(self) -> None:
+        """Raises `bench.errors.BadInput` for an unknown role or use."""
+        _allowed("role", self.role, Role, "an evaluator")
+        _allowed("use", self.use, Use, "an evaluator")
 
 
 @dataclass(frozen=True)
@@ -852,6 +867,15 @@ class Metric:
     compute: Callable[[SampleFeatures, SampleFeatures], float] | None = None
     headline: bool = False  # has a column in the leaderboard's first table
     version: int = 1  # raise it when values change
+
+    def __post_init__(self) -> None:
+        """Raises `bench.errors.BadInput` for an unknown direction, and for a name that no metric may have."""
+        _allowed("direction", self.direction, Direction, f"metric {self.name!r}")
+        if not self.name or self.name.startswith(("quality_", "diversity_")):
+            raise BadInput(
+                f"name {self.name!r} of a metric is not possible; allowed: any that does not begin with "
+                f"quality_ or diversity_"
+            )
 
 
 # The names of version 0.1's first drafts, for plug-ins that still import them.

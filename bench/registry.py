@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import BadInput, unknown
+from bench.errors import BadInput, of_plug_in, unknown
 
 if TYPE_CHECKING:
     from bench.interfaces import Domain, ModelSpec
@@ -57,19 +57,17 @@ class Registry(Mapping[str, str]):
             raise unknown(self.kind, name, self)
         module, _, attribute = self[name].partition(":")
         try:
-            return getattr(importlib.import_module(module), attribute)
+            found = getattr(importlib.import_module(module), attribute)
         except Exception as error:  # whatever its author's code raises
             raise BadInput(
-                f"{self.kind} {name!r} ({self[name]}) cannot be imported: {_of_plug_in(error)}"
+                f"{self.kind} {name!r} ({self[name]}) cannot be imported: {of_plug_in(error)}"
             ) from error
-
-
-def _of_plug_in(error: Exception) -> str:
-    """The error of a plug-in in one line, with its type.
-
-    The text of a `KeyError` alone would not be clear.
-    """
-    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}".rstrip(": ")
+        if (called := getattr(found, "name", None)) != name:
+            raise BadInput(
+                f"{self.kind} {name!r} ({self[name]}) has the name {called!r}; allowed: that of its entry "
+                f"point, {name!r}"
+            )
+        return found
 
 
 DOMAINS = Registry("domain", {})  # our own domains come through entry points as everybody's do
@@ -87,7 +85,7 @@ def open_domain(name: str) -> Domain:
     except BadInput:
         raise
     except Exception as error:
-        raise BadInput(f"domain {name!r} ({DOMAINS[name]}) cannot be opened: {_of_plug_in(error)}") from error
+        raise BadInput(f"domain {name!r} ({DOMAINS[name]}) cannot be opened: {of_plug_in(error)}") from error
 
 
 def default_model(domain: Domain) -> ModelSpec:

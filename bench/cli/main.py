@@ -11,7 +11,7 @@ from bench.cli import (
     publishing,  # noqa: F401  they add their commands to the group
 )
 from bench.cli.shared import BAD_INPUT, FAILED, INTERRUPTED, OK, commands
-from bench.errors import BadInput, Failed
+from bench.errors import BadInput, Diverged, Failed, Unsupported
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (KeyboardInterrupt, click.Abort):
         click.echo("\ninterrupted; the same command goes on from here", err=True)
         return INTERRUPTED
-    except Failed as error:
+    except (Failed, Diverged, Unsupported) as error:
         click.echo(f"error: {error}", err=True)
         return FAILED
     except BrokenPipeError:

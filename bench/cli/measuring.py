@@ -124,6 +124,9 @@ def run(methods: tuple[str, ...], seeds: tuple[int, ...], as_json: bool, **optio
         f"{record.method}: {line}" for record in records for line in record.warnings
     ):
         say(f"warning: {warning}")
+    for reason in dict.fromkeys(record.reason for record in records if record.status == "diverged"):
+        same = [f"{r.method} seed {r.sample_seed}" for r in records if r.reason == reason]
+        say(f"diverged: {', '.join(same)}: {reason}")
     failed = [record for record in records if record.status == "failed"]
     for record in failed:
         say(f"error: {record.method} seed {record.sample_seed} failed: {record.reason}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from bench.errors import BadInput
+from bench.errors import BadInput, blamed
 from bench.evaluation.panel import Panel
 from bench.evaluation.verdicts import VERDICTS
 from bench.interfaces import Damage, Domain, Features, SampleFeatures, Samples
@@ -140,10 +140,11 @@ def _saved(row: Row) -> SavedRow:
 
 def _row(domain: Domain, name: str, damage: Damage, n: int, roles: Mapping[str, str] | None) -> Row:
     undamaged = domain.reference("ceiling")[:n]
-    damaged = damage.apply(undamaged)
+    with blamed(f"damage {name!r} of domain {domain.name!r}"):
+        damaged = damage.apply(undamaged)
     panel = Panel(domain, len(damaged), roles=roles)
     quality = panel.primary["quality"]
-    whole = panel.observe(undamaged, "undamaged samples")
+    whole = panel.observe(undamaged, "undamaged samples", real=True)
     as_many = panel.verdicts(_first(whole, len(damaged)))
     ceiling = panel.metrics_of(whole, as_many)
     seen, same_items = panel.observe(damaged, "damaged samples"), None

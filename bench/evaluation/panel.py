@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.errors import BadInput, unknown
+from bench.errors import BadInput, BrokenPlugIn, blamed, unknown
 from bench.evaluation.verdicts import VERDICTS, Verdict, features_of, prefixed, same_distance
 from bench.interfaces import Domain, Evaluator, Metric, SampleFeatures, Samples
 from bench.metrics.shared import SHARED, SHARED_METRICS_VERSION, K
@@ -44,10 +44,13 @@ class Panel:
     ) -> None:
         self.domain, self.n, self.k, self.source, self.device = domain, n, k, reference, device
         self.cache, self.watch, self.opened = cache or Cache(), watch or Stopwatch(), opened or {}
-        check_samples(n, k, len(domain.reference("test", reference)))
+        check_samples(n, k, len(self._reference("test")))
         self.roles = dict(domain.evaluators()) if roles is None else dict(roles)
         self.primary = {role: _first_of(self.roles, role) for role in VERDICTS if role in self.roles.values()}
-        self.own = dict(domain.metrics())
+        for role in VERDICTS if roles is None else ():
+            if role not in self.primary:
+                raise BrokenPlugIn(f"domain {domain.name!r} has no primary evaluator of the role {role!r}")
+        self.own = metrics_of(domain)
         for metric in extra:
             if metric.name in self.own or metric.name in SHARED:
                 raise BadInput(
@@ -70,7 +73,11 @@ class Panel:
     @functools.cached_property
     def real(self) -> SampleFeatures:
         """The features of the real samples."""
-        return self.observe(self.domain.reference("test", self.source)[: self.n], "real samples")
+        return self.observe(self._reference("test")[: self.n], "real samples", real=True)
+
+    def _reference(self, split: str) -> Samples:
+        with blamed(f"domain {self.domain.name!r}, split {split!r} of the reference"):
+            return self.domain.reference(split, self.source)
 
     @functools.cached_property
     def same_within(self) -> float:
@@ -85,17 +92,17 @@ class Panel:
     @functools.cached_property
     def ceiling_sha256(self) -> str:
         """The digest of the other real samples, which make the ceiling."""
-        return content_digest(self.domain.reference("ceiling", self.source)[: self.n])
+        return content_digest(self._reference("ceiling")[: self.n])
 
     def ceiling(self, own: bool = True) -> dict[str, float]:
         """The metrics of equally many other real samples: the scores of perfect samples."""
-        others = self.domain.reference("ceiling", self.source)
+        others = self._reference("ceiling")
         if len(others) < self.n:
             raise BadInput(
                 f"samples={self.n} is not possible: only {len(others)} other real samples can serve as "
                 f"the ceiling"
             )
-        seen = self.observe(others[: self.n], "other real samples")
+        seen = self.observe(others[: self.n], "other real samples", real=True)
         return {**self.metrics_of(seen), **(self.own_metrics_of(seen) if own else {})}
 
     # ----------------------------------------------------------------------------------------------- verdicts
@@ -104,8 +111,11 @@ class Panel:
         """The primary evaluators' metrics of any samples."""
         return self.metrics_of(self.observe(samples, "samples"))
 
-    def observe(self, samples: Samples, title: str) -> SampleFeatures:
-        """The features of all evaluators, from the cache where the same samples were seen before."""
+    def observe(self, samples: Samples, title: str, real: bool = False) -> SampleFeatures:
+        """The features of all evaluators, from the cache where the same samples were seen before.
+
+        real: features of these samples must be finite, or the evaluator is broken.
+        """
         found = {}
         for name, evaluator in self.evaluators.items():
             # domains that share an evaluator share its features
@@ -120,7 +130,9 @@ class Panel:
                 self.device,
             ]
             with self.watch(f"judge {title}"):
-                found[name] = self.cache.features(key, functools.partial(features_of, evaluator, samples))
+                found[name] = self.cache.features(
+                    key, functools.partial(features_of, evaluator, samples, self.domain.name, real)
+                )
         return SampleFeatures(samples, found)
 
     def verdicts(self, seen: SampleFeatures) -> dict[str, Verdict]:
@@ -140,10 +152,14 @@ class Panel:
 
     def own_metrics_of(self, seen: SampleFeatures) -> dict[str, float]:
         """The domain's own metrics that need only samples."""
+        found: dict[str, float] = {}
         with self.watch("metrics"):
-            return {
-                name: metric.compute(seen, self.real) for name, metric in self.own.items() if metric.compute
-            }
+            for name, metric in self.own.items():
+                if metric.compute:
+                    with blamed(f"metric {name!r} of domain {self.domain.name!r}"):
+                        found[name] = metric.compute(seen, self.real)
+                        float(found[name])  # raises where it is no number
+        return found
 
     def implementation(self, own: bool = True) -> dict[str, int]:
         """The versions of everything that the numbers depend on. `own` includes the domain's own metrics."""
@@ -168,11 +184,33 @@ def find_evaluator(domain: Domain, name: str, device: str = "cpu") -> Evaluator:
 
     Raises `BadInput` for an unknown name.
     """
-    own = {**domain.evaluators(), **domain.second_evaluators()}
-    listed = name in own or name in domain.evaluator_table()
-    found = domain.evaluator(name, device) if listed else domain.optional_evaluator(name, device)
+    part = f"evaluator {name!r} of domain {domain.name!r}"
+    with blamed(part):
+        own = {**domain.evaluators(), **domain.second_evaluators()}
+        listed = name in own or name in domain.evaluator_table()
+        found = domain.evaluator(name, device) if listed else domain.optional_evaluator(name, device)
     if found is None:
         raise unknown("evaluator", name, own)
+    for what, wanted in (("name", name), ("role", own.get(name))):
+        if listed and wanted is not None and (said := getattr(found, what, None)) != wanted:
+            raise BrokenPlugIn(f"{part}: its {what} is {said!r}; the domain's table says {wanted!r}")
+    return found
+
+
+def metrics_of(domain: Domain) -> dict[str, Metric]:
+    """The domain's own metrics.
+
+    Raises `BrokenPlugIn` where a metric has another name than its key, or that of a shared metric.
+    """
+    with blamed(f"metrics of domain {domain.name!r}"):
+        found = dict(domain.metrics())
+        for name, metric in found.items():
+            if metric.name != name:
+                raise BrokenPlugIn(f"metric {name!r} of domain {domain.name!r} calls itself {metric.name!r}")
+            if name in SHARED:
+                raise BrokenPlugIn(
+                    f"metric {name!r} of domain {domain.name!r} has the name of a shared metric"
+                )
     return found
 
 

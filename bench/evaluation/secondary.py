@@ -15,7 +15,7 @@ from typing import Protocol
 
 import numpy as np
 
-from bench.errors import BadInput
+from bench.errors import BadInput, blamed
 from bench.evaluation.bounds import Bounds
 from bench.evaluation.panel import Panel, find_evaluator
 from bench.evaluation.verdicts import Verdict, headroom, retention
@@ -83,7 +83,8 @@ class TaskScorer:
         return self._latest.of(samples, lambda: self._verdict(samples))
 
     def _verdict(self, samples: Samples) -> Verdict:
-        shares = self.member.score(samples)
+        with blamed(f"task {self.member.name!r} of domain {self.panel.domain.name!r}"):
+            shares = self.member.score(samples)
         return Verdict({PRIMARY_METRIC[USE]: float(shares.mean())}, {}, shares)
 
 

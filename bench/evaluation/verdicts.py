@@ -12,26 +12,54 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.errors import Diverged
+from bench.errors import BrokenPlugIn, Diverged, blamed
 from bench.interfaces import Evaluator, Features, Samples
 from bench.metrics.manifold import Manifold, manifold, nearest_neighbour_distance
 
 TYPICAL = (0.025, 0.975)  # quantiles of real samples' surprisal
 
 
-def features_of(evaluator: Evaluator, samples: Samples) -> Features:
+def features_of(
+    evaluator: Evaluator, samples: Samples, domain: str | None = None, real: bool = False
+) -> Features:
     """An evaluator's features of samples, with the surprisal for the role quality.
 
-    Raises `Diverged` for non-finite values.
+    Raises `BrokenPlugIn` where the evaluator breaks its contract. Non-finite values of real samples break it;
+    those of generated samples raise `Diverged`.
     """
-    seen = Features(
-        evaluator.features(samples), evaluator.surprisal(samples) if evaluator.role == "quality" else None
-    )
-    if not seen.features.isfinite().all() or (
-        seen.surprisal is not None and not seen.surprisal.isfinite().all()
-    ):
-        raise Diverged(f"the features of evaluator {evaluator.name!r} are not finite")
-    return seen
+    part = f"evaluator {evaluator.name!r}" + (f" of domain {domain!r}" if domain else "")
+    with blamed(part):
+        features = evaluator.features(samples)
+        surprisal = _surprisal_of(evaluator, samples, part) if evaluator.role == "quality" else None
+    for what, values, dimensions in (("features", features, 2), ("surprisal", surprisal, 1)):
+        if evaluator.role != "quality" and values is None:
+            continue
+        values = _checked(f"{part}: {what}", values, len(samples), dimensions)
+        bad = int((~values.reshape(len(samples), -1).isfinite()).any(1).sum())
+        if bad and real:
+            raise BrokenPlugIn(f"{part}: {what} not finite for {bad} of {len(samples)} real samples")
+        if bad:
+            raise Diverged(f"the {what} of evaluator {evaluator.name!r} are not finite")
+    return Features(features, surprisal)
+
+
+def _surprisal_of(evaluator: Evaluator, samples: Samples, part: str) -> Tensor:
+    if type(evaluator).surprisal is Evaluator.surprisal:
+        raise BrokenPlugIn(f"{part}: the role 'quality' needs the member surprisal(samples)")
+    return evaluator.surprisal(samples)
+
+
+def _checked(what: str, values: object, n: int, dimensions: int) -> Tensor:
+    """The same values. Raises `BrokenPlugIn` unless they are a float32 tensor, [n, d] or [n]."""
+    wanted = f"a float32 tensor [{n}{', d' if dimensions == 2 else ''}]"
+    if not isinstance(values, Tensor):
+        raise BrokenPlugIn(
+            f"{what} of type {type(values).__module__}.{type(values).__name__}; allowed: {wanted}"
+        )
+    if values.dtype != torch.float32 or values.ndim != dimensions or len(values) != n:
+        found = f"{str(values.dtype).removeprefix('torch.')} {list(values.shape)}"
+        raise BrokenPlugIn(f"{what} of type {found}; allowed: {wanted}")
+    return values
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from bench.interfaces import Compressed, Domain, ModelSpec
 from bench.methods.notation import parse
 from bench.methods.plain import original
 from bench.metrics.cost import untouched_bytes
-from bench.runner.session import context_of
+from bench.runner.session import context_of, open_generator
 from bench.util.files import check_writable, write_atomically
 
 
@@ -18,7 +18,7 @@ def compress_model(domain: Domain, spec: ModelSpec, text: str, output: Path, see
     """Write the file and load it again -> one line that describes it."""
     method = parse(text)
     check_writable(output.parent)
-    generator = domain.open(spec, device)
+    generator = open_generator(domain, spec, device)
     plain = original(generator.network)
     try:
         compressed = method(plain, context_of(generator, spec, seed, device))

@@ -11,7 +11,7 @@ import numpy as np
 from torch.nn import Module
 
 from bench.artifact.format import rebuild, save, tensors_digest
-from bench.errors import Diverged, Unsupported
+from bench.errors import BrokenPlugIn, Diverged, Unsupported, blamed
 from bench.evaluation.verdicts import Verdict, headroom, retention, survival
 from bench.interfaces import SampleFeatures
 from bench.methods.notation import Chain, parse
@@ -88,10 +88,17 @@ def metrics_of(
     retentions.
     """
     generator, watch = evaluation.session.generator, evaluation.session.watch
-    with watch("likelihood"):
+    part = f"model {cell.model!r} of domain {cell.domain!r}"
+    with watch("likelihood"), blamed(f"{part}, likelihood"):
         likelihood = generator.likelihood(network, generator.network) or {}
-    with watch("metrics"):
+    with watch("metrics"), blamed(f"{part}, auxiliary_scores"):
         auxiliary = generator.auxiliary_scores(seen.samples)
+    own = evaluation.panel.own
+    if undeclared := sorted((likelihood | auxiliary).keys() - own.keys()):
+        raise BrokenPlugIn(
+            f"{part} gives {', '.join(undeclared)}, which `metrics` of the domain does not declare; allowed: "
+            f"{', '.join(own) or 'none'}"
+        )
     found: dict[str, float | None] = {
         **evaluation.panel.metrics_of(seen, verdicts),
         **evaluation.panel.own_metrics_of(seen),

@@ -14,7 +14,7 @@ import torch
 from torch.nn import Module
 
 from bench.artifact.format import encode, fill, tensors_digest
-from bench.errors import BadInput, Diverged
+from bench.errors import BadInput, BrokenPlugIn, Diverged, blamed
 from bench.interfaces import Context, Domain, Generator, ModelSpec, Samples
 from bench.layers import tensors_of
 from bench.methods.batch_norm import layers_with_statistics
@@ -40,6 +40,22 @@ def context_of(generator: Generator, spec: ModelSpec, seed: int, device: str) ->
         )
     folder = Path(spec.source)
     return Context(generator, seed, device, spec.excluded, folder if folder.is_dir() else None)
+
+
+def open_generator(domain: Domain, spec: ModelSpec, device: str) -> Generator:
+    """Open a model.
+
+    Raises `BrokenPlugIn` where its network has another number of parameters than its spec says.
+    """
+    part = f"model {spec.name!r} of domain {domain.name!r}"
+    with blamed(part):
+        generator = domain.open(spec, device)
+        count = sum(p.numel() for p in generator.network.parameters())
+    if spec.parameters not in (None, count):
+        raise BrokenPlugIn(
+            f"{part}: its `ModelSpec` says {spec.parameters:,} parameters, and its network has {count:,}"
+        )
+    return generator
 
 
 class OtherTensors(BadInput):
@@ -83,7 +99,7 @@ class ModelSession:
     def generator(self) -> Generator:
         """The uncompressed generator."""
         with self.watch("load model"):
-            return self.domain.open(self.spec, self.device)
+            return open_generator(self.domain, self.spec, self.device)
 
     @functools.cached_property
     def weights_sha256(self) -> str:
@@ -159,7 +175,11 @@ class ModelSession:
 
     def _draw(self, network: Module, seed: int) -> Drawn:
         start = time.perf_counter()
-        samples = self.generator.sample(network, self.n, seed)
+        part = f"model {self.spec.name!r} of domain {self.domain.name!r}"
+        with blamed(part):
+            samples = self.generator.sample(network, self.n, seed)
+        if len(samples) != self.n:
+            raise BrokenPlugIn(f"{part}: sample(network, {self.n}, {seed}) gave {len(samples)} items")
         return Drawn(samples, time.perf_counter() - start)
 
     def speed(self, drawn: Drawn) -> Speed | None:

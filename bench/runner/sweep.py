@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.errors import BadInput, unknown
+from bench.errors import BadInput, BrokenPlugIn, in_a_line, of_plug_in, unknown
 from bench.evaluation.secondary import is_by
 from bench.interfaces import Domain, Evaluator, Metric, ModelSpec, Samples, outside_of_its_size
 from bench.methods.notation import expand, parse
@@ -270,8 +270,8 @@ def attempt(cell: Cell, evaluation: Evaluation) -> Record:
     except BadInput:
         raise
     except Exception as error:
-        line = next(iter(str(error).splitlines()), "no message")
-        return record_of(cell, evaluation.session, "failed", f"{type(error).__name__}: {line}")
+        line = in_a_line(error) if isinstance(error, BrokenPlugIn) else of_plug_in(error)
+        return record_of(cell, evaluation.session, "failed", line)
 
 
 def keep_samples(session: ModelSession, made: Sequence[Record], request: Request) -> None:
