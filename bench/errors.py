@@ -47,7 +47,9 @@ def in_a_line(error: BaseException) -> str:
 
 
 class blamed:
-    """`with blamed("evaluator 'x' of domain 'y'"):` turns any error of an author's code into one line with its place.
+    """A block of an author's code: `with blamed("evaluator 'x' of domain 'y'"):`.
+
+    Any error of it becomes one line that names the part, the error and its place.
 
     Errors that the contracts know pass through.
     """

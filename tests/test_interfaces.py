@@ -24,8 +24,8 @@ CLASSES = [node for node in TREE.body if isinstance(node, ast.ClassDef)]
 
 
 class Loaded(Evaluator):
-    def __init__(self, name: str, device: str) -> None:
-        self.name, self.device = name, device  # type: ignore[misc]
+    def __init__(self, name: str, role: Any, device: str) -> None:
+        self.name, self.role, self.device = name, role, device  # type: ignore[misc]
 
     def features(self, samples: object) -> Any: ...
 
@@ -35,7 +35,7 @@ def started(key: str, seed: int, data: str | None, device: str) -> Training:
 
 
 def entry(name: str, role: Any, use: Any) -> EvaluatorEntry:
-    return EvaluatorEntry(role, use, functools.partial(Loaded, name))
+    return EvaluatorEntry(role, use, functools.partial(Loaded, name, role))
 
 
 class Tables(Domain):

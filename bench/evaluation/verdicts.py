@@ -39,7 +39,8 @@ def features_of(
         if bad and real:
             raise BrokenPlugIn(f"{part}: {what} not finite for {bad} of {len(samples)} real samples")
         if bad:
-            raise Diverged(f"the {what} of evaluator {evaluator.name!r} are not finite")
+            is_ = "are" if what == "features" else "is"
+            raise Diverged(f"the {what} of evaluator {evaluator.name!r} {is_} not finite")
     return Features(features, surprisal)
 
 

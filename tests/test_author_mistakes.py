@@ -1,0 +1,248 @@
+"""Ordinary mistakes of a plug-in's author: each is one line that names the plug-in, and none is accepted."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from bench.cli.main import main
+from bench.errors import BadInput, BrokenPlugIn
+from bench.evaluation.panel import Panel, find_evaluator
+from bench.interfaces import Damage, EvaluatorEntry, Generator, Metric, ModelSpec
+from bench.registry import DOMAINS, open_domain
+from bench.runner.evaluation import Evaluation
+from bench.runner.session import ModelSession
+from bench.runner.sweep import attempt
+from bench.util.cache import Cache
+
+N = 60
+Toy: Any = DOMAINS.load("toy")
+toy: Any = sys.modules[Toy.__module__]
+SPEC = ModelSpec("own", "nowhere", parameters=6)
+
+
+class Points(Generator):
+    """Points of the plane, moved by one linear layer that changes nothing."""
+
+    def __init__(self) -> None:
+        self.network = self.rebuild(())
+
+    def rebuild(self, structure: Any) -> torch.nn.Module:
+        layer = torch.nn.Linear(2, 2)
+        torch.nn.init.eye_(layer.weight)
+        torch.nn.init.zeros_(layer.bias)
+        return layer
+
+    def sample(self, network: Any, n: int, seed: int) -> Any:
+        points = torch.from_numpy(toy.real_points(n, 100 + seed))
+        return network(points).detach().numpy()
+
+
+class Own(Toy):  # type: ignore[misc]
+    """The toy domain with a model that needs no training."""
+
+    models: Mapping[str, ModelSpec] = {"own": SPEC}
+    generator: type[Generator] = Points
+
+    def open(self, spec: ModelSpec, device: str = "cpu", settings: Any = None) -> Generator:
+        return self.generator()
+
+
+def with_evaluator(**members: Any) -> Own:
+    """The domain whose evaluator of quality has other members."""
+    kind = type("Changed", (toy.Position,), members)
+    table = {
+        "position": EvaluatorEntry("quality", "primary", kind),
+        "direction": EvaluatorEntry("diversity", "primary", toy.Direction),
+    }
+    return type("OwnChanged", (Own,), {"evaluator_table": lambda self: table})()
+
+
+def features(change: Callable[[Tensor], Any]) -> dict[str, Any]:
+    """An evaluator's member that gives other features."""
+    return {
+        "features": lambda self, samples: change(torch.from_numpy(np.array(samples, "f4"))),
+        "surprisal": lambda self, samples: torch.zeros(len(samples)),
+    }
+
+
+def forgets(self: Any, samples: Any) -> Any:
+    return {}["weights"]
+
+
+def with_nan(values: Tensor) -> Tensor:
+    values[:3] = torch.nan
+    return values
+
+
+MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
+    "no surprisal": (
+        {"surprisal": toy.Evaluator.surprisal},
+        r"the role 'quality' needs the member surprisal\(samples\)",
+    ),
+    "KeyError": ({"features": forgets}, r"KeyError: 'weights' \(test_author_mistakes.py, line \d+\)"),
+    "numpy": (features(Tensor.numpy), r"features of type numpy.ndarray; allowed: a float32 tensor \[60, d\]"),
+    "float64": (features(Tensor.double), r"features of type float64 \[60, 2\]; allowed: a float32 tensor"),
+    "fewer rows": (features(lambda values: values[1:]), r"features of type float32 \[59, 2\]; allowed"),
+    "one number": (features(lambda values: values[:, 0]), r"features of type float32 \[60\]; allowed"),
+    "NaN": (features(with_nan), "features not finite for 3 of 60 real samples"),
+    "None": ({"surprisal": lambda self, samples: None}, r"surprisal of type builtins.NoneType; allowed"),
+    "other name": ({"name": "place"}, "its name is 'place'; the domain's table says 'position'"),
+    "other role": ({"role": "diversity"}, "its role is 'diversity'; the domain's table says 'quality'"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_in_an_evaluator_names_it(name: str) -> None:
+    members, said = MISTAKES[name]
+    with pytest.raises(BrokenPlugIn, match=f"^evaluator 'position' of domain 'toy': {said}") as found:
+        _ = Panel(with_evaluator(**members), N, cache=Cache(use=False)).real
+    assert "\n" not in str(found.value)
+
+
+def test_a_role_without_an_evaluator_is_named() -> None:
+    domain = with_evaluator()
+    domain.evaluator_table = lambda: {"position": EvaluatorEntry("quality", "primary", toy.Position)}
+    with pytest.raises(BrokenPlugIn, match="domain 'toy' has no primary evaluator of the role 'diversity'"):
+        Panel(domain, N)
+    with pytest.raises(BrokenPlugIn, match="evaluator 'broken' of domain 'toy': KeyError: 'weights'"):
+        domain.optional_evaluator = forgets
+        find_evaluator(domain, "broken")
+
+
+def test_what_is_declared_wrongly_is_refused_there() -> None:
+    def spread(*some: Any) -> float:
+        return 0.0
+
+    with pytest.raises(
+        BadInput, match="direction 'up' of metric 'spread' is unknown; allowed: higher, lower"
+    ):
+        Metric("spread", "", "up", compute=spread)  # type: ignore[arg-type]
+    with pytest.raises(BadInput, match="name 'quality_spread' of a metric is not possible"):
+        Metric("quality_spread", "", "none")
+    with pytest.raises(BadInput, match="role 'both' of an evaluator is unknown; allowed: quality, diversity"):
+        EvaluatorEntry("both", "primary", toy.Position)  # type: ignore[arg-type]
+    with pytest.raises(BadInput, match="use 'first' of an evaluator is unknown; allowed: primary"):
+        EvaluatorEntry("quality", "first", toy.Position)  # type: ignore[arg-type]
+    with pytest.raises(BadInput, match="hurts 'all' of a damage is unknown; allowed: nothing, surface"):
+        Damage("all", spread)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("metrics", "said"),
+    [
+        ({"a": Metric("b", "", "none")}, "metric 'a' of domain 'toy' calls itself 'b'"),
+        (
+            {"intact": Metric("intact", "", "none")},
+            "metric 'intact' of domain 'toy' has the name of a shared",
+        ),
+        (
+            {"a": Metric("a", "", "none", compute=lambda *some: {}["b"])},
+            "metric 'a' of domain 'toy': KeyError",
+        ),
+        ({"a": Metric("a", "", "none", compute=lambda *some: None)}, "metric 'a' of domain 'toy': TypeErr"),  # type: ignore[arg-type, return-value]
+    ],
+)
+def test_a_mistake_in_a_metric_names_it(metrics: Mapping[str, Metric], said: str) -> None:
+    domain = Own()
+    domain.metrics = lambda: metrics
+    with pytest.raises(BrokenPlugIn, match=said):
+        Panel(domain, N, cache=Cache(use=False)).ceiling()
+
+
+def test_a_plug_in_of_another_name_than_its_entry_point_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(DOMAINS._targets, "other", "toy_domain:ToyDomain")
+    with pytest.raises(
+        BadInput, match=r"domain 'other' .* has the name 'toy'; allowed: that of its entry point"
+    ):
+        open_domain("other")
+
+
+# --- generators -------------------------------------------------------------------------------------------
+
+
+def session(generator: type[Generator] = Points, spec: ModelSpec = SPEC) -> ModelSession:
+    domain = Own()
+    domain.generator = generator
+    return ModelSession(domain, spec, N, cache=Cache(use=False))
+
+
+def failure(generator: type[Generator]) -> str:
+    """What the record of the baseline says."""
+    evaluation = Evaluation(session(generator))
+    made = attempt(evaluation.template, evaluation)
+    assert made.status == "failed" and made.reason is not None
+    return made.reason
+
+
+def test_without_a_mistake_the_model_is_measured() -> None:
+    evaluation = Evaluation(session())
+    assert attempt(evaluation.template, evaluation).status == "ok"
+
+
+def test_a_mistake_in_a_generator_names_the_model() -> None:
+    fewer = type("Fewer", (Points,), {"sample": lambda self, network, n, seed: toy.real_points(n - 1, 0)})
+    assert failure(fewer) == "model 'own' of domain 'toy': sample(network, 60, 0) gave 59 items"
+    figure = type("Figure", (Points,), {"likelihood": lambda self, network, base: {"bits": 1.0}})
+    assert failure(figure) == (
+        "model 'own' of domain 'toy' gives bits, which `metrics` of the domain does not declare; "
+        "allowed: none"
+    )
+    broken = type("Broken", (Points,), {"auxiliary_scores": forgets})
+    assert failure(broken).startswith("model 'own' of domain 'toy', auxiliary_scores: KeyError: 'weights' (")
+
+
+def test_a_wrong_number_of_parameters_is_named() -> None:
+    with pytest.raises(BrokenPlugIn, match=r"model 'own' of .* says 7 parameters, and its network has 6"):
+        _ = session(spec=ModelSpec("own", "nowhere", parameters=7)).generator
+    assert session(spec=ModelSpec("own", "nowhere")).generator.network is not None
+
+
+# --- on the command line ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The command line sees the toy's model that needs no training."""
+    monkeypatch.setattr(Toy, "models", Own.models)
+    monkeypatch.setattr(Toy, "open", lambda self, *some, **more: Points())
+    monkeypatch.setenv("GENCOMPRESS_CACHE", str(tmp_path / "cache"))
+    return tmp_path
+
+
+def test_the_command_line_shows_one_line(
+    own: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save(own / "mine.npy", toy.real_points(N, 7))
+    monkeypatch.setattr(toy.Position, "features", forgets)
+    for command in (
+        ["score", "--domain", "toy", "--samples", str(own / "mine.npy")],
+        ["damages", "--domain", "toy", "--samples", str(N)],
+        ["run", "--domain", "toy", "--samples", str(N), "--results", str(own / "results")],
+    ):
+        assert main(command) == 1
+        error = capsys.readouterr().err.strip().splitlines()[-1]
+        assert "error: evaluator 'position' of domain 'toy': KeyError: 'weights' (" in error
+    assert not [*own.glob("results/**/*.json")]
+
+
+def test_why_all_cells_diverged_stands_on_the_screen(
+    own: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known = {row.tobytes() for seed in (0, 2) for row in toy.real_points(2000, seed)}
+
+    def surprisal(self: Any, samples: Any) -> Tensor:
+        return torch.tensor([0.0 if row.tobytes() in known else torch.inf for row in samples])
+
+    monkeypatch.setattr(toy.Position, "surprisal", surprisal)
+    run = ["run", "--domain", "toy", "--samples", str(N), "--results", str(own / "results")]
+    assert main(run) == 0
+    said = "diverged: none seed 0, int8 seed 0: the surprisal of evaluator 'position' is not finite"
+    assert said in capsys.readouterr().err
