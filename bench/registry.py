@@ -19,11 +19,14 @@ if TYPE_CHECKING:
     from bench.interfaces import Domain, ModelSpec
 
 
+PACKAGE = "gencompress"
+
+
 class Registry(Mapping[str, str]):
     """Name -> "module:attribute", with one line of description each."""
 
     def __init__(self, kind: str, own: Mapping[str, tuple[str, str]]) -> None:
-        self.kind, self.group, self.own = kind, f"gencompress.{kind}s", own
+        self.kind, self.group, self.own = kind, f"{PACKAGE}.{kind}s", own
 
     @functools.cached_property
     def _targets(self) -> dict[str, str]:
@@ -47,6 +50,13 @@ class Registry(Mapping[str, str]):
         For a plug-in it is the place that it comes from, so nothing is imported.
         """
         return self.own[name][1] if name in self.own else f"from {self[name].split(':')[0]}"
+
+    @functools.cached_property
+    def published(self) -> frozenset[str]:
+        """The names that come with this package. Their versions are checked by golden values."""
+        points = entry_points(group=self.group)
+        theirs = {p.name for p in points if p.dist is not None and p.dist.name == PACKAGE}
+        return frozenset(theirs | set(self.own))
 
     def load(self, name: str) -> Any:
         """Import the attribute.

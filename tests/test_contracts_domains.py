@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from plug_ins import members
 
 from bench.contracts import domain as of_domain
 from bench.contracts import evaluator as of_evaluator
@@ -26,7 +27,7 @@ from bench.contracts.generator import Opened
 from bench.evaluation.damage import damage_matrix, failures
 from bench.interfaces import Context, Domain, SampleFeatures
 from bench.methods.plain import original
-from bench.registry import DOMAINS
+from bench.registry import DOMAINS, open_domain
 
 ROOT = Path(__file__).parent.parent
 # Words that are also other things than an installed domain: a column, a file format of `datasets`.
@@ -39,10 +40,10 @@ HOMONYMS = {
 
 @pytest.fixture(scope="session", params=list(DOMAINS))
 def domain(request: pytest.FixtureRequest) -> Domain:
-    return DOMAINS.load(request.param)()
+    return open_domain(request.param)
 
 
-MODELS = [(name, model) for name in DOMAINS for model in DOMAINS.load(name)().models]
+MODELS = members(lambda domain: domain.models)
 
 
 @pytest.fixture(scope="session", params=MODELS, ids="/".join)
@@ -52,11 +53,7 @@ def opened(request: pytest.FixtureRequest) -> Opened:
     return Opened(domain, domain.models[model], domain.open(domain.models[model]))
 
 
-EVALUATORS = [
-    (name, evaluator)
-    for name in DOMAINS
-    for evaluator in (*DOMAINS.load(name)().evaluators(), *DOMAINS.load(name)().second_evaluators())
-]
+EVALUATORS = members(lambda domain: [*domain.evaluators(), *domain.second_evaluators()])
 
 
 @pytest.fixture(scope="session", params=EVALUATORS, ids="/".join)
@@ -164,6 +161,38 @@ except BadInput as error: print(error)
         encoding="utf-8",
     )
     assert "broken" in done.stdout and "no_such_module" in done.stdout, done.stderr
+
+
+WRECKED = """
+class Domain:
+    name = "wrecked"
+    def __init__(self): raise OSError("no data")
+"""
+
+
+def test_a_plug_in_that_cannot_be_opened_fails_as_its_own_test(
+    tmp_path: Path, toy_env: dict[str, str]
+) -> None:
+    """It stops neither the collection of the contract tests nor those of the other plug-ins."""
+    info = tmp_path / "wrecked-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: wrecked\nVersion: 1\n")
+    points = "[gencompress.domains]\nwrecked = wrecked:Domain\n[gencompress.methods]\ngone = gone:Method\n"
+    (info / "entry_points.txt").write_text(points)
+    (tmp_path / "wrecked.py").write_text(WRECKED)
+    env = {**toy_env, "PYTHONPATH": f"{tmp_path}:{toy_env['PYTHONPATH']}"}
+    files = ["test_contracts_domains.py", "test_contracts_methods.py", "test_damages.py"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", "-k", "registered"]
+        + [f"tests/{file}" for file in files],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=env,
+    )
+    last = done.stdout.splitlines()[-1]
+    assert "4 passed" in last and "1 error" in last, done.stdout
+    assert "domain 'wrecked' (wrecked:Domain) cannot be opened: OSError: no data" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plug_ins import methods
 from torch import Tensor, nn
 
 from bench.artifact.format import decode, encode, fill
@@ -20,7 +21,7 @@ from bench.layers import tensors_of, weights_of
 from bench.methods.notation import parse
 from bench.registry import METHODS
 
-QUANTIZERS = [name for name in METHODS if METHODS.load(name).quantizes]
+QUANTIZERS = methods(lambda kind: kind.quantizes)
 # canonical texts are `ecsq:bits=2`, `2:4` and `qat:grid=int4`
 PLAIN_NAMES = [name for name in METHODS if name not in ("ecsq", "nm", "qat")]
 every_method = pytest.mark.parametrize("method", METHODS)

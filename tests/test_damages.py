@@ -7,6 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from plug_ins import members
 
 from bench.evaluation.bounds import find_bounds
 from bench.evaluation.damage import damage_matrix, failures
@@ -17,7 +18,7 @@ from bench.runner.evaluation import Evaluation
 from bench.runner.session import ModelSession
 
 ROOT = Path(__file__).parent.parent
-ONE_OF_EACH = {str(sorted(DOMAINS.load(name)().damages())): name for name in DOMAINS}
+ONE_OF_EACH = {damages: name for name, damages in members(lambda domain: [str(sorted(domain.damages()))])}
 
 
 @pytest.mark.parametrize("name", list(ONE_OF_EACH.values()))

@@ -217,8 +217,9 @@ def evaluate(
     type=PATH,
     help="A folder of records: also write its <domain>/damages.json, the landmarks of `pictures`.",
 )
+@click.option("--fresh", is_flag=True, help="Ignore cached features.")
 @JSON
-def damages(domain: str, samples: int, second: bool, save: Path | None, as_json: bool) -> int:
+def damages(domain: str, samples: int, second: bool, save: Path | None, fresh: bool, as_json: bool) -> int:
     """Damage real samples on purpose and check that the evaluators detect it.
 
     Exit status 1 if they do not.
@@ -227,6 +228,7 @@ def damages(domain: str, samples: int, second: bool, save: Path | None, as_json:
     from bench.evaluation import damage
     from bench.evaluation.damage import file_of
     from bench.registry import open_domain
+    from bench.util.cache import Cache
     from bench.util.files import check_writable
 
     if save is not None:
@@ -238,7 +240,10 @@ def damages(domain: str, samples: int, second: bool, save: Path | None, as_json:
         check_writable(save)
     opened = open_domain(domain)
     rows = damage.damage_matrix(
-        opened, samples, roles=damage.secondary_evaluators(opened) if second else None
+        opened,
+        samples,
+        roles=damage.secondary_evaluators(opened) if second else None,
+        cache=Cache(use=not fresh),
     )
     failures = damage.failures(rows)
     click.echo(json.dumps([row.numbers() for row in rows]) if as_json else damage.as_table(rows))

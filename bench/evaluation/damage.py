@@ -13,7 +13,7 @@ from bench.metrics.shared import K
 from bench.records.cell import check_samples
 from bench.records.damage_file import DamagesFile, SavedRow
 from bench.records.provenance import provenance
-from bench.util.cache import content_digest
+from bench.util.cache import Cache, content_digest
 from bench.util.progress import bar
 
 STEP = 0.03  # a stronger damage must cost at least this much validity
@@ -76,17 +76,22 @@ class Row:
 
 
 def damage_matrix(
-    domain: Domain, n: int = 2000, names: list[str] | None = None, roles: Mapping[str, str] | None = None
+    domain: Domain,
+    n: int = 2000,
+    names: list[str] | None = None,
+    roles: Mapping[str, str] | None = None,
+    cache: Cache | None = None,
 ) -> list[Row]:
     """Apply every damage of the domain to the ceiling's real samples and compare them with the reference.
 
     `roles` maps evaluators to roles, with at least one evaluator of each role; the default is the domain's
-    own. Raises `BadInput` where there are fewer than `n` real samples.
+    own. `cache` holds features of the last time; None: the user's. Raises `BadInput` where there are fewer than `n` real samples.
     """
     check_samples(n, K, min(len(domain.reference(split)) for split in ("test", "ceiling")))
     wanted = {name: damage for name, damage in domain.damages().items() if names is None or name in names}
     return [
-        _row(domain, name, damage, n, roles) for name, damage in bar(wanted.items(), "damages", len(wanted))
+        _row(domain, name, damage, n, roles, cache)
+        for name, damage in bar(wanted.items(), "damages", len(wanted))
     ]
 
 
@@ -138,11 +143,13 @@ def _saved(row: Row) -> SavedRow:
     )
 
 
-def _row(domain: Domain, name: str, damage: Damage, n: int, roles: Mapping[str, str] | None) -> Row:
+def _row(
+    domain: Domain, name: str, damage: Damage, n: int, roles: Mapping[str, str] | None, cache: Cache | None
+) -> Row:
     undamaged = domain.reference("ceiling")[:n]
     with blamed(f"damage {name!r} of domain {domain.name!r}"):
         damaged = damage.apply(undamaged)
-    panel = Panel(domain, len(damaged), roles=roles)
+    panel = Panel(domain, len(damaged), roles=roles, cache=cache)
     quality = panel.primary["quality"]
     whole = panel.observe(undamaged, "undamaged samples", real=True)
     as_many = panel.verdicts(_first(whole, len(damaged)))

@@ -6,7 +6,10 @@ It needs no generator.
 from __future__ import annotations
 
 import functools
+import hashlib
 import math
+import secrets
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ from bench.interfaces import Domain, Evaluator, Metric, SampleFeatures, Samples
 from bench.metrics.shared import SHARED, SHARED_METRICS_VERSION, K
 from bench.records.cell import check_samples
 from bench.records.provenance import Stopwatch
+from bench.registry import DOMAINS
 from bench.util.cache import Cache, content_digest
 
 
@@ -128,12 +132,17 @@ class Panel:
                 evaluator.identity(),
                 content_digest(samples),
                 self.device,
+                *self.source_key(evaluator),
             ]
             with self.watch(f"judge {title}"):
                 found[name] = self.cache.features(
                     key, functools.partial(features_of, evaluator, samples, self.domain.name, real)
                 )
         return SampleFeatures(samples, found)
+
+    def source_key(self, evaluator: Evaluator) -> list[str]:
+        """What the cache's key also holds for an evaluator that is not published here: its source."""
+        return [] if self.domain.name in DOMAINS.published else [source_digest(evaluator)]
 
     def verdicts(self, seen: SampleFeatures) -> dict[str, Verdict]:
         """Evaluator -> its metrics and flags."""
@@ -173,6 +182,22 @@ class Panel:
             **evaluators,
             **metrics,
         }
+
+
+def source_digest(evaluator: Evaluator) -> str:
+    """SHA-256 of all Python files beside the module of the evaluator's class, so that an edit is noticed.
+
+    A class without a file, as in a notebook, is never the same twice.
+    """
+    file = getattr(sys.modules.get(type(evaluator).__module__), "__file__", None)
+    if file is None:
+        return secrets.token_hex(32)
+    alone = "." not in type(evaluator).__module__  # a module of no package: what lies beside it is not its
+    found = [Path(file)] if alone else sorted(Path(file).parent.glob("**/*.py"))
+    digest = hashlib.sha256()
+    for path in found:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def _first_of(roles: Mapping[str, str], role: str) -> str:
