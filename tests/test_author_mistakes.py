@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -246,3 +247,57 @@ def test_why_all_cells_diverged_stands_on_the_screen(
     assert main(run) == 0
     said = "diverged: none seed 0, int8 seed 0: the surprisal of evaluator 'position' is not finite"
     assert said in capsys.readouterr().err
+
+
+# --- the cache -----------------------------------------------------------------------------------------
+
+EVALUATOR = """
+import torch
+from bench.interfaces import Evaluator
+
+class Direction(Evaluator):
+    name, role = "direction", "diversity"
+    def __init__(self, device="cpu"): pass
+    def features(self, samples): return torch.full((len(samples), 1), {value}.0)
+"""
+
+
+def seen_by(source: str, folder: Path, name: str) -> float:
+    """The feature of a freshly imported evaluator in the toy domain, and in one that is published."""
+    (folder / "edited_evaluator.py").write_text(source)
+    sys.modules.pop("edited_evaluator", None)
+    importlib.invalidate_caches()
+    domain = type("Renamed", (Own,), {"name": name})()
+    evaluator = importlib.import_module("edited_evaluator").Direction()
+    panel = Panel(domain, N, roles={"direction": "diversity"}, opened={"direction": evaluator})
+    return float(panel.real.by_evaluator["direction"].features[0, 0])
+
+
+@pytest.mark.parametrize(("name", "second"), [("toy", 2.0), ("text", 1.0)])
+def test_cached_features_are_of_the_source_unless_the_evaluator_is_published(
+    name: str, second: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keys of published evaluators hold no source: they are what they were."""
+    monkeypatch.setenv("GENCOMPRESS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert [seen_by(EVALUATOR.format(value=1), tmp_path, name) for _ in range(2)] == [1.0, 1.0]
+    assert seen_by(EVALUATOR.format(value=2), tmp_path, name) == second
+
+
+def test_fresh_damages_read_no_cached_features(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    features = toy.Direction.features
+
+    def counted(self: Any, samples: Any) -> Tensor:
+        asked.append(len(samples))
+        return cast(Tensor, features(self, samples))
+
+    monkeypatch.setattr(toy.Direction, "features", counted)
+    command = ["damages", "--domain", "toy", "--samples", "300"]
+    counts = []
+    for options in ([], [], ["--fresh"]):
+        asked.clear()
+        main([*command, *options])
+        counts.append(len(asked))
+    assert counts[0] > 0 and counts[1] == 0 and counts[2] > 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -62,26 +62,34 @@ def bounds_name(key: dict[str, Any]) -> str:
     )
 
 
-def cached_file(key: dict[str, Any]) -> Path:
-    """The file of the user's cache that holds bounds, or will hold them."""
-    return cache_folder() / "bounds" / bounds_name(key)
+def cached_file(key: dict[str, Any], sources: Sequence[str] = ()) -> Path:
+    """The file of the user's cache that holds bounds, or will hold them.
+
+    sources: digests of the code of evaluators that are not published.
+    """
+    folder = cache_folder() / "bounds"
+    if sources:
+        folder /= hashlib.sha256("".join(sources).encode()).hexdigest()[:16]
+    return folder / bounds_name(key)
 
 
-def find_bounds(key: dict[str, Any], shipped: Path | None, make: Callable[[], Bounds]) -> Bounds:
+def find_bounds(
+    key: dict[str, Any], shipped: Path | None, make: Callable[[], Bounds], sources: Sequence[str] = ()
+) -> Bounds:
     """The bounds that ship with the model, else the cached ones.
 
-    Without either, they are measured and cached.
+    Without either, they are measured and cached. sources: as in `cached_file`.
     """
-    name = bounds_name(key)
-    for folder in filter(None, (shipped, cache_folder() / "bounds")):
-        found = _read(folder / name)
+    cached = cached_file(key, sources)
+    for path in (*([] if shipped is None else [shipped / cached.name]), cached):
+        found = _read(path)
         if found is not None and {f: getattr(found, f) for f in KEY_FIELDS} == {
             f: key[f] for f in KEY_FIELDS
         }:
             return found
     made = make()
     with suppress(BadInput, OSError):  # a cache that cannot be written only costs time
-        write_bounds(made, cache_folder() / "bounds")
+        write_bounds(made, cached.parent)
     return made
 
 

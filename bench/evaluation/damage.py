@@ -85,7 +85,8 @@ def damage_matrix(
     """Apply every damage of the domain to the ceiling's real samples and compare them with the reference.
 
     `roles` maps evaluators to roles, with at least one evaluator of each role; the default is the domain's
-    own. `cache` holds features of the last time; None: the user's. Raises `BadInput` where there are fewer than `n` real samples.
+    own. `cache` holds features; None: the user's cache. Raises `BadInput` where there are fewer than `n` real
+    samples.
     """
     check_samples(n, K, min(len(domain.reference(split)) for split in ("test", "ceiling")))
     wanted = {name: damage for name, damage in domain.damages().items() if names is None or name in names}

@@ -16,7 +16,7 @@ from typing import Any
 
 from bench.errors import BadInput, BrokenPlugIn, blamed, unknown
 from bench.evaluation.verdicts import VERDICTS, Verdict, features_of, prefixed, same_distance
-from bench.interfaces import Domain, Evaluator, Metric, SampleFeatures, Samples
+from bench.interfaces import Domain, Evaluator, Metric, SampleFeatures, Samples, Task
 from bench.metrics.shared import SHARED, SHARED_METRICS_VERSION, K
 from bench.records.cell import check_samples
 from bench.records.provenance import Stopwatch
@@ -140,9 +140,14 @@ class Panel:
                 )
         return SampleFeatures(samples, found)
 
-    def source_key(self, evaluator: Evaluator) -> list[str]:
-        """What the cache's key also holds for an evaluator that is not published here: its source."""
-        return [] if self.domain.name in DOMAINS.published else [source_digest(evaluator)]
+    def source_key(self, part: Evaluator | Task) -> list[str]:
+        """What keys of the cache also hold for a part that is not published here: its source."""
+        return [] if self.domain.name in DOMAINS.published else [source_digest(type(part))]
+
+    @property
+    def source_keys(self) -> list[str]:
+        """The same, of all evaluators."""
+        return [key for evaluator in self.evaluators.values() for key in self.source_key(evaluator)]
 
     def verdicts(self, seen: SampleFeatures) -> dict[str, Verdict]:
         """Evaluator -> its metrics and flags."""
@@ -184,15 +189,16 @@ class Panel:
         }
 
 
-def source_digest(evaluator: Evaluator) -> str:
-    """SHA-256 of all Python files beside the module of the evaluator's class, so that an edit is noticed.
+@functools.cache
+def source_digest(kind: type) -> str:
+    """SHA-256 of the class's module and of the Python files beside it in its package.
 
-    A class without a file, as in a notebook, is never the same twice.
+    So an edit is noticed. A class without a file, as in a notebook, is another one in each process.
     """
-    file = getattr(sys.modules.get(type(evaluator).__module__), "__file__", None)
+    file = getattr(sys.modules.get(kind.__module__), "__file__", None)
     if file is None:
         return secrets.token_hex(32)
-    alone = "." not in type(evaluator).__module__  # a module of no package: what lies beside it is not its
+    alone = "." not in kind.__module__  # a module of no package: what lies beside it is not its
     found = [Path(file)] if alone else sorted(Path(file).parent.glob("**/*.py"))
     digest = hashlib.sha256()
     for path in found:

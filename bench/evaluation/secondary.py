@@ -35,6 +35,10 @@ class Scorer(Protocol):
     def implementation(self, own: bool = True) -> dict[str, int]:
         """The versions that its numbers depend on. `own` includes those of the domain's own metrics."""
 
+    @property
+    def source_keys(self) -> list[str]:
+        """The sources of what is not published here, for keys of the cache."""
+
     def ceiling(self, own: bool = True) -> dict[str, float]:
         """The metrics of other real samples."""
 
@@ -69,6 +73,11 @@ class TaskScorer:
         domain = self.panel.domain
         task = {f"task {self.member.name}": self.member.version}
         return {"shared metrics": SHARED_METRICS_VERSION, f"domain {domain.name}": domain.version, **task}
+
+    @property
+    def source_keys(self) -> list[str]:
+        """The source of a task that is not published here."""
+        return self.panel.source_key(self.member)
 
     def ceiling(self, own: bool = True) -> dict[str, float]:
         """The metrics of other real samples in the place of generated ones."""

@@ -145,11 +145,13 @@ class Evaluation:
 
     def cached_bounds(self) -> list[Path]:
         """The files of this cache that hold bounds of this model."""
-        return [cached_file(self.bounds_key(scorer)) for scorer in self.scorers()]
+        return [cached_file(self.bounds_key(scorer), scorer.source_keys) for scorer in self.scorers()]
 
     def _bounds_of(self, scorer: Scorer) -> Bounds:
         shipped = self.shipped_bounds if self.session.spec.name in self.session.domain.models else None
-        return find_bounds(self.bounds_key(scorer), shipped, lambda: self.make_bounds(scorer))
+        return find_bounds(
+            self.bounds_key(scorer), shipped, lambda: self.make_bounds(scorer), scorer.source_keys
+        )
 
     def bounds_key(self, scorer: Scorer) -> dict[str, Any]:
         """The values that floors and ceiling depend on, without a user's own metrics."""
