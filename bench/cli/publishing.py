@@ -25,21 +25,27 @@ from bench.errors import BadInput
 
 
 @commands.command()
-@click.option("--results", type=PATH, default=PUBLISHED, show_default=True, help="The records to read.")
 @click.option(
-    "--output", type=PATH, help="[default: leaderboard.md; with --local results/local/leaderboard.md]"
+    "--results", type=PATH, help="The records to read.  [default: results; with --local results/local]"
+)
+@click.option(
+    "--output",
+    type=PATH,
+    help="[default: leaderboard.md for the published records, else leaderboard.md beside the records]",
 )
 @click.option(
     "--local", is_flag=True, help="From your own records in results/local instead of the published ones."
 )
-def leaderboard(results: Path, output: Path | None, local: bool) -> int:
+def leaderboard(results: Path | None, output: Path | None, local: bool) -> int:
     """Make leaderboard.md and one page for each model from the records."""
     from bench.records.schema import read_records
     from bench.report.leaderboard import write_pages
     from bench.stats.model_file import out_of_date, read_models
 
-    results = LOCAL if local else results
-    output = output or (LOCAL / "leaderboard.md" if local else Path("leaderboard.md"))
+    results = results or (LOCAL if local else PUBLISHED)
+    if output is None:
+        beside = Path() if results.resolve() == PUBLISHED.resolve() else results
+        output = beside / "leaderboard.md"
     if not results.is_dir():
         raise BadInput(f"there is no folder of records at {str(results)!r}")
     records = read_records(results, say)

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from bench.interfaces import Direction
 from bench.records.provenance import Provenance
 from bench.util.files import slug, write_atomically
 
@@ -100,6 +101,15 @@ class Speed(BaseModel):
     runtime: str  # "simulated": dequantized float32 weights, so this is not the speed of a compressed network
 
 
+class MetricInfo(BaseModel):
+    """What one of the domain's own metrics is, so that pages need no plug-in to show it."""
+
+    description: str
+    direction: Direction
+    headline: bool = False
+    option: str | None = None  # what the user wrote after `--metric`; None: a metric of the domain
+
+
 class TrainingReport(BaseModel):
     """What one training-time method did. The sampling seeds of a cell share the training."""
 
@@ -137,6 +147,7 @@ class Record(BaseModel):
     tensors_sha256: str | None  # of the network rebuilt from the file
     speed: Speed | None
     warnings: list[str]
+    metric_info: dict[str, MetricInfo] = {}  # of own metrics, in their order; empty in older records
     trainings: list[TrainingReport] = []  # of training-time methods, in the order of the chain
     evaluators: dict[str, EvaluatorBlock]
     items: dict[str, Items]  # twins: intact, drifted, ...

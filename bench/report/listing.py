@@ -39,7 +39,12 @@ def metrics() -> Iterator[str]:
     for shared, line in SHARED.items():
         yield f"{'all':<16} {shared:<24} {line}"
     for name, domain in _working():
-        for metric in domain.metrics().values():
+        try:
+            own = domain.metrics()
+        except BadInput as error:
+            yield f"{name:<16} broken: {error}"
+            continue
+        for metric in own.values():
             arrow = {
                 "higher": "higher is better",
                 "lower": "lower is better",

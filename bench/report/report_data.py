@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+from bench.errors import BadInput
 from bench.records.schema import Record
-from bench.registry import DOMAINS
+from bench.registry import DOMAINS, open_domain
 from bench.report.verdict import ClaimContext, claim_context, with_secondary
 from bench.stats.complete import has_secondary, not_compared_yet, without
 from bench.stats.during import DuringTraining, compare_ways
@@ -133,8 +135,9 @@ def _missing(models: Sequence[ModelLadder]) -> dict[str, list[str]]:
     domains = sorted({m.domain for m in models})
     found = {}
     for domain in domains:
-        if domain in DOMAINS:
-            found[domain] = [name for name in DOMAINS.load(domain)().grid() if (domain, name) not in known]
+        with suppress(BadInput):  # a plug-in that is broken now says nothing of what it lacks
+            if domain in DOMAINS:
+                found[domain] = [n for n in open_domain(domain).grid() if (domain, n) not in known]
     return found
 
 

@@ -16,7 +16,7 @@ from bench.interfaces import Metric, SampleFeatures, Samples
 from bench.metrics.shared import K
 from bench.records.cell import FLOOR_RECALIBRATED, Cell
 from bench.records.provenance import provenance
-from bench.records.schema import EvaluatorBlock, metric_of
+from bench.records.schema import EvaluatorBlock, MetricInfo, metric_of
 from bench.runner.session import ModelSession
 
 
@@ -24,8 +24,8 @@ class Evaluation:
     """The evaluators of one model session. Expensive parts are made once, at first use.
 
     `k` is the number of neighbours, `reference` the user's own real samples. `extra` and `evaluators` are
-    metrics and evaluators that the user named. Raises `BadInput` where the reference has too few samples, or
-    a name is unknown.
+    metrics and evaluators that the user named; `options` are the texts that name these metrics. Raises
+    `BadInput` where the reference has too few samples, or a name is unknown.
     """
 
     def __init__(
@@ -35,9 +35,11 @@ class Evaluation:
         k: int = K,
         reference: str | None = None,
         extra: Sequence[Metric] = (),
+        options: Sequence[str] = (),
         evaluators: Sequence[str] = (),
     ) -> None:
         self.session = session
+        self.options = {metric.name: option for metric, option in zip(extra, options)}
         self.panel = Panel(
             session.domain,
             session.n,
@@ -76,6 +78,18 @@ class Evaluation:
         """An entry of the cell's hash. It also marks the model's ladder as the recalibrated one."""
         versions = self.session.floor_method().versions
         return {FLOOR_RECALIBRATED: versions["recalibrate"]} if self.session.has_statistics else {}
+
+    def metric_info(self) -> dict[str, MetricInfo]:
+        """What the domain's own metrics and the user's are, for the record."""
+        found = {}
+        for name, metric in self.panel.own.items():
+            found[name] = MetricInfo(
+                description=metric.description,
+                direction=metric.direction,
+                headline=metric.headline,
+                option=self.options.get(name),
+            )
+        return found
 
     def baseline(self, seed: int) -> tuple[SampleFeatures, dict[str, Verdict]]:
         """The uncompressed network's samples of a seed, and their scores by evaluator. Raises `Diverged`."""

@@ -62,7 +62,8 @@ def run_cell(cell: Cell, evaluation: Evaluation) -> Record:
     blocks = primary_blocks(evaluation, verdicts)
     blocks |= evaluation.secondary_blocks(seen.samples, cell.sample_seed, cell.method == "none")
     items = {name: Items.pack(flags) for name, flags in twins.items()}
-    return record_of(cell, session, status, reason, made, metrics, blocks, items)
+    made_record = record_of(cell, session, status, reason, made, metrics, blocks, items)
+    return made_record.model_copy(update={"metric_info": evaluation.metric_info()})
 
 
 def compress(method: Chain, cell: Cell, session: ModelSession, made: Made) -> Module:

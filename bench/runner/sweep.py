@@ -108,7 +108,13 @@ def evaluation_of(domain: Domain, spec: ModelSpec, extra: list[Metric], request:
         cache=Cache(use=not request.fresh),
         command=request.command,
     )
-    return Evaluation(session, reference=request.reference, extra=extra, evaluators=request.evaluators)
+    return Evaluation(
+        session,
+        reference=request.reference,
+        extra=extra,
+        options=request.metrics,
+        evaluators=request.evaluators,
+    )
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,86 @@
+"""Metrics that the user names, and metrics of domains that are not installed: no page loses a column."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from test_author_mistakes import N, Toy, own
+from test_leaderboard import all_pages, record
+
+from bench.cli.main import main
+from bench.interfaces import Metric
+from bench.records.schema import MetricInfo, Record, read_records
+from bench.registry import DOMAINS
+
+__all__ = ["own"]  # a fixture
+
+
+def spread(generated: Any, real: Any) -> float:
+    return float(np.std(generated.samples))
+
+
+def test_a_named_metric_has_a_column_and_stands_in_the_command(
+    own: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Beside records without it, under a heading of its own."""
+    named = Metric("spread", "the standard deviation", "lower", compute=spread)
+    monkeypatch.setattr(Toy, "optional_metric", lambda self, name, device: named)
+    run = ["run", "--domain", "toy", "--method", "none", "--samples", str(N), "--results", str(own / "mine")]
+    assert main(run) == main([*run, "--metric", "./a spread"]) == 0
+    (with_it,) = (r for r in read_records(own / "mine") if "spread" in r.metrics)
+    assert with_it.metric_info["spread"].option == "./a spread"
+    text = (own / "mine/leaderboard.md").read_text()
+    headings = [line for line in text.splitlines() if line.startswith("## ")]
+    plain, named_too = sorted(headings)
+    assert (plain, named_too) == ("## toy · own", "## toy · own, with `spread`")
+    assert "spread ↓" in text.partition(named_too + "\n")[2].partition("## ")[0]
+    again = f"--domain toy --model own --samples {N} --method none --seed 0 --metric './a spread'"
+    assert again in (own / "mine/toy/own/README.md").read_text()
+    capsys.readouterr()
+    assert main(["show", with_it.cell[:16], "--results", str(own / "mine")]) == 0
+    assert again in capsys.readouterr().out
+
+
+def described(made: Record) -> Record:
+    info = {"loss": MetricInfo(description="the loss", direction="lower", headline=True)}
+    return made.model_copy(update={"metric_info": info})
+
+
+def test_columns_do_not_depend_on_what_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "elsewhere" not in DOMAINS
+    new, old = described(record("int8", 0, loss=0.5)), record("int8", 0, loss=0.5, quality_u=1.0, intact=1.0)
+    absent = all_pages([new], tmp_path)
+    assert absent.count(" loss ↓ |") == 3  # the leaderboard, the first table and the details of the model
+    assert all_pages([old], tmp_path).count(" loss |") == 1, "an older record has no direction"
+    monkeypatch.setitem(DOMAINS._targets, "elsewhere", "no_such_module:Domain")
+    assert all_pages([new], tmp_path) == absent
+    assert all_pages([old], tmp_path).count(" loss |") == 1
+
+
+def test_the_leaderboard_is_written_beside_the_records_it_was_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("results", "results/local", "other"):
+        made = record("int8" if folder == "other" else "int4", 0, quality_retention=0.5)
+        made.write(Path(folder, "elsewhere/s@0", made.method, f"{made.cell[:16]}.json"))
+    pages = {
+        name: Path(name)
+        for name in ("leaderboard.md", "results/local/leaderboard.md", "other/leaderboard.md")
+    }
+
+    def written(*options: str) -> list[str]:
+        for page in pages.values():
+            page.unlink(missing_ok=True)
+        assert main(["leaderboard", *options]) == 0
+        return [name for name, page in pages.items() if page.is_file()]
+
+    assert written() == written("--results", str(tmp_path / "results")) == ["leaderboard.md"]
+    assert written("--local") == ["results/local/leaderboard.md"]
+    assert written("--results", "other") == ["other/leaderboard.md"]
+    assert written("--local", "--results", "other") == ["other/leaderboard.md"]
+    assert "`int8`" in pages["other/leaderboard.md"].read_text()
+    assert written("--results", "other", "--output", "leaderboard.md") == ["leaderboard.md"]
