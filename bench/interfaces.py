@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
 
+TRAINED = "training.jsonl"  # the last file in a folder that `bench train` writes
 Samples = Any  # a sequence of samples as their domain knows them: a list of texts, an array [n, c, h, w] ...
 Role = Literal["quality", "diversity"]
 Use = Literal["primary", "secondary", "optional"]  # what an evaluator is for: see `EvaluatorEntry`
@@ -571,13 +572,16 @@ class Domain(Trainable, DescribesSamples, HasMetrics, HasTask, HasOptionalEvalua
     # The required part ends here. What follows has a default, or follows from the table of evaluators.
 
     def locate(self, model: str) -> ModelSpec:
-        """The spec of a model's name. Override it to accept folders and hub ids, too.
+        """The spec of a model's name, or of a folder that `bench train` wrote.
 
-        Raises `bench.errors.BadInput` when the name leads to no model.
+        Override it to accept other folders and hub ids, too. Raises `bench.errors.BadInput` when the name
+        leads to no model.
         """
-        if model not in self.models:
-            raise unknown("model", model, self.models)
-        return self.models[model]
+        if model in self.models:
+            return self.models[model]
+        if model and (Path(model) / TRAINED).is_file():
+            return ModelSpec(model, model)
+        raise unknown("model", model, self.models)
 
     def evaluators(self) -> Mapping[str, str]:
         """The primary evaluators, in the order of the table: name -> role. They score every cell."""

@@ -258,7 +258,7 @@ def damages(domain: str, samples: int, second: bool, save: Path | None, fresh: b
 @DOMAIN
 @MODEL
 @click.option("--samples", "-n", default=2000, show_default=True)
-@click.option("--output", type=PATH, help="Folder.  [default: beside the model's weights]")
+@click.option("--output", type=PATH, help="Folder.  [default: `bounds` in the folder of the model's weights]")
 @DEVICE
 def bounds(domain: str, model: str | None, samples: int, output: Path | None, device: str) -> int:
     """Make the floors (permuted networks) and the ceiling (other real samples) of a model, to ship with
@@ -278,7 +278,11 @@ def bounds(domain: str, model: str | None, samples: int, output: Path | None, de
             f"model {model!r} does not ship with the benchmark: name a folder with --output (`run` makes "
             f"what it needs)"
         )
-    spec = opened.locate(model) if model else default_model(opened)
+    spec = opened.locate(model) if model is not None else default_model(opened)
+    if output is None and not Path(spec.source).is_dir():
+        raise BadInput(
+            f"model {spec.name!r} has no folder of weights ({spec.source!r}): name a folder with --output"
+        )
     evaluation = Evaluation(
         ModelSession(opened, spec, samples, device=pick_device(device), command=command_line())
     )

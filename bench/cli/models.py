@@ -142,7 +142,7 @@ def compress(domain: str, model: str | None, method: str, output: Path, seed: in
     from bench.runner.devices import pick_device
 
     opened = open_domain(domain)
-    spec = opened.locate(model) if model else default_model(opened)
+    spec = opened.locate(model) if model is not None else default_model(opened)
     click.echo(compress_model(opened, spec, method, output, seed, pick_device(device)))
     return OK
 

@@ -10,10 +10,10 @@ from bench.methods.notation import LADDER
 from bench.report.details import best_cells, losses_of, retentions_at, richest_models
 from bench.report.during import during_section, one_bit
 from bench.report.report_data import DASH, ReportData, table
-from bench.report.verdict import answer, caveats
+from bench.report.verdict import answer, caveats, why_no_score
 from bench.stats.frontier import frontier
-from bench.stats.ladder import ROLES
-from bench.stats.scores import Domain, Ratio, Score, good_enough, ratio_at
+from bench.stats.ladder import ROLES, ModelLadder
+from bench.stats.scores import COUNTS_FROM, Domain, Ratio, Score, good_enough, model_score, ratio_at
 from bench.util.markup import as_text, joined
 
 NOTES = """\
@@ -61,6 +61,7 @@ def headline(found: ReportData, details: str) -> list[str]:
         "## How compressible is each domain?\n",
         *(f"{sentence}\n" for sentence in answers(found)),
         ranking(found) + "\n",
+        *without_score(found),
         NOTES.format(details=details),
         caveats(found.now),
         f"## What is left at each bit width?\n\n{RUNG_NOTES.format(details=details)}",
@@ -122,6 +123,32 @@ def ranking(found: ReportData) -> str:
         waits = f"{as_text(domain)}: not compared yet (missing: {'; '.join(lacks)})"
         lines.append([waits, *[DASH] * (len(headers) - 1)])
     return table(headers, lines)
+
+
+def without_score(found: ReportData) -> list[str]:
+    """Why a ranked domain has no C. Empty where each has one."""
+    lines = []
+    for d in ranked(found):
+        if d.score("quality") is None:
+            lines.append(f"- {as_text(d.name)} has no C: {'; '.join(map(_why_no_c, d.models))}.\n")
+    return lines
+
+
+def _why_no_c(m: ModelLadder) -> str:
+    if reasons := why_no_score(m):
+        return f"{m.model}: {', '.join(reasons)}"
+    return f"{m.model} has no partner of its size and training seed, or its U is below {COUNTS_FROM}"
+
+
+def score_line(found: ReportData, domain: str, model: str) -> str:
+    """C of one model, or why it has none."""
+    m = next((m for m in found.models if (m.domain, m.model) == (domain, model)), None)
+    if m is None:
+        return "No C: no rung of the ladder was measured with its baseline (`--method ladder`).\n"
+    if reasons := why_no_score(m):
+        return f"No C: {'; '.join(reasons)}.\n"
+    said = [f"{role} {_number(model_score(m, role))}" for role in ROLES]
+    return f"C of this model: {', '.join(said)}. A ranking needs two domains.\n"
 
 
 def scores_and_ratios(d: Domain) -> list[str]:

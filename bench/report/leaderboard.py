@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bench.records.schema import Record
 from bench.report.details import details_page
-from bench.report.headline import headline, models_table
+from bench.report.headline import headline, models_table, score_line
 from bench.report.model_page import GENERATED, first_table, folder_of, model_page, with_named_metrics
 from bench.report.report_data import ReportData, report_data
 from bench.stats.ladder import conditions, grouped
@@ -59,7 +59,7 @@ def _leaderboard(found: ReportData, records: Sequence[Record], results: Path, ou
         for (domain, model, *_), same in grouped(records, lambda r: (r.domain, r.model, conditions(r))):
             more = f"[All numbers of this model]({links[domain, model]})\n"
             title = f"## {as_text(domain)} · {as_text(model)}{with_named_metrics(same)}\n"
-            parts += [title, first_table(same) + "\n", more]
+            parts += [title, first_table(same) + "\n", score_line(found, domain, model), more]
     if not records:
         parts.append("There are no records yet.\n")
     return _docs_from(here, "\n".join([*parts, GENERATED]))

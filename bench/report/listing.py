@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
-from bench.errors import BadInput
+from bench.errors import BadInput, in_a_line
 from bench.interfaces import Domain
 from bench.metrics.shared import SHARED
 from bench.registry import DOMAINS, METHODS, METRICS, open_domain
@@ -19,9 +19,17 @@ def domains() -> Iterator[str]:
 def methods() -> Iterator[str]:
     """One line for each method."""
     for name in METHODS:
-        yield f"{name:<16} {METHODS.describe(name)}"
+        yield f"{name:<16} {METHODS.describe(name) if name in METHODS.own else _described(name)}"
     yield f"{'a+b':<16} a, then b: magnitude:sparsity=0.5+int4"
     yield f"{'ladder':<16} the eight rungs int8, int6, int5, int4, int3, int2, ternary, binary"
+
+
+def _described(name: str) -> str:
+    """The description of a plug-in's method, which is imported for it."""
+    try:
+        return str(METHODS.load(name).description)
+    except (BadInput, AttributeError) as error:
+        return f"broken: {in_a_line(error)}"
 
 
 def models() -> Iterator[str]:

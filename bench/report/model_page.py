@@ -16,10 +16,10 @@ from statistics import mean, stdev
 from bench.errors import BadInput, Failed, blamed
 from bench.methods.notation import ladder, primary_rung, rung_of
 from bench.metrics.shared import SHARED
-from bench.records.schema import MetricInfo, Record
+from bench.records.schema import MetricInfo, Record, metric_of
 from bench.registry import DOMAINS, open_domain
 from bench.stats.compressibility import recalibrated_ladder, retention_of
-from bench.stats.ladder import conditions, grouped
+from bench.stats.ladder import ROLES, conditions, grouped
 from bench.util.files import slug
 from bench.util.markup import as_code, as_text
 
@@ -116,9 +116,24 @@ def first_table(records: Sequence[Record]) -> str:
         for name, info in own_metrics(records).items()
         if info.headline or info.option is not None
     ]
-    return table(
-        methods_in_order(records), [*SIZE_COLUMNS, MACS_LEFT, *RETENTION_COLUMNS, *headline, SURVIVAL]
+    columns = [*SIZE_COLUMNS, MACS_LEFT, *RETENTION_COLUMNS, *headline, SURVIVAL]
+    return table(methods_in_order(records), columns) + near_the_floor(records)
+
+
+def near_the_floor(records: Iterable[Record]) -> str:
+    """A footnote where a role has no retention, since the uncompressed network is hardly above the floor."""
+    lacks = [role for role in ROLES if any(_has_no_retention(r, role) for r in records)]
+    if not lacks:
+        return ""
+    return (
+        f"\n\n`-` for {' and '.join(lacks)}: the uncompressed network is too close to the floor (permuted "
+        f"weights) for a retention."
     )
+
+
+def _has_no_retention(record: Record, role: str) -> bool:
+    """Whether the role was measured, and the floor allows no retention."""
+    return record.metric(metric_of(role)) is not None and record.metric(f"{role}_retention") is None
 
 
 def methods_in_order(records: Sequence[Record]) -> list[tuple[str, list[Record]]]:

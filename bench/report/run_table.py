@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from bench.records.agreement import COMPARED, agreement
 from bench.records.schema import Record
-from bench.report.model_page import survival_of
+from bench.report.model_page import near_the_floor, survival_of
 
 
 def comparison(measured: Sequence[Record], published: Sequence[Record]) -> str:
@@ -26,9 +26,9 @@ def comparison(measured: Sequence[Record], published: Sequence[Record]) -> str:
         "survival",
         "published",
     ]
-    return tabulate(
-        lines, headers=headers, disable_numparse=True, colalign=("left",) + ("right",) * 7 + ("left",)
-    )
+    align = ("left",) + ("right",) * 7 + ("left",)
+    shown = tabulate(lines, headers=headers, disable_numparse=True, colalign=align)
+    return shown + near_the_floor(measured)
 
 
 def _line(record: Record) -> list[str]:

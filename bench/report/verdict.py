@@ -443,6 +443,18 @@ def _counted(now: ClaimContext, m: ModelLadder) -> bool:
     return any(one is m for d in now.domains for unit in d.units for one in unit)
 
 
+def why_no_score(m: ModelLadder) -> list[str]:
+    """Why a model has no C. Empty where it has one."""
+    reasons = []
+    if m.missing:
+        reasons.append(f"rungs not measured: {', '.join(m.missing)}")
+    if m.undefined:
+        reasons.append(f"its baseline is too close to the floor for a retention: {', '.join(m.undefined)}")
+    if m.whole and not m.rates.max() >= FULL_RANGE[1]:
+        reasons.append("its files do not reach a sixteenth")
+    return reasons
+
+
 def _gaps(now: ClaimContext) -> str:
     """Models that are not ranked or not measured. They never count as zero."""
     found = [f"{d.name} {', '.join(names)}" for d in now.domains if (names := now.missing.get(d.name))]
@@ -450,16 +462,7 @@ def _gaps(now: ClaimContext) -> str:
     without_partners = []
     for d in now.domains:
         for m in d.models:
-            reasons = []
-            if m.missing:
-                reasons.append(f"rungs not measured: {', '.join(m.missing)}")
-            if m.undefined:
-                reasons.append(
-                    f"its baseline is too close to the floor for a retention: {', '.join(m.undefined)}"
-                )
-            if m.whole and not m.rates.max() >= FULL_RANGE[1]:
-                reasons.append("its files do not reach a sixteenth")
-            if reasons:
+            if reasons := why_no_score(m):
                 parts.append(f"{d.name} {m.model} has no score ({'; '.join(reasons)}).")
             elif not good_enough(m):
                 parts.append(f"{d.name} {m.model} is not ranked, because its U is below {COUNTS_FROM}.")

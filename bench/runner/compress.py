@@ -11,13 +11,13 @@ from bench.methods.notation import parse
 from bench.methods.plain import original
 from bench.metrics.cost import untouched_bytes
 from bench.runner.session import context_of, open_generator
-from bench.util.files import check_writable, write_atomically
+from bench.util.files import check_regular, check_writable, write_atomically
 
 
 def compress_model(domain: Domain, spec: ModelSpec, text: str, output: Path, seed: int, device: str) -> str:
     """Write the file and load it again -> one line that describes it."""
     method = parse(text)
-    check_writable(output.parent)
+    check_writable(check_regular(output).parent)
     generator = open_generator(domain, spec, device)
     plain = original(generator.network)
     try:
@@ -45,7 +45,7 @@ def decompress_file(file: Path, output: Path) -> str:
     from safetensors.torch import save as to_bytes
 
     artifact = open_artifact(file)
-    check_writable(output.parent)
+    check_writable(check_regular(output).parent)
     tensors = {name: stored.dequantize().contiguous() for name, stored in artifact.tensors()}
     write_atomically(output, to_bytes(tensors, {"format": "pt", "method": artifact.header.method}))
     return f"{output}: {len(tensors)} tensors of {artifact.header.method}, {output.stat().st_size:,} bytes"

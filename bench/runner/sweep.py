@@ -24,7 +24,7 @@ from bench.runner.run_cell import record_of, run_cell
 from bench.runner.session import ModelSession, OtherTensors
 from bench.runner.workers import Work, measure
 from bench.util.cache import Cache, Files, read_files
-from bench.util.files import check_writable, slug, write_atomically
+from bench.util.files import check_writable, shortened, slug, write_atomically
 from bench.util.progress import Bar
 
 TWINS_SHOWN = 20
@@ -66,7 +66,7 @@ def run(request: Request, say: Callable[[str], None]) -> list[Record]:
     check_executor(request)
     domains = [open_domain(name) for name in (DOMAINS if request.domain == "all" else [request.domain])]
     opened = [
-        (domain, domain.locate(request.model) if request.model else default_model(domain))
+        (domain, domain.locate(request.model) if request.model is not None else default_model(domain))
         for domain in domains
     ]
     for folder in filter(None, (request.results, request.save_samples)):
@@ -300,7 +300,7 @@ def keep_samples(session: ModelSession, made: Sequence[Record], request: Request
         request.save_samples.mkdir(parents=True, exist_ok=True)
         for record, some in samples:
             parts = (session.domain.name, session.spec.name, record.method)
-            name = f"{'-'.join(map(slug, parts))}-seed{record.sample_seed}"
+            name = f"{shortened('-'.join(map(slug, parts)), 200)}-seed{record.sample_seed}"
             session.domain.write_samples(some, request.save_samples / name)
         session.domain.show(
             columns, request.save_samples / f"{slug(session.domain.name)}-{slug(session.spec.name)}-twins"

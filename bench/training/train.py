@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import BadInput, Diverged, in_a_line
-from bench.interfaces import Domain, Training
+from bench.interfaces import TRAINED, Domain, Training
 from bench.training.lock import locked
 from bench.util.files import cache_folder, slug, write_atomically
 from bench.util.progress import bar, report
@@ -23,7 +23,7 @@ CHECKPOINT_EVERY_S = 60.0
 VALIDATE_EVERY = 0.05  # of all steps
 # of all steps: frozen models beside the checkpoint, so that quality over training time can be measured later
 SNAPSHOT_EVERY = 0.1
-FINISHED = "training.jsonl"  # the last file of a finished model's folder; without it the folder is incomplete
+FINISHED = TRAINED  # the last file of a finished model's folder; without it the folder is incomplete
 
 
 def train(
