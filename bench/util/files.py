@@ -105,7 +105,7 @@ def cache_folder() -> Path:
 
 
 def slug(text: str) -> str:
-    """A file name of [a-z0-9._=+@-], never empty, never hidden, and at most `LONGEST_NAME` characters.
+    """A file name of [a-z0-9._=+@-], never empty, never hidden, and at most `LONGEST` characters.
 
     `:` becomes `-`. A hash keeps names apart that need more changes.
     """
