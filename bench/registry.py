@@ -143,17 +143,17 @@ METHODS = Registry(
         ),
         "qat": (
             "bench.methods.trained:QuantizationAwareTraining",
-            "trains with the values of a grid; grid=int8 ... binary, scales, ends; start, budget, seed, "
-            "networks, teacher",
+            "trains with the values of a grid; grid=int8 ... binary, scales, ends; start, budget, rate, "
+            "seed, networks, teacher",
         ),
         "prune_train": (
             "bench.methods.trained:PruneWhileTraining",
-            "prunes gradually while training; sparsity=0.5 or pattern=2:4; start, budget, seed, networks, "
-            "teacher",
+            "prunes gradually while training; sparsity=0.5 or pattern=2:4; start, budget, rate, seed, "
+            "networks, teacher",
         ),
         "finetune": (
             "bench.methods.trained:Finetune",
-            "the control: trains further without compression; start, budget, seed, teacher",
+            "the control: trains further without compression; start, budget, rate, seed, teacher",
         ),
         "permute": ("bench.methods.plain:Permute", "weights permuted within each tensor: the floor; seed=0"),
     },
