@@ -203,6 +203,10 @@ class Generator(HasLikelihood, HasAuxiliaryScores, HasCalibration, HasTraining, 
     # samples drawn to count operations: whole batches, where samples are drawn in fixed ones
     macs_sample_count: ClassVar[int] = 100
 
+    def notes(self) -> Sequence[str]:
+        """What a user must know to read this model's numbers, a line each. `bench run` says them once."""
+        return ()
+
     def __init_subclass__(cls, **keywords: Any) -> None:
         """Generators that use the old names of two members keep working."""
         super().__init_subclass__(**keywords)

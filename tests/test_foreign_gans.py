@@ -89,6 +89,7 @@ def open_folder(folder: Path) -> Any:
 )
 def test_a_folder_is_sampled_compressed_and_rebuilt(arguments: dict[str, Any] | None, package: Path) -> None:
     opened = open_folder(write(package, arguments))
+    assert len(opened.notes()) == (arguments != {"channels": 1, "side": 28})
     made = opened.sample(opened.network, 3, 0)
     assert made.shape == (3, 1, 28, 28) and made.dtype == np.uint8 and len(np.unique(made, axis=0)) == 3
     assert np.array_equal(opened.sample(opened.network, 101, 0)[:3], made)

@@ -170,6 +170,7 @@ def test_the_companion_is_named_with_its_bytes_and_is_part_of_the_identity(
     expected = 4 * sum(p.numel() for p in vqvae().parameters())
     assert opened.settings()["companion"] == "vqvae/VQModel"
     assert opened.settings()["companion_bytes"] == expected
+    assert opened.notes()[1].startswith("vqvae/VQModel") and f"{expected:,} bytes" in opened.notes()[1]
     assert sum(p.numel() for p in opened.network.parameters()) == sum(
         p.numel() for p in unet(3, 8).parameters()
     )
@@ -195,6 +196,19 @@ def test_a_transformer_is_sampled_without_a_label(tmp_path: Path, seeded: None) 
         assert np.array_equal(opened.sample(opened.network, 2, SEED), made)
         table[-1] += 9
         assert not np.array_equal(opened.sample(opened.network, 2, SEED), made)
+
+
+@pytest.mark.parametrize(("channels", "side", "kind"), [(3, 16, "colour"), (1, 20, "grey"), (1, 28, "")])
+def test_a_note_says_what_becomes_of_the_pictures(
+    channels: int, side: int, kind: str, tmp_path: Path, seeded: None
+) -> None:
+    opened = open_folder(write(tmp_path / "model", "DDIMScheduler", unet=unet(channels, side)))
+    if kind:
+        (note,) = opened.notes()
+        assert f"draws {kind} pictures of {side}x{side}; they are scored as grey ones of 28x28" in note
+    else:
+        assert opened.notes() == []
+    assert DiffusionDomain().open(DiffusionDomain().models["xs@0"]).notes() == []
 
 
 def test_large_pictures_come_in_small_batches(tmp_path: Path) -> None:
@@ -248,6 +262,10 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "latents of others": (
         lambda f: write(f, "DDIMScheduler", transformer=dit(4, 8), vqvae=vqvae()),
         "latents of 4 channels.*vqvae/ decodes 3",
+    ),
+    "a companion of four channels": (
+        lambda f: write(f, "DDIMScheduler", unet=unet(3, 8), vqvae=vqvae(4)),
+        "decodes 4 channels, and not grey",
     ),
     "unknown scheduler": (
         lambda f: write(f, "SASolverScheduler", unet=unet()),

@@ -190,6 +190,8 @@ def _run_model(
         f"{domain.name} {spec.name}: {len(planned)} cells, {len(records)} finished before; N = "
         f"{request.samples}, device {session.device}"
     )
+    for note in session.generator.notes():
+        say(f"note: {note}")
     with Bar("cells", len(missing)) as bar:
         for cell, fresh in _measured(
             missing, evaluation, OpenModel(domain.name, spec, request, evaluation.template), bar

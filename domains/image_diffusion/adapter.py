@@ -29,6 +29,7 @@ from domains.image_diffusion.pipeline import (
 )
 from domains.image_diffusion.sampler import default_steps, kind_of, set_up
 from domains.images.adapter import ImageDomain, locate_folder
+from domains.images.files import SIDE, conversion_note
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -93,8 +94,7 @@ class DiffusionGenerator(Generator):
         self._set_sampler(settings)
         self.batch = min(BATCH, max(1, BATCH_PIXELS // self.drawn.side**2))
         self.macs_sample_count = self.batch  # type: ignore[misc]
-        if self.drawn.fold == 1:
-            self._probe()
+        self.picture = (1, SIDE) if self.drawn.fold > 1 else self._probe()  # channels, side
 
     def _set_sampler(self, settings: Mapping[str, Any]) -> None:
         self.scheduler_config = read_object(self.folder / SCHEDULER)
@@ -104,19 +104,37 @@ class DiffusionGenerator(Generator):
         check_numbers(self._settings, {"steps": 1000})
         self.network_calls = self.kind.calls(self.scheduler())  # raises now, not after the compression
 
-    def _probe(self) -> None:
-        """Draw one picture in few steps. Raises `BadInput` for whatever would fail after the compression."""
+    def _probe(self) -> tuple[int, int]:
+        """Draw one picture in few steps -> (its channels, its side).
+
+        Raises `BadInput` for whatever would fail after the compression.
+        """
         import torch
 
         steps = min(PROBE_STEPS, self._settings["steps"])
         try:
             with torch.inference_mode():
-                _to_pictures(self._decode(self._draw(self.network, 0, range(1), steps)).nan_to_num())
+                shape = self._decode(self._draw(self.network, 0, range(1), steps)).shape
         except BadInput:
             raise
         except Exception as error:
             reason = in_a_line(error)
             raise BadInput(f"the model {self.name!r} cannot draw a picture: {reason}") from None
+        if shape[1] not in (1, 3):
+            raise BadInput(
+                f"the model {self.name!r} decodes {shape[1]} channels, and not grey (1) or colour (3)"
+            )
+        return shape[1], shape[3]
+
+    def notes(self) -> list[str]:
+        """What becomes of its pictures, and what no size counts."""
+        found = conversion_note(self.name, *self.picture)
+        if self.companion is not None:
+            found.append(
+                f"{self.companion.name} decodes the latents; it is not compressed, and no size holds its "
+                f"{self.companion.fp32_bytes:,} bytes"
+            )
+        return found
 
     def scheduler(self, steps: int | None = None) -> Any:
         """A fresh one, its times set. Raises `BadInput` for one that cannot be set up."""

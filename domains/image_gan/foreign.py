@@ -29,6 +29,7 @@ from bench.interfaces import ModelSpec, Training, Wrap
 from bench.registry import Registry
 from domains.folders import read_object
 from domains.image_gan.adapter import BATCH, FOREIGN_FILES, GanGenerator
+from domains.images.files import conversion_note
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,8 +53,8 @@ class ForeignGenerator(GanGenerator):
         self._check_config()
         self.kind = class_of(str(self.config["class"]), self.file)
         self.network = self._filled(self._empty()).to(device)
-        side = self._probe()
-        self.batch = min(BATCH, max(1, BATCH_PIXELS // side**2))
+        self.picture = self._probe()  # channels, side
+        self.batch = min(BATCH, max(1, BATCH_PIXELS // self.picture[1] ** 2))
         self.macs_sample_count = self.batch  # type: ignore[misc]
 
     def _check_config(self) -> None:
@@ -89,8 +90,12 @@ class ForeignGenerator(GanGenerator):
             raise BadInput(f"cannot open the model {self.name!r}: {reason}") from None
         return network
 
-    def _probe(self) -> int:
-        """The side of its pictures. Raises `BadInput` for outputs that cannot be measured."""
+    def notes(self) -> list[str]:
+        """What becomes of its pictures."""
+        return conversion_note(self.name, *self.picture)
+
+    def _probe(self) -> tuple[int, int]:
+        """(channels, side) of its pictures. Raises `BadInput` for outputs that cannot be measured."""
         import torch
 
         latents = torch.ones(2, *self.latent_shape, device=self.device)
@@ -112,7 +117,7 @@ class ForeignGenerator(GanGenerator):
                 f"the model {self.name!r} draws noise of its own, so it has no twins; switch it off by an "
                 f"argument, or wrap it in a class that does"
             )
-        return int(shape[2])
+        return shape[1], shape[2]
 
     def to_pictures(self, images: Tensor) -> np.ndarray:
         """-> uint8 [b, 1, 28, 28], by the rule of `domains.images.files`."""

@@ -158,6 +158,17 @@ def _with_range(array: np.ndarray, name: str) -> np.ndarray:
     return array
 
 
+def conversion_note(name: str, channels: int, side: int) -> list[str]:
+    """What becomes of a model's pictures before they are scored, in a line; nothing for those of 28x28 grey."""
+    if (channels, side) == (1, SIDE):
+        return []
+    kind = "grey" if channels == 1 else "colour"
+    return [
+        f"{name!r} draws {kind} pictures of {side}x{side}; they are scored as grey ones of {SIDE}x{SIDE}, "
+        f"against garments unless --reference names others"
+    ]
+
+
 def from_array(array: np.ndarray, name: str) -> np.ndarray:
     """[n, h, w] or [n, h, w, c], uint8 or float in [0, 1] -> uint8 [n, 1, 28, 28]."""
     from PIL import Image
