@@ -159,7 +159,7 @@ def _with_range(array: np.ndarray, name: str) -> np.ndarray:
 
 
 def conversion_note(name: str, channels: int, side: int) -> list[str]:
-    """What becomes of a model's pictures before they are scored, in a line; nothing for those of 28x28 grey."""
+    """What becomes of a model's pictures before they are scored; nothing where they are 28x28 and grey."""
     if (channels, side) == (1, SIDE):
         return []
     kind = "grey" if channels == 1 else "colour"
