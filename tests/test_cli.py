@@ -54,6 +54,14 @@ def test_run_measures_writes_and_reports(invoke: Invoke, tmp_path: Path) -> None
     assert "results/local" in err
 
 
+def test_run_says_what_a_model_notes_once(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    from bench.interfaces import Generator
+
+    monkeypatch.setattr(Generator, "notes", lambda self: ["its pictures are scored as grey ones"])
+    status, _, err = invoke(*RUN, "--method", "int8", "--seed", "0", "--seed", "1")
+    assert status == 0 and err.count("note: its pictures are scored as grey ones\n") == 1
+
+
 def test_json_holds_whole_records_and_nothing_else(invoke: Invoke) -> None:
     status, out, _ = invoke(*RUN, "--method", "int8", "--seed", "0", "--seed", "3", "--json")
     records = [Record.model_validate(record) for record in json.loads(out)]
