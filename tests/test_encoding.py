@@ -22,7 +22,8 @@ def by_locale(source: str) -> Iterator[ast.Call]:
         given = {k.arg: getattr(k.value, "value", None) for k in node.keywords}
         values = [getattr(value, "value", None) for value in node.args]
         if name in ("read_text", "write_text"):
-            yield node
+            if len(values) == (name == "write_text"):  # the encoding may be given by position, too
+                yield node
         elif name in ("open", "fdopen"):
             mode = given.get("mode", next((value for value in values if value in TEXT_MODES), None))
             if mode in TEXT_MODES or (
@@ -50,6 +51,7 @@ def test_every_text_file_names_its_encoding() -> None:
         ("path.read_text()", 1),
         ("path.write_text(text)", 1),
         ("path.write_text(text, encoding='utf-8')", 0),
+        ("path.read_text('utf-8')", 0),
         ("open(path)", 1),
         ("open(path, 'w')", 1),
         ("path.open(mode='a')", 1),
@@ -61,3 +63,26 @@ def test_every_text_file_names_its_encoding() -> None:
 )
 def test_planted_calls_are_found(source: str, found: int) -> None:
     assert len(list(by_locale(source))) == found
+
+
+def test_a_locale_without_encoding_changes_nothing(tmp_path: Path) -> None:
+    """Texts of a user come back as they were where the locale knows ASCII alone."""
+    (tmp_path / "own.jsonl").write_text('{"text": "d\u00fc \u4e2d"}\n', encoding="utf-8")
+    (tmp_path / "card.json").write_text('{"description": "d\u00fc"}', encoding="utf-8")
+    code = f"""
+import sys
+from pathlib import Path
+from domains.folders import card_of
+from domains.text.adapter import TextDomain
+folder, domain = Path({str(tmp_path)!r}), TextDomain()
+texts = domain.read_samples(folder / "own.jsonl")
+domain.write_samples(texts, folder / "copy")
+domain.show({{"none": texts}}, folder / "twins")
+assert domain.read_samples(folder / "copy.jsonl") == texts == ["d\\u00fc \\u4e2d"]
+assert card_of(folder)["description"] == "d\\u00fc" and sys.getfilesystemencoding() == "ascii"
+"""
+    env = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, encoding="utf-8")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "twins.txt").read_text(encoding="utf-8") == "none | d\u00fc \u4e2d\n"

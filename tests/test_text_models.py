@@ -1,4 +1,4 @@
-"""Any causal language model in the hub's format: opened, sampled, scored, compressed and rebuilt from its file.
+"""Any causal language model in the hub's format: opened, sampled, scored, compressed and rebuilt.
 
 What cannot be measured is refused at open, in one line.
 """
@@ -104,7 +104,7 @@ def test_experts_are_compressed_or_named(tmp_path: Path) -> None:
     assert len(experts) == 4 and experts <= weights_of(network).keys() | uncovered(network).keys()
 
 
-# --------------------------------------------------------------------------------------------- cache and order
+# -------------------------------------------------------------------------------------------- cache and order
 
 
 def test_a_state_space_model_samples_with_memory(tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_the_probe_reads_few_positions(tmp_path: Path) -> None:
     assert generator.settings()["max_tokens"] == 2 and len(generator.sample(generator.network, 3, 0)) == 3
 
 
-# --------------------------------------------------------------------------------------------------- tokenizers
+# ------------------------------------------------------------------------------------------------- tokenizers
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "llama", "gpt_neox", "qwen2", "gemma", "mamba", "mixtral"])

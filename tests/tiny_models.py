@@ -35,7 +35,7 @@ SPECIAL = dict(bos_token_id=0, eos_token_id=1, pad_token_id=2)  # of the tokeniz
 
 
 def tiny_model(folder: Path, kind: str, spread: float = 5.0, **changes: Any) -> Path:
-    """Save a model of one type. `spread` multiplies its matrices, so that texts depend on what came before."""
+    """Save a model of one type. `spread` multiplies its matrices, so that texts depend on their past."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     settings = {**SPECIAL, **KINDS.get(kind, COMMON), **changes}

@@ -153,7 +153,7 @@ class TextDomain(Domain):
     # -------------------------------------------------------------------------------------------------- files
 
     def read_samples(self, path: Path) -> list[str]:
-        """`{"text": "..."}` a line. Of a text only the beginning counts: see `domains.text.data.beginnings`."""
+        """`{"text": "..."}` a line. Only the beginning of a text counts (`domains.text.data.beginnings`)."""
         from domains.text.data import beginnings
 
         try:

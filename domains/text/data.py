@@ -37,8 +37,8 @@ def beginnings(texts: Iterable[str], source: object) -> list[str]:
         whole += len(text) <= LONGEST
     if whole < len(cut):
         note(
-            f"{len(cut) - whole} of {len(cut)} texts of {str(source)!r} are longer than {LONGEST} characters; "
-            f"only their beginnings count"
+            f"{len(cut) - whole} of {len(cut)} texts of {str(source)!r} are longer than {LONGEST} "
+            f"characters; only their beginnings count"
         )
     return cut
 

@@ -91,7 +91,7 @@ def load_network(spec: ModelSpec) -> Any:
     had_bar = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()  # small models load at once: their bar is a leftover on the terminal
     try:
-        network, info = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             spec.source,
             dtype="float32",
             use_safetensors=True,
@@ -103,6 +103,7 @@ def load_network(spec: ModelSpec) -> Any:
     finally:
         if had_bar:
             logging.enable_progress_bar()
+    network, info = loaded
     if missing := sorted(info["missing_keys"]):
         raise BadInput(
             f"the model {spec.name!r} is not whole: its file lacks {len(missing)} tensors, "

@@ -34,7 +34,7 @@ def texts_of(results: Path, records: Sequence[Record], model: str, say: Say) -> 
         if path.is_file():
             try:
                 found[domain] = markdown(
-                    f"{domain} · {model}", twins(path.read_text("utf-8", encoding="utf-8")), ratios(group)
+                    f"{domain} · {model}", twins(path.read_text(encoding="utf-8")), ratios(group)
                 )
             except (OSError, ValueError) as error:
                 say(f"skipped {path}: {error}")

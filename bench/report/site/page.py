@@ -138,7 +138,7 @@ def _bold(text: str) -> Any:
 
 @cache
 def _file(name: str) -> str:
-    return files("bench.report.site").joinpath(name).read_text("utf-8", encoding="utf-8")
+    return files("bench.report.site").joinpath(name).read_text(encoding="utf-8")
 
 
 def _template() -> Any:

@@ -81,13 +81,13 @@ def read_twins(
 
 
 def _seed(path: Path) -> int | None:
-    text = path.read_text("utf-8", "replace", encoding="utf-8").strip() if path.is_file() else ""
+    text = path.read_text(encoding="utf-8", errors="replace").strip() if path.is_file() else ""
     return int(text) if text.isdecimal() and text.isascii() and len(text) < 10 else None
 
 
 def _texts(path: Path, count: int) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
-    for rows in twins(path.read_text("utf-8", encoding="utf-8"))[:count]:
+    for rows in twins(path.read_text(encoding="utf-8"))[:count]:
         for method, text in rows.items():
             found.setdefault(method, []).append(text if len(text) <= LONGEST else text[:LONGEST] + " …")
     return found
