@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -41,7 +42,7 @@ def likelihood(
     lengths = [len(row) for row in rows]
     if context is not None and max(lengths) - 1 > context:
         return {}
-    most_tokens = MOST_LOGITS // network.config.get_text_config().vocab_size
+    most_tokens = MOST_LOGITS // cast(Any, network).config.get_text_config().vocab_size
     sums = torch.zeros(3, dtype=torch.float64)  # nats, KL, flips
     count = 0
     for batch in batches(lengths, BATCH, most_tokens):
