@@ -307,7 +307,7 @@ def command(results: Path, *how: str) -> list[str]:
 def test_ray_gives_the_records_of_processes_also_when_its_driver_is_killed(
     two_nodes: Any, toy_env: dict[str, str], tmp_path: Path
 ) -> None:
-    """Killed whenever five more records are there, and started again. The caches are apart."""
+    """Killed whenever seven more records are there, and started again. The caches are apart."""
     own = {**toy_env, "OMP_NUM_THREADS": "1"}
     apart = [{**own, "GENCOMPRESS_CACHE": str(tmp_path / name)} for name in ("cache", "cache-of-ray")]
     subprocess.run(command(tmp_path / "a", "--workers", "2"), env=apart[0], check=True, capture_output=True)
@@ -316,7 +316,7 @@ def test_ray_gives_the_records_of_processes_also_when_its_driver_is_killed(
         with (tmp_path / "said").open("w") as said:
             driver = subprocess.Popen(command(tmp_path / "b", *how), env=apart[1], stderr=said)
         before = len(whole(tmp_path / "b"))
-        while driver.poll() is None and len(whole(tmp_path / "b")) < before + 5:
+        while driver.poll() is None and len(whole(tmp_path / "b")) < before + 7:
             time.sleep(0.05)
         if driver.poll() is not None:
             break
