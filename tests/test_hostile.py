@@ -18,7 +18,7 @@ OURS = ("image_gan", "image_diffusion", "text")
 
 @pytest.mark.parametrize("name", OURS)
 def test_a_name_longer_than_a_file_can_have_is_unknown(name: str) -> None:
-    with pytest.raises(BadInput, match="^unknown model "):
+    with pytest.raises(BadInput, match=r"^unknown model "):
         open_domain(name).locate("a" * 5000)
 
 
