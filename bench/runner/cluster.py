@@ -172,7 +172,7 @@ class Plan:
 
     def _add(self, cell: Cell, after: Sequence[Cell]) -> None:
         if not after:
-            self.ready.append(cell)
+            self._release(cell)
             return
         self.missing[cell.hash] = len(after)
         for before in after:
@@ -183,7 +183,11 @@ class Plan:
         for after in self.waiting.pop(cell.hash, []):
             self.missing[after.hash] -= 1
             if not self.missing[after.hash]:
-                self.ready.append(after)
+                self._release(after)
+
+    def _release(self, cell: Cell) -> None:
+        """Trainings take longest, so they start first: at the end, no worker waits long for the last one."""
+        self.ready.appendleft(cell) if is_trained(cell.method) else self.ready.append(cell)
 
 
 # --------------------------------------------------------------------------------------------- in the workers

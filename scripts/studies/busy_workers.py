@@ -52,17 +52,17 @@ def published() -> list[Record]:
 def simulated(count: int, mean_s: float, records: list[Record], seed: int) -> list[tuple[Cell, float]]:
     """Cells with seconds that are drawn from the records and scaled to a mean."""
     rng, template = random.Random(seed), cell_of(records[0])
-    took = [total for record in records if (total := sum(record.provenance.seconds.values())) > 0]
-    drawn = [rng.choice(took) for _ in range(count)]
-    scale = mean_s / statistics.fmean(drawn)
-    print(f"published cells took {statistics.fmean(took):.1f} s on average, {max(took):.0f} s at most")
-    return [
-        (
-            replace(template, method="none" if i < SEEDS else f"m{i // SEEDS}", sample_seed=i % SEEDS),
-            scale * drawn[i],
-        )
-        for i in range(count)
-    ]
+    took = {record.cell: sum(record.provenance.seconds.values()) for record in records}
+    drawn = [rng.choice(records) for _ in range(count)]
+    scale = mean_s / statistics.fmean(took[record.cell] for record in drawn)
+    mean, most = statistics.fmean(took.values()), max(took.values())
+    print(f"published cells took {mean:.1f} s on average, {most:.0f} s at most")
+    found = []
+    for number, record in enumerate(drawn):
+        method = "none" if number < SEEDS else f"{record.method.replace('none', 'int8')}:{number}"
+        cell = replace(template, method=method, sample_seed=number % SEEDS)
+        found.append((cell, scale * took[record.cell]))
+    return found
 
 
 def main() -> None:
