@@ -24,6 +24,7 @@ def test_the_docstrings_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert (failed, tried) == (0, 3)
 
 
+@pytest.mark.usefixtures("toy_trains_once")
 def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     failed, tried = doctest.testfile(str(PAGE), module_relative=False, optionflags=OPTIONS)
@@ -46,6 +47,8 @@ def test_a_list_of_samples_scores_as_its_file_does(tmp_path: Path) -> None:
 def test_bad_input_is_named(tmp_path: Path) -> None:
     module = torch.nn.Linear(4, 4)
     with pytest.raises(BadInput, match="these are no samples of 'text'"):
+        api.score([object()], domain="text")
+    with pytest.raises(BadInput, match="line 1 is not"):
         api.score([1, 2], domain="text")
     with pytest.raises(BadInput, match="unknown domain 'no'"):
         api.run(domain="no")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from bench.cli.shared import FAILED, OK, PATH, check_domain, commands
+from bench.cli.shared import DEVICE, DOMAIN, FAILED, MODEL, OK, PATH, check_domain, commands
 
 KINDS = ("domain", "method", "metric")
 
@@ -59,3 +59,24 @@ def check(name: str, domains: tuple[str, ...], show_all: bool) -> int:
             click.echo(str(outcome))
     click.echo(f"{name}: " + ", ".join(f"{counts[word]} {word}" for word in ("kept", "broken", "skipped")))
     return FAILED if counts["broken"] else OK
+
+
+@commands.command(short_help="A look at a model before a long run.")
+@DOMAIN
+@MODEL
+@DEVICE
+def doctor(domain: str, model: str | None, device: str) -> int:
+    """Open a model and say what a run would do with it, in under a minute for a small one.
+
+    Which tensors each method touches, the size at each rung, the headroom on 200 samples, and the time of a
+    full ladder by estimate. It writes nothing.
+    """
+    check_domain(domain)
+    from bench.registry import default_model, open_domain
+    from bench.runner.devices import pick_device
+    from bench.runner.doctor import as_text, diagnose
+
+    opened = open_domain(domain)
+    spec = opened.locate(model) if model is not None else default_model(opened)
+    click.echo(as_text(diagnose(opened, spec, pick_device(device))))
+    return OK
