@@ -751,7 +751,7 @@ class StoredTensor:
         return len(self.codebook[0]) if self.codebook else 0
 
     def dequantize(self) -> Tensor:
-        """[*shape]: the tensor that the network computes with, float32 (a plain integer buffer keeps its
+        """`[*shape]`: the tensor that the network computes with, float32 (a plain integer buffer keeps its
         type).
         """
         import torch

@@ -3,6 +3,8 @@
 project = "gencompress"
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
 root_doc = "index"
+default_role = "literal"
+exclude_patterns = ["images"]
 html_theme = "furo"  # its fonts are the reader's own: the pages ask nothing of other servers
 html_title = "How far can a generative model be compressed?"
 myst_heading_anchors = 3
