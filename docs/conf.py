@@ -10,5 +10,5 @@ html_title = "How far can a generative model be compressed?"
 myst_heading_anchors = 3
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
-# Links to files beside docs/ lead somewhere in the repository, not in the site. `tests/test_docs.py` follows them.
+# Some links lead to files beside docs/, which are not in the site. `tests/test_docs.py` follows them.
 suppress_warnings = ["myst.xref_missing"]
