@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.errors import BadInput
-from bench.util.files import cache_folder, check_writable, slug, write_atomically
+from bench.util.files import LONGEST, cache_folder, check_writable, shortened, slug, write_atomically
 
 # --- write_atomically ---------------------------------------------------------------------------------
 
@@ -29,6 +29,50 @@ def test_a_file_is_replaced_whole_and_readable(tmp_path: Path):
     target.write_text("a longer text that was there before", encoding="utf-8")
     write_atomically(target, "new")
     assert target.read_text(encoding="utf-8") == "new" and target.stat().st_mode & 0o777 == 0o644
+
+
+def test_a_new_file_has_the_rights_that_the_umask_leaves_and_an_old_one_keeps_its_own(tmp_path: Path):
+    before = os.umask(0o027)
+    try:
+        write_atomically(tmp_path / "new", "x")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o640
+    (tmp_path / "new").chmod(0o600)
+    write_atomically(tmp_path / "new", "y")
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_symbolic_link_stays_and_its_target_is_written(tmp_path: Path):
+    (tmp_path / "data").mkdir()
+    for name, target in (("link", "data/old"), ("to come", "data/new")):
+        (tmp_path / name).symlink_to(tmp_path / target)
+    (tmp_path / "data/old").write_text("old")
+    for name in ("link", "to come"):
+        write_atomically(tmp_path / name, "new")
+        assert (tmp_path / name).is_symlink() and (tmp_path / name).read_text() == "new"
+    assert sorted(p.name for p in (tmp_path / "data").iterdir()) == ["new", "old"]
+
+
+def test_what_is_no_regular_file_is_refused_and_stays(tmp_path: Path):
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "fifo")
+    for path, kind in (
+        (tmp_path / "fifo", "FIFO"),
+        (tmp_path / "link", "FIFO"),
+        (tmp_path / "folder", "folder"),
+        (Path("/dev/null"), "device"),
+    ):
+        with pytest.raises(
+            BadInput, match=rf"cannot write '{re.escape(str(path))}': it is a {kind}; allowed"
+        ):
+            write_atomically(path, "x")
+    assert (tmp_path / "fifo").is_fifo() and sorted(p.name for p in tmp_path.iterdir()) == [
+        "fifo",
+        "folder",
+        "link",
+    ]
 
 
 @pytest.mark.parametrize("step", ["fsync", "chmod", "replace"])
@@ -126,3 +170,11 @@ def test_the_cache_lies_where_the_user_says(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert cache_folder() == tmp_path / ".cache" / "gencompress"
+
+
+def test_long_names_are_shortened_and_keep_apart():
+    """Also where only letters differ that are cut off; short names stay as they are."""
+    plain = ["n" * 300, "n" * 299 + "m", "../" + "Ü" * 400, "../" + "Ü" * 401, "n" * 120]
+    slugs = [slug(name) for name in plain]
+    assert len(set(slugs)) == len(plain) and max(map(len, slugs)) == LONGEST
+    assert slugs[-1] == plain[-1] and shortened("int4", 4) == "int4" and len(shortened("n" * 300, 200)) == 200

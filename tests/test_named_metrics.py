@@ -1,4 +1,4 @@
-"""Metrics that the user names, and metrics of domains that are not installed: no page loses a column."""
+"""What pages and lists say of plug-ins: metrics of the user's, domains that are not installed, dashes."""
 
 from __future__ import annotations
 
@@ -7,13 +7,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from made_up import ladder
 from test_author_mistakes import N, Toy, own
 from test_leaderboard import all_pages, record
 
 from bench.cli.main import main
-from bench.interfaces import Metric
+from bench.errors import BadInput
+from bench.interfaces import TRAINED, Metric, ModelSpec
 from bench.records.schema import MetricInfo, Record, read_records
-from bench.registry import DOMAINS
+from bench.registry import DOMAINS, METHODS
+from bench.report import listing
+from bench.report.headline import without_score
+from bench.report.report_data import report_data
+from bench.report.run_table import comparison
 
 __all__ = ["own"]  # a fixture
 
@@ -84,3 +90,44 @@ def test_the_leaderboard_is_written_beside_the_records_it_was_asked_for(
     assert written("--local", "--results", "other") == ["other/leaderboard.md"]
     assert "`int8`" in pages["other/leaderboard.md"].read_text()
     assert written("--results", "other", "--output", "leaderboard.md") == ["leaderboard.md"]
+
+
+def test_a_page_says_why_there_is_no_c_and_no_retention(tmp_path: Path) -> None:
+    text = all_pages([record("int8", 0, quality_valid=0.1, quality_retention=None)], tmp_path)
+    assert "No C: no rung of the ladder was measured with its baseline" in text
+    assert text.count("`-` for quality: the uncompressed network is too close to the floor") == 2
+    few = [r for r in ladder("a") if r.method in ("none", "int8")]
+    assert "No C: rungs not measured: int6, int5, int4, int3, int2, ternary, binary." in all_pages(
+        few, tmp_path
+    )
+    whole = all_pages(ladder("a", quality=0.9), tmp_path)
+    assert "C of this model: quality 0." in whole and "too close to the floor" not in whole
+    found = report_data([*ladder("a"), *(r.model_copy(update={"domain": "b"}) for r in few)], {})
+    (said,) = without_score(found)
+    assert said.startswith("- b has no C: s@0: rungs not measured: int6")
+
+
+def test_the_table_of_a_run_says_why_it_shows_a_dash() -> None:
+    made = record("int8", 0, quality_valid=0.1, quality_retention=None, diversity_retention=0.5)
+    assert "`-` for quality: the uncompressed network is too close" in comparison([made], [])
+    assert "too close" not in comparison([record("int8", 0, quality_valid=0.1, quality_retention=0.5)], [])
+
+
+def test_a_folder_that_train_wrote_is_a_model(tmp_path: Path) -> None:
+    domain = DOMAINS.load("toy")()
+    with pytest.raises(BadInput, match="unknown model"):
+        domain.locate(str(tmp_path))
+    (tmp_path / TRAINED).touch()
+    assert domain.locate(str(tmp_path)) == ModelSpec(str(tmp_path), str(tmp_path))
+
+
+def test_the_description_of_a_plug_ins_method_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(METHODS._targets, "mine", f"{__name__}:Mine")
+    monkeypatch.setitem(METHODS._targets, "gone", "no_such_module:Method")
+    lines = {line.split()[0]: line for line in listing.methods()}
+    assert lines["mine"].split(maxsplit=1)[1] == "a method of mine"
+    assert "broken: method 'gone' (no_such_module:Method) cannot be imported" in lines["gone"]
+
+
+class Mine:
+    name, description = "mine", "a method of mine"
