@@ -301,3 +301,14 @@ def test_fresh_damages_read_no_cached_features(own: Path, monkeypatch: pytest.Mo
         main([*command, *options])
         counts.append(len(asked))
     assert counts[0] > 0 and counts[1] == 0 and counts[2] > 0
+
+
+def test_a_model_outside_of_its_size_is_warned_of(
+    own: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = ["run", "--domain", "toy", "--method", "none", "--samples", str(N), "--results", str(own / "mine")]
+    assert main(run) == 0 and "warning: toy" not in capsys.readouterr().err
+    monkeypatch.setattr(Toy, "models", {"s@0": ModelSpec("s@0", "nowhere", parameters=6)})
+    said = "s@0 has 6 parameters, and size s means 250,000 to 1,000,000"
+    assert main(run) == 0 and f"warning: toy {said}; it takes part" in capsys.readouterr().err
+    assert main(["list", "models"]) == 0 and f"(warning: {said})" in capsys.readouterr().out

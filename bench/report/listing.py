@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 from bench.errors import BadInput, in_a_line
-from bench.interfaces import Domain
+from bench.interfaces import Domain, outside_of_its_size
 from bench.metrics.shared import SHARED
 from bench.registry import DOMAINS, METHODS, METRICS, open_domain
 
@@ -37,7 +37,9 @@ def models() -> Iterator[str]:
     for name, domain in _working():
         for model in domain.models.values():
             size = f"{model.parameters:,} parameters" if model.parameters else ""
-            yield f"{name:<16} {model.name:<8} {size:<22} {model.licence:<12} {model.description}"
+            outside = outside_of_its_size(model.name, model.parameters)
+            said = model.description + (f" (warning: {outside})" if outside else "")
+            yield f"{name:<16} {model.name:<8} {size:<22} {model.licence:<12} {said}"
         for recipe, line in domain.trainings().items():
             yield f"{name:<16} {recipe:<8} {'to be trained':<22} {'':<12} {line}"
 
