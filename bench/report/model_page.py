@@ -120,9 +120,9 @@ def first_table(records: Sequence[Record]) -> str:
     return table(methods_in_order(records), columns) + near_the_floor(records)
 
 
-def near_the_floor(records: Iterable[Record]) -> str:
+def near_the_floor(records: Sequence[Record]) -> str:
     """A footnote where a role has no retention, since the uncompressed network is hardly above the floor."""
-    lacks = [role for role in ROLES if any(_has_no_retention(r, role) for r in records)]
+    lacks = [role for role in ROLES if _lacks_retention(records, role)]
     if not lacks:
         return ""
     return (
@@ -131,9 +131,10 @@ def near_the_floor(records: Iterable[Record]) -> str:
     )
 
 
-def _has_no_retention(record: Record, role: str) -> bool:
-    """Whether the role was measured, and the floor allows no retention."""
-    return record.metric(metric_of(role)) is not None and record.metric(f"{role}_retention") is None
+def _lacks_retention(records: Sequence[Record], role: str) -> bool:
+    """Whether the role of any record was measured, and the floor allows no retention."""
+    measured = [r for r in records if r.metric(metric_of(role)) is not None]
+    return any(r.metric(f"{role}_retention") is None for r in measured)
 
 
 def methods_in_order(records: Sequence[Record]) -> list[tuple[str, list[Record]]]:
