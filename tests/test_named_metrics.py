@@ -129,5 +129,11 @@ def test_the_description_of_a_plug_ins_method_is_listed(monkeypatch: pytest.Monk
     assert "broken: method 'gone' (no_such_module:Method) cannot be imported" in lines["gone"]
 
 
+def test_a_domain_with_a_broken_metric_is_listed_with_its_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Toy, "metrics", lambda self: {}["spread"])
+    (line,) = (line for line in listing.metrics() if line.startswith("toy "))
+    assert "broken: metrics of domain 'toy': KeyError: 'spread' (test_named_metrics.py" in line
+
+
 class Mine:
     name, description = "mine", "a method of mine"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
-from bench.errors import BadInput, in_a_line
+from bench.errors import BadInput, Failed, blamed, in_a_line
 from bench.interfaces import Domain, outside_of_its_size
 from bench.metrics.shared import SHARED
 from bench.registry import DOMAINS, METHODS, METRICS, open_domain
@@ -50,8 +50,9 @@ def metrics() -> Iterator[str]:
         yield f"{'all':<16} {shared:<24} {line}"
     for name, domain in _working():
         try:
-            own = domain.metrics()
-        except BadInput as error:
+            with blamed(f"metrics of domain {name!r}"):
+                own = domain.metrics()
+        except (BadInput, Failed) as error:
             yield f"{name:<16} broken: {error}"
             continue
         for metric in own.values():

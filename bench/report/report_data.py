@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from bench.errors import BadInput
+from bench.errors import BadInput, Failed, blamed
 from bench.records.schema import Record
 from bench.registry import DOMAINS, open_domain
 from bench.report.verdict import ClaimContext, claim_context, with_secondary
@@ -135,7 +135,10 @@ def _missing(models: Sequence[ModelLadder]) -> dict[str, list[str]]:
     domains = sorted({m.domain for m in models})
     found = {}
     for domain in domains:
-        with suppress(BadInput):  # a plug-in that is broken now says nothing of what it lacks
+        with (
+            suppress(BadInput, Failed),
+            blamed("grid"),
+        ):  # a plug-in that is broken now says nothing of what it lacks
             if domain in DOMAINS:
                 found[domain] = [n for n in open_domain(domain).grid() if (domain, n) not in known]
     return found
