@@ -69,7 +69,9 @@ class OldDomain(WithoutEvaluators):
         return {"position": "quality", "direction": "diversity"}
 
     def evaluator(self, name: str, device: str = "cpu") -> Evaluator:
-        return OldEvaluator(f"{name} on {device}")
+        found = OldEvaluator(f"{name} on {device}")
+        found.name, found.role = name, {**self.evaluators(), **self.second_evaluators()}[name]  # type: ignore[misc, assignment]
+        return found
 
 
 class OldDomainWithSecond(OldDomain):
