@@ -115,9 +115,10 @@ def kind_of(config: Mapping[str, Any], folder: str) -> Kind:
 
 def default_steps(kind: Kind, config: Mapping[str, Any]) -> int:
     """The steps of a model whose card says nothing, at most those that it was trained with."""
+    if not kind.draws_noise:
+        return STEPS
     trained = config.get("num_train_timesteps")
-    limited = kind.draws_noise and type(trained) is int and trained > 0
-    return min(NOISY_STEPS, trained) if limited else NOISY_STEPS if kind.draws_noise else STEPS
+    return min(NOISY_STEPS, trained) if isinstance(trained, int) and trained > 0 else NOISY_STEPS
 
 
 def set_up(config: Mapping[str, Any], steps: int, folder: str, device: str) -> Any:
