@@ -103,6 +103,7 @@ def run(methods: tuple[str, ...], seeds: tuple[int, ...], as_json: bool, **optio
     The uncompressed baseline `none` is always measured too. Finished cells are not measured again.
     """
     check_domain(options["domain"], also=("all",))
+    from bench.interfaces import outside_of_its_size
     from bench.records.schema import read_records
     from bench.report.leaderboard import write_pages
     from bench.report.run_table import comparison
@@ -120,6 +121,10 @@ def run(methods: tuple[str, ...], seeds: tuple[int, ...], as_json: bool, **optio
         click.echo(json.dumps([json.loads(record.model_dump_json()) for record in records]))
     click.echo(comparison(records, published), err=as_json)
     say(f"records and leaderboard.md are in {results}")
+    counts = {(r.domain, r.model): r.cost.parameters for r in records if r.cost}
+    for (domain, model), count in counts.items():
+        if outside := outside_of_its_size(model, count):
+            say(f"warning: {domain} {outside}; it takes part in no comparison of domains")
     for warning in dict.fromkeys(
         f"{record.method}: {line}" for record in records for line in record.warnings
     ):

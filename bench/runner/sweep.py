@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bench.errors import BadInput, BrokenPlugIn, in_a_line, of_plug_in, unknown
 from bench.evaluation.secondary import is_by
-from bench.interfaces import Domain, Evaluator, Metric, ModelSpec, Samples, outside_of_its_size
+from bench.interfaces import Domain, Evaluator, Metric, ModelSpec, Samples
 from bench.methods.notation import expand, parse
 from bench.metrics.custom import load_metric
 from bench.records.cell import Cell, cells, is_finished, look_up
@@ -184,8 +184,6 @@ def _run_model(
         ):
             records[name] = record
     missing = [cell for cell in planned if cell.hash not in records]
-    if outside := outside_of_its_size(spec.name, spec.parameters):
-        say(f"warning: {domain.name} {outside}; it takes part in no comparison of domains")
     say(
         f"{domain.name} {spec.name}: {len(planned)} cells, {len(records)} finished before; N = "
         f"{request.samples}, device {session.device}"
