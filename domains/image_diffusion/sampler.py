@@ -49,7 +49,7 @@ def by_churn(denoise: Denoise, scheduler: Any, x: Tensor, noise: Noise) -> Tenso
     """The stochastic sampler of Karras et al. 2022, arXiv:2206.00364, algorithm 2."""
     for time in scheduler.timesteps:
         sigma = scheduler.schedule[time]
-        before = scheduler.schedule[time - 1] if time > 0 else 0 * sigma
+        before: Any = scheduler.schedule[time - 1] if time > 0 else 0
         x, level = scheduler.add_noise_to_input(x, sigma, generator=noise)
         slope = level / 2 * denoise((x + 1) / 2, level / 2)
         found = scheduler.step(slope, level, before, x)
