@@ -198,7 +198,8 @@ _stored: set[tuple[str, int]] = set()  # runs and seeds whose baselines this pro
 
 def _packed(content: Any) -> np.ndarray:
     """As bytes that a task sees where they lie, uint8 [n]. It unpacks them if it needs them."""
-    return np.frombuffer(pickle.dumps(content), np.uint8)
+    # Ray's pickle also takes what a script or a notebook defines
+    return np.frombuffer(load_ray().cloudpickle.dumps(content), np.uint8)
 
 
 def _measure(key: str, shared: np.ndarray, cell: Cell, baseline: np.ndarray | None) -> Answer:
