@@ -182,7 +182,10 @@ def measured(session: ModelSession) -> tuple[tuple[Headroom, ...], list[str], di
     except Diverged as error:
         return (), [f"the model diverges: {error}"], {}
     floor = floor_of(evaluation)
-    found = [Headroom(r, *(some[metric_of(r)] for some in (scores, floor, ceiling))) for r in ROLES]
+    found = []
+    for role in ROLES:
+        name = metric_of(role)
+        found.append(Headroom(role, scores[name], floor[name], ceiling[name]))
     return tuple(found), remarks_of(found), of_a_ladder(watch.seconds, session)
 
 
