@@ -264,7 +264,7 @@ class Direction(Evaluator):
 
 def seen_by(source: str, folder: Path, name: str) -> float:
     """The feature of a freshly imported evaluator in the toy domain, and in one that is published."""
-    (folder / "edited_evaluator.py").write_text(source)
+    (folder / "edited_evaluator.py").write_text(source, encoding="utf-8")
     sys.modules.pop("edited_evaluator", None)
     importlib.invalidate_caches()
     domain = type("Renamed", (Own,), {"name": name})()

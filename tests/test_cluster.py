@@ -139,7 +139,7 @@ class Fake:
 
     def measure(self, cell: Cell) -> Record:
         node = os.environ.get("RAY_NODE_ID", "") or str(os.getppid())
-        with (self.folder / f"{os.getpid()}").open("a") as notes:
+        with (self.folder / f"{os.getpid()}").open("a", encoding="utf-8") as notes:
             notes.write(f"{cell.method} {cell.sample_seed} {node}\n")
         if cell.method == "dies":
             os._exit(9)
@@ -152,7 +152,9 @@ class Fake:
         return record(cell.method, cell.sample_seed, quality_retention=0.5)
 
     def notes(self) -> list[str]:
-        return [line for path in self.folder.iterdir() for line in path.read_text().splitlines()]
+        return [
+            line for path in self.folder.iterdir() for line in path.read_text(encoding="utf-8").splitlines()
+        ]
 
 
 @dataclass(frozen=True)
@@ -246,7 +248,7 @@ class Trains:
         node = ray.get_runtime_context().get_node_id()
 
         def note(share: float) -> None:
-            with (self.folder / "steps").open("a") as notes:
+            with (self.folder / "steps").open("a", encoding="utf-8") as notes:
                 notes.write(f"{node} {training.step_number}\n")
             time.sleep(0.02)
 
@@ -258,7 +260,9 @@ class Trains:
     def steps(self) -> list[list[str]]:
         """[node, step] of all so far."""
         path = self.folder / "steps"
-        return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+        return (
+            [line.split() for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+        )
 
 
 @pytest.mark.slow
@@ -327,7 +331,7 @@ def test_ray_gives_the_records_of_processes_also_when_its_driver_is_killed(
     subprocess.run(command(tmp_path / "a", "--workers", "2"), env=apart[0], check=True, capture_output=True)
     how, kills = ("--executor", "ray", "--address", two_nodes.address), 0
     while True:
-        with (tmp_path / "said").open("w") as said:
+        with (tmp_path / "said").open("w", encoding="utf-8") as said:
             driver = subprocess.Popen(command(tmp_path / "b", *how), env=apart[1], stderr=said)
         before = len(whole(tmp_path / "b"))
         while driver.poll() is None and len(whole(tmp_path / "b")) < before + 7:
@@ -337,7 +341,7 @@ def test_ray_gives_the_records_of_processes_also_when_its_driver_is_killed(
         driver.kill()
         driver.wait()
         kills += 1
-    assert driver.returncode == 0, (tmp_path / "said").read_text()
+    assert driver.returncode == 0, (tmp_path / "said").read_text(encoding="utf-8")
     print("drivers killed:", kills)
     first, second = whole(tmp_path / "a"), whole(tmp_path / "b")
     assert kills >= 2 and len(first) == len(second) == 18
@@ -355,7 +359,7 @@ def comparable(record: Record) -> dict[str, Any]:
 def test_no_cluster_is_one_line(toy_env: dict[str, str], tmp_path: Path) -> None:
     pytest.importorskip("ray")
     words = command(tmp_path / "results", "--executor", "ray", "--address", "127.0.0.1:1")
-    made = subprocess.run(words, env=toy_env, capture_output=True, text=True)
+    made = subprocess.run(words, env=toy_env, capture_output=True, text=True, encoding="utf-8")
     last = made.stderr.strip().splitlines()[-1]
     assert made.returncode == 2 and last.startswith("error: there is no Ray cluster at '127.0.0.1:1': ")
     assert "Traceback" not in made.stderr and whole(tmp_path / "results") == []

@@ -139,6 +139,6 @@ def test_a_size_is_a_range_of_parameters() -> None:
 
 
 def test_the_guide_and_the_leaderboard_name_the_ranges() -> None:
-    guide = (ROOT / "docs/adding-a-domain.md").read_text()
+    guide = (ROOT / "docs/adding-a-domain.md").read_text(encoding="utf-8")
     for size, (fewest, most) in SIZES.items():
         assert f"| `{size}` | {fewest:,} to {most:,} |" in guide

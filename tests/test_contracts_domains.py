@@ -176,10 +176,10 @@ def test_a_plug_in_that_cannot_be_opened_fails_as_its_own_test(
     """It stops neither the collection of the contract tests nor those of the other plug-ins."""
     info = tmp_path / "wrecked-1.dist-info"
     info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: wrecked\nVersion: 1\n")
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: wrecked\nVersion: 1\n", encoding="utf-8")
     points = "[gencompress.domains]\nwrecked = wrecked:Domain\n[gencompress.methods]\ngone = gone:Method\n"
-    (info / "entry_points.txt").write_text(points)
-    (tmp_path / "wrecked.py").write_text(WRECKED)
+    (info / "entry_points.txt").write_text(points, encoding="utf-8")
+    (tmp_path / "wrecked.py").write_text(WRECKED, encoding="utf-8")
     env = {**toy_env, "PYTHONPATH": f"{tmp_path}:{toy_env['PYTHONPATH']}"}
     files = ["test_contracts_domains.py", "test_contracts_methods.py", "test_damages.py"]
     done = subprocess.run(
@@ -189,6 +189,7 @@ def test_a_plug_in_that_cannot_be_opened_fails_as_its_own_test(
         text=True,
         cwd=ROOT,
         env=env,
+        encoding="utf-8",
     )
     last = done.stdout.splitlines()[-1]
     assert "4 passed" in last and "1 error" in last, done.stdout
@@ -204,9 +205,9 @@ def test_a_plug_in_that_cannot_be_opened_fails_as_its_own_test(
     ],
 )
 def test_the_documentation_lists_the_examples_as_they_are(example: str, most: int) -> None:
-    file = (ROOT / "examples" / example).read_text()
+    file = (ROOT / "examples" / example).read_text(encoding="utf-8")
     assert len(file.splitlines()) <= most
-    assert f"```python\n{file}```\n" in (ROOT / "docs/adding-a-domain.md").read_text()
+    assert f"```python\n{file}```\n" in (ROOT / "docs/adding-a-domain.md").read_text(encoding="utf-8")
 
 
 def test_the_guides_method_and_metric_run() -> None:

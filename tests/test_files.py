@@ -47,10 +47,10 @@ def test_a_symbolic_link_stays_and_its_target_is_written(tmp_path: Path):
     (tmp_path / "data").mkdir()
     for name, target in (("link", "data/old"), ("to come", "data/new")):
         (tmp_path / name).symlink_to(tmp_path / target)
-    (tmp_path / "data/old").write_text("old")
+    (tmp_path / "data/old").write_text("old", encoding="utf-8")
     for name in ("link", "to come"):
         write_atomically(tmp_path / name, "new")
-        assert (tmp_path / name).is_symlink() and (tmp_path / name).read_text() == "new"
+        assert (tmp_path / name).is_symlink() and (tmp_path / name).read_text(encoding="utf-8") == "new"
     assert sorted(p.name for p in (tmp_path / "data").iterdir()) == ["new", "old"]
 
 

@@ -57,7 +57,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     folder = tmp_path / "site"
     folder.mkdir()
-    (folder / "other_gans.py").write_text(MODULE)
+    (folder / "other_gans.py").write_text(MODULE, encoding="utf-8")
     monkeypatch.syspath_prepend(folder)
     monkeypatch.delitem(sys.modules, "other_gans", raising=False)
     monkeypatch.setenv(TRUST, "other_gans:Dcgan, other_gans:factory,other_gans:NoNetwork,os:system")
@@ -75,7 +75,7 @@ def write(package: Path, arguments: dict[str, Any] | None = None, **config: Any)
         network = importlib.import_module("other_gans").Dcgan(**arguments or {})
     save_model(network, str(folder / "model.safetensors"))
     given = {"arguments": arguments} if arguments is not None else {}
-    (folder / "config.json").write_text(json.dumps({**CONFIG, **given, **config}))
+    (folder / "config.json").write_text(json.dumps({**CONFIG, **given, **config}), encoding="utf-8")
     return folder
 
 
@@ -120,8 +120,12 @@ def test_an_entry_point_of_an_installed_package_allows_a_class(
         open_folder(folder)
     about = package / "other_gans-1.0.dist-info"
     about.mkdir()
-    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: other-gans\nVersion: 1.0\n")
-    (about / "entry_points.txt").write_text("[gencompress.networks]\ndcgan = other_gans:Dcgan\n")
+    (about / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: other-gans\nVersion: 1.0\n", encoding="utf-8"
+    )
+    (about / "entry_points.txt").write_text(
+        "[gencompress.networks]\ndcgan = other_gans:Dcgan\n", encoding="utf-8"
+    )
     assert open_folder(folder).sample(open_folder(folder).network, 1, 0).shape == (1, 1, 28, 28)
 
 
@@ -135,7 +139,7 @@ def test_a_folder_alone_runs_nothing(package: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.delitem(sys.modules, "other_gans")
     monkeypatch.chdir(package)
     for name in ("other_gans:Dcgan", "other_gans.Dcgan", "os:system", "torch.nn:Linear", ""):
-        (folder / "config.json").write_text(json.dumps({**CONFIG, "class": name}))
+        (folder / "config.json").write_text(json.dumps({**CONFIG, "class": name}), encoding="utf-8")
         with pytest.raises(BadInput, match=rf"not allowed to run.*{TRUST}.*gencompress\.networks") as caught:
             open_folder(folder)
         assert "\n" not in str(caught.value)
@@ -177,7 +181,7 @@ def test_bad_configurations_are_refused_in_one_line(
     config: dict[str, Any], message: str, package: Path
 ) -> None:
     folder = write(package)
-    (folder / "config.json").write_text(json.dumps({**CONFIG, **config}))
+    (folder / "config.json").write_text(json.dumps({**CONFIG, **config}), encoding="utf-8")
     with pytest.raises(BadInput, match=message) as caught:
         open_folder(folder)
     assert "\n" not in str(caught.value)

@@ -29,8 +29,8 @@ def test_a_configuration_that_lies_is_refused(changes: dict[str, object], tmp_pa
     text = open_domain("text")
     folder = tmp_path / "model"
     shutil.copytree(text.locate("xs@0").source, folder)
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, **changes}))
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps({**config, **changes}), encoding="utf-8")
     with pytest.raises(BadInput, match=r"^cannot open the model .*$"):
         text.open(text.locate(str(folder)))
 

@@ -120,7 +120,7 @@ def test_killed_at_random_moments(env: dict[str, str], tmp_path: Path, undisturb
 
 def quiet_run(request: Request) -> None:
     """In a process of its own."""
-    with open(os.devnull, "w") as nowhere:
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:
         os.dup2(nowhere.fileno(), 2)
         run(request, lambda line: None)
 
@@ -254,12 +254,15 @@ def test_a_clock_that_jumps_changes_no_number(
         "import random, time\n"
         "jump, gmtime = random.Random(0), time.gmtime\n"
         "time.time = lambda: jump.uniform(0, 2**32)\n"
-        "time.gmtime = lambda seconds=None: gmtime(time.time() if seconds is None else seconds)\n"
+        "time.gmtime = lambda seconds=None: gmtime(time.time() if seconds is None else seconds)\n",
+        encoding="utf-8",
     )
     jumping = {**env, "PYTHONPATH": os.pathsep.join([str(tmp_path / "site"), env["PYTHONPATH"]])}
     results = tmp_path / "results"
     subprocess.run(sweep(results), env=jumping, check=True, capture_output=True)
-    again = subprocess.run(sweep(results), env=jumping, check=True, capture_output=True, text=True)
+    again = subprocess.run(
+        sweep(results), env=jumping, check=True, capture_output=True, text=True, encoding="utf-8"
+    )
     records = whole(results)
     assert numbers(records) == undisturbed.numbers and f"{CELLS} finished before" in again.stderr
     assert len({r.provenance.time[:4] for r in records}) > 5, "the clock did not jump"
@@ -275,7 +278,13 @@ def test_a_folder_of_records_that_cannot_be_written(env: dict[str, str], tmp_pat
         ctypes.CDLL(None).prctl(24, 1, 0, 0, 0)
 
     made = subprocess.run(
-        sweep(results), env=env, capture_output=True, text=True, preexec_fn=as_others, check=False
+        sweep(results),
+        env=env,
+        capture_output=True,
+        text=True,
+        preexec_fn=as_others,
+        check=False,
+        encoding="utf-8",
     )
     assert made.returncode == 2 and list(results.iterdir()) == [], made.stderr
     (line,) = (line for line in made.stderr.splitlines() if line.startswith("error: "))

@@ -26,7 +26,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def left_behind(folder: Path, line: str) -> Path:
-    (folder / "lock").write_text(line)
+    (folder / "lock").write_text(line, encoding="utf-8")
     return folder
 
 
@@ -34,7 +34,7 @@ def test_the_lock_of_a_dead_process_of_this_machine_is_free_at_once(tmp_path: Pa
     start = time.monotonic()
     for line in ("", "77\n", f"{2**22 + 1} {lock.here()} 5"):
         with locked(left_behind(tmp_path, line), "t"):
-            assert (tmp_path / "lock").read_text().startswith(f"{os.getpid()} {lock.here()} ")
+            assert (tmp_path / "lock").read_text(encoding="utf-8").startswith(f"{os.getpid()} {lock.here()} ")
     assert time.monotonic() - start < lock.DEAD_AFTER_S and (tmp_path / "lock").read_bytes() == b""
 
 
@@ -43,7 +43,7 @@ def test_the_lock_of_a_dead_machine_is_taken_over_after_a_while(tmp_path: Path, 
     start = time.monotonic()
     with locked(left_behind(tmp_path, ELSEWHERE), "t", wait):
         assert time.monotonic() - start > lock.DEAD_AFTER_S
-        assert (tmp_path / "lock").read_text().startswith(f"{os.getpid()} ")
+        assert (tmp_path / "lock").read_text(encoding="utf-8").startswith(f"{os.getpid()} ")
 
 
 def test_a_living_machine_keeps_its_lock_though_the_system_would_give_it(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_a_lock_that_the_storage_keeps_for_a_dead_machine_is_ignored(tmp_path: P
     assert stuck.stdout is not None and stuck.stdout.readline()
     try:
         with locked(tmp_path, "t", wait=True):
-            assert (tmp_path / "lock").read_text().startswith(f"{os.getpid()} ")
+            assert (tmp_path / "lock").read_text(encoding="utf-8").startswith(f"{os.getpid()} ")
     finally:
         stuck.kill()
         stuck.wait()
@@ -96,7 +96,7 @@ def test_whoever_is_taken_over_leaves_the_lock_of_the_next(tmp_path: Path) -> No
     with locked(tmp_path, "t"):
         left_behind(tmp_path, ELSEWHERE)
         time.sleep(4 * lock.BEAT_S)
-    assert (tmp_path / "lock").read_text() == ELSEWHERE
+    assert (tmp_path / "lock").read_text(encoding="utf-8") == ELSEWHERE
 
 
 def test_only_one_of_several_takes_over(tmp_path: Path) -> None:

@@ -38,13 +38,13 @@ def test_a_named_metric_has_a_column_and_stands_in_the_command(
     assert main(run) == main([*run, "--metric", "./a spread"]) == 0
     (with_it,) = (r for r in read_records(own / "mine") if "spread" in r.metrics)
     assert with_it.metric_info["spread"].option == "./a spread"
-    text = (own / "mine/leaderboard.md").read_text()
+    text = (own / "mine/leaderboard.md").read_text(encoding="utf-8")
     headings = [line for line in text.splitlines() if line.startswith("## ")]
     plain, named_too = sorted(headings)
     assert (plain, named_too) == ("## toy · own", "## toy · own, with `spread`")
     assert "spread ↓" in text.partition(named_too + "\n")[2].partition("## ")[0]
     again = f"--domain toy --model own --samples {N} --method none --seed 0 --metric './a spread'"
-    assert again in (own / "mine/toy/own/README.md").read_text()
+    assert again in (own / "mine/toy/own/README.md").read_text(encoding="utf-8")
     capsys.readouterr()
     assert main(["show", with_it.cell[:16], "--results", str(own / "mine")]) == 0
     assert again in capsys.readouterr().out
@@ -88,7 +88,7 @@ def test_the_leaderboard_is_written_beside_the_records_it_was_asked_for(
     assert written("--local") == ["results/local/leaderboard.md"]
     assert written("--results", "other") == ["other/leaderboard.md"]
     assert written("--local", "--results", "other") == ["other/leaderboard.md"]
-    assert "`int8`" in pages["other/leaderboard.md"].read_text()
+    assert "`int8`" in pages["other/leaderboard.md"].read_text(encoding="utf-8")
     assert written("--results", "other", "--output", "leaderboard.md") == ["leaderboard.md"]
 
 

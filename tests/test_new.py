@@ -21,15 +21,16 @@ KINDS = list(TOYS)
 
 def installed(folder: Path, site: Path) -> dict[str, str]:
     """What `pip install` would write of a package's metadata -> the environment that finds it."""
-    project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     info = site / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
     info.mkdir(parents=True)
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: 0.1.0\n")
+    metadata = f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: 0.1.0\n"
+    (info / "METADATA").write_text(metadata, encoding="utf-8")
     groups = [
         f"[{group}]\n" + "".join(f"{name} = {target}\n" for name, target in points.items())
         for group, points in project["entry-points"].items()
     ]
-    (info / "entry_points.txt").write_text("\n".join(groups))
+    (info / "entry_points.txt").write_text("\n".join(groups), encoding="utf-8")
     paths = [str(site), str(folder), str(ROOT), os.environ.get("PYTHONPATH", "")]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
@@ -43,13 +44,13 @@ def test_the_example_is_the_template_and_only_names_change(kind: str, tmp_path: 
     files = {path.name for path in folder.iterdir()}
     assert files == {"pyproject.toml", f"my_waves_{kind}.py", f"test_my_waves_{kind}.py"}
     for path in folder.iterdir():
-        text = (example / path.name.replace("my_waves", toy)).read_text()
-        assert path.read_text() == renamed(text, kind, "my_waves")
-        assert len(path.read_text().splitlines()) == len(text.splitlines())
-        back = path.read_text().replace("my_waves", toy).replace("MyWaves", TOYS[kind].title)
+        text = (example / path.name.replace("my_waves", toy)).read_text(encoding="utf-8")
+        assert path.read_text(encoding="utf-8") == renamed(text, kind, "my_waves")
+        assert len(path.read_text(encoding="utf-8").splitlines()) == len(text.splitlines())
+        back = path.read_text(encoding="utf-8").replace("my_waves", toy).replace("MyWaves", TOYS[kind].title)
         assert back == text, "a name of the toy was changed where it is no name"
         if path.suffix == ".py":
-            compile(path.read_text(), path.name, "exec")
+            compile(path.read_text(encoding="utf-8"), path.name, "exec")
 
 
 @pytest.mark.parametrize("kind", ["method", "metric"])
@@ -65,6 +66,7 @@ def test_what_it_writes_is_found_and_keeps_its_contracts(
         env=environment,
         capture_output=True,
         text=True,
+        encoding="utf-8",
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "my_waves: " in done.stdout and " 0 broken" in done.stdout
@@ -80,7 +82,12 @@ def test_its_own_test_passes_after_pip_install(kind: str, tmp_path: Path) -> Non
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), str(ROOT)])}
     test = ["-m", "pytest", "-q", "-p", "no:cacheprovider", f"test_my_waves_{kind}.py"]
     done = subprocess.run(
-        [sys.executable, *test], cwd=folder, env=environment, capture_output=True, text=True
+        [sys.executable, *test],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
     )
     assert done.returncode == 0, done.stdout
 

@@ -62,7 +62,7 @@ def write(folder: Path, scheduler: str, settings: dict[str, Any] | None = None, 
     for name, part in parts.items():
         part.save_pretrained(folder / name)
     getattr(diffusers, scheduler)(**settings or {}).save_pretrained(folder / "scheduler")
-    (folder / "card.json").write_text(json.dumps({"sampler": {"steps": 4}}))
+    (folder / "card.json").write_text(json.dumps({"sampler": {"steps": 4}}), encoding="utf-8")
     return folder
 
 
@@ -228,8 +228,8 @@ def test_others_networks_have_no_recipe_here(tmp_path: Path, seeded: None) -> No
 
 def edit(file: Path, **changes: Any) -> None:
     file.parent.mkdir(exist_ok=True)
-    known = json.loads(file.read_text()) if file.is_file() else {}
-    file.write_text(json.dumps(known | changes))
+    known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    file.write_text(json.dumps(known | changes), encoding="utf-8")
 
 
 TWO_BLOCKS = {

@@ -118,7 +118,7 @@ def _write(file: int, us: str, number: int) -> None:
 def here() -> str:
     """This machine since it was started: its name alone may not be the only one of its kind."""
     try:
-        started = Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
+        started = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8")[:8]
     except OSError:
         started = f"{uuid.getnode():x}"
     return f"{socket.gethostname()[:100]}/{started}"
