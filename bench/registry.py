@@ -23,10 +23,13 @@ PACKAGE = "gencompress"
 
 
 class Registry(Mapping[str, str]):
-    """Name -> "module:attribute", with one line of description each."""
+    """Name -> "module:attribute", with one line of description each.
 
-    def __init__(self, kind: str, own: Mapping[str, tuple[str, str]]) -> None:
-        self.kind, self.group, self.own = kind, f"{PACKAGE}.{kind}s", own
+    named: whether what is found has to carry the name of its entry point.
+    """
+
+    def __init__(self, kind: str, own: Mapping[str, tuple[str, str]], named: bool = True) -> None:
+        self.kind, self.group, self.own, self.named = kind, f"{PACKAGE}.{kind}s", own, named
 
     @functools.cached_property
     def _targets(self) -> dict[str, str]:
@@ -72,7 +75,7 @@ class Registry(Mapping[str, str]):
             raise BadInput(
                 f"{self.kind} {name!r} ({self[name]}) cannot be imported: {of_plug_in(error)}"
             ) from error
-        if (called := getattr(found, "name", None)) != name:
+        if self.named and (called := getattr(found, "name", None)) != name:
             raise BadInput(
                 f"{self.kind} {name!r} ({self[name]}) has the name {called!r}; allowed: that of its entry "
                 f"point, {name!r}"

@@ -362,8 +362,6 @@ def raising(generated: Any, real: Any) -> float:
 @pytest.mark.parametrize(
     ("metric", "words"),
     [
-        (dataclasses.replace(CONSTANT, name="quality_x"), ("says name 'quality_x'",)),
-        (dataclasses.replace(CONSTANT, direction="up"), ("direction 'up'",)),  # type: ignore[arg-type]
         (dataclasses.replace(CONSTANT, compute=raising), ("toy (ValueError: texts only)", "--domain")),
         (dataclasses.replace(CONSTANT, compute=lambda g, r: "1"), ("is '1'", "finite Python float")),
     ],

@@ -202,7 +202,10 @@ BAD = {
     "empty model after =": (["run", "--domain", "toy", "--model="], ["--model", "''"]),
     "empty metric": ([*RUN, "--metric", ""], ["--metric", "''"]),
     "empty folder": ([*RUN, "--results", ""], ["--results", "''"]),
-    "long model": (["run", "--domain", "text", "--model", "m" * 300], ["mmm", "too long"]),
+    "long model": (
+        ["run", "--domain", "text", "--model", "m" * 300],
+        ["mmm", "neither a folder"],
+    ),
     "bounds without a folder": (["bounds", "--domain", "toy"], ["'s@0'", "--output"]),
     "compress into a device": (["compress", "--domain", "toy", "--output", "/dev/null"], ["device"]),
     "unknown option": ([*RUN, "--metod", "int8"], ["--metod"]),

@@ -43,10 +43,19 @@ def domain(request: pytest.FixtureRequest) -> Domain:
     return open_domain(request.param)
 
 
-MODELS = members(lambda domain: domain.models)
+def in_a_minute(model: str) -> bool:
+    """Not the larger models, nor those that differ from another one by their training seed alone."""
+    size, at, seed = model.partition("@")
+    return size != "m" and (not at or seed == "0")
 
 
-@pytest.fixture(scope="session", params=MODELS, ids="/".join)
+MODELS = [
+    pytest.param(pair, marks=() if in_a_minute(pair[1]) else pytest.mark.slow, id="/".join(pair))
+    for pair in members(lambda domain: domain.models)
+]
+
+
+@pytest.fixture(scope="session", params=MODELS)
 def opened(request: pytest.FixtureRequest) -> Opened:
     name, model = request.param
     domain = DOMAINS.load(name)()
@@ -183,7 +192,7 @@ def test_a_plug_in_that_cannot_be_opened_fails_as_its_own_test(
     env = {**toy_env, "PYTHONPATH": f"{tmp_path}:{toy_env['PYTHONPATH']}"}
     files = ["test_contracts_domains.py", "test_contracts_methods.py", "test_damages.py"]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", "-k", "registered"]
+        [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", "-k", "its_name_is_that"]
         + [f"tests/{file}" for file in files],
         capture_output=True,
         text=True,

@@ -61,7 +61,7 @@ def test_quantizers_use_the_axis_of_the_output_channels(network: Small) -> None:
         "embed.weight": (0, 96),
         "expand.weight": (1, 64),
         "up.weight": (1, 24),
-        "up_groups.weight": (1, 8),
+        "up_groups.weight": (1, 16),
         "down.weight": (0, 32),
         "flat.weight": (0, 64),
         "contract.weight": (0, 32),

@@ -14,7 +14,7 @@ from bench.contracts.real_samples import check_refused
 from bench.contracts.samples import SMALL, items
 from bench.evaluation.damage import damage_matrix, failures
 from bench.evaluation.verdicts import features_of
-from bench.interfaces import Direction, Domain, Hurts, Metric, SampleFeatures, Samples
+from bench.interfaces import Domain, Hurts, Metric, SampleFeatures, Samples
 from bench.methods.notation import parse
 from bench.records.cell import cells
 from bench.registry import DOMAINS, default_model
@@ -23,7 +23,6 @@ from bench.runner.run_cell import run_cell
 from bench.runner.session import ModelSession
 from bench.util.cache import Cache
 
-RESERVED = ("quality_", "diversity_")  # the beginnings of the names that all domains share
 DAMAGED = 2000  # samples of the matrix of damages, where the domain has as many
 
 
@@ -76,7 +75,7 @@ def each_role_has_an_evaluator(domain: Domain) -> None:
 
 
 def check_declared(name: str, metric: Metric) -> None:
-    """Raises `Broken` where a metric's name, direction, version or description is not possible."""
+    """Raises `Broken` where a metric's name, version or description is not possible."""
     require(
         isinstance(metric, Metric),
         f"{name!r} is {type(metric).__name__}",
@@ -84,21 +83,11 @@ def check_declared(name: str, metric: Metric) -> None:
     )
     require(metric.name == name, f"the metric {name!r} says name {metric.name!r}", "use one name")
     require(
-        metric.direction in get_args(Direction),
-        f"the metric {name!r} has direction {metric.direction!r}",
-        f"use one of: {', '.join(get_args(Direction))}",
-    )
-    require(
         isinstance(metric.version, int) and metric.version >= 1,
         f"the metric {name!r} has version {metric.version!r}",
         "use 1, 2 ...",
     )
     require(metric.description, f"the metric {name!r} has no description", "write one line")
-    require(
-        not name.startswith(RESERVED),
-        f"the metric {name!r} begins as metrics do that all domains share",
-        f"rename it: no name begins with {' or '.join(RESERVED)}",
-    )
 
 
 def its_metrics_are_described_and_finite(domain: Domain) -> None:

@@ -116,6 +116,13 @@ def slug(text: str) -> str:
     return f"{safe[: LONGEST - 7]}-{_hash(text)}"
 
 
+def is_file(path: Path) -> bool:
+    """Whether a file is there. A name that no file can have leads to none."""
+    with suppress(OSError, ValueError):
+        return path.is_file()
+    return False
+
+
 def shortened(name: str, longest: int) -> str:
     """A name of at most so many characters. A hash of the whole name replaces what is cut off."""
     if len(name) <= longest:

@@ -241,7 +241,7 @@ class DiffusionGenerator(Generator):
 
 def call(network: Module, x: Tensor, time: Tensor) -> Tensor:
     """The network's output. A transformer with labels gets the one that stands for none."""
-    labels = cast(Any, network).config.get("num_embeds_ada_norm")
+    labels = getattr(network, "config", {}).get("num_embeds_ada_norm")
     if labels is None:
         return network(x, time).sample
     none = x.new_full((len(x),), labels).long()

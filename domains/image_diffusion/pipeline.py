@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import BadInput, in_a_line, unknown
+from bench.util.files import is_file
 from domains.folders import read_object
 from domains.image_diffusion.network import CHANNELS, FOLD, SIDE
 
@@ -37,7 +38,7 @@ NO_PART_OF_IDENTITY = ("_name_or_path", "_diffusers_version")
 
 def network_folder(folder: Path) -> str:
     """`unet`, or `transformer` where only that is there."""
-    return next((name for name in NETWORK_FOLDERS if (folder / name / CONFIG).is_file()), "unet")
+    return next((name for name in NETWORK_FOLDERS if is_file(folder / name / CONFIG)), "unet")
 
 
 def refuse_conditions(folder: Path) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from bench.errors import BadInput
 from bench.interfaces import Generator, Metric, ModelSpec, StructureEdit, Training, Wrap
+from bench.util.files import is_file
 from domains.folders import read_object
 from domains.image_gan.sizes import SIZES
 from domains.images.adapter import ImageDomain, locate_folder
@@ -71,7 +72,7 @@ class GanDomain(ImageDomain):
 
 def _is_foreign(folder: Path) -> bool:
     ours, theirs = folder / FILES[1], folder / FOREIGN_FILES[1]
-    return theirs.is_file() and not ours.is_file()
+    return is_file(theirs) and not is_file(ours)
 
 
 class GanGenerator(Generator):

@@ -153,7 +153,7 @@ def class_of(name: str, file: str) -> type[Module]:
     from torch import nn
 
     trusted = [text.strip() for text in os.environ.get(TRUST, "").split(",") if text.strip()]
-    known = Registry("network", {text: (text, "") for text in trusted})
+    known = Registry("network", {text: (text, "") for text in trusted}, named=False)
     if name not in known:
         raise BadInput(
             f"{file!r} names the class {name!r}, whose code is not allowed to run; where you trust it, set "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from bench.interfaces import (
     Training,
     TrainingRecipe,
 )
+from bench.util.files import is_file
 from domains.folders import GRID, PUBLISHED_SEEDS, embedded, spec_of
 from domains.on_demand import OnDemand
 
@@ -212,7 +212,6 @@ def locate_folder(models: Mapping[str, ModelSpec], model: str, kind: str, *files
     if model in models:
         return models[model]
     folder = Path(model)
-    with contextlib.suppress(OSError):  # a name that is too long for a file
-        if folder.is_dir() and all((folder / file).is_file() for file in files):
-            return spec_of(model, folder)
+    if all(is_file(folder / file) for file in files):
+        return spec_of(model, folder)
     raise BadInput(f"{unknown('model', model, models)}, or {kind}: a folder with {' and '.join(files)}")
