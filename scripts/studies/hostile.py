@@ -167,13 +167,14 @@ class Kinds:
 
         def read(data: bytes) -> None:
             path.write_bytes(data)
-            skipped: list[str] = []
-            read_records(self.folder / "records", skipped.append)
+            read_records(self.folder / "records", lambda line: None)
+            refused = ""
             for reader in (read_record, read_any):
                 try:
                     record = reader(path)
                 except ValueError as error:
                     assert len(str(error).splitlines()) == 1, "more than one line"
+                    refused = str(error)
                     continue
                 cell = cell_of(record)
                 look_up(cell, self.folder / "records")
@@ -181,8 +182,8 @@ class Kinds:
                 comparison([record], [record])
                 for items in record.items.values():
                     items.unpack()
-            if skipped:
-                raise BadInput(skipped[0])
+            if refused:
+                raise BadInput(refused)
 
         return [path.read_bytes() for path in paths], read
 
