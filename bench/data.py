@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import glob
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.errors import BadInput
+from bench.interfaces import Conditions
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -85,6 +87,43 @@ def image_column(rows: Dataset, source: object = "the data") -> list[bytes]:
         if data is None:
             raise BadInput(f"{source} row {number} holds no picture (only embedded ones are read)")
     return found
+
+
+def read_conditions(prompts: Path | None, labels: Path | None) -> Conditions | None:
+    """What the user named with --prompts or --labels; None where it is neither.
+
+    Lines of white space do not count. Raises `BadInput` for a file that holds no conditions.
+    """
+    if prompts is not None and labels is not None:
+        raise BadInput(f"--prompts {str(prompts)!r} and --labels {str(labels)!r} cannot be used together")
+    path = prompts or labels
+    if path is None:
+        return None
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise BadInput(f"cannot read conditions from {str(path)!r}: {reason}") from None
+    if prompts is None:
+        texts = [line.strip() for line in lines if line.strip()]
+    elif path.suffix == ".jsonl":
+        texts = [_prompt_of(line, number, path) for number, line in enumerate(lines, 1) if line.strip()]
+    else:
+        texts = [line for line in lines if line.strip()]
+    if not texts:
+        raise BadInput(f"{str(path)!r} holds no {'prompt' if prompts else 'label'}")
+    return Conditions("prompts" if prompts else "labels", tuple(texts), path.name)
+
+
+def _prompt_of(line: str, number: int, path: Path) -> str:
+    try:
+        prompt = json.loads(line)["prompt"]
+        prompt.encode()  # a lone surrogate is no text
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        prompt = None
+    if not isinstance(prompt, str):
+        raise BadInput(f'{str(path)!r} line {number} is not {{"prompt": "..."}}: {line[:60]!r}')
+    return prompt
 
 
 def _load_file(path: Path) -> Dataset:

@@ -18,6 +18,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
+import json
 import math
 import re
 from abc import ABC, abstractmethod
@@ -41,6 +43,7 @@ Use = Literal["primary", "secondary", "optional"]  # what an evaluator is for: s
 Hurts = Literal["nothing", "surface", "variety", "both", "foreign"]
 # which way is better; "none": nearest to the real data's value is best
 Direction = Literal["higher", "lower", "none"]
+ConditionKind = Literal["prompts", "labels"]  # what a conditional model makes samples of
 # (name of a network, the network) -> the network to train in its place
 Wrap = Callable[[str, "Module"], "Module"]
 
@@ -86,6 +89,33 @@ class ModelSpec:
     excluded: Mapping[str, str] = field(default_factory=dict)
     description: str = ""  # one line for `bench list`
     samples_seen: int | None = None  # training samples, repeats counted; None: unknown
+
+
+# ------------------------------------------------------------------------------------------------- conditions
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What the samples of a conditional model are made of: prompts, or class labels.
+
+    Item i has condition i mod `len(texts)`, under every method, n and batch size. So twins share their
+    condition as they share their noise.
+    """
+
+    kind: ConditionKind
+    texts: tuple[str, ...]  # a label is a number or a name, as the user wrote it
+    file: str = ""  # name of the file that held them
+
+    def index(self, item: int) -> int:
+        """Which condition item `item` has."""
+        return item % len(self.texts)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What a cell and its record say of the conditions, as JSON."""
+        content = json.dumps([self.kind, self.texts]).encode()
+        known = {"kind": self.kind, "file": self.file, "count": len(self.texts)}
+        return {**known, "sha256": hashlib.sha256(content).hexdigest()}
 
 
 # ------------------------------------------------------------------------------ optional parts of a generator
@@ -173,10 +203,23 @@ class HasIdentity:
         return {}
 
 
+class HasConditions:
+    """For generators that `Domain.open_conditional` opened: each sample is made of a condition."""
+
+    def keeps_condition(self, samples: Samples, real: Samples) -> np.ndarray | None:
+        """[n] bool: whether each sample fits its condition. `samples[i]` is item i.
+
+        The metric `condition_kept` is its share of the valid samples. None: it cannot be judged.
+        """
+        return None
+
+
 # ------------------------------------------------------------------------------------------------- generators
 
 
-class Generator(HasLikelihood, HasAuxiliaryScores, HasCalibration, HasTraining, HasIdentity, ABC):
+class Generator(
+    HasLikelihood, HasAuxiliaryScores, HasCalibration, HasTraining, HasIdentity, HasConditions, ABC
+):
     """A network together with what it needs to make samples: tokenizer, scheduler, start noise."""
 
     network: Module  # the one module that is compressed, in evaluation mode
@@ -522,10 +565,31 @@ class HasOptionalEvaluators:
         return None
 
 
+class TakesConditions:
+    """For domains with conditional models: `--prompts` and `--labels`."""
+
+    name: ClassVar[str]
+    condition_kinds: ClassVar[Sequence[ConditionKind]] = ()  # what `open_conditional` takes
+
+    def open_conditional(self, spec: ModelSpec, conditions: Conditions, device: str = "cpu") -> Generator:
+        """Load a model that makes item i of condition i mod their number.
+
+        Conditions are no part of `Generator.settings`: the benchmark adds them to the cell. Raises
+        `bench.errors.BadInput` for a model that takes none, and for a condition that it does not know.
+        """
+        raise BadInput(f"domain {self.name!r} opens no model with {conditions.kind}")
+
+    def check_takes(self, conditions: Conditions) -> None:
+        """Raises `bench.errors.BadInput` for conditions of a kind that the domain does not take."""
+        if conditions.kind not in self.condition_kinds:
+            allowed = ", ".join(f"--{kind}" for kind in self.condition_kinds) or "no conditions"
+            raise BadInput(f"domain {self.name!r} takes no --{conditions.kind}; it takes {allowed}")
+
+
 # ---------------------------------------------------------------------------------------------------- domains
 
 
-class Domain(Trainable, DescribesSamples, HasMetrics, HasTask, HasOptionalEvaluators, ABC):
+class Domain(Trainable, DescribesSamples, HasMetrics, HasTask, HasOptionalEvaluators, TakesConditions, ABC):
     """A kind of data: its models, real samples and evaluators. Constructing one loads no model."""
 
     name: ClassVar[str]  # as in the entry point that names the class

@@ -240,7 +240,7 @@ TWO_BLOCKS = {
 REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "class labels": (
         lambda f: write(f, "DDIMScheduler", unet=unet(num_class_embeds=10)),
-        r"class label.*num_class_embeds=10.*unconditional",
+        r"class label.*num_class_embeds=10.*--labels",
     ),
     "class embeddings": (
         lambda f: write(f, "DDIMScheduler", unet=unet(class_embed_type="timestep")),
@@ -281,7 +281,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "prompts": (
         lambda f: (write(f, "DDIMScheduler", unet=unet()) / "text_encoder").mkdir(),
-        "text_encoder/.*prompt.*unconditional",
+        "text_encoder/.*prompt.*unconditional, or take class labels",
     ),
     "another network": (
         lambda f: edit(

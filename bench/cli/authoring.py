@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from bench.cli.shared import DEVICE, DOMAIN, FAILED, MODEL, OK, PATH, check_domain, commands
+from bench.cli.shared import DEVICE, DOMAIN, FAILED, MODEL, OK, PATH, check_domain, commands, conditional
+
+if TYPE_CHECKING:
+    from bench.interfaces import Conditions
 
 KINDS = ("domain", "method", "metric")
 
@@ -65,7 +69,8 @@ def check(name: str, domains: tuple[str, ...], show_all: bool) -> int:
 @DOMAIN
 @MODEL
 @DEVICE
-def doctor(domain: str, model: str | None, device: str) -> int:
+@conditional
+def doctor(domain: str, model: str | None, device: str, conditions: Conditions | None) -> int:
     """Open a model and say what a run would do with it, in under a minute for a small one.
 
     Which tensors each method touches, the size at each rung, the headroom on 200 samples, and the time of a
@@ -78,5 +83,5 @@ def doctor(domain: str, model: str | None, device: str) -> int:
 
     opened = open_domain(domain)
     spec = opened.locate(model) if model is not None else default_model(opened)
-    click.echo(as_text(diagnose(opened, spec, pick_device(device))))
+    click.echo(as_text(diagnose(opened, spec, pick_device(device), conditions)))
     return OK

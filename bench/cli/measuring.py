@@ -6,7 +6,7 @@ import json
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -26,10 +26,14 @@ from bench.cli.shared import (
     check_domain,
     command_line,
     commands,
+    conditional,
     renamed,
     say,
 )
 from bench.errors import BadInput
+
+if TYPE_CHECKING:
+    from bench.interfaces import Conditions
 
 
 @commands.command(short_help="Compress, sample, evaluate: records and a table.")
@@ -97,6 +101,7 @@ from bench.errors import BadInput
 @EVALUATOR
 @click.option("--trust-remote-code", is_flag=True, help="Allow --metric to run code from the hub.")
 @JSON
+@conditional
 def run(methods: tuple[str, ...], seeds: tuple[int, ...], as_json: bool, **options: Any) -> int:
     """Compress, sample, evaluate: one record for each method and seed.
 
@@ -184,12 +189,14 @@ def score(domain: str, path: Path, reference: str | None, device: str, as_json: 
 @EVALUATOR
 @WORKERS
 @DEVICE
+@conditional
 def evaluate(
     domain: str,
     models: tuple[str, ...],
     methods: tuple[str, ...],
     results: Path,
     evaluators: tuple[str, ...],
+    conditions: Conditions | None,
     **how: Any,
 ) -> int:
     """Add the scores of secondary evaluators to records that lack them.
@@ -201,7 +208,9 @@ def evaluate(
         raise BadInput(f"there is no folder of records at {str(results)!r}")
     from bench.runner.evaluate_secondary import Wanted, evaluate_secondary
 
-    done, failed = evaluate_secondary(Wanted(domain, models, methods, evaluators), results, say=say, **how)
+    done, failed = evaluate_secondary(
+        Wanted(domain, models, methods, evaluators, conditions), results, say=say, **how
+    )
     say(f"{done} records have new scores" + (f"; {failed} could not be evaluated" if failed else ""))
     return FAILED if failed else OK
 

@@ -4,13 +4,28 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.cli.shared import DEVICE, DOMAIN, FAILED, JSON, MODEL, OK, PATH, check_domain, commands, say
+from bench.cli.shared import (
+    DEVICE,
+    DOMAIN,
+    FAILED,
+    JSON,
+    MODEL,
+    OK,
+    PATH,
+    check_domain,
+    commands,
+    conditional,
+    say,
+)
 from bench.errors import BadInput
 from bench.registry import DOMAINS, open_domain
+
+if TYPE_CHECKING:
+    from bench.interfaces import Conditions
 
 
 @commands.command(short_help="Train a model by its recipe; resumable.")
@@ -134,7 +149,16 @@ def _train_missing(
     help="Seed of the calibration, where the method has one.",
 )
 @DEVICE
-def compress(domain: str, model: str | None, method: str, output: Path, seed: int, device: str) -> int:
+@conditional
+def compress(
+    domain: str,
+    model: str | None,
+    method: str,
+    output: Path,
+    seed: int,
+    device: str,
+    conditions: Conditions | None,
+) -> int:
     """Compress a model into one file."""
     check_domain(domain)
     from bench.registry import default_model
@@ -143,7 +167,7 @@ def compress(domain: str, model: str | None, method: str, output: Path, seed: in
 
     opened = open_domain(domain)
     spec = opened.locate(model) if model is not None else default_model(opened)
-    click.echo(compress_model(opened, spec, method, output, seed, pick_device(device)))
+    click.echo(compress_model(opened, spec, method, output, seed, pick_device(device), conditions))
     return OK
 
 

@@ -5,6 +5,7 @@ list, reproduce.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -19,9 +20,13 @@ from bench.cli.shared import (
     check_domain,
     command_line,
     commands,
+    conditional,
     say,
 )
 from bench.errors import BadInput
+
+if TYPE_CHECKING:
+    from bench.interfaces import Conditions
 
 
 @commands.command()
@@ -109,7 +114,8 @@ def pictures(results: Path, output: Path) -> int:
     show_default=True,
     help="The records; model.json goes beside each model's.",
 )
-def describe(domain: str, models: tuple[str, ...], results: Path) -> int:
+@conditional
+def describe(domain: str, models: tuple[str, ...], results: Path, conditions: Conditions | None) -> int:
     """Describe models that have records: the network, which samples survive, and whether the same ones
     fail at the next rung.
     """
@@ -118,7 +124,7 @@ def describe(domain: str, models: tuple[str, ...], results: Path) -> int:
         raise BadInput(f"there is no folder of records at {str(results)!r}")
     from bench.runner import describe as descriptions
 
-    _, failed = descriptions.describe(domain, models, results, say)
+    _, failed = descriptions.describe(domain, models, results, say, conditions)
     return FAILED if failed else OK
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -54,6 +57,24 @@ REFERENCE = click.option("--reference", help="Real samples of your own: a file, 
 MODEL = click.option(
     "--model", "-m", help="See `list models`; or a folder or hub id.  [default: the domain's first]"
 )
+
+
+_PROMPTS = click.option(
+    "--prompts", type=PATH, help='Prompts to continue: one a line, or {"prompt": "..."} a line in .jsonl.'
+)
+_LABELS = click.option("--labels", type=PATH, help="Class labels of the samples: a number or a name a line.")
+
+
+def conditional(command: Callable[..., Any]) -> Callable[..., Any]:
+    """A command with the options for conditional models. It gets one argument `conditions` for both."""
+
+    @functools.wraps(command)
+    def wrapper(*, prompts: Path | None, labels: Path | None, **others: Any) -> Any:
+        from bench.data import read_conditions
+
+        return command(conditions=read_conditions(prompts, labels), **others)
+
+    return _PROMPTS(_LABELS(wrapper))
 
 
 def renamed(command: click.Command, old: str) -> click.Command:

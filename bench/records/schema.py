@@ -23,6 +23,7 @@ FINISHED: tuple[Status, ...] = ("ok", "diverged", "collapsed")
 PRIMARY_METRIC = {"quality": "valid", "diversity": "mutual_recall", "use": "utility"}
 USE = "use"  # the role of a task
 MODEL_FILE, DAMAGES_FILE = "model.json", "damages.json"  # files beside the records: of a model, of a domain
+CONDITIONS = "conditions"  # among the sampler's settings: `bench.interfaces.Conditions.settings`
 SEED_OF_TWINS = "twins-seed.txt"  # the sampling seed of the samples in the file of twins beside it
 
 
@@ -177,6 +178,12 @@ class Record(BaseModel):
     def method_versions(self) -> list[int]:
         """Link of the method -> its version. Names with a space belong to other parts."""
         return [version for name, version in sorted(self.implementation.items()) if " " not in name]
+
+    @property
+    def conditions(self) -> dict[str, Any] | None:
+        """Of its samples: kind, file, count and SHA-256; None where they were made of none."""
+        found = self.sampler.get(CONDITIONS)
+        return found if isinstance(found, dict) else None
 
     def metric(self, name: str) -> float | None:
         """A metric by its full name; None where it was not measured."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bench.artifact.format import encode, open_artifact, rebuild, save
 from bench.errors import BadInput, Unsupported
-from bench.interfaces import Compressed, Domain, ModelSpec
+from bench.interfaces import Compressed, Conditions, Domain, ModelSpec
 from bench.methods.notation import parse
 from bench.methods.plain import original
 from bench.metrics.cost import untouched_bytes
@@ -14,11 +14,19 @@ from bench.runner.session import context_of, open_generator
 from bench.util.files import check_regular, check_writable, write_atomically
 
 
-def compress_model(domain: Domain, spec: ModelSpec, text: str, output: Path, seed: int, device: str) -> str:
+def compress_model(
+    domain: Domain,
+    spec: ModelSpec,
+    text: str,
+    output: Path,
+    seed: int,
+    device: str,
+    conditions: Conditions | None = None,
+) -> str:
     """Write the file and load it again -> one line that describes it."""
     method = parse(text)
     check_writable(check_regular(output).parent)
-    generator = open_generator(domain, spec, device)
+    generator = open_generator(domain, spec, device, conditions)
     plain = original(generator.network)
     try:
         compressed = method(plain, context_of(generator, spec, seed, device))

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from bench.errors import BadInput, Diverged
 from bench.evaluation.panel import Panel
-from bench.interfaces import Domain, SampleFeatures, Samples
+from bench.interfaces import Conditions, Domain, SampleFeatures, Samples
 from bench.methods.notation import ladder
 from bench.metrics.anatomy import anatomy
 from bench.records.schema import FINISHED, MODEL_FILE, Record, read_records
@@ -47,7 +47,9 @@ Say = Callable[[str], None]
 # ----------------------------------------------------------------------------------------------- which models
 
 
-def describe(domain: str, models: Sequence[str], results: Path, say: Say) -> tuple[list[Path], int]:
+def describe(
+    domain: str, models: Sequence[str], results: Path, say: Say, conditions: Conditions | None = None
+) -> tuple[list[Path], int]:
     """Describe the named models, or all models of a domain (or of `all`) -> (the files written, how many
     models failed).
 
@@ -59,7 +61,7 @@ def describe(domain: str, models: Sequence[str], results: Path, say: Say) -> tup
         say(f"left out: records of domains that are not installed: {', '.join(strange)}")
     for (name, model), group in chosen(domain, models, records):
         try:
-            file = describe_model(open_domain(name), model, group, say)
+            file = describe_model(open_domain(name), model, group, say, conditions)
             path = results / slug(name) / slug(model) / MODEL_FILE
             write_atomically(path, file.text())
             say(f"wrote {path}: {len(file.survival)} methods, {file.records} records")
@@ -95,18 +97,28 @@ def chosen(
 # -------------------------------------------------------------------------------------------------- one model
 
 
-def describe_model(domain: Domain, model: str, records: Sequence[Record], say: Say) -> ModelFile:
-    """Describe one model.
+def describe_model(
+    domain: Domain, model: str, records: Sequence[Record], say: Say, conditions: Conditions | None = None
+) -> ModelFile:
+    """Describe one model. With conditions, the records whose samples were made of them.
 
     Raises `BadInput` where the records are not of this model, or its samples cannot be reproduced.
     """
+    if conditions is not None:
+        records = [record for record in records if record.conditions == conditions.settings]
+    if not records:
+        raise BadInput("no record of it was measured with these conditions")
     records = comparable_ones(records, say)
     base = {r.sample_seed: r for r in records if r.method == "none" and r.status in FINISHED and r.evaluators}
     if not base:
         raise BadInput("the uncompressed network `none` has no record")
     first = next(iter(base.values()))
     session = ModelSession(
-        domain, domain.locate(model), first.samples, device=pick_device(first.provenance.device)
+        domain,
+        domain.locate(model),
+        first.samples,
+        device=pick_device(first.provenance.device),
+        conditions=conditions,
     )
     evaluation = Evaluation(session, k=first.k)
     check_same_model(first, evaluation)

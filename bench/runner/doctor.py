@@ -15,7 +15,7 @@ from bench.artifact.format import encode
 from bench.errors import BadInput, Diverged, Unsupported, in_a_line
 from bench.evaluation.bounds import FLOORS
 from bench.evaluation.verdicts import headroom
-from bench.interfaces import Compressed, Domain, ModelSpec
+from bench.interfaces import Compressed, Conditions, Domain, ModelSpec
 from bench.layers import tensors_of, weights_of
 from bench.methods.notation import ladder, parse, rung_of
 from bench.methods.plain import original
@@ -83,10 +83,14 @@ class Diagnosis:
     seconds: Mapping[str, float]  # what part of a full ladder takes how long, by estimate
 
 
-def diagnose(domain: Domain, spec: ModelSpec, device: str = "cpu") -> Diagnosis:
+def diagnose(
+    domain: Domain, spec: ModelSpec, device: str = "cpu", conditions: Conditions | None = None
+) -> Diagnosis:
     """Open a model and look at it. Raises `BadInput` where it cannot be opened."""
     started = time.perf_counter()
-    session = ModelSession(domain, spec, few_of(domain), device=device, cache=Cache(use=False))
+    session = ModelSession(
+        domain, spec, few_of(domain), device=device, cache=Cache(use=False), conditions=conditions
+    )
     network = session.generator.network
     loading = time.perf_counter() - started
     rungs, made = rungs_of(session)

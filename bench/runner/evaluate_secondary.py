@@ -18,7 +18,7 @@ from bench.artifact.format import rebuild, tensors_digest
 from bench.errors import BadInput, Diverged
 from bench.evaluation.panel import find_evaluator
 from bench.evaluation.secondary import is_by
-from bench.interfaces import Samples
+from bench.interfaces import Conditions, Samples
 from bench.methods.notation import expand, parse, without_recalibration
 from bench.records.cell import Cell, cell_of
 from bench.records.provenance import git_state
@@ -57,12 +57,19 @@ class Wanted:
     models: tuple[str, ...] = ()
     methods: tuple[str, ...] = ()
     named: tuple[str, ...] = ()
+    conditions: Conditions | None = None  # whose records to evaluate; None: those that were made of none
 
     def chosen(self, records: Sequence[Record]) -> list[Record]:
         """The matching records. Raises `BadInput` where no record matches."""
         found = [r for r in records if r.domain in DOMAINS and self.domain in (r.domain, "all")]
         if not found:
             raise BadInput(f"there is no record of domain {self.domain!r}")
+        wanted = None if self.conditions is None else self.conditions.settings
+        found = [r for r in found if r.conditions == wanted]
+        if not found:
+            raise BadInput(
+                f"no record of domain {self.domain!r} was measured with the same --prompts or --labels"
+            )
         methods = expand(self.methods)
         if self.models and not any(r.model in self.models for r in found):
             raise _no_record("model", self.models[0], {r.model for r in found})
@@ -99,7 +106,9 @@ def evaluate_secondary(wanted: Wanted, results: Path, device: str, workers: int,
         wanted.chosen([record for _, record in found]), lambda r: (r.domain, r.model, r.samples, r.k)
     ):
         paths = {record.cell: where[domain, model, record.cell] for record in group}
-        opener = Opener(domain, model, group[0].samples, group[0].k, wanted.named, device, paths)
+        opener = Opener(
+            domain, model, group[0].samples, group[0].k, wanted.named, device, paths, wanted.conditions
+        )
         wanted_scores = opener.wanted_scores()
         lacking = [record for record in group if lacks(record, wanted_scores)]
         say(f"{domain} {model}: {len(lacking)} of {len(group)} records lack a score")
@@ -141,11 +150,18 @@ class Opener:
     named: tuple[str, ...]
     device: str
     paths: dict[str, Path]
+    conditions: Conditions | None = None
 
     def open(self) -> Evaluation:
         """Open the model with its evaluators."""
         domain = open_domain(self.domain)
-        session = ModelSession(domain, domain.locate(self.model), self.samples, device=self.device)
+        session = ModelSession(
+            domain,
+            domain.locate(self.model),
+            self.samples,
+            device=self.device,
+            conditions=self.conditions,
+        )
         return Evaluation(session, k=self.k, evaluators=self.named)
 
     def wanted_scores(self) -> dict[str, Callable[[EvaluatorBlock], bool]]:

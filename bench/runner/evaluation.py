@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.errors import Diverged
+from bench.errors import Diverged, blamed
 from bench.evaluation.bounds import FLOORS, Bounds, cached_file, find_bounds
 from bench.evaluation.panel import Panel
 from bench.evaluation.secondary import Scorer, SecondaryEvaluators, secondary_block
@@ -18,6 +18,10 @@ from bench.records.cell import FLOOR_RECALIBRATED, Cell
 from bench.records.provenance import provenance
 from bench.records.schema import EvaluatorBlock, MetricInfo, metric_of
 from bench.runner.session import ModelSession
+
+CONDITION_KEPT = Metric(
+    "condition_kept", "share of the valid samples that fit their condition: prompt or class label", "higher"
+)
 
 
 class Evaluation:
@@ -39,6 +43,8 @@ class Evaluation:
         evaluators: Sequence[str] = (),
     ) -> None:
         self.session = session
+        if session.conditions is not None:  # last, so that `options` still name the others
+            extra = [*extra, CONDITION_KEPT]
         self.options = {metric.name: option for metric, option in zip(extra, options)}
         self.panel = Panel(
             session.domain,
@@ -69,7 +75,7 @@ class Evaluation:
             sample_seed=0,
             samples=session.n,
             k=self.panel.k,
-            sampler=session.generator.settings(),
+            sampler=session.settings,
             reference=self.panel.reference_name,
             implementation={**self.panel.implementation(), **self._floor_version()},
         )
@@ -103,6 +109,17 @@ class Evaluation:
 
     def _baseline_samples(self, seed: int) -> Samples:
         return self.session.sample(self.session.generator.network, seed).samples
+
+    def condition_kept(self, samples: Samples, verdicts: Mapping[str, Verdict]) -> dict[str, float | None]:
+        """The metric of conditional samples; None where no sample is valid, or fitness cannot be judged."""
+        session = self.session
+        if session.conditions is None:
+            return {}
+        with blamed(f"model {session.spec.name!r} of domain {session.domain.name!r}, keeps_condition"):
+            kept = session.generator.keeps_condition(samples, self.panel.real.samples)
+            valid = verdicts[self.panel.primary["quality"]].items["valid"]
+            share = None if kept is None or not valid.any() else float(kept[valid].mean())
+        return {CONDITION_KEPT.name: share}
 
     # ----------------------------------------------------------------------------------- secondary evaluators
 

@@ -93,6 +93,8 @@ def costed(record: Record, session: ModelSession) -> Record | str:
     """The record with its cost, or the reason why it cannot have one."""
     if record.tensors_sha256 is None:
         return "the record does not say which tensors it measured"
+    if record.conditions is not None:
+        return f"its samples were made of {record.conditions['kind']}, which are not here: measure it again"
     if session.weights_sha256 != record.weights_sha256:
         return f"model {record.model!r} has other weights now"
     with tempfile.TemporaryDirectory() as folder:

@@ -159,11 +159,15 @@ def _request(job: Job, results: Path, command: str, device: str, fresh: bool = F
 
 
 def _published(records: Sequence[Record]) -> list[Record]:
-    """The records that can be repeated: finished, on shipped real samples.
+    """The records that can be repeated: finished, on shipped real samples, without a user's conditions.
 
     Raises `BadInput` where there are none.
     """
-    found = [r for r in records if r.status in FINISHED and r.reference.startswith("shipped:")]
+    found = [
+        r
+        for r in records
+        if r.status in FINISHED and r.reference.startswith("shipped:") and r.conditions is None
+    ]
     if not found:
         raise BadInput("there are no published records to reproduce")
     return found

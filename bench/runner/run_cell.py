@@ -105,6 +105,8 @@ def metrics_of(
         **evaluation.panel.own_metrics_of(seen),
     }
     found |= likelihood | auxiliary
+    with watch("metrics"):
+        found |= evaluation.condition_kept(seen.samples, verdicts)
     return found | relative_metrics(cell, evaluation, found)
 
 

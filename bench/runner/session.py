@@ -15,13 +15,13 @@ from torch.nn import Module
 
 from bench.artifact.format import encode, fill, tensors_digest
 from bench.errors import BadInput, BrokenPlugIn, Diverged, blamed
-from bench.interfaces import Context, Domain, Generator, ModelSpec, Samples
+from bench.interfaces import Conditions, Context, Domain, Generator, ModelSpec, Samples
 from bench.layers import tensors_of
 from bench.methods.batch_norm import layers_with_statistics
 from bench.methods.notation import Chain, parse
 from bench.methods.plain import original
 from bench.records.provenance import Stopwatch
-from bench.records.schema import Speed
+from bench.records.schema import CONDITIONS, Speed
 from bench.util.cache import Cache
 
 if TYPE_CHECKING:
@@ -42,14 +42,22 @@ def context_of(generator: Generator, spec: ModelSpec, seed: int, device: str) ->
     return Context(generator, seed, device, spec.excluded, folder if folder.is_dir() else None)
 
 
-def open_generator(domain: Domain, spec: ModelSpec, device: str) -> Generator:
-    """Open a model.
+def open_generator(
+    domain: Domain, spec: ModelSpec, device: str, conditions: Conditions | None = None
+) -> Generator:
+    """Open a model, with conditions for its samples where there are any.
 
-    Raises `BrokenPlugIn` where its network has another number of parameters than its spec says.
+    Raises `BadInput` where the domain takes no such conditions, and `BrokenPlugIn` where its network has
+    another number of parameters than its spec says.
     """
     part = f"model {spec.name!r} of domain {domain.name!r}"
+    if conditions is not None:
+        domain.check_takes(conditions)
     with blamed(part):
-        generator = domain.open(spec, device)
+        if conditions is None:
+            generator = domain.open(spec, device)
+        else:
+            generator = domain.open_conditional(spec, conditions, device)
         count = sum(p.numel() for p in generator.network.parameters())
     if spec.parameters not in (None, count):
         raise BrokenPlugIn(
@@ -88,7 +96,9 @@ class ModelSession:
         device: str = "cpu",
         cache: Cache | None = None,
         command: str = "",
+        conditions: Conditions | None = None,
     ) -> None:
+        self.conditions = conditions
         self.domain, self.spec, self.n, self.device, self.command = domain, spec, n, device, command
         self.cache, self.watch = cache or Cache(), Stopwatch()
         self.alone = True  # False: other cells are measured on the same machine meanwhile
@@ -99,7 +109,20 @@ class ModelSession:
     def generator(self) -> Generator:
         """The uncompressed generator."""
         with self.watch("load model"):
-            return open_generator(self.domain, self.spec, self.device)
+            return open_generator(self.domain, self.spec, self.device, self.conditions)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The sampler's settings with the conditions: a part of the cell, and of the samples' key."""
+        own = self.generator.settings()
+        return own if self.conditions is None else {**own, CONDITIONS: self.conditions.settings}
+
+    def notes(self) -> list[str]:
+        """What a user must know to read this model's numbers, a line each."""
+        found = list(self.generator.notes())
+        if self.conditions is not None and self.n < (count := len(self.conditions.texts)):
+            found.append(f"only the first {self.n} of {count} {self.conditions.kind} are used")
+        return found
 
     @functools.cached_property
     def weights_sha256(self) -> str:
@@ -157,7 +180,7 @@ class ModelSession:
         Raises `OtherTensors` where the network has another digest.
         """
         key = ["samples", self.domain.name, self.domain.version, digest, self.generator.identity()]
-        key += [self.generator.settings(), seed, self.n, self.device]
+        key += [self.settings, seed, self.n, self.device]
         fresh: list[Drawn] = []
 
         def draw() -> Samples:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bench.errors import BadInput, BrokenPlugIn, in_a_line, of_plug_in, unknown
 from bench.evaluation.secondary import is_by
-from bench.interfaces import Domain, Evaluator, Metric, ModelSpec, Samples
+from bench.interfaces import Conditions, Domain, Evaluator, Metric, ModelSpec, Samples
 from bench.methods.notation import expand, parse
 from bench.metrics.custom import load_metric
 from bench.records.cell import Cell, cells, is_finished, look_up
@@ -44,6 +44,7 @@ class Request:
     save_samples: Path | None = None
     fresh: bool = False
     reference: str | None = None
+    conditions: Conditions | None = None
     metrics: tuple[str, ...] = ()
     evaluators: tuple[str, ...] = ()
     trust_remote_code: bool = False
@@ -65,6 +66,8 @@ def run(request: Request, say: Callable[[str], None]) -> list[Record]:
     expand(request.methods)  # raises an error before any model is opened
     check_executor(request)
     domains = [open_domain(name) for name in (DOMAINS if request.domain == "all" else [request.domain])]
+    for domain in domains if request.conditions is not None else ():
+        domain.check_takes(request.conditions)
     opened = [
         (domain, domain.locate(request.model) if request.model is not None else default_model(domain))
         for domain in domains
@@ -107,6 +110,7 @@ def evaluation_of(domain: Domain, spec: ModelSpec, extra: list[Metric], request:
         device=pick_device(request.device),
         cache=Cache(use=not request.fresh),
         command=request.command,
+        conditions=request.conditions,
     )
     return Evaluation(
         session,
@@ -188,7 +192,7 @@ def _run_model(
         f"{domain.name} {spec.name}: {len(planned)} cells, {len(records)} finished before; N = "
         f"{request.samples}, device {session.device}"
     )
-    for note in session.generator.notes():
+    for note in session.notes():
         say(f"note: {note}")
     with Bar("cells", len(missing)) as bar:
         for cell, fresh in _measured(

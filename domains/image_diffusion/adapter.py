@@ -8,13 +8,22 @@ import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 
 from bench.errors import BadInput, in_a_line
-from bench.interfaces import Generator, ModelSpec, StructureEdit, Training, Wrap
+from bench.interfaces import (
+    ConditionKind,
+    Conditions,
+    Generator,
+    ModelSpec,
+    StructureEdit,
+    Training,
+    Wrap,
+)
 from domains.folders import card_of, check_numbers, read_object
+from domains.image_diffusion.labels import are_of, labels_of
 from domains.image_diffusion.network import SIZES
 from domains.image_diffusion.pipeline import (
     NETWORKS,
@@ -62,6 +71,12 @@ class DiffusionDomain(ImageDomain):
     ) -> Generator:
         return DiffusionGenerator(spec, device, settings or {})
 
+    condition_kinds: ClassVar[Sequence[ConditionKind]] = ("labels",)
+
+    def open_conditional(self, spec: ModelSpec, conditions: Conditions, device: str = "cpu") -> Generator:
+        """Draws pictures of classes: item i is of label i mod their number."""
+        return DiffusionGenerator(spec, device, {}, conditions)
+
     def train_generator(
         self, size: str, seed: int, images: Images, held_out: Images, device: str
     ) -> Training:
@@ -79,10 +94,17 @@ class DiffusionGenerator(Generator):
 
     macs_sample_count = BATCH
 
-    def __init__(self, spec: ModelSpec, device: str, settings: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        spec: ModelSpec,
+        device: str,
+        settings: Mapping[str, Any],
+        conditions: Conditions | None = None,
+    ) -> None:
         self.device, self.folder, self.name = device, Path(spec.source), spec.name
         part = network_folder(self.folder)
         loaded = load_part(self.folder / part, NETWORKS, "UNet2DModel", spec.name)
+        self.labels = labels_of(loaded, self.folder, spec.name, conditions)
         self.drawn = drawn_by(loaded, part, spec.name)
         self.companion = companion_of(self.folder, self.drawn, spec.name, device)
         if self.companion is None:
@@ -197,8 +219,10 @@ class DiffusionGenerator(Generator):
         """[items, c, s, s]: from the items' own noise to samples."""
         from domains.images.noise import item_generators, item_noise
 
+        labels = None if self.labels is None else self.labels.of(items)
+
         def denoise(x: Tensor, time: Tensor) -> Tensor:
-            made = call(network, x, time)
+            made = call(network, x, time, labels)
             tick()
             return made
 
@@ -213,6 +237,10 @@ class DiffusionGenerator(Generator):
         import torch.nn.functional as F
 
         return F.pixel_shuffle(x, self.drawn.fold) if self.companion is None else self.companion.decode(x)
+
+    def keeps_condition(self, samples: np.ndarray, real: np.ndarray) -> np.ndarray | None:
+        """Whether the labeller sees the class that each picture was drawn of."""
+        return None if self.labels is None else are_of(self.labels, samples)
 
     def training(
         self,
@@ -239,13 +267,15 @@ class DiffusionGenerator(Generator):
         )
 
 
-def call(network: Module, x: Tensor, time: Tensor) -> Tensor:
-    """The network's output. A transformer with labels gets the one that stands for none."""
-    labels = getattr(network, "config", {}).get("num_embeds_ada_norm")
-    if labels is None:
+def call(network: Module, x: Tensor, time: Tensor, labels: Sequence[int] | None = None) -> Tensor:
+    """The network's output. Without labels, a transformer that knows some gets the one that stands for
+    none.
+    """
+    none = getattr(network, "config", {}).get("num_embeds_ada_norm")
+    if labels is None and none is None:
         return network(x, time).sample
-    none = x.new_full((len(x),), labels).long()
-    return network(x, timestep=time.expand(len(x)), class_labels=none).sample
+    wanted = x.new_tensor([none] * len(x) if labels is None else labels).long()
+    return network(x, timestep=time.expand(len(x)), class_labels=wanted).sample
 
 
 def _to_pictures(images: Tensor) -> np.ndarray:

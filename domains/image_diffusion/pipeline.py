@@ -47,7 +47,7 @@ def refuse_conditions(folder: Path) -> None:
     if found:
         raise BadInput(
             f"{str(folder)!r} holds {found}/, so it draws what a prompt says; this domain opens "
-            f"unconditional pipelines"
+            f"pipelines that are unconditional, or take class labels"
         )
 
 
@@ -97,17 +97,11 @@ class Drawn:
 
 
 def drawn_by(network: Module, folder: str, model: str) -> Drawn:
-    """What a network draws. Raises `BadInput` for one that is conditional, or draws nothing square.
+    """What a network draws. Raises `BadInput` for one that draws nothing square.
 
     This domain's own networks draw pictures of 28x28 as four channels of 14x14. No others are folded.
     """
     config: Any = network.config
-    for name in ("num_class_embeds", "class_embed_type"):
-        if config.get(name) is not None:
-            raise BadInput(
-                f"the model {model!r} wants a class label for each picture ({name}={config[name]!r} in "
-                f"{folder}/{CONFIG}); this domain opens unconditional networks"
-            )
     channels, out = config["in_channels"], config.get("out_channels")
     if out not in (None, channels):
         raise BadInput(

@@ -7,10 +7,12 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from bench.errors import BadInput, unknown
 from bench.interfaces import (
+    ConditionKind,
+    Conditions,
     Damage,
     Domain,
     Evaluator,
@@ -31,6 +33,8 @@ from domains.on_demand import OnDemand
 if TYPE_CHECKING:
     import numpy as np
     from torch.nn import Module
+
+    from domains.text.evaluators import Judge
 
 WEIGHTS = Path(__file__).parent / "weights"
 EVALUATORS = {
@@ -74,6 +78,12 @@ class TextDomain(Domain):
         self, spec: ModelSpec, device: str = "cpu", settings: Mapping[str, Any] | None = None
     ) -> Generator:
         return TextGenerator(spec, device, settings or {})
+
+    condition_kinds: ClassVar[Sequence[ConditionKind]] = ("prompts",)
+
+    def open_conditional(self, spec: ModelSpec, conditions: Conditions, device: str = "cpu") -> Generator:
+        """Continues prompts: item i begins with prompt i mod their number."""
+        return TextGenerator(spec, device, {}, conditions)
 
     def training_table(self) -> Mapping[str, TrainingRecipe]:
         from domains.text.network import SIZES
@@ -242,13 +252,25 @@ COMPANIONS = {
 class TextGenerator(Generator):
     """A causal language model from `transformers`, with its tokenizer."""
 
-    def __init__(self, spec: ModelSpec, device: str, settings: Mapping[str, Any]) -> None:
-        from domains.text.opening import open_model
+    def __init__(
+        self,
+        spec: ModelSpec,
+        device: str,
+        settings: Mapping[str, Any],
+        conditions: Conditions | None = None,
+    ) -> None:
+        from domains.text.opening import embeddings, open_model, positions
+        from domains.text.prompts import read_prompts
 
         opened = open_model(spec, device, settings)
         self.device, self.network, self.tokenizer = device, opened.network, opened.tokenizer
         self.start, self.end, self.cached = opened.start, opened.end, opened.cached
         self._settings = opened.settings
+        self.positions = positions(self.network)
+        self.prompts = None
+        if conditions is not None:
+            rows = embeddings(self.network)
+            self.prompts = read_prompts(conditions, self.tokenizer, rows, self.positions, spec.name)
 
     def settings(self) -> dict[str, Any]:
         return dict(self._settings)
@@ -276,21 +298,45 @@ class TextGenerator(Generator):
         from domains.text.data import LONGEST
         from domains.text.sampler import SamplerSettings, sample_tokens
 
-        settings = SamplerSettings(self.start, self.end, cached=self.cached, **self._settings)
+        settings = SamplerSettings(
+            self.start, self.end, cached=self.cached, positions=self.positions, **self._settings
+        )
+        given = None if self.prompts is None else self.prompts.of_item
         tokens: list[list[int]] = [[] for _ in range(n)]
         with Bar("sampling", n) as bar:
-            for item, written in sample_tokens(network, range(n), seed, settings):
+            for item, written in sample_tokens(network, range(n), seed, settings, prompt=given):
                 tokens[item] = written
                 bar.update()
-        texts = self.tokenizer.batch_decode(tokens, skip_special_tokens=True)
+        texts = self._decode(tokens)
+        if self.prompts is not None:  # as the user wrote it, whatever the tokenizer makes of it
+            read = self._decode([self.prompts.of_item(item) for item in range(n)])
+            begun = zip(self.prompts.texts(n), read, texts)
+            texts = [prompt + text[len(known) :] for prompt, known, text in begun]
         return [text[:LONGEST] for text in texts]
+
+    def _decode(self, tokens: Sequence[Sequence[int]]) -> list[str]:
+        return list(self.tokenizer.batch_decode(tokens, skip_special_tokens=True))
+
+    @functools.cached_property
+    def _judge(self) -> Judge:
+        from domains.text.evaluators import Judge
+
+        return Judge(self.device, directions=False)
+
+    def keeps_condition(self, samples: Sequence[str], real: Sequence[str]) -> np.ndarray | None:
+        """Whether a continuation is as surprising, given its prompt, as real ones are to the `judge`."""
+        from domains.text.prompts import fits
+
+        if self.prompts is None:
+            return None
+        return fits(self._judge, samples, self.prompts.texts(len(samples)), real)
 
     def likelihood(self, network: Module, base: Module | None = None) -> dict[str, float]:
         from domains.text.likelihood import likelihood
-        from domains.text.opening import positions
 
-        context = positions(self.network)
-        return likelihood(network, base, self.tokenizer, self.start, self.end, self.device, context=context)
+        return likelihood(
+            network, base, self.tokenizer, self.start, self.end, self.device, context=self.positions
+        )
 
     def training(
         self,

@@ -89,6 +89,24 @@ class LanguageJudge(Evaluator):
             surprisal[rows] = (self._nats(hidden, targets).sum(1) / real.sum(1)).cpu()
         return states, surprisal
 
+    @torch.inference_mode()
+    def continuation_surprisal(self, samples: Sequence[str], after: Sequence[int]) -> Tensor:
+        """[n] mean nats a token of what follows the first `after[i]` characters of a text, given these.
+
+        The end of the text counts, too. A token across the border belongs to what follows.
+        """
+        found = self.tokenizer(list(samples), return_offsets_mapping=True)
+        surprisal = torch.empty(len(samples))
+        for rows in batches([len(row) for row in found["input_ids"]], 128, MOST_TOKENS):
+            padded = pad([found["input_ids"][i] for i in rows]).to(self.device)
+            inputs, targets = padded[:, :-1].clamp(min=0), padded[:, 1:]
+            nats = self._nats(self.network.states(inputs), targets).cpu()  # [b, t]
+            for i, costs in zip(rows, nats):
+                ends = [end for _, end in found["offset_mapping"][i]][1:-1]
+                follows = torch.tensor([end > after[i] for end in ends] + [True])
+                surprisal[i] = costs[: len(follows)][follows].mean()
+        return surprisal
+
     def _nats(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """[b, t, states], [b, t] -> what each token costs, [b, t]; 0 for padding."""
         steps = max(1, LOGITS_AT_ONCE // len(hidden))

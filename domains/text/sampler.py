@@ -24,7 +24,8 @@ from bench.errors import Diverged
 GOLDEN, MIX_1, MIX_2 = -0x61C8864680B583EB, -0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15
 COMPACT_BELOW = 0.8  # drop the finished rows of a batch when fewer than this share are still being written
 
-Trace = Callable[[Tensor, int, Tensor], None]  # (items [b], position, perturbed logits [b, v])
+Prompt = Callable[[int], Sequence[int]]  # item -> the tokens that it begins with, after the start token
+Trace = Callable[[Tensor, int, Tensor], None]  # (items [b], tokens read before, perturbed logits [b, v])
 
 
 @dataclass(frozen=True)
@@ -38,37 +39,61 @@ class SamplerSettings:
     batch: int = 256
     # the network keeps what it read in a cache; otherwise it reads the whole text again for each token
     cached: bool = True
+    positions: int | None = None  # most tokens that the network can read of a text; None: no limit
 
 
 @torch.inference_mode()
 def sample_tokens(
-    network: Module, items: Sequence[int], seed: int, settings: SamplerSettings, trace: Trace | None = None
+    network: Module,
+    items: Sequence[int],
+    seed: int,
+    settings: SamplerSettings,
+    trace: Trace | None = None,
+    prompt: Prompt | None = None,
 ) -> Iterator[tuple[int, list[int]]]:
-    """Write one sequence for each item -> (item, its tokens without start and end), batch by batch."""
+    """Write one sequence for each item -> (item, its tokens without start and end), batch by batch.
+
+    A sequence begins with its prompt, and `max_tokens` more may follow.
+    """
     for start in range(0, len(items), settings.batch):
         yield from _sample_batch(
-            network, torch.tensor(list(items[start : start + settings.batch])), seed, settings, trace
+            network, torch.tensor(list(items[start : start + settings.batch])), seed, settings, trace, prompt
         )
 
 
 def _sample_batch(
-    network: Module, items: Tensor, seed: int, settings: SamplerSettings, trace: Trace | None
+    network: Module,
+    items: Tensor,
+    seed: int,
+    settings: SamplerSettings,
+    trace: Trace | None,
+    prompt: Prompt | None,
 ) -> Iterator[tuple[int, list[int]]]:
+    """Prompts are read token by token, in place of those that the network would choose: no padding."""
     device = next(network.parameters()).device
     items = items.to(device)
     written: dict[int, list[int]] = {item: [] for item in items.tolist()}
+    given, lengths = _padded(
+        [prompt(item) if prompt else () for item in items.tolist()], device
+    )  # [b, t], [b]
+    most = lengths + settings.max_tokens  # tokens of each text
+    if settings.positions is not None:
+        most = most.clamp(max=settings.positions)
     tokens = torch.full((len(items), 1), settings.start, device=device)
     alive, read = torch.ones(len(items), dtype=torch.bool, device=device), Read(network, settings.cached)
-    for position in range(settings.max_tokens):
+    for position in range(int(most.max())):
         logits = read.next_logits(tokens)
         if not logits.isfinite().all():
             raise Diverged(f"the network's logits are not finite at token {position}")
-        perturbed = warp(logits, settings) + gumbel(seed, items, position, logits.shape[1])
+        perturbed = warp(logits, settings) + gumbel(seed, items, position - lengths, logits.shape[1])
         if trace is not None:
             trace(items, position, perturbed)
-        chosen = perturbed.argmax(1)
+        free, chosen = position >= lengths, perturbed.argmax(1)
+        if position < given.shape[1]:
+            chosen = torch.where(free, chosen, given[:, position])
+        alive &= position < most
         if settings.end is not None:
-            alive &= chosen != settings.end
+            alive &= (chosen != settings.end) | ~free
         for item, token, going_on in zip(items.tolist(), chosen.tolist(), alive.tolist(), strict=True):
             if going_on:
                 written[item].append(token)
@@ -81,8 +106,18 @@ def _sample_batch(
         if alive.float().mean() < COMPACT_BELOW and read.can_select:
             rows = alive.nonzero()[:, 0]
             items, tokens, alive = items[rows], tokens[rows], alive[rows]
+            given, lengths, most = given[rows], lengths[rows], most[rows]
             read.select(rows)
     yield from written.items()
+
+
+def _padded(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
+    """-> (tokens [b, longest], padded with 0; lengths [b])"""
+    lengths = torch.tensor([len(row) for row in rows], device=device)
+    tokens = torch.zeros(len(rows), int(lengths.max()), dtype=torch.long, device=device)
+    for i, row in enumerate(rows):
+        tokens[i, : len(row)] = torch.tensor(row, dtype=torch.long)
+    return tokens, lengths
 
 
 class Read:
@@ -141,8 +176,11 @@ def warp(logits: Tensor, settings: SamplerSettings) -> Tensor:
     return logits.masked_fill(outside.scatter(1, order, outside), -torch.inf)
 
 
-def gumbel(seed: int, items: Tensor, position: int, vocabulary: int) -> Tensor:
-    """Standard Gumbel noise [b, vocabulary] as a pure function of (seed, item, position, token)."""
+def gumbel(seed: int, items: Tensor, position: int | Tensor, vocabulary: int) -> Tensor:
+    """Standard Gumbel noise [b, vocabulary] as a pure function of (seed, item, position, token).
+
+    position: of the token behind the prompt, one or [b].
+    """
     rows = _mix(_mix(_mix(torch.tensor(seed, device=items.device)) + items) + position)  # [b]
     tokens = torch.arange(1, vocabulary + 1, device=items.device) * GOLDEN
     bits = _mix(rows[:, None] + tokens)
