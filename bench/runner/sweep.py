@@ -66,8 +66,9 @@ def run(request: Request, say: Callable[[str], None]) -> list[Record]:
     expand(request.methods)  # raises an error before any model is opened
     check_executor(request)
     domains = [open_domain(name) for name in (DOMAINS if request.domain == "all" else [request.domain])]
-    for domain in domains if request.conditions is not None else ():
-        domain.check_takes(request.conditions)
+    if request.conditions is not None:
+        for domain in domains:
+            domain.check_takes(request.conditions)
     opened = [
         (domain, domain.locate(request.model) if request.model is not None else default_model(domain))
         for domain in domains
