@@ -321,7 +321,7 @@ def test_domains_without_conditions_refuse_them(tmp_path: Path, capsys: pytest.C
         assert capsys.readouterr().err.endswith(said)
     for command in ("doctor", "compress"):
         extra = ["--output", str(tmp_path / "file")] if command == "compress" else []
-        assert main([command, "--domain", "image_gan", "--labels", str(file), *extra]) == 2
+        assert main([command, "--domain", "toy", "--labels", str(file), *extra]) == 2
     assert not (tmp_path / "results").exists()
 
 
