@@ -102,7 +102,7 @@ class Conditions:
     condition as they share their noise.
     """
 
-    kind: ConditionKind
+    kind: ConditionKind  # as the option is called
     texts: tuple[str, ...]  # a label is a number or a name, as the user wrote it
     file: str = ""  # name of the file that held them
 
@@ -209,7 +209,7 @@ class HasConditions:
     def keeps_condition(self, samples: Samples, real: Samples) -> np.ndarray | None:
         """[n] bool: whether each sample fits its condition. `samples[i]` is item i.
 
-        The metric `condition_kept` is its share of the valid samples. None: it cannot be judged.
+        The metric `condition_kept` is its share of the valid samples. None: nobody can tell.
         """
         return None
 
@@ -568,7 +568,7 @@ class HasOptionalEvaluators:
 class TakesConditions:
     """For domains with conditional models: `--prompts` and `--labels`."""
 
-    name: ClassVar[str]
+    name: ClassVar[str]  # the domain's
     condition_kinds: ClassVar[Sequence[ConditionKind]] = ()  # what `open_conditional` takes
 
     def open_conditional(self, spec: ModelSpec, conditions: Conditions, device: str = "cpu") -> Generator:

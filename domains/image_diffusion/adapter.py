@@ -59,10 +59,10 @@ class DiffusionDomain(ImageDomain):
     sizes, weights = SIZES, WEIGHTS
 
     def locate(self, model: str) -> ModelSpec:
-        """An embedded model, or the folder of an unconditional diffusers pipeline."""
+        """An embedded model, or the folder of a diffusers pipeline without prompts."""
         folder = Path(model)
         files = (f"{network_folder(folder)}/config.json", SCHEDULER)
-        spec = locate_folder(self.models, model, "an unconditional diffusers pipeline", *files)
+        spec = locate_folder(self.models, model, "a diffusers pipeline", *files)
         refuse_conditions(Path(spec.source))
         return spec
 
