@@ -205,7 +205,7 @@ class DiffusionGenerator(Generator):
                 images = self._decode(x)
                 if not (x.isfinite().all() and images.isfinite().all()):
                     raise Diverged("the network's output is not finite")
-                made.append(_to_pictures(images))
+                made.append(self.to_pictures(images))
         return np.concatenate(made)[:n]
 
     def _draw(
@@ -242,6 +242,18 @@ class DiffusionGenerator(Generator):
         """Whether the labeller sees the class that each picture was drawn of."""
         return None if self.labels is None else are_of(self.labels, samples)
 
+    def to_pictures(self, images: Tensor) -> np.ndarray:
+        """-> uint8 [b, 1, 28, 28], by the rule of `domains.images.files` where they are something else."""
+        from domains.images.files import from_array
+
+        return from_array(self.to_pixels(images).transpose(0, 2, 3, 1), "the network's output")
+
+    def to_pixels(self, images: Tensor) -> np.ndarray:
+        """-> uint8 [b, 1 or 3, s, s], in their own size."""
+        from domains.images.training import to_pixels
+
+        return to_pixels(images)
+
     def training(
         self,
         network: Module,
@@ -276,11 +288,3 @@ def call(network: Module, x: Tensor, time: Tensor, labels: Sequence[int] | None 
         return network(x, time).sample
     wanted = x.new_tensor([none] * len(x) if labels is None else labels).long()
     return network(x, timestep=time.expand(len(x)), class_labels=wanted).sample
-
-
-def _to_pictures(images: Tensor) -> np.ndarray:
-    """-> uint8 [b, 1, 28, 28], by the rule of `domains.images.files` where they are something else."""
-    from domains.images.files import from_array
-    from domains.images.training import to_pixels
-
-    return from_array(to_pixels(images).transpose(0, 2, 3, 1), "the network's output")

@@ -122,10 +122,14 @@ class ForeignGenerator(GanGenerator):
     def to_pictures(self, images: Tensor) -> np.ndarray:
         """-> uint8 [b, 1, 28, 28], by the rule of `domains.images.files`."""
         from domains.images.files import from_array
+
+        return from_array(self.to_pixels(images).transpose(0, 2, 3, 1), "the network's output")
+
+    def to_pixels(self, images: Tensor) -> np.ndarray:
+        """-> uint8 [b, 1 or 3, s, s], in their own size."""
         from domains.images.training import to_pixels
 
-        centred = (images - self.low) / (self.high - self.low) * 2 - 1
-        return from_array(to_pixels(centred).transpose(0, 2, 3, 1), "the network's output")
+        return to_pixels((images - self.low) / (self.high - self.low) * 2 - 1)
 
     def identity(self) -> str:
         """Of the configuration and of the module that defines the class."""

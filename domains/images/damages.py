@@ -15,8 +15,9 @@ import torch.nn.functional as F
 
 from bench.interfaces import Damage
 from domains.images.data import part
+from domains.images.files import as_it_is, to_image
 
-Pixels = np.ndarray  # uint8 [n, 1, 28, 28]; strengths are shares of the range, 255
+Pixels = np.ndarray  # uint8 [n, 1 or 3, h, w]; strengths are shares of the range, 255
 
 
 def _rounded(x: np.ndarray) -> Pixels:
@@ -32,8 +33,10 @@ def blur(pixels: Pixels, sigma: float) -> Pixels:
     """Gaussian, sigma in pixels."""
     positions = torch.arange(-6.0, 7.0, dtype=torch.float64)
     kernel = torch.softmax(-(positions**2) / (2 * sigma**2), dim=0)
-    x = F.pad(torch.from_numpy(pixels).double(), (6, 6, 6, 6), mode="reflect")
-    return _rounded(F.conv2d(F.conv2d(x, kernel.reshape(1, 1, 1, -1)), kernel.reshape(1, 1, -1, 1)).numpy())
+    planes = torch.from_numpy(pixels).flatten(0, 1)[:, None].double()  # each channel by itself
+    x = F.pad(planes, (6, 6, 6, 6), mode="reflect")
+    x = F.conv2d(F.conv2d(x, kernel.reshape(1, 1, 1, -1)), kernel.reshape(1, 1, -1, 1))
+    return _rounded(x.reshape(pixels.shape).numpy())
 
 
 def jpeg(pixels: Pixels, quality: int) -> Pixels:
@@ -41,8 +44,8 @@ def jpeg(pixels: Pixels, quality: int) -> Pixels:
 
     def through(picture: np.ndarray) -> np.ndarray:
         buffer = io.BytesIO()
-        Image.fromarray(picture[0]).save(buffer, "JPEG", quality=quality)
-        return np.asarray(Image.open(buffer))[None]
+        to_image(picture).save(buffer, "JPEG", quality=quality)
+        return as_it_is(Image.open(buffer))
 
     return np.stack([through(picture) for picture in pixels])
 
@@ -57,7 +60,7 @@ def block_lost(pixels: Pixels, side: int) -> Pixels:
     """A square at a random place becomes middle grey."""
     random, spoilt = np.random.default_rng(2), pixels.copy()
     for picture in spoilt:
-        top, left = random.integers(0, pixels.shape[-1] - side + 1, 2)
+        top, left = random.integers(0, min(pixels.shape[-2:]) - side + 1, 2)
         picture[:, top : top + side, left : left + side] = 128
     return spoilt
 
@@ -65,9 +68,7 @@ def block_lost(pixels: Pixels, side: int) -> Pixels:
 def rotated(pixels: Pixels, degrees: float) -> Pixels:
     from PIL import Image
 
-    return np.stack(
-        [np.asarray(Image.fromarray(p[0]).rotate(degrees, Image.Resampling.BILINEAR))[None] for p in pixels]
-    )
+    return np.stack([as_it_is(to_image(p).rotate(degrees, Image.Resampling.BILINEAR)) for p in pixels])
 
 
 def averages(pixels: Pixels) -> Pixels:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bench.errors import BadInput
-from domains.images.files import SIDE
+from domains.images.files import SIDE, Conversion, as_grey
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -87,7 +87,7 @@ def training_images(source: str | None = None) -> Images:
     return Images(own_images(source))
 
 
-def own_images(source: str) -> np.ndarray:
+def own_images(source: str, convert: Conversion = as_grey) -> np.ndarray:
     """A user's pictures: a folder of image files, an NPZ, or a table with an image column (file, folder or
     hub id).
     """
@@ -96,12 +96,12 @@ def own_images(source: str) -> np.ndarray:
 
     path = Path(source)
     if path.suffix.lower() == ".npz" or (path.is_dir() and files.pictures_in(path)):
-        return files.read(path)
-    return np.stack(
-        [
-            files.decode(data, f"{source} row {i}")
+        return files.read(path, convert)
+    return files.stacked(
+        {
+            (name := f"{source} row {i}"): files.decode(data, name, convert)
             for i, data in enumerate(image_column(load_rows(source), source))
-        ]
+        }
     )
 
 

@@ -71,12 +71,16 @@ class Effnet(Evaluator):
         """[n, 1792]."""
         return self._latest.of(samples, lambda: self._grids(np.ascontiguousarray(samples)))
 
+    def looked_at(self, size: tuple[int, int]) -> tuple[int, int]:
+        """The height and width in which the network sees a picture of this height and width."""
+        return ENLARGED, ENLARGED
+
     @torch.inference_mode()
     def _grids(self, pixels: np.ndarray, batch: int = 25) -> Tensor:
         rows = []
         for start in range(0, len(pixels), batch):
             images = dithered(stretched(pixels[start : start + batch]), self.dither).to(self.device)
-            images = F.interpolate(images, size=(ENLARGED, ENLARGED), mode="bilinear")
+            images = F.interpolate(images, size=self.looked_at(images.shape[-2:]), mode="bilinear")
             stages = self.network(images.expand(-1, 3, -1, -1) * 2 - 1)
             rows.append(
                 torch.cat([F.adaptive_avg_pool2d(stage, GRID).flatten(1) for stage in stages], dim=1).cpu()
@@ -167,6 +171,7 @@ class ProbabilisticPCA:
         mean, deviation = x.double().mean(0), x.double().std(0).clamp_min(1e-6)
         z = (x.double() - mean) / deviation
         values, vectors = torch.linalg.eigh(z.T @ z / len(z))
+        count = min(count, len(x) // 2)  # few pictures: variances that are near 0 would mean nothing
         values, vectors = values.flip(0), vectors.flip(1)[:, :count]
         # the sign is arbitrary: fix it
         signs = vectors.gather(0, vectors.abs().argmax(0, keepdim=True)).sign()

@@ -4,6 +4,8 @@ The rule: a picture is turned as its EXIF orientation says; transparent pixels a
 becomes grey (ITU-R 601 luma); other sizes are scaled to 28x28 with an antialiased bilinear filter, aspect
 ratio not kept; floats in [0, 1] are multiplied by 255 and rounded. Files that an operating system adds to a
 folder or an archive are skipped.
+
+With the conversion `as_it_is` pictures keep their size and colours, which then must be the same for all.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import io
 import json
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -23,13 +25,41 @@ from bench.errors import BadInput, in_a_line
 if TYPE_CHECKING:
     from PIL import Image
 
-SIDE = 28
+SIDE, LARGEST_ENLARGED = 28, 64  # pixels; twins of larger pictures are shown at their own size
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".pgm", ".ppm")
 LARGEST = 2**26  # pixels of one picture: more is a decompression bomb
 LARGEST_ARRAY = 2**30  # bytes
 # what Pillow may try: not PostScript and its like
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 ORIENTATION = 0x0112  # the EXIF tag; 1 is upright
+
+
+# a Pillow image -> uint8 [channels, h, w]: `as_grey` or `as_it_is`
+Conversion = Callable[["Image.Image"], np.ndarray]
+
+
+def as_grey(image: Image.Image) -> np.ndarray:
+    """uint8 [1, 28, 28]: what the published models draw."""
+    from PIL import Image
+
+    image = _opaque(image).convert("L")
+    if image.size != (SIDE, SIDE):
+        image = image.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+    return np.asarray(image)[None].copy()
+
+
+def as_it_is(image: Image.Image) -> np.ndarray:
+    """uint8 [1 or 3, h, w]: the picture in its own size, grey or in colour."""
+    grey = image.mode in ("1", "L", "LA") or image.mode.startswith("I;16")
+    pixels = np.asarray(_opaque(image).convert("L" if grey else "RGB"))
+    return pixels[None].copy() if grey else pixels.transpose(2, 0, 1).copy()
+
+
+def to_image(picture: np.ndarray) -> Image.Image:
+    """uint8 [1 or 3, h, w] -> Pillow's image; `as_it_is` is the inverse."""
+    from PIL import Image
+
+    return Image.fromarray(picture[0] if len(picture) == 1 else picture.transpose(1, 2, 0))
 
 
 def encode(pixels: np.ndarray) -> bytes:
@@ -41,15 +71,15 @@ def encode(pixels: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def decode(data: bytes, name: str) -> np.ndarray:
-    """Bytes of any known image format -> uint8 [1, 28, 28]. Raises `BadInput` naming a broken file."""
+def decode(data: bytes, name: str, convert: Conversion = as_grey) -> np.ndarray:
+    """Bytes of any known image format -> uint8 [channels, h, w]. Raises `BadInput` naming a broken file."""
     from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if image.width * image.height > LARGEST:
                 raise ValueError(f"{image.width}x{image.height} pixels are too many")
-            return _grey(_upright(image))
+            return convert(_upright(image))
     except UnidentifiedImageError:  # its message names the buffer in memory
         raise BadInput(f"{name!r} is no whole picture; allowed formats: {', '.join(FORMATS)}") from None
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
@@ -66,10 +96,10 @@ def _upright(image: Image.Image) -> Image.Image:
     return ImageOps.exif_transpose(image) if turned else image
 
 
-def _grey(image: object) -> np.ndarray:
+def _opaque(image: Image.Image) -> Image.Image:
+    """Without transparency, and with 8 bits a channel."""
     from PIL import Image
 
-    assert isinstance(image, Image.Image)
     if image.mode in ("I", "F"):
         raise ValueError("32-bit values have no stated range; give 8 or 16 bits")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
@@ -77,20 +107,17 @@ def _grey(image: object) -> np.ndarray:
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba)
     if image.mode.startswith("I;16"):
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    image = image.convert("L")
-    if image.size != (SIDE, SIDE):
-        image = image.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
-    return np.asarray(image)[None].copy()
+    return image
 
 
-def read(path: Path) -> np.ndarray:
+def read(path: Path, convert: Conversion = as_grey) -> np.ndarray:
     """A folder of pictures (in the order of their names) or an NPZ whose first array holds them -> uint8
-    [n, 1, 28, 28].
+    [n, channels, h, w].
     """
     if path.is_dir():
-        return read_folder(path)
+        return read_folder(path, convert)
     if path.suffix.lower() == ".npz" and path.is_file():
-        return read_npz(path)
+        return read_npz(path, convert)
     raise BadInput(
         f"cannot read samples from {str(path)!r}: it is neither a folder of pictures nor an .npz file"
     )
@@ -107,12 +134,13 @@ def _is_added(parts: Sequence[str]) -> bool:
     return any(part.startswith(".") or part == "__MACOSX" for part in parts)
 
 
-def read_folder(path: Path) -> np.ndarray:
+def read_folder(path: Path, convert: Conversion = as_grey) -> np.ndarray:
     files = pictures_in(path)
     if not files:
         raise BadInput(f"the folder {str(path)!r} holds no pictures; known endings: {', '.join(ENDINGS)}")
     try:
-        return _with_range(np.stack([decode(file.read_bytes(), str(file)) for file in files]), str(path))
+        found = {str(file): decode(file.read_bytes(), str(file), convert) for file in files}
+        return _with_range(stacked(found), str(path))
     except OSError as error:
         raise BadInput(
             f"cannot read the pictures in {str(path)!r}: {error.strerror}: {error.filename!r}"
@@ -131,7 +159,7 @@ UNREADABLE = (
 )
 
 
-def read_npz(path: Path) -> np.ndarray:
+def read_npz(path: Path, convert: Conversion = as_grey) -> np.ndarray:
     try:
         with zipfile.ZipFile(path) as archive:
             if sum(entry.file_size for entry in archive.infolist()) > LARGEST_ARRAY:
@@ -145,7 +173,7 @@ def read_npz(path: Path) -> np.ndarray:
             raise ValueError("its first member is not an array")
     except (*UNREADABLE, zipfile.BadZipFile, zlib.error) as error:
         raise BadInput(f"cannot read samples from {str(path)!r}: {in_a_line(error)}") from None
-    return from_array(_with_range(array, str(path)), str(path))
+    return from_array(_with_range(array, str(path)), str(path), convert)
 
 
 def _with_range(array: np.ndarray, name: str) -> np.ndarray:
@@ -156,6 +184,26 @@ def _with_range(array: np.ndarray, name: str) -> np.ndarray:
             f"floats in [0, 1]"
         )
     return array
+
+
+def stacked(pictures: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Pictures by name -> [n, channels, h, w]; beside colour, grey has three equal channels.
+
+    Raises `BadInput` for pictures of several sizes.
+    """
+    channels = max(picture.shape[0] for picture in pictures.values())
+    (first, shape), *others = [(name, picture.shape[1:]) for name, picture in pictures.items()]
+    for name, other in others:
+        if other != shape:
+            raise BadInput(
+                f"{name!r} has {size_text(other)} pixels, and {first!r} {size_text(shape)}; allowed: one size"
+            )
+    return np.stack([np.broadcast_to(picture, (channels, *shape)) for picture in pictures.values()])
+
+
+def size_text(shape: Sequence[int]) -> str:
+    """[..., h, w] -> `width x height`, as files name it."""
+    return f"{shape[-1]}x{shape[-2]}"
 
 
 def conversion_note(name: str, channels: int, side: int) -> list[str]:
@@ -169,8 +217,8 @@ def conversion_note(name: str, channels: int, side: int) -> list[str]:
     ]
 
 
-def from_array(array: np.ndarray, name: str) -> np.ndarray:
-    """[n, h, w] or [n, h, w, c], uint8 or float in [0, 1] -> uint8 [n, 1, 28, 28]."""
+def from_array(array: np.ndarray, name: str, convert: Conversion = as_grey) -> np.ndarray:
+    """[n, h, w] or [n, h, w, c], uint8 or float in [0, 1] -> uint8 [n, channels, h, w]."""
     from PIL import Image
 
     wanted = "allowed: [n, h, w] or [n, h, w, c] with c = 1, 3 or 4, uint8 or float in [0, 1]"
@@ -192,15 +240,16 @@ def from_array(array: np.ndarray, name: str) -> np.ndarray:
         array = array[..., 0]
     if array.shape[1:] == (SIDE, SIDE):
         return array[:, None].copy()
-    return np.stack([_grey(Image.fromarray(picture)) for picture in array])
+    return np.stack([convert(Image.fromarray(picture)) for picture in array])
 
 
 def write(pixels: Sequence[np.ndarray] | np.ndarray, path: Path) -> Path:
-    """uint8 [n, 1, 28, 28] -> `path`.npz, which `read_npz` and every NumPy reads."""
+    """uint8 [n, 1 or 3, h, w] -> `path`.npz, which `read_npz` and every NumPy reads."""
     from bench.util.files import write_atomically
 
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, samples=np.asarray(pixels)[:, 0])
+    buffer, array = io.BytesIO(), np.asarray(pixels)
+    colour = array.ndim == 4 and array.shape[1] == 3
+    np.savez_compressed(buffer, samples=array.transpose(0, 2, 3, 1) if colour else array[:, 0])
     target = path.with_name(path.name + ".npz")
     write_atomically(target, buffer.getvalue())
     return target
@@ -219,13 +268,16 @@ def write_grid(rows: Mapping[str, np.ndarray], path: Path, scale: int = 2) -> Pa
     titled = {title: np.asarray(pictures) for title, pictures in rows.items()}
     font = ImageFont.load_default(14)
     margin = 12 + max(round(font.getlength(title)) for title in titled)
-    tile = SIDE * scale + 2
-    canvas = Image.new("L", (margin + tile * max(map(len, titled.values())), tile * len(titled)), 255)
+    channels, side = next(iter(titled.values())).shape[1:3]  # they are square, as generators draw them
+    scale = scale if side <= LARGEST_ENLARGED else 1
+    tile, mode = side * scale + 2, "L" if channels == 1 else "RGB"
+    size = (margin + tile * max(map(len, titled.values())), tile * len(titled))
+    canvas = Image.new(mode, size, "white")
     draw = ImageDraw.Draw(canvas)
     for row, (title, pictures) in enumerate(titled.items()):
-        draw.text((6, row * tile + tile // 2), title, fill=0, font=font, anchor="lm")
+        draw.text((6, row * tile + tile // 2), title, fill="black", font=font, anchor="lm")
         for column, picture in enumerate(pictures):
-            enlarged = Image.fromarray(picture[0]).resize((SIDE * scale,) * 2, Image.Resampling.NEAREST)
+            enlarged = to_image(picture).resize((side * scale,) * 2, Image.Resampling.NEAREST)
             canvas.paste(enlarged, (margin + column * tile, row * tile + 1))
     buffer = io.BytesIO()
     layout = PngInfo()

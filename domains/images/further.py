@@ -2,7 +2,7 @@
 transformers.
 
 Both look at the picture in colour and at their own size; features are standardized, in 64 principal
-components fitted on the validation part.
+components fitted on the validation part, or on real pictures of the user's.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from bench.errors import BadInput, in_a_line
 from bench.interfaces import Evaluator
-from bench.util.cache import Latest
+from bench.util.cache import Latest, content_digest
 from domains.images.evaluators import Pictures, ProbabilisticPCA
 
 BATCH = 50
@@ -34,8 +34,8 @@ class Further(Evaluator):
     role = "quality"
     version = 1
 
-    def __init__(self, name: str, device: str) -> None:
-        self.name, self.device = name, device  # type: ignore[misc]
+    def __init__(self, name: str, device: str, fitted_on: np.ndarray | None = None) -> None:
+        self.name, self.device, self.fitted_on = name, device, fitted_on  # type: ignore[misc]
         self._components: ProbabilisticPCA | None = None
         self._latest: Latest[Tensor] = Latest()
 
@@ -54,8 +54,20 @@ class Further(Evaluator):
         if self._components is None:
             from domains.images.data import part
 
-            self._components = ProbabilisticPCA.fit(self._read(part("validation").pixels))
+            real = part("validation").pixels if self.fitted_on is None else self.fitted_on
+            self._components = ProbabilisticPCA.fit(self._read(real))
         return self._components
+
+    def weights_identity(self) -> str:
+        """A hash of the network, where one class serves several."""
+        return ""
+
+    def identity(self) -> str:
+        """Of the network, and of the user's pictures that the components were fitted on."""
+        if self.fitted_on is None:
+            return self.weights_identity()
+        fitted = content_digest(self.fitted_on)
+        return hashlib.sha256(f"{self.weights_identity()} {fitted}".encode()).hexdigest()
 
     def read(self, samples: Pictures) -> Tensor:
         """[n, d]."""
@@ -78,10 +90,10 @@ class Inception(Further):
     the FID.
     """
 
-    def __init__(self, device: str = "cpu") -> None:
+    def __init__(self, device: str = "cpu", fitted_on: np.ndarray | None = None) -> None:
         from domains.images.inception import load_inception
 
-        super().__init__("inception", device)
+        super().__init__("inception", device, fitted_on)
         self.network = load_inception().to(device)
 
     def see(self, images: Tensor) -> Tensor:
@@ -93,13 +105,13 @@ class Vision(Further):
     (arXiv:2306.04675) advise, CLIP, a ViT.
     """
 
-    def __init__(self, source: str, device: str = "cpu") -> None:
+    def __init__(self, source: str, device: str = "cpu", fitted_on: np.ndarray | None = None) -> None:
         from safetensors import SafetensorError
         from transformers import AutoConfig, AutoModel
 
         from bench.artifact.format import tensors_digest
 
-        super().__init__(source, device)
+        super().__init__(source, device, fitted_on)
         try:
             config = AutoConfig.from_pretrained(source, trust_remote_code=False)
             config = getattr(config, "vision_config", config)
@@ -125,7 +137,7 @@ class Vision(Further):
             f"{tensors_digest(network)} {json.dumps(told, sort_keys=True, default=str)}".encode()
         ).hexdigest()
 
-    def identity(self) -> str:
+    def weights_identity(self) -> str:
         return self._identity
 
     def see(self, images: Tensor) -> Tensor:
