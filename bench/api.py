@@ -72,7 +72,7 @@ def score(
     from bench.registry import open_domain
     from bench.runner.devices import pick_device
 
-    opened, device = open_domain(domain), pick_device(device)
+    opened, device = open_domain(domain, reference), pick_device(device)
     if isinstance(samples, str | Path):
         return score_samples(opened, Path(samples), reference, device)
     with tempfile.TemporaryDirectory() as folder:  # one way in: what a file may hold, a list may

@@ -16,6 +16,13 @@ class BadInput(ValueError):
     """
 
 
+class NeedsReference(BadInput):
+    """A domain ships no real samples, and the user named none."""
+
+    def __init__(self, domain: str) -> None:
+        super().__init__(f"domain {domain!r} ships no real samples: name yours with --reference")
+
+
 class Failed(RuntimeError):
     """Something failed that is not the user's fault.
 
@@ -38,7 +45,10 @@ class Diverged(ArithmeticError):
 
 
 class Unsupported(RuntimeError):
-    """A method cannot be applied to a network. This is a result (`unsupported`) with its reason."""
+    """A method cannot be applied to a network. This is a result (`unsupported`) with its reason.
+
+    The same of a damage that samples do not allow.
+    """
 
 
 def in_a_line(error: BaseException) -> str:

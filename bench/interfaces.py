@@ -651,6 +651,14 @@ class Domain(Trainable, DescribesSamples, HasMetrics, HasTask, HasOptionalEvalua
             return ModelSpec(model, model)
         raise unknown("model", model, self.models)
 
+    def with_reference(self, source: str | None) -> Domain:
+        """The domain for real samples of the user's: a file, folder or hub id. By default itself.
+
+        Override it where evaluators are fitted on them. Their `identity` must then tell these samples apart.
+        A domain that ships no real samples raises `bench.errors.NeedsReference` in `reference` without it.
+        """
+        return self
+
     def evaluators(self) -> Mapping[str, str]:
         """The primary evaluators, in the order of the table: name -> role. They score every cell."""
         return {name: entry.role for name, entry in self.evaluator_table().items() if entry.use == "primary"}

@@ -89,12 +89,15 @@ DOMAINS = Registry("domain", {})  # our own domains come through entry points as
 METRICS = Registry("metric", {})  # of users; a domain's own metrics are in its `metrics`
 
 
-def open_domain(name: str) -> Domain:
-    """Construct a domain. Raises `BadInput` for an unknown domain, and for one whose code fails."""
+def open_domain(name: str, reference: str | None = None) -> Domain:
+    """Construct a domain, for real samples of the user's where `reference` names them.
+
+    Raises `BadInput` for an unknown domain, and for one whose code fails.
+    """
     kind = DOMAINS.load(name)
     try:
         domain: Domain = kind()
-        return domain
+        return domain if reference is None else domain.with_reference(reference)
     except BadInput:
         raise
     except Exception as error:

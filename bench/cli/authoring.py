@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bench.cli.shared import DEVICE, DOMAIN, FAILED, MODEL, OK, PATH, check_domain, commands, conditional
+from bench.cli.shared import (
+    DEVICE,
+    DOMAIN,
+    FAILED,
+    MODEL,
+    OK,
+    PATH,
+    REFERENCE,
+    check_domain,
+    commands,
+    conditional,
+)
 
 if TYPE_CHECKING:
     from bench.interfaces import Conditions
@@ -68,9 +79,12 @@ def check(name: str, domains: tuple[str, ...], show_all: bool) -> int:
 @commands.command(short_help="A look at a model before a long run.")
 @DOMAIN
 @MODEL
+@REFERENCE
 @DEVICE
 @conditional
-def doctor(domain: str, model: str | None, device: str, conditions: Conditions | None) -> int:
+def doctor(
+    domain: str, model: str | None, reference: str | None, device: str, conditions: Conditions | None
+) -> int:
     """Open a model and say what a run would do with it, in under a minute for a small one.
 
     Which tensors each method touches, the size at each rung, the headroom on 200 samples, and the time of a
@@ -81,7 +95,7 @@ def doctor(domain: str, model: str | None, device: str, conditions: Conditions |
     from bench.runner.devices import pick_device
     from bench.runner.doctor import as_text, diagnose
 
-    opened = open_domain(domain)
+    opened = open_domain(domain, reference)
     spec = opened.locate(model) if model is not None else default_model(opened)
-    click.echo(as_text(diagnose(opened, spec, pick_device(device), conditions)))
+    click.echo(as_text(diagnose(opened, spec, pick_device(device), conditions, reference)))
     return OK

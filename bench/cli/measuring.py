@@ -156,7 +156,7 @@ def score(domain: str, path: Path, reference: str | None, device: str, as_json: 
     from bench.registry import open_domain
     from bench.runner.devices import pick_device
 
-    found = score_samples(open_domain(domain), path, reference, pick_device(device))
+    found = score_samples(open_domain(domain, reference), path, reference, pick_device(device))
     if as_json:
         click.echo(json.dumps(found))
         return OK
@@ -225,6 +225,7 @@ def evaluate(
     show_default=True,
     help="Real samples to damage.",
 )
+@REFERENCE
 @click.option("--second", is_flag=True, help="Use the secondary evaluators instead of the primary ones.")
 @click.option(
     "--save",
@@ -233,7 +234,15 @@ def evaluate(
 )
 @click.option("--fresh", is_flag=True, help="Ignore cached features.")
 @JSON
-def damages(domain: str, samples: int, second: bool, save: Path | None, fresh: bool, as_json: bool) -> int:
+def damages(
+    domain: str,
+    samples: int,
+    reference: str | None,
+    second: bool,
+    save: Path | None,
+    fresh: bool,
+    as_json: bool,
+) -> int:
     """Damage real samples on purpose and check that the evaluators detect it.
 
     Exit status 1 if they do not.
@@ -246,18 +255,22 @@ def damages(domain: str, samples: int, second: bool, save: Path | None, fresh: b
     from bench.util.files import check_writable
 
     if save is not None:
+        if reference is not None:
+            raise BadInput(f"--save keeps what the shipped samples show: leave out --reference {reference!r}")
         if second:
             raise BadInput(
                 "--save needs the primary evaluators: their damages are the landmarks of the pictures; "
                 "leave out --second"
             )
         check_writable(save)
-    opened = open_domain(domain)
+    opened = open_domain(domain, reference)
     rows = damage.damage_matrix(
         opened,
         samples,
         roles=damage.secondary_evaluators(opened) if second else None,
         cache=Cache(use=not fresh),
+        reference=reference,
+        say=say,
     )
     failures = damage.failures(rows)
     click.echo(json.dumps([row.numbers() for row in rows]) if as_json else damage.as_table(rows))

@@ -19,7 +19,7 @@ from bench.contracts.contract import Outcome, attempt
 from bench.contracts.evaluator import Loaded
 from bench.contracts.generator import Opened
 from bench.contracts.metric import Named
-from bench.errors import BadInput, in_a_line, unknown
+from bench.errors import BadInput, NeedsReference, in_a_line, unknown
 from bench.interfaces import Domain
 from bench.registry import DOMAINS, METHODS, METRICS, Registry, open_domain
 
@@ -131,6 +131,8 @@ def _opening(subject: str, title: str, make: Callable[[], Any]) -> tuple[Any, Ou
     def opening() -> None:
         try:
             found.append(make())
+        except NeedsReference:  # it is skipped
+            raise
         except BadInput as error:
             raise RuntimeError(in_a_line(error)) from error
 

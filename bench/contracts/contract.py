@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import bench
-from bench.errors import in_a_line
+from bench.errors import NeedsReference, in_a_line
 
 OWN = Path(bench.__file__).parent
 
@@ -56,7 +56,7 @@ def attempt(contract: Callable[..., None], subject: str, *arguments: Any) -> Out
         contract(*arguments)
     except Broken as error:
         return Outcome(title, subject, "broken", " ".join(str(error).split()))
-    except Skipped as error:
+    except (Skipped, NeedsReference) as error:
         return Outcome(title, subject, "skipped", in_a_line(error))
     except Exception as error:  # whatever its author's code raises
         return Outcome(title, subject, "broken", _of_plug_in(error))

@@ -9,12 +9,13 @@ from typing import get_args
 
 import numpy as np
 
-from bench.contracts.contract import require
+from bench.contracts.contract import Skipped, require
 from bench.contracts.real_samples import check_refused
 from bench.contracts.samples import SMALL, items
+from bench.errors import NeedsReference
 from bench.evaluation.damage import damage_matrix, failures
 from bench.evaluation.verdicts import features_of
-from bench.interfaces import Domain, Hurts, Metric, SampleFeatures, Samples
+from bench.interfaces import Domain, Hurts, Metric, ModelSpec, SampleFeatures, Samples
 from bench.methods.notation import parse
 from bench.records.cell import cells
 from bench.registry import DOMAINS, default_model
@@ -46,10 +47,33 @@ def its_name_is_that_of_its_entry_point(domain: Domain) -> None:
 
 
 def it_ships_models_under_their_names(domain: Domain) -> None:
-    """A domain without models would skip every contract of generators."""
-    require(domain.models, "`models` is empty", "name a model, for example s@0")
+    """A domain without models would skip every contract of generators.
+
+    Only one for models and real samples of the user's ships neither.
+    """
+    if ships_real_samples(domain):
+        require(domain.models, "`models` is empty", "name a model, for example s@0")
+    else:
+        require(not domain.models, "it ships models and no real samples", "ship some, to score the models")
+        raise Skipped("it ships neither models nor real samples: both are the user's")
     for name, spec in domain.models.items():
         require(spec.name == name, f"the model {name!r} has a spec named {spec.name!r}", "use one name")
+
+
+def ships_real_samples(domain: Domain) -> bool:
+    """Whether `reference` needs no source."""
+    try:
+        domain.reference("test")
+    except NeedsReference:
+        return False
+    return True
+
+
+def first_model(domain: Domain) -> ModelSpec:
+    """The default model. Raises `Skipped` where there is none; another contract says whether that may be."""
+    if not domain.models:
+        raise Skipped("it ships no model")
+    return default_model(domain)
 
 
 def an_unknown_model_is_named(domain: Domain) -> None:
@@ -186,7 +210,7 @@ def its_evaluators_see_each_damage_and_only_its_kind(domain: Domain) -> None:
 
 def its_figures_are_declared(domain: Domain) -> None:
     """What `likelihood` and `auxiliary_scores` of the first model return is in `metrics`."""
-    generator = domain.open(default_model(domain))
+    generator = domain.open(first_model(domain))
     likelihood = generator.likelihood(generator.network, generator.network) or {}
     auxiliary = generator.auxiliary_scores(generator.sample(generator.network, 16, 0))
     for member, found in {"likelihood": likelihood, "auxiliary_scores": auxiliary}.items():
@@ -195,7 +219,7 @@ def its_figures_are_declared(domain: Domain) -> None:
 
 def a_cell_is_measured(domain: Domain) -> None:
     """One cell from end to end: the first model by `int8`, with few samples."""
-    session = ModelSession(domain, default_model(domain), SMALL, cache=Cache(use=False))
+    session = ModelSession(domain, first_model(domain), SMALL, cache=Cache(use=False))
     evaluation = Evaluation(session)
     versions = {method: parse(method).versions for method in ("none", "int8")}
     _, cell = cells(evaluation.template, ["int8"], [0], versions)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from bench.errors import BadInput, blamed
+from bench.errors import BadInput, Unsupported, blamed
 from bench.evaluation.panel import Panel
 from bench.evaluation.verdicts import VERDICTS
 from bench.interfaces import Damage, Domain, Features, SampleFeatures, Samples
@@ -81,19 +81,24 @@ def damage_matrix(
     names: list[str] | None = None,
     roles: Mapping[str, str] | None = None,
     cache: Cache | None = None,
+    reference: str | None = None,
+    say: Callable[[str], object] = len,
 ) -> list[Row]:
     """Apply every damage of the domain to the ceiling's real samples and compare them with the reference.
 
     `roles` maps evaluators to roles, with at least one evaluator of each role; the default is the domain's
-    own. `cache` holds features; None: the user's cache. Raises `BadInput` where there are fewer than `n` real
-    samples.
+    own. `cache` holds features; None: the user's cache. `reference` names real samples of the user's; damages
+    that they do not allow are told to `say`. Raises `BadInput` where there are fewer than `n` real samples.
     """
-    check_samples(n, K, min(len(domain.reference(split)) for split in ("test", "ceiling")))
+    check_samples(n, K, min(len(domain.reference(split, reference)) for split in ("test", "ceiling")))
     wanted = {name: damage for name, damage in domain.damages().items() if names is None or name in names}
-    return [
-        _row(domain, name, damage, n, roles, cache)
-        for name, damage in bar(wanted.items(), "damages", len(wanted))
-    ]
+    rows = []
+    for name, damage in bar(wanted.items(), "damages", len(wanted)):
+        try:
+            rows.append(_row(domain, name, damage, n, roles, cache, reference))
+        except Unsupported as error:
+            say(f"left out: {name}: {error}")
+    return rows
 
 
 def secondary_evaluators(domain: Domain) -> dict[str, str]:
@@ -145,12 +150,20 @@ def _saved(row: Row) -> SavedRow:
 
 
 def _row(
-    domain: Domain, name: str, damage: Damage, n: int, roles: Mapping[str, str] | None, cache: Cache | None
+    domain: Domain,
+    name: str,
+    damage: Damage,
+    n: int,
+    roles: Mapping[str, str] | None,
+    cache: Cache | None,
+    reference: str | None,
 ) -> Row:
-    undamaged = domain.reference("ceiling")[:n]
+    undamaged = domain.reference("ceiling", reference)[:n]
     with blamed(f"damage {name!r} of domain {domain.name!r}"):
         damaged = damage.apply(undamaged)
-    panel = Panel(domain, len(damaged), roles=roles, cache=cache)
+    if not len(damaged):
+        raise Unsupported("it leaves none of these samples")
+    panel = Panel(domain, len(damaged), roles=roles, reference=reference, cache=cache)
     quality = panel.primary["quality"]
     whole = panel.observe(undamaged, "undamaged samples", real=True)
     as_many = panel.verdicts(_first(whole, len(damaged)))

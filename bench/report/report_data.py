@@ -71,13 +71,20 @@ def report_data(records: Sequence[Record], files: ModelFiles) -> ReportData:
     found = with_records(records)
     models = [m for m, _ in found]
     used = [r for _, same in found for r in same]
-    waiting = not_compared_yet(used, models)
-    now = _claims(used, without(models, waiting), COUNTS_FROM)
-    others = without(models, not_compared_yet(used, models, REGRESSED_FROM))
+    shipped = [m for m, same in found if not own_reference(same)]
+    of_shipped = [r for _, same in found if not own_reference(same) for r in same]
+    waiting = not_compared_yet(of_shipped, shipped)
+    now = _claims(used, without(shipped, waiting), COUNTS_FROM)
+    others = without(shipped, not_compared_yet(of_shipped, shipped, REGRESSED_FROM))
     wider = _claims(used, others, REGRESSED_FROM)
     if alone := _alone(used, now):
         now = replace(now, alone=alone)
     return ReportData(used, models, files, now, wider, waiting)
+
+
+def own_reference(records: Sequence[Record]) -> bool:
+    """Whether real samples of the user's were the reference: no ranking, and no waiting for one."""
+    return any(r.reference.startswith("own:") for r in records)
 
 
 def _claims(records: Sequence[Record], models: Sequence[ModelLadder], threshold: float) -> ClaimContext:

@@ -84,17 +84,20 @@ class Diagnosis:
 
 
 def diagnose(
-    domain: Domain, spec: ModelSpec, device: str = "cpu", conditions: Conditions | None = None
+    domain: Domain,
+    spec: ModelSpec,
+    device: str = "cpu",
+    conditions: Conditions | None = None,
+    reference: str | None = None,
 ) -> Diagnosis:
     """Open a model and look at it. Raises `BadInput` where it cannot be opened."""
     started = time.perf_counter()
-    session = ModelSession(
-        domain, spec, few_of(domain), device=device, cache=Cache(use=False), conditions=conditions
-    )
+    few = few_of(domain, reference)
+    session = ModelSession(domain, spec, few, device=device, cache=Cache(use=False), conditions=conditions)
     network = session.generator.network
     loading = time.perf_counter() - started
     rungs, made = rungs_of(session)
-    found, remarks, seconds = measured(session)
+    found, remarks, seconds = measured(session, reference)
     seconds = {"load the model": loading, "compress": sum(rung.seconds for rung in rungs), **seconds}
     return Diagnosis(
         f"{domain.name} {spec.name}",
@@ -108,9 +111,9 @@ def diagnose(
     )
 
 
-def few_of(domain: Domain) -> int:
+def few_of(domain: Domain, reference: str | None = None) -> int:
     """200 samples, or as many as there are real ones."""
-    return min(FEW, *(len(domain.reference(split)) for split in ("test", "ceiling")))
+    return min(FEW, *(len(domain.reference(split, reference)) for split in ("test", "ceiling")))
 
 
 # ------------------------------------------------------------------------------------------ tensors and sizes
@@ -166,9 +169,11 @@ def words(by: Sequence[str], every: Sequence[str]) -> str:
 # ---------------------------------------------------------------------------------------- samples and seconds
 
 
-def measured(session: ModelSession) -> tuple[tuple[Headroom, ...], list[str], dict[str, float]]:
+def measured(
+    session: ModelSession, reference: str | None = None
+) -> tuple[tuple[Headroom, ...], list[str], dict[str, float]]:
     """The headroom on a few samples, remarks, and the seconds of a full ladder by part."""
-    evaluation, watch = Evaluation(session), Laps()
+    evaluation, watch = Evaluation(session, reference=reference), Laps()
     panel, secondary = evaluation.panel, evaluation.secondary.scorers
     ceiling = panel.ceiling(own=False)
     for scorer in secondary.values():

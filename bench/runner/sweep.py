@@ -65,7 +65,7 @@ def run(request: Request, say: Callable[[str], None]) -> list[Record]:
     """
     expand(request.methods)  # raises an error before any model is opened
     check_executor(request)
-    domains = [open_domain(name) for name in (DOMAINS if request.domain == "all" else [request.domain])]
+    domains = _domains_of(request)
     if request.conditions is not None:
         for domain in domains:
             domain.check_takes(request.conditions)
@@ -81,6 +81,14 @@ def run(request: Request, say: Callable[[str], None]) -> list[Record]:
         for (domain, spec), extra in zip(opened, metrics)
         for record in _run_model(domain, spec, extra, request, say)
     ]
+
+
+def _domains_of(request: Request) -> list[Domain]:
+    """The domain that the user named; `all` means those that ship what they need."""
+    if request.domain != "all":
+        return [open_domain(request.domain, request.reference)]
+    found = [open_domain(name, request.reference) for name in DOMAINS]
+    return [domain for domain in found if domain.models or request.model is not None]
 
 
 def check_executor(request: Request) -> None:
@@ -135,7 +143,7 @@ class OpenModel:
     template: Cell
 
     def __call__(self) -> Work:
-        domain = open_domain(self.domain)
+        domain = open_domain(self.domain, self.request.reference)
         evaluation = evaluation_of(domain, self.spec, _metrics_of(domain, self.request), self.request)
         evaluation.session.alone = False
         for name, there in vars(evaluation.template).items():

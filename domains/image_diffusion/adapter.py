@@ -29,6 +29,7 @@ from domains.image_diffusion.pipeline import (
     NETWORKS,
     SCHEDULER,
     check_pixels,
+    companion_note,
     companion_of,
     drawn_by,
     identity_of,
@@ -150,13 +151,7 @@ class DiffusionGenerator(Generator):
 
     def notes(self) -> list[str]:
         """What becomes of its pictures, and what no size counts."""
-        found = conversion_note(self.name, *self.picture)
-        if self.companion is not None:
-            found.append(
-                f"{self.companion.name} decodes the latents; it is not compressed, and no size holds its "
-                f"{self.companion.fp32_bytes:,} bytes"
-            )
-        return found
+        return [*conversion_note(self.name, *self.picture), *companion_note(self.companion)]
 
     def scheduler(self, steps: int | None = None) -> Any:
         """A fresh one, its times set. Raises `BadInput` for one that cannot be set up."""

@@ -168,6 +168,16 @@ class Companion:
         return torch.cat([self.network.decode(part).sample for part in parts])
 
 
+def companion_note(companion: Companion | None) -> list[str]:
+    """What no size counts; nothing where there is no companion."""
+    if companion is None:
+        return []
+    return [
+        f"{companion.name} decodes the latents; it is not compressed, and no size holds its "
+        f"{companion.fp32_bytes:,} bytes"
+    ]
+
+
 def companion_of(folder: Path, drawn: Drawn, model: str, device: str) -> Companion | None:
     """The decoder beside a network; None where the network draws pixels.
 

@@ -40,7 +40,7 @@ class GanDomain(ImageDomain):
         """An embedded model, a folder with `config.json` and `generator.safetensors` as `train` writes it,
         or one with `config.json` and `model.safetensors` (`domains.image_gan.foreign`).
         """
-        if _is_foreign(Path(model)):
+        if is_foreign(Path(model)):
             return locate_folder(self.models, model, "a generator", *FOREIGN_FILES)
         kind = f"a generator of a class of yours ({' and '.join(FOREIGN_FILES)}), or of this domain"
         return locate_folder(self.models, model, kind, *FILES)
@@ -48,7 +48,7 @@ class GanDomain(ImageDomain):
     def open(
         self, spec: ModelSpec, device: str = "cpu", settings: Mapping[str, Any] | None = None
     ) -> Generator:
-        if _is_foreign(Path(spec.source)):
+        if is_foreign(Path(spec.source)):
             from domains.image_gan.foreign import ForeignGenerator
 
             return ForeignGenerator(spec, device, settings or {})
@@ -70,7 +70,7 @@ class GanDomain(ImageDomain):
         return {**super().metrics(), own.name: own}
 
 
-def _is_foreign(folder: Path) -> bool:
+def is_foreign(folder: Path) -> bool:
     ours, theirs = folder / FILES[1], folder / FOREIGN_FILES[1]
     return is_file(theirs) and not is_file(ours)
 

@@ -46,6 +46,7 @@ class Effnet(Evaluator):
     role = "quality"
     version = 1
     dither = DITHER
+    grid = GRID
 
     def __init__(self, device: str = "cpu", fitted: bool = True) -> None:
         from safetensors.torch import load_file
@@ -83,7 +84,9 @@ class Effnet(Evaluator):
             images = F.interpolate(images, size=self.looked_at(images.shape[-2:]), mode="bilinear")
             stages = self.network(images.expand(-1, 3, -1, -1) * 2 - 1)
             rows.append(
-                torch.cat([F.adaptive_avg_pool2d(stage, GRID).flatten(1) for stage in stages], dim=1).cpu()
+                torch.cat(
+                    [F.adaptive_avg_pool2d(stage, self.grid).flatten(1) for stage in stages], dim=1
+                ).cpu()
             )
         return torch.cat(rows)
 
