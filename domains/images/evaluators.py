@@ -81,13 +81,12 @@ class Effnet(Evaluator):
         rows = []
         for start in range(0, len(pixels), batch):
             images = dithered(stretched(pixels[start : start + batch]), self.dither).to(self.device)
-            images = F.interpolate(images, size=self.looked_at(images.shape[-2:]), mode="bilinear")
-            stages = self.network(images.expand(-1, 3, -1, -1) * 2 - 1)
-            rows.append(
-                torch.cat(
-                    [F.adaptive_avg_pool2d(stage, self.grid).flatten(1) for stage in stages], dim=1
-                ).cpu()
+            images = F.interpolate(
+                images, size=self.looked_at((images.shape[-2], images.shape[-1])), mode="bilinear"
             )
+            stages = self.network(images.expand(-1, 3, -1, -1) * 2 - 1)
+            means = [F.adaptive_avg_pool2d(stage, self.grid).flatten(1) for stage in stages]
+            rows.append(torch.cat(means, dim=1).cpu())
         return torch.cat(rows)
 
 

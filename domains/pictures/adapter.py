@@ -1,7 +1,7 @@
 """The domain `pictures`: models of others in their own size and colours, beside real pictures of the user's.
 
-It ships no model and no real pictures. So its scores compare with no published row: docs/image-domains.md says
-what does.
+It ships no model and no real pictures. So its scores compare with no published row; docs/image-domains.md
+says what does.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ EVALUATORS: Mapping[str, tuple[Role, Use, str]] = {  # each is loaded with the p
 
 
 class PicturesDomain(Domain):
-    """Pictures of one size, uint8 [n, 1 or 3, h, w]. Its evaluators are fitted on a third of the reference."""
+    """Pictures of one size, uint8 [n, 1 or 3, h, w]; evaluators are fitted on a third of the reference."""
 
     name = "pictures"
     description = "pictures of any size: --model FOLDER of yours, judged beside --reference FOLDER of yours"

@@ -1,6 +1,7 @@
 """Evaluators for pictures of any one size and colours, fitted on real ones of the user's that no score uses.
 
-Both look with the stages of EfficientNet-lite0 that ship with `domains.images`: others trained them on photos.
+Both look with the stages of EfficientNet-lite0 that ship with `domains.images`; others trained them on
+photos.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ BATCH = 50
 
 
 class FittedEffnet(Effnet):
-    """Quality: the stages as in `Effnet`, with the mean, deviation and components of the user's own pictures.
+    """Quality: the stages as in `Effnet`, with mean, deviation and components of the user's own pictures.
 
-    The grid is coarser than there: people have hundreds of pictures and not 20,000, and fewer numbers see more.
+    The grid is coarser than there: with hundreds of pictures, and not 20,000, fewer numbers see more.
     """
 
     name = "effnet_fitted"
