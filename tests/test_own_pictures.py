@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ def bench(*words: object) -> Any:
     return CliRunner().invoke(commands, [str(word) for word in words])
 
 
-# ------------------------------------------------------------------------------------------ models and pictures
+# -------------------------------------------------------------------------------------- models and pictures
 
 
 def test_a_pipeline_draws_in_its_own_size_and_colours(model: Path, domain: PicturesDomain) -> None:
@@ -119,7 +120,7 @@ def test_another_model_is_refused_in_one_line(name: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-# ------------------------------------------------------------------------------------------------ the reference
+# -------------------------------------------------------------------------------------------- the reference
 
 
 def test_the_parts_share_nothing_and_depend_on_no_name(domain: PicturesDomain, tmp_path: Path) -> None:
@@ -155,11 +156,11 @@ def test_files_keep_sizes_and_colours(tmp_path: Path) -> None:
     assert np.array_equal(found[0], colour[0]) and (found[1] == colour[1, :1]).all()
 
 
-# ----------------------------------------------------------------------------------------------- the evaluators
+# ------------------------------------------------------------------------------------------- the evaluators
 
 
 def test_the_evaluators_see_damage_to_these_pictures_and_to_their_colours(domain: PicturesDomain) -> None:
-    names = ["noise .02", "noise .1", "blur 2 px", "checkerboard .1", "no colour", "ten copies of a tenth"]
+    names = ["noise .02", "noise .1", "blur 2 px", "checkerboard .1", "ten copies of a tenth", "no colour"]
     rows = {row.name: row for row in damage_matrix(domain, 60, names)}
     assert [*rows] == names and failures([*rows.values()]) == []
     grey = rows["no colour"]
@@ -202,7 +203,7 @@ def _gan() -> Any:
     return GanDomain()
 
 
-# ------------------------------------------------------------------------------------------------- the commands
+# --------------------------------------------------------------------------------------------- the commands
 
 
 def test_a_run_says_what_compares_and_stays_out_of_the_ranking(
@@ -223,7 +224,7 @@ def test_real_pictures_score_like_other_real_ones(
 ) -> None:
     file = domain.write_samples(domain.reference("ceiling")[:60], tmp_path / "real")
     done = bench("score", "--domain", "pictures", "--samples", file, "--reference", reference, "--json")
-    found = __import__("json").loads(done.stdout)
+    found = json.loads(done.stdout)
     assert found["metrics"] == found["ceiling"] and found["metrics"]["quality_valid"] > 0.7
     grey = write(domain.reference("ceiling")[:60, :1], tmp_path / "grey")
     refused = bench("score", "--domain", "pictures", "--samples", grey, "--reference", reference)
@@ -248,7 +249,7 @@ def test_the_list_says_what_it_needs() -> None:
     assert "--model FOLDER" in line and "--reference FOLDER" in line
 
 
-# ------------------------------------------------------------------------------------------------ its contracts
+# -------------------------------------------------------------------------------------------- its contracts
 
 
 def test_without_a_reference_no_contract_is_broken_and_the_reason_is_said() -> None:

@@ -71,6 +71,7 @@ class GanDomain(ImageDomain):
 
 
 def is_foreign(folder: Path) -> bool:
+    """Whether a folder holds a generator of others, and not one of this domain's own."""
     ours, theirs = folder / FILES[1], folder / FOREIGN_FILES[1]
     return is_file(theirs) and not is_file(ours)
 

@@ -173,7 +173,8 @@ class ProbabilisticPCA:
         mean, deviation = x.double().mean(0), x.double().std(0).clamp_min(1e-6)
         z = (x.double() - mean) / deviation
         values, vectors = torch.linalg.eigh(z.T @ z / len(z))
-        count = min(count, len(x) // 2)  # few pictures: variances that are near 0 would mean nothing
+        # of few pictures or numbers, the last variances would be near 0, and no rest would be left
+        count = min(count, len(x) // 2, x.shape[1] - 1)
         values, vectors = values.flip(0), vectors.flip(1)[:, :count]
         # the sign is arbitrary: fix it
         signs = vectors.gather(0, vectors.abs().argmax(0, keepdim=True)).sign()
