@@ -24,6 +24,7 @@ from bench.contracts import real_samples
 from bench.contracts.contract import Skipped
 from bench.contracts.evaluator import Loaded
 from bench.contracts.generator import Opened
+from bench.errors import NeedsReference
 from bench.evaluation.damage import damage_matrix, failures
 from bench.interfaces import Context, Domain, SampleFeatures
 from bench.methods.plain import original
@@ -69,14 +70,17 @@ EVALUATORS = members(lambda domain: [*domain.evaluators(), *domain.second_evalua
 def loaded(request: pytest.FixtureRequest) -> Loaded:
     name, evaluator = request.param
     domain = DOMAINS.load(name)()
-    return Loaded(domain, evaluator, domain.evaluator(evaluator))
+    try:
+        return Loaded(domain, evaluator, domain.evaluator(evaluator))
+    except NeedsReference as reason:
+        pytest.skip(str(reason))
 
 
 def keep(contract: Callable[..., None], subject: object) -> None:
     """The contract itself raises where it is broken; what cannot be checked here is skipped."""
     try:
         contract(subject)
-    except Skipped as reason:
+    except (Skipped, NeedsReference) as reason:
         pytest.skip(str(reason))
 
 

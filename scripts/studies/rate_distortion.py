@@ -261,7 +261,8 @@ def binary() -> None:
 def generators() -> Iterator[tuple[str, Generator]]:
     for name in DOMAINS:
         domain = open_domain(name)
-        yield name, domain.open(default_model(domain))
+        if domain.models:
+            yield name, domain.open(default_model(domain))
 
 
 def show(rows: Sequence[Sequence[object]], headers: list[str]) -> None:
