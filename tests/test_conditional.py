@@ -331,9 +331,7 @@ def test_a_run_with_labels_from_start_to_end(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(
-        DiffusionDomain, "second_evaluators", lambda self: {}
-    )  # the primary ones suffice here
+    monkeypatch.setattr(DiffusionDomain, "second_evaluators", lambda self: {})  # primary ones suffice
     monkeypatch.setattr(DiffusionDomain, "task", lambda self, device="cpu": None)
     labels, results = tmp_path / "labels.txt", tmp_path / "results"
     labels.write_text("\n".join(map(str, range(10))), encoding="utf-8")
