@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.errors import BadInput, in_a_line, unknown
-from bench.interfaces import ModelSpec, Training, Wrap
+from bench.interfaces import ModelSpec, Training
 from bench.registry import Registry
 from domains.folders import read_object
 from domains.image_gan.adapter import BATCH, FOREIGN_FILES, GanGenerator
@@ -139,15 +139,7 @@ class ForeignGenerator(GanGenerator):
             source = ""
         return hashlib.sha256(json.dumps([self.config, source], sort_keys=True).encode()).hexdigest()
 
-    def training(
-        self,
-        network: Module,
-        seed: int,
-        wrap: Wrap | None = None,
-        *,
-        scratch: bool = False,
-        teacher: Module | None = None,
-    ) -> Training:
+    def training(self, *arguments: Any, **options: Any) -> Training:
         """Raises `LookupError`: only this domain's own networks have a recipe."""
         raise LookupError(f"{self.name!r} comes without a discriminator to train further against")
 

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.interfaces import Training, Wrap
+from bench.interfaces import Training
 from domains.image_diffusion.adapter import DiffusionGenerator
 from domains.image_diffusion.pipeline import companion_note
 from domains.image_gan.foreign import ForeignGenerator
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from torch.nn import Module
 
 COMPARABLE = (
     "bytes and ratios compare with published rows; retention compares with runs on the same reference, "
@@ -39,15 +38,7 @@ class OwnPictures:
         """What the numbers can be compared with, and what no size counts."""
         return [COMPARABLE, *companion_note(self.companion)]
 
-    def training(
-        self,
-        network: Module,
-        seed: int,
-        wrap: Wrap | None = None,
-        *,
-        scratch: bool = False,
-        teacher: Module | None = None,
-    ) -> Training:
+    def training(self, *arguments: Any, **options: Any) -> Training:
         """Raises `LookupError`: the recipes belong to the published models."""
         raise LookupError(f"this domain has no recipe to train {self.name!r} further")
 
