@@ -231,9 +231,9 @@ def test_the_answer_says_what_one_bit_keeps_both_ways() -> None:
     records = [*before("a", *SEEDS), *spread((0.8, 0.9, 1.0), SEEDS)]
     assert not any("1 bit" in sentence for sentence in answers(report_data(before("a", *SEEDS), {})))
     said = answers(report_data([*records, *before("b", "s@0"), *trained("b", rung="int3")], {}))
-    assert said[1].startswith("On the ladder, at least 0.90 is left of quality down to ")
+    assert said[1].startswith("On the ladder, at least 0.90 of quality is left down to ")
     assert said[2] == (
-        "At 1 bit, training with the grid keeps in a 0.90 of quality and 0.90 of diversity "
+        "At 1 bit during training, a keeps 0.90 of quality and 0.90 of diversity "
         "(0.10 and 0.10 after training)."
     )
 

@@ -77,9 +77,10 @@ def one_bit(found: ReportData, order: Sequence[str]) -> str:
     if not rows:
         return ""
     said = [
-        f"in {name} {_both(row.during, ' of {}')} ({_both(row.after)} after training)" for name, row in rows
+        f"{name} keeps {_both(row.during, ' of {}')} ({_both(row.after)} after training)"
+        for name, row in rows
     ]
-    return f"At 1 bit, training with the grid keeps {'; '.join(said)}."
+    return f"At 1 bit during training, {'; '.join(said)}."
 
 
 def _both(domain: Domain, of: str = "") -> str:

@@ -92,8 +92,8 @@ def _kept(domains: Sequence[Domain]) -> str:
     for role in ROLES:
         ratios = [(d.name, _ratio(ratio_at(d, role, 0.9))) for d in domains]
         parts = [f"{ratio} in {name}" for name, ratio in ratios if ratio != DASH]
-        said += [f"of {role} down to {joined(parts)}"] if parts else []
-    return f"On the ladder, at least 0.90 is left {'; '.join(said)}." if said else ""
+        said += [f"at least 0.90 of {role} is left down to {joined(parts)}"] if parts else []
+    return f"On the ladder, {'; '.join(said)}." if said else ""
 
 
 def ranked(found: ReportData) -> list[Domain]:
