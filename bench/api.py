@@ -32,15 +32,20 @@ def run(
     samples: int = 2000,
     results: str | Path = "results/local",
     reference: str | None = None,
+    prompts: str | Path | None = None,
+    labels: str | Path | None = None,
     device: str = "auto",
     workers: int = 1,
 ) -> list[Record]:
     """Measure a model by one method or several -> one record for each method and seed, the baseline first.
 
-    It is `python -m bench run`: finished cells come from `results`, and new ones are written there. Raises
+    It is `python -m bench run`: finished cells come from `results`, and new ones are written there.
+
+    prompts, labels: a file with the conditions of a conditional model's samples, one a line. Raises
     `bench.errors.BadInput` for what cannot be measured.
     """
     from bench.cli.shared import check_domain
+    from bench.data import read_conditions
     from bench.runner.sweep import Request
     from bench.runner.sweep import run as run_sweep
 
@@ -53,6 +58,7 @@ def run(
         samples=samples,
         results=Path(results),
         reference=reference,
+        conditions=read_conditions(prompts and Path(prompts), labels and Path(labels)),
         device=device,
         workers=workers,
         command="bench.api.run",

@@ -14,6 +14,7 @@ import torch
 from test_pipelines import dit, int4_of, unet, write
 from tiny_models import tiny_model, tiny_tokenizer
 
+from bench import api
 from bench.cli.main import main
 from bench.data import read_conditions
 from bench.errors import BadInput
@@ -346,6 +347,10 @@ def test_a_run_with_labels_from_start_to_end(
     capsys.readouterr()
     assert main(again) == 2
     assert "same --prompts or --labels" in capsys.readouterr().err
+    same = api.run("image_diffusion", "int4", model=str(pipeline), labels=labels, samples=12, results=results)
+    assert {record.cell for record in same} == {record.cell for record in records}, "measured before"
+    with pytest.raises(BadInput, match="image_diffusion' takes no --prompts"):
+        api.run("image_diffusion", "int4", model=str(pipeline), prompts=labels, results=results)
     wanted = Wanted("image_diffusion", conditions=read_conditions(None, labels))
     assert len(wanted.chosen(records)) == 2
     assert main(["show", records[0].cell[:12], "--results", str(results)]) == 0
