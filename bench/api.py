@@ -58,7 +58,7 @@ def run(
         samples=samples,
         results=Path(results),
         reference=reference,
-        conditions=read_conditions(prompts and Path(prompts), labels and Path(labels)),
+        conditions=read_conditions(*(None if file is None else Path(file) for file in (prompts, labels))),
         device=device,
         workers=workers,
         command="bench.api.run",

@@ -27,6 +27,7 @@ from bench.util.cache import Files, store_files
 
 EXECUTORS = ("processes", "ray")
 RETRIES = 3  # of one cell, after which it counts as failed
+ANSWERS_WITHIN_S = 10.0  # a cluster at a given address
 AHEAD = 2  # tasks that wait at the cluster, for each task that runs: no worker waits for the driver
 FORWARDED = ("GENCOMPRESS_CACHE", "GOMP_SPINCOUNT", "HF_HUB_OFFLINE", "PYTHONPATH")
 Answer = tuple[str, str, Files]  # kind, text, files of the cache
@@ -94,6 +95,7 @@ def _connected(ray: Any, cluster: Cluster) -> Iterator[None]:
         return
     own = {"num_cpus": cluster.tasks, "include_dashboard": False} if cluster.address is None else {}
     try:
+        _check_answers(cluster.address or "")
         ray.init(cluster.address or "local", log_to_driver=False, logging_level="ERROR", **own)
     except Exception as error:  # of many types: no answer, no such host, other versions of Ray or Python
         where = f"at {cluster.address!r}" if cluster.address else "on this machine"
@@ -102,6 +104,13 @@ def _connected(ray: Any, cluster: Cluster) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _check_answers(address: str) -> None:
+    """Raises `OSError` where nothing listens at `host:port`. Ray itself tries for many minutes."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdecimal() and "/" not in host:
+        socket.create_connection((host.strip("[]"), int(port)), ANSWERS_WITHIN_S).close()
 
 
 def _check_resources(ray: Any, cluster: Cluster) -> None:
