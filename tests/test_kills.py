@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import torch
 
 from bench.methods.notation import LADDER
 from bench.records.schema import Record, read_record, record_files
@@ -122,6 +123,7 @@ def quiet_run(request: Request) -> None:
     """In a process of its own."""
     with open(os.devnull, "w", encoding="utf-8") as nowhere:
         os.dup2(nowhere.fileno(), 2)
+        torch.set_num_threads(1)  # the threads of the process that it was forked from are not there
         run(request, lambda line: None)
 
 
