@@ -50,16 +50,19 @@ def published() -> list[Record]:
 
 
 def simulated(count: int, mean_s: float, records: list[Record], seed: int) -> list[tuple[Cell, float]]:
-    """Cells with seconds that are drawn from the records and scaled to a mean."""
+    """Cells with seconds that are drawn from the records and scaled to a mean; baselines from baselines."""
     rng, template = random.Random(seed), cell_of(records[0])
     took = {record.cell: sum(record.provenance.seconds.values()) for record in records}
-    drawn = [rng.choice(records) for _ in range(count)]
+    baselines, others = (
+        [record for record in records if (record.method == "none") is wanted] for wanted in (True, False)
+    )
+    drawn = [rng.choice(baselines if number < SEEDS else others) for number in range(count)]
     scale = mean_s / statistics.fmean(took[record.cell] for record in drawn)
     mean, most = statistics.fmean(took.values()), max(took.values())
     print(f"published cells took {mean:.1f} s on average, {most:.0f} s at most")
     found = []
     for number, record in enumerate(drawn):
-        method = "none" if number < SEEDS else f"{record.method.replace('none', 'int8')}:{number}"
+        method = "none" if number < SEEDS else f"{record.method}:{number}"
         cell = replace(template, method=method, sample_seed=number % SEEDS)
         found.append((cell, scale * took[record.cell]))
     return found
