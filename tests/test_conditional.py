@@ -25,7 +25,8 @@ from bench.runner.evaluation import Evaluation
 from bench.runner.session import ModelSession
 from bench.util.cache import Cache
 from domains.image_diffusion.adapter import DiffusionDomain
-from domains.text import prompts, sampler
+from domains.language import sampler
+from domains.text import prompts
 from domains.text.adapter import TextDomain
 from domains.text.data import verses
 from domains.text.evaluators import Judge

@@ -23,7 +23,7 @@ def language_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Untrained, another architecture than the generators'."""
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    from domains.text.network import train_tokenizer
+    from domains.language.network import train_tokenizer
 
     folder = tmp_path_factory.mktemp("gpt2")
     torch.manual_seed(0)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from bench.util.progress import Bar
-from domains.text.sampler import SamplerSettings, cache_argument, sample_tokens
+from domains.language.sampler import SamplerSettings, cache_argument, sample_tokens
 
 
 def test_an_inner_bar_writes_on_the_outer_bars_line(capsys: pytest.CaptureFixture[str]) -> None:

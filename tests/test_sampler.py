@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from bench.errors import Diverged
-from domains.text.sampler import SamplerSettings, gumbel, sample_tokens, warp
+from domains.language.sampler import SamplerSettings, gumbel, sample_tokens, warp
 
 START, END, VOCABULARY = 0, 1, 50
 

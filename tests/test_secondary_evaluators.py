@@ -19,7 +19,7 @@ from domains.images.pixel_judge import (
     levels_of,
 )
 from domains.images.restorer import Restorer, RestorerTraining
-from domains.text.conv_judge import DILATIONS, ConvJudgeNetwork
+from domains.language.convolutional import DILATIONS, ConvJudgeNetwork
 from domains.text.data import verses
 from domains.text.evaluators import ConvJudge
 from domains.text.topics import Topics, counts, vocabulary, weighted

@@ -15,7 +15,6 @@ from bench.interfaces import Generator
 from domains.text import data
 from domains.text.adapter import WEIGHTS, TextDomain
 from domains.text.evaluators import Judge, Words
-from domains.text.likelihood import likelihood
 
 DOMAIN = TextDomain()
 
@@ -82,7 +81,7 @@ def test_bits_per_byte_by_hand(generator: Generator) -> None:
             logits = network(input_ids=ids[None, :-1]).logits[0].double()
         nats -= logits.log_softmax(1)[range(len(ids) - 1), ids[1:]].sum().item()
     expected = nats / math.log(2) / sum(len(text.encode()) for text in texts)
-    found = likelihood(network, None, tokenizer, 0, 1, "cpu", part="validation", first=40)
+    found = generator.likelihood_of(network, None, texts)  # type: ignore[attr-defined]
     assert found["bits_per_byte"] == pytest.approx(expected, rel=1e-5)
 
 
@@ -92,8 +91,9 @@ def test_likelihood_beside_the_base(generator: Generator) -> None:
     other = copy.deepcopy(generator.network)
     with torch.no_grad():
         next(other.parameters()).mul_(0.9)
-    same = likelihood(generator.network, generator.network, generator.tokenizer, 0, 1, "cpu", first=50)  # type: ignore[attr-defined]
-    changed = likelihood(other, generator.network, generator.tokenizer, 0, 1, "cpu", first=50)  # type: ignore[attr-defined]
+    texts, likelihood = data.verses("test")[:50], generator.likelihood_of  # type: ignore[attr-defined]
+    same = likelihood(generator.network, generator.network, texts)
+    changed = likelihood(other, generator.network, texts)
     assert same["kl_to_base"] == 0 and same["flip_rate"] == 0
     assert changed["kl_to_base"] > 0 and 0 < changed["flip_rate"] < 1
     assert changed["bits_per_byte"] > same["bits_per_byte"]

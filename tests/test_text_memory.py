@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from domains.language.training import batches
 from domains.text.adapter import TextDomain
 from domains.text.data import LONGEST, verses
 from domains.text.evaluators import Judge, Words
-from domains.text.training import batches
 
 ROOT = Path(__file__).parent.parent
 

@@ -19,10 +19,10 @@ from bench.interfaces import Context
 from bench.layers import uncovered, weights_of
 from bench.methods.notation import parse
 from bench.methods.plain import original
+from domains.language.causal import check_causal
+from domains.language.sampler import Read, SamplerSettings, sample_tokens
 from domains.text.adapter import TextDomain, TextGenerator
-from domains.text.causal import check_causal
-from domains.text.likelihood import likelihood
-from domains.text.sampler import Read, SamplerSettings, sample_tokens
+from domains.text.data import verses
 
 DOMAIN = TextDomain()
 
@@ -43,7 +43,7 @@ def check_measured(generator: TextGenerator, path: Path) -> None:
     network = generator.network
     texts = generator.sample(network, 6, 0)
     assert len(set(texts)) > 3, "untrained, but not constant"
-    scored = likelihood(network, None, generator.tokenizer, generator.start, generator.end, "cpu", first=1)
+    scored = generator.likelihood_of(network, None, verses("test")[:1])
     assert 0 < scored["bits_per_byte"] < 30
     made = parse("int4")(original(network), Context(generator, 0, "cpu"))
     save(made, "int4", path)

@@ -11,22 +11,20 @@ import torch
 from bench.errors import BadInput
 from bench.interfaces import Domain, Training
 from bench.training import train as training
-from domains.text.judge import JudgeNetwork
-from domains.text.training import Recipe, VerseTraining, epoch, schedule
+from domains.language.gru import JudgeNetwork
+from domains.language.training import Corpus, Recipe, SequenceTraining, epoch, schedule
 
 VERSES = [[0, 2 + i % 7, 3 + i % 5, 4 + i % 3, 1] for i in range(64)]
 
 
-class TinyTraining(VerseTraining):
+class TinyTraining(SequenceTraining):
     def __init__(self, seed: int = 0, muon: float | None = 0.02) -> None:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             network = JudgeNetwork(vocabulary=16, width=8, states=12)
         super().__init__(
             network,
-            VERSES,
-            VERSES[:16],
-            100,
+            Corpus(VERSES, VERSES[:16], 100),
             Recipe(steps=40, batch=8, warmup=5, muon_learning_rate=muon, average=0.9),
             seed,
         )

@@ -794,7 +794,7 @@ def test_the_text_recipe_trains_quantized_and_taught(monkeypatch: pytest.MonkeyP
             self, network: nn.Module, seed: int, wrap: Wrap | None = None, **options: Any
         ) -> Training:
             self.started.append(
-                recipes.GeneratorTraining(network, Words(), verses, seed, wrap, options.get("teacher"))
+                recipes.VerseTraining(network, Words(), verses, seed, wrap, options.get("teacher"))
             )
             return self.started[-1]
 

@@ -52,8 +52,8 @@ def tiny_model(folder: Path, kind: str, spread: float = 5.0, **changes: Any) -> 
 
 @functools.cache
 def _tokenizer(vocabulary: int) -> Any:
+    from domains.language.network import train_tokenizer
     from domains.text.data import verses
-    from domains.text.network import train_tokenizer
 
     return train_tokenizer(verses("validation")[:200], vocabulary)
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from bench.errors import BadInput, unknown
 from bench.interfaces import (
@@ -21,13 +20,13 @@ from bench.interfaces import (
     Metric,
     ModelSpec,
     SampleFeatures,
-    StructureEdit,
     Task,
     Training,
     TrainingRecipe,
     Wrap,
 )
 from domains.folders import GRID, PUBLISHED_SEEDS, embedded, spec_of
+from domains.language.generator import LanguageGenerator
 from domains.on_demand import OnDemand
 
 if TYPE_CHECKING:
@@ -86,7 +85,7 @@ class TextDomain(Domain):
         return TextGenerator(spec, device, {}, conditions)
 
     def training_table(self) -> Mapping[str, TrainingRecipe]:
-        from domains.text.network import SIZES
+        from domains.language.network import SIZES
 
         generators = {
             size: TrainingRecipe(
@@ -227,13 +226,13 @@ def start_generator(size: str, seed: int, data: str | None, device: str) -> Trai
 
     texts = training_texts(data)
     network, tokenizer = recipes.fresh_generator(size, seed, texts)
-    return recipes.GeneratorTraining(network.to(device), tokenizer, texts, seed)
+    return recipes.VerseTraining(network.to(device), tokenizer, texts, seed)
 
 
 def start_evaluator(name: str, seed: int, data: str | None, device: str) -> Training:
-    from domains.text.recipes import JudgeTraining
+    from domains.text.recipes import judge_training
 
-    return JudgeTraining(training_texts(data), name, device=device)
+    return judge_training(training_texts(data), name, device)
 
 
 COMPANIONS = {
@@ -249,7 +248,7 @@ COMPANIONS = {
 # -------------------------------------------------------------------------------------------------- generator
 
 
-class TextGenerator(Generator):
+class TextGenerator(LanguageGenerator):
     """A causal language model from `transformers`, with its tokenizer."""
 
     def __init__(
@@ -259,55 +258,24 @@ class TextGenerator(Generator):
         settings: Mapping[str, Any],
         conditions: Conditions | None = None,
     ) -> None:
-        from domains.text.opening import embeddings, open_model, positions
+        from domains.language.opening import embeddings, open_model
         from domains.text.prompts import read_prompts
 
-        opened = open_model(spec, device, settings)
-        self.device, self.network, self.tokenizer = device, opened.network, opened.tokenizer
-        self.start, self.end, self.cached = opened.start, opened.end, opened.cached
-        self._settings = opened.settings
-        self.positions = positions(self.network)
+        super().__init__(open_model(spec, device, settings), device)
         self.prompts = None
         if conditions is not None:
             rows = embeddings(self.network)
             self.prompts = read_prompts(conditions, self.tokenizer, rows, self.positions, spec.name)
 
-    def settings(self) -> dict[str, Any]:
-        return dict(self._settings)
-
     def identity(self) -> str:
         """Of configuration and tokenizer: networks of equal tensors may still write different texts."""
-        config = cast(Any, self.network).config.to_dict()
-        known = {name: value for name, value in config.items() if name not in NO_PART_OF_IDENTITY}
-        vocabulary = sorted(self.tokenizer.get_vocab().items())
-        content = json.dumps([known, vocabulary, self.start, self.end], sort_keys=True, default=str)
-        return hashlib.sha256(content.encode()).hexdigest()
-
-    def rebuild(self, structure: Sequence[StructureEdit]) -> Module:
-        import torch
-        from transformers import AutoModelForCausalLM
-
-        if structure:
-            raise BadInput(f"this domain cannot rebuild a network with edits of kind {structure[0].kind!r}")
-        with torch.random.fork_rng(devices=[]):  # the fresh weights are thrown away
-            network = AutoModelForCausalLM.from_config(self.network.config, trust_remote_code=False)
-        return network.float().to(self.device).eval()
+        return self.identity_with(sorted(self.tokenizer.get_vocab().items()), self.start, self.end)
 
     def sample(self, network: Module, n: int, seed: int) -> list[str]:
-        from bench.util.progress import Bar
         from domains.text.data import LONGEST
-        from domains.text.sampler import SamplerSettings, sample_tokens
 
-        settings = SamplerSettings(
-            self.start, self.end, cached=self.cached, positions=self.positions, **self._settings
-        )
         given = None if self.prompts is None else self.prompts.of_item
-        tokens: list[list[int]] = [[] for _ in range(n)]
-        with Bar("sampling", n) as bar:
-            for item, written in sample_tokens(network, range(n), seed, settings, prompt=given):
-                tokens[item] = written
-                bar.update()
-        texts = self._decode(tokens)
+        texts = self._decode(self.write(network, n, seed, given))
         if self.prompts is not None:  # as the user wrote it, whatever the tokenizer makes of it
             read = self._decode([self.prompts.of_item(item) for item in range(n)])
             begun = zip(self.prompts.texts(n), read, texts)
@@ -332,11 +300,9 @@ class TextGenerator(Generator):
         return fits(self._judge, samples, self.prompts.texts(len(samples)), real)
 
     def likelihood(self, network: Module, base: Module | None = None) -> dict[str, float]:
-        from domains.text.likelihood import likelihood
+        from domains.text.data import verses
 
-        return likelihood(
-            network, base, self.tokenizer, self.start, self.end, self.device, context=self.positions
-        )
+        return self.likelihood_of(network, base, verses("test"))
 
     def training(
         self,
@@ -348,12 +314,9 @@ class TextGenerator(Generator):
         teacher: Module | None = None,
     ) -> Training:
         from domains.text.data import verses
-        from domains.text.recipes import GeneratorTraining
+        from domains.text.recipes import VerseTraining
 
-        return GeneratorTraining(network, self.tokenizer, verses("train"), seed, wrap, teacher)
-
-
-NO_PART_OF_IDENTITY = ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
+        return VerseTraining(network, self.tokenizer, verses("train"), seed, wrap, teacher)
 
 
 # ---------------------------------------------------------------------------------------------------- metrics

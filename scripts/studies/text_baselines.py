@@ -193,7 +193,7 @@ def load_tokenizer(training: Sequence[str]) -> tuple[Any, str]:
         from transformers import AutoTokenizer
 
         return AutoTokenizer.from_pretrained(str(WEIGHTS)), WEIGHTS.name
-    from domains.text.network import train_tokenizer
+    from domains.language.network import train_tokenizer
 
     return train_tokenizer(training), "trained here"
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from domains.language.sampler import SamplerSettings, gumbel, sample_tokens
 from domains.text.adapter import TextDomain
-from domains.text.sampler import SamplerSettings, gumbel, sample_tokens
 
 ITEMS = 256
 

@@ -1,11 +1,10 @@
-"""The recipes: how the generators and the evaluator `judge` are trained.
+"""Next-token training, of the generators and of the evaluators that are language models.
 
-`python -m bench train --domain text --model s@0`.
-
-Both read single verses, `<s> tokens </s>`, in batches of similar length, and minimise the mean cross-entropy
-of the next token. The learning rate rises linearly and falls along a cosine; an exponential average of the
-weights is what is kept. A run is a pure function of its seed: the order of the batches follows from (seed,
-epoch) and nothing else is random, so a run that is stopped and resumed ends with the same weights.
+They read single sequences, `<s> tokens </s>`, in batches of similar length, and minimise the mean
+cross-entropy of the next token. The learning rate rises linearly and falls along a cosine; an exponential
+average of the weights is what is kept. A run is a pure function of its seed: the order of the batches
+follows from (seed, epoch) and nothing else is random. So a run that is stopped and resumed ends with the
+same weights.
 """
 
 from __future__ import annotations
@@ -42,24 +41,32 @@ class Recipe:
     clip: float = 1.0
 
 
-class VerseTraining(Training):
-    """Next-token training of `network(tokens [b, t]) -> logits [b, t, v]` on single verses."""
+@dataclass(frozen=True)
+class Corpus:
+    """Sequences of tokens, each with its start, and its end where there is one."""
+
+    tokens: Sequence[Sequence[int]]  # the training part
+    held_out: Sequence[Sequence[int]]
+    units: int  # bytes (or what `unit` says) of the held-out part, for the validation figure
+    unit: str = "byte"
+
+
+class SequenceTraining(Training):
+    """Next-token training of `network(tokens [b, t]) -> logits [b, t, v]` on single sequences."""
 
     def __init__(
         self,
         network: Module,
-        tokens: Sequence[Sequence[int]],
-        held_out: Sequence[Sequence[int]],
-        held_out_bytes: int,
+        corpus: Corpus,
         recipe: Recipe,
         seed: int,
     ) -> None:
         self.networks = {"generator": network}
-        self.tokens, self.held_out, self.held_out_bytes = tokens, held_out, held_out_bytes
+        self.corpus, self.tokens = corpus, corpus.tokens
         self.recipe, self.seed, self.total_steps, self.step_number = recipe, seed, recipe.steps, 0
         self.average = {name: p.detach().clone() for name, p in network.named_parameters()}
         self.optimizers = list(optimizers(network, recipe))
-        self._batches_an_epoch = len(epoch(tokens, recipe.batch, seed, 0))
+        self._batches_an_epoch = len(epoch(self.tokens, recipe.batch, seed, 0))
         self._epoch = -1
         self._order: list[list[int]] = []
 
@@ -121,14 +128,11 @@ class VerseTraining(Training):
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """Bits per byte of the averaged weights on the validation part."""
-        network = self.averaged()
-        order = sorted(range(len(self.held_out)), key=lambda i: len(self.held_out[i]))
-        batches = (
-            pad([self.held_out[i] for i in order[start : start + 100]]) for start in range(0, len(order), 100)
-        )
+        """Bits per byte (or other unit) of the averaged weights on the validation part."""
+        network, held_out = self.averaged(), sorted(self.corpus.held_out, key=len)
+        batches = (pad(held_out[start : start + 100]) for start in range(0, len(held_out), 100))
         nats = sum(cross_entropy(network, batch, "sum").item() for batch in batches)
-        return {"bits_per_byte": nats / math.log(2) / self.held_out_bytes}
+        return {f"bits_per_{self.corpus.unit}": nats / math.log(2) / self.corpus.units}
 
     def averaged(self) -> Module:
         """A copy of the network with the averaged weights, in evaluation mode."""
@@ -177,7 +181,7 @@ def batches(lengths: Sequence[int], most_rows: int, most_tokens: int) -> Iterato
 
 
 def epoch(tokens: Sequence[Sequence[int]], batch: int, seed: int, number: int) -> list[list[int]]:
-    """One pass over all verses as batches of indices: similar lengths together, in random order."""
+    """One pass over all sequences as batches of indices: similar lengths together, in random order."""
     noise = torch.Generator().manual_seed(seed * 100_003 + number)
     shuffled = torch.randperm(len(tokens), generator=noise).tolist()
     pool = batch * 50

@@ -14,7 +14,7 @@ from torch.nn import Module
 
 from bench.errors import BadInput, in_a_line
 from bench.layers import tensors_of
-from domains.text.sampler import Read
+from domains.language.sampler import Read
 
 # Shares of the largest logit. Float error is below 1e-5 of it. An untrained BERT sees later tokens by 3e-3,
 # and untrained state-space models without memory are off by 0.2 or more.

@@ -12,7 +12,7 @@ from torch.nn import Module
 from bench.errors import BadInput, in_a_line
 from bench.interfaces import ModelSpec
 from domains.folders import card_of, check_numbers
-from domains.text.causal import check_causal
+from domains.language.causal import check_causal
 
 MAX_TOKENS = 256
 PROBE_TOKENS = 7

@@ -159,7 +159,7 @@ CACHE_ARGUMENTS = ("cache", "past_key_values", "cache_params")
 def cache_argument(network: Module) -> str | None:
     """The name of the forward argument that takes the cache; None where there is none.
 
-    Many networks drop other names in silence, so `domains.text.causal` compares at open.
+    Many networks drop other names in silence, so `domains.language.causal` compares at open.
     """
     known = inspect.signature(network.forward).parameters
     return next((name for name in CACHE_ARGUMENTS if name in known), None)

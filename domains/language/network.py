@@ -1,5 +1,4 @@
-"""The generator: a small Llama (RMSNorm, rotary positions, gated MLP, tied embeddings) in three sizes, one
-tokenizer.
+"""The generator: a small Llama (RMSNorm, rotary positions, gated MLP, tied embeddings) in three sizes.
 
 Touvron et al. 2023, "LLaMA: Open and Efficient Foundation Language Models", arXiv:2302.13971.
 """
@@ -10,6 +9,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from torch.nn import Module
     from transformers import LlamaConfig, PreTrainedTokenizerFast
 
 VOCABULARY = 1024
@@ -23,8 +23,18 @@ SIZES = {  # name -> width, layers, heads, MLP width                     paramet
 }
 
 
+def fresh(size: str, seed: int, **changes: int) -> Module:
+    """An untrained network."""
+    import torch
+    from transformers import LlamaForCausalLM
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return LlamaForCausalLM(config(size, **changes))
+
+
 def config(size: str, **changes: int) -> LlamaConfig:
-    """The `transformers` config of one size; `changes` are for searching."""
+    """The `transformers` config of one size; `changes` replace settings, such as `vocab_size`."""
     from transformers import LlamaConfig
 
     settings: dict[str, Any] = {"vocab_size": VOCABULARY, **SIZES[size], **changes}

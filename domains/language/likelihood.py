@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
-from domains.text.data import verses
-from domains.text.training import IGNORED, batches, pad
+from domains.language.training import IGNORED, batches, pad
 
 BATCH = 64
 MOST_LOGITS = 2**26  # of a batch: large vocabularies get smaller batches
@@ -23,22 +22,19 @@ MOST_LOGITS = 2**26  # of a batch: large vocabularies get smaller batches
 def likelihood(
     network: Module,
     base: Module | None,
-    tokenizer: object,
-    start: int,
-    end: int | None,
+    rows: Sequence[Sequence[int]],
+    units: int,
     device: str,
-    part: str = "test",
-    first: int | None = None,
+    unit: str = "byte",
     context: int | None = None,
 ) -> dict[str, float]:
-    """`bits_per_byte` and `perplexity` on the verses of a part; `kl_to_base` [nats] and `flip_rate` beside
+    """`bits_per_byte` and `perplexity` of held-out sequences; `kl_to_base` [nats] and `flip_rate` beside
     `base`.
 
-    Every verse is scored alone: its tokens and its end token, given the start token. Nothing is returned for
-    a network whose context is too short for the longest verse.
+    rows: tokens of each sequence, its start and its end included; each is scored alone. units: how many bytes
+    (or what `unit` says) they are together. Nothing is returned for a network whose context is too short for
+    the longest sequence.
     """
-    texts = verses(part)[:first]
-    rows = [encode(tokenizer, text, start, end) for text in texts]
     lengths = [len(row) for row in rows]
     if context is not None and max(lengths) - 1 > context:
         return {}
@@ -58,7 +54,7 @@ def likelihood(
         count += int(real.sum())
     nats, divergence, flips = sums.tolist()
     found = {
-        "bits_per_byte": nats / math.log(2) / sum(len(text.encode()) for text in texts),
+        f"bits_per_{unit}": nats / math.log(2) / units,
         "perplexity": math.exp(min(nats / count, 700.0)),
     }
     return (
@@ -68,8 +64,3 @@ def likelihood(
 
 def log_probabilities(network: Module, inputs: Tensor) -> Tensor:
     return network(input_ids=inputs, use_cache=False).logits.float().log_softmax(-1)
-
-
-def encode(tokenizer: object, text: str, start: int, end: int | None) -> Sequence[int]:
-    ids = tokenizer(text, add_special_tokens=False)["input_ids"]  # type: ignore[operator]
-    return [start, *ids] + ([] if end is None else [end])

@@ -1,0 +1,1 @@
+"""What the domains of sequences share: one causal transformer, its training, sampling and likelihood."""

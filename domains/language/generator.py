@@ -1,0 +1,81 @@
+"""A causal transformer as a generator: it samples token by token, and is judged by its likelihood, too."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from bench.errors import BadInput
+from bench.interfaces import Generator, StructureEdit
+
+if TYPE_CHECKING:
+    from torch.nn import Module
+
+    from domains.language.opening import Opened
+
+# of a configuration; networks that differ in these alone are the same
+NO_PART_OF_IDENTITY = ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
+
+
+class LanguageGenerator(Generator):
+    """What the domains of sequences share. A domain says what its tokens mean: `sample`, `training`."""
+
+    def __init__(self, opened: Opened, device: str) -> None:
+        from domains.language.opening import positions
+
+        self.device, self.network, self.tokenizer = device, opened.network, opened.tokenizer
+        self.start, self.end, self.cached = opened.start, opened.end, opened.cached
+        self._settings = opened.settings
+        self.positions = positions(self.network)
+
+    def settings(self) -> dict[str, Any]:
+        return dict(self._settings)
+
+    def identity_with(self, *others: object) -> str:
+        """Of the configuration, and of what else says which samples a network of these tensors makes."""
+        config = cast(Any, self.network).config.to_dict()
+        known = {name: value for name, value in config.items() if name not in NO_PART_OF_IDENTITY}
+        content = json.dumps([known, *others], sort_keys=True, default=str)
+        return hashlib.sha256(content.encode()).hexdigest()
+
+    def rebuild(self, structure: Sequence[StructureEdit]) -> Module:
+        import torch
+        from transformers import AutoModelForCausalLM
+
+        if structure:
+            raise BadInput(f"this domain cannot rebuild a network with edits of kind {structure[0].kind!r}")
+        with torch.random.fork_rng(devices=[]):  # the fresh weights are thrown away
+            network = AutoModelForCausalLM.from_config(self.network.config, trust_remote_code=False)
+        return network.float().to(self.device).eval()
+
+    def write(
+        self,
+        network: Module,
+        n: int,
+        seed: int,
+        prompt: Callable[[int], Sequence[int]] | None = None,
+    ) -> list[list[int]]:
+        """n sequences of tokens, without start and end."""
+        from bench.util.progress import Bar
+        from domains.language.sampler import SamplerSettings, sample_tokens
+
+        settings = SamplerSettings(
+            self.start, self.end, cached=self.cached, positions=self.positions, **self._settings
+        )
+        tokens: list[list[int]] = [[] for _ in range(n)]
+        with Bar("sampling", n) as bar:
+            for item, written in sample_tokens(network, range(n), seed, settings, prompt=prompt):
+                tokens[item] = written
+                bar.update()
+        return tokens
+
+    def likelihood_of(self, network: Module, base: Module | None, texts: Sequence[str]) -> dict[str, float]:
+        """Bits a byte and others (`domains.language.likelihood`) of held-out texts."""
+        from domains.language.likelihood import likelihood
+
+        ids = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+        rows = [[self.start, *row, *([] if self.end is None else [self.end])] for row in ids]
+        length = sum(len(text.encode()) for text in texts)
+        return likelihood(network, base, rows, length, self.device, context=self.positions)
