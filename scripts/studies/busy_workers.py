@@ -2,8 +2,9 @@
 
 Real are: the driver, its order of tasks, the tasks, and the records, which are validated and written.
 Simulated are: the cells, which sleep for the seconds that a published record took, scaled; and the cluster,
-whose 64 workers are processes of this machine. The clock starts when all workers run. Real cells are longer
-than the scaled ones, so the share of the overhead is smaller there.
+whose 64 workers are processes of this machine. The records are those of one model, as in a run. The clock
+starts when all workers run. Real cells are longer than the scaled ones, so the share of the overhead is
+smaller there.
 """
 
 from __future__ import annotations
@@ -44,9 +45,9 @@ class Sleeps:
         return work
 
 
-def published() -> list[Record]:
-    """All published records."""
-    return [read_record(path) for path in sorted(RESULTS.glob("*/*@*/*/*.json"))]
+def published(model: str) -> list[Record]:
+    """The published records of a model."""
+    return [read_record(path) for path in sorted((RESULTS / model).glob("*/*.json"))]
 
 
 def simulated(count: int, mean_s: float, records: list[Record], seed: int) -> list[tuple[Cell, float]]:
@@ -72,10 +73,11 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--cells", type=int, default=10_000)
     options.add_argument("--workers", type=int, default=64)
-    options.add_argument("--mean-s", type=float, default=1.5, help="to which the durations are scaled")
+    options.add_argument("--mean-s", type=float, default=4.0, help="to which the durations are scaled")
+    options.add_argument("--model", default="image_diffusion/xs@0", help="whose records are drawn")
     options.add_argument("--seed", type=int, default=0)
     given = options.parse_args()
-    records = published()
+    records = published(given.model)
     ray = load_ray()
     ray.init(
         "local", num_cpus=given.workers, include_dashboard=False, log_to_driver=False, logging_level="ERROR"
