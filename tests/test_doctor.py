@@ -35,6 +35,13 @@ def test_tensors_sizes_headroom_and_time_of_a_model(tmp_path: Path) -> None:
     assert plain.seconds["sample"] > 0 and "int4" in as_text(plain)
 
 
+def test_the_full_ladder_is_as_small_as_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = ToyDomain.reference
+    monkeypatch.setattr(ToyDomain, "reference", lambda self, *split: real(self, *split)[:300])
+    found = diagnose(ToyDomain(), SPEC)
+    assert found.samples == 300 and "one seed, 300 samples" in as_text(found)
+
+
 def test_a_model_at_its_floor_is_remarked() -> None:
     low, high = Headroom("quality", 0.31, 0.3, 0.9), Headroom("diversity", 0.8, 0.3, 0.9)
     (said,) = remarks_of([low, high])

@@ -28,7 +28,7 @@ from bench.util.cache import Cache
 from bench.util.progress import bar
 
 FEW = 200  # samples that are drawn here
-FULL = 2000  # samples of a cell of `run`
+FULL = 2000  # samples of a cell of `run`, where the domain has as many real ones
 LITTLE = 0.1  # headroom below which a retention says little
 NUMBERS = ("numbers", "share", "bytes", "ratio", "model", "permuted", "real", "headroom", "seconds")
 
@@ -80,6 +80,7 @@ class Diagnosis:
     rungs: tuple[Rung, ...]
     headroom: tuple[Headroom, ...]
     remarks: tuple[str, ...]
+    samples: int  # of a cell of the full ladder
     seconds: Mapping[str, float]  # what part of a full ladder takes how long, by estimate
 
 
@@ -92,12 +93,12 @@ def diagnose(
 ) -> Diagnosis:
     """Open a model and look at it. Raises `BadInput` where it cannot be opened."""
     started = time.perf_counter()
-    few = few_of(domain, reference)
+    few, full = (at_most(n, domain, reference) for n in (FEW, FULL))
     session = ModelSession(domain, spec, few, device=device, cache=Cache(use=False), conditions=conditions)
     network = session.generator.network
     loading = time.perf_counter() - started
     rungs, made = rungs_of(session)
-    found, remarks, seconds = measured(session, reference)
+    found, remarks, seconds = measured(session, full, reference)
     seconds = {"load the model": loading, "compress": sum(rung.seconds for rung in rungs), **seconds}
     return Diagnosis(
         f"{domain.name} {spec.name}",
@@ -107,13 +108,14 @@ def diagnose(
         rungs,
         found,
         tuple(remarks),
+        full,
         seconds,
     )
 
 
-def few_of(domain: Domain, reference: str | None = None) -> int:
-    """200 samples, or as many as there are real ones."""
-    return min(FEW, *(len(domain.reference(split, reference)) for split in ("test", "ceiling")))
+def at_most(n: int, domain: Domain, reference: str | None = None) -> int:
+    """`n` samples, or as many as there are real ones."""
+    return min(n, *(len(domain.reference(split, reference)) for split in ("test", "ceiling")))
 
 
 # ------------------------------------------------------------------------------------------ tensors and sizes
@@ -170,9 +172,12 @@ def words(by: Sequence[str], every: Sequence[str]) -> str:
 
 
 def measured(
-    session: ModelSession, reference: str | None = None
+    session: ModelSession, full: int, reference: str | None = None
 ) -> tuple[tuple[Headroom, ...], list[str], dict[str, float]]:
-    """The headroom on a few samples, remarks, and the seconds of a full ladder by part."""
+    """The headroom on a few samples, remarks, and the seconds of a full ladder by part.
+
+    full: the samples of each cell of that ladder.
+    """
     evaluation, watch = Evaluation(session, reference=reference), Laps()
     panel, secondary = evaluation.panel, evaluation.secondary.scorers
     ceiling = panel.ceiling(own=False)
@@ -195,7 +200,7 @@ def measured(
     for role in ROLES:
         name = metric_of(role)
         found.append(Headroom(role, scores[name], floor[name], ceiling[name]))
-    return tuple(found), remarks_of(found), of_a_ladder(watch.seconds, session)
+    return tuple(found), remarks_of(found), of_a_ladder(watch.seconds, session, full)
 
 
 class Laps:
@@ -211,12 +216,12 @@ class Laps:
         self.seconds[part], self.since = now - self.since, now
 
 
-def of_a_ladder(few: Mapping[str, float], session: ModelSession) -> dict[str, float]:
+def of_a_ladder(few: Mapping[str, float], session: ModelSession, full: int) -> dict[str, float]:
     """The seconds of a full ladder of one seed by part, from those of a few samples.
 
     It draws and evaluates the baseline, each rung and each floor; of the floors no likelihood is needed.
     """
-    cells, grow = 1 + len(ladder(session.has_statistics)), FULL / session.n
+    cells, grow = 1 + len(ladder(session.has_statistics)), full / session.n
     times = {"sample": grow * (cells + FLOORS), "evaluate": grow * (cells + FLOORS), "likelihood": cells}
     return {part: seconds * times.get(part, 1) for part, seconds in few.items()}
 
@@ -278,7 +283,7 @@ def as_text(found: Diagnosis) -> str:
         table(tensors, "tensors", "layer", "numbers", "share", "stored again by"),
         table(rungs, "rung", "bytes", "ratio", ""),
         table(scores, "role", "model", "permuted", "real", "headroom") if scores else "",
-        f"A full ladder of one seed, {FULL:,} samples, one process, by estimate:",
+        f"A full ladder of one seed, {found.samples:,} samples, one process, by estimate:",
         table([*seconds, ["all", f"{sum(found.seconds.values()):.0f}"]], "part", "seconds"),
         *(f"note: {remark}" for remark in found.remarks),
     ]
