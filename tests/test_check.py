@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +25,7 @@ from bench.contracts.contract import attempt
 from bench.contracts.evaluator import Loaded
 from bench.contracts.generator import Opened
 from bench.contracts.metric import Named
-from bench.errors import BadInput
+from bench.errors import BadInput, BrokenPlugIn
 from bench.interfaces import EvaluatorEntry, Method, Metric, StoredTensor
 from bench.layers import weights_of
 from bench.registry import DOMAINS, METHODS, METRICS, Registry
@@ -146,6 +147,19 @@ def test_an_error_in_the_plug_in_says_its_file_and_line() -> None:
     outcome = attempt(of_generator.the_same_seed_gives_twins, "s@0", opened(Crash))
     assert outcome.said.startswith("KeyError: 'noise'; look at test_check.py, line ")
     assert str(outcome).startswith("broken: s@0: the same seed gives twins: KeyError")
+
+
+def test_an_error_that_names_its_place_gets_no_second_one() -> None:
+    def raises() -> None:
+        raise BrokenPlugIn("evaluator 'x' of domain 'y': KeyError: 'a' (y.py, line 3)")
+
+    said = attempt(raises, "y").said
+    assert said == "evaluator 'x' of domain 'y': KeyError: 'a' (y.py, line 3); correct the code"
+
+
+def test_no_line_of_python_itself_is_blamed() -> None:
+    said = attempt(json.loads, "y", "not JSON").said
+    assert said.startswith("JSONDecodeError: ") and "decoder.py" not in said and "test_check.py" not in said
 
 
 # --- evaluators ---------------------------------------------------------------------------------------

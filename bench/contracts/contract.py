@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import bench
-from bench.errors import NeedsReference, in_a_line
+from bench.errors import BrokenPlugIn, NeedsReference, in_a_line, of_plug_in
 
 OWN = Path(bench.__file__).parent
+PYTHON = Path(traceback.__file__).parent  # the standard library
 
 
 class Broken(AssertionError):
@@ -65,10 +66,20 @@ def attempt(contract: Callable[..., None], subject: str, *arguments: Any) -> Out
 
 def _of_plug_in(error: Exception) -> str:
     """An error of the plug-in in one line, with the last of its own lines that led there."""
-    what = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}".rstrip(": ")
-    frames = traceback.extract_tb(error.__traceback__)
-    theirs = [f for f in frames if OWN not in Path(f.filename).parents and "site-packages" not in f.filename]
+    if isinstance(error, BrokenPlugIn):  # it already names the part and the line
+        return f"{in_a_line(error)}; correct the code"
+    theirs = [f for f in traceback.extract_tb(error.__traceback__) if _is_theirs(f.filename)]
     where = (
-        f"look at {Path(theirs[-1].filename).name}, line {theirs[-1].lineno}" if theirs else "mend the code"
+        f"look at {Path(theirs[-1].filename).name}, line {theirs[-1].lineno}"
+        if theirs
+        else "correct the code"
     )
-    return f"{what}; {where}"
+    return f"{of_plug_in(error)}; {where}"
+
+
+def _is_theirs(filename: str) -> bool:
+    """Whether a file belongs to the plug-in: not to this package, an installed one or Python itself."""
+    parents = Path(filename).parents
+    return not (
+        OWN in parents or PYTHON in parents or "site-packages" in filename or filename.startswith("<frozen")
+    )
