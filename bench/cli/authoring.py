@@ -55,7 +55,7 @@ def new(kind: str, name: str, output: Path) -> int:
     multiple=True,
     help="On whose real samples a metric is tried; repeatable.  [default: all installed ones]",
 )
-@click.option("--all", "show_all", is_flag=True, help="Also list the contracts that are kept.")
+@click.option("--all", "show_all", is_flag=True, help="Also list the contracts that are kept or skipped.")
 def check(name: str, domains: tuple[str, ...], show_all: bool) -> int:
     """Check an installed domain, method or metric against its contracts.
 
@@ -72,7 +72,9 @@ def check(name: str, domains: tuple[str, ...], show_all: bool) -> int:
         counts[outcome.status] += 1
         if show_all or outcome.status == "broken":
             click.echo(str(outcome))
-    click.echo(f"{name}: " + ", ".join(f"{counts[word]} {word}" for word in ("kept", "broken", "skipped")))
+    total = ", ".join(f"{counts[word]} {word}" for word in ("kept", "broken", "skipped"))
+    why = " (--all says why)" if counts["skipped"] and not show_all else ""
+    click.echo(f"{name}: {total}{why}")
     return FAILED if counts["broken"] else OK
 
 

@@ -25,8 +25,8 @@ def load_metric(name: str, trust_remote_code: bool = False) -> Metric:
     script = folder / f"{folder.resolve().name}.py" if folder.is_dir() else folder
     if not script.is_file() and not trust_remote_code:
         raise BadInput(
-            f"metric {name!r} is not a folder that holds {folder.name}.py; a hub name needs "
-            f"--trust-remote-code"
+            f"metric {name!r} is not a folder that holds {folder.name}.py, nor an installed metric "
+            f"({', '.join(sorted(METRICS)) or 'none'}); a hub name needs --trust-remote-code"
         )
     import evaluate
 

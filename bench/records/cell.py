@@ -98,7 +98,8 @@ def is_finished(record: Record | None) -> bool:
 def check_samples(n: int, k: int, available: int) -> None:
     """Raises `BadInput` when `n` samples are too few for k neighbours or more than the reference holds."""
     if not k + 1 < n <= available:
+        remedy = f"; for example --samples {available}" if n > available > k + 1 else ""
         raise BadInput(
             f"samples={n} is not possible: allowed are {k + 2} (k = {k} neighbours) to {available} (the "
-            f"reference's size)"
+            f"reference's size){remedy}"
         )
