@@ -29,7 +29,7 @@ def run(
     *,
     model: str | None = None,
     seed: int | Sequence[int] = 0,
-    samples: int = 2000,
+    samples: int | None = None,
     results: str | Path = "results/local",
     reference: str | None = None,
     prompts: str | Path | None = None,
@@ -41,8 +41,9 @@ def run(
 
     It is `python -m bench run`: finished cells come from `results`, and new ones are written there.
 
-    prompts, labels: a file with the conditions of a conditional model's samples, one a line. Raises
-    `bench.errors.BadInput` for what cannot be measured.
+    samples: of a seed; None: 2,000, or as many as there are real ones. prompts, labels: a file with the
+    conditions of a conditional model's samples, one a line. Raises `bench.errors.BadInput` for what cannot be
+    measured.
     """
     from bench.cli.shared import check_domain
     from bench.data import read_conditions

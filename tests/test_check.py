@@ -99,6 +99,11 @@ class Crash(ToyGenerator):
         return {}["noise"]
 
 
+class Flat(ToyGenerator):
+    def sample(self, network: Any, n: int, seed: int) -> Any:
+        return super().sample(network, n, seed).astype("f8")[:, None]
+
+
 def opened(kind: type[ToyGenerator]) -> Opened:
     domain = ToyDomain()
     spec = domain.models["s@0"]
@@ -120,6 +125,7 @@ def opened(kind: type[ToyGenerator]) -> Opened:
         (Itself, "the network rebuilt from its file makes the same samples", ("new, empty network",)),
         (Narrow, "the network rebuilt from its file makes the same samples", ("does not fit the network",)),
         (Tuples, "its settings are json", ("is not JSON", "use numbers")),
+        (Flat, "its samples have the form of real ones", ("float64 [n, 1, 2]", "gives float32 [n, 2]")),
         (Batched, "noise does not depend on the number of samples", ("the first 8 of 16", "(seed, item)")),
     ],
 )

@@ -10,9 +10,11 @@ import torch
 from toy_domain import ToyDomain  # type: ignore[import-not-found]
 
 from bench.cli.main import main
+from bench.errors import BadInput
 from bench.methods.notation import LADDER
 from bench.runner.compress import compress_model
 from bench.runner.doctor import Headroom, as_text, diagnose, remarks_of
+from bench.runner.sweep import Request, run
 
 pytestmark = pytest.mark.usefixtures("toy_trains_once")
 SPEC = ToyDomain.models["s@0"]
@@ -40,6 +42,19 @@ def test_the_full_ladder_is_as_small_as_the_reference(monkeypatch: pytest.Monkey
     monkeypatch.setattr(ToyDomain, "reference", lambda self, *split: real(self, *split)[:300])
     found = diagnose(ToyDomain(), SPEC)
     assert found.samples == 300 and "one seed, 300 samples" in as_text(found)
+
+
+def test_a_run_takes_no_more_samples_than_there_are_real_ones(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    real = ToyDomain.reference
+    monkeypatch.setattr(ToyDomain, "reference", lambda self, *split: real(self, *split)[:120])
+    request = Request("toy", results=tmp_path)
+    assert {record.samples for record in run(request, lambda line: None)} == {120}
+    with pytest.raises(
+        BadInput, match=r"samples=121 is not possible: .* to 120 .*; for example --samples 120"
+    ):
+        run(dataclasses.replace(request, samples=121), lambda line: None)
 
 
 def test_a_model_at_its_floor_is_remarked() -> None:

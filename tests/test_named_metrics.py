@@ -110,6 +110,8 @@ def test_a_page_says_why_there_is_no_c_and_no_retention(tmp_path: Path) -> None:
 def test_the_table_of_a_run_says_why_it_shows_a_dash() -> None:
     made = record("int8", 0, quality_valid=0.1, quality_retention=None, diversity_retention=0.5)
     assert "`-` for quality: the uncompressed network is too close" in comparison([made], [])
+    assert "published" not in comparison([made], []), "a model of the user's has no column for it"
+    assert "published" in comparison([made], [made])
     assert "too close" not in comparison([record("int8", 0, quality_valid=0.1, quality_retention=0.5)], [])
 
 

@@ -35,6 +35,8 @@ from bench.errors import BadInput
 if TYPE_CHECKING:
     from bench.interfaces import Conditions
 
+COUNT = "[default: 2000, or as many as there are real ones]"
+
 
 @commands.command(short_help="Compress, sample, evaluate: records and a table.")
 @click.option("--domain", "-d", required=True, help="See `list domains`; `all` for every one.")
@@ -62,7 +64,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Sampling seed; repeatable.",
 )
-@click.option("--samples", "-n", default=2000, show_default=True, help="Samples a seed.")
+@click.option("--samples", "-n", type=int, help=f"Samples a seed.  {COUNT}")
 @click.option(
     "--results",
     type=PATH,
@@ -221,9 +223,7 @@ def evaluate(
     "--samples",
     "-n",
     type=click.IntRange(20),
-    default=2000,
-    show_default=True,
-    help="Real samples to damage.",
+    help=f"Real samples to damage.  {COUNT}",
 )
 @REFERENCE
 @click.option("--second", is_flag=True, help="Use the secondary evaluators instead of the primary ones.")
@@ -236,7 +236,7 @@ def evaluate(
 @JSON
 def damages(
     domain: str,
-    samples: int,
+    samples: int | None,
     reference: str | None,
     second: bool,
     save: Path | None,
@@ -250,6 +250,7 @@ def damages(
     check_domain(domain)
     from bench.evaluation import damage
     from bench.evaluation.damage import file_of
+    from bench.records.cell import sample_count
     from bench.registry import open_domain
     from bench.util.cache import Cache
     from bench.util.files import check_writable
@@ -264,9 +265,10 @@ def damages(
             )
         check_writable(save)
     opened = open_domain(domain, reference)
+    n = sample_count(samples, opened, reference)
     rows = damage.damage_matrix(
         opened,
-        samples,
+        n,
         roles=damage.secondary_evaluators(opened) if second else None,
         cache=Cache(use=not fresh),
         reference=reference,
@@ -275,7 +277,7 @@ def damages(
     failures = damage.failures(rows)
     click.echo(json.dumps([row.numbers() for row in rows]) if as_json else damage.as_table(rows))
     if save is not None:
-        say(f"wrote {file_of(opened, rows, samples, command_line()).write(save)}")
+        say(f"wrote {file_of(opened, rows, n, command_line()).write(save)}")
     for line in failures:
         say(f"error: {line}")
     return FAILED if failures else OK
@@ -284,15 +286,16 @@ def damages(
 @commands.command(short_help="Floors and ceiling of a model, to ship with it.")
 @DOMAIN
 @MODEL
-@click.option("--samples", "-n", default=2000, show_default=True)
+@click.option("--samples", "-n", type=int, help=COUNT)
 @click.option("--output", type=PATH, help="Folder.  [default: `bounds` in the folder of the model's weights]")
 @DEVICE
-def bounds(domain: str, model: str | None, samples: int, output: Path | None, device: str) -> int:
+def bounds(domain: str, model: str | None, samples: int | None, output: Path | None, device: str) -> int:
     """Make the floors (permuted networks) and the ceiling (other real samples) of a model, to ship with
     it.
     """
     check_domain(domain)
     from bench.evaluation.bounds import write_bounds
+    from bench.records.cell import sample_count
     from bench.registry import default_model, open_domain
     from bench.runner.devices import pick_device
     from bench.runner.evaluation import Evaluation
@@ -310,9 +313,8 @@ def bounds(domain: str, model: str | None, samples: int, output: Path | None, de
         raise BadInput(
             f"model {spec.name!r} has no folder of weights ({spec.source!r}): name a folder with --output"
         )
-    evaluation = Evaluation(
-        ModelSession(opened, spec, samples, device=pick_device(device), command=command_line())
-    )
+    n = sample_count(samples, opened)
+    evaluation = Evaluation(ModelSession(opened, spec, n, device=pick_device(device), command=command_line()))
     folder = output or evaluation.shipped_bounds
     check_writable(folder)
     for scorer in evaluation.scorers():

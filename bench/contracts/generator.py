@@ -11,7 +11,7 @@ import torch
 
 from bench.artifact.format import rebuild, save, tensors_digest
 from bench.contracts.contract import Broken, require
-from bench.contracts.samples import agree
+from bench.contracts.samples import agree, form
 from bench.errors import BadInput
 from bench.interfaces import Domain, Generator, ModelSpec
 from bench.methods.batch_norm import layers_with_statistics
@@ -95,6 +95,16 @@ def it_makes_as_many_samples_as_asked_for(opened: Opened) -> None:
         )
 
 
+def its_samples_have_the_form_of_real_ones(opened: Opened) -> None:
+    """The same type, and for arrays the same dtype and shape of an item."""
+    made, real = (form(samples) for samples in (opened.sample(8), opened.domain.reference("test")[:8]))
+    require(
+        made == real,
+        f"`sample` returned {made}, and `reference` gives {real}",
+        "return the same form from `sample`, `reference` and `read_samples`",
+    )
+
+
 def the_same_seed_gives_twins(opened: Opened) -> None:
     """And another seed gives other samples."""
     a, b, other = (content_digest(opened.sample(8, seed)) for seed in (0, 0, 1))
@@ -170,6 +180,7 @@ CONTRACTS = (
     its_settings_are_json,
     its_spec_counts_its_parameters,
     it_makes_as_many_samples_as_asked_for,
+    its_samples_have_the_form_of_real_ones,
     the_same_seed_gives_twins,
     noise_does_not_depend_on_the_number_of_samples,
     sampling_leaves_the_network_and_the_global_seed_alone,

@@ -15,6 +15,14 @@ def items(samples: Samples) -> list[str]:
     return [content_digest([sample]) for sample in samples]
 
 
+def form(samples: Samples) -> str:
+    """What kind of samples these are: `float32 [n, 2]`, or `list of str`."""
+    if isinstance(samples, np.ndarray):
+        return f"{samples.dtype} [{', '.join(['n', *map(str, samples.shape[1:])])}]"
+    kinds = sorted({type(sample).__name__ for sample in samples})
+    return f"{type(samples).__name__} of {' and '.join(kinds)}"
+
+
 def agree(a: Samples, b: Samples) -> bool:
     """Texts equal; numbers within 1e-5, since another batch size may add float32 numbers in another order."""
     if len(a) != len(b):

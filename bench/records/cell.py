@@ -9,12 +9,16 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench.errors import BadInput
 from bench.records.schema import FINISHED, Record, read_record
 from bench.util.files import slug
 
+if TYPE_CHECKING:
+    from bench.interfaces import Domain
+
+SAMPLES = 2000  # of a cell, where the domain has as many real ones
 FLOOR_RECALIBRATED = "floor recalibrate"  # among a cell's versions where the network has running statistics
 
 
@@ -93,6 +97,13 @@ def cell_of(record: Record) -> Cell:
 def is_finished(record: Record | None) -> bool:
     """Whether the record's cell does not need to be measured again."""
     return record is not None and record.status in FINISHED
+
+
+def sample_count(asked: int | None, domain: Domain, reference: str | None = None, most: int = SAMPLES) -> int:
+    """What the user asked for; else `most`, or as many as there are real ones."""
+    if asked is not None:
+        return asked
+    return min(most, *(len(domain.reference(split, reference)) for split in ("test", "ceiling")))
 
 
 def check_samples(n: int, k: int, available: int) -> None:

@@ -15,6 +15,7 @@ def comparison(measured: Sequence[Record], published: Sequence[Record]) -> str:
 
     known = {record.cell: record for record in published}
     lines = [[*_line(record), agreement(record, known.get(record.cell), published)] for record in measured]
+    beside = {(record.domain, record.model) for record in published}
     headers = [
         "method",
         "seed",
@@ -26,7 +27,9 @@ def comparison(measured: Sequence[Record], published: Sequence[Record]) -> str:
         "survival",
         "published",
     ]
-    align = ("left",) + ("right",) * 7 + ("left",)
+    align = ["left", *["right"] * 7, "left"]
+    if not any((record.domain, record.model) in beside for record in measured):  # a model of the user's
+        lines, headers, align = [line[:-1] for line in lines], headers[:-1], align[:-1]
     shown = tabulate(lines, headers=headers, disable_numparse=True, colalign=align)
     return shown + near_the_floor(measured)
 

@@ -19,6 +19,7 @@ from bench.interfaces import Compressed, Conditions, Domain, ModelSpec
 from bench.layers import tensors_of, weights_of
 from bench.methods.notation import ladder, parse, rung_of
 from bench.methods.plain import original
+from bench.records.cell import SAMPLES, sample_count
 from bench.records.schema import metric_of
 from bench.registry import METHODS
 from bench.runner.evaluation import Evaluation
@@ -28,7 +29,6 @@ from bench.util.cache import Cache
 from bench.util.progress import bar
 
 FEW = 200  # samples that are drawn here
-FULL = 2000  # samples of a cell of `run`, where the domain has as many real ones
 LITTLE = 0.1  # headroom below which a retention says little
 NUMBERS = ("numbers", "share", "bytes", "ratio", "model", "permuted", "real", "headroom", "seconds")
 
@@ -93,7 +93,7 @@ def diagnose(
 ) -> Diagnosis:
     """Open a model and look at it. Raises `BadInput` where it cannot be opened."""
     started = time.perf_counter()
-    few, full = (at_most(n, domain, reference) for n in (FEW, FULL))
+    few, full = (sample_count(None, domain, reference, most) for most in (FEW, SAMPLES))
     session = ModelSession(domain, spec, few, device=device, cache=Cache(use=False), conditions=conditions)
     network = session.generator.network
     loading = time.perf_counter() - started
@@ -111,11 +111,6 @@ def diagnose(
         full,
         seconds,
     )
-
-
-def at_most(n: int, domain: Domain, reference: str | None = None) -> int:
-    """`n` samples, or as many as there are real ones."""
-    return min(n, *(len(domain.reference(split, reference)) for split in ("test", "ceiling")))
 
 
 # ------------------------------------------------------------------------------------------ tensors and sizes

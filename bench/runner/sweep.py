@@ -14,7 +14,7 @@ from bench.evaluation.secondary import is_by
 from bench.interfaces import Conditions, Domain, Evaluator, Metric, ModelSpec, Samples
 from bench.methods.notation import expand, parse
 from bench.metrics.custom import load_metric
-from bench.records.cell import Cell, cells, is_finished, look_up
+from bench.records.cell import Cell, cells, is_finished, look_up, sample_count
 from bench.records.schema import SEED_OF_TWINS, Record
 from bench.registry import DOMAINS, default_model, open_domain
 from bench.runner.cluster import EXECUTORS, Cluster, load_ray, measure_on_ray
@@ -38,7 +38,7 @@ class Request:
     model: str | None = None
     methods: tuple[str, ...] = ("int8",)
     seeds: tuple[int, ...] = (0,)
-    samples: int = 2000
+    samples: int | None = None  # None: 2,000, or as many as there are real ones
     results: Path = Path("results/local")
     device: str = "auto"
     save_samples: Path | None = None
@@ -115,7 +115,7 @@ def evaluation_of(domain: Domain, spec: ModelSpec, extra: list[Metric], request:
     session = ModelSession(
         domain,
         spec,
-        request.samples,
+        sample_count(request.samples, domain, request.reference),
         device=pick_device(request.device),
         cache=Cache(use=not request.fresh),
         command=request.command,
@@ -199,7 +199,7 @@ def _run_model(
     missing = [cell for cell in planned if cell.hash not in records]
     say(
         f"{domain.name} {spec.name}: {len(planned)} cells, {len(records)} finished before; N = "
-        f"{request.samples}, device {session.device}"
+        f"{session.n}, device {session.device}"
     )
     for note in session.notes():
         say(f"note: {note}")
