@@ -38,7 +38,7 @@ def test_ordinary_batches_are_what_they_always_were() -> None:
 def test_parts_of_logits_give_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     judge, texts = Judge(), verses("validation")[:40]
     whole = judge._read(texts)
-    monkeypatch.setattr("domains.text.evaluators.LOGITS_AT_ONCE", 40 * 20)
+    monkeypatch.setattr("domains.language.judges.LOGITS_AT_ONCE", 40 * 20)
     parts = judge._read(texts)
     assert torch.equal(whole[0], parts[0]) and torch.equal(whole[1], parts[1])
 
