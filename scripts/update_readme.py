@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bench.records.schema import read_records
+from bench.report.during import one_bit
 from bench.report.headline import ranked, scores_and_ratios
 from bench.report.report_data import ReportData, report_data, table
 from bench.report.verdict import sentence
@@ -36,9 +37,13 @@ def main() -> None:
 
 
 def shown(found: ReportData) -> str:
-    """The headline sentence, and two scores and two ratios for each domain, most compressible first."""
-    lines = [[d.name, *scores_and_ratios(d)] for d in ranked(found)]
-    return f"{sentence(found.now)}\n\n{table(HEADERS, lines)}"
+    """The headline sentence, the one about one bit, and scores and ratios of each domain, the most
+    compressible first.
+    """
+    order = ranked(found)
+    lines = [[d.name, *scores_and_ratios(d)] for d in order]
+    sentences = filter(None, [sentence(found.now), one_bit(found, [d.name for d in order])])
+    return "\n\n".join([*sentences, table(HEADERS, lines)])
 
 
 if __name__ == "__main__":
