@@ -1,4 +1,4 @@
-"""The network of evaluator `judge`: a recurrent language model, of another kind than the generators."""
+"""The network of a recurrent judge: a language model, of another kind than the generators."""
 
 from __future__ import annotations
 

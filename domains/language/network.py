@@ -1,4 +1,5 @@
-"""The generator: a small Llama (RMSNorm, rotary positions, gated MLP, tied embeddings) in three sizes.
+"""The generator: a small Llama (RMSNorm, rotary positions, gated MLP, tied embeddings) in three sizes, and
+the tokenizer of texts.
 
 Touvron et al. 2023, "LLaMA: Open and Efficient Foundation Language Models", arXiv:2302.13971.
 """

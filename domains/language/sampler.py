@@ -1,5 +1,5 @@
-"""Sampling with common random numbers: every verse has its own noise, whatever network, batch or N it is made
-with.
+"""Sampling with common random numbers: every sequence has its own noise, whatever network, batch or N
+it is made with.
 
 The Gumbel-max trick (Gumbel 1954; Maddison et al. 2014, arXiv:1411.0030): argmax(logits + Gumbel noise) is a
 sample of softmax(logits). The noise is a hash of (seed, item, position, token), so two networks that are
