@@ -6,18 +6,24 @@ import pytest
 from made_up import scored
 
 from bench.methods.notation import parse
-from bench.records.schema import Record, TrainingReport
+from bench.records.schema import Record, TrainingReport, read_records
 from bench.registry import open_domain
-from scripts.studies.training_time import (
-    STUDIES,
-    Planned,
-    failed,
+from scripts.studies.training_tables import (
+    NETWORKS,
+    PAGE,
+    PRUNED,
+    REMEDIES,
+    STARTS,
+    collapses,
+    failures,
     figures,
+    filled,
     more_spread,
     oscillation,
     peaks,
     stability,
 )
+from scripts.studies.training_time import RESULTS, STUDIES, Planned
 
 LINE = {"step": 100, "loss": 2.0, "loss_sd": 0.5, "gradient_norm": 1.0, "gradient_norm_p99": 3.0}
 
@@ -31,7 +37,8 @@ def cell(quality: float, seed: int, method: str) -> list[Record]:
 
 
 def test_every_planned_cell_is_canonical_planned_once_and_of_a_known_model() -> None:
-    for study, cells in STUDIES.items():
+    beside = {"starts": STARTS, "networks": NETWORKS, "pruned": PRUNED, "remedies": REMEDIES}
+    for study, cells in {**STUDIES, **beside}.items():
         assert len(set(cells)) == len(cells), study
         for one in cells:
             assert parse(one.method).text == one.method
@@ -51,14 +58,20 @@ def test_oscillation_and_peaks_are_ratios() -> None:
     assert peaks([LINE, {**LINE, "gradient_norm_p99": 5.0}]) == pytest.approx(4.0)
 
 
-def test_a_line_has_ratio_retentions_steps_and_minutes() -> None:
-    assert figures(cell(0.5, 0, "qat:grid=binary"))[1:] == ["0.500", "0.900", "100", "10"]
+def test_a_line_has_ratio_retentions_and_minutes() -> None:
+    assert figures(cell(0.5, 0, "qat:grid=binary"))[1:] == ["0.500", "0.900", "10"]
 
 
-def test_a_training_fails_that_diverges_or_collapses() -> None:
-    good, bad = cell(0.5, 0, "finetune"), cell(0.05, 0, "finetune")
-    assert not failed(good) and failed(bad)
-    assert failed([record.model_copy(update={"status": "diverged"}) for record in good])
+def rows(text: str) -> list[list[str]]:
+    return [[one.strip() for one in row.split("|")[1:-1]] for row in text.splitlines()]
+
+
+def test_failures_are_counted_by_domain_and_start() -> None:
+    good, bad = cell(0.5, 0, "qat:grid=int3"), cell(0.05, 0, "qat:grid=binary")
+    lost = [r.model_copy(update={"status": "diverged"}) for r in cell(0.5, 0, "qat:grid=ternary")]
+    found = {Planned("text", "xs@0", one[0].method): one for one in (good, bad, lost)}
+    assert collapses(good) == [False, False] and collapses(bad) == [True, False]
+    assert rows(failures(found))[2] == ["text", "trained", "3", "1", "1", "0"]
 
 
 def test_the_table_of_stability_has_a_line_for_each_method() -> None:
@@ -67,8 +80,14 @@ def test_the_table_of_stability_has_a_line_for_each_method() -> None:
         for seed in range(5):
             records = cell(0.5 + spread * (seed - 2), seed, method)
             found[Planned("text", "xs@0", records[0].method)] = records
-    lines = [[one.strip() for one in row.split("|")[1:-1]] for row in stability(found).splitlines()]
-    assert lines[2][:4] == ["text", "finetune", "5", "0"] and lines[3][1:4] == ["qat:grid=binary", "5", "0"]
-    spread, p = lines[0].index("quality spread"), lines[0].index("quality p")
+    lines = rows(stability(found))
+    assert lines[2][:3] == ["text", "`finetune`", "5"] and lines[3][1:3] == ["`qat:grid=binary`", "5"]
+    spread, p = lines[0].index("spread ↓"), lines[0].index("p")
     assert float(lines[3][spread]) == pytest.approx(0.316, abs=1e-3)
     assert lines[2][p] == "-" and float(lines[3][p]) < 0.05
+
+
+def test_the_page_has_the_figures_of_the_records() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    assert filled(page, read_records(RESULTS)) == page, "run python -m scripts.studies.training_tables"
+    assert "qat:grid=binary" not in filled(page, []).partition("# The studies")[2].partition("## Twins")[0]

@@ -1,12 +1,12 @@
-"""The studies of compression during training: what is measured, in which order, and their tables.
+"""The studies of compression during training: what is measured, and in which order.
 
     python -m scripts.studies.training_time run 1           # measure the cells of study 1 that are missing
     python -m scripts.studies.training_time list 1          # their commands
     python -m scripts.studies.training_time curves 4        # quality and diversity at each tenth of the steps
-    python -m scripts.studies.training_time table 4         # the table of study 4, from the records
     python -m scripts.studies.training_time ship 1          # copy trained files to the models' folders
 
 A cell trains a network first, which takes 5 to 60 minutes on one core. A run that was stopped continues.
+`python -m scripts.studies.training_tables` writes the tables of all studies to docs/training-time.md.
 `curves` reads the snapshots of trainings that this machine made, and adds to `training_curves.json`.
 """
 
@@ -18,21 +18,16 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean, median, stdev
-
-import numpy as np
-from tabulate import tabulate
 
 from bench.artifact.format import rebuild
 from bench.evaluation.verdicts import retention
 from bench.methods.batch_norm import layers_with_statistics, reestimate
-from bench.methods.notation import CONTROL, parse, without_seed
+from bench.methods.notation import parse
 from bench.methods.plain import original
 from bench.methods.trained import OUTCOME, RESULT, Attempt, TrainingTimeMethod
-from bench.records.schema import Record, metric_of, read_records
+from bench.records.schema import metric_of
 from bench.registry import open_domain
 from bench.runner.evaluation import Evaluation
-from bench.runner.run_cell import COLLAPSED_BELOW
 from bench.runner.session import ModelSession
 from bench.runner.sweep import Request, run
 from bench.stats.ladder import ROLES
@@ -45,7 +40,6 @@ DOMAINS = ("text", "image_diffusion", "image_gan")
 SAMPLING_SEEDS = (0, 1, 2)
 CURVE_SAMPLES = 1000
 LARGEST_SHIPPED = 200_000  # bytes
-PERMUTATIONS = 10_000
 
 
 @dataclass(frozen=True)
@@ -174,104 +168,6 @@ def retentions(path: Path, evaluation: Evaluation) -> dict[str, float | None]:
     return found
 
 
-# ------------------------------------------------------------------------------------------------- tables
-
-
-def table(study: str, only: Sequence[str]) -> None:
-    """Print the table of a study, from the records."""
-    found: dict[Planned, list[Record]] = {cell: [] for cell in chosen(study, only)}
-    for record in read_records(RESULTS):
-        cell = Planned(record.domain, record.model, record.method)
-        if cell in found:
-            found[cell].append(record)
-    found = {cell: records for cell, records in found.items() if records}
-    if study == "4":
-        print(stability(found))
-        return
-    lines = [[*vars(cell).values(), *figures(records)] for cell, records in found.items()]
-    headers = ["domain", "model", "method", "ratio", "quality", "diversity", "steps", "core-minutes"]
-    print(tabulate(lines, headers, tablefmt="github", floatfmt=".3f", disable_numparse=True))
-
-
-def figures(records: Sequence[Record]) -> list[str]:
-    """[ratio, quality, diversity, steps, core-minutes] of one cell, means over its sampling seeds."""
-    sizes = [r.cost.ratio for r in records if r.cost]
-    trainings = records[0].trainings
-    return [
-        f"{fmean(sizes):.1f}x" if sizes else "-",
-        *(f"{kept(records, role):.3f}" for role in ROLES),
-        f"{sum(one.steps for one in trainings):,}" if trainings else "diverged",
-        f"{sum(one.core_seconds for one in trainings) / 60:.0f}",
-    ]
-
-
-def kept(records: Sequence[Record], role: str) -> float:
-    """The mean retention over sampling seeds; 0 for a network that diverged."""
-    return fmean(r.metric(f"{role}_retention") or 0.0 for r in records)
-
-
-def stability(found: Mapping[Planned, Sequence[Record]]) -> str:
-    """One line for each domain and method, over the seeds of the training's noise.
-
-    - failed: trainings that diverged, or whose quality or diversity collapsed.
-    - spread: standard deviation of the retention over the seeds. p: of a permutation test against the
-      control's spread, one-sided.
-    - oscillation: standard deviation of the main loss within the last tenth of the steps, over its mean.
-    - gradient: 99th percentile of the gradient's norm over its median, mean over the tenths of the training.
-    """
-    groups: dict[tuple[str, str], list[Sequence[Record]]] = {}
-    for cell, records in found.items():
-        groups.setdefault((cell.domain, without_seed(cell.method)), []).append(records)
-    lines = []
-    for (domain, method), cells in groups.items():
-        line = [domain, method, str(len(cells)), str(sum(map(failed, cells)))]
-        for role in ROLES:
-            values = [kept(records, role) for records in cells]
-            control = [kept(records, role) for records in groups.get((domain, CONTROL), [])]
-            line += [f"{fmean(values):.3f}", f"{stdev(values):.3f}" if len(values) > 1 else "-"]
-            tested = method != CONTROL and min(len(values), len(control)) > 2
-            line.append(f"{more_spread(values, control):.3f}" if tested else "-")
-        logs = [records[0].trainings[0].log for records in cells if records[0].trainings]
-        lines.append(
-            [*line, *(f"{fmean(map(of, logs)):.3f}" if logs else "-" for of in (oscillation, peaks))]
-        )
-    headers = ["domain", "method", "seeds", "failed"]
-    headers += [f"{role}{part}" for role in ROLES for part in ("", " spread", " p")]
-    return tabulate(lines, [*headers, "oscillation", "gradient"], tablefmt="github", disable_numparse=True)
-
-
-def failed(records: Sequence[Record]) -> bool:
-    """Whether the training diverged, or the mean retention of a role is below `COLLAPSED_BELOW`."""
-    return any(r.status == "diverged" for r in records) or any(
-        kept(records, role) < COLLAPSED_BELOW for role in ROLES
-    )
-
-
-def oscillation(log: Sequence[Mapping[str, float]]) -> float:
-    """Of the last tenth of the steps: standard deviation of the main loss over its mean."""
-    main = "generator" if "generator" in log[-1] else "loss"
-    return log[-1][f"{main}_sd"] / abs(log[-1][main])
-
-
-def peaks(log: Sequence[Mapping[str, float]]) -> float:
-    """How far the gradient's 99th percentile lies above its median."""
-    return fmean(line["gradient_norm_p99"] / max(line["gradient_norm"], 1e-12) for line in log)
-
-
-def more_spread(values: Sequence[float], control: Sequence[float]) -> float:
-    """One-sided p: do the values deviate more from their median than the control's from theirs?
-
-    A permutation test of the difference of mean absolute deviations (Brown and Forsythe 1974).
-    """
-    deviations = [np.abs(np.array(group) - median(group)) for group in (values, control)]
-    pooled, count = np.concatenate(deviations), len(values)
-    observed = deviations[0].mean() - deviations[1].mean()
-    noise = np.random.default_rng(0)
-    drawn = [noise.permutation(pooled) for _ in range(PERMUTATIONS)]
-    larger = sum(order[:count].mean() - order[count:].mean() >= observed - 1e-12 for order in drawn)
-    return (larger + 1) / (PERMUTATIONS + 1)
-
-
 def ship(study: str, only: Sequence[str]) -> None:
     """Copy the results of this machine's trainings to the folders of their models.
 
@@ -308,7 +204,6 @@ ACTIONS: Mapping[str, Callable[[str, Sequence[str]], None]] = {
     "run": measure,
     "list": commands,
     "curves": curves,
-    "table": table,
     "ship": ship,
 }
 

@@ -1,0 +1,228 @@
+"""Writes the tables of docs/training-time.md from the published records: `python -m
+scripts.studies.training_tables`.
+
+Each table stands between `<!-- name -->` and `<!-- end -->`. Below it stands how many planned cells are not
+measured yet.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean, median, stdev
+
+import numpy as np
+
+from bench.methods.notation import CONTROL, is_trained, without_seed
+from bench.records.schema import Record, read_records
+from bench.report.report_data import DASH, table
+from bench.runner.run_cell import COLLAPSED_BELOW
+from bench.stats.ladder import ROLES
+from bench.util.files import write_atomically
+from scripts.studies.training_time import DOMAINS, GRIDS, RESULTS, ROOT, STUDIES, XS, Planned, S, every
+
+PAGE = ROOT / "docs" / "training-time.md"
+BLOCK = re.compile(r"<!-- (\w+) -->\n.*?<!-- end -->", re.DOTALL)
+PERMUTATIONS = 10_000
+SHORT = ("qat:grid=binary", "qat:grid=ternary")
+PAIRS = (",networks=discriminator", ",networks=both")
+Cells = Mapping[Planned, Sequence[Record]]  # all records of a cell, one for each sampling seed
+
+# what stands beside the cells of a study
+STARTS = [*STUDIES["2"], *every(XS, SHORT[:1])]
+NETWORKS = [*STUDIES["3"], *every(("xs@0",), [SHORT[0] + which for which in ("", *PAIRS)], ("image_gan",))]
+PRUNED = [
+    *STUDIES["5"],
+    *every(("s@0",), ("magnitude:sparsity=0.9", "2:4"), DOMAINS[:2]),
+    *every(("s@0",), ("magnitude:sparsity=0.9+recalibrate", "2:4+recalibrate"), DOMAINS[2:]),
+]
+REMEDIES = every(
+    ("xs@0",),
+    [
+        *(grid + change for grid in SHORT for change in ("", ",ends=int8", ",rate=4,ends=int8")),
+        f"{SHORT[0]},budget=1",
+        f"{SHORT[0]},teacher",
+    ],
+)
+
+
+def main() -> None:
+    write_atomically(PAGE, filled(PAGE.read_text(encoding="utf-8"), read_records(RESULTS)))
+
+
+def filled(page: str, records: Sequence[Record]) -> str:
+    """The page with the present tables. Raises `KeyError` for a block that has no table."""
+    found = cells_of(records)
+    return BLOCK.sub(lambda block: f"<!-- {block[1]} -->\n{TABLES[block[1]](found)}\n<!-- end -->", page)
+
+
+def cells_of(records: Sequence[Record]) -> dict[Planned, list[Record]]:
+    """The records of each cell."""
+    found: dict[Planned, list[Record]] = {}
+    for record in records:
+        found.setdefault(Planned(record.domain, record.model, record.method), []).append(record)
+    return found
+
+
+# ------------------------------------------------------------------------------------------ cell by cell
+
+
+def listed(planned: Sequence[Planned]) -> Callable[[Cells], str]:
+    """A line for each planned cell, in the order of domains and models."""
+
+    def text(found: Cells) -> str:
+        cells = [cell for cell in planned if cell in found]
+        order = sorted(cells, key=lambda cell: (DOMAINS.index(cell.domain), cell.model, planned.index(cell)))
+        lines = [[f"{c.domain} {c.model}", f"`{c.method}`", *figures(found[c])] for c in order]
+        return measured(lines, ["model", "method", *HEADERS], len(planned))
+
+    return text
+
+
+HEADERS = ["ratio", *(f"{role} ↑" for role in ROLES), "core-minutes"]
+
+
+def measured(lines: Sequence[Sequence[str]], headers: Sequence[str], planned: int) -> str:
+    """The table, and how many of the planned cells it lacks."""
+    missing = planned - len(lines)
+    said = f"\n\nNot measured yet: {missing} of {planned} planned cells." if missing else ""
+    return (table(headers, lines, 2) if lines else "Nothing is measured yet.") + said
+
+
+def figures(records: Sequence[Record]) -> list[str]:
+    """[ratio, quality, diversity, core-minutes] of one cell, means over its sampling seeds."""
+    sizes = [r.cost.ratio for r in records if r.cost]
+    trainings = records[0].trainings
+    minutes = f"{sum(one.core_seconds for one in trainings) / 60:.0f}" if trainings else DASH
+    return [
+        f"{fmean(sizes):.1f}x" if sizes else DASH,
+        *(f"{kept(records, role):.3f}" for role in ROLES),
+        minutes,
+    ]
+
+
+def kept(records: Sequence[Record], role: str) -> float:
+    """The mean retention over sampling seeds; 0 for a network that diverged."""
+    return fmean(r.metric(f"{role}_retention") or 0.0 for r in records)
+
+
+# --------------------------------------------------------------------------------------- means over seeds
+
+
+def sizes(found: Cells) -> str:
+    """Each grid by size: means over the training seeds that were measured."""
+    groups: dict[tuple[str, str, str], list[Planned]] = {}
+    for method in reversed(GRIDS):
+        for cell in every((*XS, *S), (method,)):
+            if cell in found:
+                groups.setdefault((cell.domain, cell.model.partition("@")[0], method), []).append(cell)
+    lines = []
+    for (domain, size, method), cells in sorted(groups.items(), key=lambda one: place(*one[0])):
+        seeds = ", ".join(cell.model.partition("@")[2] for cell in cells)
+        values = [f"{fmean(kept(found[cell], role) for cell in cells):.3f}" for role in ROLES]
+        ratio = fmean(r.cost.ratio for cell in cells for r in found[cell] if r.cost)
+        lines.append([f"{domain} {size}", f"`{method}`", seeds, f"{ratio:.1f}x", *values])
+    return table(["size", "method", "training seeds", *HEADERS[:3]], lines, 3)
+
+
+def place(domain: str, size: str, method: str) -> tuple[int, int, int]:
+    """Domains in their order, the smaller size first, the mildest grid first."""
+    return DOMAINS.index(domain), ("xs", "s").index(size), -GRIDS.index(method)
+
+
+# ----------------------------------------------------------------------------------------------- stability
+
+
+def stability(found: Cells) -> str:
+    """One line for each domain and method of study 4, over the seeds of the training's noise.
+
+    - spread: standard deviation of the retention over the seeds. p: of a permutation test against the
+      control's spread, one-sided.
+    - oscillation: standard deviation of the main loss within the last tenth of the steps, over its mean.
+    - gradient: 99th percentile of the gradient's norm over its median, mean over the tenths of the training.
+    """
+    groups: dict[tuple[str, str], list[Sequence[Record]]] = {}
+    for cell in sorted(STUDIES["4"], key=lambda cell: DOMAINS.index(cell.domain)):
+        if cell in found:
+            groups.setdefault((cell.domain, without_seed(cell.method)), []).append(found[cell])
+    lines = []
+    for (domain, method), cells in groups.items():
+        line = [domain, f"`{method}`", str(len(cells))]
+        for role in ROLES:
+            values = [kept(records, role) for records in cells]
+            control = [kept(records, role) for records in groups.get((domain, CONTROL), [])]
+            line += [f"{fmean(values):.3f}", f"{stdev(values):.3f}" if len(values) > 1 else DASH]
+            tested = method != CONTROL and min(len(values), len(control)) > 2
+            line.append(f"{more_spread(values, control):.3f}" if tested else DASH)
+        logs = [records[0].trainings[0].log for records in cells if records[0].trainings]
+        lines.append(
+            [*line, *(f"{fmean(map(of, logs)):.2f}" if logs else DASH for of in (oscillation, peaks))]
+        )
+    headers = ["domain", "method", "seeds"]
+    headers += [name for role in ROLES for name in (f"{role} ↑", "spread ↓", "p")]
+    return table([*headers, "oscillation ↓", "gradient ↓"], lines, 2)
+
+
+def failures(found: Cells) -> str:
+    """Of all trainings of the records: how many diverged, and how many collapsed."""
+    lines = []
+    for domain, start in itertools.product(DOMAINS, ("trained", "scratch")):
+        group = [
+            records
+            for cell, records in found.items()
+            if cell.domain == domain
+            and is_trained(cell.method)
+            and (start == "scratch") == ("start=scratch" in cell.method)
+        ]
+        diverged = sum(any(r.status == "diverged" for r in records) for records in group)
+        collapsed = [sum(each) for each in zip(*map(collapses, group))]
+        if group:
+            lines.append([domain, start, *map(str, (len(group), diverged, *collapsed))])
+    headers = ["domain", "start", "trainings", "diverged ↓", *(f"{role} collapsed ↓" for role in ROLES)]
+    return table(headers, lines, 2)
+
+
+def collapses(records: Sequence[Record]) -> list[bool]:
+    """For each role, whether the mean retention is below `COLLAPSED_BELOW`."""
+    return [kept(records, role) < COLLAPSED_BELOW for role in ROLES]
+
+
+def oscillation(log: Sequence[Mapping[str, float]]) -> float:
+    """Of the last tenth of the steps: standard deviation of the main loss over its mean."""
+    main = "generator" if "generator" in log[-1] else "loss"
+    return log[-1][f"{main}_sd"] / abs(log[-1][main])
+
+
+def peaks(log: Sequence[Mapping[str, float]]) -> float:
+    """How far the gradient's 99th percentile lies above its median."""
+    return fmean(line["gradient_norm_p99"] / max(line["gradient_norm"], 1e-12) for line in log)
+
+
+def more_spread(values: Sequence[float], control: Sequence[float]) -> float:
+    """One-sided p: do the values deviate more from their median than the control's from theirs?
+
+    A permutation test of the difference of mean absolute deviations (Brown and Forsythe 1974).
+    """
+    deviations = [np.abs(np.array(group) - median(group)) for group in (values, control)]
+    pooled, count = np.concatenate(deviations), len(values)
+    observed = deviations[0].mean() - deviations[1].mean()
+    noise = np.random.default_rng(0)
+    drawn = [noise.permutation(pooled) for _ in range(PERMUTATIONS)]
+    larger = sum(order[:count].mean() - order[count:].mean() >= observed - 1e-12 for order in drawn)
+    return (larger + 1) / (PERMUTATIONS + 1)
+
+
+TABLES: Mapping[str, Callable[[Cells], str]] = {
+    "sizes": sizes,
+    "remedies": listed(REMEDIES),
+    "starts": listed(STARTS),
+    "networks": listed(NETWORKS),
+    "stability": stability,
+    "failures": failures,
+    "pruning": listed(PRUNED),
+}
+
+
+if __name__ == "__main__":
+    main()
