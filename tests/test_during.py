@@ -233,8 +233,8 @@ def test_the_answer_says_what_one_bit_keeps_both_ways() -> None:
     said = answers(report_data([*records, *before("b", "s@0"), *trained("b", rung="int3")], {}))
     assert said[1].startswith("On the ladder, at least 0.90 of quality is left down to ")
     assert said[2] == (
-        "At 1 bit during training, a keeps 0.90 of quality and 0.90 of diversity "
-        "(0.10 and 0.10 after training)."
+        "1 bit during training keeps quality/diversity of 0.90/0.90 in a. "
+        "After training, it keeps 0.10/0.10 in a."
     )
 
 

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import io
+import json
 import struct
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
+from bench.cli.main import commands
 from bench.errors import BadInput
 from domains.image_gan.adapter import GanDomain
 from domains.images import files
 from domains.images.data import own_images, part, read_idx, split
-
-ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -244,25 +243,12 @@ def test_score_evaluates_foreign_pictures(tmp_path: Path) -> None:
     real = part("ceiling").pixels[:300, 0, :, :, None]
     np.savez(good, np.repeat(real, 3, axis=3) / 255.0)
     np.savez(bad, np.random.default_rng(0).random((300, 28, 28)))
-    import json
-
     found = {}
     for path in (good, bad):
-        command = [
-            sys.executable,
-            "-m",
-            "bench",
-            "score",
-            "--domain",
-            "image_gan",
-            "--samples",
-            str(path),
-            "--json",
-        ]
-        done = subprocess.run(
-            command, capture_output=True, text=True, cwd=ROOT, timeout=300, encoding="utf-8"
+        done = CliRunner().invoke(
+            commands, ["score", "--domain", "image_gan", "--samples", str(path), "--json"]
         )
-        assert done.returncode == 0, done.stderr
+        assert done.exit_code == 0, done.output
         found[path.stem] = json.loads(done.stdout)["metrics"]
     assert found["good"]["quality_valid"] > 0.7 and found["good"]["diversity_mutual_recall"] > 0.8
     assert found["bad"]["quality_valid"] == 0 and found["bad"]["diversity_mutual_recall"] < 0.2

@@ -76,15 +76,13 @@ def one_bit(found: ReportData, order: Sequence[str]) -> str:
     rows = [(one.name, one.rungs[ONE_BIT]) for one in _ordered(found, order) if ONE_BIT in one.rungs]
     if not rows:
         return ""
-    said = [
-        f"{name} keeps {_both(row.during, ' of {}')} ({_both(row.after)} after training)"
-        for name, row in rows
-    ]
-    return f"At 1 bit during training, {'; '.join(said)}."
+    trained = joined([f"{_both(row.during)} in {name}" for name, row in rows])
+    after = joined([f"{_both(row.after)} in {name}" for name, row in rows])
+    return f"1 bit during training keeps {'/'.join(ROLES)} of {trained}. After training, it keeps {after}."
 
 
-def _both(domain: Domain, of: str = "") -> str:
-    return joined([_value(domain, role, ONE_BIT, 2) + of.format(role) for role in ROLES])
+def _both(domain: Domain) -> str:
+    return "/".join(_value(domain, role, ONE_BIT, 2) for role in ROLES)
 
 
 def summary(one: DuringTraining) -> str:
