@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bench.errors import BadInput
 from bench.interfaces import ModelSpec
 
-# size -> training seeds, of every domain here, in the order of training
+# size -> training seeds, of every domain that says nothing else, in the order of training
 PUBLISHED_SEEDS = {"s": (0, 1, 2), "xs": (0, 1, 2), "m": (0,)}
-# the published models, in that order
-GRID = tuple(f"{size}@{seed}" for size, seeds in PUBLISHED_SEEDS.items() for seed in seeds)
+
+
+def grid_of(published: Mapping[str, Sequence[int]]) -> tuple[str, ...]:
+    """The published models, in that order."""
+    return tuple(f"{size}@{seed}" for size, seeds in published.items() for seed in seeds)
+
+
+GRID = grid_of(PUBLISHED_SEEDS)
 
 
 def embedded(weights: Path) -> dict[str, ModelSpec]:

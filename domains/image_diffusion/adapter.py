@@ -29,7 +29,6 @@ from domains.image_diffusion.pipeline import (
     NETWORKS,
     SCHEDULER,
     check_pixels,
-    companion_note,
     companion_of,
     drawn_by,
     identity_of,
@@ -39,6 +38,7 @@ from domains.image_diffusion.pipeline import (
 )
 from domains.image_diffusion.sampler import default_steps, kind_of, set_up
 from domains.images.adapter import ImageDomain, locate_folder
+from domains.images.companions import companion_note, companion_settings
 from domains.images.files import SIDE, conversion_note
 
 if TYPE_CHECKING:
@@ -159,14 +159,12 @@ class DiffusionGenerator(Generator):
 
     def settings(self) -> dict[str, Any]:
         """The sampler's settings. A companion is named with its bytes, which are in no size of a record."""
-        found = {
+        return {
             **self._settings,
             "scheduler": str(self.scheduler_config["_class_name"]),
             "network_calls": self.network_calls,
+            **companion_settings(self.companion),
         }
-        if self.companion is not None:
-            found |= {"companion": self.companion.name, "companion_bytes": self.companion.fp32_bytes}
-        return found
 
     def identity(self) -> str:
         """Of all configurations and of the companion: networks of equal tensors may still draw different

@@ -139,6 +139,8 @@ def check_pixels(drawn: Drawn, model: str) -> None:
 class Companion:
     """The decoder of a latent pipeline: from latents to pictures. It is never compressed."""
 
+    decodes = "latents"
+
     def __init__(self, folder: Path, model: str, device: str) -> None:
         from bench.artifact.format import tensors_digest
 
@@ -166,16 +168,6 @@ class Companion:
 
         parts = (latents / self.factor + self.shift).split(DECODED_TOGETHER)
         return torch.cat([self.network.decode(part).sample for part in parts])
-
-
-def companion_note(companion: Companion | None) -> list[str]:
-    """What no size counts; nothing where there is no companion."""
-    if companion is None:
-        return []
-    return [
-        f"{companion.name} decodes the latents; it is not compressed, and no size holds its "
-        f"{companion.fp32_bytes:,} bytes"
-    ]
 
 
 def companion_of(folder: Path, drawn: Drawn, model: str, device: str) -> Companion | None:

@@ -22,7 +22,7 @@ from bench.interfaces import (
     TrainingRecipe,
 )
 from bench.util.files import is_file
-from domains.folders import GRID, PUBLISHED_SEEDS, embedded, spec_of
+from domains.folders import PUBLISHED_SEEDS, embedded, grid_of, spec_of
 from domains.on_demand import OnDemand
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ class ImageDomain(Domain):
 
     sizes: Mapping[str, Any]
     weights: Path  # the folder of the embedded models
+    published_seeds: Mapping[str, tuple[int, ...]] = PUBLISHED_SEEDS  # size -> training seeds
 
     @property
     def models(self) -> Mapping[str, ModelSpec]:
@@ -57,14 +58,14 @@ class ImageDomain(Domain):
             size: TrainingRecipe(
                 f"the generator of size {size}",
                 functools.partial(self.start_generator, size),
-                PUBLISHED_SEEDS[size],
+                self.published_seeds.get(size, ()),
             )
             for size in self.sizes
         }
         return {**generators, **COMPANIONS}
 
     def grid(self) -> Sequence[str]:
-        return GRID
+        return grid_of(self.published_seeds)
 
     def start_generator(self, size: str, seed: int, data: str | None, device: str) -> Training:
         return self.train_generator(size, seed, *training_parts(data), device)

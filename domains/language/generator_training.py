@@ -16,6 +16,8 @@ from bench.interfaces import Wrap
 from domains.folders import write_json
 from domains.language.training import IGNORED, Corpus, Recipe, SequenceTraining
 
+# of the generators of all domains of sequences; chosen for text on its validation part (docs/training-log.md)
+GENERATOR = Recipe(steps=20_000, batch=32, learning_rate=4e-3, muon_learning_rate=2e-2)
 TEACHING = 1.0  # weight of KL(teacher || student) of the next token
 
 

@@ -24,7 +24,7 @@ SIZES = {  # name -> width, layers, heads, MLP width                     paramet
 }
 
 
-def fresh(size: str, seed: int, **changes: int) -> Module:
+def fresh(size: str, seed: int, **changes: int | None) -> Module:
     """An untrained network."""
     import torch
     from transformers import LlamaForCausalLM
@@ -34,19 +34,17 @@ def fresh(size: str, seed: int, **changes: int) -> Module:
         return LlamaForCausalLM(config(size, **changes))
 
 
-def config(size: str, **changes: int) -> LlamaConfig:
+def config(size: str, **changes: int | None) -> LlamaConfig:
     """The `transformers` config of one size; `changes` replace settings, such as `vocab_size`."""
     from transformers import LlamaConfig
 
-    settings: dict[str, Any] = {"vocab_size": VOCABULARY, **SIZES[size], **changes}
+    ids = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
+    settings: dict[str, Any] = {"vocab_size": VOCABULARY, **ids, **SIZES[size], **changes}
     return LlamaConfig(
         **settings,
         num_key_value_heads=settings["num_attention_heads"],
         max_position_embeddings=MAX_TOKENS,
         tie_word_embeddings=True,
-        bos_token_id=0,
-        eos_token_id=1,
-        pad_token_id=2,
     )
 
 

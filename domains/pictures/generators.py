@@ -11,8 +11,8 @@ import numpy as np
 
 from bench.interfaces import Training
 from domains.image_diffusion.adapter import DiffusionGenerator
-from domains.image_diffusion.pipeline import companion_note
 from domains.image_gan.foreign import ForeignGenerator
+from domains.images.companions import companion_note
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -12,7 +12,7 @@ from torch.nn import Module
 
 from bench.interfaces import Wrap
 from domains.language.convolutional import ConvJudgeNetwork
-from domains.language.generator_training import GeneratorTraining
+from domains.language.generator_training import GENERATOR, GeneratorTraining
 from domains.language.gru import JudgeNetwork
 from domains.language.judges import JudgePlan, JudgeTraining
 from domains.language.network import fresh, train_tokenizer
@@ -23,7 +23,6 @@ from domains.text.evaluators import ConvJudge, Judge
 # Of all embedded models; chosen on the validation part (docs/training-log.md).
 SAMPLER = {"temperature": 1.0, "nucleus": 1.0, "max_tokens": 256}
 
-GENERATOR = Recipe(steps=20_000, batch=32, learning_rate=4e-3, muon_learning_rate=2e-2)
 JUDGE = Recipe(steps=7_000, batch=32, learning_rate=4e-3, muon_learning_rate=2e-2)
 CONV_JUDGE = Recipe(steps=6_000, batch=32, learning_rate=4e-3, muon_learning_rate=2e-2)
 
