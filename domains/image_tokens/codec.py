@@ -74,18 +74,9 @@ class CodecNetwork(nn.Module):
             nn.ReLU(),
             nn.Conv2d(c, 1, 5, 1, 2),
         )
-        self._initialise()
-
-    def _initialise(self) -> None:
-        """He's deviations (He et al. 2015, arXiv:1502.01852), smaller where a sum or a picture is made."""
-        for module in self.modules():
-            if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
-                transposed = isinstance(module, nn.ConvTranspose2d)
-                seen = 4 * len(module.weight) if transposed else module.weight[0].numel()
-                nn.init.normal_(module.weight, std=math.sqrt(2 / seen))
-                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+        initialise(self)
         sums = [module.second for module in self.modules() if isinstance(module, Residual)]
-        with torch.no_grad():
+        with torch.no_grad():  # small where a sum or a picture is made
             for module in (*sums, self.decoder[-1]):
                 module.weight.mul_(0.3)
 
@@ -121,6 +112,16 @@ class CodecNetwork(nn.Module):
     def _places(self, like: Tensor) -> Tensor:
         """[numbers]: what each digit of a code counts."""
         return self.shape.levels ** torch.arange(self.shape.numbers, device=like.device)
+
+
+def initialise(network: nn.Module) -> None:
+    """Normal weights of He's deviations (He et al. 2015, arXiv:1502.01852), and no biases."""
+    for module in network.modules():
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+            transposed = isinstance(module, nn.ConvTranspose2d)  # four of 16 weights meet in a pixel
+            seen = len(module.weight) * 4 if transposed else module.weight[0].numel()
+            nn.init.normal_(module.weight, std=math.sqrt(2 / seen))
+            nn.init.zeros_(module.bias)  # type: ignore[arg-type]
 
 
 class Residual(nn.Module):

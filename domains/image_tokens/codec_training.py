@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from domains.folders import write_json
-from domains.image_tokens.codec import CONFIG, FILE, CodecNetwork, CodecShape
+from domains.image_tokens.codec import CONFIG, FILE, CodecNetwork, CodecShape, initialise
 from domains.images.training import ImageTraining, Recipe, card, round_to_half, to_floats
 
 
@@ -27,15 +27,15 @@ from domains.images.training import ImageTraining, Recipe, card, round_to_half, 
 class CodecRecipe(Recipe):
     shape: CodecShape = field(default_factory=CodecShape)
     discriminator_rate: float = 1e-3
-    alone: int = 300  # steps with the squared error alone
+    alone: int = 150  # steps with the squared error alone
     realism: float = 1.0  # length of the force towards real pictures, of the squared error's
     likeness: float = 1.0  # and of the one towards the same features
-    penalty: float = 1.0  # gamma of R1
+    penalty: float = 0.1  # gamma of R1
     penalty_every: int = 8
     flat: float = 0.5  # share of the steps at the full rate, before it falls
 
 
-RECIPE = CodecRecipe(steps=6000, batch=32, learning_rate=2e-3, average=0.998)
+RECIPE = CodecRecipe(steps=4000, batch=32, learning_rate=2e-3, average=0.998)
 
 
 class PatchNetwork(nn.Module):
@@ -48,6 +48,7 @@ class PatchNetwork(nn.Module):
             (nn.Conv2d(1, a, 5, 2, 2), nn.Conv2d(a, b, 4, 2, 1), nn.Conv2d(b, c, 3, 1, 1))
         )
         self.last = nn.Conv2d(c, 1, 3, 1, 1)
+        initialise(self)
 
     def forward(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
         """[b, 1, 28, 28] -> (logits [b, 1, 7, 7], high = real; the features of each layer)."""
