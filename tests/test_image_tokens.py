@@ -58,7 +58,7 @@ def opened(folder: Path, settings: dict[str, Any] | None = None, **changes: Any)
 
 def test_pictures_survive_their_codes(codec: Codec) -> None:
     codes = codec.encode(PIXELS)
-    assert codes.shape == (64, 98) and codes.min() >= 0 and codes.max() < 512
+    assert codec.shape == SHAPE and codes.shape == (64, 49) and codes.min() >= 0 and codes.max() < 1024
     drawn = codec.decode(codes)
     assert drawn.shape == PIXELS.shape and drawn.dtype == np.uint8
     error = np.square(drawn.astype(float) - PIXELS).mean()
@@ -71,7 +71,7 @@ def test_a_picture_has_the_same_codes_and_codes_the_same_picture_whatever_else_i
     assert np.array_equal(codec.decode(codes[60:]), codec.decode(codes)[60:])
 
 
-@pytest.mark.parametrize("shape", [SHAPE, CodecShape(levels=4, numbers=2, codes=1)])
+@pytest.mark.parametrize("shape", [SHAPE, CodecShape(levels=8, numbers=3, codes=2)])
 def test_codes_hold_the_numbers_that_the_encoder_rounds_to(shape: CodecShape) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -97,15 +97,21 @@ def test_codes_are_kept_until_codec_or_pictures_change(codec: Codec, monkeypatch
 # ----------------------------------------------------------------------------------------------------- tokens
 
 
-def test_a_picture_begins_with_the_start_and_its_codes_have_numbers_of_their_own() -> None:
-    codes = np.array([[0, 0, 511, 511]])
-    assert tokens_of(codes, SHAPE) == [[START, 1, 513, 512, 1024]]
-    assert vocabulary(SHAPE) == 1025
-    assert np.array_equal(codes_of([row[1:] for row in tokens_of(codes, SHAPE)], SHAPE), codes)
+def test_a_picture_begins_with_the_start_and_codes_follow() -> None:
+    codes = np.array([[0, 1, 1023]])
+    assert tokens_of(codes, SHAPE) == [[START, 1, 2, 1024]] and vocabulary(SHAPE) == 1025
+    assert np.array_equal(codes_of([[1, 2, 1024]], SHAPE), codes)
 
 
-def test_a_token_of_another_place_counts_as_its_code_and_the_start_as_code_0() -> None:
-    assert codes_of([[513, 512, START]], SHAPE).tolist() == [[0, 511, 0]]
+def test_each_code_of_a_position_has_tokens_of_its_own() -> None:
+    codes, shape = np.array([[0, 0, 511, 511]]), CodecShape(levels=8, numbers=3, codes=2)
+    assert tokens_of(codes, shape) == [[START, 1, 513, 512, 1024]] and vocabulary(shape) == 1025
+    assert np.array_equal(codes_of([[1, 513, 512, 1024]], shape), codes)
+
+
+def test_the_start_counts_as_code_0_and_a_token_of_another_place_as_its_code() -> None:
+    assert codes_of([[START, 5]], SHAPE).tolist() == [[0, 4]]
+    assert codes_of([[513, 512]], CodecShape(levels=8, numbers=3, codes=2)).tolist() == [[0, 511]]
 
 
 # -------------------------------------------------------------------------------------------------- generator
@@ -117,7 +123,7 @@ def test_every_sample_has_as_many_tokens_as_a_picture_needs_and_twins_share_thei
     generator = opened(tmp_path)
     network = generator.network
     written = generator.write(network, 5, 0)
-    assert [len(tokens) for tokens in written] == [98] * 5
+    assert [len(tokens) for tokens in written] == [SHAPE.tokens] * 5
     pictures = generator.sample(network, 5, 0)
     assert pictures.shape == (5, 1, 28, 28) and pictures.dtype == np.uint8
     assert np.array_equal(generator.sample(network, 2, 0), pictures[:2])
@@ -127,7 +133,7 @@ def test_every_sample_has_as_many_tokens_as_a_picture_needs_and_twins_share_thei
 def test_the_codec_is_named_with_its_bytes_and_is_part_of_the_identity(tmp_path: Path) -> None:
     generator = opened(tmp_path)
     expected = 4 * sum(p.numel() for p in generator.codec.network.parameters())
-    settings = {"temperature": 1.0, "nucleus": 1.0, "max_tokens": 98}
+    settings = {"temperature": 1.0, "nucleus": 1.0, "max_tokens": SHAPE.tokens}
     assert generator.settings() == {**settings, "companion": "codec", "companion_bytes": expected}
     assert generator.notes()[0].startswith("codec decodes the codes; ")
     assert f"{expected:,} bytes" in generator.notes()[0]
@@ -146,8 +152,8 @@ def test_likelihood_is_that_of_the_true_tokens(tmp_path: Path) -> None:
     for row in tokens_of(generator.codec.encode(PIXELS[:3]), SHAPE):
         with torch.no_grad():
             logits = generator.network(input_ids=torch.tensor([row[:-1]])).logits[0]
-        nats -= logits.log_softmax(1)[range(98), row[1:]].sum().item()
-    bits = nats / math.log(2) / (3 * 98)
+        nats -= logits.log_softmax(1)[range(SHAPE.tokens), row[1:]].sum().item()
+    bits = nats / math.log(2) / (3 * SHAPE.tokens)
     assert found == {"bits_per_token": pytest.approx(bits), "perplexity": pytest.approx(2**bits)}
     assert set(found) | {"kl_to_base", "flip_rate"} <= set(DOMAIN.metrics())
 
@@ -156,7 +162,7 @@ def test_likelihood_is_that_of_the_true_tokens(tmp_path: Path) -> None:
     "changes, message",
     [
         ({"vocab_size": 1024}, "knows 1024 tokens, and the codec has 1025$"),
-        ({"max_position_embeddings": 64}, "reads 64 tokens, and a picture has 98$"),
+        ({"max_position_embeddings": 32}, "reads 32 tokens, and a picture has 49$"),
         ({"settings": {"max_tokens": 50}}, "^unknown sampler setting 'max_tokens'"),
         ({"settings": {"temperature": 0}}, "temperature=0 is not a number above 0"),
     ],
@@ -221,7 +227,7 @@ def test_the_codec_learns_and_is_read_back(tmp_path: Path) -> None:
 
 def test_a_trained_generator_names_its_codec_and_is_opened(tmp_path: Path) -> None:
     training = small_tokens_training()
-    assert {len(row) for row in training.tokens} == {99} and {row[0] for row in training.tokens} == {START}
+    assert {len(row) for row in training.tokens} == {1 + SHAPE.tokens} and {row[0] for row in training.tokens} == {START}
     before = training.validate()["bits_per_token"]
     assert before == pytest.approx(10, abs=0.1), "an untrained network knows nothing of 1,025 tokens"
     while training.step_number < training.total_steps:

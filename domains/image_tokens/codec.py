@@ -2,7 +2,7 @@
 
 Finite scalar quantization (Mentzer et al. 2023, arXiv:2309.15505): each number of the encoder's output is
 squashed and rounded to one of a few levels. So there is no codebook to learn, and no code that is never used.
-A position of 7x7 has six numbers of eight levels. Three of them are one code of 512.
+Each of 7x7 positions has five numbers of four levels, which make one code of 1,024.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ TOGETHER = 50  # pictures that are coded together: always so many, so that none 
 class CodecShape:
     """How large the networks are, and how many codes there are."""
 
-    levels: int = 8  # of each number
-    numbers: int = 3  # that make a code
-    codes: int = 2  # of a position
+    levels: int = 4  # of each number
+    numbers: int = 5  # that make a code
+    codes: int = 1  # of a position
     encoder: tuple[int, int] = (32, 96)  # channels at 14x14 and 7x7
     decoder: tuple[int, int, int] = (96, 64, 32)  # at 7x7, 14x14 and 28x28
 

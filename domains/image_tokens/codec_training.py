@@ -35,7 +35,7 @@ class CodecRecipe(Recipe):
     flat: float = 0.5  # share of the steps at the full rate, before it falls
 
 
-RECIPE = CodecRecipe(steps=4000, batch=32, learning_rate=2e-3, average=0.998)
+RECIPE = CodecRecipe(steps=1200, batch=32, learning_rate=2e-3, average=0.998)
 
 
 class PatchNetwork(nn.Module):

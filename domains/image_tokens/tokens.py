@@ -1,7 +1,8 @@
 """From codes of a picture to the tokens that the transformer reads, and back.
 
-Token 0 begins a picture. The codes of a position have numbers of their own: code c of the k-th is token
-1 + 512 k + c. A picture has exactly 98 tokens, so no token ends it.
+Token 0 begins a picture, and code c is token 1 + c. Where a position has several codes, each has tokens of
+its own: code c of the k-th is token 1 + k times the number of codes + c. A picture has exactly as many tokens
+as it has codes, so no token ends it.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from domains.language.generator_training import GENERATOR, GeneratorTraining
 from domains.language.network import fresh
 from domains.language.training import Corpus
 
-HELD_OUT = 1000  # pictures that training is validated on: 98,000 tokens
+HELD_OUT = 2000  # pictures that training is validated on: 98,000 tokens
 
 
 class TokensTraining(GeneratorTraining):
