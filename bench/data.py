@@ -64,7 +64,7 @@ def text_column(rows: Dataset, source: object = "the data") -> list[str]:
     column = "text" if "text" in strings else strings[0] if len(strings) == 1 else None
     if column is None:
         raise BadInput(f"{source} needs a column 'text'; its columns are: {', '.join(rows.column_names)}")
-    found = list(rows[column])
+    found = list(rows[column][:])  # a slice is read at once, single items one by one
     if None in found:
         raise BadInput(f"{source} row {found.index(None)} holds no text")
     return found

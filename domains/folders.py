@@ -14,12 +14,12 @@ from bench.interfaces import ModelSpec
 PUBLISHED_SEEDS = {"s": (0, 1, 2), "xs": (0, 1, 2), "m": (0,)}
 
 
-def grid_of(published: Mapping[str, Sequence[int]]) -> tuple[str, ...]:
-    """The published models, in that order."""
-    return tuple(f"{size}@{seed}" for size, seeds in published.items() for seed in seeds)
+def grid_of(seeds: Mapping[str, Sequence[int]]) -> tuple[str, ...]:
+    """The names of models, `size@training seed`, in the order of training."""
+    return tuple(f"{size}@{seed}" for size, known in seeds.items() for seed in known)
 
 
-GRID = grid_of(PUBLISHED_SEEDS)
+GRID = grid_of(PUBLISHED_SEEDS)  # the published models
 
 
 def embedded(weights: Path) -> dict[str, ModelSpec]:

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from domains.language.strings import LONGEST
 from domains.language.training import batches
 from domains.text.adapter import TextDomain
-from domains.text.data import LONGEST, verses
+from domains.text.data import verses
 from domains.text.evaluators import Judge, Words
 
 ROOT = Path(__file__).parent.parent

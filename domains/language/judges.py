@@ -21,7 +21,7 @@ from bench.util.cache import Latest
 from domains.folders import write_json
 from domains.language.convolutional import ConvJudgeNetwork
 from domains.language.gru import JudgeNetwork
-from domains.language.training import IGNORED, Corpus, Recipe, SequenceTraining, batches, pad
+from domains.language.training import IGNORED, Corpus, Recipe, SequenceTraining, batches, pad, spread
 
 COMPONENTS = 64
 # what a batch holds, padding included: 768 tokens of 128 texts, more than networks of our tokenizer write
@@ -177,6 +177,7 @@ class JudgePlan:
     network: Callable[..., Module]
     shape: Mapping[str, int]
     recipe: Recipe
+    fitted_on: int | None = None  # training texts whose states give the main directions; None: all
 
 
 class JudgeTraining(SequenceTraining):
@@ -193,7 +194,7 @@ class JudgeTraining(SequenceTraining):
         seed: int = 0,
         device: str = "cpu",
     ) -> None:
-        self.plan, self.tokenizer, self.texts = plan, tokenizer, texts
+        self.plan, self.tokenizer, self.texts = plan, tokenizer, spread(texts, plan.fitted_on)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = plan.network(**plan.shape).to(device)

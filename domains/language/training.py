@@ -166,6 +166,11 @@ def pad(rows: Sequence[Sequence[int]]) -> Tensor:
     return pad_sequence([torch.as_tensor(row) for row in rows], batch_first=True, padding_value=IGNORED)
 
 
+def spread(rows: Sequence[Any], count: int | None) -> Sequence[Any]:
+    """About `count` rows from all over a part, which may be sorted; None: all of them."""
+    return rows if count is None else rows[:: max(1, len(rows) // count)]
+
+
 def batches(lengths: Sequence[int], most_rows: int, most_tokens: int) -> Iterator[list[int]]:
     """Indices of rows, the shortest first. A batch, padded to its longest row, holds at most `most_tokens`.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -13,7 +12,6 @@ from bench.interfaces import (
     ConditionKind,
     Conditions,
     Damage,
-    Domain,
     Evaluator,
     EvaluatorEntry,
     Generator,
@@ -22,11 +20,10 @@ from bench.interfaces import (
     SampleFeatures,
     Task,
     Training,
-    TrainingRecipe,
     Wrap,
 )
-from domains.folders import GRID, PUBLISHED_SEEDS, embedded, spec_of
-from domains.language.generator import LanguageGenerator
+from domains.folders import spec_of
+from domains.language.strings import LONGEST, StringDomain, StringGenerator
 from domains.on_demand import OnDemand
 
 if TYPE_CHECKING:
@@ -44,16 +41,19 @@ EVALUATORS = {
 }
 
 
-class TextDomain(Domain):
+class TextDomain(StringDomain):
     name = "text"
     description = "verses of the King James Bible from a small causal transformer"
     version = 1
 
-    # ------------------------------------------------------------------------------------------------- models
+    weights = WEIGHTS
+    recipes = "domains.text.recipes"
+    companions: ClassVar[Mapping[str, str]] = {
+        "judge": "the evaluator of quality",
+        "conv_judge": "the secondary evaluator of quality",
+    }
 
-    @property
-    def models(self) -> Mapping[str, ModelSpec]:
-        return embedded(WEIGHTS)
+    # ------------------------------------------------------------------------------------------------- models
 
     def locate(self, model: str) -> ModelSpec:
         """An embedded model, a folder that `AutoModelForCausalLM` reads, or a hub id (`owner/name`)."""
@@ -84,36 +84,14 @@ class TextDomain(Domain):
         """Continues prompts: item i begins with prompt i mod their number."""
         return TextGenerator(spec, device, {}, conditions)
 
-    def training_table(self) -> Mapping[str, TrainingRecipe]:
-        from domains.language.network import SIZES
-
-        generators = {
-            size: TrainingRecipe(
-                f"the generator of size {size}",
-                functools.partial(start_generator, size),
-                PUBLISHED_SEEDS[size],
-            )
-            for size in SIZES
-        }
-        return {**generators, **COMPANIONS}
-
-    def grid(self) -> Sequence[str]:
-        return GRID
-
     # ------------------------------------------------------------------------------------ data and evaluators
 
     def reference(self, split: str = "test", source: str | None = None) -> list[str]:
-        from domains.text.data import PARTS, beginnings, verses
+        from domains.text.data import PARTS, verses
 
         if split not in PARTS:
             raise unknown("split", split, PARTS)
-        if source is None:
-            return verses(split)
-        from bench.data import load_rows, text_column
-
-        texts = list(dict.fromkeys(beginnings(text_column(load_rows(source), source), source)))
-        half = len(texts) // 2  # the second half serves as the ceiling
-        return texts[half:] if split == "ceiling" else texts[:half]
+        return verses(split) if source is None else self.read_source(source, split)
 
     def is_training_sample(self, samples: Sequence[str]) -> list[bool]:
         from domains.text.data import verses
@@ -159,96 +137,11 @@ class TextDomain(Domain):
 
         return mauve_metric()
 
-    # -------------------------------------------------------------------------------------------------- files
-
-    def read_samples(self, path: Path) -> list[str]:
-        """`{"text": "..."}` a line. Only the beginning of a text counts (`domains.text.data.beginnings`)."""
-        from domains.text.data import beginnings
-
-        try:
-            lines = path.read_text(encoding="utf-8-sig").split("\n")
-        except (OSError, UnicodeDecodeError) as error:
-            raise BadInput(
-                f"cannot read samples from {str(path)!r}: "
-                f"{getattr(error, 'strerror', None) or 'it is not UTF-8 text'}"
-            ) from None
-        texts = []
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
-                text = json.loads(line)["text"]
-                text.encode()  # a lone surrogate is no text
-            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-                text = None
-            if not isinstance(text, str):
-                raise BadInput(f'{str(path)!r} line {number} is not {{"text": "..."}}: {line[:60]!r}')
-            texts.append(text)
-        return beginnings(texts, path)
-
-    def write_samples(self, samples: Sequence[str], path: Path) -> Path:
-        from bench.util.files import write_atomically
-
-        target = path.with_name(path.name + ".jsonl")
-        write_atomically(target, "".join(json.dumps({"text": text}) + "\n" for text in samples))
-        return target
-
-    def show(self, columns: Mapping[str, Sequence[str]], path: Path) -> Path:
-        """Twins under each other, as plain text."""
-        from bench.util.files import write_atomically
-
-        def visible(text: str) -> str:
-            return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
-
-        width = max(map(len, columns))
-        blocks = [
-            "\n".join(f"{title:>{width}} | {visible(text)}" for title, text in zip(columns, twins))
-            for twins in zip(*columns.values())
-        ]
-        target = path.with_name(path.name + ".txt")
-        write_atomically(target, "\n\n".join(blocks) + "\n")
-        return target
-
-
-# --------------------------------------------------------------------------------------------------- training
-
-
-def training_texts(data: str | None) -> list[str]:
-    """The training part, or a user's own texts."""
-    from bench.data import load_rows, text_column
-    from domains.text.data import verses
-
-    return verses("train") if data is None else text_column(load_rows(data), data)
-
-
-def start_generator(size: str, seed: int, data: str | None, device: str) -> Training:
-    from domains.text import recipes
-
-    texts = training_texts(data)
-    network, tokenizer = recipes.fresh_generator(size, seed, texts)
-    return recipes.VerseTraining(network.to(device), tokenizer, texts, seed)
-
-
-def start_evaluator(name: str, seed: int, data: str | None, device: str) -> Training:
-    from domains.text.recipes import judge_training
-
-    return judge_training(training_texts(data), name, device)
-
-
-COMPANIONS = {
-    "judge": TrainingRecipe(
-        "the evaluator of quality", functools.partial(start_evaluator, "judge"), seeded=False
-    ),
-    "conv_judge": TrainingRecipe(
-        "the secondary evaluator of quality", functools.partial(start_evaluator, "conv_judge"), seeded=False
-    ),
-}
-
 
 # -------------------------------------------------------------------------------------------------- generator
 
 
-class TextGenerator(LanguageGenerator):
+class TextGenerator(StringGenerator):
     """A causal language model from `transformers`, with its tokenizer."""
 
     def __init__(
@@ -267,23 +160,14 @@ class TextGenerator(LanguageGenerator):
             rows = embeddings(self.network)
             self.prompts = read_prompts(conditions, self.tokenizer, rows, self.positions, spec.name)
 
-    def identity(self) -> str:
-        """Of configuration and tokenizer: networks of equal tensors may still write different texts."""
-        return self.identity_with(sorted(self.tokenizer.get_vocab().items()), self.start, self.end)
-
     def sample(self, network: Module, n: int, seed: int) -> list[str]:
-        from domains.text.data import LONGEST
-
         given = None if self.prompts is None else self.prompts.of_item
-        texts = self._decode(self.write(network, n, seed, given))
+        texts = self.decode(self.write(network, n, seed, given))
         if self.prompts is not None:  # as the user wrote it, whatever the tokenizer makes of it
-            read = self._decode([self.prompts.of_item(item) for item in range(n)])
+            read = self.decode([self.prompts.of_item(item) for item in range(n)])
             begun = zip(self.prompts.texts(n), read, texts)
             texts = [prompt + text[len(known) :] for prompt, known, text in begun]
         return [text[:LONGEST] for text in texts]
-
-    def _decode(self, tokens: Sequence[Sequence[int]]) -> list[str]:
-        return list(self.tokenizer.batch_decode(tokens, skip_special_tokens=True))
 
     @functools.cached_property
     def _judge(self) -> Judge:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Iterable
 from pathlib import Path
 
 FOLDER = Path(__file__).parent / "data"
@@ -22,25 +21,6 @@ PARTS = ("test", "ceiling", "validation", "train")
 HELD_OUT = 2000
 CHAPTERS_HELD_OUT = 88  # a part; about 2,300 verses, of which 2,000 are kept
 NEW_TESTAMENT_FROM_BOOK = 40
-LONGEST = 4096  # characters of a text that count; 256 tokens of our longest token have 3,328
-
-
-def beginnings(texts: Iterable[str], source: object) -> list[str]:
-    """Texts cut after `LONGEST` characters, so that memory is bounded whatever they are; a note says how many
-    were cut.
-    """
-    from bench.util.progress import note
-
-    whole, cut = 0, []
-    for text in texts:
-        cut.append(text[:LONGEST])
-        whole += len(text) <= LONGEST
-    if whole < len(cut):
-        note(
-            f"{len(cut) - whole} of {len(cut)} texts of {str(source)!r} are longer than {LONGEST} "
-            f"characters; only their beginnings count"
-        )
-    return cut
 
 
 @functools.cache

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.errors import BadInput
 from bench.interfaces import Conditions
-from domains.text.data import LONGEST
+from domains.language.strings import LONGEST
 
 if TYPE_CHECKING:
     import numpy as np

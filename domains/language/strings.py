@@ -1,0 +1,161 @@
+"""What the domains of strings share: samples in files, twins as plain text, models by a tokenizer.
+
+`StringDomain` and `StringGenerator` are what `domains.text` and `domains.molecules` begin with. This module
+loads no torch: listing models stays instant.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from bench.errors import BadInput
+from bench.interfaces import Domain, ModelSpec, Training, TrainingRecipe
+from domains.folders import PUBLISHED_SEEDS, embedded, grid_of
+from domains.language.generator import LanguageGenerator
+
+if TYPE_CHECKING:
+    from torch.nn import Module
+
+LONGEST = 4096  # characters of a text that count; 256 tokens of our longest token have 3,328
+
+
+def beginnings(texts: Iterable[str], source: object) -> list[str]:
+    """Texts cut after `LONGEST` characters, so that memory is bounded whatever they are; a note says how many
+    were cut.
+    """
+    from bench.util.progress import note
+
+    whole, cut = 0, []
+    for text in texts:
+        cut.append(text[:LONGEST])
+        whole += len(text) <= LONGEST
+    if whole < len(cut):
+        note(
+            f"{len(cut) - whole} of {len(cut)} texts of {str(source)!r} are longer than {LONGEST} "
+            f"characters; only their beginnings count"
+        )
+    return cut
+
+
+class StringGenerator(LanguageGenerator):
+    """A causal language model with its tokenizer, which turns tokens into a string."""
+
+    def identity(self) -> str:
+        """Of configuration and tokenizer: networks of equal tensors may still write different texts."""
+        return self.identity_with(sorted(self.tokenizer.get_vocab().items()), self.start, self.end)
+
+    def sample(self, network: Module, n: int, seed: int) -> list[str]:
+        return [text[:LONGEST] for text in self.decode(self.write(network, n, seed))]
+
+    def decode(self, tokens: Sequence[Sequence[int]]) -> list[str]:
+        return list(self.tokenizer.batch_decode(tokens, skip_special_tokens=True))
+
+
+class StringDomain(Domain):
+    """A domain whose samples are strings. A file of samples has `{"text": "..."}` a line."""
+
+    weights: ClassVar[Path]  # the folder of the embedded models
+    published: ClassVar[Mapping[str, Sequence[int]]] = PUBLISHED_SEEDS  # size -> training seeds
+    recipes: ClassVar[str]  # the module with TRAINING, a `StringTraining`, and JUDGES, a table of `JudgePlan`
+    companions: ClassVar[Mapping[str, str]]  # evaluators that can be trained, with a line about each
+
+    @property
+    def models(self) -> Mapping[str, ModelSpec]:
+        return embedded(self.weights)
+
+    def training_table(self) -> Mapping[str, TrainingRecipe]:
+        from domains.language.network import SIZES
+
+        generators = {
+            size: TrainingRecipe(
+                f"the generator of size {size}",
+                partial(self._start_generator, size),
+                tuple(self.published.get(size, ())),
+            )
+            for size in SIZES
+        }
+        companions = {
+            name: TrainingRecipe(line, partial(self._start_judge, name), seeded=False)
+            for name, line in self.companions.items()
+        }
+        return {**generators, **companions}
+
+    def _start_generator(self, size: str, seed: int, data: str | None, device: str) -> Training:
+        training = import_module(self.recipes).TRAINING
+        return training.start(size, seed, own_or(training.texts, data), device)  # type: ignore[no-any-return]
+
+    def _start_judge(self, name: str, seed: int, data: str | None, device: str) -> Training:
+        from domains.language.string_training import judge_training
+
+        recipes = import_module(self.recipes)
+        texts = own_or(recipes.TRAINING.texts, data)
+        return judge_training(recipes.JUDGES[name], texts, recipes.TRAINING.held_out(), device)
+
+    def grid(self) -> Sequence[str]:
+        return grid_of(self.published)
+
+    def read_source(self, source: str, split: str) -> list[str]:
+        """A user's own texts without repeats: the second half serves as the ceiling."""
+        from bench.data import load_rows, text_column
+
+        texts = list(dict.fromkeys(beginnings(text_column(load_rows(source), source), source)))
+        half = len(texts) // 2
+        return texts[half:] if split == "ceiling" else texts[:half]
+
+    def read_samples(self, path: Path) -> list[str]:
+        """Only the beginning of a text counts (`beginnings`)."""
+        try:
+            lines = path.read_text(encoding="utf-8-sig").split("\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadInput(
+                f"cannot read samples from {str(path)!r}: "
+                f"{getattr(error, 'strerror', None) or 'it is not UTF-8 text'}"
+            ) from None
+        texts = [_text_of(line, number, path) for number, line in enumerate(lines, 1) if line.strip()]
+        return beginnings(texts, path)
+
+    def write_samples(self, samples: Sequence[str], path: Path) -> Path:
+        from bench.util.files import write_atomically
+
+        target = path.with_name(path.name + ".jsonl")
+        write_atomically(target, "".join(json.dumps({"text": text}) + "\n" for text in samples))
+        return target
+
+    def show(self, columns: Mapping[str, Sequence[str]], path: Path) -> Path:
+        """Twins under each other, as plain text."""
+        from bench.util.files import write_atomically
+
+        def visible(text: str) -> str:
+            return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+
+        width = max(map(len, columns))
+        blocks = [
+            "\n".join(f"{title:>{width}} | {visible(text)}" for title, text in zip(columns, twins))
+            for twins in zip(*columns.values())
+        ]
+        target = path.with_name(path.name + ".txt")
+        write_atomically(target, "\n\n".join(blocks) + "\n")
+        return target
+
+
+def _text_of(line: str, number: int, path: Path) -> str:
+    try:
+        text: Any = json.loads(line)["text"]
+        text.encode()  # a lone surrogate is no text
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        text = None
+    if not isinstance(text, str):
+        raise BadInput(f'{str(path)!r} line {number} is not {{"text": "..."}}: {line[:60]!r}')
+    return text
+
+
+def own_or(shipped: Callable[[], list[str]], data: str | None) -> list[str]:
+    """The texts to train on: a user's own, or the training part."""
+    from bench.data import load_rows, text_column
+
+    return shipped() if data is None else text_column(load_rows(data), data)
