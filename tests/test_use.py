@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from domains.images.use import Classifier, as_rows, classify
-from domains.text.use import ByteModel, NGrams, Written, per_text
+from domains.language.byte_model import NGrams, Written, per_text
+from domains.text.use import ByteModel
 
 
 def by_definition(trained: bytes, tried: bytes, order: int) -> list[float]:

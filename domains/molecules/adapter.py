@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -11,26 +12,35 @@ from bench.interfaces import (
     Damage,
     EvaluatorEntry,
     Generator,
+    Metric,
     ModelSpec,
+    Task,
     Training,
     Wrap,
 )
 from domains.folders import PUBLISHED_SEEDS
 from domains.language.strings import StringDomain, StringGenerator
+from domains.molecules.chemistry import HINT, missing, need_the_extra
 from domains.on_demand import OnDemand
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch.nn import Module
 
 EVALUATORS = {
     "judge": EvaluatorEntry("quality", "primary", OnDemand("domains.molecules.evaluators:Judge")),
+    "chemnet": EvaluatorEntry("diversity", "primary", OnDemand("domains.molecules.evaluators:ChemNet")),
     "conv_judge": EvaluatorEntry("quality", "secondary", OnDemand("domains.molecules.evaluators:ConvJudge")),
+    "fingerprints": EvaluatorEntry(
+        "diversity", "secondary", OnDemand("domains.molecules.evaluators:Fingerprints")
+    ),
 }
+DESCRIPTION = "drug-like molecules of MOSES as SMILES strings, from a small causal transformer"
 
 
 class MoleculesDomain(StringDomain):
     name = "molecules"
-    description = "drug-like molecules of MOSES as SMILES strings, from the text domain's transformer"
+    description = DESCRIPTION + (f" (needs {HINT})" if missing() else "")
     version = 1
     weights = Path(__file__).parent / "weights"
     published = {size: seeds for size, seeds in PUBLISHED_SEEDS.items() if size != "m"}
@@ -43,6 +53,7 @@ class MoleculesDomain(StringDomain):
     def open(
         self, spec: ModelSpec, device: str = "cpu", settings: Mapping[str, Any] | None = None
     ) -> Generator:
+        need_the_extra()
         return MoleculeGenerator(spec, device, settings or {})
 
     def reference(self, split: str = "test", source: str | None = None) -> list[str]:
@@ -64,8 +75,28 @@ class MoleculesDomain(StringDomain):
     def evaluator_table(self) -> Mapping[str, EvaluatorEntry]:
         return EVALUATORS
 
+    def traits(self, samples: Sequence[str]) -> dict[str, np.ndarray]:
+        """`length` in characters, and `rings`: pairs of ring digits outside of square brackets."""
+        import numpy as np
+
+        outside = [re.sub(r"\[[^]]*\]", "", sample) for sample in samples]
+        rings = [len(re.findall(r"%\d\d|\d", sample)) // 2 for sample in outside]
+        return {"length": np.array([len(sample) for sample in samples], int), "rings": np.array(rings, int)}
+
+    def task(self, device: str = "cpu") -> Task:
+        from domains.molecules.use import ByteModel
+
+        return ByteModel()
+
     def damages(self) -> Mapping[str, Damage]:
-        return {}
+        from domains.molecules.damages import DAMAGES
+
+        return DAMAGES
+
+    def metrics(self) -> Mapping[str, Metric]:
+        from domains.molecules.metrics import METRICS
+
+        return {metric.name: metric for metric in METRICS}
 
 
 class MoleculeGenerator(StringGenerator):

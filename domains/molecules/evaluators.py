@@ -1,12 +1,27 @@
-"""The evaluators of quality: language models of SMILES strings. They know whether one is well-formed."""
+"""The evaluators: language models of SMILES strings for quality, and what a molecule is like for diversity.
+
+The judges know whether a string is well-formed. ChemNet's activations and Morgan fingerprints say what
+molecule it is. `python -m domains.molecules.evaluators` fits the main directions of both on training
+molecules; those of the judges are fitted when their training ends.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from domains.language.judges import ConvolutionalJudge, RecurrentJudge
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bench.interfaces import Evaluator
+from domains.language.judges import ConvolutionalJudge, Directions, RecurrentJudge
+from domains.molecules.chemistry import activations, fingerprints, need_the_extra
 
 WEIGHTS = Path(__file__).parent / "weights"
+BITS = 2048
+COMPONENTS = 64
 
 
 class Judge(RecurrentJudge):
@@ -23,3 +38,59 @@ class ConvJudge(ConvolutionalJudge):
     name = "conv_judge"
     version = 1
     weights = WEIGHTS
+
+
+class ChemNet(Evaluator):
+    """What a molecule does in bioassays: ChemNet's last activations but one, in 64 main directions.
+
+    It reads any string, so a molecule with a lost bracket stays near the whole one.
+    """
+
+    name = "chemnet"
+    role = "diversity"
+    version = 1
+
+    def __init__(self, device: str = "cpu", folder: Path = WEIGHTS / "chemnet") -> None:
+        need_the_extra()
+        self.directions = Directions.read(folder / "directions.safetensors")
+
+    def features(self, samples: Sequence[str]) -> Tensor:
+        return self.directions(torch.from_numpy(activations(tuple(samples))))
+
+
+class Fingerprints(Evaluator):
+    """The secondary evaluator of diversity: which atoms stand beside which, by Morgan fingerprints.
+
+    Rogers & Hahn 2010, radius 2, 2,048 bits, in their 64 main directions (truncated SVD), unit length. A
+    string that RDKit cannot parse is the zero vector: it lies at distance 1 from every molecule.
+    """
+
+    name = "fingerprints"
+    role = "diversity"
+    version = 1
+
+    def __init__(self, device: str = "cpu", folder: Path = WEIGHTS / "fingerprints") -> None:
+        need_the_extra()
+        self.directions = Directions.read(folder / "directions.safetensors")  # their mean is 0
+
+    def features(self, samples: Sequence[str]) -> Tensor:
+        return F.normalize(self.directions(torch.from_numpy(fingerprints(samples, BITS))), dim=1)
+
+
+def fit(training: Sequence[str]) -> None:
+    """Write the main directions of training molecules."""
+    seen = torch.from_numpy(activations(tuple(training)))
+    Directions.fit(seen).write(WEIGHTS / "chemnet" / "directions.safetensors")
+    bits = torch.from_numpy(fingerprints(training, BITS).astype(np.float64))
+    _, vectors = torch.linalg.eigh(bits.T @ bits)  # not centred: no bit set stays the zero vector
+    main = vectors.flip(1)[:, :COMPONENTS]
+    main = main * main.gather(0, main.abs().argmax(0, keepdim=True)).sign()  # the sign is arbitrary: fix it
+    directions = Directions(torch.zeros(BITS), main.float().contiguous())
+    directions.write(WEIGHTS / "fingerprints" / "directions.safetensors")
+
+
+if __name__ == "__main__":
+    from domains.language.training import spread
+    from domains.molecules.data import molecules
+
+    fit(spread(molecules("train"), 10_000))
