@@ -65,8 +65,12 @@ class LanguageJudge(Evaluator):
     def surprisal(self, samples: Sequence[str]) -> Tensor:
         return self.read(samples)[1]
 
+    def of_text(self, nats: Tensor, real: Tensor) -> Tensor:
+        """What each token costs, and 1 where there is one, both [b, t] -> a text's surprisal [b]."""
+        return nats.sum(1) / real.sum(1)
+
     def read(self, samples: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """-> mean states [n, states], mean surprisal [n]."""
+        """-> mean states [n, states], surprisal [n]."""
         return self._latest.of(samples, lambda: self._read(samples))
 
     @torch.inference_mode()
@@ -81,7 +85,7 @@ class LanguageJudge(Evaluator):
             if not len(states):
                 states = torch.empty(len(tokens), hidden.shape[2])
             states[rows] = ((hidden * real[..., None]).sum(1) / real.sum(1, keepdim=True)).cpu()
-            surprisal[rows] = (self._nats(hidden, targets).sum(1) / real.sum(1)).cpu()
+            surprisal[rows] = self.of_text(self._nats(hidden, targets), real).cpu()
         return states, surprisal
 
     @torch.inference_mode()
@@ -177,7 +181,7 @@ class JudgePlan:
     network: Callable[..., Module]
     shape: Mapping[str, int]
     recipe: Recipe
-    fitted_on: int | None = None  # training texts whose states give the main directions; None: all
+    fitted_on: int | None = None  # training texts that give tokens and main directions; None: all
 
 
 class JudgeTraining(SequenceTraining):

@@ -12,7 +12,9 @@ from bench.interfaces import Wrap
 from domains.language.generator_training import GeneratorTraining
 from domains.language.judges import JudgePlan, JudgeTraining
 from domains.language.network import fresh, train_tokenizer
-from domains.language.training import Corpus, Recipe
+from domains.language.training import Corpus, Recipe, spread
+
+ENCODED_AT_ONCE = 10_000  # texts
 
 
 class StringTraining(GeneratorTraining):
@@ -61,8 +63,9 @@ class StringTraining(GeneratorTraining):
 def judge_training(
     plan: JudgePlan, texts: Sequence[str], held_out: Sequence[str], device: str = "cpu"
 ) -> JudgeTraining:
-    """The training of an evaluator of quality."""
-    tokenizer = train_tokenizer(texts, plan.shape["vocabulary"])
+    """The training of an evaluator of quality, on no more texts than it can read."""
+    texts = spread(texts, plan.recipe.steps * plan.recipe.batch)
+    tokenizer = train_tokenizer(spread(texts, plan.fitted_on), plan.shape["vocabulary"])
     return JudgeTraining(plan, tokenizer, texts, corpus(tokenizer, texts, held_out), device=device)
 
 
@@ -73,4 +76,6 @@ def corpus(tokenizer: Any, texts: Sequence[str], held_out: Sequence[str]) -> Cor
 
 
 def encode(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
-    return list(tokenizer(list(texts))["input_ids"])
+    """Token ids, some texts at a time: a tokenizer keeps a hundred bytes a token until it returns."""
+    parts = (texts[start : start + ENCODED_AT_ONCE] for start in range(0, len(texts), ENCODED_AT_ONCE))
+    return [row for part in parts for row in tokenizer(list(part))["input_ids"]]

@@ -26,7 +26,7 @@ CONV_JUDGE = Recipe(steps=4_000, batch=64, learning_rate=4e-3, muon_learning_rat
 
 CHARACTERS = 3 + 256  # special tokens and bytes: no two characters share a token
 TOKENIZED = 100_000  # molecules that the generator's tokens are learned from
-FITTED_ON = 20_000  # molecules whose states give the main directions
+FITTED_ON = 20_000  # molecules that give a judge's tokens and main directions
 
 
 class MoleculeTraining(StringTraining):
