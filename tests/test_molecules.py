@@ -1,0 +1,182 @@
+"""The molecules domain: data, evaluators, chemistry and damages, without training anything."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench.errors import BadInput
+from bench.interfaces import SampleFeatures
+from domains.molecules import chemistry, data
+from domains.molecules.adapter import MoleculesDomain
+from domains.molecules.damages import DAMAGES
+from domains.molecules.metrics import METRICS, tanimoto
+
+DOMAIN = MoleculesDomain()
+ASPIRIN, PHENOL, OPEN_RING = "CC(=O)Oc1ccccc1C(=O)O", "Oc1ccccc1", "Oc1ccccc"
+needs_extra = pytest.mark.skipif(bool(chemistry.missing()), reason=chemistry.HINT)
+COMPUTED = {metric.name: metric.compute for metric in METRICS if metric.compute}
+
+
+# ------------------------------------------------------------------------------------------------------- data
+
+
+def test_parts_share_no_molecule_and_are_as_long_as_they_say() -> None:
+    parts = [set(data.molecules(part)) for part in data.PARTS]
+    assert [len(part) for part in parts] == [data.HELD_OUT] * 4 + [data.TRAINING]
+    assert len(set().union(*parts)) == sum(map(len, parts))
+
+
+def test_the_split_takes_the_first_of_a_hashed_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of files in any order; the training part is sorted."""
+    monkeypatch.setattr(data, "PARTS", {"test": ("a", 0, 2), "ceiling": ("a", 2, 4), "train": ("b", 0, 3)})
+    files = {"a": ["C", "CC", "CCC", "CCO", "CN"], "b": ["O", "N", "S"]}
+    found = data.split(files)
+    assert found["train"] == ["N", "O", "S"] and not set(found["test"]) & set(found["ceiling"])
+    assert data.split({name: strings[::-1] for name, strings in files.items()}) == found
+
+
+def test_rings_are_counted_without_a_parser() -> None:
+    traits = DOMAIN.traits([ASPIRIN, "C1CC1C%10CC%10", "[13CH4]", ""])
+    assert traits["rings"].tolist() == [1, 2, 0, 0] and traits["length"].tolist() == [21, 14, 7, 0]
+
+
+# -------------------------------------------------------------------------------------------------- the extra
+
+
+def test_without_the_extra_the_domain_is_listed_with_a_hint_and_refuses_in_one_line() -> None:
+    code = (
+        "import sys; sys.modules['rdkit'] = None\n"
+        "from domains.molecules.adapter import MoleculesDomain\n"
+        "from bench.errors import BadInput\n"
+        "domain = MoleculesDomain(); print(domain.description)\n"
+        "assert len(domain.reference()) == 5000 and 'torch' not in sys.modules\n"
+        "for opens in (lambda: domain.open(None), lambda: domain.evaluator('chemnet')):\n"
+        "    try: opens()\n"
+        "    except BadInput as error: print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    listed, *refused = done.stdout.splitlines()
+    assert listed.endswith("(needs pip install -e '.[molecules]')")
+    assert refused == ["the domain 'molecules' needs the package rdkit: pip install -e '.[molecules]'"] * 2
+
+
+# -------------------------------------------------------------------------------------------------- chemistry
+
+
+@needs_extra
+def test_rdkit_says_what_is_a_molecule_and_is_silent(capfd: pytest.CaptureFixture[str]) -> None:
+    strings = [ASPIRIN, OPEN_RING, "C(C)(C)(C)(C)C", "", " ", "c1cccc1"]
+    assert chemistry.is_valid(strings).tolist() == [True, False, False, False, False, False]
+    assert capfd.readouterr() == ("", "")
+
+
+@needs_extra
+def test_chemnet_is_that_of_fcd_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own class gives the same activations. It would load its file as a pickle: the test hands it in."""
+    from fcd_torch import FCD, fcd
+
+    network = chemistry.chemnet()
+    monkeypatch.setattr(fcd.torch, "load", lambda path: None)
+    monkeypatch.setattr(fcd, "load_imported_model", lambda config: network)
+    monkeypatch.setattr(np, "row_stack", np.vstack, raising=False)  # numpy 2.5 has no such name any more
+    strings = chemistry.canonical(tuple(data.molecules("test")[:5]))
+    assert np.allclose(chemistry.activations(strings), FCD().get_predictions(list(strings)), atol=1e-6)
+
+
+@needs_extra
+def test_a_string_is_read_alone_and_odd_ones_are_read_too() -> None:
+    odd = ["", ".", "x\u4e2d" * 300, ASPIRIN]
+    found = chemistry.activations(tuple(odd))
+    assert np.isfinite(found).all()
+    assert np.allclose(found[3], chemistry.activations((ASPIRIN,))[0], atol=1e-5)
+
+
+@needs_extra
+def test_fingerprints_are_unit_vectors_and_zero_for_what_is_no_molecule() -> None:
+    features = DOMAIN.evaluator("fingerprints").features([ASPIRIN, OPEN_RING, PHENOL])
+    assert features.norm(dim=1).tolist() == pytest.approx([1, 0, 1], abs=1e-5)
+
+
+@needs_extra
+def test_similarity_is_shared_bits_over_all_bits() -> None:
+    a, b = chemistry.fingerprints([ASPIRIN, PHENOL])
+    expected = (a & b).sum() / (a | b).sum()
+    found = tanimoto([ASPIRIN, PHENOL], [PHENOL])
+    assert found[:, 0].tolist() == pytest.approx([expected, 1]) and 0 < expected < 1
+
+
+@needs_extra
+def test_metrics_by_hand() -> None:
+    """Two samples are one molecule; one is no molecule."""
+    generated = SampleFeatures([PHENOL, "c1ccc(O)cc1", ASPIRIN, OPEN_RING], {})
+    real = SampleFeatures([PHENOL, ASPIRIN, "CCO"], {})
+    found = {name: COMPUTED[name](generated, real) for name in COMPUTED if name != "fcd"}
+    assert found["valid_rdkit"] == 0.75 and found["unique"] == pytest.approx(2 / 3)
+    assert found["novelty"] == 1 and found["snn"] == 1
+    similar = tanimoto([ASPIRIN], [PHENOL]).item()
+    assert found["internal_diversity"] == pytest.approx(1 - (5 + 4 * similar) / 9)
+
+
+@needs_extra
+def test_the_distance_of_chemnet_grows_with_damage() -> None:
+    some, others = data.molecules("test")[:60], data.molecules("ceiling")[:60]
+    simple = ["C" * (1 + i % 9) + "O" for i in range(60)]
+    real = SampleFeatures(some, {})
+    near, far = (COMPUTED["fcd"](SampleFeatures(strings, {}), real) for strings in (others, simple))
+    assert COMPUTED["fcd"](real, real) == pytest.approx(0, abs=0.1) and near < far
+
+
+@needs_extra
+def test_no_molecule_at_all_has_no_value_but_validity() -> None:
+    none, real = SampleFeatures([OPEN_RING, ""], {}), SampleFeatures([PHENOL], {})
+    values = {name: compute(none, real) for name, compute in COMPUTED.items()}
+    assert values.pop("valid_rdkit") == 0 and all(np.isnan(value) for value in values.values())
+
+
+# ---------------------------------------------------------------------------------------------------- damages
+
+
+@needs_extra
+def test_damages_do_what_their_names_say() -> None:
+    whole = data.molecules("ceiling")[:200]
+    for name in ("one ring digit dropped", "one bracket dropped"):
+        cut = DAMAGES[name].apply(whole)
+        assert {len(a) - len(b) for a, b in zip(whole, cut)} <= {0, 1}
+        assert chemistry.is_valid(cut).mean() < 0.1
+    shares = [chemistry.is_valid(DAMAGES[f"atoms replaced {s} %"].apply(whole)).mean() for s in (5, 10, 20)]
+    assert 1 > shares[0] > shares[1] > shares[2]
+    assert all(sorted(a) == sorted(b) for a, b in zip(whole, DAMAGES["characters shuffled"].apply(whole)))
+    assert 3 < len(DAMAGES["one scaffold only"].apply(whole)) < 100
+
+
+# -------------------------------------------------------------------------------------------------- training
+
+
+def test_a_training_starts_and_its_model_opens(tmp_path: Path) -> None:
+    """Of a user's own strings: the shipped part would take a minute to encode."""
+    source = tmp_path / "own.txt"
+    source.write_text("\n".join(data.molecules("train")[:3000:10]), encoding="utf-8")
+    training = DOMAIN.train("xs@0", str(source), "cpu")
+    training.shorten(2)
+    for _ in range(2):
+        training.step()
+    training.freeze(tmp_path / "model")
+    if chemistry.missing():
+        with pytest.raises(BadInput, match="needs the package"):
+            DOMAIN.open(DOMAIN.locate(str(tmp_path / "model")))
+        return
+    from bench.interfaces import ModelSpec
+
+    generator = DOMAIN.open(ModelSpec("own", str(tmp_path / "model")))
+    twins = [generator.sample(generator.network, n, 0) for n in (3, 5)]
+    assert twins[0] == twins[1][:3] and generator.settings()["max_tokens"] == 64
+
+
+def test_size_m_is_not_of_the_published_grid_and_can_be_trained() -> None:
+    assert DOMAIN.grid() == ("s@0", "s@1", "s@2", "xs@0", "xs@1", "xs@2")
+    assert DOMAIN.training_table()["m"].published_seeds == ()
