@@ -119,8 +119,13 @@ def activations(strings: tuple[str, ...], batch: int = 64) -> np.ndarray:
 
 
 def frechet(some: np.ndarray, others: np.ndarray) -> float:
-    """The Fréchet distance of activations [n, 512] and [m, 512], by `fcd_torch`'s formula."""
-    from fcd_torch import calculate_frechet_distance
+    """The Fréchet distance of activations [n, d] and [m, d] (Dowson & Landau 1982), as `fcd_torch` has it.
 
-    moments = [x for rows in (some, others) for x in (rows.mean(0), np.cov(rows.T))]
-    return float(calculate_frechet_distance(*moments))
+    |mean - mean'|^2 + tr(C + C' - 2 (C C')^1/2). The trace of the root is the sum of the roots of the
+    eigenvalues, so no root of a matrix is taken: SciPy 1.18 drops the argument that `fcd_torch` gives it.
+    """
+    a, b = some.astype(np.float64), others.astype(np.float64)
+    one, other = np.cov(a.T), np.cov(b.T)
+    shift = a.mean(0) - b.mean(0)
+    roots = np.sqrt(np.linalg.eigvals(one @ other).real.clip(min=0)).sum()
+    return float(shift @ shift + np.trace(one) + np.trace(other) - 2 * roots)

@@ -21,8 +21,8 @@ SAMPLER = {"temperature": 1.0, "nucleus": 1.0, "max_tokens": 64}
 
 # the text domain's
 GENERATOR = Recipe(steps=20_000, batch=32, learning_rate=4e-3, muon_learning_rate=2e-2)
-JUDGE = Recipe(steps=4_500, batch=64, learning_rate=4e-3, muon_learning_rate=2e-2)
-CONV_JUDGE = Recipe(steps=4_000, batch=64, learning_rate=4e-3, muon_learning_rate=2e-2)
+JUDGE = Recipe(steps=2_500, batch=64, learning_rate=4e-3, muon_learning_rate=2e-2)
+CONV_JUDGE = Recipe(steps=2_500, batch=64, learning_rate=4e-3, muon_learning_rate=2e-2)
 
 CHARACTERS = 3 + 256  # special tokens and bytes: no two characters share a token
 TOKENIZED = 100_000  # molecules that the generator's tokens are learned from
