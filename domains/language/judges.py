@@ -33,12 +33,14 @@ class LanguageJudge(Evaluator):
     """A language model, trained on the same training part as the generators, with its own tokens.
 
     Features: its states, averaged over a text, in the 64 main directions of training texts.
-    Surprisal: mean negative log-likelihood of a token, the end of the text included, in nats.
+    Surprisal: mean negative log-likelihood of a token, the end of the text included, in nats; where
+    `largest` is set, the mean over the tokens that cost most.
     """
 
     role = "quality"
     weights: ClassVar[Path]  # the domain's folder of weights; the judge's own folder there has its name
     longest: ClassVar[int | None] = None  # tokens that are read of a text
+    largest: ClassVar[int | None] = None  # the surprisal is the mean of this many largest costs; None: of all
 
     def __init__(self, device: str = "cpu", folder: Path | None = None, directions: bool = True) -> None:
         from safetensors.torch import load_file
@@ -67,7 +69,10 @@ class LanguageJudge(Evaluator):
 
     def of_text(self, nats: Tensor, real: Tensor) -> Tensor:
         """What each token costs, and 1 where there is one, both [b, t] -> a text's surprisal [b]."""
-        return nats.sum(1) / real.sum(1)
+        if self.largest is None:
+            return nats.sum(1) / real.sum(1)
+        most = nats.topk(min(self.largest, nats.shape[1]), 1).values.sum(1)  # padding costs 0
+        return most / real.sum(1).clamp(max=self.largest)
 
     def read(self, samples: Sequence[str]) -> tuple[Tensor, Tensor]:
         """-> mean states [n, states], surprisal [n]."""

@@ -24,19 +24,30 @@ BITS = 2048
 COMPONENTS = 64
 
 
+LARGEST = 2  # one wrong character spoils a molecule: the mean over 37 would hide it
+
+
 class Judge(RecurrentJudge):
-    """The primary evaluator of quality. Each character is a token."""
+    """The primary evaluator of quality. Each character is a token.
+
+    Surprisal: the mean cost of the two characters that cost most.
+    """
 
     name = "judge"
     version = 1
+    largest = LARGEST
     weights = WEIGHTS
 
 
 class ConvJudge(ConvolutionalJudge):
-    """The secondary evaluator of quality. Its tokens are pieces of molecules."""
+    """The secondary evaluator of quality. Its tokens end at brackets and digits.
+
+    Surprisal: as that of the primary one, over its own tokens.
+    """
 
     name = "conv_judge"
     version = 1
+    largest = LARGEST
     weights = WEIGHTS
 
 
