@@ -35,7 +35,7 @@ class TokensDomain(ImageDomain):
     description = "grey pictures of garments (Fashion-MNIST) from a small causal transformer over codes"
     version = 1
     sizes, weights = SIZES, WEIGHTS
-    published_seeds = {"s": (0, 1, 2), "xs": (0, 1, 2)}
+    published = {"s": (0, 1, 2), "xs": (0, 1, 2)}
 
     def locate(self, model: str) -> ModelSpec:
         """An embedded model, or a folder that `bench train` wrote."""

@@ -45,7 +45,7 @@ class ImageDomain(Domain):
 
     sizes: Mapping[str, Any]
     weights: Path  # the folder of the embedded models
-    published_seeds: Mapping[str, tuple[int, ...]] = PUBLISHED_SEEDS  # size -> training seeds
+    published: Mapping[str, tuple[int, ...]] = PUBLISHED_SEEDS  # size -> training seeds
 
     @property
     def models(self) -> Mapping[str, ModelSpec]:
@@ -58,14 +58,14 @@ class ImageDomain(Domain):
             size: TrainingRecipe(
                 f"the generator of size {size}",
                 functools.partial(self.start_generator, size),
-                self.published_seeds.get(size, ()),
+                self.published.get(size, ()),
             )
             for size in self.sizes
         }
         return {**generators, **COMPANIONS}
 
     def grid(self) -> Sequence[str]:
-        return grid_of(self.published_seeds)
+        return grid_of(self.published)
 
     def start_generator(self, size: str, seed: int, data: str | None, device: str) -> Training:
         return self.train_generator(size, seed, *training_parts(data), device)

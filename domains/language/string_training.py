@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from torch.nn import Module
 
 from bench.interfaces import Wrap
-from domains.language.generator_training import GeneratorTraining
+from domains.language.generator_training import GENERATOR, GeneratorTraining
 from domains.language.judges import JudgePlan, JudgeTraining
 from domains.language.network import fresh, train_tokenizer
 from domains.language.training import Corpus, Recipe, spread
@@ -20,7 +20,7 @@ ENCODED_AT_ONCE = 10_000  # texts
 class StringTraining(GeneratorTraining):
     """Trains the generator on strings, and freezes it with its tokenizer."""
 
-    chosen: ClassVar[Recipe]  # by the validation part
+    chosen: ClassVar[Recipe] = GENERATOR  # by the validation part
 
     def __init__(
         self,

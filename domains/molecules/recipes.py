@@ -19,8 +19,6 @@ from domains.molecules.evaluators import ConvJudge, Judge
 # The longest molecule has 22 tokens; a sample that reaches the last token is cut there.
 SAMPLER = {"temperature": 1.0, "nucleus": 1.0, "max_tokens": 64}
 
-# the text domain's
-GENERATOR = Recipe(steps=20_000, batch=32, learning_rate=4e-3, muon_learning_rate=2e-2)
 JUDGE = Recipe(steps=2_500, batch=64, learning_rate=4e-3, muon_learning_rate=2e-2)
 CONV_JUDGE = Recipe(steps=2_500, batch=64, learning_rate=4e-3, muon_learning_rate=2e-2)
 
@@ -33,7 +31,6 @@ class MoleculeTraining(StringTraining):
     """Trains the generator on SMILES strings."""
 
     seen = "molecules_seen"
-    chosen = GENERATOR
     card: ClassVar[Mapping[str, Any]] = {
         "licence": "Apache-2.0; trained on molecules of MOSES (MIT)",
         "description": "Llama trained on SMILES strings of MOSES",

@@ -26,7 +26,6 @@ class VerseTraining(StringTraining):
     """Trains the generator on verses."""
 
     seen = "verses_seen"
-    chosen = GENERATOR
     card: ClassVar[Mapping[str, Any]] = {
         "licence": "Apache-2.0; trained on a text in the public domain",
         "description": "Llama trained on King James verses",
