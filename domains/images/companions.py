@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 
 class Companion(Protocol):
     """A frozen decoder beside the network that is compressed."""
 
     name: str
-    decodes: ClassVar[str]  # what it turns into pictures, such as `latents`
+    decodes: str  # what it turns into pictures, such as `latents`
 
     @property
     def fp32_bytes(self) -> int:
