@@ -14,6 +14,7 @@ from bench.interfaces import SampleFeatures
 from domains.molecules import chemistry, data
 from domains.molecules.adapter import MoleculesDomain
 from domains.molecules.damages import DAMAGES
+from domains.molecules.evaluators import Judge
 from domains.molecules.metrics import METRICS, tanimoto
 
 DOMAIN = MoleculesDomain()
@@ -147,6 +148,17 @@ def test_no_molecule_at_all_has_no_value_but_validity() -> None:
     none, real = SampleFeatures([OPEN_RING, ""], {}), SampleFeatures([PHENOL], {})
     values = {name: compute(none, real) for name, compute in COMPUTED.items()}
     assert values.pop("valid_rdkit") == 0 and all(np.isnan(value) for value in values.values())
+
+
+# ------------------------------------------------------------------------------------------------------ judge
+
+
+def test_the_surprisal_is_that_of_the_two_characters_that_cost_most() -> None:
+    """Padding does not count: a string of one token has the same alone and beside longer ones."""
+    judge = Judge.__new__(Judge)
+    nats = torch.tensor([[1.0, 5.0, 3.0], [2.0, 0.0, 0.0]])
+    assert judge.of_text(nats, (nats > 0).float()).tolist() == [4, 2]
+    assert judge.of_text(nats[1:, :1], torch.ones(1, 1)).tolist() == [2]
 
 
 # ---------------------------------------------------------------------------------------------------- damages
