@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from bench.errors import BadInput
 from bench.interfaces import SampleFeatures
