@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -77,7 +78,7 @@ class CodecNetwork(nn.Module):
         initialise(self)
         sums = [module.second for module in self.modules() if isinstance(module, Residual)]
         with torch.no_grad():  # small where a sum or a picture is made
-            for module in (*sums, self.decoder[-1]):
+            for module in (*sums, cast(nn.Conv2d, self.decoder[-1])):
                 module.weight.mul_(0.3)
 
     def numbers(self, images: Tensor) -> Tensor:
@@ -165,7 +166,9 @@ class Codec:
         from safetensors.torch import load_file
 
         known = read_object(folder / CONFIG)
-        config = {name: tuple(value) if isinstance(value, list) else value for name, value in known.items()}
+        config: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in known.items()
+        }
         with torch.random.fork_rng(devices=[]):  # the fresh weights are thrown away
             network = CodecNetwork(CodecShape(**config))
         network.load_state_dict({name: value.float() for name, value in load_file(folder / FILE).items()})
