@@ -156,13 +156,15 @@ class Directions:
         return ((x.double() - self.mean.double()) @ self.components.double()).float()
 
     @classmethod
-    def fit(cls, x: Tensor, count: int = COMPONENTS) -> Directions:
-        centred = x.double() - x.double().mean(0)
-        _, vectors = torch.linalg.eigh(centred.T @ centred / len(x))
+    def fit(cls, x: Tensor, count: int = COMPONENTS, centred: bool = True) -> Directions:
+        """centred=False: the mean counts as 0, so that the zero vector stays one (truncated SVD)."""
+        mean = x.double().mean(0) if centred else torch.zeros(x.shape[1], dtype=torch.float64)
+        shifted = x.double() - mean
+        _, vectors = torch.linalg.eigh(shifted.T @ shifted / len(x))
         vectors = vectors.flip(1)[:, :count]
         # the sign is arbitrary: fix it
         signs = vectors.gather(0, vectors.abs().argmax(0, keepdim=True)).sign()
-        return cls(x.double().mean(0).float(), (vectors * signs).float().contiguous())
+        return cls(mean.float(), (vectors * signs).float().contiguous())
 
     @classmethod
     def read(cls, path: Path) -> Directions:

@@ -1,7 +1,7 @@
 """What RDKit and ChemNet know of a string. Both are the extra `molecules`, and are imported when first used.
 
 RDKit decides which string is a molecule: it parses it, and checks valences and aromatic rings. ChemNet (Mayr
-et al. 2018) predicts what molecules do in bioassays; its last layer but one is the space of the Fréchet
+et al. 2018) predicts what molecules do in bioassays; its penultimate layer is the space of the Fréchet
 ChemNet distance (Preuer et al. 2018, arXiv:1803.09518).
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.util
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ RADIUS = 2  # bonds around each atom
 CHEMNET_SHA256 = "a36658cc7c94d3c728eacd7ed2d2f104753bb2fde742c2817daefe9533a28080"
 ACTIVATIONS = 512
 CHEMNET_LENGTH = 350  # symbols of a string that ChemNet reads, its end included
+PRINTABLE = re.compile("[!-~]+")  # RDKit drops white space at the ends, and takes what follows it for a name
 
 
 def missing() -> list[str]:
@@ -40,11 +42,15 @@ def need_the_extra() -> None:
 
 @functools.lru_cache(maxsize=4)
 def parsed(strings: tuple[str, ...]) -> list[Any]:
-    """RDKit's molecule of each string; None where it is none. The empty string is none either."""
+    """RDKit's molecule of each string; None where it is none.
+
+    Neither is the empty string, nor one with white space or other characters that no SMILES string has.
+    """
+    need_the_extra()
     from rdkit import Chem, rdBase
 
     with rdBase.BlockLogs():  # a line for each wrong string
-        return [Chem.MolFromSmiles(string) if string.strip() else None for string in strings]
+        return [Chem.MolFromSmiles(string) if PRINTABLE.fullmatch(string) else None for string in strings]
 
 
 def is_valid(strings: Sequence[str]) -> np.ndarray:
@@ -55,15 +61,30 @@ def is_valid(strings: Sequence[str]) -> np.ndarray:
 @functools.lru_cache(maxsize=4)
 def canonical(strings: tuple[str, ...]) -> tuple[str, ...]:
     """RDKit's one string of each molecule, for those that are valid."""
+    need_the_extra()
     from rdkit import Chem
 
     return tuple(Chem.MolToSmiles(molecule) for molecule in parsed(strings) if molecule is not None)
+
+
+@functools.lru_cache(maxsize=4)
+def scaffolds(strings: tuple[str, ...]) -> tuple[str, ...]:
+    """Bemis and Murcko's scaffold of each string (1996): rings and what links them.
+
+    It is empty where there is no ring, or no molecule.
+    """
+    need_the_extra()
+    from rdkit import Chem
+    from rdkit.Chem.Scaffolds.MurckoScaffold import GetScaffoldForMol
+
+    return tuple("" if one is None else Chem.MolToSmiles(GetScaffoldForMol(one)) for one in parsed(strings))
 
 
 def fingerprints(strings: Sequence[str], bits: int = BITS) -> np.ndarray:
     """[n, bits] bool: Morgan fingerprints (Rogers & Hahn 2010); no bit is set where a string is no
     molecule.
     """
+    need_the_extra()
     from rdkit.Chem import rdFingerprintGenerator
 
     generator = rdFingerprintGenerator.GetMorganGenerator(radius=RADIUS, fpSize=bits)
@@ -107,7 +128,7 @@ def symbols(string: str) -> np.ndarray:
 
 @functools.lru_cache(maxsize=4)
 def activations(strings: tuple[str, ...], batch: int = 64) -> np.ndarray:
-    """ChemNet's activations [n, 512] of any strings, float32."""
+    """ChemNet's penultimate activations [n, 512] of any strings, float32."""
     import torch
 
     network, found = chemnet(), np.zeros((len(strings), ACTIVATIONS), "f4")
@@ -119,13 +140,13 @@ def activations(strings: tuple[str, ...], batch: int = 64) -> np.ndarray:
 
 
 def frechet(some: np.ndarray, others: np.ndarray) -> float:
-    """The Fréchet distance of activations [n, d] and [m, d] (Dowson & Landau 1982), as `fcd_torch` has it.
+    """The Fréchet distance of activations [n, d] and [m, d] (Dowson & Landau 1982).
 
-    |mean - mean'|^2 + tr(C + C' - 2 (C C')^1/2). The trace of the root is the sum of the roots of the
-    eigenvalues, so no root of a matrix is taken: SciPy 1.18 drops the argument that `fcd_torch` gives it.
+    |mean - mean'|^2 + tr(C + C' - 2 (C C')^1/2), by torch-fidelity. `fcd_torch`'s own function gives SciPy an
+    argument that SciPy 1.18 drops.
     """
-    a, b = some.astype(np.float64), others.astype(np.float64)
-    one, other = np.cov(a.T), np.cov(b.T)
-    shift = a.mean(0) - b.mean(0)
-    roots = np.sqrt(np.linalg.eigvals(one @ other).real.clip(min=0)).sum()
-    return float(shift @ shift + np.trace(one) + np.trace(other) - 2 * roots)
+    import torch
+    from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
+
+    moments = [fid_features_to_statistics(torch.from_numpy(x).double()) for x in (some, others)]
+    return float(fid_statistics_to_metric(*moments, verbose=False)["frechet_inception_distance"])

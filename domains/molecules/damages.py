@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from bench.interfaces import Damage
+from domains.molecules.chemistry import scaffolds
 
 Strings = Sequence[str]
 
@@ -71,21 +72,13 @@ def ten_copies(strings: Strings) -> list[str]:
 
 
 def one_scaffold_only(strings: Strings) -> list[str]:
-    """The molecules with the most frequent ring system, and only that: benzene's, in this data."""
-    kinds = [scaffold(string) for string in strings]
-    most = Counter(kind for kind in kinds if kind).most_common(1)[0][0]
-    return [string for string, kind in zip(strings, kinds) if kind == most]
+    """The molecules of the most frequent scaffold: in this data, those whose only ring is benzene.
 
-
-def scaffold(string: str) -> str:
-    """Bemis and Murcko's scaffold (1996): rings and what links them; empty where there is no ring."""
-    from rdkit import Chem
-    from rdkit.Chem.Scaffolds.MurckoScaffold import GetScaffoldForMol
-
-    from domains.molecules.chemistry import parsed
-
-    (molecule,) = parsed((string,))
-    return "" if molecule is None else str(Chem.MolToSmiles(GetScaffoldForMol(molecule)))
+    There are none where no string has a ring.
+    """
+    kinds = scaffolds(tuple(strings))
+    (most, _), *_ = Counter(kind for kind in kinds if kind).most_common(1) or [("", 0)]
+    return [string for string, kind in zip(strings, kinds) if kind and kind == most]
 
 
 def _with(function: Callable[..., list[str]], **settings: object) -> Callable[[Strings], list[str]]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -20,10 +19,7 @@ from domains.language.judges import ConvolutionalJudge, Directions, RecurrentJud
 from domains.molecules.chemistry import activations, fingerprints, need_the_extra
 
 WEIGHTS = Path(__file__).parent / "weights"
-BITS = 2048
-COMPONENTS = 64
-
-
+BITS = 2048  # of the fingerprints
 LARGEST = 2  # one wrong character spoils a molecule: the mean over 37 would hide it
 
 
@@ -52,7 +48,7 @@ class ConvJudge(ConvolutionalJudge):
 
 
 class ChemNet(Evaluator):
-    """What a molecule does in bioassays: ChemNet's last activations but one, in 64 main directions.
+    """What a molecule does in bioassays: ChemNet's penultimate activations, in 64 main directions.
 
     It reads any string, so a molecule with a lost bracket stays near the whole one.
     """
@@ -92,11 +88,8 @@ def fit(training: Sequence[str]) -> None:
     """Write the main directions of training molecules."""
     seen = torch.from_numpy(activations(tuple(training)))
     Directions.fit(seen).write(WEIGHTS / "chemnet" / "directions.safetensors")
-    bits = torch.from_numpy(fingerprints(training, BITS).astype(np.float64))
-    _, vectors = torch.linalg.eigh(bits.T @ bits)  # not centred: no bit set stays the zero vector
-    main = vectors.flip(1)[:, :COMPONENTS]
-    main = main * main.gather(0, main.abs().argmax(0, keepdim=True)).sign()  # the sign is arbitrary: fix it
-    directions = Directions(torch.zeros(BITS), main.float().contiguous())
+    bits = torch.from_numpy(fingerprints(training, BITS))
+    directions = Directions.fit(bits, centred=False)  # no bit set stays the zero vector
     directions.write(WEIGHTS / "fingerprints" / "directions.safetensors")
 
 
