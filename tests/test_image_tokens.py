@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from bench.errors import BadInput
 from bench.interfaces import Training
 from domains.folders import card_of, write_json
 from domains.image_tokens.adapter import TokensDomain, TokensGenerator
-from domains.image_tokens.codec import Codec, CodecNetwork, CodecShape
+from domains.image_tokens.codec import WEIGHTS, Codec, CodecNetwork, CodecShape
 from domains.image_tokens.codec_training import CodecRecipe, CodecTraining
 from domains.image_tokens.tokens import START, codes_of, encoded, tokens_of, vocabulary
 from domains.image_tokens.training import TokensTraining, fresh_generator
@@ -91,7 +92,28 @@ def test_codes_are_kept_until_codec_or_pictures_change(codec: Codec, monkeypatch
     encoded(codec, PIXELS[:8])
     monkeypatch.setattr(codec, "digest", "another")
     encoded(codec, PIXELS[:9])
-    assert calls == [8, 9]
+    monkeypatch.setattr(codec, "shape", CodecShape(levels=6))
+    encoded(codec, PIXELS[:9])
+    assert calls == [8, 9, 9]
+
+
+@pytest.mark.parametrize(
+    "config, message",
+    [
+        ({"levels": 4, "depth": 2}, "depth"),
+        ({"numbers": 3}, "loading state_dict"),
+        ({}, "codec.safetensors"),
+    ],
+)
+def test_a_codec_that_is_not_whole_is_refused_in_one_line(
+    config: dict[str, int], message: str, tmp_path: Path
+) -> None:
+    write_json(tmp_path / "config.json", config)
+    if config:
+        shutil.copy(WEIGHTS / "codec.safetensors", tmp_path)
+    with pytest.raises(BadInput, match=message) as refused:
+        Codec.read(tmp_path)
+    assert "\n" not in str(refused.value) and str(refused.value).startswith("cannot open the codec ")
 
 
 # ----------------------------------------------------------------------------------------------------- tokens

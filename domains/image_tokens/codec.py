@@ -8,7 +8,7 @@ Each of 7x7 positions has five numbers of four levels, which make one code of 1,
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bench.errors import BadInput, in_a_line
 from domains.folders import read_object
 from domains.images.training import to_floats, to_pixels
 
@@ -143,6 +144,13 @@ def squash(x: Tensor, levels: int) -> Tensor:
     return torch.tanh(x + math.atanh(0.5 / half)) * half - 0.5
 
 
+def shape_of(config: Mapping[str, Any]) -> CodecShape:
+    """Of the codec's `config.json`, where tuples are lists."""
+    return CodecShape(
+        **{name: tuple(value) if isinstance(value, list) else value for name, value in config.items()}
+    )
+
+
 class Codec:
     """A trained tokenizer of pictures. It is frozen, and never compressed."""
 
@@ -166,12 +174,13 @@ class Codec:
         from safetensors.torch import load_file
 
         known = read_object(folder / CONFIG)
-        config: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in known.items()
-        }
-        with torch.random.fork_rng(devices=[]):  # the fresh weights are thrown away
-            network = CodecNetwork(CodecShape(**config))
-        network.load_state_dict({name: value.float() for name, value in load_file(folder / FILE).items()})
+        try:
+            with torch.random.fork_rng(devices=[]):  # the fresh weights are thrown away
+                network = CodecNetwork(shape_of(known))
+            state = load_file(folder / FILE)
+            network.load_state_dict({name: value.float() for name, value in state.items()})
+        except Exception as error:  # of many types, by what the two files hold
+            raise BadInput(f"cannot open the codec {str(folder)!r}: {in_a_line(error)}") from None
         return cls(network, device)
 
     @torch.inference_mode()

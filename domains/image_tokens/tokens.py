@@ -43,7 +43,8 @@ def encoded(codec: Codec, pixels: np.ndarray) -> np.ndarray:
     """The codes of pictures, from the cache where they were encoded before. int16 [n, t]."""
     from safetensors.numpy import load, save
 
-    cache, key = Cache(), ["codes", codec.digest, codec.device, content_digest(pixels)]
+    shape = vars(codec.shape)  # codecs of equal tensors may still round to other levels
+    cache, key = Cache(), ["codes", codec.digest, shape, codec.device, content_digest(pixels)]
     if (path := cache.kept(key, "codes")) is not None:
         try:
             return load(path.read_bytes())["codes"]
