@@ -219,9 +219,9 @@ def test_a_training_starts_and_its_model_opens(tmp_path: Path) -> None:
         with pytest.raises(BadInput, match="needs the package"):
             DOMAIN.open(DOMAIN.locate(str(tmp_path / "model")))
         return
-    from bench.interfaces import ModelSpec
-
-    generator = DOMAIN.open(ModelSpec("own", str(tmp_path / "model")))
+    spec = DOMAIN.locate(str(tmp_path / "model"))
+    assert (spec.train_seed, spec.samples_seen) == (0, 2 * 32)
+    generator = DOMAIN.open(spec)
     twins = [generator.sample(generator.network, n, 0) for n in (3, 5)]
     assert twins[0] == twins[1][:3] and generator.settings()["max_tokens"] == 64
 

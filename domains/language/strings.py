@@ -13,13 +13,15 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from bench.errors import BadInput
-from bench.interfaces import Domain, ModelSpec, Training, TrainingRecipe
-from domains.folders import PUBLISHED_SEEDS, embedded, grid_of
+from bench.errors import BadInput, unknown
+from bench.interfaces import Domain, ModelSpec, Training, TrainingRecipe, Wrap
+from domains.folders import PUBLISHED_SEEDS, embedded, grid_of, spec_of
 from domains.language.generator import LanguageGenerator
 
 if TYPE_CHECKING:
     from torch.nn import Module
+
+    from domains.language.string_training import StringTraining
 
 LONGEST = 4096  # characters of a text that count; 256 tokens of our longest token have 3,328
 
@@ -45,6 +47,8 @@ def beginnings(texts: Iterable[str], source: object) -> list[str]:
 class StringGenerator(LanguageGenerator):
     """A causal language model with its tokenizer, which turns tokens into a string."""
 
+    recipes: ClassVar[str]  # as of `StringDomain`
+
     def identity(self) -> str:
         """Of configuration and tokenizer: networks of equal tensors may still write different texts."""
         return self.identity_with(sorted(self.tokenizer.get_vocab().items()), self.start, self.end)
@@ -55,6 +59,18 @@ class StringGenerator(LanguageGenerator):
     def decode(self, tokens: Sequence[Sequence[int]]) -> list[str]:
         return list(self.tokenizer.batch_decode(tokens, skip_special_tokens=True))
 
+    def training(
+        self,
+        network: Module,
+        seed: int,
+        wrap: Wrap | None = None,
+        *,
+        scratch: bool = False,
+        teacher: Module | None = None,
+    ) -> Training:
+        kind: type[StringTraining] = import_module(self.recipes).TRAINING
+        return kind(network, self.tokenizer, kind.texts(), seed, wrap, teacher)
+
 
 class StringDomain(Domain):
     """A domain whose samples are strings. A file of samples has `{"text": "..."}` a line."""
@@ -62,11 +78,38 @@ class StringDomain(Domain):
     weights: ClassVar[Path]  # the folder of the embedded models
     published: ClassVar[Mapping[str, Sequence[int]]] = PUBLISHED_SEEDS  # size -> training seeds
     recipes: ClassVar[str]  # the module with TRAINING, a `StringTraining`, and JUDGES, a table of `JudgePlan`
-    companions: ClassVar[Mapping[str, str]]  # evaluators that can be trained, with a line about each
+    # evaluators that can be trained, with a line about each
+    companions: ClassVar[Mapping[str, str]] = {
+        "judge": "the evaluator of quality",
+        "conv_judge": "the secondary evaluator of quality",
+    }
+    splits: ClassVar[Sequence[str]]  # of the real samples that ship
+
+    def shipped(self, split: str) -> list[str]:
+        """The real samples of one split, one of `splits`."""
+        raise NotImplementedError
 
     @property
     def models(self) -> Mapping[str, ModelSpec]:
         return embedded(self.weights)
+
+    def locate(self, model: str) -> ModelSpec:
+        """An embedded model, a folder that `AutoModelForCausalLM` reads, or a hub id (`owner/name`)."""
+        if model in self.models:
+            return self.models[model]
+        folder = Path(model)
+        try:
+            exists, has_config = folder.exists(), (folder / "config.json").is_file()
+        except OSError:  # a name that is too long for a file
+            exists = has_config = False
+        if has_config:
+            return spec_of(model, folder)
+        if exists or "@" in model or model.count("/") != 1 or model.startswith((".", "/", "~")):
+            reason = "it is a folder without config.json" if exists else "it is neither a folder nor a hub id"
+            raise BadInput(
+                f"{unknown('model', model, self.models)}, or the folder of a causal language model ({reason})"
+            )
+        return ModelSpec(model, model)
 
     def training_table(self) -> Mapping[str, TrainingRecipe]:
         from domains.language.network import SIZES
@@ -86,8 +129,8 @@ class StringDomain(Domain):
         return {**generators, **companions}
 
     def _start_generator(self, size: str, seed: int, data: str | None, device: str) -> Training:
-        training = import_module(self.recipes).TRAINING
-        return training.start(size, seed, own_or(training.texts, data), device)  # type: ignore[no-any-return]
+        kind: type[StringTraining] = import_module(self.recipes).TRAINING
+        return kind.start(size, seed, own_or(kind.texts, data), device)
 
     def _start_judge(self, name: str, seed: int, data: str | None, device: str) -> Training:
         from domains.language.string_training import judge_training
@@ -99,13 +142,21 @@ class StringDomain(Domain):
     def grid(self) -> Sequence[str]:
         return grid_of(self.published)
 
-    def read_source(self, source: str, split: str) -> list[str]:
-        """A user's own texts without repeats: the second half serves as the ceiling."""
+    def reference(self, split: str = "test", source: str | None = None) -> list[str]:
+        """Of a user's own texts without repeats, the second half serves as the ceiling."""
+        if split not in self.splits:
+            raise unknown("split", split, self.splits)
+        if source is None:
+            return self.shipped(split)
         from bench.data import load_rows, text_column
 
         texts = list(dict.fromkeys(beginnings(text_column(load_rows(source), source), source)))
         half = len(texts) // 2
         return texts[half:] if split == "ceiling" else texts[:half]
+
+    def is_training_sample(self, samples: Sequence[str]) -> list[bool]:
+        known = set(self.shipped("train"))
+        return [sample in known for sample in samples]
 
     def read_samples(self, path: Path) -> list[str]:
         """Only the beginning of a text counts (`beginnings`)."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
-from bench.errors import unknown
 from bench.interfaces import (
     Damage,
     EvaluatorEntry,
@@ -15,12 +14,11 @@ from bench.interfaces import (
     Metric,
     ModelSpec,
     Task,
-    Training,
-    Wrap,
 )
 from domains.folders import PUBLISHED_SEEDS
 from domains.language.strings import StringDomain, StringGenerator
 from domains.molecules.chemistry import HINT, missing, need_the_extra
+from domains.molecules.data import PARTS, molecules
 from domains.on_demand import OnDemand
 
 if TYPE_CHECKING:
@@ -35,6 +33,7 @@ EVALUATORS = {
         "diversity", "secondary", OnDemand("domains.molecules.evaluators:Fingerprints")
     ),
 }
+RECIPES = "domains.molecules.recipes"
 DESCRIPTION = "drug-like molecules of MOSES as SMILES strings, from a small causal transformer"
 
 
@@ -44,11 +43,8 @@ class MoleculesDomain(StringDomain):
     version = 1
     weights = Path(__file__).parent / "weights"
     published = {size: seeds for size, seeds in PUBLISHED_SEEDS.items() if size != "m"}
-    recipes = "domains.molecules.recipes"
-    companions: ClassVar[Mapping[str, str]] = {
-        "judge": "the evaluator of quality",
-        "conv_judge": "the secondary evaluator of quality",
-    }
+    recipes = RECIPES
+    splits = tuple(PARTS)  # `scaffold_test`: molecules of scaffolds that no training molecule has
 
     def open(
         self, spec: ModelSpec, device: str = "cpu", settings: Mapping[str, Any] | None = None
@@ -56,21 +52,8 @@ class MoleculesDomain(StringDomain):
         need_the_extra()
         return MoleculeGenerator(spec, device, settings or {})
 
-    def reference(self, split: str = "test", source: str | None = None) -> list[str]:
-        """Beside the three usual splits `scaffold_test`: molecules of scaffolds that no training molecule
-        has.
-        """
-        from domains.molecules.data import PARTS, molecules
-
-        if split not in PARTS:
-            raise unknown("split", split, PARTS)
-        return molecules(split) if source is None else self.read_source(source, split)
-
-    def is_training_sample(self, samples: Sequence[str]) -> list[bool]:
-        from domains.molecules.data import molecules
-
-        known = set(molecules("train"))
-        return [sample in known for sample in samples]
+    def shipped(self, split: str) -> list[str]:
+        return molecules(split)
 
     def evaluator_table(self) -> Mapping[str, EvaluatorEntry]:
         return EVALUATORS
@@ -102,25 +85,12 @@ class MoleculesDomain(StringDomain):
 class MoleculeGenerator(StringGenerator):
     """The text domain's Llama, with a tokenizer of SMILES strings."""
 
+    recipes = RECIPES
+
     def __init__(self, spec: ModelSpec, device: str, settings: Mapping[str, Any]) -> None:
         from domains.language.opening import open_model
 
         super().__init__(open_model(spec, device, settings), device)
 
     def likelihood(self, network: Module, base: Module | None = None) -> dict[str, float]:
-        from domains.molecules.data import molecules
-
         return self.likelihood_of(network, base, molecules("test"))
-
-    def training(
-        self,
-        network: Module,
-        seed: int,
-        wrap: Wrap | None = None,
-        *,
-        scratch: bool = False,
-        teacher: Module | None = None,
-    ) -> Training:
-        from domains.molecules.recipes import MoleculeTraining
-
-        return MoleculeTraining(network, self.tokenizer, MoleculeTraining.texts(), seed, wrap, teacher)

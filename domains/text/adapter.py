@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from bench.errors import BadInput, unknown
 from bench.interfaces import (
     ConditionKind,
     Conditions,
@@ -19,12 +18,10 @@ from bench.interfaces import (
     ModelSpec,
     SampleFeatures,
     Task,
-    Training,
-    Wrap,
 )
-from domains.folders import spec_of
 from domains.language.strings import LONGEST, StringDomain, StringGenerator
 from domains.on_demand import OnDemand
+from domains.text.data import PARTS, verses
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,6 +30,7 @@ if TYPE_CHECKING:
     from domains.text.evaluators import Judge
 
 WEIGHTS = Path(__file__).parent / "weights"
+RECIPES = "domains.text.recipes"
 EVALUATORS = {
     "judge": EvaluatorEntry("quality", "primary", OnDemand("domains.text.evaluators:Judge")),
     "wordllama": EvaluatorEntry("diversity", "primary", OnDemand("domains.text.evaluators:Words")),
@@ -47,31 +45,8 @@ class TextDomain(StringDomain):
     version = 1
 
     weights = WEIGHTS
-    recipes = "domains.text.recipes"
-    companions: ClassVar[Mapping[str, str]] = {
-        "judge": "the evaluator of quality",
-        "conv_judge": "the secondary evaluator of quality",
-    }
-
-    # ------------------------------------------------------------------------------------------------- models
-
-    def locate(self, model: str) -> ModelSpec:
-        """An embedded model, a folder that `AutoModelForCausalLM` reads, or a hub id (`owner/name`)."""
-        if model in self.models:
-            return self.models[model]
-        folder = Path(model)
-        try:
-            exists, has_config = folder.exists(), (folder / "config.json").is_file()
-        except OSError:  # a name that is too long for a file
-            exists = has_config = False
-        if has_config:
-            return spec_of(model, folder)
-        if exists or "@" in model or model.count("/") != 1 or model.startswith((".", "/", "~")):
-            reason = "it is a folder without config.json" if exists else "it is neither a folder nor a hub id"
-            raise BadInput(
-                f"{unknown('model', model, self.models)}, or the folder of a causal language model ({reason})"
-            )
-        return ModelSpec(model, model)
+    recipes = RECIPES
+    splits = PARTS
 
     def open(
         self, spec: ModelSpec, device: str = "cpu", settings: Mapping[str, Any] | None = None
@@ -86,18 +61,8 @@ class TextDomain(StringDomain):
 
     # ------------------------------------------------------------------------------------ data and evaluators
 
-    def reference(self, split: str = "test", source: str | None = None) -> list[str]:
-        from domains.text.data import PARTS, verses
-
-        if split not in PARTS:
-            raise unknown("split", split, PARTS)
-        return verses(split) if source is None else self.read_source(source, split)
-
-    def is_training_sample(self, samples: Sequence[str]) -> list[bool]:
-        from domains.text.data import verses
-
-        known = set(verses("train"))
-        return [sample in known for sample in samples]
+    def shipped(self, split: str) -> list[str]:
+        return verses(split)
 
     def traits(self, samples: Sequence[str]) -> dict[str, np.ndarray]:
         """`length`: words between white space."""
@@ -144,6 +109,8 @@ class TextDomain(StringDomain):
 class TextGenerator(StringGenerator):
     """A causal language model from `transformers`, with its tokenizer."""
 
+    recipes = RECIPES
+
     def __init__(
         self,
         spec: ModelSpec,
@@ -184,23 +151,7 @@ class TextGenerator(StringGenerator):
         return fits(self._judge, samples, self.prompts.texts(len(samples)), real)
 
     def likelihood(self, network: Module, base: Module | None = None) -> dict[str, float]:
-        from domains.text.data import verses
-
         return self.likelihood_of(network, base, verses("test"))
-
-    def training(
-        self,
-        network: Module,
-        seed: int,
-        wrap: Wrap | None = None,
-        *,
-        scratch: bool = False,
-        teacher: Module | None = None,
-    ) -> Training:
-        from domains.text.data import verses
-        from domains.text.recipes import VerseTraining
-
-        return VerseTraining(network, self.tokenizer, verses("train"), seed, wrap, teacher)
 
 
 # ---------------------------------------------------------------------------------------------------- metrics
