@@ -14,7 +14,11 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "wordllama")
+# whose versions numbers may depend on; some are extras
+PACKAGES = (
+    *("torch", "transformers", "tokenizers", "safetensors", "numpy", "wordllama"),
+    *("torch-fidelity", "rdkit", "fcd-torch"),
+)
 
 
 class Provenance(BaseModel):

@@ -2,9 +2,9 @@
 real.
 
 The squared error alone makes blurred pictures. A discriminator of patches (Esser et al. 2021,
-arXiv:2012.09841) adds two forces: towards what looks real, and towards what the discriminator itself sees of
-the true picture (Larsen et al. 2016, arXiv:1512.09300). Each force is a share of the squared error's, by the
-length of the gradient at the picture.
+arXiv:2012.09841) adds two gradients at the drawn picture: towards what looks real, and towards what the
+discriminator itself sees of the true picture (Larsen et al. 2016, arXiv:1512.09300). Each is scaled to a
+share of the norm of the squared error's gradient.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class CodecRecipe(Recipe):
     shape: CodecShape = field(default_factory=CodecShape)
     discriminator_rate: float = 1e-3
     alone: int = 150  # steps with the squared error alone
-    realism: float = 1.0  # length of the force towards real pictures, of the squared error's
+    realism: float = 1.0  # norm of the gradient towards real pictures, as a share of the squared error's
     likeness: float = 1.0  # and of the one towards the same features
     penalty: float = 0.1  # gamma of R1
     penalty_every: int = 8
@@ -99,36 +99,36 @@ class CodecTraining(ImageTraining):
             error.backward()
             self._step("network")
             return {"error": error.item()}
-        force, found = self._force(drawn.detach(), real)
-        drawn.backward(force)
+        gradient, found = self._gradient(drawn.detach(), real)
+        drawn.backward(gradient)
         self._step("network")
-        return {"error": error.item(), **found, **self._judge(drawn.detach(), real)}
+        return {"error": error.item(), **found, **self._train_discriminator(drawn.detach(), real)}
 
-    def _force(self, drawn: Tensor, real: Tensor) -> tuple[Tensor, dict[str, float]]:
-        """The gradient at the drawn pictures, made of three."""
-        judge = self.networks["discriminator"]
-        judge.requires_grad_(False)
+    def _gradient(self, drawn: Tensor, real: Tensor) -> tuple[Tensor, dict[str, float]]:
+        """The gradient at the drawn pictures, a sum of three."""
+        discriminator = self.networks["discriminator"]
+        discriminator.requires_grad_(False)
         with torch.no_grad():
-            wanted = judge(real)[1]
+            wanted = discriminator(real)[1]
         drawn.requires_grad_(True)
-        logits, seen = judge(drawn)
+        logits, seen = discriminator(drawn)
         realism = F.softplus(-logits).mean()
         likeness = torch.stack([F.l1_loss(a, b) for a, b in zip(seen, wanted)]).sum()
         (towards_real,) = torch.autograd.grad(realism, drawn, retain_graph=True)
         (towards_same,) = torch.autograd.grad(likeness, drawn)
-        judge.requires_grad_(True)
+        discriminator.requires_grad_(True)
         exact = 2 * (drawn.detach() - real) / drawn.numel()
         recipe = self.recipe
-        force = exact + as_long(towards_real, exact, recipe.realism)
-        force = force + as_long(towards_same, exact, recipe.likeness)
-        return force, {"realism": realism.item(), "likeness": likeness.item()}
+        total = exact + scaled(towards_real, exact, recipe.realism)
+        total = total + scaled(towards_same, exact, recipe.likeness)
+        return total, {"realism": realism.item(), "likeness": likeness.item()}
 
-    def _judge(self, drawn: Tensor, real: Tensor) -> dict[str, float]:
+    def _train_discriminator(self, drawn: Tensor, real: Tensor) -> dict[str, float]:
         """One step of the discriminator."""
-        judge, recipe = self.networks["discriminator"], self.recipe
+        discriminator, recipe = self.networks["discriminator"], self.recipe
         penalised = self.step_number % recipe.penalty_every == 0
         real = real.detach().requires_grad_(penalised)
-        of_real, of_drawn = judge(real)[0], judge(drawn)[0]
+        of_real, of_drawn = discriminator(real)[0], discriminator(drawn)[0]
         loss = F.softplus(-of_real).mean() + F.softplus(of_drawn).mean()
         total = loss
         if penalised:
@@ -150,14 +150,14 @@ class CodecTraining(ImageTraining):
         weights).
         """
         network: Any = self.averages["network"]
-        judge = self.averages["discriminator"]
+        discriminator = self.averages["discriminator"]
         errors, real, counts = [], [], torch.zeros(network.shape.codes, network.shape.code_count)
         for some in self.held_out.split(250):
             images = to_floats(some).to(self.device)
             numbers = network.numbers(images)
             drawn = network.draw(numbers)
             errors.append(F.mse_loss(drawn, images).item())
-            real.append(torch.sigmoid(judge(drawn)[0]).mean().item())
+            real.append(torch.sigmoid(discriminator(drawn)[0]).mean().item())
             codes = network.codes_of(numbers).cpu().reshape(-1, network.shape.codes)
             for place, count in enumerate(counts):
                 count += torch.bincount(codes[:, place], minlength=len(count))
@@ -181,6 +181,6 @@ class CodecTraining(ImageTraining):
         write_json(folder / "card.json", card(self, network, "tokenizer of Fashion-MNIST pictures"))
 
 
-def as_long(gradient: Tensor, other: Tensor, share: float) -> Tensor:
-    """The gradient with `share` of the length of the other one."""
+def scaled(gradient: Tensor, other: Tensor, share: float) -> Tensor:
+    """The gradient with `share` of the norm of the other one."""
     return gradient * (share * other.norm() / gradient.norm().clamp_min(1e-12))

@@ -103,4 +103,6 @@ def write(rows: list[str], path: Path) -> None:
 if __name__ == "__main__":
     import sys
 
+    if len(sys.argv) != 2 or not zipfile.is_zipfile(sys.argv[1]):
+        sys.exit(f"give one file, the wheel of molsets 0.3.1; found: {' '.join(sys.argv[1:]) or 'nothing'}")
     make(Path(sys.argv[1]))

@@ -1,10 +1,12 @@
-"""Measures how often the judges of molecules and RDKit agree on damaged test molecules.
+"""Measures how often the judges of molecules and RDKit agree on damaged real molecules.
 
     python -m scripts.studies.molecules_truth
 
-RDKit says which string is a molecule. Per damage: the share of strings that RDKit reads, the share that each
-judge accepts, its sensitivity (share of the wrong strings that it rejects), and its specificity (share of the
-right strings that it accepts). A judge also rejects right strings that are unlike the training part, and real
+RDKit says which string is a molecule. The molecules are those of the ceiling, which no judge was trained on.
+Per damage: the share of strings that RDKit reads, the share that each judge accepts, its sensitivity (share
+of the wrong strings that it rejects), and its specificity (share of the right strings that it accepts).
+
+A judge also rejects right strings that are unlike the training part, and real
 molecules at the edge of its range. So the specificity on undamaged molecules is the most that it can reach.
 """
 
