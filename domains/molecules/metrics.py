@@ -1,7 +1,8 @@
 """The domain's own metrics: those that generative chemistry reports, on the N samples and as many real ones.
 
 Definitions by Polykovskiy et al. 2020 (MOSES, arXiv:1811.12823). All but `valid_rdkit` are of the valid
-samples alone. They depend on N: compare at equal N only, and not with published figures of other N.
+samples alone. They depend on N: compare at equal N only, and not with published figures of other N. A network
+with few valid samples has few in `fcd`, too, whose bias grows as they become fewer.
 """
 
 from __future__ import annotations
