@@ -146,9 +146,10 @@ def squash(x: Tensor, levels: int) -> Tensor:
 
 def shape_of(config: Mapping[str, Any]) -> CodecShape:
     """Of the codec's `config.json`, where tuples are lists."""
-    return CodecShape(
-        **{name: tuple(value) if isinstance(value, list) else value for name, value in config.items()}
-    )
+    known: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in config.items()
+    }
+    return CodecShape(**known)
 
 
 class Codec:
