@@ -595,6 +595,10 @@ class Domain(Trainable, DescribesSamples, HasMetrics, HasTask, HasOptionalEvalua
     name: ClassVar[str]  # as in the entry point that names the class
     description: ClassVar[str]  # one line for `bench list`
     version: ClassVar[int] = 1  # raise it when numbers change: older records no longer count as finished
+    # optional, such as `images` and `transformer`. Domains that share one word and differ in the other are
+    # contrasted, so an equal word must mean the same real samples, or the same architecture and recipe
+    kind_of_data: ClassVar[str] = ""
+    kind_of_network: ClassVar[str] = ""
 
     @property
     @abstractmethod

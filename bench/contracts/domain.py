@@ -24,6 +24,7 @@ from bench.runner.run_cell import run_cell
 from bench.runner.session import ModelSession
 from bench.util.cache import Cache
 
+LONGEST_WORD = 24  # characters of a kind of data or network
 DAMAGED = 2000  # samples of the matrix of damages, where the domain has as many
 
 
@@ -44,6 +45,17 @@ def its_name_is_that_of_its_entry_point(domain: Domain) -> None:
         f"its description is {said!r}",
         "write one line for `bench list`",
     )
+
+
+def its_kinds_are_words(domain: Domain) -> None:
+    """They are the heads of columns and rows, and equal ones are taken for the same."""
+    for member in ("kind_of_data", "kind_of_network"):
+        word = getattr(domain, member, "")
+        require(
+            isinstance(word, str) and word == " ".join(word.split()) and len(word) <= LONGEST_WORD,
+            f"its {member} is {word!r}",
+            f"name it in at most {LONGEST_WORD} characters, such as `images`, or leave it empty",
+        )
 
 
 def it_ships_models_under_their_names(domain: Domain) -> None:
@@ -245,6 +257,7 @@ def _check_figures(member: str, found: Mapping[str, float], declared: Mapping[st
 
 CONTRACTS = (
     its_name_is_that_of_its_entry_point,
+    its_kinds_are_words,
     it_ships_models_under_their_names,
     an_unknown_model_is_named,
     each_role_has_an_evaluator,

@@ -10,7 +10,9 @@ from statistics import mean, stdev
 
 from bench.methods.notation import LADDER
 from bench.records.schema import Record
+from bench.report.contrasts import data_or_network
 from bench.report.during import during_details
+from bench.report.loss_order import by_domain, ratio_text
 from bench.report.model_page import GENERATED
 from bench.report.report_data import DASH, ReportData, table, with_interval
 from bench.report.secondary_table import secondary_agreement
@@ -49,6 +51,7 @@ def details_page(found: ReportData, leaderboard: str) -> str:
         pair_by_pair(found),
         checks(found.now, found.wider),
         *size_by_size(found),
+        *data_or_network(found),
         f"## How small can the file be?\n\n{RATIO_NOTES}",
         ratios(found) + "\n",
         f"## Rung by rung\n\n{RUNG_NOTES}",
@@ -58,6 +61,7 @@ def details_page(found: ReportData, leaderboard: str) -> str:
         f"## The best method at each ratio\n\n{METHOD_NOTES}",
         best_methods(found) + "\n",
         f"## What is lost first, quality or diversity?\n\n{ORDER_NOTES}",
+        by_domain(found),
         losses(found) + "\n",
         f"## What else differs between the models?\n\n{COVARIATE_NOTES}",
         covariates(found) + "\n",
@@ -285,16 +289,12 @@ UNDECIDED = "undecided"
 def losses_of(m: ModelLadder) -> list[str]:
     """[quality below 0.90 at, diversity below 0.90 at, lost first] of a model with a whole ladder."""
     order = order_of(m)
-    return [*(_ratio_text(order.onsets[role].ratio) for role in ROLES), order.first or UNDECIDED]
+    return [*(ratio_text(order.onsets[role].ratio) for role in ROLES), order.first or UNDECIDED]
 
 
 def onset_text(onset: Onset) -> str:
     """A ratio with its interval: `8.0x [7.5x, 8.4x]`."""
-    return f"{_ratio_text(onset.ratio)} [{_ratio_text(onset.low)}, {_ratio_text(onset.high)}]"
-
-
-def _ratio_text(ratio: float) -> str:
-    return f"{ratio:.1f}x" if math.isfinite(ratio) else "∞"
+    return f"{ratio_text(onset.ratio)} [{ratio_text(onset.low)}, {ratio_text(onset.high)}]"
 
 
 # ------------------------------------------------------------------------------------------------- covariates

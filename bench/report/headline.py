@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from statistics import mean
 
 from bench.methods.notation import LADDER
+from bench.report.contrasts import short_answer
 from bench.report.details import best_cells, losses_of, retentions_at, richest_models
 from bench.report.during import during_section, one_bit
 from bench.report.report_data import DASH, ReportData, table
@@ -64,6 +65,7 @@ def headline(found: ReportData, details: str) -> list[str]:
         *without_score(found),
         NOTES.format(details=details),
         caveats(found.now),
+        *filter(None, [short_answer(found, details)]),
         f"## What is left at each bit width?\n\n{RUNG_NOTES.format(details=details)}",
         *(rungs(found, role) + "\n" for role in ROLES),
         *during_section(found, [d.name for d in ranked(found)], details),

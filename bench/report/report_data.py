@@ -12,6 +12,7 @@ from bench.records.schema import Record
 from bench.registry import DOMAINS, open_domain
 from bench.report.verdict import ClaimContext, claim_context, with_secondary
 from bench.stats.complete import has_secondary, not_compared_yet, without
+from bench.stats.contrasts import Contrast, Kinds, contrasts_of, kinds_of
 from bench.stats.during import DuringTraining, compare_ways
 from bench.stats.intervals import Estimate
 from bench.stats.ladder import ModelLadder, grouped, models_of, with_records
@@ -34,6 +35,7 @@ class ReportData:
     wider: ClaimContext
     # domain that is not compared yet -> what it lacks; its models are in no average and in no test
     waiting: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    kinds: Mapping[str, Kinds] = field(default_factory=dict)  # of the domains in `now`
 
     @property
     def compared(self) -> list[ModelLadder]:
@@ -44,6 +46,12 @@ class ReportData:
     def comparable(self) -> bool:
         """Whether at least two domains have records. Otherwise there is no ranking."""
         return len(self.now.domains) > 1
+
+    @cached_property
+    def contrasts(self) -> list[Contrast]:
+        """The compared domains that share their data or their network."""
+        compared = {d.name for d in self.now.domains if d.compared and d.units}
+        return contrasts_of({name: kinds for name, kinds in self.kinds.items() if name in compared})
 
     @cached_property
     def ways(self) -> list[DuringTraining]:
@@ -79,7 +87,8 @@ def report_data(records: Sequence[Record], files: ModelFiles) -> ReportData:
     wider = _claims(used, others, REGRESSED_FROM)
     if alone := _alone(used, now):
         now = replace(now, alone=alone)
-    return ReportData(used, models, files, now, wider, waiting)
+    kinds = kinds_of([d.name for d in now.domains], files)
+    return ReportData(used, models, files, now, wider, waiting, kinds)
 
 
 def own_reference(records: Sequence[Record]) -> bool:

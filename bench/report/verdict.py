@@ -88,9 +88,9 @@ def sentence(now: ClaimContext) -> str:
 def _shown(now: ClaimContext) -> str:
     rows = [(c.a, c.b, c.role) for c in now.comparisons if now.claimed(c)]
     claims = []
-    for a, others, roles in _merged(rows):
+    for a, others, roles in together(rows):
         than = joined([f"than {b}" for b in others])
-        claims.append(f"**{a} is more compressible {than}, in {_roles(roles)}**")
+        claims.append(f"**{a} is more compressible {than}, in {in_roles(roles)}**")
     return _averaged(now) + "; ".join(claims) + "." if claims else ""
 
 
@@ -127,8 +127,8 @@ def _contrary(c: Comparison, now: ClaimContext) -> bool:
 
 
 def _ahead(why: str, rows: Sequence[Comparison]) -> str:
-    merged = _merged([(c.a, c.b, c.role) for c in rows])
-    said = [f"{a} ahead of {joined(others)} in {_roles(roles)}" for a, others, roles in merged]
+    merged = together([(c.a, c.b, c.role) for c in rows])
+    said = [f"{a} ahead of {joined(others)} in {in_roles(roles)}" for a, others, roles in merged]
     return f"Not claimed, because {why}: {'; '.join(said)}." if said else ""
 
 
@@ -145,7 +145,7 @@ def _undecided(now: ClaimContext) -> str:
 
 def _untested(now: ClaimContext) -> str:
     rows = [(c, c.role) for c in now.comparisons if c.difference is None]
-    said = "; ".join(f"{names} in {_roles(roles)}" for names, roles in _by_pair(rows))
+    said = "; ".join(f"{names} in {in_roles(roles)}" for names, roles in _by_pair(rows))
     return f"No test is possible, because a domain has fewer than two training seeds: {said}." if said else ""
 
 
@@ -157,7 +157,7 @@ def _by_pair(rows: Sequence[tuple[Comparison, str]]) -> list[tuple[str, list[str
     return [*found.items()]
 
 
-def _merged(rows: Sequence[tuple[str, str, str]]) -> list[tuple[str, list[str], tuple[str, ...]]]:
+def together(rows: Sequence[tuple[str, str, str]]) -> list[tuple[str, list[str], tuple[str, ...]]]:
     """(better, worse, role) -> (better, all domains that it is ahead of in the same roles, those roles)."""
     roles: dict[tuple[str, str], tuple[str, ...]] = {}
     for a, b, role in rows:
@@ -168,7 +168,8 @@ def _merged(rows: Sequence[tuple[str, str, str]]) -> list[tuple[str, list[str], 
     return [(a, others, same) for (a, same), others in found.items()]
 
 
-def _roles(roles: Sequence[str]) -> str:
+def in_roles(roles: Sequence[str]) -> str:
+    """`quality and in diversity`: what follows the word `in`."""
     return " and in ".join(roles)
 
 
@@ -265,7 +266,7 @@ def _size_by_size(now: ClaimContext) -> str:
 def _does_not_show(lost: Sequence[tuple[Comparison, str]]) -> str:
     if not lost:
         return "shows all of this"
-    merged = _merged([(c.a, c.b, c.role) for c, _ in lost])
+    merged = together([(c.a, c.b, c.role) for c, _ in lost])
     said = [f"{a} ahead of {joined(others)} in {' or '.join(roles)}" for a, others, roles in merged]
     return f"does not show {', or '.join(said)}"
 

@@ -135,6 +135,8 @@ def describe_model(
     return ModelFile(
         domain=domain.name,
         model=model,
+        kind_of_data=domain.kind_of_data,
+        kind_of_network=domain.kind_of_network,
         weights_sha256=first.weights_sha256,
         anatomy=anatomy(session.generator.network, session.spec),
         samples=first.samples,

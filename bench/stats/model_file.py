@@ -42,6 +42,8 @@ class ModelFile(BaseModel):
     schema_version: int = SCHEMA
     domain: str
     model: str
+    kind_of_data: str = ""  # as the domain declares them; empty in older files
+    kind_of_network: str = ""
     weights_sha256: str
     anatomy: Anatomy
     samples: int  # a seed

@@ -57,6 +57,7 @@ class DiffusionDomain(ImageDomain):
     name = "image_diffusion"
     description = "grey pictures of garments (Fashion-MNIST) from a small diffusers U-Net"
     version = 1
+    kind_of_network = "diffusion U-Net"
     sizes, weights = SIZES, WEIGHTS
 
     def locate(self, model: str) -> ModelSpec:

@@ -34,6 +34,7 @@ class GanDomain(ImageDomain):
     name = "image_gan"
     description = "grey pictures of garments (Fashion-MNIST) from a small DCGAN generator"
     version = 1
+    kind_of_network = "GAN"
     sizes, weights = SIZES, WEIGHTS
 
     def locate(self, model: str) -> ModelSpec:

@@ -34,6 +34,7 @@ class TokensDomain(ImageDomain):
     name = "image_tokens"
     description = "grey pictures of garments (Fashion-MNIST) from a small causal transformer over codes"
     version = 1
+    kind_of_network = "transformer"
     sizes, weights = SIZES, WEIGHTS
     published = {"s": (0, 1, 2), "xs": (0, 1, 2)}
 

@@ -43,6 +43,7 @@ EVALUATORS = {  # the first primary one of a role is the one that counts
 class ImageDomain(Domain):
     """Grey pictures of 28x28, uint8 [n, 1, 28, 28], judged beside real garments."""
 
+    kind_of_data = "images"
     sizes: Mapping[str, Any]
     weights: Path  # the folder of the embedded models
     published: Mapping[str, tuple[int, ...]] = PUBLISHED_SEEDS  # size -> training seeds

@@ -41,6 +41,7 @@ class MoleculesDomain(StringDomain):
     name = "molecules"
     description = DESCRIPTION + (f" (needs {HINT})" if missing() else "")
     version = 1
+    kind_of_data, kind_of_network = "molecules", "transformer"
     weights = Path(__file__).parent / "weights"
     published = {size: seeds for size, seeds in PUBLISHED_SEEDS.items() if size != "m"}
     recipes = RECIPES

@@ -43,6 +43,7 @@ class TextDomain(StringDomain):
     name = "text"
     description = "verses of the King James Bible from a small causal transformer"
     version = 1
+    kind_of_data, kind_of_network = "text", "transformer"
 
     weights = WEIGHTS
     recipes = RECIPES

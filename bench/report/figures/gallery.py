@@ -8,7 +8,7 @@ from pathlib import Path
 from bench.errors import BadInput
 from bench.records.damage_file import read_damages
 from bench.records.schema import Record, read_records
-from bench.report.figures import during, families, overview, paths, sizes, survival, training_curves
+from bench.report.figures import during, families, overview, paths, sizes, survival, training_curves, two_way
 from bench.report.figures.twins_text import texts_of
 from bench.stats.twin_outcomes import twin_outcomes_of
 from bench.util.files import slug, write_atomically
@@ -45,6 +45,8 @@ def across_domains(records: Sequence[Record], results: Path, say: Callable[[str]
         found["quality-diversity.png"] = paths.picture(panels)
     if by_role := sizes.panels_of(series, records):
         found["sizes.png"] = sizes.picture(by_role, series)
+    if by_kinds := two_way.panels_of(records, results):
+        found["data-and-network.png"] = two_way.picture(by_kinds)
     titled = [
         (f"{one.domain.name} ({overview.models_in(one.domain)})", twin_outcomes_of(one.domain, records))
         for one in series

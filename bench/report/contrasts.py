@@ -1,0 +1,194 @@
+"""Writes the section "Data or network?": domains that share their data or their network, and differ in the
+other.
+
+All sentences are made from the tests of the ranking. Nothing is written where no two domains share either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from math import sqrt
+
+from bench.report.report_data import DASH, ReportData, table, with_interval
+from bench.report.verdict import PAIR_HEADERS, ClaimContext, in_roles, pairs, together
+from bench.stats.contrasts import (
+    FACTORS,
+    OTHER,
+    Component,
+    Contrast,
+    by_kinds,
+    components,
+    shares,
+    variance_range,
+)
+from bench.stats.ladder import ROLES
+from bench.stats.scores import Comparison, Domain
+from bench.util.markup import as_text, joined
+
+TITLE = "Data or network?"
+NOTES = """\
+Some domains share their data or their network and differ in the other. Their pairs, tests and adjusted
+p-values are those of the ranking ([statistics.md](docs/statistics.md#data-or-network)). Where the data are
+the same, real samples and evaluators are the same; recipe, normalization and sampler belong to the network.
+Where the network is the same, evaluators and length of the samples still belong to the data.
+"""
+GRID_NOTES = """\
+C of each kind of data (rows) and network (columns) ([picture](docs/images/data-and-network.png)). A dash was
+not measured.
+"""
+SHARE_NOTES = """\
+**Where does the variance of C lie?** Each factor is seen where only it differs: networks on the same data,
+data under the same network, sizes within a domain, training seeds within a size (sampling noise included).
+**SD** is the standard deviation of C that a factor causes, and **share** its part of the sum of variances.
+"""
+
+
+# ------------------------------------------------------------------------------------------------- sentences
+
+
+def short_answer(found: ReportData, details: str) -> str:
+    """The sentence of the first page. Empty unless both data and network are contrasted."""
+    if {c.shared for c in found.contrasts} != set(OTHER):
+        return ""
+    said = "; ".join(_said(c, found.now) for c in found.contrasts)
+    return f"**{TITLE}** Some rows share one of them: {said} ([details]({details}#data-or-network)).\n"
+
+
+def _said(contrast: Contrast, now: ClaimContext) -> str:
+    """What the tests of one contrast show, and how large a difference may be that they do not show."""
+    rows = _pairs_of(contrast, now)
+    claims = _claims(contrast, [c for c in rows if now.claimed(c)])
+    rest = [c for c in rows if not now.claimed(c)]
+    said = [f"with the same {contrast.shared} ({as_text(contrast.word)}), {claims or _none(rest)}"]
+    if claims and rest:
+        said.append(f"but {_none(rest, ' other')}")
+    return ", ".join([*said, *_how_large(rest, now)])
+
+
+def _pairs_of(contrast: Contrast, now: ClaimContext) -> list[Comparison]:
+    return [c for c in now.comparisons if contrast.has(c.a, c.b)]
+
+
+def _claims(contrast: Contrast, rows: Sequence[Comparison]) -> str:
+    """`C is larger with A than with B, in quality`; several claims are joined. Empty without claims."""
+    at = "with" if contrast.shared == "data" else "on"
+    labels = {domain: as_text(contrast.label(domain)) for domain in contrast.words}
+    claims = []
+    for a, others, roles in together([(labels[c.a], labels[c.b], c.role) for c in rows]):
+        than = joined([f"than {at} {b}" for b in others])
+        claims.append(f"larger {at} {a} {than} in {in_roles(roles)}")
+    return f"C is {joined(claims)}" if claims else ""
+
+
+def _none(rows: Sequence[Comparison], other: str = "") -> str:
+    if all(c.difference is None for c in rows):
+        return f"no{other} test is possible"
+    return f"no{other} difference is shown"
+
+
+def _how_large(rows: Sequence[Comparison], now: ClaimContext) -> list[str]:
+    """How large a difference may be that is not claimed. Empty where nothing is open."""
+    limits = []
+    for role in ROLES:
+        if wide := [_widest(c, now) for c in rows if c.role == role and c.difference is not None]:
+            limits.append(f"{max(wide):.3f} in {role}")
+    by = "" if now.second is None else ", by either set of evaluators"
+    return [f"and each may be up to {joined(limits)} (95 %{by})"] if limits else []
+
+
+def _widest(c: Comparison, now: ClaimContext) -> float:
+    """The largest difference within the intervals of both sets of evaluators."""
+    both = [one.difference for one in (c, now.theirs(c)) if one is not None]
+    return max(d.widest for d in both if d is not None)
+
+
+# --------------------------------------------------------------------------------------------------- details
+
+
+def data_or_network(found: ReportData) -> list[str]:
+    """The section of the page of details. Empty where no contrast exists."""
+    if not found.contrasts:
+        return []
+    said = [_said(c, found.now) for c in found.contrasts]
+    return [
+        f"## {TITLE}\n\n{NOTES}",
+        "".join(f"- {one[0].upper()}{one[1:]}.\n" for one in said),
+        tests(found) + "\n",
+        GRID_NOTES,
+        grid(found) + "\n",
+        *variances(found),
+    ]
+
+
+def tests(found: ReportData) -> str:
+    """One line for each pair and role: what both domains share, then the columns of the ranking's pairs."""
+    lines = []
+    for contrast in found.contrasts:
+        shared = f"{contrast.shared}: {as_text(contrast.word)}"
+        of_contrast = replace(found.now, comparisons=_pairs_of(contrast, found.now))
+        lines += [[shared, *line] for line in pairs(of_contrast)]
+    return table(["the same", *PAIR_HEADERS], lines, left=3)
+
+
+def grid(found: ReportData) -> str:
+    """C by data and network: a line for each kind of data and role, a column for each kind of network."""
+    cells = by_kinds(found.now.domains, found.kinds)
+    networks = sorted({network for _, network in cells})
+    lines = []
+    for data in sorted({data for data, _ in cells}):
+        for role in ROLES:
+            row = [_cell(cells.get((data, network), []), role) for network in networks]
+            lines.append([as_text(data), role, *row])
+    return table(["data", "C of", *map(as_text, networks)], lines, left=2)
+
+
+def _cell(domains: Sequence[Domain], role: str) -> str:
+    return "; ".join(with_interval(d.score(role)) for d in domains) or DASH
+
+
+def variances(found: ReportData) -> list[str]:
+    """The components of variance, without a test. Empty unless both data and network are contrasted."""
+    second = [d for d in found.now.second_domains if d.units]
+    known = {role: components(found.now.domains, found.contrasts, role) for role in ROLES}
+    theirs = {role: components(second, found.contrasts, role) for role in ROLES}
+    if any(one is None for of_role in known.values() for name, one in of_role.items() if name != "sizes"):
+        return []
+    lines = []
+    for factor in FACTORS:
+        one = known[ROLES[0]][factor]
+        line = [factor, DASH if one is None else str(one.df)]
+        for role in ROLES:
+            line += [_deviation(known[role][factor]), _share(known[role], factor)]
+        lines.append([*line, *(_share(theirs[role], factor) for role in ROLES if second)])
+    headers = ["between", "degrees of freedom", *(f"{role}: {w}" for role in ROLES for w in ("SD", "share"))]
+    headers += [f"{role}: share by the secondary evaluators" for role in ROLES if second]
+    return [SHARE_NOTES, table(headers, lines) + "\n", _cannot_carry(found, known[ROLES[0]])]
+
+
+def _deviation(one: Component | None) -> str:
+    return DASH if one is None else f"{sqrt(one.variance):.3f}"
+
+
+def _share(of_role: dict[str, Component | None], factor: str) -> str:
+    share = shares(of_role)[factor]
+    return DASH if share is None else f"{100 * share:.0f} %"
+
+
+def _cannot_carry(found: ReportData, known: dict[str, Component | None]) -> str:
+    """What so few cells cannot show."""
+    cells = by_kinds(found.now.domains, found.kinds)
+    rows, columns = ({kinds[i] for kinds in cells} for i in (0, 1))
+    fewest = min(one.df for one in known.values() if one is not None)
+    low, high = variance_range(fewest)
+    said = [
+        "**What these shares cannot carry.** They are not tested. "
+        f"A variance from {fewest} degrees of freedom is known to within {low:.2f} to {high:.2g} times "
+        "its value (95 %, if normal)."
+    ]
+    if (empty := len(rows) * len(columns) - len(cells)) > 0:
+        said.append(
+            f"{empty} of {len(rows) * len(columns)} pairs of data and network are not measured. So the "
+            "design cannot tell whether networks rank alike on other data, nor data alike under other networks."
+        )
+    return " ".join(said) + "\n"

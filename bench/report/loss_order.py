@@ -1,0 +1,78 @@
+"""Writes which is lost first, quality or diversity: a line for each domain, and what others report."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import median
+
+from bench.report.report_data import DASH, ReportData, table
+from bench.stats.complete import has_secondary
+from bench.stats.ladder import ROLES, ModelLadder, grouped, models_of
+from bench.stats.order import Order, order_of
+from bench.stats.rank_agreement import as_secondary_sees
+from bench.util.markup import as_text, joined
+
+ELSEWHERE = (
+    "Mordido et al. (2021, arXiv:2103.11912) report the opposite for GANs after quantization: quality stays "
+    "and diversity falls. They measure other GANs, with precision and recall by hashing."
+)
+
+
+def by_domain(found: ReportData) -> str:
+    """How often each role is lost first, by domain. Empty where no model has a whole ladder."""
+    orders = [order_of(m) for m in found.models if m.whole]
+    if not orders:
+        return ""
+    theirs = [order_of(m) for m in _secondary(found) if m.whole]
+    lines = []
+    for name in dict.fromkeys(o.model.domain for o in orders):
+        own, other = ([o for o in some if o.model.domain == name] for some in (orders, theirs))
+        lines.append([as_text(name), str(len(own)), *(_middle(own, role) for role in ROLES), *_counts(own)])
+        lines[-1] += _counts(other) if other else [DASH] * len(ROLES)
+    headers = ["domain", "models", *(f"{role} below 0.90 at" for role in ROLES)]
+    headers += [f"{who}{role} first" for who in ("", "secondary: ") for role in ROLES]
+    return f"{_said(orders, theirs)} {ELSEWHERE}\n\n{table(headers, lines)}\n"
+
+
+def _secondary(found: ReportData) -> list[ModelLadder]:
+    """The ladders that the secondary evaluators scored as a whole, by their scores."""
+    seen = []
+    for _, same in grouped(found.records, lambda r: (r.domain, r.model)):
+        if has_secondary(same):
+            seen += [other for r in same if (other := as_secondary_sees(r)) is not None]
+    return models_of(seen)
+
+
+def _middle(orders: Sequence[Order], role: str) -> str:
+    """The median onset over models, with its range: `6.1x (4.3x to 8.0x)`."""
+    ratios = [o.onsets[role].ratio for o in orders]
+    return f"{ratio_text(median(ratios))} ({ratio_text(min(ratios))} to {ratio_text(max(ratios))})"
+
+
+def ratio_text(ratio: float) -> str:
+    """A ratio; `∞` where the ladder never falls so far."""
+    return f"{ratio:.1f}x" if math.isfinite(ratio) else "∞"
+
+
+def _counts(orders: Sequence[Order]) -> list[str]:
+    firsts = [o.first for o in orders]
+    return [str(firsts.count(role)) for role in ROLES]
+
+
+def _said(orders: Sequence[Order], theirs: Sequence[Order]) -> str:
+    """In how many models each role is lost first, and where diversity is so more often than quality."""
+    quality, diversity = _counts(orders)
+    said = [f"Quality is lost first in {quality} of {len(orders)} models and diversity in {diversity}."]
+    if theirs:
+        quality, diversity = _counts(theirs)
+        said.append(f"By the secondary evaluators these are {quality} and {diversity} of {len(theirs)}.")
+    names = [*dict.fromkeys(o.model.domain for o in orders)]
+    turned = [name for name in names if _diversity_more_often(orders, name)]
+    where = f"in {joined([*map(as_text, turned)])}" if turned else "in no domain"
+    return " ".join([*said, f"Diversity is lost first more often than quality {where}."])
+
+
+def _diversity_more_often(orders: Sequence[Order], domain: str) -> bool:
+    firsts = [o.first for o in orders if o.model.domain == domain]
+    return firsts.count("diversity") > firsts.count("quality")
