@@ -7,7 +7,10 @@ import math
 import numpy as np
 import pytest
 from made_up import RATES, ladder, model
+from test_complete import cells, twice_judged
 
+from bench.report.loss_order import by_domain
+from bench.report.report_data import report_data
 from bench.stats.ladder import ROLES, models_of
 from bench.stats.order import crossing, onset, order_of
 
@@ -65,3 +68,25 @@ def test_of_every_model_the_records_have() -> None:
     assert found.model is m and found.first == "quality"
     # from 1 at rate 2.7 to .4 at 3.0
     assert found.onsets["quality"].ratio == pytest.approx(2 ** (2.7 + 0.3 * 0.1 / 0.6), rel=0.01)
+
+
+def test_a_line_for_each_domain_says_how_often_each_role_is_first() -> None:
+    early, late = [1, 1, 0.4, 0, 0, 0, 0, 0], [1, 1, 1, 1, 1, 1, 0.3, 0]
+    records = [
+        *ladder("a", "s@0", quality=early, diversity=late),
+        *ladder("a", "s@1", quality=[1, 1, 1, 0.4, 0, 0, 0, 0], diversity=late),
+        *ladder("b", "s@0", quality=late, diversity=early),
+        *ladder("b", "s@1"),
+    ]
+    text = by_domain(report_data(twice_judged(records), {}))
+    assert text.startswith(
+        "Quality is lost first in 2 of 4 models and diversity in 1. By the secondary evaluators these are 2 "
+        "and 1 of 4. Diversity is lost first more often than quality in b. Mordido et al. (2021, arXiv:2103"
+    )
+    rows = {row[0]: row for row in cells(text)}
+    assert rows["a"][1] == "2" and rows["a"][4:] == ["2", "0", "2", "0"]
+    assert rows["b"][2] == "∞ (15.4x to ∞)" and rows["b"][4:] == ["0", "1", "0", "1"]
+    alone = by_domain(report_data([r for r in records if r.domain == "a"], {}))
+    assert alone.startswith("Quality is lost first in 2 of 2 models and diversity in 0. Diversity is lost")
+    assert "in no domain" in alone and cells(alone)[-1][4:] == ["2", "0", "-", "-"]
+    assert by_domain(report_data([], {})) == ""

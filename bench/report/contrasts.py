@@ -189,6 +189,6 @@ def _cannot_carry(found: ReportData, known: dict[str, Component | None]) -> str:
     if (empty := len(rows) * len(columns) - len(cells)) > 0:
         said.append(
             f"{empty} of {len(rows) * len(columns)} pairs of data and network are not measured. So the "
-            "design cannot tell whether networks rank alike on other data, nor data alike under other networks."
+            "design cannot tell whether networks rank alike on other data, or data under other networks."
         )
     return " ".join(said) + "\n"

@@ -35,7 +35,7 @@ class ReportData:
     wider: ClaimContext
     # domain that is not compared yet -> what it lacks; its models are in no average and in no test
     waiting: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    kinds: Mapping[str, Kinds] = field(default_factory=dict)  # of the domains in `now`
+    kinds: Mapping[str, Kinds] = field(default_factory=dict)  # of the compared domains
 
     @property
     def compared(self) -> list[ModelLadder]:
@@ -50,8 +50,7 @@ class ReportData:
     @cached_property
     def contrasts(self) -> list[Contrast]:
         """The compared domains that share their data or their network."""
-        compared = {d.name for d in self.now.domains if d.compared and d.units}
-        return contrasts_of({name: kinds for name, kinds in self.kinds.items() if name in compared})
+        return contrasts_of(self.kinds)
 
     @cached_property
     def ways(self) -> list[DuringTraining]:
@@ -87,7 +86,7 @@ def report_data(records: Sequence[Record], files: ModelFiles) -> ReportData:
     wider = _claims(used, others, REGRESSED_FROM)
     if alone := _alone(used, now):
         now = replace(now, alone=alone)
-    kinds = kinds_of([d.name for d in now.domains], files)
+    kinds = kinds_of([d.name for d in now.domains if d.compared and d.units], files)
     return ReportData(used, models, files, now, wider, waiting, kinds)
 
 
