@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -112,9 +113,13 @@ def test_the_domains_of_this_package_declare_the_two_contrasts() -> None:
     ]
 
 
+@functools.cache
+def published() -> ModelFile:
+    return next(iter(read_models(ROOT / "results").values()))
+
+
 def file_of(name: str, data: str = "", network: str = "") -> ModelFile:
-    (some, *_) = read_models(ROOT / "results").values()
-    return some.model_copy(update={"domain": name, "kind_of_data": data, "kind_of_network": network})
+    return published().model_copy(update={"domain": name, "kind_of_data": data, "kind_of_network": network})
 
 
 def test_kinds_of_a_domain_that_is_not_installed_come_from_its_files(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,11 +267,11 @@ def true_c(curve: str, role: str) -> float:
 
 @pytest.mark.parametrize("truth", ["network", "data"])
 def test_intervals_hold_the_truth_and_sentences_follow_it(truth: str) -> None:
-    """20 studies of 12 pairs and roles. At 95 %, 12 of 240 intervals would miss; false claims are Holm's 5 %
+    """12 studies of 12 pairs and roles. At 95 %, 7 of 144 intervals would miss; false claims are Holm's 5 %
     of studies.
     """
     held, false, found_out = 0, 0, 0
-    for seed in range(20):
+    for seed in range(12):
         domains, true = study(truth, seed)
         now = ClaimContext(domains, compare(domains), {})
         for c in [c for c in now.comparisons if any(one.has(c.a, c.b) for one in BOTH)]:
@@ -279,7 +284,7 @@ def test_intervals_hold_the_truth_and_sentences_follow_it(truth: str) -> None:
         data, network = said(found)
         first, second = (data, network) if truth == "network" else (network, data)
         assert "larger" in first and ("no difference is shown" in second or false)
-    assert held >= 0.93 * 240 and false <= 2 and found_out >= 0.6 * 60
+    assert held >= 0.93 * 144 and false <= 1 and found_out >= 0.5 * 36
 
 
 # ------------------------------------------------------------------------------------- components of variance
@@ -318,8 +323,8 @@ def test_sizes_are_a_component_of_their_own() -> None:
 
 
 def test_components_of_many_studies_are_those_of_the_truth() -> None:
-    """Moments have no bias: over 20 studies the mean component is that of the true scores."""
-    found = [components(study("network", seed)[0], BOTH, "quality") for seed in range(20)]
+    """Moments have no bias: over 12 studies the mean component is that of the true scores."""
+    found = [components(study("network", seed)[0], BOTH, "quality") for seed in range(12)]
     _, true = study("network", 0)
     wanted = np.var([true[name, "quality"] for name in BOTH[0].words], ddof=1)
     measured = np.mean([one["networks"].variance for one in found if one["networks"]])
@@ -341,10 +346,10 @@ def test_a_variance_of_few_values_is_hardly_known() -> None:
 # ------------------------------------------------------------------------------------------------------ pages
 
 
-def measured(kept: Kept, names: Sequence[str] = tuple(FIVE)) -> list[Record]:
+def measured(kept: Kept, names: Sequence[str], models: Sequence[str]) -> list[Record]:
     found = []
     for name in names:
-        for i, at in enumerate(GRID):
+        for i, at in enumerate(models):
             found += ladder(name, at, kept[name] + 0.01 * (i % 3), kept[name] + 0.01 * (i % 3), seeds=(0,))
     return twice_judged(sized(found))
 
@@ -362,7 +367,7 @@ def silent(kinds: Mapping[str, Kinds]) -> dict[str, Kinds]:
 
 @pytest.fixture(scope="module")
 def five() -> list[Record]:
-    return measured(NETWORK_MATTERS)
+    return measured(NETWORK_MATTERS, tuple(FIVE), ("s@0", "s@1", "s@2"))
 
 
 def test_the_first_page_has_one_sentence_where_both_are_contrasted(
@@ -398,14 +403,12 @@ def test_without_a_contrast_no_page_changes(five: list[Record]) -> None:
     assert "network?" not in "".join(written(two, apart))
 
 
-def test_a_domain_that_waits_is_in_no_contrast(five: list[Record]) -> None:
-    less = [r for r in five if (r.domain, r.model) != ("pixels_lm", "s@2")]
+def test_a_domain_that_waits_is_in_no_contrast() -> None:
+    images = measured(NETWORK_MATTERS, [name for name, kinds in FIVE.items() if kinds.data == "images"], GRID)
+    less = [r for r in images if (r.domain, r.model) != ("pixels_lm", "s@2")]
     found = report_data(less, {(name, "s@0"): file_of(name, k.data, k.network) for name, k in FIVE.items()})
     assert [*found.waiting] == ["pixels_lm"]
-    assert [(c.shared, {*c.words}) for c in found.contrasts] == [
-        ("data", {"pixels_gan", "pixels_unet"}),
-        ("network", {"molecules_lm", "words"}),
-    ]
+    assert [(c.shared, {*c.words}) for c in found.contrasts] == [("data", {"pixels_gan", "pixels_unet"})]
 
 
 def test_a_cell_holds_each_of_its_domains() -> None:
