@@ -98,6 +98,16 @@ def test_the_file_says_what_the_model_is(described: ModelFile, records: list[Rec
     assert set(described.covariates) == {"surprisal", "rarity"} and set(described.survival) == set(RUNGS)
 
 
+def test_the_file_carries_the_kinds_that_the_domain_declares(
+    domain: Domain, records: list[Record], described: ModelFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (described.kind_of_data, described.kind_of_network) == ("", "")
+    for member, word in (("kind_of_data", "points"), ("kind_of_network", "MLP")):
+        monkeypatch.setattr(domain, member, word)
+    file = describe_model(domain, "s@0", records, lambda _: None)
+    assert (file.kind_of_data, file.kind_of_network) == ("points", "MLP")
+
+
 def test_survival_is_what_the_records_say(described: ModelFile, records: list[Record]) -> None:
     for method in RUNGS:
         own = [r for r in records if r.method == method]

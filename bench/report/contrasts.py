@@ -31,7 +31,8 @@ NOTES = """\
 Some domains share their data or their network and differ in the other. Their pairs, tests and adjusted
 p-values are those of the ranking ([statistics.md](docs/statistics.md#data-or-network)). Where the data are
 the same, real samples and evaluators are the same; recipe, normalization and sampler belong to the network.
-Where the network is the same, evaluators and length of the samples still belong to the data.
+Where the network is the same, evaluators and length of the samples still belong to the data. **at most**: the
+farthest end of the 95 % intervals of the pairs that are not claimed, by either set of evaluators.
 """
 GRID_NOTES = """\
 C of each kind of data (rows) and network (columns) ([picture](docs/images/data-and-network.png)). A dash was
@@ -60,41 +61,37 @@ def _said(contrast: Contrast, now: ClaimContext) -> str:
     rows = _pairs_of(contrast, now)
     claims = _claims(contrast, [c for c in rows if now.claimed(c)])
     rest = [c for c in rows if not now.claimed(c)]
-    said = [f"with the same {contrast.shared} ({as_text(contrast.word)}), {claims or _none(rest)}"]
-    if claims and rest:
-        said.append(f"but {_none(rest, ' other')}")
-    return ", ".join([*said, *_how_large(rest, now)])
+    said = [f"with the same {contrast.shared} ({as_text(contrast.word)})", *claims]
+    if rest or not claims:
+        said.append(_open(rest, now, others=bool(claims)))
+    return ", ".join(said)
 
 
 def _pairs_of(contrast: Contrast, now: ClaimContext) -> list[Comparison]:
     return [c for c in now.comparisons if contrast.has(c.a, c.b)]
 
 
-def _claims(contrast: Contrast, rows: Sequence[Comparison]) -> str:
-    """`C is larger with A than with B, in quality`; several claims are joined. Empty without claims."""
+def _claims(contrast: Contrast, rows: Sequence[Comparison]) -> list[str]:
+    """`C is larger with A than with B in quality`, and what else is claimed."""
     at = "with" if contrast.shared == "data" else "on"
-    labels = {domain: as_text(contrast.label(domain)) for domain in contrast.words}
-    claims = []
+    labels = {domain: f"{at} {as_text(contrast.label(domain))}" for domain in contrast.words}
+    ahead: dict[tuple[str, str], list[str]] = {}
     for a, others, roles in together([(labels[c.a], labels[c.b], c.role) for c in rows]):
-        than = joined([f"than {at} {b}" for b in others])
-        claims.append(f"larger {at} {a} {than} in {in_roles(roles)}")
-    return f"C is {joined(claims)}" if claims else ""
+        ahead.setdefault((joined([f"than {b}" for b in others]), in_roles(roles)), []).append(a)
+    claims = [f"larger {joined(a)} {than} in {roles}" for (than, roles), a in ahead.items()]
+    return [f"{'C is' if i == 0 else 'and'} {claim}" for i, claim in enumerate(claims)]
 
 
-def _none(rows: Sequence[Comparison], other: str = "") -> str:
-    if all(c.difference is None for c in rows):
-        return f"no{other} test is possible"
-    return f"no{other} difference is shown"
-
-
-def _how_large(rows: Sequence[Comparison], now: ClaimContext) -> list[str]:
-    """How large a difference may be that is not claimed. Empty where nothing is open."""
+def _open(rows: Sequence[Comparison], now: ClaimContext, others: bool) -> str:
+    """The pairs that are not claimed, with the largest difference that is possible. `others` are claimed."""
     limits = []
     for role in ROLES:
         if wide := [_widest(c, now) for c in rows if c.role == role and c.difference is not None]:
             limits.append(f"{max(wide):.3f} in {role}")
-    by = "" if now.second is None else ", by either set of evaluators"
-    return [f"and each may be up to {joined(limits)} (95 %{by})"] if limits else []
+    if not limits:
+        return f"no {'other ' if others else ''}test is possible"
+    verdict = "other pairs are open" if others else "no difference is shown"
+    return f"{verdict} (at most {joined(limits)}, 95 %)"
 
 
 def _widest(c: Comparison, now: ClaimContext) -> float:
