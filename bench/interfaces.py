@@ -565,6 +565,13 @@ class HasOptionalEvaluators:
         return None
 
 
+class HasKinds:
+    """For domains to be contrasted with others that share their data or their network, and not both."""
+
+    kind_of_data: ClassVar[str] = ""  # `images`; an equal word means the same real samples and evaluators
+    kind_of_network: ClassVar[str] = ""  # `transformer`; an equal word means the same architecture and recipe
+
+
 class TakesConditions:
     """For domains with conditional models: `--prompts` and `--labels`."""
 
@@ -589,16 +596,14 @@ class TakesConditions:
 # ---------------------------------------------------------------------------------------------------- domains
 
 
-class Domain(Trainable, DescribesSamples, HasMetrics, HasTask, HasOptionalEvaluators, TakesConditions, ABC):
+class Domain(
+    Trainable, DescribesSamples, HasMetrics, HasTask, HasOptionalEvaluators, HasKinds, TakesConditions, ABC
+):
     """A kind of data: its models, real samples and evaluators. Constructing one loads no model."""
 
     name: ClassVar[str]  # as in the entry point that names the class
     description: ClassVar[str]  # one line for `bench list`
     version: ClassVar[int] = 1  # raise it when numbers change: older records no longer count as finished
-    # optional, such as `images` and `transformer`. Domains that share one word and differ in the other are
-    # contrasted, so an equal word must mean the same real samples, or the same architecture and recipe
-    kind_of_data: ClassVar[str] = ""
-    kind_of_network: ClassVar[str] = ""
 
     @property
     @abstractmethod

@@ -149,7 +149,7 @@ def variances(found: ReportData) -> list[str]:
     second = [d for d in found.now.second_domains if d.units]
     known = {role: components(found.now.domains, found.contrasts, role) for role in ROLES}
     theirs = {role: components(second, found.contrasts, role) for role in ROLES}
-    if any(one is None for of_role in known.values() for name, one in of_role.items() if name != "sizes"):
+    if any(known[role][factor] is None for role in ROLES for factor in FACTORS if factor != "sizes"):
         return []
     lines = []
     for factor in FACTORS:
@@ -175,7 +175,7 @@ def _share(of_role: dict[str, Component | None], factor: str) -> str:
 def _cannot_carry(found: ReportData, known: dict[str, Component | None]) -> str:
     """What so few cells cannot show."""
     cells = by_kinds(found.now.domains, found.kinds)
-    rows, columns = ({kinds[i] for kinds in cells} for i in (0, 1))
+    every = len({data for data, _ in cells}) * len({network for _, network in cells})
     fewest = min(one.df for one in known.values() if one is not None)
     low, high = variance_range(fewest)
     said = [
@@ -183,9 +183,9 @@ def _cannot_carry(found: ReportData, known: dict[str, Component | None]) -> str:
         f"A variance from {fewest} degrees of freedom is known to within {low:.2f} to {high:.2g} times "
         "its value (95 %, if normal)."
     ]
-    if (empty := len(rows) * len(columns) - len(cells)) > 0:
+    if (empty := every - len(cells)) > 0:
         said.append(
-            f"{empty} of {len(rows) * len(columns)} pairs of data and network are not measured. So the "
+            f"{empty} of {every} pairs of data and network are not measured. So the "
             "design cannot tell whether networks rank alike on other data, or data under other networks."
         )
     return " ".join(said) + "\n"

@@ -27,7 +27,8 @@ def by_domain(found: ReportData) -> str:
     theirs = [order_of(m) for m in _secondary(found) if m.whole]
     lines = []
     for name in dict.fromkeys(o.model.domain for o in orders):
-        own, other = ([o for o in some if o.model.domain == name] for some in (orders, theirs))
+        own = [o for o in orders if o.model.domain == name]
+        other = [o for o in theirs if o.model.domain == name]
         lines.append([as_text(name), str(len(own)), *(_middle(own, role) for role in ROLES), *_counts(own)])
         lines[-1] += _counts(other) if other else [DASH] * len(ROLES)
     headers = ["domain", "models", *(f"{role} below 0.90 at" for role in ROLES)]

@@ -1,6 +1,6 @@
 """Is it the data or the network? Contrasts of domains that share one of the two and differ in the other.
 
-A domain declares its kind of data and its kind of network (`bench.interfaces.Domain`). Two domains with the
+A domain declares its kind of data and its kind of network (`bench.interfaces.HasKinds`). Two domains with the
 same word for one and different words for the other form a pair of a contrast. The tests of these pairs are
 those of the comparison of domains (`bench.stats.scores.compare`).
 """
@@ -159,8 +159,10 @@ def _between(contrast: Contrast, scored: Mapping[str, np.ndarray]) -> tuple[floa
     for domain, word in contrast.words.items():
         if domain in scored:
             by_word.setdefault(word, []).append(scored[domain])
-    means = [np.mean([v.mean() for v in some]) for some in by_word.values()]
-    errors = [np.mean([_within(v) / v.size for v in some]) / len(some) for some in by_word.values()]
+    means, errors = [], []
+    for some in by_word.values():
+        means.append(np.mean([v.mean() for v in some]))
+        errors.append(np.mean([_within(v) / v.size for v in some]) / len(some))
     return (_beyond(np.array(means), float(np.mean(errors))), len(means) - 1) if means else (0.0, 0)
 
 

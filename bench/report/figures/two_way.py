@@ -64,10 +64,11 @@ def panels_of(records: Sequence[Record], results: Path) -> list[Panel]:
     found = report_data(records, files)
     panels = []
     for role in ROLES:
-        own, other = (
-            _scores(some, found.kinds, role) for some in (found.now.domains, found.now.second_domains)
-        )
-        cells = {at: Cell(some, [one.value for one in other.get(at, ())]) for at, some in own.items()}
+        own = _scores(found.now.domains, found.kinds, role)
+        other = _scores(found.now.second_domains, found.kinds, role)
+        cells = {}
+        for at, scores in own.items():
+            cells[at] = Cell(scores, [score.value for score in other.get(at, ())])
         panels.append(Panel(role, cells))
     return panels if found.contrasts else []
 
@@ -78,8 +79,9 @@ def _scores(
     """(data, network) -> the scores of its domains. Cells without a score are left out."""
     found = {}
     for cell, some in by_kinds(domains, kinds).items():
-        if scores := [score for d in some if (score := d.score(role)) is not None]:
-            found[cell] = scores
+        known = [score for d in some if (score := d.score(role)) is not None]
+        if known:
+            found[cell] = known
     return found
 
 
