@@ -168,6 +168,13 @@ def start_encoder(seed: int, data: str | None, device: str) -> Training:
     return EncoderTraining(images.pixels, held_out.pixels, device=device)
 
 
+def start_third_encoder(seed: int, data: str | None, device: str) -> Training:
+    from domains.images.third_encoder import ThirdEncoderTraining
+
+    images, held_out = training_parts(data)
+    return ThirdEncoderTraining(images.pixels, held_out.pixels, device=device)
+
+
 def start_pixel_judge(seed: int, data: str | None, device: str) -> Training:
     from domains.images.pixel_judge import PixelJudgeTraining
 
@@ -190,6 +197,11 @@ def start_labeller(seed: int, data: str | None, device: str) -> Training:
 
 COMPANIONS = {
     "encoder": TrainingRecipe("the evaluator of diversity", start_encoder, seeded=False),
+    "third_encoder": TrainingRecipe(
+        "an encoder of diversity for a study alone, from a wider family of damages",
+        start_third_encoder,
+        seeded=False,
+    ),
     "pixel_judge": TrainingRecipe("the secondary evaluator of quality", start_pixel_judge, seeded=False),
     "restorer": TrainingRecipe("the secondary evaluator of diversity", start_restorer, seeded=False),
     "labeller": TrainingRecipe(

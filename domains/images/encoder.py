@@ -105,8 +105,12 @@ class EncoderTraining(ImageTraining):
         loss = contrast(clean, damaged, self.recipe.temperature)
         return self.descend(loss)
 
+    def spoils(self) -> Sequence[Spoil]:
+        """The damages that the network learns to look through."""
+        return SPOILS
+
     def _both(self, network: nn.Module, images: Tensor, noise: torch.Generator) -> tuple[Tensor, Tensor]:
-        damaged = spoil(images, noise, self.recipe.second)
+        damaged = spoil(images, noise, self.recipe.second, self.spoils())
         clean, spoilt = network(torch.cat((images, damaged)).to(self.device)).chunk(2)
         return clean, spoilt
 
@@ -141,19 +145,24 @@ def contrast(clean: Tensor, damaged: Tensor, temperature: float) -> Tensor:
 Spoil = Callable[[Tensor, Tensor, torch.Generator], Tensor]
 
 
-def spoil(images: Tensor, noise: torch.Generator, second: float) -> Tensor:
-    """A random damage of random strength on each picture, on a share of them a second one."""
-    once = _spoil(images, noise)
-    return torch.where(
-        (torch.rand(len(images), generator=noise) < second)[:, None, None, None], _spoil(once, noise), once
-    )
+def spoil(
+    images: Tensor, noise: torch.Generator, second: float, spoils: Sequence[Spoil] | None = None
+) -> Tensor:
+    """A random damage of random strength on each picture, on a share of them a second one.
+
+    `spoils` are the kinds to draw from; the default is `SPOILS`.
+    """
+    spoils = SPOILS if spoils is None else spoils
+    once = _spoil(images, noise, spoils)
+    twice = (torch.rand(len(images), generator=noise) < second)[:, None, None, None]
+    return torch.where(twice, _spoil(once, noise, spoils), once)
 
 
-def _spoil(images: Tensor, noise: torch.Generator) -> Tensor:
-    kinds = torch.randint(len(SPOILS), (len(images),), generator=noise)
+def _spoil(images: Tensor, noise: torch.Generator, spoils: Sequence[Spoil]) -> Tensor:
+    kinds = torch.randint(len(spoils), (len(images),), generator=noise)
     strengths = torch.rand(len(images), 1, 1, 1, generator=noise)
     spoilt = images.clone()
-    for number, function in enumerate(SPOILS):
+    for number, function in enumerate(spoils):
         chosen = kinds == number
         if chosen.any():
             spoilt[chosen] = function(images[chosen], strengths[chosen], noise)
@@ -199,7 +208,7 @@ def _salt(x: Tensor, strength: Tensor, noise: torch.Generator) -> Tensor:
     return torch.where(hit, (torch.rand(x.shape, generator=noise) < 0.5).float(), x)
 
 
-def _levels(x: Tensor, strength: Tensor, noise: torch.Generator) -> Tensor:
+def posterize(x: Tensor, strength: Tensor, noise: torch.Generator) -> Tensor:
     steps = torch.round(1 + 7 * (1 - strength))
     return torch.round(x * steps) / steps
 
@@ -209,7 +218,7 @@ def _contrast(x: Tensor, strength: Tensor, noise: torch.Generator) -> Tensor:
     return slope * x + strength * (torch.rand(strength.shape, generator=noise) * 0.4 - 0.2)
 
 
-SPOILS: tuple[Spoil, ...] = (_noise, _blur, _checkerboard, _low_frequency, _salt, _levels, _contrast)
+SPOILS: tuple[Spoil, ...] = (_noise, _blur, _checkerboard, _low_frequency, _salt, posterize, _contrast)
 
 
 def load(network: nn.Module, file: Path) -> nn.Module:
