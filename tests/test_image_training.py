@@ -26,6 +26,7 @@ from domains.images.data import part
 from domains.images.encoder import SPOILS, EncoderRecipe, EncoderTraining, contrast, spoil
 from domains.images.labeller import LabellerTraining
 from domains.images.noise import item_noise
+from domains.images.third_encoder import ThirdEncoderTraining
 from domains.images.training import Recipe, generator, to_floats, to_pixels
 from domains.muon import Muon, orthogonalised
 
@@ -69,6 +70,10 @@ def encoder() -> EncoderTraining:
     return EncoderTraining(PIXELS, HELD_OUT, EncoderRecipe(steps=20, batch=16, warmup=2, average=0.9))
 
 
+def third_encoder() -> ThirdEncoderTraining:
+    return ThirdEncoderTraining(PIXELS, HELD_OUT, EncoderRecipe(steps=20, batch=16, warmup=2, average=0.9))
+
+
 def labeller() -> LabellerTraining:
     return LabellerTraining(
         part("validation")[np.arange(256)],
@@ -77,7 +82,7 @@ def labeller() -> LabellerTraining:
     )
 
 
-every_recipe = pytest.mark.parametrize("make", [gan, flow, encoder, labeller])
+every_recipe = pytest.mark.parametrize("make", [gan, flow, encoder, third_encoder, labeller])
 
 
 @every_recipe

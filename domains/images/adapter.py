@@ -36,6 +36,9 @@ EVALUATORS = {  # the first primary one of a role is the one that counts
     ),
     "pixel_judge": EvaluatorEntry("quality", "secondary", OnDemand("domains.images.pixel_judge:PixelJudge")),
     "restorer": EvaluatorEntry("diversity", "secondary", OnDemand("domains.images.restorer:Restorer")),
+    "third_encoder": EvaluatorEntry(
+        "diversity", "optional", OnDemand("domains.images.third_encoder:ThirdEncoder")
+    ),
     "inception": EvaluatorEntry("quality", "optional", OnDemand("domains.images.further:Inception")),
 }
 

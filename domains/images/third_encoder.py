@@ -62,7 +62,7 @@ class ThirdEncoderTraining(EncoderTraining):
         return {**super().validate(), "found_held_out": own.float().mean().item()}
 
 
-# ------------------------------------------------- damages, all with the signature of `domains.images.encoder`
+# ------------------------------------- damages, all with the signature of `domains.images.encoder.Spoil`
 
 
 def _smear(x: Tensor, strength: Tensor, directions: Tensor) -> Tensor:
