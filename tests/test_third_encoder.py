@@ -91,14 +91,16 @@ def test_what_other_weights_measured_is_not_kept(tmp_path: Path) -> None:
 def test_a_ladder_is_scored_as_the_third_encoder_sees_it() -> None:
     """Diversity by its blocks, quality as before."""
     records = ladder("image_gan", quality=0.9, diversity=0.9, seeds=(0,))
-    blocks = {
-        r.method: r.evaluators["diversity"].model_copy(
-            update={"metrics": {"mutual_recall": kept, "retention": kept}}
-        )
-        for r, kept in zip(ladder("image_gan", diversity=0.4, seeds=(0,)), [1.0] + [0.4] * 8)
-    }
-    seen = by_evaluator(records, blocks)["third_encoder"]
-    found, _ = scored(seen)
+    blocks = {}
+    for record in ladder("image_gan", diversity=0.4, seeds=(0,)):
+        kept = 1.0 if record.method == "none" else 0.4
+        said = {"mutual_recall": kept, "retention": kept}
+        blocks[record.method] = {
+            "third_encoder": record.evaluators["diversity"].model_copy(update={"metrics": said})
+        }
+    found, score = scored(by_evaluator(records, blocks)["third_encoder"])
+    before, score_before = scored({r.method: r for r in records})
     assert found.outcomes["diversity"].mean == pytest.approx([0.4] * 8)
-    assert found.outcomes["quality"].mean == pytest.approx([0.9] * 8)
-    assert scored({r.method: r for r in records})[0].outcomes["diversity"].mean == pytest.approx([0.9] * 8)
+    assert found.outcomes["quality"].mean == pytest.approx(before.outcomes["quality"].mean)
+    assert before.outcomes["diversity"].mean == pytest.approx([0.9] * 8, abs=0.01)
+    assert score.value < score_before.value

@@ -3,15 +3,17 @@
     python -m scripts.studies.third_encoder            # what is missing is measured, then all tables
 
 It measures the matrix of damages, then the ladders of s@0 in both image domains, sampling seed 0. That takes
-about 20 minutes on one core. `third_encoder.json` holds what is done, so a stopped run continues. The other
-encoders' scores come from the published records. Samples are drawn again, and must be those of the records.
+about 20 minutes on one core. `third_encoder.json` holds what is done, so a stopped run continues. All three
+encoders score the very same samples, which are drawn again here. File sizes, and the scores of text, come
+from the published records.
 """
 
 from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +21,12 @@ import click
 import numpy as np
 import torch
 
+from bench.evaluation.bounds import Bounds
 from bench.evaluation.secondary import OneEvaluator, secondary_block
-from bench.methods.notation import LADDER, ladder
+from bench.methods.notation import LADDER, ladder, parse
 from bench.records.schema import PRIMARY_METRIC, EvaluatorBlock, Record, metric_of, read_records
 from bench.registry import open_domain
 from bench.report.report_data import table, with_interval
-from bench.runner.evaluate_secondary import samples_of
 from bench.runner.evaluation import Evaluation
 from bench.runner.session import ModelSession
 from bench.stats.compressibility import recalibrated_ladder
@@ -62,11 +64,13 @@ def main() -> None:
     for domain in DOMAINS:
         measure_ladder(domain, found)
     click.echo(matrix_table(found.content["matrix"]))
-    records = {domain: records_of(domain) for domain in (*DOMAINS, "text")}
+    seen: dict[str, Seen] = {"text": as_published(records_of("text"))}
     for domain in DOMAINS:
-        seen = by_evaluator(records[domain], found.blocks(domain))
-        click.echo(f"\n{domain} {MODEL}, retention of diversity\n\n{ladder_table(seen)}")
-    click.echo(f"\n{score_table(records, found)}")
+        records = records_of(domain)
+        seen[domain] = by_evaluator(records, found.blocks(domain))
+        click.echo(f"\n{domain} {MODEL}, retention of diversity\n\n{ladder_table(seen[domain])}")
+        click.echo(f"\nFarthest from the published records: {farthest(records, seen[domain]):.3f}")
+    click.echo(f"\n{score_table(seen)}")
 
 
 class Found:
@@ -83,10 +87,12 @@ class Found:
         self.content.setdefault(part, {})[name] = value
         write_atomically(self.path, json.dumps(self.content, indent=1, ensure_ascii=False) + "\n")
 
-    def blocks(self, domain: str) -> dict[str, EvaluatorBlock]:
-        """Method -> what the third encoder says about its samples."""
-        stored = self.content.get(domain, {})
-        return {method: EvaluatorBlock.model_validate(block) for method, block in stored.items()}
+    def blocks(self, domain: str) -> dict[str, dict[str, EvaluatorBlock]]:
+        """Method -> encoder -> what it says about the samples."""
+        found = {}
+        for method, said in self.content.get(domain, {}).items():
+            found[method] = {name: EvaluatorBlock.model_validate(block) for name, block in said.items()}
+        return found
 
 
 # ---------------------------------------------------------------------------------------- matrix of damages
@@ -157,40 +163,58 @@ def methods_of(records: Sequence[Record]) -> list[str]:
 
 
 def measure_ladder(domain_name: str, found: Found) -> None:
-    """Add the third encoder's scores of every cell that the file lacks."""
-    records = {r.method: r for r in records_of(domain_name)}
-    lacking = [m for m in methods_of(list(records.values())) if m not in found.content.get(domain_name, {})]
+    """Add what the three encoders say about the samples of every cell that the file lacks."""
+    known = found.content.get(domain_name, {})
+    lacking = [method for method in methods_of(records_of(domain_name)) if method not in known]
     if not lacking:
         return
     domain = open_domain(domain_name)
     session = ModelSession(domain, domain.locate(MODEL), SAMPLES)
-    evaluation = Evaluation(session, evaluators=(THIRD,))
-    scorer = evaluation.secondary.scorers[THIRD]
-    assert isinstance(scorer, OneEvaluator)
-    bounds = evaluation.secondary_bounds(THIRD)
-    before = scorer.verdict(samples_of(records["none"], evaluation))
+    asked = judges(Evaluation(session, evaluators=(THIRD,)))
+    baseline = session.sample(session.generator.network, 0).samples
+    before = {name: scorer.verdict(baseline) for name, (scorer, _) in asked.items()}
     for method in lacking:
-        now = scorer.verdict(samples_of(records[method], evaluation))
-        block = secondary_block(scorer, now, before, bounds, method == "none")
-        kept = block.model_copy(update={"items": {MUTUAL_RECALL: block.items[MUTUAL_RECALL]}})
-        found.add(domain_name, method, kept.model_dump())
+        samples = session.sample(session.compressed(parse(method), 0), 0).samples
+        said = {}
+        for name, (scorer, bounds) in asked.items():
+            block = secondary_block(scorer, scorer.verdict(samples), before[name], bounds, method == "none")
+            flags = {MUTUAL_RECALL: block.items[MUTUAL_RECALL]}
+            said[name] = block.model_copy(update={"items": flags}).model_dump()
+        found.add(domain_name, method, said)
 
 
-def as_seen(record: Record, block: EvaluatorBlock) -> Record:
-    """The record with another evaluator of diversity in the place of the primary one."""
-    others = {name: b for name, b in record.evaluators.items() if b.role != ROLE}
-    said = {f"{ROLE}_{name}": block.metrics[name] for name in ("retention", "u") if name in block.metrics}
+def judges(evaluation: Evaluation) -> dict[str, tuple[OneEvaluator, Bounds]]:
+    """Encoder -> the panel of it alone, and its floors and ceiling."""
+    domain, n = evaluation.session.domain, evaluation.session.n
+    panels = {name: OneEvaluator(domain, n, roles={name: ROLE}) for name in (FIRST, SECOND, THIRD)}
+    bounds = {name: evaluation.secondary_bounds(name) for name in (SECOND, THIRD)}
+    return {name: (panel, bounds.get(name, evaluation.bounds)) for name, panel in panels.items()}
+
+
+def as_seen(record: Record, name: str, block: EvaluatorBlock) -> Record:
+    """The record with a block of this study in the place of the primary evaluator of diversity."""
+    others = {other: b for other, b in record.evaluators.items() if b.role != ROLE}
+    said = {f"{ROLE}_{what}": block.metrics[what] for what in ("retention", "u") if what in block.metrics}
     metrics = {**record.metrics, metric_of(ROLE): block.metrics[MUTUAL_RECALL], **said}
-    return record.model_copy(update={"metrics": metrics, "evaluators": {**others, THIRD: block}})
+    return record.model_copy(update={"metrics": metrics, "evaluators": {**others, name: block}})
 
 
-def by_evaluator(
-    records: Sequence[Record], blocks: Mapping[str, EvaluatorBlock]
-) -> dict[str, dict[str, Record]]:
-    """Evaluator -> method -> the record as that evaluator of diversity sees it."""
-    seen = {r.method: other for r in records if (other := as_secondary_sees(r)) is not None}
-    third = {r.method: as_seen(r, blocks[r.method]) for r in records if r.method in blocks}
-    return {FIRST: {r.method: r for r in records}, SECOND: seen, **({THIRD: third} if third else {})}
+Seen = Mapping[str, Mapping[str, Record]]  # evaluator -> method -> the record as it sees it
+
+
+def by_evaluator(records: Sequence[Record], blocks: Mapping[str, Mapping[str, EvaluatorBlock]]) -> Seen:
+    """The records of a domain as each of this study's encoders sees them; `blocks` by method."""
+    seen: dict[str, dict[str, Record]] = {FIRST: {}, SECOND: {}, THIRD: {}}
+    for record in records:
+        for name, block in blocks.get(record.method, {}).items():
+            seen[name][record.method] = as_seen(record, name, block)
+    return seen
+
+
+def as_published(records: Sequence[Record]) -> Seen:
+    """The same by the published blocks of both sets of evaluators: for text, which has other ones."""
+    second = {r.method: other for r in records if (other := as_secondary_sees(r)) is not None}
+    return {"wordllama": {r.method: r for r in records}, "topics": second}
 
 
 def kept_of(record: Record) -> float:
@@ -201,15 +225,19 @@ def kept_of(record: Record) -> float:
     return value
 
 
-def ladder_table(seen: Mapping[str, Mapping[str, Record]]) -> str:
-    """One row a method: the file's ratio and each evaluator's retention."""
+def ladder_table(seen: Seen) -> str:
+    """One row a method: the file's ratio and each encoder's retention."""
     lines = []
-    for method, record in seen[THIRD].items():
-        ratio = f"{record.cost.ratio:.1f}x" if record.cost else ""
-        lines.append([method, ratio, *(f"{kept_of(by[method]):.3f}" for by in seen.values())])
-    order = {method: i for i, method in enumerate(methods_of(list(seen[FIRST].values())))}
-    lines.sort(key=lambda line: order[line[0]])
-    return table(["method", "smaller", *seen], lines)
+    for method in methods_of(list(seen[THIRD].values())):
+        ratio = cost.ratio if (cost := seen[THIRD][method].cost) else math.nan
+        lines.append([method, f"{ratio:.1f}", *(f"{kept_of(by[method]):.3f}" for by in seen.values())])
+    return table(["method", "times smaller", *seen], lines)
+
+
+def farthest(records: Sequence[Record], seen: Seen) -> float:
+    """The largest difference of the first encoder's retention here from that of the published records."""
+    published = {r.method: r for r in records}
+    return max(abs(kept_of(r) - kept_of(published[m])) for m, r in seen[FIRST].items())
 
 
 # --------------------------------------------------------------------------------------------- conclusions
@@ -235,22 +263,15 @@ def cliff(found: ModelLadder, below: float) -> str:
     return lost[-1] if lost else "none"
 
 
-def score_table(records: Mapping[str, Sequence[Record]], found: Found) -> str:
-    """C and the cliffs of each domain, by each encoder. Text has encoders of its own, for the order."""
-    return table(
-        ["domain", "evaluator", "C of diversity", *(f"below {bound:g} from" for bound in CLIFFS)],
-        list(_score_lines(records, found)),
-        left=2,
-    )
-
-
-def _score_lines(records: Mapping[str, Sequence[Record]], found: Found) -> Iterator[list[str]]:
-    names = {"text": {FIRST: "wordllama", SECOND: "topics"}}
-    for domain, same in records.items():
-        for evaluator, by_method in by_evaluator(same, found.blocks(domain)).items():
+def score_table(seen: Mapping[str, Seen]) -> str:
+    """C and the cliffs of each domain, by each encoder."""
+    lines = []
+    for domain, by in seen.items():
+        for evaluator, by_method in by.items():
             model, score = scored(by_method)
-            said = names.get(domain, {}).get(evaluator, evaluator)
-            yield [domain, said, with_interval(score), *(cliff(model, bound) for bound in CLIFFS)]
+            lines.append([domain, evaluator, with_interval(score), *(cliff(model, b) for b in CLIFFS)])
+    headers = ["domain", "evaluator", "C of diversity", *(f"below {bound:g} from" for bound in CLIFFS)]
+    return table(headers, lines, left=2)
 
 
 if __name__ == "__main__":
