@@ -9,9 +9,11 @@ import pytest
 import torch
 from made_up import ladder, model
 
+from bench.registry import open_domain
 from domains.images.data import part
 from domains.images.encoder import SPOILS, posterize, spoil
-from domains.images.third_encoder import HELD_OUT, TRAINED, smear, smear_horizontal
+from domains.images.evaluators import Encoder
+from domains.images.third_encoder import HELD_OUT, TRAINED, ThirdEncoder, smear, smear_horizontal
 from domains.images.training import generator
 from scripts.studies.third_encoder import Found, by_evaluator, cases, cliff, damaged, scored, was_trained
 
@@ -104,3 +106,27 @@ def test_a_ladder_is_scored_as_the_third_encoder_sees_it() -> None:
     assert found.outcomes["quality"].mean == pytest.approx(before.outcomes["quality"].mean)
     assert before.outcomes["diversity"].mean == pytest.approx([0.9] * 8, abs=0.01)
     assert score.value < score_before.value
+
+
+# --- what it learnt -----------------------------------------------------------------------------------
+
+
+def found_again(encoder: Encoder, whole: np.ndarray, spoilt: np.ndarray) -> float:
+    """The share of damaged pictures that lie nearest to their own undamaged one."""
+    nearest = torch.cdist(encoder.features(spoilt), encoder.features(whole)).argmin(1)
+    return (nearest == torch.arange(len(whole))).float().mean().item()
+
+
+def test_it_knows_a_picture_after_a_damage_that_neither_was_trained_with() -> None:
+    """A shear; of 400 pictures it finds most, and more than the first encoder does."""
+    whole = part("ceiling").pixels[:400]
+    spoilt = damaged(whole, HELD_OUT["shear"])
+    third, first = (found_again(kind(), whole, spoilt) for kind in (ThirdEncoder, Encoder))
+    assert third > 0.95 and third > first + 0.05
+
+
+def test_its_name_and_weights_are_in_its_identity() -> None:
+    """Cached features of the first encoder, which is the same class of network, are not taken for its own."""
+    evaluator = open_domain("image_gan").evaluator("third_encoder")
+    assert (evaluator.name, evaluator.role) == ("third_encoder", "diversity")
+    assert len(evaluator.identity()) == 64 and "third_encoder" not in open_domain("image_gan").evaluators()
