@@ -61,16 +61,15 @@ def main() -> None:
     """Measure what `third_encoder.json` lacks, and print the tables of docs/secondary-evaluators.md."""
     found = Found(ThirdEncoder().identity())
     measure_matrix(found)
-    for domain in DOMAINS:
-        measure_ladder(domain, found)
     click.echo(matrix_table(found.content["matrix"]))
     seen: dict[str, Seen] = {"text": as_published(records_of("text"))}
     for domain in DOMAINS:
+        measure_ladder(domain, found)
         records = records_of(domain)
         seen[domain] = by_evaluator(records, found.blocks(domain))
         click.echo(f"\n{domain} {MODEL}, retention of diversity\n\n{ladder_table(seen[domain])}")
         click.echo(f"\nFarthest from the published records: {farthest(records, seen[domain]):.3f}")
-    click.echo(f"\n{score_table(seen)}")
+        click.echo(f"\n{score_table(seen)}")
 
 
 class Found:
