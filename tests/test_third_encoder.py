@@ -44,6 +44,7 @@ def test_what_is_held_out_is_no_part_of_the_training() -> None:
     assert not set(TRAINED) & set(HELD_OUT) and not set(TRAINED.values()) & set(HELD_OUT.values())
     assert posterize in SPOILS and was_trained("encoder", "posterize")
     assert not any(was_trained("third_encoder", name) for name in HELD_OUT)
+    assert was_trained("third_encoder", "rotated 3°") and not was_trained("encoder", "rotated 3°")
     assert was_trained("third_encoder", "smear") and not was_trained("encoder", "smear")
 
 

@@ -114,7 +114,7 @@ def damaged(pixels: np.ndarray, kind: Spoil, strength: float = HALF) -> np.ndarr
 def was_trained(encoder: str, damage: str) -> bool:
     """Whether an encoder learnt to look through a kind of damage."""
     old = {function.__name__.strip("_") for function in SPOILS}
-    return damage in (TRAINED if encoder == THIRD else old)
+    return ("rotate" if damage == "rotated 3°" else damage) in (TRAINED if encoder == THIRD else old)
 
 
 def measure_matrix(found: Found) -> None:
