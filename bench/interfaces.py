@@ -147,15 +147,15 @@ class HasAuxiliaryScores:
 
 
 class HasCalibration:
-    """For networks with running statistics, such as batch norm: methods recalibrate them on these inputs."""
+    """For calibrated methods, such as GPTQ, and for networks with running statistics, such as batch norm."""
 
     def calibration(self, seed: int) -> Iterator[tuple[tuple[Any, ...], Mapping[str, Any]]]:
         """Batches of what the network is called with when it samples, as (args, kwargs).
 
-        They are never real data.
+        They are never real test data, and the seed alone decides them.
 
-        Make each batch when it is asked for. Networks without running statistics need no calibration.
-        Raises `LookupError` where there is none.
+        Make each batch when it is asked for. Networks with running statistics need it; without it, calibrated
+        methods are unsupported. Raises `LookupError` where there is none.
         """
         raise LookupError(f"{type(self).__name__} has no calibration batches")
 
@@ -863,6 +863,8 @@ class Compressed:
     untouched: Mapping[str, str] = field(default_factory=dict)
     # what each training-time method did, in order: its text, steps, core-seconds and log, as JSON
     trainings: tuple[Mapping[str, Any], ...] = ()
+    # tensor that a calibrated method compressed without knowing its inputs -> why
+    uncalibrated: Mapping[str, str] = field(default_factory=dict)
 
     def replace(
         self, tensors: Mapping[str, StoredTensor], untouched: Mapping[str, str] | None = None
@@ -911,6 +913,9 @@ class Method(ABC):
     # whether it chooses indices into a grid: a chain may hold one such method
     quantizes: ClassVar[bool] = False
     trains: ClassVar[bool] = False  # whether it trains the network, which takes minutes or hours
+    calibrates: ClassVar[bool] = False  # whether it needs `Generator.calibration`
+    # whether it gives weights new values, so that in a chain no quantizer may come before it
+    rewrites: ClassVar[bool] = False
 
     @property
     def text(self) -> str:

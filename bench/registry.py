@@ -131,6 +131,14 @@ METHODS = Registry(
             "bench.methods.entropy_coded:EntropyCoded",
             "entropy-coded uniform steps, rate-distortion optimised; bits=2, 1.6 ...",
         ),
+        "gptq": (
+            "bench.methods.calibrated_rounding:Gptq",
+            "uniform, rounding errors fed forward on calibration inputs; bits=4, group=G",
+        ),
+        "adaround": (
+            "bench.methods.calibrated_rounding:AdaRound",
+            "uniform, rounding up or down learnt on calibration inputs; bits=4, group=G",
+        ),
         "magnitude": (
             "bench.methods.prune:Magnitude",
             "the smallest weights become zero; sparsity=0.5, scope=layer|global",
@@ -138,6 +146,14 @@ METHODS = Registry(
         "nm": (
             "bench.methods.prune:Structured",
             "of every m weights of a channel the n largest stay; written 2:4",
+        ),
+        "wanda": (
+            "bench.methods.calibrated_pruning:Wanda",
+            "small weights of small inputs become zero; sparsity=0.5 or pattern=2:4",
+        ),
+        "sparsegpt": (
+            "bench.methods.calibrated_pruning:SparseGpt",
+            "pruning whose errors the other weights make good; sparsity=0.5 or pattern=2:4",
         ),
         "random": (
             "bench.methods.prune:RandomPruning",

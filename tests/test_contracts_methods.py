@@ -22,8 +22,8 @@ from bench.methods.notation import parse
 from bench.registry import METHODS
 
 QUANTIZERS = methods(lambda kind: kind.quantizes)
-# canonical texts are `ecsq:bits=2`, `2:4` and `qat:grid=int4`
-PLAIN_NAMES = [name for name in METHODS if name not in ("ecsq", "nm", "qat")]
+# canonical texts are `ecsq:bits=2`, `gptq:bits=4`, `2:4` and `qat:grid=int4`
+PLAIN_NAMES = [name for name in METHODS if name not in ("ecsq", "gptq", "adaround", "nm", "qat")]
 every_method = pytest.mark.parametrize("method", METHODS)
 
 

@@ -115,7 +115,7 @@ def parse(text: str) -> Chain:
         names = " and ".join(link.name for link in links if link.quantizes)
         raise BadInput(f"{text!r} quantizes twice ({names}): give at most one quantizer")
     for i, link in enumerate(links):
-        if (link.name == "permute" or link.trains) and any(before.quantizes for before in links[:i]):
+        if (link.rewrites or link.trains) and any(before.quantizes for before in links[:i]):
             raise BadInput(f"{text!r}: {link.name!r} has to come before a quantizer")
     if any(link.name == "recalibrate" for link in links[:-1]):
         raise BadInput(

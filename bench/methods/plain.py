@@ -102,6 +102,7 @@ class Permute(Method):
 
     name = "permute"
     description = "weights permuted within each tensor: the floor that retention is measured from"
+    rewrites = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**63:

@@ -60,6 +60,16 @@ def without_smallest(score: Tensor, share: float) -> Tensor:
     return mask.reshape(score.shape)
 
 
+def pattern_of(name: str, pattern: str) -> tuple[int, int]:
+    """(n, m) of a method's setting `pattern=n:m`. Raises `BadInput` where it is no pattern."""
+    n, _, m = pattern.partition(":")
+    if not (n.isdecimal() and m.isdecimal() and 1 <= int(n) < int(m) <= 32):
+        raise BadInput(
+            f"pattern={pattern!r} of {name!r} is no pattern: allowed is n:m with 1 <= n < m <= 32, such as 2:4"
+        )
+    return int(n), int(m)
+
+
 def check_sparsity(sparsity: float) -> None:
     """Raises `BadInput` unless the sparsity is a share."""
     if not 0 <= sparsity < 1:

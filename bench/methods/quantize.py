@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from abc import abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import ClassVar
@@ -66,13 +67,18 @@ class Quantizer(Weightwise):
 
     def __call__(self, compressed: Compressed, context: Context) -> Compressed:
         weights, exempt = self.weights(compressed, context)
-        changed = {}
-        for name, weight in weights.items():
-            stored = compressed.tensors[name]
-            if stored.quantized:
-                raise BadInput(f"{self.name!r} would quantize {name!r} a second time: give one quantizer")
-            changed[name] = self.quantize(stored, weight.axis, weight.blocks)
+        self.refuse_quantized(compressed, weights)
+        changed = {
+            name: self.quantize(compressed.tensors[name], weight.axis, weight.blocks)
+            for name, weight in weights.items()
+        }
         return halve_the_rest(compressed.replace(changed, exempt), {**context.excluded, **exempt})
+
+    def refuse_quantized(self, compressed: Compressed, names: Iterable[str]) -> None:
+        """Raises `BadInput` where an earlier method quantized one of these tensors."""
+        for name in names:
+            if compressed.tensors[name].quantized:
+                raise BadInput(f"{self.name!r} would quantize {name!r} a second time: give one quantizer")
 
     def quantize(self, stored: StoredTensor, axis: int, blocks: int = 1) -> StoredTensor:
         """Quantize one tensor. `axis` and `blocks` say where its output channels are (`Layout`)."""

@@ -27,7 +27,7 @@ from bench.interfaces import Compressed, Context, StoredTensor, Training
 from bench.layers import Weight, tensors_of, weights_of
 from bench.methods.fake_quantize import FakeQuantize, Masked, Parametrization, register
 from bench.methods.plain import halve_the_rest, original, plain
-from bench.methods.prune import Magnitude, Structured, check_sparsity
+from bench.methods.prune import Magnitude, Structured, check_sparsity, pattern_of
 from bench.methods.quantize import Quantizer
 from bench.methods.weightwise import Weightwise, one_of
 from bench.training.lock import locked
@@ -398,13 +398,7 @@ class PruneWhileTraining(TrainingTimeMethod):
     @property
     def kept_of_every(self) -> tuple[int, int]:
         """(n, m). Raises `BadInput` where the pattern is none."""
-        n, _, m = self.pattern.partition(":")
-        if not (n.isdecimal() and m.isdecimal() and 1 <= int(n) < int(m) <= 32):
-            raise BadInput(
-                f"pattern={self.pattern!r} of {self.name!r} is no pattern: allowed is n:m with "
-                f"1 <= n < m <= 32, such as 2:4"
-            )
-        return int(n), int(m)
+        return pattern_of(self.name, self.pattern)
 
     def parametrization(
         self, name: str, weight: Weight, start: StoredTensor, ends: bool

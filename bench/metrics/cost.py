@@ -56,6 +56,7 @@ def cost_of(
         memory_bytes=sum(memory_bytes(stored) for stored in compressed.tensors.values()),
         untouched=dict(compressed.untouched),
         untouched_bytes=untouched_bytes(compressed),
+        uncalibrated=dict(compressed.uncalibrated),
         **operations(weights, kept, macs),
         commit=git_state()[0],
     )

@@ -89,6 +89,8 @@ class Cost(BaseModel):
     memory_bytes: int  # of all tensors at their stored width, zeros included; no activations
     untouched: dict[str, str]  # tensors that look compressible and were left alone -> why
     untouched_bytes: int  # the size of these tensors as float32
+    # tensors that a calibrated method compressed without knowing their inputs -> why; empty in older records
+    uncalibrated: dict[str, str] = {}
     macs: float | None  # multiply-accumulates a sample; None: the network diverged, or the record is older
     macs_nonzero: float | None  # with non-zero weights only; no runtime here skips the others
     bit_operations: float | None  # non-zero MACs times bits of weight times bits of activation

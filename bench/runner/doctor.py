@@ -131,7 +131,8 @@ def rungs_of(session: ModelSession) -> tuple[tuple[Rung, ...], dict[str, Compres
         rungs.append(Rung(text, size, time.perf_counter() - started, reason))
     for name in METHODS:
         kind = METHODS.load(name)
-        if kind.trains or kind.quantizes:  # quantizers touch what the ladder's do
+        # quantizers touch what the ladder's do, and calibrated pruning what `magnitude` does
+        if kind.trains or kind.quantizes or kind.calibrates:
             continue
         try:
             made[name] = parse(name)(plain, context)

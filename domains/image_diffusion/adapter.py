@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -50,6 +50,8 @@ if TYPE_CHECKING:
 WEIGHTS = Path(__file__).parent / "weights"
 BATCH = 50  # fixed, the last one filled up: so a picture does not depend on how many others are made
 BATCH_PIXELS = BATCH * 32**2  # of a batch, whatever the side: larger pictures come in smaller batches
+CALIBRATION_START = 2**40  # the first item of calibration: far beyond those of samples
+CALIBRATION_CALLS = 20  # of the network, along the paths of one batch
 PROBE_STEPS = 4  # of the one picture that a foreign pipeline draws when it is opened
 
 
@@ -231,6 +233,25 @@ class DiffusionGenerator(Generator):
         import torch.nn.functional as F
 
         return F.pixel_shuffle(x, self.drawn.fold) if self.companion is None else self.companion.decode(x)
+
+    def calibration(self, seed: int) -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:
+        """What the network is given along its own paths, from noise of no sample's: at all times, or at
+        evenly spaced ones of many.
+        """
+        import torch
+
+        calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+
+        def note(_: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            calls.append((args, kwargs))
+
+        handle = self.network.register_forward_pre_hook(note, with_kwargs=True)
+        try:
+            with torch.no_grad():
+                self._draw(self.network, seed, range(CALIBRATION_START, CALIBRATION_START + self.batch))
+        finally:
+            handle.remove()
+        yield from calls[:: -(-len(calls) // CALIBRATION_CALLS)]
 
     def keeps_condition(self, samples: np.ndarray, real: np.ndarray) -> np.ndarray | None:
         """Whether the labeller sees the class that each picture was drawn of."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from bench.errors import BadInput
@@ -15,12 +15,16 @@ if TYPE_CHECKING:
 
     from domains.language.opening import Opened
 
+CALIBRATION_START = 2**40  # the first item of calibration: far beyond those of samples
+CALIBRATION_TEXTS, CALIBRATION_BATCH = 256, 32
 # of a configuration; networks that differ in these alone are the same
 NO_PART_OF_IDENTITY = ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
 
 
 class LanguageGenerator(Generator):
     """What the domains of sequences share. A domain says what its tokens mean: `sample`, `training`."""
+
+    given: Callable[[int], Sequence[int]] | None = None  # item -> the tokens of its prompt
 
     def __init__(self, opened: Opened, device: str) -> None:
         from domains.language.opening import positions
@@ -59,17 +63,38 @@ class LanguageGenerator(Generator):
     ) -> list[list[int]]:
         """n sequences of tokens, without start and end."""
         from bench.util.progress import Bar
+
+        tokens: list[list[int]] = [[] for _ in range(n)]
+        with Bar("sampling", n) as bar:
+            for item, written in self._written(network, range(n), seed, prompt):
+                tokens[item] = written
+                bar.update()
+        return tokens
+
+    def _written(
+        self, network: Module, items: range, seed: int, prompt: Callable[[int], Sequence[int]] | None
+    ) -> Iterator[tuple[int, list[int]]]:
         from domains.language.sampler import SamplerSettings, sample_tokens
 
         settings = SamplerSettings(
             self.start, self.end, cached=self.cached, positions=self.positions, **self._settings
         )
-        tokens: list[list[int]] = [[] for _ in range(n)]
-        with Bar("sampling", n) as bar:
-            for item, written in sample_tokens(network, range(n), seed, settings, prompt=prompt):
-                tokens[item] = written
-                bar.update()
-        return tokens
+        return sample_tokens(network, items, seed, settings, prompt=prompt)
+
+    def calibration(self, seed: int) -> Iterator[tuple[tuple[()], Mapping[str, Any]]]:
+        """Texts that the uncompressed network writes, other ones than any sample. Real texts are not used.
+
+        A batch holds texts of similar length, cut to its shortest: no padding.
+        """
+        import torch
+
+        items = range(CALIBRATION_START, CALIBRATION_START + CALIBRATION_TEXTS)
+        written = self._written(self.network, items, seed, self.given)
+        rows = sorted(([self.start, *tokens] for _, tokens in written), key=len)
+        for first in range(0, CALIBRATION_TEXTS, CALIBRATION_BATCH):
+            batch = rows[first : first + CALIBRATION_BATCH]
+            tokens = torch.tensor([row[: len(batch[0])] for row in batch], device=self.device)
+            yield (), {"input_ids": tokens[:, : self.positions], "use_cache": False}
 
     def likelihood_of(self, network: Module, base: Module | None, texts: Sequence[str]) -> dict[str, float]:
         """Bits a byte and others (`domains.language.likelihood`) of held-out texts."""

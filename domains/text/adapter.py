@@ -127,10 +127,10 @@ class TextGenerator(StringGenerator):
         if conditions is not None:
             rows = embeddings(self.network)
             self.prompts = read_prompts(conditions, self.tokenizer, rows, self.positions, spec.name)
+            self.given = self.prompts.of_item
 
     def sample(self, network: Module, n: int, seed: int) -> list[str]:
-        given = None if self.prompts is None else self.prompts.of_item
-        texts = self.decode(self.write(network, n, seed, given))
+        texts = self.decode(self.write(network, n, seed, self.given))
         if self.prompts is not None:  # as the user wrote it, whatever the tokenizer makes of it
             read = self.decode([self.prompts.of_item(item) for item in range(n)])
             begun = zip(self.prompts.texts(n), read, texts)

@@ -166,7 +166,8 @@ def family_of(method: str) -> str:
         return "trained"
     links = without_recalibration(method).split("+")
     names = ["nm" if PATTERN.match(link) else link.partition(":")[0] for link in links]
-    prunes = [METHODS.get(name, "").startswith("bench.methods.prune:") for name in names]
+    modules = ("bench.methods.prune:", "bench.methods.calibrated_pruning:")
+    prunes = [METHODS.get(name, "").startswith(modules) for name in names]
     if any(prunes):
         return "pruning" if all(prunes) else "both"
     return "ecsq" if names == ["ecsq"] else "quantizer"
