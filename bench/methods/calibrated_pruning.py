@@ -29,9 +29,7 @@ class CalibratedPruning(Weightwise):
 
     def __post_init__(self) -> None:
         if not 0 < self.sparsity < 1:
-            raise BadInput(
-                f"sparsity={self.sparsity:g} of {self.name!r} is outside of (0, 1): give 0.5, say"
-            )
+            raise BadInput(f"sparsity={self.sparsity:g} of {self.name!r} is outside of (0, 1): give 0.5, say")
         if self.pattern and self.sparsity != type(self).sparsity:
             raise BadInput(f"{self.name!r} takes a sparsity or a pattern: give one of them")
         _ = self.kept_of_every  # raises for what is no pattern
@@ -69,13 +67,13 @@ class CalibratedPruning(Weightwise):
 
 
 def largest(score: Tensor, n: int) -> Tensor:
-    """bool: the n largest of the last dimension. Of equal scores, the last ones stay, as in `magnitude`."""
+    """bool: the n largest of the last dimension. Of equal ones, the last stay, as in `magnitude`."""
     order = score.argsort(dim=-1, stable=True)[..., -n:]
     return torch.zeros_like(score, dtype=torch.bool).scatter_(-1, order, True)
 
 
 def by_pattern(score: Tensor, n: int, m: int) -> Tensor:
-    """bool: the n largest of every m along the last dimension. Of equal scores, the first stay, as in `2:4`."""
+    """bool: the n largest of every m along the last dimension. Of equal ones, the first stay, as in `2:4`."""
     length = score.shape[-1]
     groups = torch.nn.functional.pad(score, (0, -length % m), value=-1.0).unflatten(-1, (-1, m))
     order = groups.argsort(dim=-1, descending=True, stable=True)[..., :n]

@@ -117,7 +117,7 @@ def rounding_of(stored: StoredTensor, nearest: StoredTensor, channels: Layout, g
 
 @dataclass(frozen=True)
 class Gptq(CalibratedQuantizer):
-    """GPTQ (Frantar et al. 2022, arXiv:2210.17323): later columns make good what rounding the earlier ones costs.
+    """GPTQ (Frantar et al. 2022, arXiv:2210.17323): later columns make good what rounding earlier ones costs.
 
     Columns with the largest inputs come first, while most of the others can still follow.
     """
@@ -160,8 +160,7 @@ class AdaRound(CalibratedQuantizer):
     STEPS: ClassVar[int] = 1000
     RATE: ClassVar[float] = 0.02  # of Adam
     PRICE: ClassVar[float] = 0.1  # of a weight in between; round-to-nearest costs 1 a weight on average
-    FREE: ClassVar[float] = 0.2  # share of the steps without a price
-    SHARPEST: ClassVar[tuple[float, float]] = (20.0, 2.0)  # exponents of the price, from first to last
+    BETA: ClassVar[tuple[float, float]] = (20.0, 2.0)  # exponents of the price, from first to last
 
     def choose(self, task: Rounding, moments: Tensor) -> Tensor:
         """The indices, [groups, rows, n]; those of round-to-nearest in a row that does not get better."""
@@ -172,7 +171,6 @@ class AdaRound(CalibratedQuantizer):
         better = task.error(learnt, moments) < task.error(plain, moments)
         return torch.where(better[:, :, None], learnt, plain)
 
-    @torch.enable_grad()
     def learn(self, task: Rounding, low: Tensor, share: Tensor, moments: Tensor) -> Tensor:
         """1.0 where a weight goes up, else 0.0.
 
@@ -180,31 +178,33 @@ class AdaRound(CalibratedQuantizer):
         """
         between, moments = (share > 0) & (share < 1) & task.mask, moments.float()
         unit = between.sum() / task.error(task.nearest(task.rows), moments).sum().clamp(min=1e-30)
-        hidden = stretched_logit(share).requires_grad_()
+        hidden = ((share.clamp(0.001, 0.999) + 0.1) / 1.2).logit()  # so that `up` below is `share`
         optimizer = torch.optim.Adam([hidden], self.RATE)
         for step in range(self.STEPS):
-            up = torch.where(between, stretched_sigmoid(hidden), share)
+            up = torch.where(between, stretched(hidden), share)
             change = ((low + up + task.levels[0]) * task.scales - task.rows) * task.mask
-            loss = unit * ((change @ moments) * change).sum() + self.price(up, step / self.STEPS)
-            optimizer.zero_grad()
-            loss.backward()
+            slope = 2 * unit * (change @ moments) * task.scales - self.push(up, step / self.STEPS)
+            hidden.grad = slope * between * stretched_slope(hidden)
             optimizer.step()
-        return torch.where(between, stretched_sigmoid(hidden.detach()), share).round()
+        return torch.where(between, stretched(hidden), share).round()
 
-    def price(self, up: Tensor, progress: float) -> Tensor | float:
-        """The sum of 1 - |2h - 1|^beta: at first it spares all but the values next to 1/2."""
-        if progress < self.FREE:
-            return 0.0
-        first, last = self.SHARPEST
-        beta = first + (last - first) * (progress - self.FREE) / (1 - self.FREE)
-        return self.PRICE * (1 - (2 * up - 1).abs().pow(beta)).sum()
+    def push(self, up: Tensor, progress: float) -> Tensor:
+        """To the nearer end: minus the derivative of PRICE * (1 - |2h - 1|^beta).
+
+        With a large beta, only weights next to an end feel it.
+        """
+        first, last = self.BETA
+        beta = first + (last - first) * progress
+        side = 2 * up - 1
+        return 2 * beta * self.PRICE * side.sign() * side.abs().pow(beta - 1)
 
 
-def stretched_sigmoid(hidden: Tensor) -> Tensor:
+def stretched(hidden: Tensor) -> Tensor:
     """A sigmoid from -0.1 to 1.1, cut at 0 and 1, so that it reaches both."""
     return (1.2 * hidden.sigmoid() - 0.1).clamp(0, 1)
 
 
-def stretched_logit(share: Tensor) -> Tensor:
-    """Its inverse."""
-    return ((share.clamp(0.001, 0.999) + 0.1) / 1.2).logit()
+def stretched_slope(hidden: Tensor) -> Tensor:
+    """Its derivative."""
+    plain, value = hidden.sigmoid(), stretched(hidden)
+    return 1.2 * plain * (1 - plain) * ((value > 0) & (value < 1))

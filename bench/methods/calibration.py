@@ -26,7 +26,7 @@ from bench.interfaces import Compressed, Context, StoredTensor
 from bench.layers import Weight
 
 LEAST_ROWS, ROWS_PER_INPUT = 8192, 32  # patches that a layer of n inputs is measured on: the larger number
-STAGES = 8  # in how many groups of layers the inputs are measured: each group costs a pass of all batches
+STAGES = 4  # in how many groups of layers the inputs are measured: each group costs a pass of all batches
 Batch = tuple[tuple[Any, ...], Mapping[str, Any]]  # what the network is called with
 # (stored, weight, moments [groups, n, n]) -> stored in another way
 Step = Callable[[StoredTensor, Weight, Tensor], StoredTensor]
@@ -45,7 +45,7 @@ def kind_of(layer: nn.Module) -> str | None:
 
 
 def patches(layer: nn.Module, x: Tensor, most: int, seed: int = 0) -> Tensor:
-    """[groups, positions, n]: what the rows of `Layout.rows` are multiplied with, one group's rows by its own.
+    """[groups, positions, n]: what the rows of `Layout.rows` are multiplied with, each group by its own.
 
     `most` positions are drawn where there are more.
     """
@@ -113,14 +113,22 @@ class Calibration:
     network: nn.Module
     batches: list[Batch]
 
-    def layers(self, name: str) -> list[nn.Module]:
-        """The layers that multiply their inputs with this tensor; several share a tied one."""
+    def holders(self, name: str) -> list[nn.Module]:
+        """The layers of a tensor; several share a tied one."""
         wanted = self.network.get_parameter(name)
         return [
-            layer
-            for layer in self.network.modules()
-            if kind_of(layer) and getattr(layer, "weight", None) is wanted
+            module
+            for module in self.network.modules()
+            if any(own is wanted for own in module.parameters(recurse=False))
         ]
+
+    def layers(self, name: str) -> list[nn.Module]:
+        """The layers that multiply their inputs with this tensor; none where one uses it in another way.
+
+        Measured: with the moments of the head alone, a tied embedding lost more than by rounding to nearest.
+        """
+        found = self.holders(name)
+        return found if all(kind_of(layer) for layer in found) else []
 
     def order(self, names: Iterable[str]) -> list[str]:
         """The names as the network calls their layers; those of layers that it does not call come last."""
@@ -218,7 +226,7 @@ def layer_by_layer(
             known = moments.get(name)
             lacking.pop(name, None)
             if known is None or not known.isfinite().all():
-                lacking[name] = reason(calibration, name, weights[name])
+                lacking[name] = reason(calibration, name)
                 known = unknown_inputs((1, widths[name], widths[name]), context.device)
             changed[name] = step(compressed.tensors[name], weights[name], known)
         calibration.write(changed, names)
@@ -230,10 +238,11 @@ def row_length(stored: StoredTensor, weight: Weight) -> int:
     return weight.layout().channel_length(stored.shape)
 
 
-def reason(calibration: Calibration, name: str, weight: Weight) -> str:
+def reason(calibration: Calibration, name: str) -> str:
     """Why the inputs of a weight are unknown."""
-    if weight.layer in ("Embedding", "EmbeddingBag") and not weight.tied:
+    other = [type(layer).__name__ for layer in calibration.holders(name) if not kind_of(layer)]
+    if not other:
+        return "the calibration never calls its layer, or its inputs are not finite"
+    if other[0].startswith("Embedding"):
         return "an embedding is looked up and not multiplied, so all its columns weigh the same"
-    if not calibration.layers(name):
-        return f"the inputs of layers of type {weight.layer} are not known row by row"
-    return "the calibration never calls its layer, or its inputs are not finite"
+    return f"the inputs of layers of type {other[0]} are not known row by row"

@@ -65,7 +65,8 @@ def pattern_of(name: str, pattern: str) -> tuple[int, int]:
     n, _, m = pattern.partition(":")
     if not (n.isdecimal() and m.isdecimal() and 1 <= int(n) < int(m) <= 32):
         raise BadInput(
-            f"pattern={pattern!r} of {name!r} is no pattern: allowed is n:m with 1 <= n < m <= 32, such as 2:4"
+            f"pattern={pattern!r} of {name!r} is no pattern: allowed is n:m with "
+            f"1 <= n < m <= 32, such as 2:4"
         )
     return int(n), int(m)
 
