@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+import domains.language.generator
 from bench.artifact.format import decode, encode
 from bench.contracts.method import apply, dense
 from bench.contracts.network import Small
@@ -24,6 +25,7 @@ from bench.methods.calibration import Calibration, patches, proportions
 from bench.methods.notation import parse
 from bench.methods.plain import original, plain
 from bench.methods.prune import Magnitude, Structured
+from bench.registry import open_domain
 
 LINEAR = Weight("weight", "Linear", 0)
 
@@ -354,3 +356,47 @@ def test_a_model_without_calibration_is_unsupported() -> None:
     for context in (Context(), Context(Without(network)), Context(Given(network))):
         with pytest.raises(Unsupported, match="calibration inputs"):
             parse("gptq:bits=4")(original(network), context)
+
+
+# --- the generators' own inputs -----------------------------------------------------------------------
+
+
+def opened(domain: str) -> Generator:
+    known = open_domain(domain)
+    return known.open(known.locate("xs@0"))
+
+
+def numbers(batches: Iterable[tuple[tuple[Any, ...], dict[str, Any]]]) -> list[list[Tensor]]:
+    """The tensors of each batch."""
+    return [[v for v in (*args, *kwargs.values()) if isinstance(v, Tensor)] for args, kwargs in batches]
+
+
+def test_a_text_model_is_calibrated_on_texts_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(domains.language.generator, "CALIBRATION_TEXTS", 6)
+    monkeypatch.setattr(domains.language.generator, "CALIBRATION_BATCH", 3)
+    generator = opened("text")
+    first, again, other = (numbers(generator.calibration(seed)) for seed in (0, 0, 1))
+    assert len(first) == 2 and all(torch.equal(a, b) for (a,), (b,) in zip(first, again, strict=True))
+    assert any(a.shape != b.shape or not torch.equal(a, b) for (a,), (b,) in zip(first, other, strict=True))
+    samples = {tuple(row) for row in generator.write(generator.network, 6, 0)}  # type: ignore[attr-defined]
+    for (tokens,) in first:
+        assert tokens[:, 0].eq(generator.start).all()  # type: ignore[attr-defined]
+        assert not any(
+            tuple(row[1:]) == sample[: len(row) - 1] for row in tokens.tolist() for sample in samples
+        )
+
+
+def test_a_diffusion_model_is_calibrated_along_its_own_paths() -> None:
+    generator: Any = opened("image_diffusion")
+    generator.batch = 2
+    first, again, other = (numbers(generator.calibration(seed)) for seed in (0, 0, 1))
+    assert len(first) == generator.network_calls
+    for (x, time), (y, same) in zip(first, again, strict=True):
+        assert x.shape == (2, 4, 14, 14) and torch.equal(x, y) and torch.equal(time, same)
+    assert len({time.item() for _, time in first}) > 5 and not torch.equal(first[0][0], other[0][0])
+    paths: list[Tensor] = []
+    handle = generator.network.register_forward_pre_hook(lambda _, args: paths.append(args[0]))
+    generator.sample(generator.network, 2, 0)
+    handle.remove()
+    assert not torch.equal(paths[0], first[0][0]), "samples have noise of their own"
+    assert not generator.network._forward_pre_hooks

@@ -157,9 +157,9 @@ class AdaRound(CalibratedQuantizer):
     name = "adaround"
     description = "uniform, rounding up or down learnt on calibration inputs"
 
-    STEPS: ClassVar[int] = 1000
+    STEPS: ClassVar[int] = 500
     RATE: ClassVar[float] = 0.02  # of Adam
-    PRICE: ClassVar[float] = 0.1  # of a weight in between; round-to-nearest costs 1 a weight on average
+    PRICE: ClassVar[float] = 30.0  # of a weight in between; round-to-nearest costs 1 a weight on average
     BETA: ClassVar[tuple[float, float]] = (20.0, 2.0)  # exponents of the price, from first to last
 
     def choose(self, task: Rounding, moments: Tensor) -> Tensor:

@@ -42,7 +42,10 @@ def compress_model(
 
 def _left_alone(compressed: Compressed) -> str:
     lines = [f"\nleft uncompressed: {name}: {reason}" for name, reason in compressed.untouched.items()]
-    return "".join(lines) + (f"\n{untouched_bytes(compressed):,} bytes of float32 in all" if lines else "")
+    if lines:
+        lines.append(f"\n{untouched_bytes(compressed):,} bytes of float32 in all")
+    unknown = compressed.uncalibrated.items()
+    return "".join([*lines, *(f"\nwithout calibration: {name}: {why}" for name, why in unknown)])
 
 
 def decompress_file(file: Path, output: Path) -> str:
