@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+import bench.methods.calibration
 import domains.language.generator
 from bench.artifact.format import decode, encode
 from bench.contracts.method import apply, dense
@@ -21,7 +22,7 @@ from bench.interfaces import Compressed, Context, Generator, StoredTensor, Struc
 from bench.layers import Weight, weights_of
 from bench.methods.calibrated_pruning import SparseGpt, Wanda
 from bench.methods.calibrated_rounding import AdaRound, CalibratedQuantizer, Gptq, Rounding
-from bench.methods.calibration import Calibration, patches, proportions
+from bench.methods.calibration import Calibration, patches, proportions, that_fit_into_memory
 from bench.methods.notation import parse
 from bench.methods.plain import original, plain
 from bench.methods.prune import Magnitude, Structured
@@ -129,35 +130,35 @@ def test_moments_are_the_mean_product_of_inputs() -> None:
     assert found.diagonal().mean() == pytest.approx(1)
 
 
-def test_later_layers_are_measured_behind_compressed_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    network, seen = nn.Sequential(nn.Linear(3, 3, bias=False), nn.Linear(3, 3, bias=False)), {}
+def test_layers_are_measured_behind_what_earlier_methods_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = nn.Sequential(nn.Linear(3, 3, bias=False), nn.Linear(3, 3, bias=False))
     x = normal(40, 3)
+    seen: dict[str, Tensor] = {}
 
     def step(self: Any, stored: StoredTensor, weight: Weight, moments: Tensor) -> StoredTensor:
         seen[weight.name] = moments
         return self.quantize(stored, weight.axis)
 
     monkeypatch.setattr(CalibratedQuantizer, "step", step)
-    made = compress("gptq:bits=2", network, x)
-    behind = x @ made.tensors["0.weight"].dequantize().T
-    assert torch.allclose(seen["1.weight"], proportions((behind.T @ behind).double()[None]), rtol=1e-4)
+    compress("magnitude+gptq:bits=2", network, x)
+    pruned = compress("magnitude", network, x).tensors["0.weight"].dequantize()
+    behind = (x @ pruned.T).double()
+    assert torch.allclose(seen["1.weight"], proportions((behind.T @ behind)[None]), rtol=1e-4)
 
 
-def test_layers_are_processed_as_they_are_called_and_not_as_they_are_listed() -> None:
-    class Backwards(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.unused, self.second, self.first = nn.Linear(2, 2), nn.Linear(2, 2), nn.Linear(2, 2)
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.second(self.first(x))
-
-    calibration = Calibration(Backwards(), [((normal(4, 2),), {})])
-    assert calibration.order(["unused.weight", "second.weight", "first.weight"]) == [
-        "first.weight",
-        "second.weight",
-        "unused.weight",
-    ]
+@pytest.mark.parametrize("most", [1, 60, 10**6])
+def test_little_memory_costs_passes_and_changes_nothing(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench.methods.calibration, "MOST_NUMBERS", most)
+    groups = list(that_fit_into_memory({"a": 5, "b": 5, "c": 9}))
+    assert [len(group) for group in groups] == {1: [1, 1, 1], 60: [2, 1], 10**6: [3]}[most]
+    network = nn.Sequential(nn.Linear(5, 5), nn.Linear(5, 9), nn.Linear(9, 2))
+    with torch.no_grad():
+        for i, parameter in enumerate(network.parameters()):
+            parameter.copy_(normal(*parameter.shape, seed=i))
+    made = compress("gptq:bits=3", network, normal(30, 5))
+    monkeypatch.undo()
+    for name, value in dense(compress("gptq:bits=3", network, normal(30, 5)).tensors).items():
+        assert torch.equal(made.tensors[name].dequantize(), value)
 
 
 # --- golden values ------------------------------------------------------------------------------------

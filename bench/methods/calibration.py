@@ -4,13 +4,16 @@ A layer computes W x. If its weights change by D, its output's mean squared erro
 H = E[x x^T]. So H is all that GPTQ, AdaRound, Wanda and SparseGPT have to know of the inputs. A convolution
 multiplies the same weights with a patch of its input at each position (im2col); its x are those patches.
 
-Layers are processed in the order in which the network calls them. The inputs of each one come from the
-network whose earlier layers are compressed already, as in Frantar et al. 2022 (arXiv:2210.17323).
+Inputs are those in the network as it was before the method, so all layers are measured in one pass. The
+published form measures each layer behind compressed ones, and needs a pass for each. Measured on the models
+`s@0`, it was no better (docs/compression.md).
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +21,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from bench.artifact.format import fill
 from bench.errors import Unsupported, in_a_line
@@ -26,7 +28,7 @@ from bench.interfaces import Compressed, Context, StoredTensor
 from bench.layers import Weight
 
 LEAST_ROWS, ROWS_PER_INPUT = 8192, 32  # patches that a layer of n inputs is measured on: the larger number
-STAGES = 4  # in how many groups of layers the inputs are measured: each group costs a pass of all batches
+MOST_NUMBERS = 2**27  # of all moments at once: 1 GiB
 Batch = tuple[tuple[Any, ...], Mapping[str, Any]]  # what the network is called with
 # (stored, weight, moments [groups, n, n]) -> stored in another way
 Step = Callable[[StoredTensor, Weight, Tensor], StoredTensor]
@@ -108,7 +110,7 @@ def _slide(x: Tensor, kernel: Iterable[int], stride: Iterable[int], dilation: It
 
 @dataclass(frozen=True)
 class Calibration:
-    """A network whose weights become the compressed ones, and the batches that it is called with."""
+    """A network, and the batches that it is called with."""
 
     network: nn.Module
     batches: list[Batch]
@@ -130,13 +132,6 @@ class Calibration:
         found = self.holders(name)
         return found if all(kind_of(layer) for layer in found) else []
 
-    def order(self, names: Iterable[str]) -> list[str]:
-        """The names as the network calls their layers; those of layers that it does not call come last."""
-        called: dict[str, None] = {}
-        for name, _, _ in self._inputs(names, self.batches[:1]):
-            called.setdefault(name)
-        return [*called, *(name for name in names if name not in called)]
-
     def moments(self, inputs: Mapping[str, int]) -> dict[str, Tensor]:
         """Name of a tensor with rows of n weights -> E[x x^T] as the network is now, float64 [groups, n, n].
 
@@ -146,40 +141,25 @@ class Calibration:
             name: -(-max(LEAST_ROWS, ROWS_PER_INPUT * n) // len(self.batches)) for name, n in inputs.items()
         }
         total: dict[str, Tensor] = {}
-        for call, (name, layer, x) in enumerate(self._inputs(inputs, self.batches)):
-            rows = patches(layer, x.float(), most[name], call)  # [groups, m, n]
+        calls = itertools.count()
+
+        def add(name: str, layer: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+            x = (args or tuple(kwargs.values()))[0]
+            rows = patches(layer, x.float(), most[name], next(calls))  # [groups, m, n]
             gram = (rows.mT @ rows).double()
             total[name] = total[name] + gram if name in total else gram
+
+        handles = [
+            layer.register_forward_pre_hook(functools.partial(add, name), with_kwargs=True)
+            for name in inputs
+            for layer in self.layers(name)
+        ]
+        with torch.no_grad():
+            for args, kwargs in self.batches:
+                self.network(*args, **kwargs)
+        for handle in handles:
+            handle.remove()
         return {name: proportions(gram) for name, gram in total.items()}
-
-    @torch.no_grad()
-    def write(self, tensors: Mapping[str, StoredTensor], names: Iterable[str]) -> None:
-        """Let the network compute with these tensors from now on."""
-        for name in names:
-            self.network.get_parameter(name).copy_(tensors[name].dequantize())
-
-    def _inputs(
-        self, names: Iterable[str], batches: Iterable[Batch]
-    ) -> Iterator[tuple[str, nn.Module, Tensor]]:
-        """Call the network -> (name of a tensor, layer, its input) for each call of its layers."""
-        seen: list[tuple[str, nn.Module, Tensor]] = []
-
-        def watch(name: str, layer: nn.Module) -> RemovableHandle:
-            def note(_: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-                seen.append((name, layer, (args or tuple(kwargs.values()))[0].detach()))
-
-            return layer.register_forward_pre_hook(note, with_kwargs=True)
-
-        handles = [watch(name, layer) for name in names for layer in self.layers(name)]
-        try:
-            for args, kwargs in batches:
-                with torch.no_grad():
-                    self.network(*args, **kwargs)
-                yield from seen
-                seen.clear()
-        finally:
-            for handle in handles:
-                handle.remove()
 
 
 def proportions(gram: Tensor) -> Tensor:
@@ -211,26 +191,35 @@ def calibration_of(compressed: Compressed, context: Context) -> Calibration:
 def layer_by_layer(
     compressed: Compressed, context: Context, weights: Mapping[str, Weight], step: Step
 ) -> Compressed:
-    """Store each weight in another way, in the order of the calls.
+    """Store each weight in another way, given the inputs that it has in the network as it was before.
 
     A weight whose inputs are unknown gets the identity as its moments, and the record says why.
     """
     calibration, lacking = calibration_of(compressed, context), dict(compressed.uncalibrated)
     changed: dict[str, StoredTensor] = {}
-    order = calibration.order(weights)
-    size = max(1, -(-len(order) // STAGES))
-    for names in (order[start : start + size] for start in range(0, len(order), size)):
-        widths = {name: row_length(compressed.tensors[name], weights[name]) for name in names}
-        moments = calibration.moments(widths)
-        for name in names:
-            known = moments.get(name)
+    lengths = {name: row_length(compressed.tensors[name], weight) for name, weight in weights.items()}
+    for group in that_fit_into_memory(lengths):
+        moments = calibration.moments(group)
+        for name, n in group.items():
+            known = moments.pop(name, None)
             lacking.pop(name, None)
             if known is None or not known.isfinite().all():
                 lacking[name] = reason(calibration, name)
-                known = unknown_inputs((1, widths[name], widths[name]), context.device)
+                known = unknown_inputs((1, n, n), context.device)
             changed[name] = step(compressed.tensors[name], weights[name], known)
-        calibration.write(changed, names)
     return dataclasses.replace(compressed.replace(changed), uncalibrated=lacking)
+
+
+def that_fit_into_memory(lengths: Mapping[str, int]) -> Iterator[dict[str, int]]:
+    """Groups of layers whose moments, n^2 numbers of each, are held at once. Each group is one more pass."""
+    group: dict[str, int] = {}
+    for name, n in lengths.items():
+        if group and sum(known**2 for known in group.values()) + n**2 > MOST_NUMBERS:
+            yield group
+            group = {}
+        group[name] = n
+    if group:
+        yield group
 
 
 def row_length(stored: StoredTensor, weight: Weight) -> int:
