@@ -293,6 +293,19 @@ def test_a_tied_embedding_is_looked_up_so_it_is_rounded_to_nearest() -> None:
     )
 
 
+def test_other_layers_are_measured_behind_a_rounded_embedding(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, seen = nn.Sequential(nn.Embedding(6, 4), nn.Linear(4, 3)), {}
+
+    def step(self: Any, stored: StoredTensor, weight: Weight, moments: Tensor) -> StoredTensor:
+        seen[weight.name] = moments
+        return self.quantize(stored, weight.axis)
+
+    monkeypatch.setattr(CalibratedQuantizer, "step", step)
+    made = compress("gptq:bits=2", network, torch.arange(6))
+    read = made.tensors["0.weight"].dequantize().double()
+    assert torch.allclose(seen["1.weight"], proportions((read.T @ read)[None]), rtol=1e-4)
+
+
 def test_layers_whose_inputs_are_unknown_are_named() -> None:
     class Odd(nn.Module):
         def __init__(self) -> None:

@@ -118,11 +118,7 @@ class Calibration:
     def holders(self, name: str) -> list[nn.Module]:
         """The layers of a tensor; several share a tied one."""
         wanted = self.network.get_parameter(name)
-        return [
-            module
-            for module in self.network.modules()
-            if any(own is wanted for own in module.parameters(recurse=False))
-        ]
+        return [module for module in self.network.modules() if owns(module, wanted)]
 
     def layers(self, name: str) -> list[nn.Module]:
         """The layers that multiply their inputs with this tensor; none where one uses it in another way.
@@ -162,6 +158,11 @@ class Calibration:
         return {name: proportions(gram) for name, gram in total.items()}
 
 
+def owns(layer: nn.Module, wanted: Tensor) -> bool:
+    """Whether a tensor is a parameter of the layer itself."""
+    return any(own is wanted for own in layer.parameters(recurse=False))
+
+
 def proportions(gram: Tensor) -> Tensor:
     """[groups, n, n] over its mean diagonal; the identity for a group whose inputs are all zero."""
     mean = gram.diagonal(dim1=1, dim2=2).mean(1)[:, None, None]
@@ -193,20 +194,28 @@ def layer_by_layer(
 ) -> Compressed:
     """Store each weight in another way, given the inputs that it has in the network as it was before.
 
-    A weight whose inputs are unknown gets the identity as its moments, and the record says why.
+    A weight whose inputs are unknown gets the identity as its moments, and the record says why. Such weights,
+    embeddings above all, come first, and the inputs of the others are those behind them.
     """
     calibration, lacking = calibration_of(compressed, context), dict(compressed.uncalibrated)
-    changed: dict[str, StoredTensor] = {}
     lengths = {name: row_length(compressed.tensors[name], weight) for name, weight in weights.items()}
-    for group in that_fit_into_memory(lengths):
+    changed: dict[str, StoredTensor] = {}
+
+    def settle(name: str, known: Tensor | None) -> None:
+        lacking.pop(name, None)
+        if known is None or not known.isfinite().all():
+            lacking[name] = reason(calibration, name)
+            known = unknown_inputs((1, lengths[name], lengths[name]), context.device)
+        changed[name] = step(compressed.tensors[name], weights[name], known)
+
+    for name in weights:
+        if not calibration.layers(name):
+            settle(name, None)
+    fill(calibration.network, {**compressed.tensors, **changed})
+    for group in that_fit_into_memory({name: n for name, n in lengths.items() if name not in changed}):
         moments = calibration.moments(group)
-        for name, n in group.items():
-            known = moments.pop(name, None)
-            lacking.pop(name, None)
-            if known is None or not known.isfinite().all():
-                lacking[name] = reason(calibration, name)
-                known = unknown_inputs((1, n, n), context.device)
-            changed[name] = step(compressed.tensors[name], weights[name], known)
+        for name in group:
+            settle(name, moments.pop(name, None))
     return dataclasses.replace(compressed.replace(changed), uncalibrated=lacking)
 
 
