@@ -36,7 +36,8 @@ class Rounding:
     def columns(self, order: Tensor) -> Rounding:
         """Some of the columns, or all in another order: [groups, c]."""
         places = order[:, None].expand(-1, self.rows.shape[1], -1)
-        return Rounding(*(t.gather(2, places) for t in (self.rows, self.mask, self.scales)), self.levels)
+        rows, mask, scales = (part.gather(2, places) for part in (self.rows, self.mask, self.scales))
+        return Rounding(rows, mask, scales, self.levels)
 
     def in_steps(self, rows: Tensor) -> Tensor:
         """Values over their scales, as `Quantizer` divides them."""
