@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from bench.errors import BadInput
-from bench.methods.quantize import Grid, Quantizer, divisor, storable
+from bench.methods.quantize import Quantizer
+from bench.methods.scale_search import Grid, divisor, storable
 
 BINS = 2**16  # in which thresholds are looked for; the weights themselves are then rounded exactly
 MOST_LEVELS = 2**14

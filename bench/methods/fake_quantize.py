@@ -18,7 +18,7 @@ from torch.nn.utils import parametrize
 
 from bench.interfaces import Layout, StoredTensor
 from bench.methods.plain import plain
-from bench.methods.quantize import divisor, nearest, storable
+from bench.methods.scale_search import divisor, nearest, storable
 from bench.methods.weightwise import kept_of
 
 CLIP = 1.5  # scales; chosen on the validation part of text at 1 bit (docs/training-time.md)

@@ -24,21 +24,10 @@ from torch import Tensor
 from bench.errors import BadInput
 from bench.interfaces import Compressed, Context, Layout, StoredTensor
 from bench.methods.plain import halve_the_rest
+from bench.methods.scale_search import Best, Grid, sweep, sweep_range
 from bench.methods.weightwise import Weightwise, kept_of, one_of
 
-SMALLEST_SCALE, LARGEST_SCALE = 2.0**-24, 65504.0  # of float16
 BLOCK = 2**20  # weights whose scales are searched together, to bound the memory
-
-CodeBook = tuple[tuple[float, ...], ...]  # [planes][levels]
-
-
-@dataclass(frozen=True)
-class Grid:
-    """Quantized rows: value = sum over planes p of scales[p, row] * codebook[p][index]."""
-
-    codebook: CodeBook
-    scales: Tensor  # [planes, rows], as float16 holds them
-    indices: Tensor  # [rows, n], whole numbers
 
 
 @dataclass(frozen=True)
@@ -117,122 +106,7 @@ class Quantizer(Weightwise):
         """Quantize float32 [rows, n]. The mask [rows, n] is 1.0 where a weight is kept, else 0.0."""
 
 
-def storable(scales: Tensor) -> Tensor:
-    """Round float32 scales to float16. A scale that is too small becomes 0, and so does its row."""
-    return scales.clamp(-LARGEST_SCALE, LARGEST_SCALE).half().float()
-
-
-def divisor(scales: Tensor) -> Tensor:
-    """Scales [rows] -> [rows, 1], never 0."""
-    return scales.clamp(min=SMALLEST_SCALE)[:, None]
-
-
-def nearest(values: Tensor, levels: Tensor) -> Tensor:
-    """The index of the nearest level. A value half-way between two levels goes to the upper one."""
-    return torch.bucketize(values, (levels[1:] + levels[:-1]) / 2, right=True, out_int32=True)
-
-
-class Best:
-    """Searches the scales of least squared error for each row, as float16 stores them.
-
-    The first of equal candidates wins.
-    """
-
-    def __init__(self, rows: Tensor, mask: Tensor, codebook: CodeBook) -> None:
-        self.rows, self.mask = rows, mask
-        self.planes = torch.tensor(codebook, dtype=torch.float32, device=rows.device)  # [planes, levels]
-        self.scales = torch.zeros(len(codebook), len(rows), device=rows.device)
-        self.error = torch.full((len(rows),), torch.inf, device=rows.device)
-
-    def assign(self, scales: Tensor) -> Tensor:
-        """Scales [planes, rows] -> the index of the nearest value, int32 [rows, n]."""
-        if len(self.planes) == 1:
-            return nearest(self.rows / divisor(scales[0]), self.planes[0])
-        values, order = (scales.T @ self.planes).sort(dim=1, stable=True)  # [rows, levels]
-        place = torch.searchsorted((values[:, 1:] + values[:, :-1]) / 2, self.rows, right=True)
-        return order.gather(1, place).int()
-
-    def consider(self, *candidate: Tensor) -> None:
-        """Keep candidate scales for the rows in which they lower the error.
-
-        Each plane has one tensor [rows].
-        """
-        scales = torch.stack([storable(c) for c in candidate])
-        indices = self.assign(scales)
-        rounded = self.planes[0][indices] * scales[0][:, None]
-        for levels, scale in zip(self.planes[1:], scales[1:]):
-            rounded += levels[indices] * scale[:, None]
-        error = ((self.rows - rounded).square() * self.mask).sum(1)
-        better = error < self.error
-        self.scales, self.error = torch.where(better, scales, self.scales), torch.minimum(error, self.error)
-
-    def refit(self) -> None:
-        """Least squares for fixed indices: with one plane of levels q, the best scale is <w, q> / <q, q>."""
-        chosen = self.planes[:, self.assign(self.scales)] * self.mask  # [planes, rows, n]
-        if len(chosen) == 1:
-            self.consider((self.rows * chosen[0]).sum(1) / (chosen[0] * chosen[0]).sum(1).clamp(min=1e-30))
-            return
-        gram = torch.einsum("prn,qrn->rpq", chosen, chosen).double()
-        right = torch.einsum("prn,rn->rp", chosen, self.rows).double()
-        # a row that uses one level leaves a plane open
-        ridge = 1e-9 * gram.diagonal(dim1=1, dim2=2).sum(1).clamp(min=1e-30)
-        eye = torch.eye(len(chosen), dtype=torch.float64, device=self.rows.device)
-        self.consider(*torch.linalg.solve(gram + ridge[:, None, None] * eye, right).float().T)
-
-    def grid(self) -> Grid:
-        """The best scales with their indices."""
-        return Grid(
-            tuple(tuple(levels) for levels in self.planes.tolist()), self.scales, self.assign(self.scales)
-        )
-
-
 # ------------------------------------------------------------------------------------------- given code books
-
-
-def sweep(
-    rows: Tensor,
-    mask: Tensor,
-    levels: tuple[float, ...],
-    scale: str = "mse",
-    coarse: int = 96,
-    fine: int = 21,
-) -> Grid:
-    """The best of a sweep of clipping points, of a finer sweep around it, and of alternating least squares.
-
-    For a fixed scale rounding is optimal, and for fixed indices least squares is. Every candidate is
-    evaluated as float16 stores it. It is kept only where it lowers the error. The first candidate is the
-    min/max scale.
-    """
-    best = Best(rows, mask, (levels,))
-    largest = (rows.abs() * mask).amax(1).clamp(min=1e-30)
-    best.consider(largest / levels[-1])
-    if scale == "mse":
-        step = 0.9 / (coarse - 1)
-        for share in torch.linspace(1.0, 0.1, coarse).tolist()[1:]:
-            best.consider(largest * share / levels[-1])
-        centre = best.scales[0]
-        for offset in torch.linspace(-step, step, fine).tolist():
-            best.consider(centre + largest * offset / levels[-1])
-        for _ in range(4):
-            best.refit()
-    return best.grid()
-
-
-def sweep_range(rows: Tensor, mask: Tensor, levels: int, scale: str, coarse: int = 24) -> Grid:
-    """An offset and a step for each row: a sweep of ranges from min...max to a tenth of it, then least
-    squares.
-    """
-    best = Best(rows, mask, (tuple(map(float, range(levels))), (1.0,) * levels))
-    high = rows.masked_fill(mask == 0, -torch.inf).amax(1)
-    low = rows.masked_fill(mask == 0, torch.inf).amin(1)
-    # nothing kept: nothing to store
-    high, low = (torch.where(high >= low, end, torch.zeros_like(end)) for end in (high, low))
-    middle, width = (high + low) / 2, (high - low).clamp(min=1e-30)
-    for share in torch.linspace(1.0, 0.1, coarse if scale == "mse" else 1).tolist():
-        best.consider(width * share / (levels - 1), middle - width * share / 2)
-    for _ in range(8 if scale == "mse" else 0):
-        best.refit()
-    return best.grid()
 
 
 @dataclass(frozen=True)
