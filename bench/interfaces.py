@@ -820,6 +820,9 @@ class StoredTensor:
     layout: Layout = Layout()  # which weights form a row
     mask: Tensor | None = None  # bool [*shape]; True = kept
     pattern: tuple[int, int] | None = None  # (n, m): the mask keeps n of every m weights of a channel
+    # the kept indices, in the order of a file, are a path through a trellis of 2^trellis states; 0: they are
+    # free. A file then needs fewer bits for them (`bench.artifact.trellis`); values do not depend on it.
+    trellis: int = 0
 
     @property
     def quantized(self) -> bool:

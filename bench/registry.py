@@ -139,6 +139,10 @@ METHODS = Registry(
             "bench.methods.calibrated_rounding:AdaRound",
             "uniform, rounding up or down learnt on calibration inputs; bits=4, group=G",
         ),
+        "tcq": (
+            "bench.methods.trellis_coded:TrellisCoded",
+            "trellis-coded uniform steps, entropy-coded; bits=2, 1.5 ..., states=4 ... 256",
+        ),
         "magnitude": (
             "bench.methods.prune:Magnitude",
             "the smallest weights become zero; sparsity=0.5, scope=layer|global",

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from bench.artifact.format import HEAD, MAGIC, VERSION, encode
+from bench.artifact.format import HEAD, MAGIC, encode
+from bench.artifact.header import VERSION
 from bench.interfaces import Compressed, Context, Generator, StructureEdit
 from bench.methods import notation
 from bench.methods.plain import original

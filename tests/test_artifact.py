@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from bench.artifact.format import (
     HEAD,
     MAGIC,
-    VERSION,
     Artifact,
     decode,
     encode,
@@ -35,6 +34,7 @@ from bench.artifact.header import (
     FOLDED_INTO_ZERO,
     PATTERNS,
     PLAIN_BITS,
+    VERSIONS,
     Entry,
 )
 from bench.artifact.writer import fidelity
@@ -405,12 +405,11 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path):
         assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("version", [0, 1, 4, 9, 65_535])
+@pytest.mark.parametrize("version", [0, 1, 9, 65_535])
 def test_another_version_is_named(version: int):
     data = artifact_of("int4")
-    with pytest.raises(
-        BadInput, match=f"artifact version {version}; this program reads versions {VERSION} and 3"
-    ):
+    known = ", ".join(map(str, VERSIONS))
+    with pytest.raises(BadInput, match=f"artifact version {version}; this program reads versions {known}"):
         decode(sealed(b"", b"", version))
     with pytest.raises(BadInput, match=f"artifact version {version};"):
         decode(HEAD.pack(MAGIC, version, 0) + data[HEAD.size :])

@@ -23,7 +23,7 @@ from bench.registry import METHODS
 
 QUANTIZERS = methods(lambda kind: kind.quantizes)
 # canonical texts are `ecsq:bits=2`, `gptq:bits=4`, `2:4` and `qat:grid=int4`
-PLAIN_NAMES = [name for name in METHODS if name not in ("ecsq", "gptq", "adaround", "nm", "qat")]
+PLAIN_NAMES = [name for name in METHODS if name not in ("ecsq", "tcq", "gptq", "adaround", "nm", "qat")]
 every_method = pytest.mark.parametrize("method", METHODS)
 
 
@@ -145,6 +145,8 @@ def test_a_network_without_running_statistics_cannot_be_recalibrated() -> None:
     [
         *PLAIN_NAMES,
         "ecsq:bits=2",
+        "tcq:bits=1.5",
+        "tcq:bits=2,states=8",
         "2:4",
         "qat:grid=int4",
         "permute:seed=3",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -143,26 +144,53 @@ def entropy_encode(symbols: np.ndarray, table: bytes) -> bytes:
     """Encode symbols [n] by a range coder (Martin 1979), with the library `constriction` (Bamler 2022,
     arXiv:2201.01741).
     """
-    used = np.frombuffer(table, np.uint8) > 0
-    if used.sum() < 2 or not len(symbols):
-        return b""
-    rank = (used.cumsum() - 1).astype(np.int32)
-    coder = _coder().queue.RangeEncoder()
-    coder.encode(rank[symbols], _model(table))
-    return coder.get_compressed().astype("<u4").tobytes()
+    return entropy_encode_parts([(symbols, table)])
+
+
+def entropy_encode_parts(parts: Sequence[tuple[np.ndarray, bytes]]) -> bytes:
+    """Encode (symbols [n], their table), one part after another, by one coder."""
+    coder = None
+    for symbols, table in parts:
+        used = np.frombuffer(table, np.uint8) > 0
+        if used.sum() < 2 or not len(symbols):
+            continue
+        coder = coder or _coder().queue.RangeEncoder()
+        rank = (used.cumsum() - 1).astype(np.int32)
+        coder.encode(rank[symbols], _model(table))
+    return coder.get_compressed().astype("<u4").tobytes() if coder else b""
 
 
 def entropy_decode(data: bytes, count: int, table: bytes) -> np.ndarray:
     """Decode `count` symbols. Damaged bytes also decode, but never to a symbol that the table lacks."""
-    symbols = np.flatnonzero(np.frombuffer(table, np.uint8))
-    if not count:
-        return np.zeros(0, np.int64)
-    if not len(symbols):
-        raise ValueError("symbols of an empty table")
-    if len(symbols) == 1:
-        return np.broadcast_to(symbols, (count,))
-    coder = _coder().queue.RangeDecoder(np.frombuffer(data[: len(data) // 4 * 4], "<u4").astype(np.uint32))
-    return symbols.astype(np.min_scalar_type(len(table) - 1))[coder.decode(_model(table), count)]
+    return entropy_decode_parts(data, [(count, table)])[0]
+
+
+def entropy_decode_parts(data: bytes, parts: Sequence[tuple[int, bytes]]) -> list[np.ndarray]:
+    """Decode (count, table), one part after another: the inverse of `entropy_encode_parts`."""
+    coder, found = None, []
+    for count, table in parts:
+        symbols = np.flatnonzero(np.frombuffer(table, np.uint8))
+        if not count:
+            found.append(np.zeros(0, np.int64))
+            continue
+        if not len(symbols):
+            raise ValueError("symbols of an empty table")
+        if len(symbols) == 1:
+            found.append(np.broadcast_to(symbols, (count,)))
+            continue
+        if coder is None:
+            words = np.frombuffer(data[: len(data) // 4 * 4], "<u4").astype(np.uint32)
+            coder = _coder().queue.RangeDecoder(words)
+        kind = np.min_scalar_type(len(table) - 1)
+        found.append(symbols.astype(kind)[coder.decode(_model(table), count)])
+    return found
+
+
+def halves_of(table: bytes) -> tuple[bytes, bytes]:
+    """A table -> the same with even symbols alone, and with odd ones alone."""
+    one = np.frombuffer(table, np.uint8)
+    is_odd = np.arange(len(one)) % 2
+    return (one * (1 - is_odd)).astype(np.uint8).tobytes(), (one * is_odd).astype(np.uint8).tobytes()
 
 
 # ------------------------------------------------------------------------------------------------------ masks

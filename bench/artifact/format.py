@@ -35,9 +35,11 @@ from bench.artifact.header import (
     PATTERNS,
     PLAIN_BITS,
     UNMASKED,
+    VERSIONS,
     Entry,
     Header,
 )
+from bench.artifact.trellis import merged
 from bench.errors import BadInput, Unsupported
 from bench.interfaces import Compressed, Layout, StoredTensor, StructureEdit
 from bench.layers import tensors_of
@@ -46,8 +48,7 @@ from bench.util.files import write_atomically
 if TYPE_CHECKING:
     from bench.interfaces import Generator
 
-MAGIC, VERSION = b"GENC", 2
-GROUPED = 3  # the version of a file that holds a grouped transposed convolution: one column more
+MAGIC = b"GENC"
 HEAD = struct.Struct("<4sHI")
 CHECKSUM = 32  # bytes of SHA-256
 
@@ -70,11 +71,9 @@ def encode(compressed: Compressed, method: str, entropy: bool = True) -> bytes:
     from bench.artifact.writer import encode_tensors
 
     header, streams = encode_tensors(compressed, method, entropy)
-    packed, version = header.pack(), GROUPED if header.grouped else VERSION
+    packed, version = header.pack(), header.version
     try:
-        Header.unpack(
-            packed, sum(map(len, streams)), header.grouped
-        )  # a file that could not be read is not written
+        Header.unpack(packed, sum(map(len, streams)), version)  # a file that could not be read is not written
     except ValueError as error:
         raise Unsupported(f"the network cannot be stored: {error}") from None
     parts, checksum = [HEAD.pack(MAGIC, version, len(packed)), packed, *streams], hashlib.sha256()
@@ -143,7 +142,7 @@ class Artifact:
         else:
             codebook = self.header.codebooks[entry.codebook]
             levels = len(codebook[0])
-            symbols = self._coded(body, entry.coded, levels + (entry.mask == FOLDED), entry.table)
+            symbols = self._indices(entry, body, levels)
             if entry.mask == FOLDED:
                 flat_mask = symbols != levels
                 symbols = np.where(flat_mask, symbols, 0)
@@ -156,19 +155,33 @@ class Artifact:
                 scales=torch.from_numpy(halves.reshape(len(codebook), -1)),
                 layout=layout,
                 pattern=pattern,
+                trellis=entry.trellis,
             )
         if flat_mask is None:
             return stored
         return dataclasses.replace(stored, mask=layout.unflat(torch.from_numpy(flat_mask), entry.shape))
 
+    def _indices(self, entry: Entry, body: bytes, levels: int) -> np.ndarray:
+        """Decode the index stream of a tensor."""
+        if not entry.trellis:
+            return self._coded(body, entry.coded, levels + (entry.mask == FOLDED), entry.table)
+        even, odd = coding.halves_of(self._table(entry.table, levels))
+        parts = [(entry.evens, even), (entry.coded - entry.evens, odd)]
+        evens, odds = coding.entropy_decode_parts(body, parts)
+        kind = np.uint8 if levels <= 256 else np.int16
+        return merged(evens.astype(kind, copy=False), odds.astype(kind, copy=False), entry.trellis)
+
     def _coded(self, stream: bytes, count: int, alphabet: int, number: int) -> np.ndarray:
         """Decode symbols under the table with this number; 0 means fixed width."""
         if not number:
             return coding.unpack(stream, count, alphabet)
+        return coding.entropy_decode(stream, count, self._table(number, alphabet))
+
+    def _table(self, number: int, alphabet: int) -> bytes:
         table = self.header.tables[number - 1]
         if len(table) != alphabet:
             raise ValueError(f"a table of {len(table)} symbols for {alphabet}")
-        return coding.entropy_decode(stream, count, table)
+        return table
 
     def _mask(self, entry: Entry, stream: bytes) -> np.ndarray | None:
         """Decode a mask: bool [numel] in the order of the file; None where the tensor has no mask."""
@@ -215,8 +228,10 @@ def parse(data: bytes) -> Artifact:
     if len(data) < HEAD.size + CHECKSUM or data[:4] != MAGIC:
         raise BadInput("not an artifact of this benchmark")
     _, version, header_length = HEAD.unpack_from(data)
-    if version not in (VERSION, GROUPED):
-        raise BadInput(f"artifact version {version}; this program reads versions {VERSION} and {GROUPED}")
+    if version not in VERSIONS:
+        raise BadInput(
+            f"artifact version {version}; this program reads versions {', '.join(map(str, VERSIONS))}"
+        )
     if hashlib.sha256(memoryview(data)[:-CHECKSUM]).digest() != data[-CHECKSUM:]:
         raise BadInput("the artifact is damaged: its checksum does not match")
     start = HEAD.size + header_length
@@ -224,7 +239,7 @@ def parse(data: bytes) -> Artifact:
         raise BadInput("the artifact's header is not valid: it is cut short")
     streams = memoryview(data)[start:-CHECKSUM]
     try:
-        header = Header.unpack(data[HEAD.size : start], len(streams), version == GROUPED)
+        header = Header.unpack(data[HEAD.size : start], len(streams), version)
         return Artifact(header, header_length, streams)
     except (ValueError, OverflowError, RecursionError) as error:
         raise BadInput(f"the artifact's header is not valid: {error}") from None

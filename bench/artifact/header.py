@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.artifact import coding
+from bench.artifact.trellis import CHECKS
 from bench.interfaces import Layout, StructureEdit
 
 # All far above any real network's: what a small file that lies can make a reader do stays within seconds and
@@ -41,6 +42,12 @@ GRANULARITIES = ("channel", "tensor", "group")
 UNMASKED, PLAIN_BITS, COUNTED, PATTERNS, FOLDED, FOLDED_INTO_ZERO = range(6)
 MOST_PATTERNS_CODED = 1000  # of an n:m mask whose patterns have a table
 EXACT = 255  # fidelity of a tensor that lost nothing
+# The version of a file is the lowest that has all its columns, so that most files stay readable for older
+# programs. Each adds its columns to those of the version before.
+VERSION = 2
+GROUPED = 3  # a tensor has blocks: a grouped transposed convolution
+TRELLIS = 4  # a tensor's indices follow a trellis
+VERSIONS = (VERSION, GROUPED, TRELLIS)
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,8 @@ class Entry:
     body_bytes: int = 0  # of indices or plain values
     fidelity: int = EXACT  # signal-to-noise ratio in quarter decibels
     blocks: int = 1  # of a grouped transposed convolution: see `Layout`
+    trellis: int = 0  # log2 of the states of the trellis that the indices follow; 0: none
+    evens: int = 0  # of the symbols that follow a trellis, how many are even
 
     @property
     def count(self) -> int:
@@ -99,8 +108,15 @@ class Header:
 
     @property
     def grouped(self) -> bool:
-        """Whether a tensor has blocks. Only then does the file have a column for them."""
+        """Whether a tensor has blocks."""
         return any(entry.blocks > 1 for entry in self.entries)
+
+    @property
+    def version(self) -> int:
+        """The lowest version of the format that can hold these tensors."""
+        if any(entry.trellis for entry in self.entries):
+            return TRELLIS
+        return GROUPED if self.grouped else VERSION
 
     def pack(self) -> bytes:
         """The bytes of the header, deflated."""
@@ -127,16 +143,13 @@ class Header:
         out.text("\n".join(entry.name for entry in self.entries))
         out.numbers([len(entry.shape) for entry in self.entries])
         out.numbers([size for entry in self.entries for size in entry.shape])
-        for column in columns(self.grouped):
+        for column in columns(self.version):
             out.numbers([int(column.write(entry)) for entry in self.entries])
         return coding.deflate(bytes(out.data))
 
     @staticmethod
-    def unpack(data: bytes, stream_bytes: int, grouped: bool = False) -> Header:
-        """Parse the bytes of a header. Raises `ValueError` for anything that `pack` cannot have written.
-
-        grouped: it has a column of blocks.
-        """
+    def unpack(data: bytes, stream_bytes: int, version: int = VERSION) -> Header:
+        """Parse the bytes of a header. Raises `ValueError` for anything that `pack` cannot have written."""
         source = Reader(coding.inflate(data, LARGEST))
         method, structure = source.text(LONGEST_TEXT), _structure(source.text(LONGEST_TEXT))
         if not method.isprintable():
@@ -151,7 +164,7 @@ class Header:
         if max(ranks, default=0) > 16:
             raise ValueError(f"a tensor of {max(ranks)} dimensions")
         shapes = [tuple(source.numbers(rank)) for rank in ranks]
-        known = {column: source.numbers(count) for column in columns(grouped)}
+        known = {column: source.numbers(count) for column in columns(version)}
         if source.place != len(source.data):
             raise ValueError("it goes on after its end")
         entries = []
@@ -160,14 +173,15 @@ class Header:
             entries.append(Entry(name, shape, **fields))  # type: ignore[arg-type]
         for entry in entries:
             _check(entry, codebooks, tables)
-        if grouped != any(entry.blocks > 1 for entry in entries):
-            raise ValueError("a column of blocks in which no tensor has any")
         if sum(len(codebooks[entry.codebook][0]) for entry in entries if not entry.array) > MOST_LEVELS_USED:
             raise ValueError(f"tensors that use more than {MOST_LEVELS_USED} levels in all")
         total = fp16_pool_bytes + sum(entry.mask_bytes + entry.body_bytes for entry in entries)
         if total != stream_bytes or deflated > 1:
             raise ValueError(f"streams of {total} bytes in a file that has {stream_bytes}")
-        return Header(method, structure, codebooks, tables, tuple(entries), fp16_pool_bytes, bool(deflated))
+        found = Header(method, structure, codebooks, tables, tuple(entries), fp16_pool_bytes, bool(deflated))
+        if found.version != version:
+            raise ValueError(f"the columns of version {version}, of which no tensor has any need")
+        return found
 
 
 def _codebooks(source: Reader, count: int) -> tuple[Codebook, ...]:
@@ -248,9 +262,15 @@ COLUMNS = (
 )
 
 
-def columns(grouped: bool) -> tuple[Column, ...]:
-    """The columns of a header. Blocks are the last one, and only files that need it have it."""
-    return (*COLUMNS, _number("blocks")) if grouped else COLUMNS
+ADDED = {GROUPED: (_number("blocks"),), TRELLIS: (_number("trellis"), _number("evens"))}
+
+
+def columns(version: int) -> tuple[Column, ...]:
+    """The columns of a header. Those that a version adds come last, and only files that need them have
+    them.
+    """
+    added = [column for first, some in ADDED.items() if first <= version for column in some]
+    return (*COLUMNS, *added)
 
 
 def _structure(text: str) -> tuple[StructureEdit, ...]:
@@ -295,6 +315,17 @@ def _check(entry: Entry, codebooks: Sequence[Codebook], tables: Sequence[bytes])
         f"shape {str(entry.shape)[:80]} is larger than its mask",
     )
     need(beside or not entry.mask_bytes, "a mask of no kind")
+    need(
+        not entry.trellis
+        or (
+            not entry.array
+            and entry.trellis in CHECKS
+            and entry.table > 0
+            and entry.mask not in (FOLDED, FOLDED_INTO_ZERO)
+        ),
+        f"a trellis of memory {entry.trellis}",
+    )
+    need(entry.evens <= (entry.kept if entry.trellis else 0), "more even symbols than it has")
     need(entry.mask != COUNTED or entry.mask_table > 0, "a counted mask without a table")
     need(not entry.mask_table or entry.mask in (COUNTED, PATTERNS), "a table for a mask that has none")
     if entry.mask == PATTERNS:

@@ -91,6 +91,7 @@ def _kind(artifact: Artifact, entry: Entry) -> str:
     }
     planes = artifact.header.codebooks[entry.codebook]
     coding = "entropy-coded" if entry.table else "fixed width"
+    coding += f" along a trellis of {2**entry.trellis} states" if entry.trellis else ""
     offsets = f" x {len(planes)} planes" if len(planes) > 1 else ""
     return f"{len(planes[0])} levels{offsets}, {rows[entry.granularity]}, {coding}"
 

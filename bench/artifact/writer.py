@@ -28,6 +28,7 @@ from bench.artifact.header import (
     Header,
     may_be_stored,
 )
+from bench.artifact.trellis import follows, in_steps
 from bench.errors import Unsupported
 from bench.interfaces import Compressed, StoredTensor
 from bench.layers import tensors_of
@@ -141,6 +142,9 @@ def with_common_grid(tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTen
         min((a for a, _ in grids.values()), default=0),
         max((b for _, b in grids.values()), default=0),
     )
+    if any(tensors[name].trellis for name in grids):  # the last two bits of an index have a meaning
+        first -= first % 4
+        grids = {name: ends for name, ends in grids.items() if not (ends[0] - first) % 4}
     if len(set(grids.values())) < 2 or last - first >= coding.MOST_SYMBOLS:
         return dict(tensors)
     common = (tuple(map(float, range(first, last + 1))),)
@@ -173,14 +177,26 @@ class IndexEncoding:
     mask: int  # UNMASKED, FOLDED, FOLDED_INTO_ZERO, or PLAIN_BITS for any mask beside them
     alphabet: int
     symbols: Callable[[], np.ndarray]  # made on request, because they are as large as the tensor
+    trellis: int = 0  # memory of the trellis that the symbols follow
 
     def counts(self) -> np.ndarray:
         """How often each symbol occurs."""
         return np.bincount(self.symbols(), minlength=self.alphabet)
 
 
+def along_trellis(flat: Flat) -> Iterator[IndexEncoding]:
+    """The way to write indices that follow a trellis."""
+    indices, mask, memory = flat.indices, flat.mask, flat.stored.trellis
+    if not memory or indices is None:
+        return
+    kept = indices if mask is None else indices[mask]  # pruned since: another path
+    if follows(kept, memory):
+        kind = UNMASKED if mask is None else PLAIN_BITS
+        yield IndexEncoding(kind, flat.stored.levels, lambda: kept, memory)
+
+
 def ways(flat: Flat) -> Iterator[IndexEncoding]:
-    """The ways in which a tensor's indices can be written."""
+    """The ways in which a tensor's indices can be written that need no trellis."""
     indices, mask, levels = flat.indices, flat.mask, flat.stored.levels
     assert indices is not None
     if mask is None:
@@ -256,12 +272,15 @@ class Writer:
             entry = dataclasses.replace(entry, kept=kept, body_bytes=len(raw))
             return *self._add_mask(entry, flat, kind, mask), raw
         codebook = self.codebooks.setdefault(flat.stored.codebook, len(self.codebooks))
-        options = [(way, self._indices(flat, way)) for way in ways(flat)]
+        trellis = along_trellis(flat) if self.entropy else ()
+        options = [(way, self._indices(flat, way)) for way in (*ways(flat), *trellis)]
         way, indices = min(options, key=lambda o: o[1].price + (mask.price if o[0].mask == PLAIN_BITS else 0))
         body = coding.filled_up(indices.make(), count if way.mask != PLAIN_BITS else kept)
         entry = dataclasses.replace(
             entry, codebook=codebook, table=self._number(indices.table), body_bytes=len(body)
         )
+        if way.trellis:
+            entry = dataclasses.replace(entry, trellis=way.trellis, evens=int(way.counts()[::2].sum()))
         if way.mask == PLAIN_BITS:
             return *self._add_mask(dataclasses.replace(entry, kept=kept), flat, kind, mask), body
         return dataclasses.replace(entry, kept=count, mask=way.mask), b"", body
@@ -275,12 +294,26 @@ class Writer:
         if not self.entropy:
             return plain
         own, shared = coding.table_of(counts), self.shared[flat.stored.codebook, way.mask]
-        return min(
-            plain,
-            self._coded(way, counts, shared, 0),
-            self._coded(way, counts, own, len(coding.deflate(own))),
-            key=lambda s: s.price,
-        )
+        coded = self._along if way.trellis else self._coded
+        options = [
+            coded(way, counts, shared, 0),
+            coded(way, counts, own, len(coding.deflate(own))),
+        ]
+        return min([plain, *options] if not way.trellis else options, key=lambda s: s.price)
+
+    def _along(self, way: IndexEncoding, counts: np.ndarray, table: bytes, table_bytes: int) -> Stream:
+        """The stream of a path through a trellis: even symbols, and then odd ones."""
+        halves = coding.halves_of(table)
+        is_odd = np.arange(len(counts)) % 2
+        bits = [coding.coded_bits(counts * (is_odd == odd), halves[odd]) for odd in (0, 1)]
+
+        def make() -> bytes:
+            steps = in_steps(way.symbols())
+            parts = [(steps[steps % 2 == odd], halves[odd]) for odd in (0, 1)]
+            return coding.entropy_encode_parts(parts)
+
+        length = max(sum(bits) / 8 + 4, counts.sum() / coding.SYMBOLS_PER_BYTE)
+        return Stream(length, make, table, table_bytes)
 
     def _coded(self, way: IndexEncoding, counts: np.ndarray, table: bytes, table_bytes: int) -> Stream:
         length = max(coding.coded_bits(counts, table) / 8 + 4, counts.sum() / coding.SYMBOLS_PER_BYTE)

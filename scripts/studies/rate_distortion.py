@@ -35,6 +35,7 @@ from bench.registry import DOMAINS, default_model, open_domain
 
 WEIGHTS = 2_000_000
 OURS = (
+    *tuple(f"tcq:bits={bits}" for bits in (1, 1.5, 2, 3, 4)),
     *tuple(f"ecsq:bits={bits}" for bits in (1, 1.5, 2, 3, 4, 5, 6)),
     "binary",
     "binary:residual=2",
