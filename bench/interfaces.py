@@ -805,7 +805,7 @@ class StoredTensor:
     for itself.
 
     value[i] = sum over planes p of scales[p, row(i)] * codebook[p][indices[i]],   exactly 0 where mask[i] is
-    False
+    False. A product of two small factors may be added to that.
 
     One plane is the usual scaled grid; two are a grid with an offset (the second plane all ones), or two
     binary bases.
@@ -823,6 +823,8 @@ class StoredTensor:
     # the kept indices, in the order of a file, are a path through a trellis of 2^trellis states; 0: they are
     # free. A file then needs fewer bits for them (`bench.artifact.trellis`); values do not depend on it.
     trellis: int = 0
+    # (left [channels, rank], right [rank, weights of a channel]): their product is added to the values
+    factors: tuple[StoredTensor, StoredTensor] | None = None
 
     @property
     def quantized(self) -> bool:
@@ -840,6 +842,18 @@ class StoredTensor:
         """
         import torch
 
+        dense = self._before_mask()
+        if self.factors is not None:
+            dense = self._with_product(dense, *self.factors)
+        return dense if self.mask is None else torch.where(self.mask, dense, torch.zeros_like(dense))
+
+    def residual(self) -> StoredTensor:
+        """What is stored beside the factors; all of it where there are none."""
+        return self if self.factors is None else dataclasses.replace(self, factors=None)
+
+    def _before_mask(self) -> Tensor:
+        import torch
+
         if self.indices is not None and self.scales is not None:
             rows = self.layout.rows(self.indices).int()
             planes = torch.tensor(self.codebook, dtype=torch.float32, device=rows.device)
@@ -850,7 +864,21 @@ class StoredTensor:
         else:
             assert self.values is not None
             dense = self.values.float() if self.values.is_floating_point() else self.values
-        return dense if self.mask is None else torch.where(self.mask, dense, torch.zeros_like(dense))
+        return dense
+
+    def _with_product(self, dense: Tensor, left: StoredTensor, right: StoredTensor) -> Tensor:
+        """Add left x right. Each product and each sum is rounded, one rank after the other, so that every
+        machine gets the same.
+        """
+        columns, rows = left.dequantize(), right.dequantize()
+        matrix = self.layout.flat(dense).reshape(len(columns), -1).clone()
+        size = max(1, 2**18 // max(matrix.shape[1], 1))  # bounds the memory
+        for part, own in zip(matrix.split(size), columns.split(size)):
+            product = own[:, :1] * rows[:1]
+            for rank in range(1, len(rows)):
+                product += own[:, rank, None] * rows[rank]
+            part += product
+        return self.layout.unflat(matrix.reshape(-1), self.shape)
 
 
 @dataclass(frozen=True)

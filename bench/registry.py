@@ -143,6 +143,14 @@ METHODS = Registry(
             "bench.methods.trellis_coded:TrellisCoded",
             "trellis-coded uniform steps, entropy-coded; bits=2, 1.5 ..., states=4 ... 256",
         ),
+        "codebook": (
+            "bench.methods.codebook:CodeBook",
+            "2^bits levels of each tensor by k-means (Lloyd-Max); bits=3, granularity, group",
+        ),
+        "lowrank": (
+            "bench.methods.low_rank:LowRank",
+            "the largest singular values in two factors, rank=8, bits=16|8; the next link quantizes the rest",
+        ),
         "magnitude": (
             "bench.methods.prune:Magnitude",
             "the smallest weights become zero; sparsity=0.5, scope=layer|global",

@@ -22,8 +22,9 @@ from bench.methods.notation import parse
 from bench.registry import METHODS
 
 QUANTIZERS = methods(lambda kind: kind.quantizes)
-# canonical texts are `ecsq:bits=2`, `gptq:bits=4`, `2:4` and `qat:grid=int4`
-PLAIN_NAMES = [name for name in METHODS if name not in ("ecsq", "tcq", "gptq", "adaround", "nm", "qat")]
+# canonical texts are `ecsq:bits=2`, `gptq:bits=4`, `lowrank:rank=8`, `2:4` and `qat:grid=int4`
+SHOWN = ("ecsq", "tcq", "codebook", "lowrank", "gptq", "adaround", "nm", "qat")  # settings that are always shown
+PLAIN_NAMES = [name for name in METHODS if name not in SHOWN]
 every_method = pytest.mark.parametrize("method", METHODS)
 
 
@@ -146,6 +147,8 @@ def test_a_network_without_running_statistics_cannot_be_recalibrated() -> None:
         *PLAIN_NAMES,
         "ecsq:bits=2",
         "tcq:bits=1.5",
+        "codebook:bits=2,group=64",
+        "lowrank:rank=8,bits=8+int4",
         "tcq:bits=2,states=8",
         "2:4",
         "qat:grid=int4",

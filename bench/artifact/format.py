@@ -36,6 +36,7 @@ from bench.artifact.header import (
     PLAIN_BITS,
     UNMASKED,
     VERSIONS,
+    WHOLE,
     Entry,
     Header,
 )
@@ -113,14 +114,16 @@ class Artifact:
         if len(halves) != count:
             raise ValueError(f"{len(halves)} half floats instead of {count}")
         used = 0
-        for entry in header.entries:
+        found: list[tuple[str, StoredTensor]] = []  # a tensor, and its factors where it has any
+        for i, entry in enumerate(header.entries):
             mask, body = place + entry.mask_bytes, place + entry.mask_bytes + entry.body_bytes
             own = halves[used : used + entry.halves].astype(np.float16)
-            yield (
-                entry.name,
-                self._tensor(entry, bytes(self.streams[place:mask]), bytes(self.streams[mask:body]), own),
-            )
+            stored = self._tensor(entry, bytes(self.streams[place:mask]), bytes(self.streams[mask:body]), own)
+            found.append((entry.name, stored))
             place, used = body, used + entry.halves
+            if i + 1 == len(header.entries) or header.entries[i + 1].part == WHOLE:
+                yield _with_factors(*found)
+                found = []
 
     def _tensor(self, entry: Entry, mask_stream: bytes, body: bytes, halves: np.ndarray) -> StoredTensor:
         flat_mask = self._mask(entry, mask_stream)
@@ -201,6 +204,16 @@ class Artifact:
         )
 
 
+def _with_factors(
+    whole: tuple[str, StoredTensor], *factors: tuple[str, StoredTensor]
+) -> tuple[str, StoredTensor]:
+    """A tensor [and its left and right factor] -> the tensor with its factors."""
+    if not factors:
+        return whole
+    (_, left), (_, right) = factors
+    return whole[0], dataclasses.replace(whole[1], factors=(left, right))
+
+
 def _restore(values: np.ndarray, mask: np.ndarray | None, layout: Layout, entry: Entry) -> torch.Tensor:
     """Place the kept values, in the order of the file, into the dense tensor."""
     if mask is not None:
@@ -265,7 +278,7 @@ def rebuild(path: Path, generator: Generator) -> Module:
     artifact = open_artifact(path)
     network = generator.rebuild(list(artifact.header.structure))
     # before anything is decoded
-    check_fit(network, {entry.name: entry.shape for entry in artifact.header.entries})
+    check_fit(network, artifact.header.shapes)
     wanted = tensors_of(network)
     with torch.no_grad():
         for name, stored in artifact.tensors():

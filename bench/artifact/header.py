@@ -47,7 +47,12 @@ EXACT = 255  # fidelity of a tensor that lost nothing
 VERSION = 2
 GROUPED = 3  # a tensor has blocks: a grouped transposed convolution
 TRELLIS = 4  # a tensor's indices follow a trellis
-VERSIONS = (VERSION, GROUPED, TRELLIS)
+FACTORED = 5  # a tensor has low-rank factors
+VERSIONS = (VERSION, GROUPED, TRELLIS, FACTORED)
+# what an entry is: a tensor of the network, or the left or the right factor of the tensor before
+WHOLE, LEFT, RIGHT = range(3)
+FACTORS = {LEFT: " left", RIGHT: " right"}  # what their names add to the tensor's
+MOST_WORK = 2**12  # products of factors for each byte of the tensor with its factors
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,7 @@ class Entry:
     blocks: int = 1  # of a grouped transposed convolution: see `Layout`
     trellis: int = 0  # log2 of the states of the trellis that the indices follow; 0: none
     evens: int = 0  # of the symbols that follow a trellis, how many are even
+    part: int = WHOLE  # or LEFT, RIGHT: a factor of the tensor before
 
     @property
     def count(self) -> int:
@@ -114,9 +120,16 @@ class Header:
     @property
     def version(self) -> int:
         """The lowest version of the format that can hold these tensors."""
+        if any(entry.part for entry in self.entries):
+            return FACTORED
         if any(entry.trellis for entry in self.entries):
             return TRELLIS
         return GROUPED if self.grouped else VERSION
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shapes of the network's tensors, by name."""
+        return {entry.name: entry.shape for entry in self.entries if entry.part == WHOLE}
 
     def pack(self) -> bytes:
         """The bytes of the header, deflated."""
@@ -173,6 +186,7 @@ class Header:
             entries.append(Entry(name, shape, **fields))  # type: ignore[arg-type]
         for entry in entries:
             _check(entry, codebooks, tables)
+        _check_factors(entries)
         if sum(len(codebooks[entry.codebook][0]) for entry in entries if not entry.array) > MOST_LEVELS_USED:
             raise ValueError(f"tensors that use more than {MOST_LEVELS_USED} levels in all")
         total = fp16_pool_bytes + sum(entry.mask_bytes + entry.body_bytes for entry in entries)
@@ -262,15 +276,15 @@ COLUMNS = (
 )
 
 
-ADDED = {GROUPED: (_number("blocks"),), TRELLIS: (_number("trellis"), _number("evens"))}
+ADDED = {GROUPED: ("blocks",), TRELLIS: ("trellis", "evens"), FACTORED: ("part",)}
 
 
 def columns(version: int) -> tuple[Column, ...]:
     """The columns of a header. Those that a version adds come last, and only files that need them have
     them.
     """
-    added = [column for first, some in ADDED.items() if first <= version for column in some]
-    return (*COLUMNS, *added)
+    added = [name for first, names in ADDED.items() if first <= version for name in names]
+    return (*COLUMNS, *map(_number, added))
 
 
 def _structure(text: str) -> tuple[StructureEdit, ...]:
@@ -360,6 +374,40 @@ def _check(entry: Entry, codebooks: Sequence[Codebook], tables: Sequence[bytes])
     )
     rows = layout.row_count(entry.shape)
     need(entry.halves == rows * len(codebooks[entry.codebook]), f"{entry.halves} scales for {rows} rows")
+
+
+def _check_factors(entries: Sequence[Entry]) -> None:
+    """Raises `ValueError` unless factors come in pairs after their tensor, and fit it."""
+    if entries and entries[0].part != WHOLE:
+        raise ValueError("factors of no tensor")
+    for i, entry in enumerate(entries):
+        if entry.part != WHOLE:
+            continue
+        parts = [after.part for after in entries[i + 1 : i + 4]]
+        count = next((n for n, part in enumerate(parts) if part == WHOLE), len(parts))
+        if parts[:count] == [LEFT, RIGHT]:
+            _check_pair(entry, entries[i + 1], entries[i + 2])
+        elif count:
+            raise ValueError(
+                f"tensor {entry.name[:80]!r}: factors {parts[:count]}, not a left and a right one"
+            )
+
+
+def _check_pair(entry: Entry, left: Entry, right: Entry) -> None:
+    of_floats = all(part.array in ("", "f2", "f4") for part in (entry, left, right))
+    odd = left.mask or right.mask or left.trellis or right.trellis or len(entry.shape) < 2 or not entry.count
+    rank = right.shape[0] if right.shape else 0
+    fine = of_floats and not odd and rank > 0
+    if fine:
+        sides = entry.layout.channels(entry.shape), entry.layout.channel_length(entry.shape)
+        fine = (left.shape, right.shape) == ((sides[0], rank), (rank, sides[1]))
+    if not fine:
+        raise ValueError(f"tensor {entry.name[:80]!r}: factors that do not fit it")
+    if (left.name, right.name) != tuple(entry.name + FACTORS[part] for part in (LEFT, RIGHT)):
+        raise ValueError(f"tensor {entry.name[:80]!r}: factors of other names")
+    size = sum(part.body_bytes + part.mask_bytes + 2 * part.halves for part in (entry, left, right))
+    if rank * entry.count > MOST_WORK * size:
+        raise ValueError(f"tensor {entry.name[:80]!r}: factors of rank {rank} that take too long")
 
 
 def _divides(blocks: int, size: int) -> bool:

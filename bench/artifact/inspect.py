@@ -18,6 +18,7 @@ from bench.artifact.header import (
     PATTERNS,
     PLAIN_BITS,
     UNMASKED,
+    WHOLE,
     Entry,
 )
 
@@ -49,7 +50,7 @@ def account(file: Path) -> dict[str, Any]:
     streams: dict[str, float] = {}
     for component in COMPONENTS:
         streams[component] = sum(tensor["bytes"][component] for tensor in tensors)
-    weights = sum(entry.count for entry in header.entries)
+    weights = sum(entry.count for entry in header.entries if entry.part == WHOLE)
     return {
         "file": str(file),
         "method": header.method,

@@ -17,12 +17,16 @@ from bench.artifact.header import (
     ARRAY_TYPES,
     COUNTED,
     EXACT,
+    FACTORS,
     FOLDED,
     FOLDED_INTO_ZERO,
+    LEFT,
     MOST_PATTERNS_CODED,
     PATTERNS,
     PLAIN_BITS,
+    RIGHT,
     UNMASKED,
+    WHOLE,
     Codebook,
     Entry,
     Header,
@@ -39,18 +43,17 @@ def encode_tensors(
 ) -> tuple[Header, list[bytes | memoryview]]:
     """Encode tensors -> (header, streams in the order of the file)."""
     grids = with_common_grid(compressed.tensors) if entropy else compressed.tensors
-    tensors = {name: in_file_order(name, stored) for name, stored in grids.items()}
+    tensors = {name: in_file_order(name, stored) for name, (_, stored) in with_factors(grids).items()}
+    parts = {name: part for name, (part, _) in with_factors(grids).items()}
     writer = Writer(shared_tables(tensors) if entropy else {}, entropy)
     originals = tensors_of(compressed.network)
     entries: list[Entry] = []
     streams: list[bytes | memoryview] = []
     for name, flat in tensors.items():
         entry, *own = writer.write(flat)
-        entries.append(
-            dataclasses.replace(
-                entry, fidelity=fidelity(originals.get(name), compressed.tensors[name]) if entropy else EXACT
-            )
-        )
+        is_whole = entropy and parts[name] == WHOLE
+        lost = fidelity(originals.get(name), compressed.tensors[name]) if is_whole else EXACT
+        entries.append(dataclasses.replace(entry, fidelity=lost, part=parts[name]))
         streams += own
     halves = np.concatenate([flat.halves for flat in tensors.values()]) if tensors else np.zeros(0, "<f2")
     raw, deflated = halves.astype("<f2").tobytes(), coding.deflate_fp16(halves) if entropy else b""
@@ -66,6 +69,20 @@ def encode_tensors(
         is_squeezed,
     )
     return header, [pool, *streams]
+
+
+def with_factors(tensors: Mapping[str, StoredTensor]) -> dict[str, tuple[int, StoredTensor]]:
+    """Tensors and, behind each, its factors, as entries of the file: name -> (part, stored)."""
+    found: dict[str, tuple[int, StoredTensor]] = {}
+    for name, stored in tensors.items():
+        own = [(name, WHOLE, stored)]
+        if stored.factors is not None:
+            own += [(name + FACTORS[p], p, factor) for p, factor in zip((LEFT, RIGHT), stored.factors)]
+        for entry, part, one in own:
+            if entry in found or (part != WHOLE and entry in tensors):
+                raise Unsupported(f"the tensor name {entry!r} cannot be stored beside factors")
+            found[entry] = part, one
+    return found
 
 
 def fidelity(original: Tensor | None, stored: StoredTensor) -> int:
@@ -204,7 +221,8 @@ def ways(flat: Flat) -> Iterator[IndexEncoding]:
         return
     yield IndexEncoding(PLAIN_BITS, levels, lambda: indices[mask])
     codebook = flat.stored.codebook
-    if len(codebook) == 1 and 0.0 in codebook[0]:
+    # with factors, the level 0 is not the value 0
+    if len(codebook) == 1 and 0.0 in codebook[0] and flat.stored.factors is None:
         zero = codebook[0].index(0.0)
         yield IndexEncoding(FOLDED_INTO_ZERO, levels, lambda: np.where(mask, indices, zero))
     else:

@@ -34,6 +34,7 @@ class EntropyCoded(Quantizer):
 
     name = "ecsq"
     description = "uniform steps, entropy-coded indices of `bits` bits, rate-distortion-optimised rounding"
+    one_book = True
 
     def __post_init__(self) -> None:
         if self.group and self.granularity == "tensor":

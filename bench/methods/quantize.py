@@ -38,6 +38,7 @@ class Quantizer(Weightwise):
     group: int = 0  # weights that share a scale, of one channel; 0: see granularity
 
     quantizes = True
+    one_book: ClassVar[bool] = False  # whether all rows of a tensor have to be seen together
 
     def __post_init__(self) -> None:
         one_of(self.name, "granularity", self.granularity, ("tensor", "channel", "group"))
@@ -72,8 +73,8 @@ class Quantizer(Weightwise):
     def quantize(self, stored: StoredTensor, axis: int, blocks: int = 1) -> StoredTensor:
         """Quantize one tensor. `axis` and `blocks` say where its output channels are (`Layout`)."""
         layout = self._layout(Layout(axis=axis, blocks=blocks), stored.shape)
-        rows, mask = layout.rows(stored.dequantize()), layout.rows(kept_of(stored))
-        if self.granularity == "channel":  # scales are independent
+        rows, mask = layout.rows(stored.residual().dequantize()), layout.rows(kept_of(stored))
+        if self.granularity == "channel" and not self.one_book:  # scales are independent
             size = max(1, BLOCK // max(rows.shape[1], 1))
             parts = [self.fit(r, m.float()) for r, m in zip(rows.split(size), mask.split(size))]
             grid = Grid(
@@ -92,6 +93,7 @@ class Quantizer(Weightwise):
             layout=layout,
             mask=stored.mask,
             pattern=stored.pattern,
+            factors=stored.factors,
         )
 
     def _layout(self, channels: Layout, shape: tuple[int, ...]) -> Layout:

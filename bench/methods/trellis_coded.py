@@ -57,7 +57,7 @@ class TrellisCoded(EntropyCoded):
     def quantize(self, stored: StoredTensor, axis: int, blocks: int = 1) -> StoredTensor:
         """Quantize one tensor along the order of the file, pruned weights left out."""
         layout = self._layout(Layout(axis=axis, blocks=blocks), stored.shape)
-        dense, mask = stored.dequantize(), kept_of(stored)
+        dense, mask = stored.residual().dequantize(), kept_of(stored)
         kept = layout.flat(mask)
         unit = _unit(layout.rows(dense), layout.rows(mask))
         weights = layout.flat(dense)[kept]
@@ -80,6 +80,7 @@ class TrellisCoded(EntropyCoded):
             mask=stored.mask,
             pattern=stored.pattern,
             trellis=trellis.memory,
+            factors=stored.factors,
         )
 
     def fit(self, rows: Tensor, mask: Tensor) -> Grid:
