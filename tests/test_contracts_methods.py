@@ -147,7 +147,7 @@ def test_a_network_without_running_statistics_cannot_be_recalibrated() -> None:
         *PLAIN_NAMES,
         "ecsq:bits=2",
         "tcq:bits=1.5",
-        "codebook:bits=2,group=64",
+        "codebook:bits=2,granularity=channel",
         "lowrank:rank=8,bits=8+int4",
         "tcq:bits=2,states=8",
         "2:4",

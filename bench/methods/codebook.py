@@ -27,7 +27,7 @@ class CodeBook(Quantizer):
     """
 
     granularity: str = "tensor"
-    bits: int = field(default=3, metadata={"shown": True})
+    bits: int = field(default=3, metadata={"shown": True, "leads": True})
 
     name = "codebook"
     description = "2^bits levels of each tensor by k-means (Lloyd-Max)"

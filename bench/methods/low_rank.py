@@ -27,7 +27,7 @@ class LowRank(Weightwise):
     the matrix.
     """
 
-    rank: int = field(default=8, metadata={"shown": True})
+    rank: int = field(default=8, metadata={"shown": True, "leads": True})
     bits: int = 16  # of the factors
 
     name = "lowrank"

@@ -132,6 +132,7 @@ class Kinds:
         texts += [
             "ecsq:bits=2.5",
             "tcq:bits=1.5,states=8",
+            "lowrank:rank=8,bits=8+codebook:bits=2",
             "s@0",
             "permute:seed=3+recalibrate",
             "../models/my-model",
@@ -220,7 +221,17 @@ class Kinds:
         spec = gan.locate("xs@0")
         generator = gan.open(spec)
         made = []
-        for text in ("int4", "binary", "nm:n=2,m=4", "ecsq:bits=2", "tcq:states=8", "fp16", "nf4"):
+        for text in (
+            "int4",
+            "binary",
+            "nm:n=2,m=4",
+            "ecsq:bits=2",
+            "tcq:states=8",
+            "lowrank:rank=2+int3",
+            "codebook:bits=2",
+            "fp16",
+            "nf4",
+        ):
             compressed = parse(text)(original(generator.network), context_of(generator, spec, 0, "cpu"))
             made.append(encode(compressed, text))
         path, sealed = self.folder / "a.genc", Rng(0)

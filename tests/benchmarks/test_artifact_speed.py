@@ -17,7 +17,11 @@ from bench.interfaces import Compressed, Context
 from bench.methods.notation import parse
 from bench.methods.plain import original
 
-METHODS = ("none", "int8", "int4", "ecsq:bits=2", "magnitude:sparsity=0.9+int4", "2:4+int4", "binary")
+METHODS = (
+    *("none", "int8", "int4", "int2", "nf4", "ternary", "binary", "ecsq:bits=2", "tcq:bits=2"),
+    *("tcq:bits=2,states=8", "codebook:bits=3", "lowrank:rank=8+int3"),
+    *("magnitude:sparsity=0.9+int4", "2:4+int4"),
+)
 
 
 def synthetic(millions: int) -> nn.Module:
@@ -57,7 +61,16 @@ def test_twenty_million_weights(benchmark, method: str, step: str) -> None:
     megabytes = sum(4 * p.numel() for p in large().parameters()) / 1e6
     benchmark.extra_info["fp32_MB_per_s"] = megabytes / benchmark.stats["min"]
     benchmark.extra_info["compress_fp32_MB_per_s"] = megabytes / seconds
+    benchmark.extra_info["compress_weights_per_s"] = megabytes / 4e-6 / seconds
     benchmark.extra_info["file_bytes"] = len(data)
+
+
+@pytest.mark.parametrize("method", ["tcq:bits=2", "lowrank:rank=8+int3"])
+def test_half_a_million_weights_come_back_soon(benchmark, method: str) -> None:
+    """The aim is half a second."""
+    network = nn.Sequential(*(nn.Linear(250, 100) for _ in range(20)))
+    data = encode(parse(method)(original(network), Context()), method)
+    benchmark(lambda: [stored.dequantize() for stored in decode(data)[2].values()])
 
 
 MEASURED = """
