@@ -58,6 +58,12 @@ TEXTS = (
         "binary",
         "nf4",
         "binary:residual=2",
+        "tcq:bits=2,states=8",
+        "2:4+tcq:states=4",
+        "codebook:bits=3",
+        "lowrank:rank=2",
+        "magnitude+lowrank:rank=2+int4",
+        "lowrank:rank=2,bits=8+tcq:states=8",
     ),
     *(
         "int4:group=5",

@@ -35,6 +35,7 @@ from bench.artifact.header import (
     Entry,
     Header,
     Writer,
+    columns,
 )
 from bench.errors import BadInput
 from bench.interfaces import StoredTensor, StructureEdit
@@ -573,6 +574,8 @@ BASES = (
     "2:4+int2",
     "random:sparsity=0.9+binary",
     "ecsq:bits=1.5",
+    "tcq:bits=1.5,states=8",
+    "magnitude+lowrank:rank=2,bits=8+codebook:bits=2",
 )
 NUMBERS = (0, 1, 2, 3, 127, 128, 255, 256, 2**14, 2**15, 2**20, 2**31, 2**32, 2**40, 2**62, 2**63 - 1)
 
@@ -610,16 +613,17 @@ def mutated(data: bytes, rng: np.random.Generator) -> bytes:
 def mutant(data: bytes, rng: np.random.Generator) -> bytes:
     """In a quarter anything; else header, streams or entries, under a checksum that was made good again."""
     (inflated, streams), kind = opened(data), int(rng.integers(0, 12))
+    version = HEAD.unpack_from(data)[1]
     if kind < 3:
         return mutated(data, rng)
     if kind < 4:
-        return sealed(mutated(coding.deflate(inflated), rng), streams)
+        return sealed(mutated(coding.deflate(inflated), rng), streams, version)
     if kind < 6:
-        return sealed(coding.deflate(mutated(inflated, rng)), streams)
+        return sealed(coding.deflate(mutated(inflated, rng)), streams, version)
     if kind < 7:
-        return sealed(coding.deflate(inflated), mutated(streams, rng))
+        return sealed(coding.deflate(inflated), mutated(streams, rng), version)
     return (
-        sealed(coding.deflate(inflated), streams_replaced(streams, rng))
+        sealed(coding.deflate(inflated), streams_replaced(streams, rng), version)
         if kind < 9
         else entry_changed(data, rng)
     )
@@ -639,13 +643,16 @@ def entry_changed(data: bytes, rng: np.random.Generator) -> bytes:
     header, streams = parse(data).header, opened(data)[1]
     entries, place = list(header.entries), int(rng.integers(0, len(header.entries)))
     for field in rng.choice(
-        ["shape", *(column.name for column in COLUMNS)], int(rng.integers(1, 3)), replace=False
+        ["shape", *(column.name for column in columns(header.version))],
+        int(rng.integers(1, 3)),
+        replace=False,
     ):
         value = getattr(entries[int(rng.integers(0, len(entries)))], field)
         if isinstance(value, int) and rng.integers(0, 2):
             value = int(rng.choice([max(value - 1, 0), value + 1, 2 * value, *NUMBERS]))
         entries[place] = dataclasses.replace(entries[place], **{field: value})
-    return forged(dataclasses.replace(header, entries=tuple(entries)), streams)
+    changed = dataclasses.replace(header, entries=tuple(entries))
+    return sealed(changed.pack(), streams, changed.version)
 
 
 REFUSALS = ("checksum", "header", "streams", "version", "not an artifact")
