@@ -852,6 +852,7 @@ class StoredTensor:
         return self if self.factors is None else dataclasses.replace(self, factors=None)
 
     def _before_mask(self) -> Tensor:
+        """The values without factors and without the mask."""
         import torch
 
         if self.indices is not None and self.scales is not None:

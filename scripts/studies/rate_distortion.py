@@ -36,10 +36,12 @@ from bench.registry import DOMAINS, default_model, open_domain
 WEIGHTS = 2_000_000
 OURS = (
     *tuple(f"tcq:bits={bits}" for bits in (1, 1.5, 2, 3, 4)),
+    "tcq:bits=2,states=8",
     *tuple(f"ecsq:bits={bits}" for bits in (1, 1.5, 2, 3, 4, 5, 6)),
     "binary",
     "binary:residual=2",
     "ternary",
+    *tuple(f"codebook:bits={bits}" for bits in (2, 3, 4)),
     "int2",
     "int3",
     "int4",
