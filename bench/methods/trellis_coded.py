@@ -19,7 +19,7 @@ from bench.methods.weightwise import kept_of
 STATES = {2**memory: memory for memory in CHECKS}
 MOST_LEVELS = 2**14
 LEAST_BITS = 0.5
-SAMPLE = 2**16  # weights on which the step is searched
+SAMPLE, COARSE = 2**16, 3  # weights, and memory of a trellis, with which the step is searched
 TOGETHER = 2**17  # costs that are compared at once: states times segments
 PRECISE = 0.003  # bits a weight that the rate may be off
 UNSEEN = 0.1  # how often a level that never occurred counts as having occurred
@@ -122,7 +122,7 @@ class Trellis:
         return 0.37 + 0.35 * 4.0**-self.bits
 
     def step_for(self, weights: np.ndarray) -> float:
-        """The step at which the entropy is `bits`: a search on a sample, and corrections on all weights."""
+        """The step at which the entropy is `bits`: a search on a sample, then corrections."""
         size = float(np.sqrt(np.square(weights, dtype=np.float64).mean())) if len(weights) else 0.0
         peak = float(np.abs(weights).max(initial=0.0))
         if not size:
@@ -131,11 +131,10 @@ class Trellis:
         start = math.log2(size) + min(1.04 - self.bits, 0.55 - 0.73 * self.bits)
         start = min(max(start, ends[0]), ends[1])
         self.lengths = _gaussian_lengths(peak, size, 2.0**start)
-        sample = _sample(weights)
-        found = self._search(sample, start, ends, 12)
-        if len(sample) < len(weights):
-            found = self._search(weights, found, ends, 6)
-        return float(2.0**found)
+        coarse = Trellis(min(self.memory, COARSE), self.bits, self.lengths)
+        found = coarse._search(_sample(weights), start, ends, 12)
+        self.lengths = coarse.lengths
+        return float(2.0 ** self._search(weights, found, ends, 6))
 
     def _search(self, weights: np.ndarray, place: float, ends: tuple[float, float], most: int) -> float:
         """Search the logarithm of the step.
