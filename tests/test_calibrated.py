@@ -283,6 +283,15 @@ def test_pruned_weights_stay_zero_in_a_chain(text: str) -> None:
         assert mask.float().mean() < 0.6 and not made.tensors[name].dequantize()[~mask].any()
 
 
+@pytest.mark.parametrize("text", ["gptq:bits=8", "adaround:bits=8", "sparsegpt:sparsity=0.01"])
+def test_low_rank_factors_are_counted_once(text: str) -> None:
+    """What a calibrated method sees of a weight is the residual, or the weight without factors."""
+    made, whole = apply(f"lowrank:rank=1+{text}", Small()), dense(apply("none", Small()).tensors)
+    for name in weights_of(made.network):
+        error = (made.tensors[name].dequantize() - whole[name]).norm() / whole[name].norm()
+        assert error < 0.1, name
+
+
 def test_a_tied_embedding_is_looked_up_so_it_is_rounded_to_nearest() -> None:
     made, nearest = apply("gptq:bits=3", Small()), apply("int3", Small())
     name = "embed.weight"

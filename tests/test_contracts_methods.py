@@ -23,8 +23,8 @@ from bench.registry import METHODS
 
 QUANTIZERS = methods(lambda kind: kind.quantizes)
 # canonical texts are `ecsq:bits=2`, `gptq:bits=4`, `lowrank:rank=8`, `2:4` and `qat:grid=int4`
-SHOWN = ("ecsq", "tcq", "codebook", "lowrank", "gptq", "adaround", "nm", "qat")  # settings that are always shown
-PLAIN_NAMES = [name for name in METHODS if name not in SHOWN]
+ALWAYS_SHOWN = ("ecsq", "tcq", "codebook", "lowrank", "gptq", "adaround", "nm", "qat")
+PLAIN_NAMES = [name for name in METHODS if name not in ALWAYS_SHOWN]
 every_method = pytest.mark.parametrize("method", METHODS)
 
 

@@ -59,7 +59,8 @@ class CalibratedPruning(Weightwise):
         )
         if stored.quantized:
             return made
-        return dataclasses.replace(made, values=channels.restore(values.flatten(0, 1), stored.shape))
+        dense = channels.restore(values.flatten(0, 1), stored.shape)
+        return dataclasses.replace(made, values=dense, factors=None)  # their product is in the values
 
     @abstractmethod
     def prune(self, rows: Tensor, kept: Tensor, moments: Tensor) -> tuple[Tensor, Tensor]:

@@ -20,7 +20,8 @@ from bench.layers import Weight
 from bench.methods.calibration import layer_by_layer
 from bench.methods.error_feedback import feed_back, inverse_factor
 from bench.methods.plain import halve_the_rest
-from bench.methods.quantize import SMALLEST_SCALE, Grid, Quantizer, nearest
+from bench.methods.quantize import Grid, Quantizer
+from bench.methods.scale_search import SMALLEST_SCALE, nearest
 from bench.methods.weightwise import kept_of
 
 
@@ -113,7 +114,7 @@ def rounding_of(stored: StoredTensor, nearest: StoredTensor, channels: Layout, g
     width = nearest.layout.rows(torch.empty(stored.shape, device="meta")).shape[1]
     dense = nearest.layout.restore(scales.expand(-1, width), stored.shape)
     levels = torch.tensor(nearest.codebook[0], device=dense.device)
-    return Rounding(rows(stored.dequantize()), rows(kept_of(stored)), rows(dense), levels)
+    return Rounding(rows(stored.residual().dequantize()), rows(kept_of(stored)), rows(dense), levels)
 
 
 @dataclass(frozen=True)
