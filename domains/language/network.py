@@ -48,18 +48,16 @@ def config(size: str, **changes: int | None) -> LlamaConfig:
     )
 
 
-def train_tokenizer(
-    texts: Iterable[str], vocabulary: int = VOCABULARY, words: bool = True
-) -> PreTrainedTokenizerFast:
+def train_tokenizer(texts: Iterable[str], vocabulary: int = VOCABULARY) -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer; encodes `<s> text </s>`.
 
-    words: no token goes beyond a word, a number or a run of punctuation, as in English.
+    No token goes beyond a word, a number or a run of punctuation.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
     bpe = Tokenizer(models.BPE())
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=words)
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     bpe.train_from_iterator(
