@@ -897,6 +897,8 @@ class Compressed:
     trainings: tuple[Mapping[str, Any], ...] = ()
     # tensor that a calibrated method compressed without knowing its inputs -> why
     uncalibrated: Mapping[str, str] = field(default_factory=dict)
+    # what each method of another project's tool did: `bench.records.schema.ToolReport`, as JSON
+    tools: tuple[Mapping[str, Any], ...] = ()
 
     def replace(
         self, tensors: Mapping[str, StoredTensor], untouched: Mapping[str, str] | None = None
@@ -966,6 +968,14 @@ class Method(ABC):
             else:  # the str of a float is exact
                 values.append(f"{own.name}={str(value).removesuffix('.0')}")
         return self.name + (":" if values else "") + ",".join(values)
+
+    @classmethod
+    def missing(cls) -> str | None:
+        """Which package the method needs and does not find, with the command that installs it; None: none.
+
+        `bench list` shows it, and the method's contracts are then skipped.
+        """
+        return None
 
     @abstractmethod
     def __call__(self, compressed: Compressed, context: Context) -> Compressed:

@@ -124,6 +124,19 @@ class TrainingReport(BaseModel):
     log: list[dict[str, float]]
 
 
+class ToolReport(BaseModel):
+    """What another project's tool did.
+
+    The cost's `stored_bytes` is our coding of the values that the tool's own file reloads to.
+    """
+
+    tool: str  # as pip names it
+    version: str
+    file_bytes: int  # of the file that the tool's own saving function wrote
+    skipped: dict[str, float]  # weight that the tool left in floats -> its share of the network's numbers
+    deviation: float  # largest difference between our coding and the tool's values; 1: a row's largest weight
+
+
 class Record(BaseModel):
     """The results of one cell."""
 
@@ -152,6 +165,9 @@ class Record(BaseModel):
     warnings: list[str]
     metric_info: dict[str, MetricInfo] = {}  # of own metrics, in their order; empty in older records
     trainings: list[TrainingReport] = []  # of training-time methods, in the order of the chain
+    tools: list[
+        ToolReport
+    ] = []  # of other projects' tools, in the order of the chain; older records have none
     evaluators: dict[str, EvaluatorBlock]
     items: dict[str, Items]  # twins: intact, drifted, ...
     provenance: Provenance

@@ -27,7 +27,9 @@ def methods() -> Iterator[str]:
 def _described(name: str) -> str:
     """The description of a plug-in's method, which is imported for it."""
     try:
-        return str(METHODS.load(name).description)
+        kind = METHODS.load(name)
+        missing = kind.missing()
+        return f"{kind.description}" + (f" ({missing})" if missing else "")
     except (BadInput, AttributeError) as error:
         return f"broken: {in_a_line(error)}"
 

@@ -31,7 +31,20 @@ def comparison(measured: Sequence[Record], published: Sequence[Record]) -> str:
     if not any((record.domain, record.model) in beside for record in measured):  # a model of the user's
         lines, headers, align = [line[:-1] for line in lines], headers[:-1], align[:-1]
     shown = tabulate(lines, headers=headers, disable_numparse=True, colalign=align)
-    return shown + near_the_floor(measured)
+    return shown + near_the_floor(measured) + tools_files(measured)
+
+
+def tools_files(measured: Sequence[Record]) -> str:
+    """A line for each file that another project's tool wrote: its size beside that of our coding."""
+    lines = {}
+    for record in measured:
+        for tool in record.tools if record.cost else ():
+            ratio = record.cost.fp32_bytes / tool.file_bytes
+            lines[record.domain, record.model, record.method] = (
+                f"{record.method}: the file of {tool.tool} {tool.version} has {tool.file_bytes:,} bytes "
+                f"({ratio:.2f}x), our coding of the same values {record.cost.stored_bytes:,}"
+            )
+    return "".join(f"\n{line}" for line in lines.values())
 
 
 def _line(record: Record) -> list[str]:

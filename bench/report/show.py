@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench.errors import BadInput
-from bench.records.schema import Record, read_records
+from bench.records.schema import Record, ToolReport, read_records
 from bench.report.model_page import command
 
 SHORTEST = 4  # characters of a cell's hash; fewer would match too many cells
@@ -42,6 +42,16 @@ def find(cell: str, folders: Sequence[Path], warn: Callable[[str], None]) -> Rec
     return found[0]
 
 
+def skipped(tool: ToolReport) -> str:
+    """How much of a network a tool left in floats."""
+    share = sum(tool.skipped.values())
+    return (
+        f"it skipped {len(tool.skipped)} weights, {share:.0%} of all numbers"
+        if tool.skipped
+        else "all weights"
+    )
+
+
 def text_of(record: Record) -> str:
     """The record as text: what was measured, the results, where and how, and how to repeat it."""
     p = record.provenance
@@ -50,6 +60,13 @@ def text_of(record: Record) -> str:
         if record.cost is None
         else [("stored bytes", f"{record.cost.stored_bytes:,}"), ("ratio", f"{record.cost.ratio:.2f}x")]
     )
+    tools = [
+        (
+            f"{one.tool}'s file",
+            f"{one.file_bytes:,} bytes, written by {one.tool} {one.version}; {skipped(one)}",
+        )
+        for one in record.tools
+    ]
     versions = ", ".join(f"{name} {version}" for name, version in p.versions.items())
     state = {True: " (with changes that were not committed)", False: "", None: ""}[p.dirty]
     facts = [
@@ -72,6 +89,7 @@ def text_of(record: Record) -> str:
         ),
         ("status", record.status + (f": {record.reason}" if record.reason else "")),
         *cost,
+        *tools,
         *((name, "-" if value is None else f"{value:.4g}") for name, value in record.metrics.items()),
         *(("commit", f"{p.commit or 'none'}{state}"), ("versions", f"Python {p.python}, {versions}")),
         *(("machine", f"{p.processor}; {p.platform}; {p.device}, {p.threads} threads"), ("time", p.time)),

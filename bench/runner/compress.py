@@ -36,7 +36,14 @@ def compress_model(
     rebuild(output, generator)
     return (
         f"{output}: {size:,} bytes, {fp32 / size:.2f}x smaller than {fp32:,} bytes of "
-        f"float32{_left_alone(compressed)}"
+        f"float32{_of_tools(compressed)}{_left_alone(compressed)}"
+    )
+
+
+def _of_tools(compressed: Compressed) -> str:
+    return "".join(
+        f"\nthe file of {one['tool']} {one['version']}: {one['file_bytes']:,} bytes for the same values"
+        for one in compressed.tools
     )
 
 

@@ -19,7 +19,17 @@ from bench.methods.plain import original
 from bench.metrics.cost import cost_of, warnings_of
 from bench.records.cell import Cell
 from bench.records.provenance import provenance
-from bench.records.schema import Cost, EvaluatorBlock, Items, Record, Speed, Status, TrainingReport, metric_of
+from bench.records.schema import (
+    Cost,
+    EvaluatorBlock,
+    Items,
+    Record,
+    Speed,
+    Status,
+    ToolReport,
+    TrainingReport,
+    metric_of,
+)
 from bench.runner.evaluation import Evaluation
 from bench.runner.session import ModelSession
 from bench.stats.ladder import ROLES
@@ -35,6 +45,7 @@ class Made:
     tensors_sha256: str | None = None
     speed: Speed | None = None
     trainings: list[TrainingReport] = field(default_factory=list)
+    tools: list[ToolReport] = field(default_factory=list)
 
 
 def run_cell(cell: Cell, evaluation: Evaluation) -> Record:
@@ -73,6 +84,7 @@ def compress(method: Chain, cell: Cell, session: ModelSession, made: Made) -> Mo
         with session.watch("compress"):
             compressed = method(original(session.generator.network), session.context(cell.sample_seed))
             made.trainings = [TrainingReport.model_validate(one) for one in compressed.trainings]
+            made.tools = [ToolReport.model_validate(one) for one in compressed.tools]
             save(compressed, cell.method, file)
             network = rebuild(file, session.generator).to(session.device)
             session.cache.keep(session.artifact_key(method, cell.sample_seed), "artifact", file.read_bytes())
