@@ -93,13 +93,14 @@ class BitsAndBytes(Tool):
         fresh.load_state_dict(state, strict=False)
         return fresh
 
-    def codes(self, layer: Any) -> Codes | None:
+    def codes(self, network: Module, path: str) -> Codes | None:
         import torch
         from bitsandbytes.functional import dequantize_4bit
         from bitsandbytes.nn import Linear4bit, Linear8bitLt
 
         from bench.methods.tools.codes import of_groups, whole
 
+        layer: Any = network.get_submodule(path)
         if isinstance(layer, Linear8bitLt) and layer.weight.dtype == torch.int8:
             scale = layer.weight.SCB.float() / 127
             values, length = layer.weight.float() * scale[:, None], layer.in_features

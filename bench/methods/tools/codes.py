@@ -50,6 +50,13 @@ class Codes:
             pattern=like.pattern,
         )
 
+    def transposed(self) -> Codes:
+        """The same codes of the transposed weight."""
+        layout = dataclasses.replace(self.layout, axis=1)
+        return dataclasses.replace(
+            self, indices=self.indices.T, values=self.values.T.contiguous(), layout=layout
+        )
+
     def deviation(self, stored: StoredTensor) -> float:
         """The largest difference between our values and the tool's, in units of the largest weight of a row.
 

@@ -72,15 +72,16 @@ class HQQ(Tool):
         fresh.load_state_dict(state, strict=False)
         return fresh
 
-    def codes(self, layer: Module) -> Codes | None:
+    def codes(self, network: Module, path: str) -> Codes | None:
         import torch
         from hqq.core.quantize import HQQLinear, Quantizer
 
         from bench.methods.tools.codes import of_groups, whole
 
+        layer: Any = network.get_submodule(path)
         if not isinstance(layer, HQQLinear) or layer.W_q is None:
             return None
-        meta: Any = layer.meta
+        meta = layer.meta
         unpacked = Quantizer.unpack[meta["packing"]](layer.W_q, dtype=torch.uint8)
         values = layer.dequantize()
         indices = unpacked[: values.numel() // self.group].int()  # three bits are padded to whole words

@@ -59,12 +59,12 @@ class Quanto(Tool):
         requantize(fresh, load_file(folder / "model.safetensors"), names)
         return fresh
 
-    def codes(self, layer: Module) -> Codes | None:
+    def codes(self, network: Module, path: str) -> Codes | None:
         from optimum.quanto import QTensor
 
         from bench.methods.tools.codes import of_groups, whole
 
-        weight: Any = getattr(layer, "weight", None)
+        weight: Any = network.get_submodule(path).weight
         if not isinstance(weight, QTensor):
             return None
         values, length = weight.dequantize(), weight.numel() // weight.shape[0]

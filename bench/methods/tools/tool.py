@@ -48,6 +48,8 @@ class Tool(Method):
     package: ClassVar[str]  # as pip names it
     keeps_ties: ClassVar[bool] = False  # whether a weight that layers share stays shared in the tool's file
 
+    transposes_conv1d: ClassVar[bool] = False  # whether it turns transformers' Conv1D into a Linear
+
     @abstractmethod
     def quantize(self, network: Module, layers: AbstractSet[str], context: Context) -> Module:
         """Let the tool quantize those of `layers` (paths) that it covers -> the network, changed or new."""
@@ -61,8 +63,8 @@ class Tool(Method):
         """Read the folder into `fresh`, a network of the original structure whose numbers are all NaN."""
 
     @abstractmethod
-    def codes(self, layer: Module) -> Codes | None:
-        """How the tool holds the weight of a layer; None: as floats."""
+    def codes(self, network: Module, path: str) -> Codes | None:
+        """How a quantized network holds the weight of the layer at a path; None: as floats."""
 
     def __post_init__(self) -> None:
         """Raises `BadInput` where the tool is not installed: before any model is opened."""
@@ -156,13 +158,15 @@ class _Run:
     def codes(self, network: Module) -> dict[str, Codes]:
         """Weight -> how the tool holds it, for those that are quantized."""
         found = {}
-        for name in self.weights:
-            if not name.endswith(".weight") or (self.weights[name].tied and not self.tool.keeps_ties):
-                continue
-            held = self.tool.codes(operator.attrgetter(name.removesuffix(".weight"))(network))
+        for name in self.weights.keys() - self.exempt.keys():
+            held = self.tool.codes(network, name.removesuffix(".weight"))
             if held is not None:
-                found[name] = held
+                found[name] = held.transposed() if self.is_transposed(name) else held
         return found
+
+    def is_transposed(self, name: str) -> bool:
+        """Whether the tool holds [out, in] of a weight [in, out]."""
+        return self.tool.transposes_conv1d and name in self.weights and self.weights[name].layer == "Conv1D"
 
     def check_reloaded(self, before: Mapping[str, Codes], after: Mapping[str, Codes]) -> None:
         """Raises `Unsupported` where the file reloads unquantized, or with other values."""
@@ -186,6 +190,7 @@ class _Run:
         found = {}
         for name in self.compressed.tensors.keys() - codes.keys():
             value = operator.attrgetter(name)(network).detach()
+            value = value.T.contiguous() if self.is_transposed(name) else value
             # a tool may hold the rest in half precision
             expected = self.compressed.tensors[name].dequantize().cpu()
             if not torch.allclose(value.float(), expected.float(), rtol=2.0**-8, atol=1e-6):

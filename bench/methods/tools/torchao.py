@@ -85,12 +85,12 @@ class TorchAO(Tool):
         fresh.load_state_dict(state, strict=False, assign=True)
         return fresh
 
-    def codes(self, layer: Module) -> Codes | None:
+    def codes(self, network: Module, path: str) -> Codes | None:
         import torch
 
         from bench.methods.tools.codes import of_groups, whole
 
-        weight: Any = layer.weight
+        weight: Any = network.get_submodule(path).weight
         if not hasattr(weight, "qdata"):
             return None
         group, values = weight.block_size[-1], weight.dequantize()

@@ -1,0 +1,105 @@
+"""nvidia-modelopt: NVIDIA's Model Optimizer (Apache-2.0). Weight-only, for Linear and all convolutions.
+
+`int4_awq` is left out: it scales the inputs of a layer, which a weight alone cannot hold.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.errors import BadInput
+from bench.interfaces import Context
+from bench.methods.tools.tool import Tool
+
+if TYPE_CHECKING:
+    from torch.nn import Module
+
+    from bench.methods.tools.codes import Codes
+
+# setting -> the tool's name of the configuration
+CONFIGS = {
+    "int8": "INT8_WEIGHT_ONLY_CFG",
+    "int4": "INT4_BLOCKWISE_WEIGHT_ONLY_CFG",
+    "fp8": "FP8_DEFAULT_CFG",
+}
+BLOCK = 128  # of int4, along the last axis
+
+
+@dataclass(frozen=True)
+class ModelOpt(Tool):
+    """int8 scales each index of axis 0, int4 each 128 weights along the last axis, fp8 each tensor.
+
+    Axis 0 of a transposed convolution are its inputs. The tool's file is PyTorch's pickle of tensors, which
+    is read with `weights_only`.
+    """
+
+    config: str = field(default="int8", metadata={"shown": True})
+
+    name = "modelopt"
+    description = f"nvidia-modelopt's quantization, weights only; config={'|'.join(CONFIGS)}"
+    package = "nvidia-modelopt"
+    transposes_conv1d = True
+
+    def __post_init__(self) -> None:
+        if self.config not in CONFIGS:
+            raise BadInput(f"config={self.config!r} of 'modelopt' is not one of: {', '.join(CONFIGS)}")
+        super().__post_init__()
+
+    def quantize(self, network: Module, layers: AbstractSet[str], context: Context) -> Module:
+        import modelopt.torch.quantization as mtq
+
+        config = copy.deepcopy(getattr(mtq, CONFIGS[self.config]))
+        off = ["*input_quantizer"] + [f"{path}.weight_quantizer" for path in self.others(network, layers)]
+        config["quant_cfg"] += [{"quantizer_name": name, "enable": False} for name in off]
+        mtq.quantize(network, config, lambda network: None)  # the largest weights need no inputs
+        mtq.compress(network)
+        return network
+
+    def others(self, network: Module, layers: AbstractSet[str]) -> list[str]:
+        """The layers that stay as they are. int4 packs pairs along the last axis: it needs an even one."""
+        found = []
+        for path, layer in network.named_modules():
+            weight: Any = getattr(layer, "weight", None)
+            odd = self.config == "int4" and weight is not None and weight.ndim > 1 and weight.shape[-1] % 2
+            if path and (path not in layers or odd):
+                found.append(path)
+        return found
+
+    def save(self, network: Module, folder: Path) -> None:
+        import modelopt.torch.opt as mto
+
+        mto.save(network, folder / "model.pt")
+
+    def load(self, fresh: Module, folder: Path, context: Context) -> Module:
+        import modelopt.torch.opt as mto
+
+        return mto.restore(fresh, folder / "model.pt")
+
+    def codes(self, network: Module, path: str) -> Codes | None:
+        import torch
+
+        from bench.interfaces import Layout
+        from bench.methods.tools.codes import Codes, of_groups, whole
+
+        layer: Any = network.get_submodule(path)
+        if type(layer.weight).__name__ != "QTensorWrapper":
+            return None
+        values, scale = layer.weight_quantizer(layer.weight).float(), layer.weight_quantizer._scale.float()
+        data = layer.weight.data
+        if self.config == "fp8":
+            levels, indices = data.float().unique(return_inverse=True)
+            return Codes(indices, tuple(levels.tolist()), scale.reshape(1), values, Layout("tensor"))
+        if self.config == "int8":
+            return Codes(data.int() + 128, whole(-128, 127), scale.reshape(-1), values, Layout())
+        width, codebook = values.shape[-1], whole(-8, 7)
+        if width <= BLOCK:
+            steps = scale.reshape(-1).repeat_interleave(width).reshape(values.shape)
+            return of_groups(torch.round(values / steps) + 8, codebook, width, scale, values)
+        layout = Layout("group", group=BLOCK)
+        rows = layout.rows(values)
+        indices = layout.restore(torch.round(rows / scale.reshape(-1, 1)) + 8, tuple(values.shape))
+        return Codes(indices, codebook, scale.reshape(-1), values, layout)
