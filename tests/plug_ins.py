@@ -19,6 +19,11 @@ def members(listed: Callable[[Domain], Iterable[str]]) -> list[tuple[str, str]]:
     return found
 
 
+def tools() -> set[str]:
+    """The methods of other projects' tools: they skip layers, and their numbers are not ours."""
+    return {name for name in METHODS if METHODS[name].startswith("bench.methods.tools.")}
+
+
 def methods(chosen: Callable[[type[Method]], bool]) -> list[str]:
     """The methods that `chosen` picks by their class, and those that cannot be imported."""
     found = []

@@ -8,12 +8,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plug_ins import methods
+from plug_ins import methods, tools
 from torch import Tensor, nn
 
 from bench.artifact.format import decode, encode, fill
 from bench.contracts.contract import Skipped
-from bench.contracts.method import CONTRACTS, apply, changes_weights, dense, made_by
+from bench.contracts.method import CONTRACTS, apply, changes_weights, dense, made_by, skip_if_missing
 from bench.contracts.network import Small, SmallGenerator
 from bench.errors import BadInput, Unsupported
 from bench.interfaces import Context
@@ -21,9 +21,10 @@ from bench.layers import tensors_of, weights_of
 from bench.methods.notation import parse
 from bench.registry import METHODS
 
-QUANTIZERS = methods(lambda kind: kind.quantizes)
+TOOLS = tools()
+QUANTIZERS = [name for name in methods(lambda kind: kind.quantizes) if name not in TOOLS]
 # canonical texts are `ecsq:bits=2`, `gptq:bits=4`, `lowrank:rank=8`, `2:4` and `qat:grid=int4`
-ALWAYS_SHOWN = ("ecsq", "tcq", "codebook", "lowrank", "gptq", "adaround", "nm", "qat")
+ALWAYS_SHOWN = ("ecsq", "tcq", "codebook", "lowrank", "gptq", "adaround", "nm", "qat", *TOOLS)
 PLAIN_NAMES = [name for name in METHODS if name not in ALWAYS_SHOWN]
 every_method = pytest.mark.parametrize("method", METHODS)
 
@@ -43,13 +44,15 @@ def assert_equal(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> None:
 @pytest.mark.parametrize("contract", CONTRACTS, ids=lambda contract: contract.__name__)
 def test_a_method_keeps_each_contract(method: str, contract: Callable[[str], None]) -> None:
     try:
+        skip_if_missing(method)
         contract(method)
     except Skipped as reason:
         pytest.skip(str(reason))
 
 
 def test_the_contract_of_kept_tensors_concerns_all_that_change_weights() -> None:
-    assert {name for name in METHODS if changes_weights(name)} == METHODS.keys() - {"none", "recalibrate"}
+    own = METHODS.keys() - TOOLS
+    assert {name for name in own if changes_weights(name)} == own - {"none", "recalibrate"}
     made = [made_by(name) for name in QUANTIZERS]
     assert all("contract.weight" in one.touched and not one.untouched for one in made)
 

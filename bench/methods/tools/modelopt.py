@@ -26,12 +26,12 @@ CONFIGS = {
     "int4": "INT4_BLOCKWISE_WEIGHT_ONLY_CFG",
     "fp8": "FP8_DEFAULT_CFG",
 }
-BLOCK = 128  # of int4, along the last axis
+BLOCK = 128  # consecutive weights of int4 that share a scale
 
 
 @dataclass(frozen=True)
 class ModelOpt(Tool):
-    """int8 scales each index of axis 0, int4 each 128 weights along the last axis, fp8 each tensor.
+    """int8 scales each index of axis 0, int4 each 128 consecutive weights, fp8 each tensor.
 
     Axis 0 of a transposed convolution are its inputs. The tool's file is PyTorch's pickle of tensors, which
     is read with `weights_only`.
@@ -60,14 +60,19 @@ class ModelOpt(Tool):
         return network
 
     def others(self, network: Module, layers: AbstractSet[str]) -> list[str]:
-        """The layers that stay as they are. int4 packs pairs along the last axis: it needs an even one."""
-        found = []
-        for path, layer in network.named_modules():
-            weight: Any = getattr(layer, "weight", None)
-            odd = self.config == "int4" and weight is not None and weight.ndim > 1 and weight.shape[-1] % 2
-            if path and (path not in layers or odd):
-                found.append(path)
-        return found
+        """The layers that stay as they are.
+
+        The tool packs int4 in pairs along the last axis and in whole blocks, and fails where they do not fit.
+        """
+
+        def fits(layer: Any) -> bool:
+            weight = getattr(layer, "weight", None)
+            if self.config != "int4" or weight is None:
+                return True
+            return not (weight.shape[-1] % 2 or weight.numel() % BLOCK)
+
+        every = dict(network.named_modules())
+        return [path for path, layer in every.items() if path and (path not in layers or not fits(layer))]
 
     def save(self, network: Module, folder: Path) -> None:
         import modelopt.torch.opt as mto
@@ -95,11 +100,7 @@ class ModelOpt(Tool):
             return Codes(indices, tuple(levels.tolist()), scale.reshape(1), values, Layout("tensor"))
         if self.config == "int8":
             return Codes(data.int() + 128, whole(-128, 127), scale.reshape(-1), values, Layout())
-        width, codebook = values.shape[-1], whole(-8, 7)
-        if width <= BLOCK:
-            steps = scale.reshape(-1).repeat_interleave(width).reshape(values.shape)
-            return of_groups(torch.round(values / steps) + 8, codebook, width, scale, values)
-        layout = Layout("group", group=BLOCK)
-        rows = layout.rows(values)
-        indices = layout.restore(torch.round(rows / scale.reshape(-1, 1)) + 8, tuple(values.shape))
-        return Codes(indices, codebook, scale.reshape(-1), values, layout)
+        # packed int4 knows the reciprocal of a scale
+        steps = scale.reshape(-1).reciprocal()
+        indices = torch.round(values.reshape(-1, BLOCK) / steps[:, None]) + 8
+        return of_groups(indices, whole(-8, 7), BLOCK, steps, values)

@@ -209,7 +209,7 @@ class _Run:
             raise Unsupported(
                 f"our coding is {deviation:.1e} of a row's largest weight away from {self.tool.package}'s values"
             )
-        left = {name: self.reason(self.weights[name], codes) for name in self.weights if name not in codes}
+        left = {name: self.reason(self.weights[name]) for name in self.weights if name not in codes}
         for name, value in tensors.items():
             if name in self.context.excluded:
                 continue
@@ -218,14 +218,12 @@ class _Run:
         made = halve_the_rest(self.compressed.replace(changed, left), {**self.context.excluded, **left})
         return replace(made, tools=(*made.tools, self.report(left, size, deviation)))
 
-    def reason(self, weight: Weight, codes: Mapping[str, Codes]) -> str:
+    def reason(self, weight: Weight) -> str:
         """Why the tool left a weight as it was."""
         if weight.name in self.exempt:
             return self.exempt[weight.name]
-        if any(self.weights[name].layer == weight.layer for name in codes):
-            shape = "x".join(map(str, self.compressed.tensors[weight.name].shape))
-            return f"{self.tool.name} leaves this {weight.layer} of {shape} as it is"
-        return f"{self.tool.name} quantizes no {weight.layer}"
+        shape = "x".join(map(str, self.compressed.tensors[weight.name].shape))
+        return f"{self.tool.text} leaves a {weight.layer} of {shape} in floats"
 
     def report(self, left: Mapping[str, str], size: int, deviation: float) -> dict[str, Any]:
         """What the record says of the tool: `bench.records.schema.ToolReport`."""
@@ -245,6 +243,7 @@ class _Run:
 def blank(network: Module) -> Module:
     """The network without its weights: NaN everywhere, so that what a file lacks is noticed."""
     import torch
+
     from bench.layers import tensors_of
 
     with torch.no_grad():
