@@ -149,7 +149,7 @@ def test_what_a_tool_skips_is_named_with_its_share_and_kept_in_half_precision() 
         ),
         ("reloads other values", "the file of numpy reloads with other values of contract.weight"),
         ("forgets the bias", "the file of numpy reloads with other values of contract.bias"),
-        ("is read wrongly", "of a row's largest weight away from numpy's values"),
+        ("is read wrongly", "of a row's largest weight away from numpy's"),
         ("covers nothing", "rounding quantizes no layer of this network"),
         ("raises", "numpy fails: ValueError: no such kernel"),
     ],

@@ -134,7 +134,7 @@ def test_a_tool_covers_these_layers_and_our_coding_has_its_values(text: str) -> 
 @every_method
 @pytest.mark.parametrize("kind", ["images", "words"])
 def test_the_network_rebuilt_from_our_file_samples_like_the_original(kind: str, text: str) -> None:
-    """A quarter of the signal at most is lost at 4 bits and more; without Linear some tools have nothing to do."""
+    """At 4 bits and more, at most a quarter of the signal is lost. Some tools need a Linear."""
     skip_without(text)
     made_of = generator(kind)
     try:

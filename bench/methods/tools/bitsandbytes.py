@@ -22,7 +22,7 @@ BLOCK = 64  # consecutive weights of a 4-bit layer that share a scale
 
 @dataclass(frozen=True)
 class BitsAndBytes(Tool):
-    """4 bits: a scale for each 64 consecutive weights, plain (without double quantization). int8: for each row.
+    """4 bits: a plain scale for each 64 consecutive weights. int8: one for each row.
 
     The tool's int8 layers quantize activations, too; here only their weights count.
     """

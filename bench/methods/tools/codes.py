@@ -11,8 +11,9 @@ from torch import Tensor
 
 from bench.interfaces import Layout, StoredTensor
 
-# Of the largest weight of a row. Our file holds scale and offset as float16, each rounded by at most 2^-11 of
-# itself. Scale times level is at most twice the largest weight, and the offset at most once: 3 * 2^-11 < 2^-9.
+# Of the largest weight of a row. Our file holds scale and offset as float16, each rounded by at most 2^-11
+# of itself. Scale times level is at most twice the largest weight, and the offset at most once:
+# 3 * 2^-11 < 2^-9.
 TOLERANCE = 2.0**-9
 SMALLEST_NORMAL = 2.0**-14  # of float16; smaller numbers lose digits
 
@@ -25,7 +26,7 @@ class Codes:
     codebook: tuple[float, ...]
     scale: Tensor  # [rows of the layout]
     values: Tensor  # [*shape]: as the tool itself dequantizes it
-    layout: Layout = Layout()
+    layout: Layout
     offset: Tensor | None = None  # [rows of the layout]
 
     def stored(self, like: StoredTensor) -> StoredTensor:

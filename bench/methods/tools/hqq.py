@@ -42,8 +42,12 @@ class HQQ(Tool):
         from hqq.core.quantize import BaseQuantizeConfig, HQQLinear
         from torch import nn
 
+        per_byte = 8 // self.bits if self.bits in (4, 2, 1) else 1
+
         def quantized(layer: Module) -> Module | None:
             if type(layer) is not nn.Linear or layer.in_features % self.group:
+                return None
+            if layer.weight.numel() // self.group % per_byte:  # the tool would drop the last groups
                 return None
             config = BaseQuantizeConfig(nbits=self.bits, group_size=self.group, axis=1)
             return HQQLinear(layer, config, compute_dtype=torch.float32, device="cpu")

@@ -207,7 +207,7 @@ class _Run:
         deviation = max(c.deviation(changed[n]) for n, c in codes.items())
         if not deviation <= TOLERANCE:
             raise Unsupported(
-                f"our coding is {deviation:.1e} of a row's largest weight away from {self.tool.package}'s values"
+                f"our coding is {deviation:.1e} of a row's largest weight away from {self.tool.package}'s"
             )
         left = {name: self.reason(self.weights[name]) for name in self.weights if name not in codes}
         for name, value in tensors.items():
