@@ -112,7 +112,7 @@ def _check_method(name: str, _: Sequence[str]) -> Iterator[Outcome]:
     if kind is None:
         yield failed
         return
-    needed = attempt(partial(of_method.skip_if_missing, name), name)
+    needed = attempt(of_method.skip_if_missing, name, name)
     if needed.status == "skipped":
         yield Outcome("its package is installed", name, needed.status, needed.said)
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -48,7 +49,7 @@ def _seen(network: Module, generator: Generator, seed: int) -> list[Call]:
 
     def remember(_: Module, args: tuple[Any, ...], keywords: dict[str, Any]) -> None:
         if len(found) < MOST_CALLS:
-            found.append((args, dict(keywords)))
+            found.append(copy.deepcopy((args, keywords)))  # a cache of keys grows while samples are drawn
 
     hook = network.register_forward_pre_hook(remember, with_kwargs=True)
     try:

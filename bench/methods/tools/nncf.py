@@ -29,7 +29,10 @@ MODES = ("int8_sym", "int8_asym", "int4_sym", "int4_asym")
 
 @dataclass(frozen=True)
 class NNCF(Tool):
-    """A scale for each output channel. In the int4 modes embeddings and the last layer have 8 bits."""
+    """A scale for each output channel.
+
+    In the int4 modes the tool keeps 8 bits in convolutions, in embeddings and in the last layer.
+    """
 
     mode: str = field(default="int8_sym", metadata={"shown": True})
 

@@ -254,12 +254,12 @@ def blank(network: Module) -> Module:
 
 @contextlib.contextmanager
 def quietly() -> Iterator[None]:
-    """Without a tool's prints, warnings and gradients. The global seed is afterwards what it was."""
+    """Without a tool's prints, bars, warnings and gradients. The global seed is afterwards what it was."""
     import torch
 
     with torch.random.fork_rng(devices=[]), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             yield
 
 
