@@ -69,6 +69,8 @@ class Rounding(Tool):
         for path in layers if self.fault != "covers nothing" else ():
             layer = network.get_submodule(path)
             if isinstance(layer, nn.Linear):
+                if self.fault == "divides by zero":
+                    layer.weight[0] = 0.0
                 network.set_submodule(path, EightBits(layer))
         return network
 
@@ -148,6 +150,7 @@ def test_what_a_tool_skips_is_named_with_its_share_and_kept_in_half_precision() 
             "the file of numpy reloads unquantized: 1 of 1 weights, such as contract.weight",
         ),
         ("reloads other values", "the file of numpy reloads with other values of contract.weight"),
+        ("divides by zero", "numpy makes NaN of contract.weight"),
         ("forgets the bias", "the file of numpy reloads with other values of contract.bias"),
         ("is read wrongly", "of a row's largest weight away from numpy's"),
         ("covers nothing", "rounding quantizes no layer of this network"),

@@ -120,8 +120,8 @@ class _Run:
             made = self.tool.quantize(self.copy(), layers, self.context)
             before = self.codes(made)
             if not before:
-                kinds = ", ".join(sorted({weight.layer for weight in self.weights.values()}))
-                raise Unsupported(f"{self.tool.name} quantizes no layer of this network ({kinds})")
+                reasons = "; ".join(dict.fromkeys(self.reason(weight) for weight in self.weights.values()))
+                raise Unsupported(f"{self.tool.name} quantizes no layer of this network: {reasons[:300]}")
             self.tool.save(made, Path(folder))
             size = sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())
             reloaded = self.tool.load(blank(self.copy()), Path(folder), self.context)
@@ -169,9 +169,11 @@ class _Run:
         return self.tool.transposes_conv1d and name in self.weights and self.weights[name].layer == "Conv1D"
 
     def check_reloaded(self, before: Mapping[str, Codes], after: Mapping[str, Codes]) -> None:
-        """Raises `Unsupported` where the file reloads unquantized, or with other values."""
+        """Raises `Unsupported` where the file reloads unquantized, with NaN, or with other values."""
         import torch
 
+        if broken := [name for name, held in before.items() if not held.values.isfinite().all()]:
+            raise Unsupported(f"{self.tool.package} makes NaN of {', '.join(broken[:3])}")
         if lost := sorted(before.keys() - after.keys()):
             raise Unsupported(
                 f"the file of {self.tool.package} reloads unquantized: {len(lost)} of {len(before)} weights, "
