@@ -69,9 +69,10 @@ class Rounding(Tool):
         for path in layers if self.fault != "covers nothing" else ():
             layer = network.get_submodule(path)
             if isinstance(layer, nn.Linear):
+                made: Any = EightBits(layer)
                 if self.fault == "divides by zero":
-                    layer.weight[0] = 0.0
-                network.set_submodule(path, EightBits(layer))
+                    made.steps[0] = torch.nan
+                network.set_submodule(path, made)
         return network
 
     def save(self, network: nn.Module, folder: Path) -> None:

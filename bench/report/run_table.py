@@ -38,11 +38,13 @@ def tools_files(measured: Sequence[Record]) -> str:
     """A line for each file that another project's tool wrote: its size beside that of our coding."""
     lines = {}
     for record in measured:
-        for tool in record.tools if record.cost else ():
-            ratio = record.cost.fp32_bytes / tool.file_bytes
+        if (cost := record.cost) is None:
+            continue
+        for tool in record.tools:
+            ratio = cost.fp32_bytes / tool.file_bytes
             lines[record.domain, record.model, record.method] = (
                 f"{record.method}: the file of {tool.tool} {tool.version} has {tool.file_bytes:,} bytes "
-                f"({ratio:.2f}x), our coding of the same values {record.cost.stored_bytes:,}"
+                f"({ratio:.2f}x), our coding of the same values {cost.stored_bytes:,}"
             )
     return "".join(f"\n{line}" for line in lines.values())
 

@@ -97,9 +97,8 @@ class NNCF(Tool):
         layout, levels = along(low.shape), quantizer.levels
         step = (high - low) / (levels - 1)
         # the tool's forward would compile a C++ extension, which gives the same values
-        values = ReferenceQuantizedFunctions.Quantize_forward(
-            network.get_submodule(path).weight.clone(), low, high - low, levels
-        )
+        weight: Any = network.get_submodule(path).weight
+        values = ReferenceQuantizedFunctions.Quantize_forward(weight.clone(), low, high - low, levels)
         zero = torch.round(-low / step)
         indices = torch.round(values / step) + zero
         if (zero == zero.flatten()[0]).all():  # symmetric

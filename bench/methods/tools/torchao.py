@@ -57,12 +57,10 @@ class TorchAO(Tool):
         from torch import nn
         from torchao.quantization import quantize_
 
-        def covered(layer: Module, path: str) -> bool:
-            fits = self.dtype in ("int8", "float8") or layer.weight.shape[-1] % self.group == 0
-            return path in layers and fits
-
-        def chosen(layer: Module, path: str) -> bool:
-            return isinstance(layer, (nn.Linear, nn.Embedding)) and covered(layer, path)
+        def chosen(layer: Any, path: str) -> bool:
+            if path not in layers or not isinstance(layer, (nn.Linear, nn.Embedding)):
+                return False
+            return self.dtype in ("int8", "float8") or layer.weight.shape[-1] % self.group == 0
 
         quantize_(network, self.config(), filter_fn=chosen)
         return network
