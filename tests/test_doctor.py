@@ -23,10 +23,14 @@ SPEC = ToyDomain.models["s@0"]
 def test_tensors_sizes_headroom_and_time_of_a_model(tmp_path: Path) -> None:
     found = diagnose(ToyDomain(), dataclasses.replace(SPEC, excluded={"4.weight": "it is the last one"}))
     assert found.parameters == sum(row.numbers for row in found.tensors) == 2594
-    weights = "ladder, fp16, magnitude, nm, random, permute"
+    weights = "ladder, fp16, lowrank, magnitude, nm, random, permute"
     kinds = {(row.names, row.count, row.layer) for row in found.tensors}
     assert kinds == {("*.weight", 2, "Linear"), ("*.weight", 1, "Linear"), ("*.bias", 3, "other")}
-    assert {row.fate for row in found.tensors} == {weights, "none: it is the last one", "ladder, fp16"}
+    assert {row.fate for row in found.tensors} == {
+        weights,
+        "none: it is the last one",
+        "ladder, fp16, lowrank",
+    }
     plain = diagnose(ToyDomain(), SPEC)
     compress_model(ToyDomain(), SPEC, "int4", tmp_path / "file", 0, "cpu")
     sizes = {rung.method: rung.stored_bytes for rung in plain.rungs}

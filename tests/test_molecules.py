@@ -70,7 +70,9 @@ def test_without_the_extra_the_domain_is_listed_with_a_hint_and_refuses_in_one_l
         "    try: asks()\n"
         "    except BadInput as error: print(error)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, encoding="utf-8"
+    )
     listed, *refused = done.stdout.splitlines()
     assert listed.endswith("(needs pip install -e '.[molecules]')")
     assert refused == ["the domain 'molecules' needs the package rdkit: pip install -e '.[molecules]'"] * 4

@@ -28,7 +28,7 @@ def _described(name: str) -> str:
     """The description of a plug-in's method, which is imported for it."""
     try:
         kind = METHODS.load(name)
-        missing = kind.missing()
+        missing = kind.missing() if hasattr(kind, "missing") else None  # of a plug-in without the base class
         return f"{kind.description}" + (f" ({missing})" if missing else "")
     except (BadInput, AttributeError) as error:
         return f"broken: {in_a_line(error)}"

@@ -52,6 +52,8 @@ class BitsAndBytes(Tool):
         return Linear4bit(*sizes, torch.float32, compress_statistics=False, quant_type=self.type)
 
     def quantize(self, network: Module, layers: AbstractSet[str], context: Context) -> Module:
+        """Replace the layers that the tool covers."""
+
         def quantized(layer: Module) -> Module | None:
             made = self.empty(layer)
             if made is not None:
@@ -63,11 +65,13 @@ class BitsAndBytes(Tool):
         return network
 
     def save(self, network: Module, folder: Path) -> None:
+        """Write the file with the tool's own function."""
         from safetensors.torch import save_file
 
         save_file(unshared(network), folder / "model.safetensors")
 
     def load(self, fresh: Module, folder: Path, context: Context) -> Module:
+        """Read the file into a network without weights."""
         import torch
         from bitsandbytes.nn import Int8Params, Params4bit
         from safetensors.torch import load_file
@@ -94,6 +98,7 @@ class BitsAndBytes(Tool):
         return fresh
 
     def codes(self, network: Module, path: str) -> Codes | None:
+        """The whole numbers and scales of a layer, as the tool holds them."""
         import torch
         from bitsandbytes.functional import dequantize_4bit
         from bitsandbytes.nn import Linear4bit, Linear8bitLt

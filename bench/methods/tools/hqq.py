@@ -38,6 +38,7 @@ class HQQ(Tool):
         super().__post_init__()
 
     def quantize(self, network: Module, layers: AbstractSet[str], context: Context) -> Module:
+        """Replace the layers that the tool covers."""
         import torch
         from hqq.core.quantize import BaseQuantizeConfig, HQQLinear
         from torch import nn
@@ -56,12 +57,14 @@ class HQQ(Tool):
         return network
 
     def save(self, network: Module, folder: Path) -> None:
+        """Write the file with the tool's own function."""
         from safetensors.torch import save_file
 
         state = {name: tensor.contiguous() for name, tensor in unshared(network).items()}
         save_file(state, folder / "model.safetensors")
 
     def load(self, fresh: Module, folder: Path, context: Context) -> Module:
+        """Read the file into a network without weights."""
         import torch
         from hqq.core.quantize import HQQLinear
         from safetensors.torch import load_file
@@ -77,6 +80,7 @@ class HQQ(Tool):
         return fresh
 
     def codes(self, network: Module, path: str) -> Codes | None:
+        """The whole numbers and scales of a layer, as the tool holds them."""
         import torch
         from hqq.core.quantize import HQQLinear, Quantizer
 

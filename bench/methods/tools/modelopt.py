@@ -50,6 +50,7 @@ class ModelOpt(Tool):
         super().__post_init__()
 
     def quantize(self, network: Module, layers: AbstractSet[str], context: Context) -> Module:
+        """Replace the layers that the tool covers."""
         import modelopt.torch.quantization as mtq
 
         config = copy.deepcopy(getattr(mtq, CONFIGS[self.config]))
@@ -75,16 +76,19 @@ class ModelOpt(Tool):
         return [path for path, layer in every.items() if path and (path not in layers or not fits(layer))]
 
     def save(self, network: Module, folder: Path) -> None:
+        """Write the file with the tool's own function."""
         import modelopt.torch.opt as mto
 
         mto.save(network, folder / "model.pt")
 
     def load(self, fresh: Module, folder: Path, context: Context) -> Module:
+        """Read the file into a network without weights."""
         import modelopt.torch.opt as mto
 
         return mto.restore(fresh, folder / "model.pt")
 
     def codes(self, network: Module, path: str) -> Codes | None:
+        """The whole numbers and scales of a layer, as the tool holds them."""
         import torch
 
         from bench.interfaces import Layout

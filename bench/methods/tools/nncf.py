@@ -47,6 +47,7 @@ class NNCF(Tool):
         super().__post_init__()
 
     def quantize(self, network: Module, layers: AbstractSet[str], context: Context) -> Module:
+        """Replace the layers that the tool covers."""
         without_telemetry()
         import nncf
 
@@ -68,6 +69,7 @@ class NNCF(Tool):
         )
 
     def save(self, network: Module, folder: Path) -> None:
+        """Write the file with the tool's own function."""
         import nncf.torch
         from safetensors.torch import save_file
 
@@ -76,6 +78,7 @@ class NNCF(Tool):
         (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
 
     def load(self, fresh: Module, folder: Path, context: Context) -> Module:
+        """Read the file into a network without weights."""
         import nncf.torch
         from safetensors.torch import load_file
 
@@ -85,6 +88,7 @@ class NNCF(Tool):
         return network
 
     def codes(self, network: Module, path: str) -> Codes | None:
+        """The whole numbers and scales of a layer, as the tool holds them."""
         import torch
         from nncf.torch.quantization.reference import ReferenceQuantizedFunctions
 

@@ -36,6 +36,7 @@ class Quanto(Tool):
         super().__post_init__()
 
     def quantize(self, network: Module, layers: AbstractSet[str], context: Context) -> Module:
+        """Replace the layers that the tool covers."""
         from optimum.quanto import freeze, quantize
 
         without_compiler()
@@ -45,6 +46,7 @@ class Quanto(Tool):
         return network
 
     def save(self, network: Module, folder: Path) -> None:
+        """Write the file with the tool's own function."""
         from optimum.quanto import quantization_map
         from safetensors.torch import save_file
 
@@ -52,6 +54,7 @@ class Quanto(Tool):
         (folder / "quantization_map.json").write_text(json.dumps(quantization_map(network)), encoding="utf-8")
 
     def load(self, fresh: Module, folder: Path, context: Context) -> Module:
+        """Read the file into a network without weights."""
         from optimum.quanto import requantize
         from safetensors.torch import load_file
 
@@ -60,6 +63,7 @@ class Quanto(Tool):
         return fresh
 
     def codes(self, network: Module, path: str) -> Codes | None:
+        """The whole numbers and scales of a layer, as the tool holds them."""
         from optimum.quanto import QTensor
 
         from bench.methods.tools.codes import of_groups, whole

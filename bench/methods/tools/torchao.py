@@ -54,6 +54,7 @@ class TorchAO(Tool):
         return IntxWeightOnlyConfig(getattr(torch, self.dtype), PerGroup(self.group))
 
     def quantize(self, network: Module, layers: AbstractSet[str], context: Context) -> Module:
+        """Replace the layers that the tool covers."""
         from torch import nn
         from torchao.quantization import quantize_
 
@@ -66,6 +67,7 @@ class TorchAO(Tool):
         return network
 
     def save(self, network: Module, folder: Path) -> None:
+        """Write the file with the tool's own function."""
         from safetensors.torch import save_file
         from torchao.prototype.safetensors.safetensors_support import flatten_tensor_state_dict
 
@@ -73,6 +75,7 @@ class TorchAO(Tool):
         save_file(tensors, folder / "model.safetensors", metadata)
 
     def load(self, fresh: Module, folder: Path, context: Context) -> Module:
+        """Read the file into a network without weights."""
         from safetensors import safe_open
         from torchao.prototype.safetensors.safetensors_support import unflatten_tensor_state_dict
 
@@ -84,6 +87,7 @@ class TorchAO(Tool):
         return fresh
 
     def codes(self, network: Module, path: str) -> Codes | None:
+        """The whole numbers and scales of a layer, as the tool holds them."""
         import torch
 
         from bench.methods.tools.codes import of_groups, whole
