@@ -648,6 +648,14 @@ class Domain(
 
     # The required part ends here. What follows has a default, or follows from the table of evaluators.
 
+    @classmethod
+    def missing(cls) -> str | None:
+        """Which package the domain needs and does not find, with the command that installs it; None: none.
+
+        `run --domain all` leaves such a domain out.
+        """
+        return None
+
     def locate(self, model: str) -> ModelSpec:
         """The spec of a model's name, or of a folder that `bench train` wrote.
 

@@ -78,6 +78,17 @@ def test_without_the_extra_the_domain_is_listed_with_a_hint_and_refuses_in_one_l
     assert refused == ["the domain 'molecules' needs the package rdkit: pip install -e '.[molecules]'"] * 4
 
 
+def test_without_the_extra_a_run_of_all_domains_leaves_it_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    from bench.runner.sweep import Request, _domains_of
+
+    def names(model: str | None = None) -> set[str]:
+        return {domain.name for domain in _domains_of(Request("all", model))}
+
+    assert {"molecules", "text"} <= names("xs@0") and "molecules" not in names("m@0")
+    monkeypatch.setattr(MoleculesDomain, "missing", classmethod(lambda cls: "needs the extra"))
+    assert "molecules" not in names() | names("xs@0") and "text" in names()
+
+
 # -------------------------------------------------------------------------------------------------- chemistry
 
 

@@ -84,11 +84,15 @@ def run(request: Request, say: Callable[[str], None]) -> list[Record]:
 
 
 def _domains_of(request: Request) -> list[Domain]:
-    """The domain that the user named; `all` means those that ship what they need."""
+    """The domain that the user named; `all` means those that are installed whole and ship the model."""
     if request.domain != "all":
         return [open_domain(request.domain, request.reference)]
     found = [open_domain(name, request.reference) for name in DOMAINS]
-    return [domain for domain in found if domain.models or request.model is not None]
+    ready = [domain for domain in found if domain.missing() is None]
+    if request.model is None:
+        return [domain for domain in ready if domain.models]
+    # a folder or an unknown name: each domain says what it makes of it
+    return [domain for domain in ready if request.model in domain.models] or ready
 
 
 def check_executor(request: Request) -> None:

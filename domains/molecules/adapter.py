@@ -17,7 +17,8 @@ from bench.interfaces import (
 )
 from domains.folders import PUBLISHED_SEEDS
 from domains.language.strings import StringDomain, StringGenerator
-from domains.molecules.chemistry import HINT, missing, need_the_extra
+from domains.molecules.chemistry import HINT, need_the_extra
+from domains.molecules.chemistry import missing as missing_packages
 from domains.molecules.data import PARTS, molecules
 from domains.on_demand import OnDemand
 
@@ -39,13 +40,18 @@ DESCRIPTION = "drug-like molecules of MOSES as SMILES strings, from a small caus
 
 class MoleculesDomain(StringDomain):
     name = "molecules"
-    description = DESCRIPTION + (f" (needs {HINT})" if missing() else "")
+    description = DESCRIPTION + (f" (needs {HINT})" if missing_packages() else "")
     version = 1
     kind_of_data, kind_of_network = "molecules", "transformer"
     weights = Path(__file__).parent / "weights"
     published = {size: seeds for size, seeds in PUBLISHED_SEEDS.items() if size != "m"}
     recipes = RECIPES
     splits = tuple(PARTS)  # `scaffold_test`: molecules of scaffolds that no training molecule has
+
+    @classmethod
+    def missing(cls) -> str | None:
+        """RDKit or ChemNet, with the command that installs both; None where they are there."""
+        return f"needs {HINT}" if missing_packages() else None
 
     def open(
         self, spec: ModelSpec, device: str = "cpu", settings: Mapping[str, Any] | None = None
