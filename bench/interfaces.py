@@ -770,6 +770,13 @@ class Layout:
             rows = rows.reshape(self.channels(shape), -1)[:, : self.channel_length(shape)]
         return self.unflat(rows, shape)
 
+    def each(self, of_rows: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """[rows] -> [*shape]: what each weight's row has, such as its scale."""
+        import torch
+
+        width = self.rows(torch.empty(shape, device="meta")).shape[1]
+        return self.restore(of_rows[:, None].expand(-1, width), shape)
+
     def flat(self, tensor: Tensor) -> Tensor:
         """[*shape] -> [numel]: the order in which a file holds weights, without padding."""
         return (self._channels_first(tensor) if tensor.ndim else tensor).reshape(-1)

@@ -17,9 +17,10 @@ from bench.errors import Unsupported
 from bench.interfaces import Compressed, Context, StructureEdit
 from bench.methods.notation import parse
 from bench.methods.plain import original
+from bench.util.files import write_atomically
+from scripts.blocks import filled
 
 PAGE = Path(__file__).parents[1] / "docs" / "tools.md"
-START, END = "<!-- matrix -->\n", "<!-- end -->"
 METHODS = (
     "torchao:dtype=int8",
     "torchao:dtype=int4",
@@ -107,20 +108,14 @@ def tables(rows: Sequence[Row], float_bytes: int) -> str:
         *(f"| `{row.method}` | {row.file_bytes:,} | {row.our_bytes:,} |" for row in rows if row.made),
     ]
     failures = [f"- `{row.method}` fails: {row.failure}" for row in rows if row.made is None]
-    return "\n".join([*lines, "", *sizes, *([""] if failures else []), *failures]) + "\n"
-
-
-def page(text: str, generated: str) -> str:
-    """The page with the tables between its marks."""
-    before, _, rest = text.partition(START)
-    return before + START + generated + END + rest.partition(END)[2]
+    return "\n".join([*lines, "", *sizes, *([""] if failures else []), *failures])
 
 
 def main() -> None:
     """Write the tables to the page."""
     rows = [measured(method) for method in METHODS]
     generated = tables(rows, len(encode(original(Untied()), "none")))
-    PAGE.write_text(page(PAGE.read_text(encoding="utf-8"), generated), encoding="utf-8")
+    write_atomically(PAGE, filled(PAGE.read_text(encoding="utf-8"), {"matrix": generated}))
 
 
 if __name__ == "__main__":

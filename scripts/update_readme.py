@@ -16,6 +16,7 @@ from bench.report.report_data import ReportData, report_data, table
 from bench.report.verdict import sentence
 from bench.stats.model_file import read_models
 from bench.util.files import write_atomically
+from scripts.blocks import filled
 
 ROOT = Path(__file__).parent.parent
 HEADERS = [
@@ -30,10 +31,8 @@ HEADERS = [
 def main() -> None:
     results = ROOT / "results"
     readme = ROOT / "README.md"
-    before, _, rest = readme.read_text(encoding="utf-8").partition("<!-- ladder -->")
-    _, _, after = rest.partition("<!-- end -->")
     block = shown(report_data(read_records(results), read_models(results)))
-    write_atomically(readme, f"{before}<!-- ladder -->\n{block}\n<!-- end -->{after}")
+    write_atomically(readme, filled(readme.read_text(encoding="utf-8"), {"ladder": block}))
 
 
 def shown(found: ReportData) -> str:

@@ -110,9 +110,7 @@ def rounding_of(stored: StoredTensor, nearest: StoredTensor, channels: Layout, g
     def rows(tensor: Tensor) -> Tensor:
         return channels.rows(tensor).unflatten(0, (groups, -1))
 
-    scales = nearest.scales[0].float()[:, None]
-    width = nearest.layout.rows(torch.empty(stored.shape, device="meta")).shape[1]
-    dense = nearest.layout.restore(scales.expand(-1, width), stored.shape)
+    dense = nearest.layout.each(nearest.scales[0].float(), stored.shape)
     levels = torch.tensor(nearest.codebook[0], device=dense.device)
     return Rounding(rows(stored.residual().dequantize()), rows(kept_of(stored)), rows(dense), levels)
 

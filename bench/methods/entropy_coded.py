@@ -45,12 +45,7 @@ class EntropyCoded(Quantizer):
 
     def fit(self, rows: Tensor, mask: Tensor) -> Grid:
         """Quantize rows of weights."""
-        kept = mask.sum(1).clamp(min=1)
-        unit = (
-            ((rows.square() * mask).sum(1) / kept).sqrt()
-            if len(rows) > 1
-            else torch.ones(1, device=rows.device)
-        )
+        unit = units(rows, mask)
         step, levels, thresholds = search(
             (rows / unit.clamp(min=1e-30)[:, None])[mask > 0].cpu().numpy(), self.bits
         )
@@ -59,6 +54,13 @@ class EntropyCoded(Quantizer):
         chosen = torch.bucketize(rows / divisor(scales), edges, right=True, out_int32=True)
         places = torch.tensor(levels - levels[0], device=rows.device)
         return Grid((tuple(map(float, range(levels[0], levels[-1] + 1))),), scales[None], places[chosen])
+
+
+def units(rows: Tensor, mask: Tensor) -> Tensor:
+    """The root mean square of each row's kept weights [rows]; 1 for a single row."""
+    if len(rows) == 1:
+        return torch.ones(1, device=rows.device)
+    return ((rows.square() * mask).sum(1) / mask.sum(1).clamp(min=1)).sqrt()
 
 
 def search(weights: np.ndarray, bits: float) -> tuple[float, np.ndarray, np.ndarray]:

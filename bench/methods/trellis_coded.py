@@ -12,7 +12,7 @@ from torch import Tensor
 from bench.artifact.trellis import CHECKS, SEGMENT, taps
 from bench.errors import BadInput
 from bench.interfaces import Layout, StoredTensor
-from bench.methods.entropy_coded import EntropyCoded
+from bench.methods.entropy_coded import EntropyCoded, units
 from bench.methods.scale_search import Grid, divisor, storable
 from bench.methods.weightwise import kept_of
 
@@ -59,7 +59,7 @@ class TrellisCoded(EntropyCoded):
         layout = self._layout(Layout(axis=axis, blocks=blocks), stored.shape)
         dense, mask = stored.residual().dequantize(), kept_of(stored)
         kept = layout.flat(mask)
-        unit = _unit(layout.rows(dense), layout.rows(mask))
+        unit = units(layout.rows(dense), layout.rows(mask).float()).clamp(min=1e-30)
         weights = layout.flat(dense)[kept]
         trellis = Trellis(STATES[self.states], self.bits)
         step = trellis.step_for((weights / _each(unit, layout, stored.shape)[kept]).cpu().numpy())
@@ -88,19 +88,9 @@ class TrellisCoded(EntropyCoded):
         raise NotImplementedError
 
 
-def _unit(rows: Tensor, mask: Tensor) -> Tensor:
-    """The root mean square of each row [rows], never 0; 1 for a single row."""
-    if len(rows) == 1:
-        return torch.ones(1, device=rows.device)
-    power = (rows.square() * mask).sum(1) / mask.sum(1).clamp(min=1)
-    return power.sqrt().clamp(min=1e-30)
-
-
 def _each(of_rows: Tensor, layout: Layout, shape: tuple[int, ...]) -> Tensor:
     """[rows] -> [numel] in the order of the file: what each weight's row has."""
-    empty = torch.empty(shape, device="meta")
-    width = layout.rows(empty).shape[1]
-    return layout.flat(layout.restore(of_rows[:, None].expand(-1, width), shape))
+    return layout.flat(layout.each(of_rows, shape))
 
 
 # ------------------------------------------------------------------------------------------------ the search

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 WEIGHTS = Path(__file__).parent / "weights"
 FILES = ("config.json", "model.safetensors")
-HELD_OUT = 2000  # pictures that likelihood is measured on: 98,000 tokens
 
 
 class TokensDomain(ImageDomain):
@@ -99,6 +98,7 @@ class TokensGenerator(LanguageGenerator):
 
     def likelihood(self, network: Module, base: Module | None = None) -> dict[str, float]:
         """Bits a token and others of the codes of test pictures."""
+        from domains.image_tokens.tokens import HELD_OUT
         from domains.images.data import part
 
         return self.likelihood_of_pictures(network, base, part("test").pixels[:HELD_OUT])

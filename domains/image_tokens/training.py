@@ -12,12 +12,10 @@ from torch.nn import Module
 from bench.interfaces import Wrap
 from domains.folders import card_of, write_json
 from domains.image_tokens.codec import Codec, CodecShape
-from domains.image_tokens.tokens import encoded, tokens_of, vocabulary
+from domains.image_tokens.tokens import HELD_OUT, encoded, tokens_of, vocabulary
 from domains.language.generator_training import GENERATOR, GeneratorTraining
 from domains.language.network import fresh
 from domains.language.training import Corpus
-
-HELD_OUT = 2000  # pictures that training is validated on: 98,000 tokens
 
 
 class TokensTraining(GeneratorTraining):

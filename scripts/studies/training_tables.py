@@ -8,7 +8,6 @@ measured yet.
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean, median, stdev
 
@@ -20,18 +19,17 @@ from bench.report.report_data import DASH, table
 from bench.runner.run_cell import COLLAPSED_BELOW
 from bench.stats.ladder import ROLES
 from bench.util.files import write_atomically
-from scripts.studies.training_time import DOMAINS, GRIDS, RESULTS, ROOT, STUDIES, XS, Planned, S, every
+from scripts import blocks
+from scripts.studies.training_time import DOMAINS, GRIDS, PAIR, RESULTS, ROOT, STUDIES, XS, Planned, S, every
 
 PAGE = ROOT / "docs" / "training-time.md"
-BLOCK = re.compile(r"<!-- (\w+) -->\n.*?<!-- end -->", re.DOTALL)
 PERMUTATIONS = 10_000
-SHORT = ("qat:grid=binary", "qat:grid=ternary")
-PAIRS = (",networks=discriminator", ",networks=both")
+SHORT = GRIDS[:2]
 Cells = Mapping[Planned, Sequence[Record]]  # all records of a cell, one for each sampling seed
 
 # what stands beside the cells of a study
 STARTS = [*STUDIES["2"], *every(XS, SHORT[:1])]
-NETWORKS = [*STUDIES["3"], *every(("xs@0",), [SHORT[0] + which for which in ("", *PAIRS)], ("image_gan",))]
+NETWORKS = [*STUDIES["3"], *every(("xs@0",), [SHORT[0] + which for which in PAIR], ("image_gan",))]
 PRUNED = [
     *STUDIES["5"],
     *every(("s@0",), ("magnitude:sparsity=0.9", "2:4"), DOMAINS[:2]),
@@ -54,7 +52,7 @@ def main() -> None:
 def filled(page: str, records: Sequence[Record]) -> str:
     """The page with the present tables. Raises `KeyError` for a block that has no table."""
     found = cells_of(records)
-    return BLOCK.sub(lambda block: f"<!-- {block[1]} -->\n{TABLES[block[1]](found)}\n<!-- end -->", page)
+    return blocks.filled(page, {name: TABLES[name](found) for name in blocks.names(page)})
 
 
 def cells_of(records: Sequence[Record]) -> dict[Planned, list[Record]]:

@@ -83,10 +83,7 @@ STUDIES: Mapping[str, list[Planned]] = {
     "3": every(
         XS,
         [
-            *(
-                f"qat:grid=binary,{FROM_SCRATCH}{which}"
-                for which in ("", ",networks=discriminator", ",networks=both")
-            ),
+            *(f"qat:grid=binary,{FROM_SCRATCH}{which}" for which in PAIR),
             f"qat:grid=int4,{FROM_SCRATCH},networks=both",
         ],
         ("image_gan",),
