@@ -21,6 +21,7 @@ from pathlib import Path
 
 from bench.artifact.format import rebuild
 from bench.evaluation.verdicts import retention
+from bench.interfaces import Samples
 from bench.methods.batch_norm import layers_with_statistics, reestimate
 from bench.methods.notation import parse
 from bench.methods.plain import original
@@ -153,7 +154,12 @@ def retentions(path: Path, evaluation: Evaluation) -> dict[str, float | None]:
     network = rebuild(path, session.generator)
     if layers_with_statistics(network):
         reestimate(network, session.generator.calibration(0))
-    seen = evaluation.panel.observe(session.sample(network, 0).samples, "samples")
+    return kept_of(session.sample(network, 0).samples, evaluation)
+
+
+def kept_of(samples: Samples, evaluation: Evaluation) -> dict[str, float | None]:
+    """Retention of quality and of diversity of samples of seed 0."""
+    seen = evaluation.panel.observe(samples, "samples")
     metrics = evaluation.panel.metrics_of(seen, evaluation.panel.verdicts(seen))
     before = evaluation.panel.metrics_of(*evaluation.baseline(0))
     found = {}
@@ -161,7 +167,7 @@ def retentions(path: Path, evaluation: Evaluation) -> dict[str, float | None]:
         name = metric_of(role)
         value = metrics[name]
         assert value is not None
-        found[role] = retention(value, before[name], evaluation.bounds.floor(name), CURVE_SAMPLES)
+        found[role] = retention(value, before[name], evaluation.bounds.floor(name), evaluation.session.n)
     return found
 
 
