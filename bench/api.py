@@ -127,13 +127,15 @@ def load(file: str | Path, into: Module | None = None) -> Mapping[str, Tensor]:
     """
     from bench.artifact.format import fill
     from bench.artifact.format import load as read
+    from bench.artifact.structure import KINDS, edit_network
 
     _, structure, tensors = read(Path(file))
     if into is not None:
-        if structure:
+        if any(edit.kind not in KINDS for edit in structure):
             raise BadInput(
                 f"{str(file)!r} changes the structure of its network: only its domain can rebuild it"
             )
+        edit_network(into, structure)
         fill(into, tensors)
     return {name: stored.dequantize() for name, stored in tensors.items()}
 

@@ -228,7 +228,8 @@ class Generator(
     def rebuild(self, structure: Sequence[StructureEdit]) -> Module:
         """An empty network of the recorded structure; the artifact's tensors are loaded into it.
 
-        structure: what methods changed of the network, in order; () for the original.
+        structure: what methods changed of the network, in order; () for the original. The edits of
+        `bench.artifact.structure` are not among them, since they need no help of the generator.
         Raises `bench.errors.BadInput` for an edit that the generator does not know.
         """
 
@@ -731,7 +732,8 @@ class StructureEdit:
     """
 
     path: str  # of the module in the network, for example `model.layers.0.mlp`
-    kind: str  # what the edit does; `Generator.rebuild` knows the kinds that it can repeat
+    # what the edit does: one of `bench.artifact.structure.KINDS`, or a kind that `Generator.rebuild` repeats
+    kind: str
     args: Mapping[str, Any] = field(default_factory=dict)  # of the edit, as JSON
 
 
@@ -912,6 +914,8 @@ class Compressed:
     trainings: tuple[Mapping[str, Any], ...] = ()
     # tensor that a calibrated method compressed without knowing its inputs -> why
     uncalibrated: Mapping[str, str] = field(default_factory=dict)
+    # a method's text -> {layer or operation that it left as it was: why}
+    exceptions: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     # what each method of another project's tool did: `bench.records.schema.ToolReport`, as JSON
     tools: tuple[Mapping[str, Any], ...] = ()
 

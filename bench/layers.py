@@ -37,6 +37,11 @@ class Weight:
     tied: tuple[str, ...] = ()
     blocks: int = 1  # groups of a transposed convolution: each has output channels of its own
 
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The layers that own it."""
+        return tuple(name.rpartition(".")[0] for name in (self.name, *self.tied))
+
     def layout(self, granularity: str = "channel", group: int = 0) -> Layout:
         """How the tensor becomes rows that share a scale."""
         return Layout(granularity, self.axis, group, self.blocks)

@@ -121,6 +121,13 @@ METHODS = Registry(
             f"int{b}": (f"bench.methods.quantize:Int{b}", f"uniform, {b} bits; {GRID_SETTINGS}")
             for b in range(8, 1, -1)
         },
+        **{
+            f"w{b}a8": (
+                f"bench.methods.quantized_inputs:W{b}A8",
+                f"int{b}, and inputs of layers with 8 bits, simulated in floats; activations=static|dynamic",
+            )
+            for b in (8, 4)
+        },
         "ternary": ("bench.methods.quantize:Ternary", "-s, 0, s per output channel, optimal threshold"),
         "binary": (
             "bench.methods.quantize:Binary",

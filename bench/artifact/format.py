@@ -40,6 +40,7 @@ from bench.artifact.header import (
     Entry,
     Header,
 )
+from bench.artifact.structure import input_grids, rebuilt
 from bench.artifact.trellis import merged
 from bench.errors import BadInput, Unsupported
 from bench.interfaces import Compressed, Layout, StoredTensor, StructureEdit
@@ -276,7 +277,7 @@ def decode(data: bytes) -> tuple[str, list[StructureEdit], dict[str, StoredTenso
 def rebuild(path: Path, generator: Generator) -> Module:
     """Build the network from the bytes of its artifact alone. This network makes the samples."""
     artifact = open_artifact(path)
-    network = generator.rebuild(list(artifact.header.structure))
+    network = rebuilt(generator, artifact.header.structure)
     # before anything is decoded
     check_fit(network, artifact.header.shapes)
     wanted = tensors_of(network)
@@ -315,7 +316,7 @@ def check_fit(network: Module, shapes: Mapping[str, tuple[int, ...]]) -> None:
 
 
 def tensors_digest(network: Module) -> str:
-    """SHA-256 of the float32 values of all tensors.
+    """SHA-256 of the float32 values of all tensors, and of how inputs are quantized where they are.
 
     Two codings of the same values share samples and features.
     """
@@ -323,4 +324,6 @@ def tensors_digest(network: Module) -> str:
     for name, tensor in sorted(tensors_of(network).items()):
         digest.update(f"{name}{tuple(tensor.shape)}".encode())
         digest.update(np.ascontiguousarray(tensor.float().cpu().numpy()).tobytes())
+    for path, grid in sorted(input_grids(network).items()):
+        digest.update(f"{path}{grid}".encode())
     return digest.hexdigest()

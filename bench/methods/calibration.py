@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.artifact.format import fill
+from bench.artifact.structure import rebuilt
 from bench.errors import Unsupported, in_a_line
 from bench.interfaces import Compressed, Context, StoredTensor
 from bench.layers import Weight
@@ -184,7 +185,7 @@ def calibration_of(compressed: Compressed, context: Context) -> Calibration:
         raise Unsupported(f"the model has no calibration inputs: {in_a_line(error)}") from None
     if not batches:
         raise Unsupported("the model has no calibration inputs: it gives no batch")
-    network = context.generator.rebuild(compressed.structure).to(context.device).eval()
+    network = rebuilt(context.generator, compressed.structure).to(context.device).eval()
     fill(network, compressed.tensors)
     return Calibration(network, batches)
 

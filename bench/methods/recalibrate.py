@@ -27,10 +27,11 @@ class Recalibrate(Method):
 
     def __call__(self, compressed: Compressed, context: Context) -> Compressed:
         from bench.artifact.format import fill
+        from bench.artifact.structure import rebuilt
 
         if context.generator is None or not layers_with_statistics(compressed.network):
             raise Unsupported("the network has no running statistics to recalibrate")
-        network = context.generator.rebuild(compressed.structure).to(context.device)
+        network = rebuilt(context.generator, compressed.structure).to(context.device)
         fill(network, compressed.tensors)
         reestimate(network, context.generator.calibration(context.seed))
         changed: dict[str, StoredTensor] = {}

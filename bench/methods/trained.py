@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from bench.artifact.format import encode, fill, load, save, tensors_digest
+from bench.artifact.structure import rebuilt
 from bench.errors import BadInput, Diverged, Unsupported, unknown
 from bench.interfaces import Compressed, Context, StoredTensor, Training
 from bench.layers import Weight, tensors_of, weights_of
@@ -132,7 +133,7 @@ class Attempt:
         """A copy of the network with the weights that training starts from."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.method.seed)
-            network = self.generator.rebuild(self.compressed.structure)
+            network = rebuilt(self.generator, self.compressed.structure)
         if self.method.start == "trained":
             fill(network, self.compressed.tensors)
         return network.to(self.context.device).train()

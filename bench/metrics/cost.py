@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from bench.artifact.format import encode
+from bench.artifact.structure import QUANTIZE_INPUT
 from bench.interfaces import Compressed, StoredTensor
 from bench.layers import tensors_of, weights_of
 from bench.records.provenance import git_state
@@ -22,7 +23,7 @@ from bench.records.schema import Cost
 if TYPE_CHECKING:
     from bench.metrics.macs import Macs
 
-ACTIVATION_BITS = 32  # no method quantizes activations
+ACTIVATION_BITS = 32  # of an input that no method quantizes
 UNTOUCHED_WARNING = 0.05  # share of the model's bytes
 
 
@@ -57,7 +58,9 @@ def cost_of(
         untouched=dict(compressed.untouched),
         untouched_bytes=untouched_bytes(compressed),
         uncalibrated=dict(compressed.uncalibrated),
-        **operations(weights, kept, macs),
+        exceptions={text: dict(why) for text, why in compressed.exceptions.items()},
+        activations=activations(compressed),
+        **operations(weights, kept, macs, input_bits(compressed)),
         commit=git_state()[0],
     )
 
@@ -84,10 +87,36 @@ def memory_bytes(stored: StoredTensor) -> int:
     return -(-bits * math.prod(stored.shape) // 8) + scales
 
 
+def input_bits(compressed: Compressed) -> dict[str, int]:
+    """Weight -> bits of what its layer multiplies it with, where that is quantized."""
+    grids = {edit.path: edit.args for edit in compressed.structure if edit.kind == QUANTIZE_INPUT}
+    found = {}
+    for name, weight in weights_of(compressed.network).items():
+        bits = [grids[path]["bits"] for path in weight.paths if path in grids]
+        if bits:
+            found[name] = max(bits)
+    return found
+
+
+def activations(compressed: Compressed) -> str:
+    """What layers compute with, in words."""
+    grids = [edit.args for edit in compressed.structure if edit.kind == QUANTIZE_INPUT]
+    if not grids:
+        return "float32"
+    bits = "/".join(map(str, sorted({args["bits"] for args in grids})))
+    ranges = "/".join(sorted({"static" if "step" in args else "dynamic" for args in grids}))
+    return f"inputs of {len(grids)} layers with {bits} bits, {ranges} ranges; simulated in float32"
+
+
 def operations(
-    weights: Mapping[str, StoredTensor], kept: Mapping[str, float], macs: Macs | None
+    weights: Mapping[str, StoredTensor],
+    kept: Mapping[str, float],
+    macs: Macs | None,
+    inputs: Mapping[str, int],
 ) -> dict[str, float | None]:
     """Multiply-accumulates of one sample: all of them, those with non-zero weights, and their bit operations.
+
+    inputs: weight -> bits of its layer's input, where that is quantized.
 
     A bit operation count is bits of weight times bits of activation. It includes only non-zero weights, as in
     Baskin et al. 2018 (arXiv:1804.10969) without the accumulator's width.
@@ -96,7 +125,8 @@ def operations(
         return {"macs": None, "macs_nonzero": None, "bit_operations": None}
     left = {name: macs.by_weight.get(name, 0.0) * share for name, share in kept.items()}
     bits = sum(
-        left[name] * math.ceil(nominal_bits(stored)) * ACTIVATION_BITS for name, stored in weights.items()
+        left[name] * math.ceil(nominal_bits(stored)) * inputs.get(name, ACTIVATION_BITS)
+        for name, stored in weights.items()
     )
     return {
         "macs": macs.total,

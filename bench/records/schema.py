@@ -91,6 +91,9 @@ class Cost(BaseModel):
     untouched_bytes: int  # the size of these tensors as float32
     # tensors that a calibrated method compressed without knowing their inputs -> why; empty in older records
     uncalibrated: dict[str, str] = {}
+    # method -> {layer or operation that it left as it was: why}; empty in older records
+    exceptions: dict[str, dict[str, str]] = {}
+    activations: str = "float32"  # what layers compute with, simulated where they are quantized
     macs: float | None  # multiply-accumulates a sample; None: the network diverged, or the record is older
     macs_nonzero: float | None  # with non-zero weights only; no runtime here skips the others
     bit_operations: float | None  # non-zero MACs times bits of weight times bits of activation

@@ -52,7 +52,10 @@ def _left_alone(compressed: Compressed) -> str:
     if lines:
         lines.append(f"\n{untouched_bytes(compressed):,} bytes of float32 in all")
     unknown = compressed.uncalibrated.items()
-    return "".join([*lines, *(f"\nwithout calibration: {name}: {why}" for name, why in unknown)])
+    lines += [f"\nwithout calibration: {name}: {why}" for name, why in unknown]
+    for text, exceptions in compressed.exceptions.items():
+        lines += [f"\nnot by {text}: {what}: {why}" for what, why in exceptions.items()]
+    return "".join(lines)
 
 
 def decompress_file(file: Path, output: Path) -> str:

@@ -14,6 +14,7 @@ import torch
 from torch.nn import Module
 
 from bench.artifact.format import encode, fill, tensors_digest
+from bench.artifact.structure import rebuilt
 from bench.errors import BadInput, BrokenPlugIn, Diverged, blamed
 from bench.interfaces import Conditions, Context, Domain, Generator, ModelSpec, Samples
 from bench.layers import tensors_of
@@ -150,7 +151,7 @@ class ModelSession:
     def compressed(self, method: Chain, seed: int) -> Module:
         """The network that a method makes, without its file."""
         made = method(original(self.generator.network), self.context(seed))
-        network = self.generator.rebuild(made.structure)
+        network = rebuilt(self.generator, made.structure)
         fill(network, made.tensors)
         return network.to(self.device)
 

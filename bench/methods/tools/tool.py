@@ -143,12 +143,13 @@ class _Run:
     def copy(self) -> Module:
         """The network as the methods before left it, in float32 on the CPU."""
         from bench.artifact.format import fill
+        from bench.artifact.structure import rebuilt
 
         if self.compressed.structure and self.context.generator is None:
             raise Unsupported(f"{self.tool.name} needs a generator for a network whose structure was changed")
         if self.compressed.structure:
             assert self.context.generator is not None
-            network = self.context.generator.rebuild(self.compressed.structure)
+            network = rebuilt(self.context.generator, self.compressed.structure)
         else:
             network = copy.deepcopy(self.compressed.network)
         network = network.cpu().float().eval().requires_grad_(False)
