@@ -174,6 +174,10 @@ METHODS = Registry(
             "bench.methods.calibrated_pruning:SparseGpt",
             "pruning whose errors the other weights make good; sparsity=0.5 or pattern=2:4",
         ),
+        "channels": (
+            "bench.methods.channels:Channels",
+            "whole channels and heads of smallest magnitude are removed, by torch-pruning; keep=0.75",
+        ),
         "random": (
             "bench.methods.prune:RandomPruning",
             "weights drawn by lot become zero: the null of pruning; sparsity=0.5, seed=0",

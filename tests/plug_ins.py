@@ -21,7 +21,8 @@ def members(listed: Callable[[Domain], Iterable[str]]) -> list[tuple[str, str]]:
 
 def tools() -> set[str]:
     """The methods of other projects' tools: they skip layers, and their numbers are not ours."""
-    return {name for name in METHODS if METHODS[name].startswith("bench.methods.tools.")}
+    own_modules = ("bench.methods.tools.", "bench.methods.channels:")
+    return {name for name in METHODS if METHODS[name].startswith(own_modules)}
 
 
 def methods(chosen: Callable[[type[Method]], bool]) -> list[str]:

@@ -167,8 +167,9 @@ def item_dimensions(layer: nn.Module, x: Tensor) -> tuple[int, ...]:
 def quantize_input(module: nn.Module, args: Mapping[str, Any], _: object) -> None:
     """Let a layer compute with a quantized input: `InputGrid` with these fields."""
     bits, step, zero = args.get("bits"), args.get("step"), args.get("zero", 0)
-    fine = type(bits) is int and INPUT_BITS[0] <= bits <= INPUT_BITS[1]
-    if not fine or type(zero) is not int or not 0 <= zero < 2**bits or args.keys() - {"bits", "step", "zero"}:
+    if type(bits) is not int or not INPUT_BITS[0] <= bits <= INPUT_BITS[1]:
+        raise ValueError(f"bits={str(bits)[:80]}")
+    if type(zero) is not int or not 0 <= zero < 2**bits or args.keys() - {"bits", "step", "zero"}:
         raise ValueError(f"settings {str(dict(args))[:80]}")
     if step is not None and not (isinstance(step, (int, float)) and 0 < step < math.inf):
         raise ValueError(f"step={str(step)[:80]}")
