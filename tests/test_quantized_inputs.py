@@ -14,6 +14,7 @@ from small_network import sealed
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+import bench.api
 from bench.artifact.format import encode, parse, rebuild, save, tensors_digest
 from bench.artifact.structure import InputGrid, edit_network, input_grids
 from bench.contracts.network import Small, SmallGenerator
@@ -131,6 +132,19 @@ def test_the_whole_small_network_is_stored_with_its_grids_and_their_bytes(tmp_pa
     for hooks in (module._forward_pre_hooks for module in again.modules()):
         hooks.clear()
     assert not torch.equal(samples, generator.sample(again, 96, 0))
+
+
+def test_a_file_can_be_loaded_into_a_module(tmp_path: Path) -> None:
+    module, x = nn.Sequential(nn.Linear(4, 3)), normal(5, 4)
+    file = bench.api.compress(module, "w8a8:activations=dynamic", tmp_path / "file")
+    bench.api.load(file, into=module)
+    once = module(x)
+    assert input_grids(module) == {"0": InputGrid(8)}
+    assert torch.equal(
+        once, nn.functional.linear(InputGrid(8).rounded(module[0], x), *module[0].parameters())
+    )
+    bench.api.load(file, into=module)
+    assert len(module[0]._forward_pre_hooks) == 1 and torch.equal(module(x), once)
 
 
 def test_the_digest_of_a_network_tells_its_grids() -> None:

@@ -173,6 +173,9 @@ def quantize_input(module: nn.Module, args: Mapping[str, Any], _: object) -> Non
         raise ValueError(f"settings {str(dict(args))[:80]}")
     if step is not None and not (isinstance(step, (int, float)) and 0 < step < math.inf):
         raise ValueError(f"step={str(step)[:80]}")
+    for key, hook in list(module._forward_pre_hooks.items()):
+        if isinstance(hook, InputGrid):  # of another file that was loaded into the same module
+            del module._forward_pre_hooks[key]
     grid = InputGrid(bits, None if step is None else float(step), zero)
     module.register_forward_pre_hook(grid, with_kwargs=True)
 
