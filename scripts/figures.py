@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 from safetensors.numpy import load_file
 
-from bench.methods.notation import LADDER
+from bench.methods.notation import LADDER, is_trained
 from bench.records.schema import Record, metric_of
 from bench.report.model_page import survival_of
 from bench.report.report_data import ReportData
@@ -26,11 +26,14 @@ from bench.stats.scores import model_score
 from bench.stats.sizes import SizeSlopes, of_sizes_trained_often, points, size_slopes
 from bench.stats.survivors import Share
 from bench.stats.use import use_by_method, utility_correlations
+from scripts.studies.training_tables import cells_of, kept
+from scripts.studies.training_time import FROM_SCRATCH, Planned
 
 T = TypeVar("T")
 ROOT = Path(__file__).parent.parent
 GAN, DIFFUSION, TEXT = DOMAINS = ("image_gan", "image_diffusion", "text")
 # neighbouring rungs between which many samples fail
+FEW_BITS = ("ternary", "binary")
 STEPS = {GAN: ("int3", "int2"), DIFFUSION: ("int6", "int5"), TEXT: ("int6", "int5")}
 
 
@@ -113,6 +116,17 @@ class Figures:
             if small and (value := retention_of(r, "quality")) is not None:
                 kept.setdefault(r.method, []).append(value)
         return max(map(mean, kept.values()))
+
+    def trainings(self, grids: Sequence[str] = ()) -> dict[Planned, list[Record]]:
+        """The records of each training, of all or of some grids."""
+        cells = {cell: same for cell, same in cells_of(self.found.records).items() if is_trained(cell.method)}
+        wanted = [f"grid={grid}" for grid in grids]
+        return {c: same for c, same in cells.items() if not grids or any(w in c.method for w in wanted)}
+
+    def gan_networks(self, role: str, which: str) -> float:
+        """What `xs@0` keeps where these networks were trained with binary weights from scratch."""
+        method = f"qat:grid=binary,{FROM_SCRATCH}" + (f",networks={which}" if which != "generator" else "")
+        return kept(self.trainings()[Planned(GAN, "xs@0", method)], role)
 
     def survivors(self, m: ModelLadder) -> float:
         """Of its valid samples, those whose twin is still valid at 4 bits; mean over sampling seeds."""

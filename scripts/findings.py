@@ -27,7 +27,20 @@ from bench.stats.rank_agreement import interval_of
 from bench.stats.scores import COUNTS_FROM, model_score
 from bench.stats.sizes import points
 from bench.util.files import write_atomically
-from scripts.figures import DIFFUSION, DOMAINS, GAN, ROOT, STEPS, TEXT, Figures, both_left, known, short
+from scripts.figures import (
+    DIFFUSION,
+    DOMAINS,
+    FEW_BITS,
+    GAN,
+    ROOT,
+    STEPS,
+    TEXT,
+    Figures,
+    both_left,
+    known,
+    short,
+)
+from scripts.studies.training_tables import collapses, diverged
 
 TEMPLATE = ROOT / "scripts" / "findings.template"
 PLACEHOLDER = re.compile(r"\{\{\s*(.*?)\s*\}\}")
@@ -107,6 +120,9 @@ def conditions(f: Figures) -> Conditions:
         for role in ROLES
     ]
     poor = {(m.domain, m.size) for m in f.whole if m.u["quality"] < POOR}
+    trained, few = f.trainings(), f.trainings(FEW_BITS)
+    collapsed = [cell for cell in few if collapses(few[cell])[0]]
+    alone_in_gan = [f.gan_networks(role, "generator") for role in ROLES]
     return [
         ("**During training it keeps more**", bool(gained) and min(gained) > 0),
         ("(6 times smaller)", {round(f.ratio(d, "int6")) for d in DOMAINS} == {6}),
@@ -149,6 +165,10 @@ def conditions(f: Figures) -> Conditions:
         ("Text falls short", max(q(TEXT, "ecsq:bits=4"), q(TEXT, "nf4")) < 0.9),
         ("Only the GAN still makes garments", q(DIFFUSION, "binary") < 0.05 and q(TEXT, "binary") < 0.05),
         ("most of its quality or most of its diversity", q(GAN, "binary") < 0.5 > v(GAN, "ecsq:bits=1")),
+        ("No training has diverged", not any(diverged(records) for records in trained.values())),
+        ("in none of the diversity", not any(collapses(records)[1] for records in few.values())),
+        ("All of those start from networks of size xs", {c.model[:2] for c in collapsed} == {"xs"}),
+        ("The generator alone can be trained with binary weights", min(alone_in_gan) > 0.7),
         ("only the GAN keeps its quality", max(q(d, both) for d in others) < 0.1 and q(GAN, both) > 0.9),
         ("it does not keep its diversity", f.kept_secondary(GAN, both)[1] < 0.7 < v(GAN, both)),
         ("Which samples survive is not random (finding 5)", 0.1 < min(survival) and max(survival) < 0.9),
@@ -235,6 +255,20 @@ class Page:
     def _ways(self, domain: str, rung: str) -> BothWays | None:
         found = [one for one in self._f.found.ways if one.name == domain]
         return found[0].rungs.get(rung) if found else None
+
+    def trainings(self) -> str:
+        return str(len(self._f.trainings()))
+
+    def few_bits(self) -> str:
+        return str(len(self._f.trainings(FEW_BITS)))
+
+    def collapsed(self) -> str:
+        """Trainings with few bits that keep less than .1 of quality."""
+        return str(sum(collapses(records)[0] for records in self._f.trainings(FEW_BITS).values()))
+
+    def gan_networks(self, role: str, which: str) -> str:
+        """What a GAN keeps whose networks were trained with binary weights from scratch."""
+        return short(self._f.gan_networks(role, which))
 
     def secondary(self, domain: str, method: str) -> str:
         """Quality and diversity by the secondary evaluators."""

@@ -173,12 +173,16 @@ def failures(found: Cells) -> str:
             and is_trained(cell.method)
             and (start == "scratch") == ("start=scratch" in cell.method)
         ]
-        diverged = sum(any(r.status == "diverged" for r in records) for records in group)
         collapsed = [sum(each) for each in zip(*map(collapses, group))]
         if group:
-            lines.append([domain, start, *map(str, (len(group), diverged, *collapsed))])
+            lines.append([domain, start, *map(str, (len(group), sum(map(diverged, group)), *collapsed))])
     headers = ["domain", "start", "trainings", "diverged ↓", *(f"{role} collapsed ↓" for role in ROLES)]
     return table(headers, lines, 2)
+
+
+def diverged(records: Sequence[Record]) -> bool:
+    """Whether a training diverged."""
+    return any(r.status == "diverged" for r in records)
 
 
 def collapses(records: Sequence[Record]) -> list[bool]:

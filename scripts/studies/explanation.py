@@ -1,0 +1,425 @@
+"""Why do the networks lose so differently? Measures what may explain it, and tests one explanation.
+
+    python -m scripts.studies.explanation errors        # of weights, layers and outputs, rung by rung
+    python -m scripts.studies.explanation growth        # of a compressed sampler's path, call by call
+    python -m scripts.studies.explanation experiments   # fewer calls, one half of the calls, noise as large
+    python -m scripts.studies.explanation tables        # write docs/explanation.md from explanation.json
+
+`errors` takes about ten minutes on one core, `growth` two and `experiments` fifteen. `explanation.json` holds
+what is done, so that a stopped run continues.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bench.interfaces import Samples
+from bench.layers import COVERED, weights_of
+from bench.methods.batch_norm import layers_with_statistics
+from bench.methods.notation import LADDER, ladder, parse
+from bench.metrics.anatomy import excess_kurtosis
+from bench.records.schema import read_records
+from bench.registry import open_domain
+from bench.report.report_data import DASH, table
+from bench.runner.evaluation import Evaluation
+from bench.runner.session import ModelSession
+from bench.stats.ladder import ROLES, ModelLadder, models_of
+from bench.stats.order import LOST, onset
+from bench.util.files import write_atomically
+from scripts import blocks
+from scripts.studies.training_time import RESULTS, ROOT, kept_of
+
+FILE = Path(__file__).with_suffix(".json")
+PAGE = ROOT / "docs" / "explanation.md"
+DOMAINS = ("image_gan", "image_diffusion", "image_tokens", "text", "molecules")
+SAMPLES = 1000
+BATCHES, ITEMS = 20, 16  # of calibration: at most so many, cut to so many items
+PATHS = 50  # pictures whose paths are followed
+TESTED, DIFFUSION = "s@0", "image_diffusion"
+GRIDS, SHOWN = ("int5", "int4"), (1, 2, 5, 10, 19)
+STEPS, PUBLISHED = (3, 5, 10, 20), 10  # of the sampler, which calls the network 2 n - 1 times in n steps
+NOISED = (("image_gan", "int2"), ("image_diffusion", "int4"), ("text", "int4"))
+Found = dict[str, Any]
+Errors = Mapping[str, float]
+
+
+# --------------------------------------------------------------------------------------- errors, rung by rung
+
+
+def errors(found: Found) -> Iterator[None]:
+    """Add the errors of each rung, on calibration inputs: of size s, or of xs where a domain lacks s."""
+    for domain in map(open_domain, DOMAINS):
+        specs = domain.models.values()
+        for spec in [m for m in specs if m.name.startswith("s@")] or specs:
+            lines = found.setdefault("errors", {}).setdefault(f"{domain.name} {spec.name}", {})
+            session = ModelSession(domain, spec, SAMPLES)
+            for rung in (rung for rung in LADDER if rung not in lines):
+                lines[rung] = errors_of(session, rung)
+                yield
+
+
+def errors_of(session: ModelSession, rung: str) -> Errors:
+    """What one rung does to one model.
+
+    weights, layers, output: mean squared errors as shares of the variance of what is disturbed; of all
+    weights, of each layer's output at the inputs that it has in the uncompressed network (the median of the
+    layers), and of the network's output in one call. kurtosis: excess kurtosis of the layers' inputs (the
+    median of the layers).
+    """
+    original, changed = session.generator.network, compressed(session, rung)
+    heard = Heard(original, changed)
+    output = Share()
+    words = session.domain.kind_of_network == "transformer"
+    with torch.no_grad():
+        for batch in itertools.islice(session.generator.calibration(0), BATCHES):
+            args, kwargs = [cut(a) for a in batch[0]], {name: cut(a) for name, a in batch[1].items()}
+            before = tensor_of(original(*args, **kwargs), words)
+            heard.listening = False
+            output.add(tensor_of(changed(*args, **kwargs), words), before)
+            heard.listening = True
+    heard.close()
+    tensors = weights_of(original)
+    weights = Share()
+    for name in tensors:
+        weights.add(changed.get_parameter(name).detach(), original.get_parameter(name).detach())
+    return {
+        "weights": weights.value,
+        "layers": median(share.value for share in heard.outputs.values()),
+        "output": output.value,
+        "kurtosis": median(fmean(values) for values in heard.tails.values()),
+    }
+
+
+def cut(argument: Any) -> Any:
+    """The first items of a batch; a time or a switch stays as it is."""
+    return argument[:ITEMS] if isinstance(argument, Tensor) and argument.ndim > 1 else argument
+
+
+def compressed(session: ModelSession, rung: str) -> nn.Module:
+    """The network of a rung; running statistics are estimated again where it has any."""
+    (method,) = (m for m in ladder(session.has_statistics) if m.split("+")[0] == rung)
+    return session.compressed(parse(method), 0)
+
+
+def tensor_of(output: Any, words: bool) -> Tensor:
+    """What a network returns. A constant that is added to all logits changes no probability."""
+    made = output if isinstance(output, Tensor) else output[0]
+    return made - made.mean(-1, keepdim=True) if words else made
+
+
+class Share:
+    """A mean squared error as a share of the variance of what is disturbed."""
+
+    def __init__(self) -> None:
+        self.error = self.variance = 0.0
+
+    def add(self, changed: Tensor, original: Tensor) -> None:
+        self.error += float((changed - original).double().square().sum())
+        self.variance += float((original - original.mean()).double().square().sum())
+
+    @property
+    def value(self) -> float:
+        return self.error / self.variance
+
+
+class Heard:
+    """Listens to the covered layers of a network while it computes, and asks the changed ones the same."""
+
+    def __init__(self, original: nn.Module, changed: nn.Module) -> None:
+        self.listening = True
+        self.outputs: dict[str, Share] = {}
+        self.tails: dict[str, list[float]] = {}
+        self.handles = [
+            layer.register_forward_hook(self.hook(path, changed.get_submodule(path)))
+            for path, layer in original.named_modules()
+            if type(layer).__name__ in COVERED
+        ]
+
+    def hook(self, path: str, other: nn.Module) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
+        def note(_: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+            if not self.listening:
+                return
+            self.outputs.setdefault(path, Share()).add(other(*args), output)
+            if args[0].is_floating_point() and (tail := excess_kurtosis(args[0].flatten()[None])) is not None:
+                self.tails.setdefault(path, []).append(tail)
+
+        return note
+
+    def close(self) -> None:
+        for handle in self.handles:
+            handle.remove()
+
+
+# -------------------------------------------------------------------------------------- growth over the calls
+
+
+def growth(found: Found) -> Iterator[None]:
+    """Add the error of the diffusion model's pictures after each call, from the same start noise."""
+    lines = found.setdefault("growth", {})
+    for grid in (grid for grid in GRIDS if grid not in lines):
+        session = tested_session(DIFFUSION)
+        network = session.generator.network
+        pairs = zip(path_of(session, network), path_of(session, compressed(session, grid)), strict=True)
+        lines[grid] = [of_pair(*pair) for pair in pairs]
+        yield
+
+
+def path_of(session: ModelSession, network: nn.Module) -> list[Tensor]:
+    """What the network is given at each call, and the finished pictures."""
+    given: list[Tensor] = []
+    handle = network.register_forward_pre_hook(lambda _, args: given.append(args[0].clone()))
+    try:
+        pictures = session.generator.sample(network, PATHS, 0)
+    finally:
+        handle.remove()
+    return [*given[1:], torch.from_numpy(pictures).float()]
+
+
+def of_pair(original: Tensor, changed: Tensor) -> float:
+    share = Share()
+    share.add(changed, original)
+    return share.value
+
+
+# ------------------------------------------------------------------------------------------------ experiments
+
+
+def experiments(found: Found) -> Iterator[None]:
+    """Add retentions of the diffusion model with fewer calls, or compressed in a part of them, and of all
+    networks with noise in place of rounding.
+    """
+    lines = found.setdefault("experiments", {})
+    for key, measure in planned().items():
+        if key not in lines:
+            lines[key] = measure()
+            yield
+
+
+def planned() -> dict[str, Callable[[], Found]]:
+    """Each experiment by its key."""
+    plan: dict[str, Callable[[], Found]] = {}
+    for steps, grid in itertools.product(STEPS, GRIDS):
+        plan[f"steps {steps} {grid}"] = lambda s=steps, g=grid: fewer_calls(s, g)  # type: ignore[misc]
+    for part, grid in itertools.product(("first", "last"), GRIDS):
+        plan[f"{part} half {grid}"] = lambda p=part, g=grid: half_of_the_calls(p, g)  # type: ignore[misc]
+    for (domain, grid), kind in itertools.product(NOISED, ("rounding", "noise")):
+        plan[f"{kind} {domain} {grid}"] = lambda d=domain, g=grid, k=kind: disturbed(d, g, k)  # type: ignore[misc]
+    return plan
+
+
+def fewer_calls(steps: int, grid: str) -> Found:
+    """Retention against the uncompressed network with equally few calls."""
+    session = tested_session(DIFFUSION)
+    session.generator = session.domain.open(session.spec, "cpu", {"steps": steps})
+    evaluation = Evaluation(session)
+    before = evaluation.panel.metrics_of(*evaluation.baseline(0))
+    kept = kept_of(session.sample(compressed(session, grid), 0).samples, evaluation)
+    return {**kept, "valid": before["quality_valid"], "recall": before["diversity_mutual_recall"]}
+
+
+def half_of_the_calls(part: str, grid: str) -> Found:
+    """Retention where the compressed network makes the first or the last half of the calls."""
+    session = tested_session(DIFFUSION)
+    pair = (session.generator.network, compressed(session, grid))
+    calls = session.generator.settings()["network_calls"]
+    turns = Turns(*(pair if part == "last" else pair[::-1]), calls)
+    return kept_of(session.generator.sample(turns, SAMPLES, 0), Evaluation(session))
+
+
+class Turns(nn.Module):
+    """Calls one network in the first half of a path and another in the last."""
+
+    def __init__(self, first: nn.Module, last: nn.Module, calls: int) -> None:
+        super().__init__()
+        self.first, self.last, self.calls, self.done = first, last, calls, 0
+        self.config = first.config
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        early = self.done % self.calls < self.calls // 2
+        self.done += 1
+        return (self.first if early else self.last)(*args, **kwargs)
+
+
+def disturbed(domain: str, grid: str, kind: str) -> Found:
+    """Retention with a grid, or with Gaussian noise of the same mean square in each output channel."""
+    session = tested_session(domain)
+    network = compressed(session, grid)
+    if kind == "noise":
+        drown(network, session.generator.network)
+        if layers_with_statistics(network):
+            from bench.methods.batch_norm import reestimate
+
+            reestimate(network, session.generator.calibration(0))
+    return kept_of(sampled(session, network), Evaluation(session))
+
+
+def sampled(session: ModelSession, network: nn.Module) -> Samples:
+    return session.sample(network, 0).samples
+
+
+@torch.no_grad()
+def drown(network: nn.Module, original: nn.Module) -> None:
+    """Give each weight of `network` the original's value with noise as large as its channel's errors."""
+    noise = torch.Generator().manual_seed(0)
+    for name, weight in weights_of(original).items():
+        layout, before = weight.layout(), original.get_parameter(name).detach()
+        changed = network.get_parameter(name)
+        error = layout.rows(changed - before)
+        drawn = torch.randn(error.shape, generator=noise) * error.square().mean(1, keepdim=True).sqrt()
+        changed.copy_(before + layout.restore(drawn, tuple(before.shape)))
+
+
+def tested_session(domain: str) -> ModelSession:
+    opened = open_domain(domain)
+    return ModelSession(opened, opened.locate(TESTED), SAMPLES)
+
+
+# ----------------------------------------------------------------------------------------------------- tables
+
+
+def at_4_bits(found: Found) -> str:
+    """One line a size: means over its models."""
+    lines = []
+    for (domain, size), models in sizes_of(found).items():
+        of_size = [found["errors"][f"{domain} {model}"]["int4"] for model in models]
+        means = [geometric(one[part] for one in of_size) for part in ("weights", "layers", "output")]
+        tails = fmean(one["kurtosis"] for one in of_size)
+        lines.append([domain, size, str(len(models)), f"{tails:.1f}", *(f"{value:.4f}" for value in means)])
+    headers = ["domain", "size", "models", "kurtosis of inputs"]
+    return table([*headers, "weights ↓", "layers ↓", "output of one call ↓"], lines, 2)
+
+
+def tolerances(found: Found) -> str:
+    """One line a size: the error of one call at which a role falls below .90, geometric means."""
+    known = {(m.domain, m.model): m for m in models_of(read_records(RESULTS)) if m.whole}
+    lines = []
+    for (domain, size), models in sizes_of(found).items():
+        measured = [
+            (known[domain, m], found["errors"][f"{domain} {m}"]) for m in models if (domain, m) in known
+        ]
+        if not measured:
+            continue
+        four = geometric(by_rung["int4"]["output"] for _, by_rung in measured)
+        ends = [[tolerance(m, by_rung, role) for m, by_rung in measured] for role in ROLES]
+        borne = [f"{geometric(values):.3f}" if all(map(math.isfinite, values)) else DASH for values in ends]
+        lines.append([domain, size, str(len(measured)), f"{four:.4f}", *borne])
+    headers = ["domain", "size", "models", "error of one call at int4 ↓"]
+    return table([*headers, *(f"error at which {role} falls below {LOST:.2f} ↑" for role in ROLES)], lines, 2)
+
+
+def tolerance(m: ModelLadder, by_rung: Mapping[str, Errors], role: str) -> float:
+    """The error of one call at which retention crosses .90, between two rungs; infinite: it never does."""
+    logs = [math.log(by_rung[rung]["output"]) for rung in m.rungs]
+    place = math.log2(onset(m, role).ratio)
+    if not math.isfinite(place):
+        return math.inf
+    below = max(i for i, rate in enumerate([0.0, *m.rates]) if rate <= place)
+    if below == 0:
+        return math.exp(logs[0])
+    if below == len(m.rates):
+        return math.exp(logs[-1])
+    share = (place - m.rates[below - 1]) / (m.rates[below] - m.rates[below - 1])
+    return math.exp(logs[below - 1] + share * (logs[below] - logs[below - 1]))
+
+
+def paths(found: Found) -> str:
+    lines = [
+        [f"`{grid}`", *(f"{values[k - 1]:.4f}" for k in SHOWN)] for grid, values in found["growth"].items()
+    ]
+    return table(["grid", *(f"after {k}" for k in SHOWN)], lines)
+
+
+def calls(found: Found) -> str:
+    lines = []
+    for steps in STEPS:
+        rows = [found["experiments"][f"steps {steps} {grid}"] for grid in GRIDS]
+        lines.append(
+            [str(2 * steps - 1), f"{rows[0]['valid']:.3f}", f"{rows[0]['recall']:.3f}", *kept_columns(rows)]
+        )
+    headers = ["calls", "valid, uncompressed ↑", "mutual recall, uncompressed ↑"]
+    return table([*headers, *kept_headers()], lines)
+
+
+def halves(found: Found) -> str:
+    whole = [found["experiments"][f"steps {PUBLISHED} {grid}"] for grid in GRIDS]
+    lines = [["all calls", *kept_columns(whole)]]
+    for part in ("first", "last"):
+        rows = [found["experiments"][f"{part} half {grid}"] for grid in GRIDS]
+        lines.append([f"the {part} half", *kept_columns(rows)])
+    return table(["compressed in", *kept_headers()], lines)
+
+
+def kept_columns(rows: Sequence[Found]) -> list[str]:
+    return [f"{row[role]:.3f}" for row in rows for role in ROLES]
+
+
+def kept_headers() -> list[str]:
+    return [f"{grid} {role} ↑" for grid in GRIDS for role in ROLES]
+
+
+def noises(found: Found) -> str:
+    lines = []
+    for domain, grid in NOISED:
+        rows = [found["experiments"][f"{kind} {domain} {grid}"] for kind in ("rounding", "noise")]
+        lines.append([f"{domain} {TESTED}", f"`{grid}`", *kept_columns(rows)])
+    return table(["model", "grid", *(f"{k} {r} ↑" for k in ("rounding", "noise") for r in ROLES)], lines, 2)
+
+
+def sizes_of(found: Found) -> dict[tuple[str, str], list[str]]:
+    """(domain, size) -> its models."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for name in found["errors"]:
+        domain, model = name.split()
+        groups.setdefault((domain, model.partition("@")[0]), []).append(model)
+    return groups
+
+
+def geometric(values: Iterator[float] | Sequence[float]) -> float:
+    return math.exp(fmean(map(math.log, values)))
+
+
+TABLES: Mapping[str, Callable[[Found], str]] = {
+    "errors": at_4_bits,
+    "tolerances": tolerances,
+    "growth": paths,
+    "calls": calls,
+    "halves": halves,
+    "noises": noises,
+}
+
+
+def filled(page: str, found: Found) -> str:
+    """The page with the present tables."""
+    return blocks.filled(page, {name: TABLES[name](found) for name in blocks.names(page)})
+
+
+MEASURED: Mapping[str, Callable[[Found], Iterator[None]]] = {
+    "errors": errors,
+    "growth": growth,
+    "experiments": experiments,
+}
+
+
+def main(action: str = "") -> None:
+    found: Found = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {}
+    if action == "tables":
+        write_atomically(PAGE, filled(PAGE.read_text(encoding="utf-8"), found))
+        return
+    if action not in MEASURED:
+        sys.exit(f"usage: {'|'.join([*MEASURED, 'tables'])}")
+    for _ in MEASURED[action](found):
+        write_atomically(FILE, json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,73 @@
+"""The study of what explains how much a network keeps."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import torch
+from made_up import model
+from torch import nn
+
+from scripts.studies.explanation import FILE, PAGE, Heard, Share, Turns, cut, drown, filled, tolerance
+
+
+def test_an_error_is_a_share_of_the_variance() -> None:
+    share = Share()
+    share.add(torch.tensor([0.0, 2.0]), torch.tensor([1.0, 3.0]))
+    assert share.value == pytest.approx(1.0)
+
+
+def test_a_batch_is_cut_and_a_time_is_not() -> None:
+    assert cut(torch.zeros(40, 2)).shape == (16, 2)
+    assert cut(torch.tensor(0.5)).shape == () and cut(False) is False
+
+
+def test_noise_has_the_power_of_each_channels_error() -> None:
+    torch.manual_seed(0)
+    original, changed = nn.Linear(4000, 2, bias=False), nn.Linear(4000, 2, bias=False)
+    with torch.no_grad():
+        changed.weight.copy_(original.weight + torch.tensor([[0.1], [0.0]]))
+    drown(changed, original)
+    error = (changed.weight - original.weight).square().mean(1)
+    assert error[0].item() == pytest.approx(0.01, rel=0.1) and error[1] == 0
+
+
+def test_layers_are_asked_on_the_inputs_of_the_uncompressed_network() -> None:
+    original = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    changed = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    changed.load_state_dict(original.state_dict())
+    with torch.no_grad():
+        changed[0].weight.zero_()
+    heard = Heard(original, changed)
+    original(torch.randn(8, 3))
+    heard.close()
+    assert heard.outputs["0"].value > 0.1 and heard.outputs["1"].value == 0
+
+
+def test_two_networks_take_turns_on_each_path() -> None:
+    class Named(nn.Module):
+        config: dict[str, str] = {}
+
+        def __init__(self, name: str) -> None:
+            super().__init__()
+            self.name = name
+
+        def forward(self) -> str:
+            return self.name
+
+    turns = Turns(Named("a"), Named("b"), 4)
+    assert "".join(turns() for _ in range(8)) == "aabbaabb"
+
+
+def test_the_tolerance_lies_between_the_rungs_around_the_threshold() -> None:
+    made = model("text", "s@0", [1.0, 0.8])
+    by_rung = {rung: {"output": 0.01 * 100**i} for i, rung in enumerate(made.rungs)}
+    assert tolerance(made, by_rung, "quality") == pytest.approx(0.1), "half-way between .01 and 1"
+    assert tolerance(model("text", "s@0", [1.0, 1.0]), by_rung, "quality") == math.inf
+
+
+def test_the_page_shows_the_measured_figures() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    assert filled(page, json.loads(FILE.read_text(encoding="utf-8"))) == page
