@@ -160,6 +160,45 @@ class HasCalibration:
         raise LookupError(f"{type(self).__name__} has no calibration batches")
 
 
+@dataclass(frozen=True)
+class Exportable:
+    """A network as a runtime takes it, and the domain's sampler around what the runtime made of it.
+
+    Example, for a network from latents to pictures:
+
+        Exportable(network, {"latents": torch.zeros(2, 64)}, {"latents": {0: "batch"}}, {"batch": 256},
+                   sample=draw, calibration=latents)
+    """
+
+    module: Module  # in evaluation mode: positional tensors -> a tensor or a tuple of tensors
+    inputs: Mapping[str, Tensor]  # an example call, in order; axes that vary are 2 or longer
+    axes: Mapping[str, Mapping[int, str]]  # input -> axis that varies -> its name; one is "batch"
+    longest: Mapping[str, int]  # name of an axis -> its largest length
+    # (call, n, seed, batch) -> n samples, drawn in batches of `batch`. `call` stands for the module
+    sample: Callable[[Callable[..., tuple[Tensor, ...]], int, int, int], Samples]
+    calibration: Callable[[int], Iterator[tuple[Tensor, ...]]]  # seed -> calls of the module, of no sample's
+    changes: frozenset[str] = frozenset()  # axes whose length changes while one batch is drawn
+
+    def shapes(self, batch: int) -> dict[str, tuple[int | None, ...]]:
+        """Input -> its shape in batches of this size; None where calls differ."""
+        found = {}
+        for name, example in self.inputs.items():
+            named = self.axes.get(name, {})
+            lengths: list[int | None] = list(example.shape)
+            for axis, what in named.items():
+                lengths[axis] = batch if what == "batch" and (batch == 1 or what not in self.changes) else None
+            found[name] = tuple(lengths)
+        return found
+
+
+class HasExport:
+    """For generators whose network can leave PyTorch: `bench edge` measures it in other runtimes."""
+
+    def exportable(self, network: Module) -> Exportable:
+        """The network as a runtime takes it. Raises `LookupError` where it cannot be exported."""
+        raise LookupError(f"{type(self).__name__} says no way to export its network (`exportable`)")
+
+
 class HasTraining:
     """For generators that can be trained further, which training-time methods need."""
 
@@ -218,7 +257,14 @@ class HasConditions:
 
 
 class Generator(
-    HasLikelihood, HasAuxiliaryScores, HasCalibration, HasTraining, HasIdentity, HasConditions, ABC
+    HasLikelihood,
+    HasAuxiliaryScores,
+    HasCalibration,
+    HasExport,
+    HasTraining,
+    HasIdentity,
+    HasConditions,
+    ABC,
 ):
     """A network together with what it needs to make samples: tokenizer, scheduler, start noise."""
 

@@ -1,7 +1,8 @@
 """Lists domains, methods and metrics by name without importing them, and imports them at first use.
 
 Each table holds this project's own entries and those of installed packages, which register entry points of
-the group `gencompress.domains`, `gencompress.methods` or `gencompress.metrics`: `name = "module:attribute"`.
+the group `gencompress.domains`, `gencompress.methods`, `gencompress.metrics` or `gencompress.runtimes`:
+`name = "module:attribute"`.
 A plug-in that cannot be imported affects only itself.
 """
 
@@ -87,6 +88,15 @@ DOMAINS = Registry("domain", {})  # our own domains come through entry points as
 
 
 METRICS = Registry("metric", {})  # of users; a domain's own metrics are in its `metrics`
+
+
+RUNTIMES = Registry(  # of `bench edge`
+    "runtime",
+    {
+        "eager": ("bench.edge.runtimes.eager:Eager", "PyTorch, operation by operation"),
+        "compile": ("bench.edge.runtimes.compiled:Compiled", "PyTorch with torch.compile"),
+    },
+)
 
 
 def open_domain(name: str, reference: str | None = None) -> Domain:

@@ -21,6 +21,7 @@ ORDER = (
     "evaluation",
     "stats",
     "runner",
+    "edge",
     "contracts",
     "report",
     "cli",

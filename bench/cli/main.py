@@ -10,6 +10,7 @@ import click
 
 from bench.cli import (
     authoring,  # noqa: F401  they add their commands to the group
+    edge,  # noqa: F401  they add their commands to the group
     measuring,  # noqa: F401  they add their commands to the group
     models,  # noqa: F401  they add their commands to the group
     publishing,  # noqa: F401  they add their commands to the group

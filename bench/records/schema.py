@@ -23,6 +23,7 @@ FINISHED: tuple[Status, ...] = ("ok", "diverged", "collapsed")
 PRIMARY_METRIC = {"quality": "valid", "diversity": "mutual_recall", "use": "utility"}
 USE = "use"  # the role of a task
 MODEL_FILE, DAMAGES_FILE = "model.json", "damages.json"  # files beside the records: of a model, of a domain
+EDGE_FOLDER = "edge"  # below the results: records of another kind (`bench.records.edge`)
 CONDITIONS = "conditions"  # among the sampler's settings: `bench.interfaces.Conditions.settings`
 SEED_OF_TWINS = "twins-seed.txt"  # the sampling seed of the samples in the file of twins beside it
 
@@ -244,7 +245,7 @@ def record_files(results: Path) -> list[Path]:
 
     def may_be(path: Path) -> bool:
         parts = path.relative_to(results).parts
-        return parts[0] not in ("local", "reproduced") and (len(parts), parts[-1]) not in (
+        return parts[0] not in ("local", "reproduced", EDGE_FOLDER) and (len(parts), parts[-1]) not in (
             (3, MODEL_FILE),
             (2, DAMAGES_FILE),
         )

@@ -16,6 +16,7 @@ from bench.errors import BadInput, in_a_line
 from bench.interfaces import (
     ConditionKind,
     Conditions,
+    Exportable,
     Generator,
     ModelSpec,
     StructureEdit,
@@ -52,6 +53,7 @@ BATCH = 50  # fixed, the last one filled up: so a picture does not depend on how
 BATCH_PIXELS = BATCH * 32**2  # of a batch, whatever the side: larger pictures come in smaller batches
 CALIBRATION_START = 2**40  # the first item of calibration: far beyond those of samples
 CALIBRATION_CALLS = 20  # of the network, along the paths of one batch
+LARGEST_BATCH = 512  # of an exported network
 PROBE_STEPS = 4  # of the one picture that a foreign pipeline draws when it is opened
 
 
@@ -188,6 +190,9 @@ class DiffusionGenerator(Generator):
             return type(original).from_config(original.config).to(self.device).eval()
 
     def sample(self, network: Module, n: int, seed: int) -> np.ndarray:
+        return self._sample(network, n, seed, self.batch)
+
+    def _sample(self, network: Module, n: int, seed: int, batch: int) -> np.ndarray:
         import torch
 
         from bench.errors import Diverged
@@ -195,14 +200,39 @@ class DiffusionGenerator(Generator):
 
         made = []
         with torch.inference_mode(), Bar("sampling", n * self.network_calls) as bar:
-            for start in range(0, n, self.batch):
-                tick = functools.partial(bar.update, min(self.batch, n - start))
-                x = self._draw(network, seed, range(start, start + self.batch), tick=tick)
+            for start in range(0, n, batch):
+                tick = functools.partial(bar.update, min(batch, n - start))
+                x = self._draw(network, seed, range(start, start + batch), tick=tick)
                 images = self._decode(x)
                 if not (x.isfinite().all() and images.isfinite().all()):
                     raise Diverged("the network's output is not finite")
                 made.append(self.to_pictures(images))
         return np.concatenate(made)[:n]
+
+    def exportable(self, network: Module) -> Exportable:
+        """One call is one step of the scheduler, which stays in PyTorch."""
+        import torch
+
+        from domains.image_diffusion.exported import Step, StandIn
+
+        if self.labels is not None or getattr(network, "config", {}).get("num_embeds_ada_norm") is not None:
+            raise LookupError("networks with class labels are not exported")
+
+        def sample(call: Callable[..., tuple[Tensor, ...]], n: int, seed: int, batch: int) -> np.ndarray:
+            return self._sample(StandIn(call), n, seed, batch)
+
+        def calibration(seed: int) -> Iterator[tuple[Tensor, ...]]:
+            for (x, time), _ in self.calibration(seed):
+                yield x, time.expand(len(x)).float()
+
+        return Exportable(
+            Step(network).eval(),
+            {"x": torch.zeros(2, *self.drawn.shape), "time": torch.full((2,), 0.5)},
+            {"x": {0: "batch"}, "time": {0: "batch"}},
+            {"batch": LARGEST_BATCH},
+            sample,
+            calibration,
+        )
 
     def _draw(
         self,

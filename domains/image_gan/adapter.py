@@ -5,14 +5,14 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bench.errors import BadInput
-from bench.interfaces import Generator, Metric, ModelSpec, StructureEdit, Training, Wrap
+from bench.interfaces import Exportable, Generator, Metric, ModelSpec, StructureEdit, Training, Wrap
 from bench.util.files import is_file
 from domains.folders import read_object
 from domains.image_gan.sizes import SIZES
@@ -28,6 +28,7 @@ WEIGHTS = Path(__file__).parent / "weights"
 FILES, FOREIGN_FILES = ("config.json", "generator.safetensors"), ("config.json", "model.safetensors")
 BATCH = 100  # fixed, the last one filled up: so a picture does not depend on how many others are made
 CALIBRATION_BATCHES, CALIBRATION_BATCH = 20, 250
+LARGEST_BATCH = 512  # of an exported network
 
 
 class GanDomain(ImageDomain):
@@ -163,6 +164,9 @@ class GanGenerator(Generator):
         return self._empty().to(self.device)
 
     def sample(self, network: Module, n: int, seed: int) -> np.ndarray:
+        return self._sample(network, n, seed, self.batch)
+
+    def _sample(self, network: Callable[[Tensor], Tensor], n: int, seed: int, batch: int) -> np.ndarray:
         import torch
 
         from bench.errors import Diverged
@@ -171,14 +175,30 @@ class GanGenerator(Generator):
 
         made = []
         with torch.inference_mode(), Bar("sampling", n) as bar:
-            for start in range(0, n, self.batch):
-                latents = item_noise(seed, range(start, start + self.batch), self.latent_shape)
+            for start in range(0, n, batch):
+                latents = item_noise(seed, range(start, start + batch), self.latent_shape)
                 images = network(latents.to(self.device))
                 if not images.isfinite().all():
                     raise Diverged("the generator's output is not finite")
                 made.append(self.to_pictures(images))
-                bar.update(min(self.batch, n - start))
+                bar.update(min(batch, n - start))
         return np.concatenate(made)[:n]
+
+    def exportable(self, network: Module) -> Exportable:
+        """One call for a batch of latents."""
+        import torch
+
+        def sample(call: Callable[..., tuple[Tensor, ...]], n: int, seed: int, batch: int) -> np.ndarray:
+            return self._sample(lambda latents: call(latents)[0], n, seed, batch)
+
+        return Exportable(
+            network,
+            {"latents": torch.zeros(2, *self.latent_shape)},
+            {"latents": {0: "batch"}},
+            {"batch": LARGEST_BATCH},
+            sample,
+            lambda seed: (args for args, _ in self.calibration(seed)),
+        )
 
     def to_pictures(self, images: Tensor) -> np.ndarray:
         """The network's output -> uint8 [b, 1, 28, 28]."""

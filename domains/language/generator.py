@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from bench.errors import BadInput
-from bench.interfaces import Generator, StructureEdit
+from bench.interfaces import Exportable, Generator, Samples, StructureEdit
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from torch.nn import Module
 
     from domains.language.opening import Opened
@@ -33,6 +36,7 @@ class LanguageGenerator(Generator):
         self.start, self.end, self.cached = opened.start, opened.end, opened.cached
         self._settings = opened.settings
         self.positions = positions(self.network)
+        self.batch: int | None = None  # of the sampler; None: its own
 
     def settings(self) -> dict[str, Any]:
         return dict(self._settings)
@@ -79,6 +83,8 @@ class LanguageGenerator(Generator):
         settings = SamplerSettings(
             self.start, self.end, cached=self.cached, positions=self.positions, **self._settings
         )
+        if self.batch is not None:
+            settings = dataclasses.replace(settings, batch=self.batch)
         return sample_tokens(network, items, seed, settings, prompt=prompt)
 
     def calibration(self, seed: int) -> Iterator[tuple[tuple[()], Mapping[str, Any]]]:
@@ -95,6 +101,35 @@ class LanguageGenerator(Generator):
             batch = rows[first : first + CALIBRATION_BATCH]
             tokens = torch.tensor([row[: len(batch[0])] for row in batch], device=self.device)
             yield (), {"input_ids": tokens[:, : self.positions], "use_cache": False}
+
+    def exportable(self, network: Module) -> Exportable:
+        """One call is one decoding step. The sampler and its cache stay in PyTorch."""
+        from domains.language import exported
+
+        if not self.cached:
+            raise LookupError("its cached steps differ from a pass over the whole text")
+        shape = exported.cache_shape(network)
+        step = exported.DecodeStep(network).eval()
+
+        def sample(call: Callable[..., tuple[Tensor, ...]], n: int, seed: int, batch: int) -> Samples:
+            drawn = copy.copy(self)
+            drawn.batch = batch
+            return drawn.sample(exported.Steps(call, shape), n, seed)
+
+        def calibration(seed: int) -> Iterator[tuple[Tensor, ...]]:
+            texts = (call["input_ids"] for _, call in self.calibration(seed))
+            return exported.calls_of(step, shape, texts)
+
+        longest = {"batch": exported.LARGEST_BATCH, "time": exported.LONGEST}
+        return Exportable(
+            step,
+            exported.example(shape),
+            exported.AXES,
+            longest,
+            sample,
+            calibration,
+            frozenset({"batch", "time"}),
+        )
 
     def likelihood_of(self, network: Module, base: Module | None, texts: Sequence[str]) -> dict[str, float]:
         """Bits a byte and others (`domains.language.likelihood`) of held-out texts."""

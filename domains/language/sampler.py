@@ -70,7 +70,7 @@ def _sample_batch(
     prompt: Prompt | None,
 ) -> Iterator[tuple[int, list[int]]]:
     """Prompts are read token by token, in place of those that the network would choose: no padding."""
-    device = next(network.parameters()).device
+    device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
     items = items.to(device)
     written: dict[int, list[int]] = {item: [] for item in items.tolist()}
     given, lengths = _padded(
@@ -80,7 +80,7 @@ def _sample_batch(
     if settings.positions is not None:
         most = most.clamp(max=settings.positions)
     tokens = torch.full((len(items), 1), settings.start, device=device)
-    alive, read = torch.ones(len(items), dtype=torch.bool, device=device), Read(network, settings.cached)
+    alive, read = torch.ones(len(items), dtype=torch.bool, device=device), reader_of(network, settings)
     for position in range(int(most.max())):
         logits = read.next_logits(tokens)
         if not logits.isfinite().all():
@@ -118,6 +118,12 @@ def _padded(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor
     for i, row in enumerate(rows):
         tokens[i, : len(row)] = torch.tensor(row, dtype=torch.long)
     return tokens, lengths
+
+
+def reader_of(network: Module, settings: SamplerSettings) -> Any:
+    """What reads the texts of one batch: `Read`, or what a network in another runtime begins."""
+    begin = getattr(network, "reader", None)
+    return Read(network, settings.cached) if begin is None else begin()
 
 
 class Read:
