@@ -186,7 +186,9 @@ class Exportable:
             named = self.axes.get(name, {})
             lengths: list[int | None] = list(example.shape)
             for axis, what in named.items():
-                lengths[axis] = batch if what == "batch" and (batch == 1 or what not in self.changes) else None
+                lengths[axis] = (
+                    batch if what == "batch" and (batch == 1 or what not in self.changes) else None
+                )
             found[name] = tuple(lengths)
         return found
 

@@ -7,7 +7,19 @@ from pathlib import Path
 
 import click
 
-from bench.cli.shared import DOMAIN, FAILED, JSON, LOCAL, MODEL, OK, PATH, check_domain, command_line, commands, say
+from bench.cli.shared import (
+    DOMAIN,
+    FAILED,
+    JSON,
+    LOCAL,
+    MODEL,
+    OK,
+    PATH,
+    check_domain,
+    command_line,
+    commands,
+    say,
+)
 
 
 @commands.command(short_help="Speed, memory and quality in real runtimes.")
@@ -27,7 +39,8 @@ from bench.cli.shared import DOMAIN, FAILED, JSON, LOCAL, MODEL, OK, PATH, check
     "-r",
     "runtimes",
     multiple=True,
-    help="Repeatable: eager, compile, openvino, onnxruntime, executorch; see `list runtimes`.  [default: all installed]",
+    help="Repeatable: eager, compile, openvino, onnxruntime, executorch; see `list runtimes`.  "
+    "[default: all that are installed]",
 )
 @click.option(
     "--precision",
@@ -49,8 +62,12 @@ from bench.cli.shared import DOMAIN, FAILED, JSON, LOCAL, MODEL, OK, PATH, check
 @click.option(
     "--rounds", type=click.IntRange(1), default=20, show_default=True, help="Each times every candidate once."
 )
-@click.option("--samples", "-n", type=int, help="For quality.  [default: 2000, or as many as there are real ones]")
-@click.option("--results", type=PATH, default=LOCAL, show_default=True, help="Records go to its folder `edge`.")
+@click.option(
+    "--samples", "-n", type=int, help="For quality.  [default: 2000, or as many as there are real ones]"
+)
+@click.option(
+    "--results", type=PATH, default=LOCAL, show_default=True, help="Records go to its folder `edge`."
+)
 @click.option("--fresh", is_flag=True, help="Measure finished candidates again.")
 @JSON
 def edge(as_json: bool, results: Path, **options: object) -> int:

@@ -143,12 +143,14 @@ def show(cell: str, results: Path | None, as_json: bool) -> int:
     return OK
 
 
-@commands.command(name="list", short_help="Domains, methods, models, metrics, evaluators.")
+@commands.command(name="list", short_help="Domains, methods, models, metrics, evaluators, runtimes.")
 @click.argument(
-    "what", type=click.Choice(["domains", "methods", "models", "metrics", "evaluators"]), required=False
+    "what",
+    type=click.Choice(["domains", "methods", "models", "metrics", "evaluators", "runtimes"]),
+    required=False,
 )
 def list_(what: str | None) -> int:
-    """List domains, methods, models, metrics or evaluators. Without a name, list all of them."""
+    """List domains, methods, models, metrics, evaluators or runtimes. Without a name, list all of them."""
     from bench.report.listing import LISTS
 
     for name in [what] if what else list(LISTS):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.edge.child import Footprint, Source, footprint, rebuilt
+from bench.edge.child import COMPILED, Footprint, Source, footprint, rebuilt
 from bench.edge.runtime import PRECISIONS, Loaded, Runtime, Setup
 from bench.edge.timing import Series, Watched
 from bench.errors import BadInput, Unsupported, of_plug_in, unknown
@@ -135,7 +136,7 @@ def as_tuple(made: Any) -> tuple[Any, ...]:
 
 
 def prepare(candidate: Candidate, folder: Path) -> None:
-    """Export, measure in a fresh process, load here, and compare with PyTorch. A failure is kept as reason."""
+    """Export, measure in a fresh process, load here, and compare with PyTorch. A failure is a result."""
     try:
         _prepare(candidate, folder)
     except (BadInput, KeyboardInterrupt):
@@ -152,9 +153,12 @@ def _prepare(candidate: Candidate, folder: Path) -> None:
     candidate.file_bytes = sum(one.stat().st_size for one in files.rglob("*") if one.is_file())
     smallest = min(subject.inputs)
     held = folder / "inputs.npz"
-    np.savez(held, **dict(zip(subject.exportable.inputs, subject.inputs[smallest])))
+    named: dict[str, Any] = dict(zip(subject.exportable.inputs, subject.inputs[smallest]))
+    np.savez(held, **named)
     setup = _setup(candidate, smallest)
     candidate.footprint = footprint(candidate.runtime, files, held, setup, subject.source)
+    # what the fresh process compiled need not be compiled again
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder / COMPILED)
     for batch in subject.inputs:
         candidate.loaded[batch] = runtime.load(files, _setup(candidate, batch))
     candidate.layers = candidate.loaded[smallest].layers()

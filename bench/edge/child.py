@@ -10,7 +10,6 @@ import os
 import resource
 import subprocess
 import sys
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from bench.registry import RUNTIMES
 if TYPE_CHECKING:
     from torch.nn import Module
 
+COMPILED = "compiled"  # folder beside the runtime's files, of what is compiled when it starts
 TIMEOUT_S = 900
 CALLS = 3  # after the first one, so that buffers of the steady state count
 
@@ -55,17 +55,17 @@ def footprint(
     job: dict[str, Any] = {"runtime": runtime, "folder": str(folder), "inputs": str(inputs)}
     job |= {"precision": setup.precision, "threads": setup.threads, "source": vars(source)}
     job["shapes"] = {name: list(shape) for name, shape in setup.shapes.items()}
-    with tempfile.TemporaryDirectory() as scratch:
-        file = Path(scratch) / "job.json"
-        file.write_text(json.dumps(job), encoding="utf-8")
-        # an empty cache of compiled code: a first start on this machine
-        env = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": scratch, "OMP_NUM_THREADS": str(setup.threads)}
-        env["PYTHONPATH"] = os.pathsep.join(filter(None, [*sys.path]))
-        command = [sys.executable, "-m", "bench.edge.child", str(file)]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, env=env)
-        except subprocess.TimeoutExpired:
-            raise Unsupported(f"a fresh process was not ready after {seconds:.0f} s") from None
+    file = folder.parent / "job.json"
+    file.write_text(json.dumps(job), encoding="utf-8")
+    env = {**os.environ, "OMP_NUM_THREADS": str(setup.threads)}
+    # an empty cache of compiled code: a first start on this machine
+    env["TORCHINDUCTOR_CACHE_DIR"] = str(folder.parent / COMPILED)
+    env["PYTHONPATH"] = os.pathsep.join(filter(None, [*sys.path]))
+    command = [sys.executable, "-m", "bench.edge.child", str(file)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, env=env)
+    except subprocess.TimeoutExpired:
+        raise Unsupported(f"a fresh process was not ready after {seconds:.0f} s") from None
     if done.returncode != 0:
         last = next((line for line in reversed(done.stderr.splitlines()) if line.strip()), "no message")
         raise Unsupported(f"a fresh process failed (status {done.returncode}): {last[:200]}")

@@ -29,7 +29,7 @@ def exported_program(exportable: Exportable, module: Any = None) -> Any:
             tuple(exportable.inputs.values()),
             dynamic_shapes=tuple(shapes),
             strict=False,
-            # code that branches on a length becomes a check; the measurement compares all lengths that it uses
+            # code that branches on a length becomes a check; `bench edge` compares every length that it uses
             prefer_deferred_runtime_asserts_over_guards=True,
         )
 

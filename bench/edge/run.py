@@ -6,6 +6,7 @@ import gc
 import os
 import secrets
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -102,7 +103,7 @@ def _content(request: Request, session: ModelSession, name: Name) -> dict[str, A
 
 
 class _Run:
-    """One run: its candidates are timed in turns, so that their ratios hold whatever else the machine does."""
+    """One run: its candidates are timed in turns, so drift of the machine hits all alike."""
 
     def __init__(
         self, request: Request, session: ModelSession, keys: Mapping[Name, str], folder: Path
@@ -185,7 +186,7 @@ class _Run:
         finally:
             progress.silent = silent
 
-    # ------------------------------------------------------------------------------------ from numbers to records
+    # -------------------------------------------------------------------------------- from numbers to records
 
     def _record(self, candidate: Candidate, candidates: Sequence[Candidate]) -> EdgeRecord:
         metrics: dict[str, float | None] = {}
@@ -195,43 +196,37 @@ class _Run:
                 candidate.status, candidate.reason = verdict_of(metrics)
             except Diverged as error:
                 candidate.status, candidate.reason = "diverged", str(error)
-        measured = candidate.status in ("ok", "collapsed")
         by_name = {one.name: one for one in candidates}
-        whole = candidate.precision.startswith("int")
-        found = candidate.footprint
-        counts: dict[str, int] = {}
-        for kind in candidate.layers.values():
-            counts[kind] = counts.get(kind, 0) + 1
-        session, request = self.session, self.request
+        timed = self.batches if candidate.status in ("ok", "collapsed") else ()
         return EdgeRecord(
-            key=self.keys[candidate.name],
-            run=self.name,
-            domain=session.domain.name,
-            model=session.spec.name,
-            weights_sha256=session.weights_sha256,
-            method=candidate.subject.method,
-            runtime=candidate.runtime,
-            precision=candidate.precision,
-            runtime_versions=RUNTIMES.load(candidate.runtime).versions(),
-            threads=request.threads,
-            rounds=request.rounds,
-            samples=session.n,
-            batch_sizes=list(self.batches),
-            processor=processor(),
-            status=candidate.status,
-            reason=candidate.reason,
-            file_bytes=candidate.file_bytes,
-            startup_seconds=found and found.startup_seconds,
-            peak_memory_bytes=found and found.peak_bytes,
-            bare_memory_bytes=found and found.bare_bytes,
-            energy_missing=energy_missing(),
-            layers=counts,
-            float_layers=[n for n, kind in candidate.layers.items() if whole and not kind.startswith("int")],
-            difference=candidate.difference,
+            **self._identity(candidate.name),
+            **_outcome(candidate),
             metrics=metrics,
-            times=[_times(candidate, batch, by_name) for batch in self.batches] if measured else [],
-            provenance=provenance(session.command, session.device, session.watch.seconds),
+            times=[_times(candidate, batch, by_name) for batch in timed],
+            energy_missing=energy_missing(),
+            provenance=provenance(self.session.command, self.session.device, self.session.watch.seconds),
         )
+
+    def _identity(self, name: Name) -> dict[str, Any]:
+        """The fields that say what was measured."""
+        session, request = self.session, self.request
+        method, runtime, precision = name
+        return {
+            "key": self.keys[name],
+            "run": self.name,
+            "domain": session.domain.name,
+            "model": session.spec.name,
+            "weights_sha256": session.weights_sha256,
+            "method": method,
+            "runtime": runtime,
+            "precision": precision,
+            "runtime_versions": RUNTIMES.load(runtime).versions(),
+            "threads": request.threads,
+            "rounds": request.rounds,
+            "samples": session.n,
+            "batch_sizes": list(self.batches),
+            "processor": processor(),
+        }
 
     def _metrics(self, candidate: Candidate) -> dict[str, float | None]:
         """Quality, diversity and survival of the samples that this runtime makes."""
@@ -244,6 +239,23 @@ class _Run:
         found |= relative_metrics(cell, evaluation, found)
         twins = twins_of(evaluation, seen, before, verdicts, verdicts_before)
         return found | {name: float(flags.mean()) for name, flags in twins.items()}
+
+
+def _outcome(candidate: Candidate) -> dict[str, Any]:
+    """The fields that do not depend on times and samples."""
+    seen, layers = candidate.footprint, candidate.layers
+    whole = candidate.precision.startswith("int")
+    return {
+        "status": candidate.status,
+        "reason": candidate.reason,
+        "file_bytes": candidate.file_bytes,
+        "startup_seconds": None if seen is None else seen.startup_seconds,
+        "peak_memory_bytes": None if seen is None else seen.peak_bytes,
+        "bare_memory_bytes": None if seen is None else seen.bare_bytes,
+        "layers": dict(Counter(layers.values())),
+        "float_layers": [name for name, kind in layers.items() if whole and not kind.startswith("int")],
+        "difference": candidate.difference,
+    }
 
 
 def _times(candidate: Candidate, batch: int, by_name: Mapping[Name, Candidate]) -> BatchTimes:

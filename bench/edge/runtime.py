@@ -1,4 +1,4 @@
-"""The contract of a runtime: it exports a network into files of its own, and loads them as a function of arrays.
+"""The contract of a runtime: it exports a network into its own files, and loads them as a function.
 
 A runtime is one class in one short file, found by the entry-point group `gencompress.runtimes`. `load` needs
 nothing but its files, so the measured process holds no PyTorch unless the runtime is PyTorch.

@@ -1,4 +1,4 @@
-"""Times candidates in turns: each round times every candidate once, so that drift of the machine hits all alike."""
+"""Times candidates in turns: each round times every candidate once, so drift of the machine hits all."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def times_of(batch: int, series: Series) -> BatchTimes:
     )
 
 
-# ------------------------------------------------------------------------------------------------------ energy
+# ----------------------------------------------------------------------------------------------------- energy
 
 
 def energy_joules(folder: Path = RAPL) -> float | None:
@@ -115,5 +115,3 @@ def energy_missing(folder: Path = RAPL) -> str | None:
     if not any(folder.glob("intel-rapl:*")):
         return f"no counters of energy in {folder}: the machine or its host does not offer RAPL"
     return f"the counters of energy in {folder} are not readable for this user"
-
-

@@ -1,7 +1,7 @@
 """Records of `bench edge`: one network in one runtime and precision, on one machine.
 
-They lie in `<results>/edge/<domain>/<model>/<method>/`. Times belong to a machine, so every record holds ratios
-to candidates of the same run. Only ratios are compared between machines.
+They lie in `<results>/edge/<domain>/<model>/<method>/`. Times belong to a machine, so every record holds
+ratios to candidates of the same run. Only ratios are compared between machines.
 """
 
 from __future__ import annotations
@@ -70,7 +70,9 @@ class EdgeRecord(BaseModel):
     peak_memory_bytes: int | None = None  # of that process, at the smallest batch
     bare_memory_bytes: int | None = None  # of that process before the runtime was imported
     energy_missing: str | None = None  # why there are no joules
-    layers: dict[str, int] = {}  # precision -> layers that are computed in it; empty: the runtime does not tell
+    layers: dict[
+        str, int
+    ] = {}  # precision -> layers that are computed in it; empty: the runtime does not tell
     float_layers: list[str] = []  # of a candidate in whole numbers
     difference: float | None = None  # largest, to eager float32; 1: the largest output
     metrics: dict[str, float | None] = {}
@@ -127,7 +129,17 @@ def read_edge(results: Path, say: Callable[[str], None] | None = None) -> list[E
     return found
 
 
-# ------------------------------------------------------------------------------------------- ratios, not times
+def by(
+    records: Sequence[EdgeRecord], key: Callable[[EdgeRecord], tuple[str, ...]]
+) -> dict[tuple[str, ...], list[EdgeRecord]]:
+    """Key -> its records, in the order in which they come."""
+    found: dict[tuple[str, ...], list[EdgeRecord]] = {}
+    for record in records:
+        found.setdefault(key(record), []).append(record)
+    return found
+
+
+# ------------------------------------------------------------------------------------------ ratios, not times
 
 
 def faster(reference: Sequence[float], own: Sequence[float]) -> float:

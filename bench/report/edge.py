@@ -4,9 +4,140 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench.records.edge import DENSE, EAGER, FP32, EdgeRecord
+from bench.records.edge import DENSE, EAGER, FP32, EdgeRecord, by
+from bench.report.report_data import DASH, table
+from bench.stats.ladder import ROLES
+from bench.util.markup import as_text
 
-DASH = "–"
+WORTH_IT = 1.2  # times as fast: less is called no gain
+HALF = 0.5  # of the bytes of float32: what counts as small
+NOTES = """\
+Each row is one network in one runtime, and the quality of the samples that this runtime made. `ms` is a
+median for one sample with its sampler, at the batch size of the column. `MB` is the peak memory of a fresh
+process that runs the network alone. All rows of a model were timed in turns ({machines}).
+[edge.md](docs/edge.md) says what is measured.
+"""
+ZERO_NOTES = """\
+How many times faster a pruned network is than the uncompressed one, in the same runtime and precision.
+"""
+
+
+def latest(records: Sequence[EdgeRecord]) -> list[EdgeRecord]:
+    """The newest record of each candidate, in the order of domains, models and runtimes."""
+    found: dict[tuple[str, ...], EdgeRecord] = {}
+    for one in sorted(records, key=lambda r: r.provenance.time):
+        found[one.domain, one.model, one.method, one.runtime, one.precision] = one
+    return [found[name] for name in sorted(found)]
+
+
+def section(records: Sequence[EdgeRecord]) -> list[str]:
+    """The section of the leaderboard; empty where there are no records."""
+    now = latest(records)
+    if not now:
+        return []
+    machines = "; ".join(dict.fromkeys(machine_of(one) for one in now))
+    parts = ["## What does it cost in real runtimes?\n", *(f"{line}\n" for line in findings(now))]
+    parts += [NOTES.format(machines=as_text(machines)), _costs([r for r in now if r.method == "none"]) + "\n"]
+    if pruned := [r for r in now if r.method != "none" and r.times]:
+        parts += [ZERO_NOTES, _zeros(pruned) + "\n"]
+    if missing := list(dict.fromkeys(r.energy_missing for r in now if r.energy_missing)):
+        parts.append(f"No energy was measured: {as_text('; '.join(missing))}.\n")
+    return parts
+
+
+def machine_of(record: EdgeRecord) -> str:
+    """The machine of a record, in words."""
+    threads = "1 thread" if record.threads == 1 else f"{record.threads} threads"
+    return f"{record.processor}, {threads}"
+
+
+def _costs(records: Sequence[EdgeRecord]) -> str:
+    """One row for each network, runtime and precision, with what could not be measured and why."""
+    sizes = sorted({batch for record in records for batch in record.batch_sizes})
+    headers = ["model", "runtime", "precision", "bytes ↓", *(f"ms at {size} ↓" for size in sizes), "MB ↓"]
+    energy = any(times.joules_per_sample is not None for record in records for times in record.times)
+    headers += [*(["J ↓"] if energy else []), *(f"{role} ↑" for role in ROLES)]
+    lines = []
+    for record in records:
+        start = [f"{as_text(record.domain)} {as_text(record.model)}", record.runtime, record.precision]
+        cells = [_size(record), *(_ms(record, size) for size in sizes), _memory(record)]
+        lines.append([*start, *cells, *([_joules(record)] if energy else []), *_worth(record)])
+    return table(headers, lines, left=3)
+
+
+def _zeros(records: Sequence[EdgeRecord]) -> str:
+    names = dict.fromkeys((r.runtime, r.precision) for r in records)
+    lines = []
+    for (domain, model, method), same in by(records, lambda r: (r.domain, r.model, r.method)).items():
+        known = {(r.runtime, r.precision): dense_ratio(r) for r in same}
+        cells = [DASH if (ratio := known.get(name)) is None else f"{ratio:.2f}x" for name in names]
+        lines.append([f"{as_text(domain)} {as_text(model)}", f"`{method}`", *cells])
+    return table(["model", "method", *(" ".join(name) for name in names)], lines, left=2)
+
+
+def dense_ratio(record: EdgeRecord) -> float | None:
+    """How many times faster than the uncompressed network, at the largest batch."""
+    return record.times[-1].faster.get(DENSE) if record.times else None
+
+
+# --------------------------------------------------------------------------------------------------- findings
+
+
+def findings(records: Sequence[EdgeRecord]) -> list[str]:
+    """What the records say of stored bits, of zeros, and of the fastest runtimes. A sentence each."""
+    found = [_bits(records), _zeros_in_words(records)]
+    for (domain, model), same in by(records, lambda r: (r.domain, r.model)).items():
+        found.append(_fastest(domain, model, same))
+    return [line for line in found if line]
+
+
+def _bits(records: Sequence[EdgeRecord]) -> str:
+    """Whether fewer stored bits are more speed, over all candidates that are small."""
+    dense = [r for r in records if r.method == "none" and r.file_bytes]
+    floats = {(r.domain, r.model, r.runtime): r for r in dense if r.precision == "fp32"}
+    small, quick = 0, []
+    for one in dense:
+        whole = floats.get((one.domain, one.model, one.runtime))
+        if not one.times or whole is None or not whole.file_bytes or one is whole:
+            continue
+        ratio = one.times[-1].faster.get(FP32)
+        if ratio is not None and one.file_bytes and one.file_bytes <= HALF * whole.file_bytes:
+            small += 1
+            quick += [ratio] if ratio >= WORTH_IT else []
+    if not small:
+        return ""
+    share = f"{len(quick)} of {small} networks with at most half of the bytes of float32 run at least"
+    claim = "Stored bits are not speed" if len(quick) < small / 2 else "Fewer stored bits are more speed"
+    return f"**{claim}**: {share} {WORTH_IT} times as fast as float32 in the same runtime (largest batch)."
+
+
+def _zeros_in_words(records: Sequence[EdgeRecord]) -> str:
+    known = [(ratio, r) for r in records if (ratio := dense_ratio(r)) is not None]
+    if not known:
+        return ""
+    best, record = max(known, key=lambda pair: pair[0])
+    where = f"`{record.method}` of {as_text(record.domain)} in {record.runtime} {record.precision}"
+    claim = "Zeros speed nothing up" if best < WORTH_IT else "Zeros can speed a network up"
+    return f"**{claim}**: the largest gain is {best:.2f}x, by {where}."
+
+
+def _fastest(domain: str, model: str, records: Sequence[EdgeRecord]) -> str:
+    """The fastest uncompressed candidate that keeps 0.95 of both roles, beside eager."""
+    good = []
+    for one in records:
+        kept = [one.metrics.get(f"{role}_retention") for role in ROLES]
+        if one.method == "none" and one.times and all(value is not None and value >= 0.95 for value in kept):
+            good.append(one)
+    ratios = [(one.times[-1].faster.get(EAGER, 1.0), one) for one in good]
+    if not ratios:
+        return ""
+    ratio, best = max(ratios, key=lambda pair: pair[0])
+    times = best.times[-1]
+    said = f"{as_text(domain)} {as_text(model)}: with 0.95 of quality and diversity left, {best.runtime}"
+    return f"{said} {best.precision} is the fastest, {ratio:.1f} times PyTorch eager (batch {times.batch})."
+
+
+# ------------------------------------------------------------------------------------------ table after a run
 
 
 def run_table(records: Sequence[EdgeRecord]) -> str:
@@ -16,34 +147,43 @@ def run_table(records: Sequence[EdgeRecord]) -> str:
     sizes = sorted({batch for record in records for batch in record.batch_sizes})
     headers = ["method", "runtime", "precision", "bytes", "MB"]
     for batch in sizes:
-        headers += [f"ms/sample at {batch}", "x eager", "x fp32", "x dense"]
-    lines = [[*_start(one), *_speeds(one, sizes), *_worth(one)] for one in records]
-    return tabulate(lines, headers=[*headers, "quality", "diversity"], disable_numparse=True)
-
-
-def _start(record: EdgeRecord) -> list[str]:
-    memory = record.peak_memory_bytes
-    size = DASH if record.file_bytes is None else f"{record.file_bytes:,}"
-    return [
-        record.method,
-        record.runtime,
-        record.precision,
-        size,
-        DASH if memory is None else f"{memory / 1e6:.0f}",
-    ]
+        headers += [f"ms at {batch}", "x eager", "x fp32", "x dense"]
+    lines = []
+    for one in records:
+        start = [one.method, one.runtime, one.precision, _size(one), _memory(one)]
+        lines.append([*start, *_speeds(one, sizes), *_worth(one)])
+    return tabulate(lines, headers=[*headers, *ROLES], disable_numparse=True)
 
 
 def _speeds(record: EdgeRecord, sizes: Sequence[int]) -> list[str]:
     found = []
     for batch in sizes:
         times = record.at(batch)
-        found.append(DASH if times is None else f"{1000 * times.seconds_per_sample:.3f}")
+        found.append(_ms(record, batch))
         for to in (EAGER, FP32, DENSE):
             ratio = None if times is None else times.faster.get(to)
             found.append(DASH if ratio is None else f"{ratio:.2f}")
     return found
 
 
+def _size(record: EdgeRecord) -> str:
+    return DASH if record.file_bytes is None else f"{record.file_bytes:,}"
+
+
+def _ms(record: EdgeRecord, batch: int) -> str:
+    times = record.at(batch)
+    return DASH if times is None else f"{1000 * times.seconds_per_sample:.3g}"
+
+
+def _memory(record: EdgeRecord) -> str:
+    return DASH if record.peak_memory_bytes is None else f"{record.peak_memory_bytes / 1e6:.0f}"
+
+
+def _joules(record: EdgeRecord) -> str:
+    joules = record.times[-1].joules_per_sample if record.times else None
+    return DASH if joules is None else f"{joules:.3g}"
+
+
 def _worth(record: EdgeRecord) -> list[str]:
-    kept = [record.metrics.get(f"{role}_retention") for role in ("quality", "diversity")]
-    return [record.status if one is None else f"{one:.3f}" for one in kept]
+    kept = [record.metrics.get(f"{role}_retention") for role in ROLES]
+    return [record.status if value is None else f"{value:.3f}" for value in kept]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from bench.errors import BadInput, Failed, blamed, in_a_line
 from bench.interfaces import Domain, outside_of_its_size
 from bench.metrics.shared import SHARED
-from bench.registry import DOMAINS, METHODS, METRICS, open_domain
+from bench.registry import DOMAINS, METHODS, METRICS, RUNTIMES, open_domain
 
 
 def domains() -> Iterator[str]:
@@ -79,12 +79,25 @@ def evaluators() -> Iterator[str]:
             yield f"{name:<16} {task.name:<24} use: {task.description}"
 
 
+def runtimes() -> Iterator[str]:
+    """One line for each runtime of `bench edge`, with its precisions."""
+    for name in RUNTIMES:
+        try:
+            kind = RUNTIMES.load(name)
+            missing = kind.missing()
+            offers = f"{kind.description}; {', '.join(kind.precisions)}"
+            yield f"{name:<16} {offers}" + (f" ({missing})" if missing else "")
+        except (BadInput, AttributeError) as error:
+            yield f"{name:<16} broken: {in_a_line(error)}"
+
+
 LISTS: Mapping[str, Callable[[], Iterator[str]]] = {
     "domains": domains,
     "methods": methods,
     "models": models,
     "metrics": metrics,
     "evaluators": evaluators,
+    "runtimes": runtimes,
 }
 
 

@@ -213,7 +213,7 @@ class DiffusionGenerator(Generator):
         """One call is one step of the scheduler, which stays in PyTorch."""
         import torch
 
-        from domains.image_diffusion.exported import Step, StandIn
+        from domains.image_diffusion.exported import StandIn, Step
 
         if self.labels is not None or getattr(network, "config", {}).get("num_embeds_ada_norm") is not None:
             raise LookupError("networks with class labels are not exported")

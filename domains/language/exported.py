@@ -1,9 +1,8 @@
 """One decoding step as other runtimes take it: the cache of keys and values is a tensor in, and what the step
 adds to it is a tensor out. The sampler keeps the cache.
 
-The cache is [t, layers, 2, b, heads, width], time first: its beginning is contiguous, so no step copies it. It
-grows by `BUCKET` tokens at a time, with a mask over the places that are still empty, so that runtimes see few
-shapes.
+The cache is [t, layers, 2, b, heads, width]. It grows by `BUCKET` tokens at a time, with a mask over the
+places that are still empty, so that runtimes see few shapes.
 """
 
 from __future__ import annotations

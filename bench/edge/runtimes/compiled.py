@@ -1,9 +1,9 @@
-"""`torch.compile`: the same network, compiled when it is first called. Start-up includes the compiler's time."""
+"""`torch.compile`: the same network, compiled when it is first called. Start-up includes that time."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from bench.edge.runtime import Setup
 from bench.edge.runtimes.eager import Eager
@@ -17,7 +17,7 @@ class Compiled(Eager):
 
     name = "compile"
     description = "PyTorch with torch.compile; needs a C++ compiler"
-    precisions = ("fp32", "bf16")
+    precisions: ClassVar[Sequence[str]] = ("fp32", "bf16")
 
     def made(self, module: Module, setup: Setup) -> Callable[..., Any]:
         """One graph; lengths that differ between calls are symbols of it."""

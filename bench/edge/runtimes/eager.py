@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from bench.edge.runtime import INSTALL, Layers, Loaded, Runtime, Setup
 from bench.errors import Unsupported
@@ -22,7 +22,7 @@ class Eager(Runtime):
 
     name = "eager"
     description = "PyTorch, operation by operation"
-    precisions = ("fp32", "bf16", "int8-dynamic")
+    precisions: ClassVar[Sequence[str]] = ("fp32", "bf16", "int8-dynamic")
 
     def export(self, exportable: Exportable, precision: str, folder: Path) -> None:
         """Write the tensors in the precision."""

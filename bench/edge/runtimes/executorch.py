@@ -34,7 +34,9 @@ class ExecuTorch(Runtime):
         with quietly():
             program = exported_program(exportable)
             if precision == "int8":
-                program = exported_program(exportable, _quantized(program.module(check_guards=False), exportable))
+                program = exported_program(
+                    exportable, _quantized(program.module(check_guards=False), exportable)
+                )
             lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
             (folder / FILE).write_bytes(lowered.to_executorch().buffer)
 

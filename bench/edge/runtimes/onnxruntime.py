@@ -20,7 +20,7 @@ INT_LAYERS = ("QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger", "M
 
 
 class OnnxRuntime(Runtime):
-    """Static quantization writes pairs of quantize and dequantize (QDQ), which the runtime fuses if it can."""
+    """Its quantizer writes pairs of quantize and dequantize (QDQ), which the runtime fuses where it can."""
 
     name = "onnxruntime"
     description = "ONNX Runtime on the CPU; int8 as QDQ, calibrated"

@@ -7,8 +7,19 @@ from pathlib import Path
 
 from bench.errors import BadInput
 from bench.records.damage_file import read_damages
+from bench.records.edge import read_edge
 from bench.records.schema import Record, read_records
-from bench.report.figures import during, families, overview, paths, sizes, survival, training_curves, two_way
+from bench.report.figures import (
+    during,
+    edge,
+    families,
+    overview,
+    paths,
+    sizes,
+    survival,
+    training_curves,
+    two_way,
+)
 from bench.report.figures.twins_text import texts_of
 from bench.stats.twin_outcomes import twin_outcomes_of
 from bench.util.files import slug, write_atomically
@@ -57,4 +68,6 @@ def across_domains(records: Sequence[Record], results: Path, say: Callable[[str]
         found["during.png"] = during.picture(ways)
     if curves := training_curves.panels_of(records):
         found["training-curves.png"] = training_curves.picture(curves)
+    if costs := edge.panels_of(read_edge(results, say)):
+        found["edge.png"] = edge.picture(costs)
     return found
