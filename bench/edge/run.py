@@ -118,12 +118,13 @@ class _Run:
         import torch
 
         every = with_references(names)
+        subjects = {method: self._subject(method) for method in dict.fromkeys(name[0] for name in every)}
         threads = torch.get_num_threads()
         rounds = (self.request.rounds + WARM_UP) * len(self.batches)
         with Bar("edge", len(every) * (2 + rounds) + len(names)) as bar:
             try:
                 torch.set_num_threads(self.request.threads)
-                candidates = list(self._prepared(every, bar))
+                candidates = list(self._prepared(every, subjects, bar))
                 self._time(candidates, bar)
             finally:
                 torch.set_num_threads(threads)
@@ -135,8 +136,9 @@ class _Run:
                 bar.update()
         return made
 
-    def _prepared(self, names: Sequence[Name], bar: Bar) -> Iterator[Candidate]:
-        subjects = {method: self._subject(method) for method in dict.fromkeys(name[0] for name in names)}
+    def _prepared(
+        self, names: Sequence[Name], subjects: Mapping[str, Subject], bar: Bar
+    ) -> Iterator[Candidate]:
         for number, (method, runtime, precision) in enumerate(names):
             bar.describe(f"export {method} {runtime} {precision}")
             candidate = Candidate(subjects[method], runtime, precision, self.request.threads)

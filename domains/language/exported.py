@@ -66,7 +66,7 @@ def cache_shape(network: Module) -> tuple[int, int, int]:
         tokens = torch.zeros(1, 1, dtype=torch.long, device=next(network.parameters()).device)
         network(input_ids=tokens, use_cache=True, **{argument: past})
     layers = cast(Sequence[Any], past.layers)
-    shapes = {tuple(layer.keys.shape) for layer in layers if type(layer) is DynamicLayer}
+    shapes = {tuple(cast(Any, layer).keys.shape) for layer in layers if type(layer) is DynamicLayer}
     if len(shapes) != 1 or any(type(layer) is not DynamicLayer for layer in layers):
         raise LookupError(f"the cache of {type(network).__name__} is not plain keys and values of one shape")
     _, heads, _, width = shapes.pop()
