@@ -86,6 +86,7 @@ def _quantized(module: Module) -> Any:
 
 def _fill(module: Module, file: Path, precision: str) -> None:
     from safetensors import safe_open
+    from torch import nn
 
     with safe_open(file, "pt") as opened:
         tensors, metadata = {name: opened.get_tensor(name) for name in opened.keys()}, opened.metadata()
@@ -94,9 +95,11 @@ def _fill(module: Module, file: Path, precision: str) -> None:
 
         found: Any = unflatten_tensor_state_dict(tensors, metadata)
         tensors = found[0] if isinstance(found, tuple) else found
-        module.load_state_dict(tensors, strict=False, assign=True)
-    else:  # second names of tied tensors are not in the file
-        module.load_state_dict(tensors, strict=False)
+        for name in [name for name, tensor in tensors.items() if hasattr(tensor, "qdata")]:
+            path, _, own = name.rpartition(".")
+            setattr(module.get_submodule(path), own, nn.Parameter(tensors.pop(name), requires_grad=False))
+    # the file lacks second names of tied tensors, which are filled with the first
+    module.load_state_dict(tensors, strict=False)
 
 
 def _caller(module: Callable[..., Any], precision: str) -> Callable[..., Sequence[np.ndarray]]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 FILE = "model.onnx"
+QUANTIZED = ["Conv", "ConvTranspose", "Gemm", "MatMul"]
 FLOAT_LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "FusedConv", "FusedMatMul", "FusedGemm")
 INT_LAYERS = ("QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger", "MatMulIntegerToFloat", "QGemm")
 
@@ -88,6 +89,7 @@ def _quantize(folder: Path, output: Path, arrays: list[dict[str, np.ndarray]]) -
         folder / "whole.onnx",
         output,
         Reader(),
+        op_types_to_quantize=QUANTIZED,  # a mask of attention has no useful range
         per_channel=True,
         reduce_range=True,  # seven bits of weights: without VNNI, eight bits overflow
         activation_type=QuantType.QUInt8,

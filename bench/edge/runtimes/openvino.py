@@ -56,8 +56,12 @@ class OpenVINO(Runtime):
         compiled = core.compile_model(model, "CPU", options)
         request = compiled.create_infer_request()
 
+        ranks = [port.partial_shape.rank.get_length() for port in model.outputs]
+
         def call(*arrays: np.ndarray) -> Sequence[np.ndarray]:
-            return list(request.infer(list(arrays), share_inputs=True).values())
+            made = request.infer(list(arrays), share_inputs=True).values()
+            # some versions put axes of length 1 before those of the model, in whole numbers
+            return [one.reshape(one.shape[one.ndim - rank :]) for one, rank in zip(made, ranks)]
 
         return Loaded(call, lambda: _layers(compiled))
 
