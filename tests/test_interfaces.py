@@ -155,6 +155,6 @@ def test_mix_ins_require_nothing() -> None:
         for kind in (*Domain.__bases__, *interfaces.Generator.__bases__)
         if kind.__module__ == interfaces.__name__
     ]
-    assert len(mix_ins) == 13 and not any(
+    assert len(mix_ins) == 14 and not any(
         getattr(kind, "__abstractmethods__", None) or dataclasses.is_dataclass(kind) for kind in mix_ins
     )

@@ -39,7 +39,8 @@ def calibration_calls(exportable: Exportable) -> Iterator[tuple[Any, ...]]:
     every = list(exportable.calibration(SEED))
     step = max(1, -(-len(every) // CALIBRATION_CALLS))
     for call in itertools.islice(every, 0, None, step):
-        yield tuple(_first_rows(exportable, name, one) for name, one in zip(exportable.inputs, call))
+        named = zip(exportable.inputs, call)
+        yield tuple(_first_rows(exportable, name, one) for name, one in named)
 
 
 def _first_rows(exportable: Exportable, name: str, tensor: Any) -> Any:
@@ -51,7 +52,8 @@ def _first_rows(exportable: Exportable, name: str, tensor: Any) -> Any:
 
 def calibration_arrays(exportable: Exportable) -> list[dict[str, np.ndarray]]:
     """The same as arrays by the name of the input."""
-    names = list(exportable.inputs)
-    return [
-        dict(zip(names, (tensor.cpu().numpy() for tensor in call))) for call in calibration_calls(exportable)
-    ]
+    found = []
+    for call in calibration_calls(exportable):
+        arrays = [tensor.cpu().numpy() for tensor in call]
+        found.append(dict(zip(exportable.inputs, arrays)))
+    return found

@@ -118,7 +118,8 @@ class _Run:
         import torch
 
         every = with_references(names)
-        subjects = {method: self._subject(method) for method in dict.fromkeys(name[0] for name in every)}
+        methods = dict.fromkeys(method for method, _, _ in every)
+        subjects = {method: self._subject(method) for method in methods}
         threads = torch.get_num_threads()
         rounds = (self.request.rounds + WARM_UP) * len(self.batches)
         with Bar("edge", len(every) * (2 + rounds) + len(names)) as bar:
@@ -158,7 +159,8 @@ class _Run:
             raise BadInput(said) from None
         seen = {batch: captured(exportable, batch) for batch in self.batches}
         source = Source(session.domain.name, session.spec.name, str(file))
-        inputs, outputs = ({batch: one[i] for batch, one in seen.items()} for i in (0, 1))
+        inputs = {batch: one for batch, (one, _) in seen.items()}
+        outputs = {batch: one for batch, (_, one) in seen.items()}
         return Subject(method, exportable, source, inputs, outputs)
 
     def _time(self, candidates: Sequence[Candidate], bar: Bar) -> None:

@@ -2,12 +2,37 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+import torch.nn.functional as F
+from diffusers.models.upsampling import Upsample2D
 from torch import Tensor
 from torch.nn import Module
+
+
+class AnyBatch(Upsample2D):
+    """Upsampling without diffusers' branch on 64 or more pictures, which no graph for all batches can hold."""
+
+    def forward(self, hidden_states: Tensor, output_size: Any = None, *_: Any, **__: Any) -> Tensor:
+        """[b, c, h, w] -> [b, c, 2h, 2w], or of the size given"""
+        factor = 2.0 if output_size is None else None
+        made: Tensor = self.conv(
+            F.interpolate(hidden_states, output_size, scale_factor=factor, mode="nearest")
+        )
+        return made
+
+
+def for_any_batch(network: Module) -> Module:
+    """A copy whose graph does not depend on the size of a batch."""
+    made = copy.deepcopy(network)
+    for layer in made.modules():
+        plain = type(layer) is Upsample2D and layer.norm is None and layer.name == "conv" and layer.use_conv
+        if plain and not layer.use_conv_transpose and layer.interpolate:
+            layer.__class__ = AnyBatch
+    return made
 
 
 class Step(Module):
@@ -15,7 +40,7 @@ class Step(Module):
 
     def __init__(self, network: Module) -> None:
         super().__init__()
-        self.network = network
+        self.network = for_any_batch(network)
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         """x [b, c, s, s], time [b] -> [b, c, s, s]"""

@@ -47,7 +47,7 @@ class OpenVINO(Runtime):
 
         core = openvino.Core()
         model = core.read_model(folder / FILE)
-        model.reshape({n: [-1 if d is None else d for d in shape] for n, shape in setup.shapes.items()})
+        model.reshape({name: _partial(shape) for name, shape in setup.shapes.items()})
         options = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": setup.threads,
@@ -64,6 +64,10 @@ class OpenVINO(Runtime):
             return [one.reshape(one.shape[one.ndim - rank :]) for one, rank in zip(made, ranks)]
 
         return Loaded(call, lambda: _layers(compiled))
+
+
+def _partial(shape: Sequence[int | None]) -> list[int]:
+    return [-1 if length is None else length for length in shape]
 
 
 def _quantized(model: Any, exportable: Exportable, precision: str) -> Any:
