@@ -14,7 +14,7 @@ from torch.nn import Module
 
 
 class AnyBatch(Upsample2D):
-    """Upsampling without diffusers' branch on 64 or more pictures, which no graph for all batches can hold."""
+    """Upsampling without diffusers' branch on 64 or more pictures: no graph for all batches can hold it."""
 
     def forward(self, hidden_states: Tensor, output_size: Any = None, *_: Any, **__: Any) -> Tensor:
         """[b, c, h, w] -> [b, c, 2h, 2w], or of the size given"""
