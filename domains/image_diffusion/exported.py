@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import torch.nn.functional as F
 from diffusers.models.upsampling import Upsample2D
@@ -19,9 +19,8 @@ class AnyBatch(Upsample2D):
     def forward(self, hidden_states: Tensor, output_size: Any = None, *_: Any, **__: Any) -> Tensor:
         """[b, c, h, w] -> [b, c, 2h, 2w], or of the size given"""
         factor = 2.0 if output_size is None else None
-        made: Tensor = self.conv(
-            F.interpolate(hidden_states, output_size, scale_factor=factor, mode="nearest")
-        )
+        larger = F.interpolate(hidden_states, output_size, scale_factor=factor, mode="nearest")
+        made: Tensor = cast(Any, self.conv)(larger)
         return made
 
 

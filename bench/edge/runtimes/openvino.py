@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 FILE = "model.xml"
 HINTS = {"bf16": "bf16", "fp16": "f16"}  # of the type to compute in; a processor without it uses float32
-WITH_WEIGHTS = ("Convolution", "Deconvolution", "FullyConnected", "MatMul", "ConvolutionBackpropData")
+WITH_WEIGHTS = ("Convolution", "Deconvolution", "FullyConnected", "MatMul")  # how names of kinds begin
 NAMES = {"f32": "fp32", "f16": "fp16", "i8": "int8", "u8": "int8"}
 
 
@@ -98,7 +98,7 @@ def _layers(compiled: Any) -> Layers:
     found = {}
     for op in compiled.get_runtime_model().get_ops():
         info = op.get_rt_info()
-        if info["layerType"].astype(str) in WITH_WEIGHTS:
+        if info["layerType"].astype(str).startswith(WITH_WEIGHTS):
             kind = info["runtimePrecision"].astype(str)
             found[op.get_friendly_name()] = NAMES.get(kind, kind)
     return found
