@@ -79,11 +79,11 @@ def pairs(runtimes: Sequence[str], precisions: Sequence[str], say: Say) -> list[
     Raises `BadInput` for an unknown name, for a runtime that is not installed, and where no pair is left.
     """
     found = []
-    kinds = dict(_chosen(runtimes, say))
-    offered = list(dict.fromkeys([*PRECISIONS, *(p for kind in kinds.values() for p in kind.precisions)]))
+    known = [p for kind in map(RUNTIMES.load, RUNTIMES) for p in kind.precisions]
     for precision in precisions:
-        if precision not in offered:
-            raise unknown("precision", precision, offered)
+        if precision not in known:
+            raise unknown("precision", precision, list(dict.fromkeys([*PRECISIONS, *known])))
+    kinds = dict(_chosen(runtimes, say))
     for name, kind in kinds.items():
         found += [(name, p) for p in kind.precisions if not precisions or p in precisions]
     if not found:

@@ -13,7 +13,7 @@ import copy
 import dataclasses
 import functools
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -32,7 +32,7 @@ from bench.methods.plain import half, plain
 PACKAGE, INSTALL = "torch-pruning", "pip install -e '.[channels]'"
 NORMS = ("BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "LayerNorm", "GroupNorm", "PReLU")
 PRUNED = ("Linear", "Embedding", *CONVOLUTIONS, *TRANSPOSED, *NORMS)  # layers that torch-pruning can shrink
-WHOLE = ("RNNBase", "RNNCellBase", "MultiheadAttention", "EmbeddingBag")  # those that it cannot
+WHOLE = frozenset({"RNNBase", "RNNCellBase", "MultiheadAttention", "EmbeddingBag"})  # those that it cannot
 ATTENTION = ("ScaledDotProduct", "Bmm")  # operators that multiply queries with keys
 # names of an attention's projections, as transformers and diffusers call them
 PROJECTIONS = (("q_proj", "k_proj", "v_proj"), ("to_q", "to_k", "to_v"), ("query", "key", "value"))
@@ -120,11 +120,14 @@ def check_rebuilt(before: nn.Module, pruned: nn.Module, edits: tuple[Any, ...], 
                 raise Unsupported(
                     f"the network does not work with fewer channels: {of_plug_in(error)}"
                 ) from None
-    shapes = [[tensor.shape for tensor in outputs] for outputs in found]
-    if shapes[0] != shapes[1]:
+    if _shapes(found[0]) != _shapes(found[1]):
         raise Unsupported("without some channels the network has outputs of another shape")
     if not all(map(torch.equal, found[1], found[2])):
         raise Unsupported("the network without some channels cannot be built again from its file")
+
+
+def _shapes(tensors: Iterable[Tensor]) -> list[torch.Size]:
+    return [tensor.shape for tensor in tensors]
 
 
 def tensors_in(output: Any) -> Iterator[Tensor]:
@@ -160,11 +163,11 @@ def smaller(
     tie(network, made)
     follow(network, made)
     shapes = {name: value.shape for name, value in tensors_of(made).items()}
-    whole = {
-        name: next((reasons[path] for path in weight.paths if path in reasons), "none of its channels can go")
-        for name, weight in weights_of(network).items()
-        if shapes[name] == network.get_parameter(name).shape
-    }
+    whole = {}
+    for name, weight in weights_of(network).items():
+        if shapes[name] == network.get_parameter(name).shape:
+            known = (reasons[path] for path in weight.paths if path in reasons)
+            whole[name] = next(known, "none of its channels can go")
     return made, whole
 
 
@@ -306,7 +309,7 @@ def opaque(network: nn.Module) -> Iterator[None]:
             return tuple(shown(part, inputs) for part in output)
         return output if output is None else _Opaque.apply(output, *inputs)
 
-    layers = [m for m in network.modules() if any(c.__name__ in WHOLE for c in type(m).__mro__)]
+    layers = [module for module in network.modules() if stays_whole(module)]
     for layer in layers:
         layer.forward = functools.partial(call, layer)  # type: ignore[method-assign]
     yield
@@ -319,10 +322,15 @@ def layer_type(module: nn.Module) -> str | None:
     return next((c.__name__ for c in type(module).__mro__ if c.__name__ in PRUNED), None)
 
 
+def stays_whole(module: nn.Module) -> bool:
+    """Whether it is a layer that keeps all its channels."""
+    return any(c.__name__ in WHOLE for c in type(module).__mro__)
+
+
 def tied_holders(network: nn.Module, name: str) -> list[nn.Module]:
     """The layers that own a parameter."""
-    wanted = network.get_parameter(name)
-    return [m for m in network.modules() if any(own is wanted for own in m.parameters(recurse=False))]
+    wanted = id(network.get_parameter(name))
+    return [m for m in network.modules() if wanted in map(id, m.parameters(recurse=False))]
 
 
 def attentions(network: nn.Module) -> Iterator[tuple[list[nn.Module], int]]:

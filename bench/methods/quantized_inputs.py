@@ -124,7 +124,7 @@ def ranges(calibration: Calibration, paths: list[str]) -> dict[str, dict[str, An
     return {
         path: grid(*extremes[path])
         for path in paths
-        if path in extremes and all(abs(end) < torch.inf for end in extremes[path])
+        if path in extremes and max(map(abs, extremes[path])) < torch.inf
     }
 
 

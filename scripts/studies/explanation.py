@@ -16,6 +16,7 @@ import json
 import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
@@ -47,7 +48,7 @@ BATCHES, ITEMS = 20, 16  # of calibration: at most so many, cut to so many items
 PATHS = 50  # pictures whose paths are followed
 TESTED, DIFFUSION = "s@0", "image_diffusion"
 GRIDS, SHOWN = ("int5", "int4"), (1, 2, 5, 10, 19)
-STEPS, PUBLISHED = (3, 5, 10, 20), 10  # of the sampler, which calls the network 2 n - 1 times in n steps
+STEPS, PUBLISHED = (5, 7, 10, 20), 10  # of the sampler, which calls the network 2 n - 1 times in n steps
 NOISED = (("image_gan", "int2"), ("image_diffusion", "int4"), ("text", "int4"))
 Found = dict[str, Any]
 Errors = Mapping[str, float]
@@ -209,11 +210,11 @@ def planned() -> dict[str, Callable[[], Found]]:
     """Each experiment by its key."""
     plan: dict[str, Callable[[], Found]] = {}
     for steps, grid in itertools.product(STEPS, GRIDS):
-        plan[f"steps {steps} {grid}"] = lambda s=steps, g=grid: fewer_calls(s, g)  # type: ignore[misc]
+        plan[f"steps {steps} {grid}"] = partial(fewer_calls, steps, grid)
     for part, grid in itertools.product(("first", "last"), GRIDS):
-        plan[f"{part} half {grid}"] = lambda p=part, g=grid: half_of_the_calls(p, g)  # type: ignore[misc]
+        plan[f"{part} half {grid}"] = partial(half_of_the_calls, part, grid)
     for (domain, grid), kind in itertools.product(NOISED, ("rounding", "noise")):
-        plan[f"{kind} {domain} {grid}"] = lambda d=domain, g=grid, k=kind: disturbed(d, g, k)  # type: ignore[misc]
+        plan[f"{kind} {domain} {grid}"] = partial(disturbed, domain, grid, kind)
     return plan
 
 
