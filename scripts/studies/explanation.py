@@ -48,7 +48,8 @@ BATCHES, ITEMS = 20, 16  # of calibration: at most so many, cut to so many items
 PATHS = 50  # pictures whose paths are followed
 TESTED, DIFFUSION = "s@0", "image_diffusion"
 GRIDS, SHOWN = ("int5", "int4"), (1, 2, 5, 10, 19)
-STEPS, PUBLISHED = (5, 7, 10, 20), 10  # of the sampler, which calls the network 2 n - 1 times in n steps
+GRID = "int4"  # of the experiments
+STEPS, PUBLISHED = (10, 5, 20), 10  # of the sampler, which calls the network 2 n - 1 times in n steps
 NOISED = (("image_gan", "int2"), ("image_diffusion", "int4"), ("text", "int4"))
 Found = dict[str, Any]
 Errors = Mapping[str, float]
@@ -209,29 +210,29 @@ def experiments(found: Found) -> Iterator[None]:
 def planned() -> dict[str, Callable[[], Found]]:
     """Each experiment by its key."""
     plan: dict[str, Callable[[], Found]] = {}
-    for steps, grid in itertools.product(STEPS, GRIDS):
-        plan[f"steps {steps} {grid}"] = partial(fewer_calls, steps, grid)
-    for part, grid in itertools.product(("first", "last"), GRIDS):
-        plan[f"{part} half {grid}"] = partial(half_of_the_calls, part, grid)
+    for steps in STEPS:
+        plan[f"steps {steps}"] = partial(fewer_calls, steps)
+    for part in ("first", "last"):
+        plan[f"{part} half"] = partial(half_of_the_calls, part)
     for (domain, grid), kind in itertools.product(NOISED, ("rounding", "noise")):
         plan[f"{kind} {domain} {grid}"] = partial(disturbed, domain, grid, kind)
     return plan
 
 
-def fewer_calls(steps: int, grid: str) -> Found:
+def fewer_calls(steps: int) -> Found:
     """Retention against the uncompressed network with equally few calls."""
     session = tested_session(DIFFUSION)
     session.generator = session.domain.open(session.spec, "cpu", {"steps": steps})
     evaluation = Evaluation(session)
     before = evaluation.panel.metrics_of(*evaluation.baseline(0))
-    kept = kept_of(session.sample(compressed(session, grid), 0).samples, evaluation)
+    kept = kept_of(session.sample(compressed(session, GRID), 0).samples, evaluation)
     return {**kept, "valid": before["quality_valid"], "recall": before["diversity_mutual_recall"]}
 
 
-def half_of_the_calls(part: str, grid: str) -> Found:
+def half_of_the_calls(part: str) -> Found:
     """Retention where the compressed network makes the first or the last half of the calls."""
     session = tested_session(DIFFUSION)
-    pair = (session.generator.network, compressed(session, grid))
+    pair = (session.generator.network, compressed(session, GRID))
     calls = session.generator.settings()["network_calls"]
     turns = Turns(*(pair if part == "last" else pair[::-1]), calls)
     return kept_of(session.generator.sample(turns, SAMPLES, 0), Evaluation(session))
@@ -342,37 +343,28 @@ def paths(found: Found) -> str:
 
 def calls(found: Found) -> str:
     lines = []
-    for steps in STEPS:
-        rows = [found["experiments"][f"steps {steps} {grid}"] for grid in GRIDS]
-        lines.append(
-            [str(2 * steps - 1), f"{rows[0]['valid']:.3f}", f"{rows[0]['recall']:.3f}", *kept_columns(rows)]
-        )
+    for steps in sorted(STEPS):
+        row = found["experiments"][f"steps {steps}"]
+        before = [f"{row[name]:.3f}" for name in ("valid", "recall")]
+        lines.append([str(2 * steps - 1), *before, *(f"{row[role]:.3f}" for role in ROLES)])
     headers = ["calls", "valid, uncompressed ↑", "mutual recall, uncompressed ↑"]
-    return table([*headers, *kept_headers()], lines)
+    return table([*headers, *(f"{role} kept at {GRID} ↑" for role in ROLES)], lines)
 
 
 def halves(found: Found) -> str:
-    whole = [found["experiments"][f"steps {PUBLISHED} {grid}"] for grid in GRIDS]
-    lines = [["all calls", *kept_columns(whole)]]
-    for part in ("first", "last"):
-        rows = [found["experiments"][f"{part} half {grid}"] for grid in GRIDS]
-        lines.append([f"the {part} half", *kept_columns(rows)])
-    return table(["compressed in", *kept_headers()], lines)
-
-
-def kept_columns(rows: Sequence[Found]) -> list[str]:
-    return [f"{row[role]:.3f}" for row in rows for role in ROLES]
-
-
-def kept_headers() -> list[str]:
-    return [f"{grid} {role} ↑" for grid in GRIDS for role in ROLES]
+    names = {"all calls": f"steps {PUBLISHED}", "the first half": "first half", "the last half": "last half"}
+    rows = {name: found["experiments"][key] for name, key in names.items()}
+    lines = [[name, *(f"{row[role]:.3f}" for role in ROLES)] for name, row in rows.items()]
+    return table([f"{GRID} in", *(f"{role} ↑" for role in ROLES)], lines)
 
 
 def noises(found: Found) -> str:
     lines = []
     for domain, grid in NOISED:
         rows = [found["experiments"][f"{kind} {domain} {grid}"] for kind in ("rounding", "noise")]
-        lines.append([f"{domain} {TESTED}", f"`{grid}`", *kept_columns(rows)])
+        lines.append(
+            [f"{domain} {TESTED}", f"`{grid}`", *(f"{row[role]:.3f}" for row in rows for role in ROLES)]
+        )
     return table(["model", "grid", *(f"{k} {r} ↑" for k in ("rounding", "noise") for r in ROLES)], lines, 2)
 
 
