@@ -297,7 +297,7 @@ def test_energy_is_read_where_it_can_be_and_else_the_reason_is_told(tmp_path: Pa
         "intel-rapl:1": 500_000,
     }.items():
         (tmp_path / name).mkdir()
-        (tmp_path / name / "energy_uj").write_text(str(joules))
+        (tmp_path / name / "energy_uj").write_text(str(joules), encoding="utf-8")
     assert energy_joules(tmp_path) == 3.5 and energy_missing(tmp_path) is None
 
 
@@ -313,14 +313,14 @@ def test_records_are_checked_and_no_other_reader_sees_them(records: list[EdgeRec
     path = records[0].path(tmp_path)
     assert path.is_relative_to(tmp_path / "edge" / "toy" / "s@0" / "none")
     assert read_edge_record(path) == records[0] and record_files(tmp_path) == []
-    content = json.loads(path.read_text())
+    content = json.loads(path.read_text(encoding="utf-8"))
     for broken in (
         {**content, "times": content["times"][:1]},
         {**content, "status": "unsupported"},
         {**content, "more": 1},
         {**content, "schema_version": 2},
     ):
-        path.write_text(json.dumps(broken))
+        path.write_text(json.dumps(broken), encoding="utf-8")
         with pytest.raises(ValueError):
             read_edge_record(path)
     heard: list[str] = []

@@ -12,6 +12,8 @@ from torch import nn
 
 from scripts.studies.explanation import FILE, PAGE, Heard, Share, Turns, cut, drown, filled, tolerance
 
+RATES = (2.0, 3.0)
+
 
 def test_an_error_is_a_share_of_the_variance() -> None:
     share = Share()
@@ -41,7 +43,8 @@ def test_layers_are_asked_on_the_inputs_of_the_uncompressed_network() -> None:
     with torch.no_grad():
         changed[0].weight.zero_()
     heard = Heard(original, changed)
-    original(torch.randn(8, 3))
+    with torch.no_grad():
+        original(torch.randn(8, 3))
     heard.close()
     assert heard.outputs["0"].value > 0.1 and heard.outputs["1"].value == 0
 
@@ -62,10 +65,10 @@ def test_two_networks_take_turns_on_each_path() -> None:
 
 
 def test_the_tolerance_lies_between_the_rungs_around_the_threshold() -> None:
-    made = model("text", "s@0", [1.0, 0.8])
+    made = model("text", "s@0", [1.0, 0.8], rates=RATES)
     by_rung = {rung: {"output": 0.01 * 100**i} for i, rung in enumerate(made.rungs)}
     assert tolerance(made, by_rung, "quality") == pytest.approx(0.1), "half-way between .01 and 1"
-    assert tolerance(model("text", "s@0", [1.0, 1.0]), by_rung, "quality") == math.inf
+    assert tolerance(model("text", "s@0", [1.0, 1.0], rates=RATES), by_rung, "quality") == math.inf
 
 
 def test_the_page_shows_the_measured_figures() -> None:

@@ -79,10 +79,10 @@ def pairs(runtimes: Sequence[str], precisions: Sequence[str], say: Say) -> list[
     Raises `BadInput` for an unknown name, for a runtime that is not installed, and where no pair is left.
     """
     found = []
-    known = [p for kind in map(RUNTIMES.load, RUNTIMES) for p in kind.precisions]
+    known = [*PRECISIONS, *(p for kind in map(RUNTIMES.load, RUNTIMES) for p in kind.precisions)]
     for precision in precisions:
         if precision not in known:
-            raise unknown("precision", precision, list(dict.fromkeys([*PRECISIONS, *known])))
+            raise unknown("precision", precision, list(dict.fromkeys(known)))
     kinds = dict(_chosen(runtimes, say))
     for name, kind in kinds.items():
         found += [(name, p) for p in kind.precisions if not precisions or p in precisions]

@@ -63,7 +63,9 @@ def footprint(
     env["PYTHONPATH"] = os.pathsep.join(filter(None, [*sys.path]))
     command = [sys.executable, "-m", "bench.edge.child", str(file)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, env=env)
+        done = subprocess.run(
+            command, capture_output=True, text=True, encoding="utf-8", timeout=seconds, env=env
+        )
     except subprocess.TimeoutExpired:
         raise Unsupported(f"a fresh process was not ready after {seconds:.0f} s") from None
     if done.returncode != 0:

@@ -103,7 +103,7 @@ def energy_joules(folder: Path = RAPL) -> float | None:
     """What the processor's packages have used, by their counters (RAPL); None: they cannot be read."""
     try:
         counters = [zone / "energy_uj" for zone in folder.glob("intel-rapl:*") if zone.name.count(":") == 1]
-        return sum(int(one.read_text()) for one in counters) / 1e6 if counters else None
+        return sum(int(one.read_text(encoding="utf-8")) for one in counters) / 1e6 if counters else None
     except (OSError, ValueError):
         return None
 
