@@ -4,9 +4,10 @@ of the file share.
 
 from __future__ import annotations
 
+import copy
 import functools
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -18,6 +19,32 @@ from bench.artifact.header import VERSION
 from bench.interfaces import Compressed, Context, Generator, StructureEdit
 from bench.methods import notation
 from bench.methods.plain import original
+
+
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    """Normal values that the seed decides."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+class Given(Generator):
+    """A network that is called with given batches."""
+
+    def __init__(self, network: nn.Module, *batches: Any) -> None:
+        self.network, self.batches = network.eval(), batches
+
+    def rebuild(self, structure: Sequence[StructureEdit]) -> nn.Module:
+        assert not structure  # the benchmark repeats these edits itself
+        return copy.deepcopy(self.network)
+
+    def sample(self, network: nn.Module, n: int, seed: int) -> Any:
+        with torch.no_grad():
+            return network(self.batches[0])
+
+    def calibration(self, seed: int) -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:
+        if not self.batches:
+            raise LookupError("it has none")
+        for batch in self.batches:
+            yield (batch,), {}
 
 
 class Small(nn.Module):

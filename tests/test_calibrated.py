@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from small_network import normal
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
@@ -29,10 +30,6 @@ from bench.methods.prune import Magnitude, Structured
 from bench.registry import open_domain
 
 LINEAR = Weight("weight", "Linear", 0)
-
-
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def moments_of(n: int, seed: int = 1) -> Tensor:

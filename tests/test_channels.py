@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from small_network import sealed
+from small_network import Given, normal, sealed
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
@@ -27,31 +25,6 @@ from bench.methods.plain import original
 from bench.metrics.macs import count_macs
 
 installed = pytest.mark.skipif(Channels.missing() is not None, reason="torch-pruning is not installed")
-
-
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
-class Given(Generator):
-    """A network that is called with given batches."""
-
-    def __init__(self, network: nn.Module, *batches: Any) -> None:
-        self.network, self.batches = network.eval(), batches
-
-    def rebuild(self, structure: Sequence[StructureEdit]) -> nn.Module:
-        assert not structure  # the benchmark repeats these edits itself
-        return copy.deepcopy(self.network)
-
-    def sample(self, network: nn.Module, n: int, seed: int) -> Any:
-        with torch.no_grad():
-            return network(self.batches[0])
-
-    def calibration(self, seed: int) -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:
-        if not self.batches:
-            raise LookupError("it has none")
-        for batch in self.batches:
-            yield (batch,), {}
 
 
 def through_a_file(

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_network import normal
 from torch import nn
 
 from bench.errors import BadInput
@@ -26,10 +27,6 @@ def layer_of(weights: torch.Tensor) -> nn.Linear:
 
 def compress(text: str, network: nn.Module) -> Compressed:
     return parse(text)(original(network), Context())
-
-
-def normal(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 # --- magnitude ----------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_network import normal
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
@@ -25,10 +26,6 @@ UNIFORM = (Int2(), Int3(), Int4(), Int5(), Int6(), Int7(), Int8())
 ALL = (*UNIFORM, Ternary(), Binary())
 every_uniform = pytest.mark.parametrize("method", UNIFORM, ids=lambda m: m.name)
 every_quantizer = pytest.mark.parametrize("method", ALL, ids=lambda m: m.name)
-
-
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def ideal_normal(n: int) -> Tensor:

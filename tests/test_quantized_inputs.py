@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from small_network import sealed
+from small_network import Given, normal, sealed
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
@@ -25,30 +24,6 @@ from bench.methods.plain import original
 from bench.methods.quantized_inputs import grid
 from bench.metrics.cost import cost_of, input_bits
 from bench.metrics.macs import Macs
-
-
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
-class Given(Generator):
-    """A network that is called with given batches."""
-
-    def __init__(self, network: nn.Module, *batches: Any) -> None:
-        self.network, self.batches = network.eval(), batches
-
-    def rebuild(self, structure: Sequence[StructureEdit]) -> nn.Module:
-        assert not structure  # the benchmark repeats these edits itself
-        return copy.deepcopy(self.network)
-
-    def sample(self, network: nn.Module, n: int, seed: int) -> Any:
-        raise NotImplementedError
-
-    def calibration(self, seed: int) -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:
-        if not self.batches:
-            raise LookupError("it has none")
-        for batch in self.batches:
-            yield (batch,), {}
 
 
 def through_a_file(text: str, generator: Generator, folder: Path) -> tuple[Compressed, nn.Module]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from small_network import normal
 from torch import Tensor
 
 from bench.methods.quantize import NF4, Int2, Int3, Int4, Int8
@@ -25,10 +26,6 @@ def every_candidate(rows: Tensor, mask: Tensor, levels: tuple[float, ...]) -> Gr
     for _ in range(4):
         best.refit()
     return best.grid()
-
-
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 ROWS = {

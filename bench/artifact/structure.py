@@ -147,7 +147,7 @@ class InputGrid:
 
     def rounded(self, layer: nn.Module, x: Tensor) -> Tensor:
         """The nearest values on the grid, in the shape of x."""
-        step, zero = (self.step, self.zero) if self.step else self.ranges(x, item_dimensions(layer, x))
+        step, zero = (self.step, self.zero) if self.step else self.ranges(x, item_dimensions(layer))
         return ((x / step).round().add(zero).clamp(0, 2**self.bits - 1) - zero) * step
 
     def ranges(self, x: Tensor, dimensions: tuple[int, ...]) -> tuple[Tensor, Tensor]:
@@ -158,7 +158,7 @@ class InputGrid:
         return step, (-low / step).round()
 
 
-def item_dimensions(layer: nn.Module, x: Tensor) -> tuple[int, ...]:
+def item_dimensions(layer: nn.Module) -> tuple[int, ...]:
     """Which dimensions of a layer's input belong to one item, so that items do not depend on their batch."""
     kernel = getattr(layer, "kernel_size", None)
     return (-1,) if kernel is None else tuple(range(-len(kernel) - 1, 0))

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from bench.cli.shared import (
+    COUNT,
     DOMAIN,
     FAILED,
     JSON,
@@ -62,9 +63,7 @@ from bench.cli.shared import (
 @click.option(
     "--rounds", type=click.IntRange(1), default=20, show_default=True, help="Each times every candidate once."
 )
-@click.option(
-    "--samples", "-n", type=int, help="For quality.  [default: 2000, or as many as there are real ones]"
-)
+@click.option("--samples", "-n", type=int, help=f"For quality.  {COUNT}")
 @click.option(
     "--results", type=PATH, default=LOCAL, show_default=True, help="Records go to its folder `edge`."
 )
@@ -78,6 +77,7 @@ def edge(as_json: bool, results: Path, **options: object) -> int:
     domain = str(options["domain"])
     check_domain(domain)
     from bench.edge.run import Request, run
+    from bench.records.schema import EDGE_FOLDER
     from bench.report.edge import run_table
 
     records = run(Request(results=results, command=command_line(), **options), say)  # type: ignore[arg-type]
@@ -87,5 +87,5 @@ def edge(as_json: bool, results: Path, **options: object) -> int:
     for record in records:
         if record.status != "ok":
             say(f"{record.method} {record.runtime} {record.precision}: {record.status}: {record.reason}")
-    say(f"records are in {results / 'edge'}")
+    say(f"records are in {results / EDGE_FOLDER}")
     return OK if any(record.status == "ok" for record in records) else FAILED

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench.cli.shared import (
+    COUNT,
     DEVICE,
     DOMAIN,
     EVALUATOR,
@@ -34,8 +35,6 @@ from bench.errors import BadInput
 
 if TYPE_CHECKING:
     from bench.interfaces import Conditions
-
-COUNT = "[default: 2000, or as many as there are real ones]"
 
 
 @commands.command(short_help="Compress, sample, evaluate: records and a table.")

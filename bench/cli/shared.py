@@ -16,6 +16,7 @@ from bench.registry import DOMAINS
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 LOCAL = Path("results/local")
 PUBLISHED = Path("results")
+COUNT = "[default: 2000, or as many as there are real ones]"  # how many samples
 
 PATH = click.Path(path_type=Path)
 

@@ -60,7 +60,7 @@ def footprint(
     env = {**os.environ, "OMP_NUM_THREADS": str(setup.threads)}
     # an empty cache of compiled code: a first start on this machine
     env["TORCHINDUCTOR_CACHE_DIR"] = str(folder.parent / COMPILED)
-    env["PYTHONPATH"] = os.pathsep.join(filter(None, [*sys.path]))
+    env["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
     command = [sys.executable, "-m", "bench.edge.child", str(file)]
     try:
         done = subprocess.run(

@@ -15,18 +15,17 @@ import itertools
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from statistics import fmean, median
+from statistics import fmean, geometric_mean, median
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bench.interfaces import Samples
 from bench.layers import COVERED, weights_of
-from bench.methods.batch_norm import layers_with_statistics
 from bench.methods.notation import LADDER, ladder, parse
 from bench.metrics.anatomy import excess_kurtosis
 from bench.records.schema import read_records
@@ -38,7 +37,7 @@ from bench.stats.ladder import ROLES, ModelLadder, models_of
 from bench.stats.order import LOST, onset
 from bench.util.files import write_atomically
 from scripts import blocks
-from scripts.studies.training_time import RESULTS, ROOT, kept_of
+from scripts.studies.training_time import RESULTS, ROOT, kept_of, refit
 
 FILE = Path(__file__).with_suffix(".json")
 PAGE = ROOT / "docs" / "explanation.md"
@@ -109,7 +108,7 @@ def cut(argument: Any) -> Any:
 
 def compressed(session: ModelSession, rung: str) -> nn.Module:
     """The network of a rung; running statistics are estimated again where it has any."""
-    (method,) = (m for m in ladder(session.has_statistics) if m.split("+")[0] == rung)
+    method = dict(zip(LADDER, ladder(session.has_statistics)))[rung]
     return session.compressed(parse(method), 0)
 
 
@@ -258,15 +257,8 @@ def disturbed(domain: str, grid: str, kind: str) -> Found:
     network = compressed(session, grid)
     if kind == "noise":
         drown(network, session.generator.network)
-        if layers_with_statistics(network):
-            from bench.methods.batch_norm import reestimate
-
-            reestimate(network, session.generator.calibration(0))
-    return kept_of(sampled(session, network), Evaluation(session))
-
-
-def sampled(session: ModelSession, network: nn.Module) -> Samples:
-    return session.sample(network, 0).samples
+        refit(network, session)
+    return kept_of(session.sample(network, 0).samples, Evaluation(session))
 
 
 @torch.no_grad()
@@ -294,7 +286,7 @@ def at_4_bits(found: Found) -> str:
     lines = []
     for (domain, size), models in sizes_of(found).items():
         of_size = [found["errors"][f"{domain} {model}"]["int4"] for model in models]
-        means = [geometric(one[part] for one in of_size) for part in ("weights", "layers", "output")]
+        means = [geometric_mean(one[part] for one in of_size) for part in ("weights", "layers", "output")]
         tails = fmean(one["kurtosis"] for one in of_size)
         lines.append([domain, size, str(len(models)), f"{tails:.1f}", *(f"{value:.4f}" for value in means)])
     headers = ["domain", "size", "models", "kurtosis of inputs"]
@@ -311,9 +303,11 @@ def tolerances(found: Found) -> str:
         ]
         if not measured:
             continue
-        four = geometric(by_rung["int4"]["output"] for _, by_rung in measured)
+        four = geometric_mean(by_rung["int4"]["output"] for _, by_rung in measured)
         ends = [[tolerance(m, by_rung, role) for m, by_rung in measured] for role in ROLES]
-        borne = [f"{geometric(values):.3f}" if all(map(math.isfinite, values)) else DASH for values in ends]
+        borne = [
+            f"{geometric_mean(values):.3f}" if all(map(math.isfinite, values)) else DASH for values in ends
+        ]
         lines.append([domain, size, str(len(measured)), f"{four:.4f}", *borne])
     headers = ["domain", "size", "models", "error of one call at int4 ↓"]
     return table([*headers, *(f"error at which {role} falls below {LOST:.2f} ↑" for role in ROLES)], lines, 2)
@@ -321,17 +315,10 @@ def tolerances(found: Found) -> str:
 
 def tolerance(m: ModelLadder, by_rung: Mapping[str, Errors], role: str) -> float:
     """The error of one call at which retention crosses .90, between two rungs; infinite: it never does."""
-    logs = [math.log(by_rung[rung]["output"]) for rung in m.rungs]
     place = math.log2(onset(m, role).ratio)
     if not math.isfinite(place):
         return math.inf
-    below = max(i for i, rate in enumerate([0.0, *m.rates]) if rate <= place)
-    if below == 0:
-        return math.exp(logs[0])
-    if below == len(m.rates):
-        return math.exp(logs[-1])
-    share = (place - m.rates[below - 1]) / (m.rates[below] - m.rates[below - 1])
-    return math.exp(logs[below - 1] + share * (logs[below] - logs[below - 1]))
+    return math.exp(np.interp(place, m.rates, [math.log(by_rung[rung]["output"]) for rung in m.rungs]))
 
 
 def paths(found: Found) -> str:
@@ -375,10 +362,6 @@ def sizes_of(found: Found) -> dict[tuple[str, str], list[str]]:
         domain, model = name.split()
         groups.setdefault((domain, model.partition("@")[0]), []).append(model)
     return groups
-
-
-def geometric(values: Iterator[float] | Sequence[float]) -> float:
-    return math.exp(fmean(map(math.log, values)))
 
 
 TABLES: Mapping[str, Callable[[Found], str]] = {

@@ -19,6 +19,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch.nn import Module
+
 from bench.artifact.format import rebuild
 from bench.evaluation.verdicts import retention
 from bench.interfaces import Samples
@@ -152,9 +154,14 @@ def retentions(path: Path, evaluation: Evaluation) -> dict[str, float | None]:
     """Retention of quality and of diversity of one snapshot, on sampling seed 0."""
     session = evaluation.session
     network = rebuild(path, session.generator)
+    refit(network, session)
+    return kept_of(session.sample(network, 0).samples, evaluation)
+
+
+def refit(network: Module, session: ModelSession) -> None:
+    """Estimate running statistics again, where the network has any."""
     if layers_with_statistics(network):
         reestimate(network, session.generator.calibration(0))
-    return kept_of(session.sample(network, 0).samples, evaluation)
 
 
 def kept_of(samples: Samples, evaluation: Evaluation) -> dict[str, float | None]:
