@@ -166,7 +166,7 @@ def conditions(f: Figures) -> Conditions:
         ("Only the GAN still makes garments", q(DIFFUSION, "binary") < 0.05 and q(TEXT, "binary") < 0.05),
         ("most of its quality or most of its diversity", q(GAN, "binary") < 0.5 > v(GAN, "ecsq:bits=1")),
         ("No training has diverged", not any(diverged(records) for records in trained.values())),
-        ("none keeps less than .1 of the diversity", not any(collapses(records)[1] for records in few.values())),
+        ("none keeps less than .1 of the diversity", not any(collapses(r)[1] for r in few.values())),
         ("All of those start from networks of size xs", {c.model[:2] for c in collapsed} == {"xs"}),
         ("The generator alone can be trained with binary weights", min(alone_in_gan) > 0.7),
         ("only the GAN keeps its quality", max(q(d, both) for d in others) < 0.1 and q(GAN, both) > 0.9),
