@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from bench.cli import publishing
 from bench.cli.main import main
 from bench.edge import candidates as candidates_module
 from bench.edge import run as run_module
@@ -24,6 +25,7 @@ from bench.edge.candidates import (
     with_references,
 )
 from bench.edge.child import Footprint, Source, footprint
+from bench.edge.repeat import NOT_MEASURED, disagreements, repeat, requests_of
 from bench.edge.run import Request, run
 from bench.edge.runtime import Loaded, Setup
 from bench.edge.runtimes.eager import Eager
@@ -344,6 +346,34 @@ def test_ratios_are_compared_and_times_are_not(records: list[EdgeRecord]) -> Non
     assert ratio_disagreements(changed(1.0, 0.5), published)
     other = published.model_copy(update={"precision": "int8"})
     assert ratio_disagreements(other, published) == ["they measure different candidates"]
+
+
+def test_published_runs_are_measured_again_and_only_ratios_count(
+    records: list[EdgeRecord],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(publishing, "PUBLISHED", tmp_path)
+    absent = records[0].model_copy(update={"runtime": "absent", "key": "0" * 64})
+    heard: list[str] = []
+    (one,) = requests_of([absent, *records], tmp_path / "again", "x", heard.append)
+    assert (one.methods, one.runtimes, one.batches) == (("none", "magnitude"), ("eager", "shrunk"), (1, 4))
+    assert len(heard) == 1 and heard[0].startswith("runtime absent is left out")
+    again = repeat(records, tmp_path / "again", "x", print)
+    assert [r.key for r in again] == [r.key for r in records] and again[0].run != records[0].run
+    slow = next(r for r in records if r.times[0].faster)
+    times = [t.model_copy(update={"faster": {to: 1e6 for to in t.faster}}) for t in slow.times]
+    slow.model_copy(update={"times": times}).write(tmp_path)
+    assert main(["reproduce", "--edge", "--results", str(tmp_path / "again")]) == 1
+    said = capsys.readouterr().err
+    assert f"error: toy s@0 {slow.method} {slow.runtime} {slow.precision}: batch 1: 1000000.00x" in said
+    assert main(["reproduce", "--edge", "--check"]) == 2
+
+
+def test_a_published_candidate_that_was_not_measured_again_disagrees(records: list[EdgeRecord]) -> None:
+    assert disagreements(records, records) == []
+    assert disagreements(records, records[1:]) == [(records[0], [NOT_MEASURED])]
 
 
 # ----------------------------------------------------------------------------------------------------- report

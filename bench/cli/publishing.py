@@ -186,14 +186,29 @@ def list_(what: str | None) -> int:
     show_default=True,
     help="Processes of a whole run, one thread each.",
 )
+@click.option(
+    "--edge", "of_edge", is_flag=True, help="The records of `bench edge`: ratios are compared, not times."
+)
 @DEVICE
 def reproduce(
-    only_check: bool, seed: int, cells: tuple[str, ...], results: Path, workers: int, device: str
+    only_check: bool,
+    seed: int,
+    cells: tuple[str, ...],
+    results: Path,
+    workers: int,
+    of_edge: bool,
+    device: str,
 ) -> int:
     """Measure all published cells again (hours, resumable), or --check a few.
 
     Exit status 1 if anything disagrees.
     """
+    if of_edge:
+        if only_check or cells:
+            raise BadInput(
+                "--edge measures all records of `bench edge`; --check and --cell do not go with it"
+            )
+        return _reproduce_edge(results)
     from bench.records.schema import read_records
     from bench.report.leaderboard import write_pages
     from bench.report.show import find
@@ -216,4 +231,20 @@ def reproduce(
             f"{'; '.join(said)}"
         )
     say(f"{len(made)} cells measured; {len(wrong)} published ones disagree; {results / 'leaderboard.md'}")
+    return FAILED if wrong else OK
+
+
+def _reproduce_edge(results: Path) -> int:
+    from bench.edge.repeat import disagreements, repeat
+    from bench.records.edge import read_edge
+
+    records = read_edge(PUBLISHED, say)
+    if not records:
+        raise BadInput(f"no records of `bench edge` are published in {PUBLISHED}")
+    made = repeat(records, results, command_line(), say)
+    wrong = disagreements(records, made)
+    for record, said in wrong:
+        name = f"{record.domain} {record.model} {record.method} {record.runtime} {record.precision}"
+        say(f"error: {name}: {'; '.join(said)}")
+    say(f"{len(made)} candidates measured; {len(wrong)} published ones disagree")
     return FAILED if wrong else OK
