@@ -11,7 +11,14 @@ import pytest
 import torch
 
 from bench.errors import Diverged
-from domains.language.sampler import SamplerSettings, gumbel, sample_tokens, warp
+from domains.language.sampler import (
+    ACCELERATOR_BATCH,
+    SamplerSettings,
+    accelerator_batch,
+    gumbel,
+    sample_tokens,
+    warp,
+)
 
 START, END, VOCABULARY = 0, 1, 50
 
@@ -160,3 +167,12 @@ def test_longer_texts_are_cut_at_the_maximum(network: torch.nn.Module) -> None:
     rows = dict(sample_tokens(network, range(20), 0, SamplerSettings(START, None, max_tokens=7)))
     assert {len(row) for row in rows.values()} == {7}
     assert all(a <= b for a, b in pairwise(sorted(rows)))
+
+
+def test_an_accelerator_writes_as_many_texts_together_as_its_memory_holds(network: torch.nn.Module) -> None:
+    bytes_per_text = 2 * 2 * 32 * 40 * 4  # keys and values, layers, width, tokens, float32
+    assert accelerator_batch(network, settings(), 2**40) == ACCELERATOR_BATCH
+    assert accelerator_batch(network, settings(), 4 * 1000 * bytes_per_text) == 1000
+    assert accelerator_batch(network, settings(), 0) == 64, "never fewer than on a CPU"
+    assert accelerator_batch(torch.nn.Linear(2, 2), settings(), 2**40) == 64, "a network that tells no sizes"
+    assert accelerator_batch(network, settings(cached=False), 2**40) == 64

@@ -30,7 +30,7 @@ from bench.methods.notation import parse
 from bench.methods.plain import original
 from bench.records.cell import sample_count
 from bench.records.edge import DENSE, EAGER, FINISHED, FP32, BatchTimes, EdgeRecord, faster, key_of, read_edge
-from bench.records.provenance import processor, provenance
+from bench.records.provenance import instructions, processor, provenance
 from bench.registry import RUNTIMES, default_model, open_domain
 from bench.runner.evaluation import Evaluation
 from bench.runner.run_cell import relative_metrics, twins_of, verdict_of
@@ -98,7 +98,7 @@ def _content(request: Request, session: ModelSession, name: Name) -> dict[str, A
         "method": [method, parse(method).versions],
         "runtime": [runtime, precision, RUNTIMES.load(runtime).versions()],
         "how": [list(request.batches), request.threads, request.rounds, session.n],
-        "processor": processor(),
+        "processor": [processor(), instructions()],
     }
 
 
@@ -230,6 +230,7 @@ class _Run:
             "samples": session.n,
             "batch_sizes": list(self.batches),
             "processor": processor(),
+            "instructions": instructions(),
         }
 
     def _metrics(self, candidate: Candidate) -> dict[str, float | None]:

@@ -63,6 +63,7 @@ class EdgeRecord(BaseModel):
     samples: int = Field(gt=0)
     batch_sizes: list[int] = Field(min_length=1)
     processor: str
+    instructions: list[str]  # of the processor: without VNNI or its like, whole numbers gain little
     status: Status
     reason: str | None
     file_bytes: int | None = None  # of the runtime's own files

@@ -116,6 +116,22 @@ def processor() -> str:
     return f"{model}, {os.cpu_count()} cores"
 
 
+# of products in few bits; Arm's kernels call them differently
+INSTRUCTIONS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
+INSTRUCTIONS += ("asimd", "asimddp", "i8mm", "bf16")
+
+
+def instructions() -> list[str]:
+    """The processor's vector instructions for float32 and for fewer bits; empty where it does not tell."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+    told = next((line for line in lines if line.startswith(("flags", "Features"))), ":")
+    known = set(told.split(":", 1)[1].split())
+    return [name for name in INSTRUCTIONS if name in known]
+
+
 class Stopwatch:
     """Seconds by stage: `with watch("sample"): ...`. The times of a repeated stage add up."""
 

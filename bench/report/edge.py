@@ -48,7 +48,7 @@ def section(records: Sequence[EdgeRecord]) -> list[str]:
 def machine_of(record: EdgeRecord) -> str:
     """The machine of a record, in words."""
     threads = "1 thread" if record.threads == 1 else f"{record.threads} threads"
-    return f"{record.processor}, {threads}"
+    return ", ".join([record.processor, threads, *record.instructions])
 
 
 def _costs(records: Sequence[EdgeRecord]) -> str:

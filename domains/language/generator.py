@@ -78,13 +78,18 @@ class LanguageGenerator(Generator):
     def _written(
         self, network: Module, items: range, seed: int, prompt: Callable[[int], Sequence[int]] | None
     ) -> Iterator[tuple[int, list[int]]]:
-        from domains.language.sampler import SamplerSettings, sample_tokens
+        import torch
+
+        from domains.language.sampler import SamplerSettings, accelerator_batch, sample_tokens
 
         settings = SamplerSettings(
             self.start, self.end, cached=self.cached, positions=self.positions, **self._settings
         )
         if self.batch is not None:
             settings = dataclasses.replace(settings, batch=self.batch)
+        elif self.device == "cuda":
+            batch = accelerator_batch(network, settings, torch.cuda.mem_get_info()[0])
+            settings = dataclasses.replace(settings, batch=batch)
         return sample_tokens(network, items, seed, settings, prompt=prompt)
 
     def calibration(self, seed: int) -> Iterator[tuple[tuple[()], Mapping[str, Any]]]:

@@ -22,6 +22,7 @@ from bench.errors import Diverged
 
 # splitmix64's, as signed integers
 GOLDEN, MIX_1, MIX_2 = -0x61C8864680B583EB, -0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15
+ACCELERATOR_BATCH, MEMORY_SHARE = 4096, 0.25  # texts; share of the free memory that their cache may take
 COMPACT_BELOW = 0.8  # drop the finished rows of a batch when fewer than this share are still being written
 
 Prompt = Callable[[int], Sequence[int]]  # item -> the tokens that it begins with, after the start token
@@ -61,6 +62,21 @@ def sample_tokens(
         )
 
 
+def accelerator_batch(network: Module, settings: SamplerSettings, free_bytes: int) -> int:
+    """How many texts an accelerator writes together.
+
+    The kernels of one token take microseconds and are launched one by one, so a batch of any size takes
+    about the same time. The cache of keys and values, in float32, limits it.
+    """
+    config = getattr(network, "config", None)
+    layers, width = getattr(config, "num_hidden_layers", None), getattr(config, "hidden_size", None)
+    if layers is None or width is None or not settings.cached:
+        return settings.batch
+    bytes_per_text = 2 * layers * width * settings.max_tokens * 4
+    fits = int(MEMORY_SHARE * free_bytes / bytes_per_text)
+    return max(settings.batch, min(ACCELERATOR_BATCH, fits))
+
+
 def _sample_batch(
     network: Module,
     items: Tensor,
@@ -94,16 +110,18 @@ def _sample_batch(
         alive &= position < most
         if settings.end is not None:
             alive &= (chosen != settings.end) | ~free
-        for item, token, going_on in zip(items.tolist(), chosen.tolist(), alive.tolist(), strict=True):
-            if going_on:
+        # one transfer to the host: each waits for the device
+        numbers, written_now, going = torch.stack([items, chosen, alive.long()]).tolist()
+        for item, token, goes_on in zip(numbers, written_now, going, strict=True):
+            if goes_on:
                 written[item].append(token)
             # finished now; rows that finished before wait for the batch to be compacted
             elif item in written:
                 yield item, written.pop(item)
-        if not alive.any():
+        if not any(going):
             break
         tokens = chosen[:, None]
-        if alive.float().mean() < COMPACT_BELOW and read.can_select:
+        if sum(going) < COMPACT_BELOW * len(going) and read.can_select:
             rows = alive.nonzero()[:, 0]
             items, tokens, alive = items[rows], tokens[rows], alive[rows]
             given, lengths, most = given[rows], lengths[rows], most[rows]

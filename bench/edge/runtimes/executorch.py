@@ -26,12 +26,14 @@ class ExecuTorch(Runtime):
 
     def export(self, exportable: Exportable, precision: str, folder: Path) -> None:
         """Lower the program to XNNPACK and write `model.pte`."""
+        import torch
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
         from executorch.exir import to_edge_transform_and_lower
 
         from bench.methods.tools.tool import quietly
 
-        with quietly():
+        # oneDNN's kernels for convolutions differ by batch, and lowering would narrow the batch to one of them
+        with quietly(), torch.backends.mkldnn.flags(enabled=False):
             program = exported_program(exportable)
             if precision == "int8":
                 program = exported_program(
