@@ -32,7 +32,7 @@ class ExecuTorch(Runtime):
 
         from bench.methods.tools.tool import quietly
 
-        # oneDNN's kernels for convolutions differ by batch, and lowering would narrow the batch to one of them
+        # oneDNN chooses a kernel by the batch, and lowering would narrow the range of batches to that choice
         with quietly(), torch.backends.mkldnn.flags(enabled=False):
             program = exported_program(exportable)
             if precision == "int8":
