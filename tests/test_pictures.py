@@ -13,7 +13,16 @@ from bench.methods.notation import LADDER
 from bench.records.cell import FLOOR_RECALIBRATED
 from bench.records.schema import Cost, Record
 from bench.report.figures.canvas import DPI
-from bench.report.figures.families import SIZE, draw, families_of, family_of, label_of, ladders_of, points_of
+from bench.report.figures.families import (
+    SIZE,
+    draw,
+    families_of,
+    family_of,
+    frontier_of,
+    label_of,
+    ladders_of,
+    points_of,
+)
 
 LATER = (
     *(
@@ -155,10 +164,20 @@ def test_records_under_other_conditions_are_not_mixed(tmp_path: Path) -> None:
         ("random+recalibrate", "pruning", "random+recalibrate"),
         ("int4:group=32,asym", "quantizer", "int4 group=32 asym"),
         ("somebody:elses=1", "quantizer", "somebody elses=1"),
+        ("tcq:bits=3+recalibrate", "tcq", "tcq 3+recalibrate"),
+        ("channels:keep=0.75", "pruning", "channels keep=0.75"),
+        ("quanto:bits=4+recalibrate", "tool", "quanto 4+recalibrate"),
     ],
 )
 def test_families_and_labels(method: str, family: str, label: str) -> None:
     assert (family_of(method), label_of(method)) == (family, label)
+
+
+def test_the_frontier_is_the_best_of_all_files_at_least_as_small() -> None:
+    series = families_of(
+        [record("none", 1.0, 1.0), record("int8", 4.0, 0.6), record("ecsq:bits=4", 8.0, 0.7)]
+    )
+    assert frontier_of(series, "quality") == [(1.0, 1.0), (4.0, 0.7), (8.0, 0.7)]
 
 
 def test_families_without_methods_have_no_entry() -> None:

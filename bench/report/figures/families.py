@@ -32,6 +32,7 @@ ROLES = ("quality", "diversity")
 BASELINE = "none"
 SIZE = (9.0, 8.0)  # inches
 BAR = {"elinewidth": 1.1, "capsize": 2.5}
+FRONTIER: dict[str, Any] = {"color": "#DDDDDD", "linewidth": 7, "solid_capstyle": "butt", "zorder": 1}
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def draw(records: Sequence[Record], folder: Path, model: str = "s@0") -> list[Pa
     for domain, group in domains.items():
         ending = ", all recalibrated" if recalibrated_ladder(group) else ""
         title = f"What each method leaves of the network: {domain} ({model}{ending})"
-        drawn[f"rate-retention-{slug(domain)}.png"] = _picture(families_of(group), title)
+        drawn[f"rate-retention-{slug(domain)}.png"] = _picture(families_of(group), title, frontier=True)
     for name, data in drawn.items():
         write_atomically(folder / name, data)
     return [folder / name for name in drawn]
@@ -134,7 +135,9 @@ def ladders_of(domains: dict[str, list[Record]]) -> list[Series]:
 FAMILIES = {
     "ladder": Series(f"ladder, {LADDER[0]} to {LADDER[-1]}", (), COLOURS[0], MARKERS[0]),
     "ecsq": Series("entropy-coded (ecsq)", (), COLOURS[1], MARKERS[1]),
+    "tcq": Series("trellis-coded (tcq)", (), "#7F3C8D", "X"),
     "quantizer": Series("other quantizers", (), COLOURS[2], MARKERS[2], line=False),
+    "tool": Series("other tools", (), "#444444", "*", line=False),
     "both": Series("pruned and quantized", (), COLOURS[3], MARKERS[3], line=False),
     "pruning": Series("pruned", (), COLOURS[4], MARKERS[4], line=False),
     "trained": Series("compressed while training", (), COLOURS[5], MARKERS[5], line=False),
@@ -166,11 +169,21 @@ def family_of(method: str) -> str:
         return "trained"
     links = without_recalibration(method).split("+")
     names = ["nm" if PATTERN.match(link) else link.partition(":")[0] for link in links]
-    modules = ("bench.methods.prune:", "bench.methods.calibrated_pruning:")
+    if any(METHODS.get(name, "").startswith("bench.methods.tools.") for name in names):
+        return "tool"
+    modules = ("bench.methods.prune:", "bench.methods.calibrated_pruning:", "bench.methods.channels:")
     prunes = [METHODS.get(name, "").startswith(modules) for name in names]
     if any(prunes):
         return "pruning" if all(prunes) else "both"
-    return "ecsq" if names == ["ecsq"] else "quantizer"
+    return names[0] if names in (["ecsq"], ["tcq"]) else "quantizer"
+
+
+def frontier_of(series: Sequence[Series], role: str) -> list[tuple[float, float]]:
+    """(ratio, the largest mean in a file at least as small), largest file first."""
+    found: list[tuple[float, float]] = []
+    for ratio, value in sorted(((x, y) for one in series for x, y, _ in _shown(one, role)), reverse=True):
+        found.append((ratio, max(value, found[-1][1] if found else -math.inf)))
+    return found[::-1]
 
 
 def label_of(method: str) -> str:
@@ -181,13 +194,15 @@ def label_of(method: str) -> str:
 # ------------------------------------------------------------------------------------------ series -> picture
 
 
-def _picture(series: Sequence[Series], title: str) -> bytes:
-    """PNG: quality above, diversity below."""
+def _picture(series: Sequence[Series], title: str, frontier: bool = False) -> bytes:
+    """PNG: quality above, diversity below. A frontier is a band of steps behind the points."""
 
     def paint(figure: Figure, renderer: Any) -> None:
-        panels = _panels(figure, series, top=_legend(figure, series, renderer) - 0.015)
+        panels = _panels(figure, series, top=_legend(figure, series, renderer, frontier) - 0.015)
         figure.text(0.105, 0.965, title, fontsize=12.5, va="center")
         for role, axes in zip(ROLES, panels):
+            if frontier and (best := frontier_of(series, role)):
+                axes.step(*zip(*best), where="pre", **FRONTIER)
             for one in series:
                 _plot(axes, one, role)
             _write_labels(axes, series, role, renderer)
@@ -242,18 +257,18 @@ def _plot(axes: Axes, series: Series, role: str) -> None:
     axes.errorbar(x, y, bar, **style)
 
 
-def _legend(figure: Figure, series: Sequence[Series], renderer: Any) -> float:
+def _legend(figure: Figure, series: Sequence[Series], renderer: Any, frontier: bool) -> float:
     """A legend without the error bars that `errorbar` would add -> its lower edge, 0 to 1."""
     from matplotlib.lines import Line2D
 
     looks: list[dict[str, Any]] = [
         {"color": s.colour, "marker": s.marker, "linestyle": "-" if s.line else "none", **MARKER}
         for s in series
-    ]
+    ] + ([FRONTIER] if frontier else [])
     return canvas.legend(
         figure,
         [Line2D([], [], **look) for look in looks],
-        [one.name for one in series],
+        [*(one.name for one in series), *(["best of all at this size or smaller"] if frontier else [])],
         renderer,
         (0.1, 0.948),
     )
