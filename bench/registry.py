@@ -156,6 +156,10 @@ METHODS = Registry(
             "bench.methods.calibrated_rounding:AdaRound",
             "uniform, rounding up or down learnt on calibration inputs; bits=4, group=G",
         ),
+        "brecq": (
+            "bench.methods.block_rounding:Brecq",
+            "adaround, learnt together by the layers of a block; bits=4, group=G",
+        ),
         "tcq": (
             "bench.methods.trellis_coded:TrellisCoded",
             "trellis-coded uniform steps, entropy-coded; bits=2, 1.5 ..., states=4 ... 256",

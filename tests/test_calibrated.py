@@ -21,6 +21,7 @@ from bench.contracts.network import Small
 from bench.errors import BadInput, Unsupported
 from bench.interfaces import Compressed, Context, Generator, StoredTensor, StructureEdit
 from bench.layers import Weight, weights_of
+from bench.methods.block_rounding import Brecq, Call, blocks_of, calls_of
 from bench.methods.calibrated_pruning import SparseGpt, Wanda
 from bench.methods.calibrated_rounding import AdaRound, CalibratedQuantizer, Gptq, Rounding
 from bench.methods.calibration import Calibration, patches, proportions, that_fit_into_memory
@@ -242,12 +243,80 @@ def test_nearly_all_of_a_short_row_leaves_its_best_weight() -> None:
     assert single.mask.all()
 
 
+class Residual(nn.Module):
+    """A block whose second layer can make good what the first one loses."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(width, width), nn.Linear(width, width)
+
+    def forward(self, x: Tensor, *, scale: float) -> tuple[Tensor, None]:
+        return x + scale * self.second(self.first(x).relu()), None
+
+
+class Stack(nn.Module):
+    """A list of two blocks behind a layer of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before = nn.Linear(12, 12)
+        self.blocks = nn.ModuleList([Residual(12), Residual(12)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.before(x)
+        for block in self.blocks:
+            x, _ = block(x, scale=0.5)
+        return x
+
+
+def test_blocks_are_the_innermost_entries_of_lists_with_two_weights() -> None:
+    stack = Stack()
+    assert list(blocks_of(stack, weights_of(stack))) == ["blocks.0", "blocks.1"]
+    nested = nn.ModuleList([nn.ModuleList([Residual(3), nn.Linear(3, 3)])])
+    assert list(blocks_of(nested, weights_of(nested))) == ["0.0"]
+    assert blocks_of(nn.Sequential(nn.Linear(2, 2)), {}) == {}
+
+
+@pytest.mark.parametrize("text", ["brecq:bits=2", "brecq:bits=3,group=5", "magnitude+brecq:bits=2"])
+def test_brecq_spares_the_output_of_blocks(text: str) -> None:
+    torch.manual_seed(0)
+    stack, inputs = Stack(), [normal(40, 12, seed=s) for s in range(3)]
+    both = {name: compress(text.replace("brecq", name), stack, *inputs) for name in ("brecq", "adaround")}
+    before = compress(text.partition("+")[0] if "+" in text else "none", stack, *inputs)
+    network = copy.deepcopy(stack)
+    network.load_state_dict({name: stored.dequantize() for name, stored in before.tensors.items()})
+    calibration = Calibration(network.eval(), [((x,), {}) for x in inputs])
+    for path, block in blocks_of(network, weights_of(network)).items():
+        calls = calls_of(block, calibration)
+        assert len(calls) == 3 and isinstance(calls[0], Call) and calls[0].kwargs == {"scale": 0.5}
+        errors = {}
+        for name, made in both.items():
+            own = {n: t.dequantize() for n, t in made.tensors.items() if n.startswith(path)}
+            values = {n.removeprefix(f"{path}."): value for n, value in own.items()}
+            with torch.no_grad():
+                errors[name] = sum(float(call.error(block, values)) for call in calls)
+        assert errors["brecq"] < errors["adaround"]
+    outside = "before.weight"
+    assert torch.equal(both["brecq"].tensors[outside].indices, both["adaround"].tensors[outside].indices)
+    again = compress(text, stack, *inputs)
+    for name, stored in both["brecq"].tensors.items():
+        assert torch.equal(again.tensors[name].dequantize(), stored.dequantize())
+
+
+def test_without_blocks_brecq_is_adaround() -> None:
+    network, x = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 3)), normal(50, 6)
+    found = [compress(text, network, x) for text in ("brecq:bits=3", "adaround:bits=3")]
+    for name, stored in found[0].tensors.items():
+        assert torch.equal(stored.dequantize(), found[1].tensors[name].dequantize())
+
+
 # --- all layers, chains, files ------------------------------------------------------------------------
 
 METHODS = (
     "gptq:bits=3",
     "gptq:bits=4,group=7",
     "adaround:bits=4",
+    "brecq:bits=4",
     "wanda",
     "sparsegpt",
     "sparsegpt:pattern=2:4",
@@ -257,6 +326,7 @@ METHODS = (
 @pytest.fixture(autouse=True)
 def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(AdaRound, "STEPS", 100)
+    monkeypatch.setattr(Brecq, "BLOCK_STEPS", 300)
 
 
 @pytest.mark.parametrize("text", METHODS)
@@ -350,6 +420,7 @@ def test_inputs_that_are_zero_or_not_finite_do_no_harm() -> None:
     ("text", "message"),
     [
         ("gptq:bits=1", "bits=1 of 'gptq' is outside of 2 to 8"),
+        ("brecq:bits=1", "bits=1 of 'brecq' is outside of 2 to 8"),
         ("adaround:bits=9", "bits=9 of 'adaround' is outside of 2 to 8"),
         ("gptq:bits=3.5", "bits='3.5' of 'gptq' is not a valid int"),
         ("gptq:group=-1", "group=-1 does not go with"),

@@ -52,6 +52,12 @@ class Rounding:
         """What indices stand for; pruned weights are zero."""
         return self.levels[indices] * self.scales * self.mask
 
+    def neighbours(self) -> tuple[Tensor, Tensor]:
+        """(the lower neighbour's index as float, where the weight is between it and the upper one: 0 to 1)"""
+        place = self.in_steps(self.rows) - self.levels[0]
+        low = place.floor().clamp(0, len(self.levels) - 2)
+        return low, (place - low).clamp(0, 1)
+
     def error(self, indices: Tensor, moments: Tensor) -> Tensor:
         """The mean squared error of each row's output, [groups, rows]."""
         change = self.values(indices) - self.rows * self.mask
@@ -164,9 +170,8 @@ class AdaRound(CalibratedQuantizer):
 
     def choose(self, task: Rounding, moments: Tensor) -> Tensor:
         """The indices, [groups, rows, n]; those of round-to-nearest in a row that does not get better."""
-        place = task.in_steps(task.rows) - task.levels[0]
-        low = place.floor().clamp(0, len(task.levels) - 2)
-        settled = low + self.learn(task, low, (place - low).clamp(0, 1), moments)
+        low, share = task.neighbours()
+        settled = low + self.learn(task, low, share, moments)
         plain, learnt = task.nearest(task.rows), settled.int()
         better = task.error(learnt, moments) < task.error(plain, moments)
         return torch.where(better[:, :, None], learnt, plain)
@@ -176,9 +181,9 @@ class AdaRound(CalibratedQuantizer):
 
         share: where it is between its two neighbours; weights at 0 and 1 stay there.
         """
-        between, moments = (share > 0) & (share < 1) & task.mask, moments.float()
+        between, moments = between_of(share, task.mask), moments.float()
         unit = between.sum() / task.error(task.nearest(task.rows), moments).sum().clamp(min=1e-30)
-        hidden = ((share.clamp(0.001, 0.999) + 0.1) / 1.2).logit()  # so that `up` below is `share`
+        hidden = as_logit(share)
         optimizer = torch.optim.Adam([hidden], self.RATE)
         for step in range(self.STEPS):
             up = torch.where(between, stretched(hidden), share)
@@ -193,10 +198,23 @@ class AdaRound(CalibratedQuantizer):
 
         With a large beta, only weights next to an end feel it.
         """
-        first, last = self.BETA
-        beta = first + (last - first) * progress
-        side = 2 * up - 1
+        beta, side = self.beta(progress), 2 * up - 1
         return 2 * beta * self.PRICE * side.sign() * side.abs().pow(beta - 1)
+
+    def beta(self, progress: float) -> float:
+        """The exponent of the price, from 0, the first step, to 1."""
+        first, last = self.BETA
+        return first + (last - first) * progress
+
+
+def between_of(share: Tensor, mask: Tensor) -> Tensor:
+    """The weights between two neighbours; those on the grid, outside of it, or pruned have no choice."""
+    return (share > 0) & (share < 1) & mask
+
+
+def as_logit(share: Tensor) -> Tensor:
+    """Hidden values that `stretched` maps to these shares."""
+    return ((share.clamp(0.001, 0.999) + 0.1) / 1.2).logit()
 
 
 def stretched(hidden: Tensor) -> Tensor:
