@@ -35,7 +35,7 @@ from bench.interfaces import Exportable, Generator
 from bench.records.edge import EdgeRecord, faster, ratio_disagreements, read_edge, read_edge_record
 from bench.records.schema import record_files
 from bench.registry import RUNTIMES, open_domain
-from bench.report.edge import run_table, section
+from bench.report.edge import ANCHOR, details_section, run_table, section
 from bench.report.figures import edge as pictures
 
 DOMAINS = ("image_gan", "image_diffusion", "text", "image_tokens", "molecules")
@@ -380,11 +380,15 @@ def test_a_published_candidate_that_was_not_measured_again_disagrees(records: li
 
 
 def test_the_report_has_a_section_only_where_there_are_records(records: list[EdgeRecord]) -> None:
-    assert section([]) == [] and pictures.panels_of([]) == []
-    text = "\n".join(section(records))
+    assert section([], "d.md") == details_section([]) == [] and pictures.panels_of([]) == []
+    text = "\n".join(details_section(records))
     assert "## What does it cost in real runtimes?" in text and "toy s@0" in text
     assert "same runtime and precision" in text and "`magnitude" in text
+    refused = records[0].model_copy(update={"status": "unsupported", "reason": "a <b> reason", "times": []})
+    assert "- toy s@0, eager fp32: unsupported. a &lt;b&gt; reason" in "\n".join(details_section([refused]))
     assert "shrunk" in run_table(records)
+    short = "\n".join(section(records, "d.md"))
+    assert f"(d.md#{ANCHOR})" in short and short.count("| toy s@0") == 2, "one row for each runtime"
     assert pictures.picture(pictures.panels_of(records)).startswith(b"\x89PNG")
 
 
@@ -395,7 +399,7 @@ def test_the_finding_says_whether_stored_bits_are_speed(records: list[EdgeRecord
     def with_speed(ratio: float) -> str:
         last = short.times[-1].model_copy(update={"faster": {"same runtime fp32": ratio}})
         small = {"file_bytes": int(whole.file_bytes or 0) // 4, "times": [short.times[0], last]}
-        return "\n".join(section([whole, short.model_copy(update=small)]))
+        return "\n".join(section([whole, short.model_copy(update=small)], "d.md"))
 
     assert "**Stored bits are not speed**: 0 of 1 networks" in with_speed(1.0)
     assert "**Fewer stored bits are more speed**: 1 of 1 networks" in with_speed(2.0)

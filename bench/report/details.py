@@ -37,8 +37,8 @@ from bench.stats.sizes import (
 from bench.stats.use import use_by_method
 
 
-def details_page(found: ReportData, leaderboard: str) -> str:
-    """The page as Markdown. `leaderboard` is the link back."""
+def details_page(found: ReportData, leaderboard: str, runtimes: Sequence[str] = ()) -> str:
+    """The page as Markdown. `leaderboard` is the link back, `runtimes` the section of `bench edge`."""
     parts = [
         "# Details of the comparison\n",
         (
@@ -68,6 +68,7 @@ def details_page(found: ReportData, leaderboard: str) -> str:
         *sizes(found),
         *large_or_small(found),
         *survivors(found),
+        *runtimes,
         GENERATED,
     ]
     return "\n".join(parts)

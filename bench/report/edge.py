@@ -11,11 +11,18 @@ from bench.util.markup import as_text
 
 WORTH_IT = 1.2  # times as fast: less is called no gain
 HALF = 0.5  # of the bytes of float32: what counts as small
+TITLE = "What does it cost in real runtimes?"
+ANCHOR = "what-does-it-cost-in-real-runtimes"
 NOTES = """\
+Each runtime with its fastest precision at the largest batch, uncompressed networks. `ms` is a median for one
+sample with its sampler, at the batch size of the column. `MB` is the peak memory of a fresh process that runs
+the network alone. Quality and diversity are of samples that this runtime made.
+[edge.md](docs/edge.md) says how this is measured. All precisions, and pruned networks: [details]({details}).
+"""
+FULL_NOTES = """\
 Each row is one network in one runtime, and the quality of the samples that this runtime made. `ms` is a
 median for one sample with its sampler, at the batch size of the column. `MB` is the peak memory of a fresh
-process that runs the network alone. All rows of a model were timed in turns ({machines}).
-[edge.md](docs/edge.md) says what is measured.
+process that runs the network alone. [edge.md](docs/edge.md) says what is measured.
 """
 ZERO_NOTES = """\
 How many times faster a pruned network is than the uncompressed one, in the same runtime and precision.
@@ -30,19 +37,62 @@ def latest(records: Sequence[EdgeRecord]) -> list[EdgeRecord]:
     return [found[name] for name in sorted(found)]
 
 
-def section(records: Sequence[EdgeRecord]) -> list[str]:
-    """The section of the leaderboard; empty where there are no records."""
+def section(records: Sequence[EdgeRecord], details: str) -> list[str]:
+    """The section of the leaderboard; empty where there are no records. `details` is the link to all rows."""
     now = latest(records)
     if not now:
         return []
-    machines = "; ".join(dict.fromkeys(machine_of(one) for one in now))
-    parts = ["## What does it cost in real runtimes?\n", *(f"{line}\n" for line in findings(now))]
-    parts += [NOTES.format(machines=as_text(machines)), _costs([r for r in now if r.method == "none"]) + "\n"]
+    parts = [f"## {TITLE}\n", *(f"{line}\n" for line in findings(now))]
+    parts += [NOTES.format(details=f"{details}#{ANCHOR}"), _fastest_of_each(now) + "\n"]
+    return [*parts, f"Measured on {_machines(now)}. {_energy(now)}\n"]
+
+
+def details_section(records: Sequence[EdgeRecord]) -> list[str]:
+    """All rows, for the page of details; empty where there are no records."""
+    now = latest(records)
+    if not now:
+        return []
+    parts = [f"## {TITLE}\n", FULL_NOTES, _costs([r for r in now if r.method == "none"]) + "\n"]
     if pruned := [r for r in now if r.method != "none" and r.times]:
         parts += [ZERO_NOTES, _zeros(pruned) + "\n"]
-    if missing := list(dict.fromkeys(r.energy_missing for r in now if r.energy_missing)):
-        parts.append(f"No energy was measured: {as_text('; '.join(missing))}.\n")
-    return parts
+    parts += [f"- {_name(r)}: {r.status}. {as_text(r.reason)}" for r in now if r.reason]
+    return [*parts, f"\nMeasured on {_machines(now)}. {_energy(now)}\n"]
+
+
+def _machines(records: Sequence[EdgeRecord]) -> str:
+    return as_text("; ".join(dict.fromkeys(machine_of(one) for one in records)))
+
+
+def _energy(records: Sequence[EdgeRecord]) -> str:
+    missing = dict.fromkeys(r.energy_missing for r in records if r.energy_missing)
+    return f"No energy was measured: {as_text('; '.join(missing))}." if missing else ""
+
+
+def _name(record: EdgeRecord) -> str:
+    name = f"{as_text(record.domain)} {as_text(record.model)}, {record.runtime} {record.precision}"
+    return name if record.method == "none" else f"{name}, `{record.method}`"
+
+
+def _fastest_of_each(records: Sequence[EdgeRecord]) -> str:
+    """One row for each model and runtime."""
+    dense = [r for r in records if r.method == "none" and r.times]
+    sizes = sorted({batch for record in dense for batch in record.batch_sizes})
+    headers = ["model", "runtime", "fastest", "bytes ↓", *(f"ms at {size} ↓" for size in sizes), "to eager ↑"]
+    headers += ["to its fp32 ↑", "MB ↓", *(f"{role} ↑" for role in ROLES)]
+    lines = []
+    for (domain, model, runtime), same in by(dense, lambda r: (r.domain, r.model, r.runtime)).items():
+        best = min(same, key=lambda r: r.times[-1].seconds_per_sample)
+        ratios = [_ratio(best, to) for to in (EAGER, FP32)]
+        start = [f"{as_text(domain)} {as_text(model)}", runtime, best.precision, _size(best)]
+        lines.append([*start, *(_ms(best, size) for size in sizes), *ratios, _memory(best), *_worth(best)])
+    return table(headers, lines, left=3)
+
+
+def _ratio(record: EdgeRecord, to: str) -> str:
+    """How many times faster at the largest batch; the reference itself has 1."""
+    own = record.precision == "fp32" and (to == FP32 or record.runtime == "eager")
+    ratio = 1.0 if own else record.times[-1].faster.get(to)
+    return DASH if ratio is None else f"{ratio:.2f}x"
 
 
 def machine_of(record: EdgeRecord) -> str:

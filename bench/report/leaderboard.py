@@ -14,7 +14,7 @@ from pathlib import Path
 from bench.records.edge import read_edge
 from bench.records.schema import Record
 from bench.report.details import details_page
-from bench.report.edge import section
+from bench.report.edge import details_section, section
 from bench.report.headline import headline, models_table, score_line
 from bench.report.model_page import GENERATED, first_table, folder_of, model_page, with_named_metrics
 from bench.report.report_data import ReportData, report_data
@@ -41,7 +41,9 @@ def pages(records: Sequence[Record], results: Path, output: Path) -> dict[Path, 
     found = report_data(records, read_models(results))
     made = {output: _leaderboard(found, records, results, output)}
     if found.comparable:
-        made[results / PAGE] = _docs_from(results, details_page(found, os.path.relpath(output, results)))
+        runtimes = details_section(read_edge(results))
+        text = details_page(found, os.path.relpath(output, results), runtimes)
+        made[results / PAGE] = _docs_from(results, text)
     for (domain, model), group in grouped(records, lambda r: (r.domain, r.model)):
         made[folder_of(results, domain, model) / PAGE] = model_page(group, results, output)
     return made
@@ -56,14 +58,14 @@ def _leaderboard(found: ReportData, records: Sequence[Record], results: Path, ou
     }
     parts = ["# Leaderboard\n"]
     if found.comparable:
-        parts += [*headline(found, details), *section(read_edge(results))]
+        parts += [*headline(found, details), *section(read_edge(results), details)]
         parts += ["## Models\n", models_table(found, links)]
     else:  # a run of your own: its numbers stand here at once
         for (domain, model, *_), same in grouped(records, lambda r: (r.domain, r.model, conditions(r))):
             more = f"[All numbers of this model]({links[domain, model]})\n"
             title = f"## {as_text(domain)} · {as_text(model)}{with_named_metrics(same)}\n"
             parts += [title, first_table(same) + "\n", score_line(found, domain, model), more]
-        parts += section(read_edge(results))
+        parts += details_section(read_edge(results))
     if not records:
         parts.append("There are no records yet.\n")
     return _docs_from(here, "\n".join([*parts, GENERATED]))

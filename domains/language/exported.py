@@ -1,8 +1,9 @@
 """One decoding step as other runtimes take it: the cache of keys and values is a tensor in, and what the step
 adds to it is a tensor out. The sampler keeps the cache.
 
-The cache is [t, layers, 2, b, heads, width]. It grows by `BUCKET` tokens at a time, with a mask over the
-places that are still empty, so that runtimes see few shapes.
+The cache is [layers, 2, b, heads, t, width]. Attention takes [b, heads, t, width], so a runtime need not move
+it. It grows by `BUCKET` tokens at a time, with a mask over the places that are still empty, so that runtimes
+see few shapes.
 """
 
 from __future__ import annotations
@@ -31,14 +32,14 @@ class DecodeStep(Module):
         self.argument = str(cache_argument(network))
 
     def forward(self, tokens: Tensor, position: Tensor, mask: Tensor, cache: Tensor) -> tuple[Tensor, Tensor]:
-        """tokens [b, 1], position [1, 1], mask [1, 1, 1, t], cache [t, layers, 2, b, heads, width]
-        -> logits [b, v], added [1, layers, 2, b, heads, width]
+        """tokens [b, 1], position [1, 1], mask [1, 1, 1, t], cache [layers, 2, b, heads, t, width]
+        -> logits [b, v], added [layers, 2, b, heads, width]
         """
         from transformers import DynamicCache
 
         past = DynamicCache(config=cast(Any, self.network).config)
-        for layer, held in zip(cast(Any, past.layers), cache.unbind(1)):
-            layer.keys, layer.values = (one.permute(1, 2, 0, 3) for one in held.unbind(1))  # [b, h, t, w]
+        for layer, held in zip(cast(Any, past.layers), cache.unbind(0)):
+            layer.keys, layer.values = held.unbind(0)
             layer.dtype, layer.device, layer.is_initialized = cache.dtype, cache.device, True
         seen = torch.cat([mask, torch.zeros_like(mask[..., :1])], -1)  # the token itself, too
         made = self.network(
@@ -50,7 +51,7 @@ class DecodeStep(Module):
         )
         layers = cast(Any, past.layers)
         added = [torch.stack([layer.keys[:, :, -1], layer.values[:, :, -1]]) for layer in layers]
-        return made.logits[:, -1], torch.stack(added)[None]
+        return made.logits[:, -1], torch.stack(added)
 
 
 def cache_shape(network: Module) -> tuple[int, int, int]:
@@ -79,30 +80,31 @@ class Reader:
     can_select = True
 
     def __init__(self, call: Callable[..., tuple[Tensor, ...]], shape: tuple[int, int, int]) -> None:
-        self.call, self.shape, self.read = call, shape, 0
+        self.call, self.shape, self.read, self.places = call, shape, 0, 0
         self.cache = torch.empty(0)
 
     def next_logits(self, tokens: Tensor) -> Tensor:
         """Read one more token of each text, [b, 1] -> logits of the token after it, [b, v]."""
         arguments = self.arguments(tokens)
         logits, added = self.call(*arguments)
-        self.cache[self.read] = added[0]
+        self.cache[:, :, :, :, self.read] = added
         self.read += 1
         return logits.float()
 
     def arguments(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """What the next call gets."""
         layers, heads, width = self.shape
-        if self.read == len(self.cache):
-            more = torch.zeros(BUCKET, layers, 2, len(tokens), heads, width)
-            self.cache = torch.cat([self.cache, more]) if len(self.cache) else more
-        mask = torch.full((1, 1, 1, len(self.cache)), EMPTY)
+        if self.read == self.places:
+            more = torch.zeros(layers, 2, len(tokens), heads, BUCKET, width)
+            self.cache = torch.cat([self.cache, more], 4) if self.places else more
+            self.places += BUCKET
+        mask = torch.full((1, 1, 1, self.places), EMPTY)
         mask[..., : self.read] = 0
         return tokens, torch.full((1, 1), self.read), mask, self.cache
 
     def select(self, rows: Tensor) -> None:
         """Keep only these texts of the batch."""
-        self.cache = self.cache[:, :, :, rows].contiguous()
+        self.cache = self.cache[:, :, rows]
 
 
 class Steps(Module):
@@ -123,7 +125,7 @@ def example(shape: tuple[int, int, int]) -> dict[str, Tensor]:
     return dict(zip(("tokens", "position", "mask", "cache"), arguments))
 
 
-AXES = {"tokens": {0: "batch"}, "mask": {3: "time"}, "cache": {0: "time", 3: "batch"}}
+AXES = {"tokens": {0: "batch"}, "mask": {3: "time"}, "cache": {2: "batch", 4: "time"}}
 
 
 @torch.no_grad()
