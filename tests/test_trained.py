@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_network import Small, bits
+from small_network import Small, bits, normal
 from test_image_training import HELD_OUT, PIXELS, flow, gan, tiny_unet
 from torch import Tensor, nn
 from toy_domain import ToyGenerator  # type: ignore[import-not-found]
@@ -34,8 +34,8 @@ from bench.interfaces import (
 from bench.layers import weights_of
 from bench.methods.fake_quantize import FakeQuantize, StraightThrough
 from bench.methods.notation import parse
-from bench.methods.plain import original
-from bench.methods.trained import GRIDS, MEAN_SCALES, OUTCOME, RESULT, Attempt, TrainingTimeMethod
+from bench.methods.plain import original, plain
+from bench.methods.trained import GRIDS, MEAN_SCALES, OUTCOME, RESULT, Attempt, TrainingTimeMethod, quantizer
 from bench.records.cell import cells
 from bench.records.schema import Record
 from bench.registry import DOMAINS
@@ -198,6 +198,17 @@ def test_gradients_reach_each_latent_weight_and_each_learned_scale(text: str) ->
     assert {name.partition(".")[0] for name in still} <= {"constant", "one"}
 
 
+@pytest.mark.parametrize("learned", [False, True])
+def test_annealed_values_move_from_the_latent_weights_to_the_grid(learned: bool) -> None:
+    latent = normal(4, 6)
+    made = FakeQuantize(quantizer("ternary").quantize(plain(latent), 0), learned, anneal=0.5)
+    on_grid = FakeQuantize(quantizer("ternary").quantize(plain(latent), 0), learned)(latent)
+    for share, expected in ((0.0, latent), (0.25, (latent + on_grid) / 2), (0.5, on_grid), (1.0, on_grid)):
+        made.advance(latent, share)
+        assert torch.allclose(made(latent), expected)
+    assert torch.equal(made(latent), made.stored(latent).dequantize())
+
+
 @pytest.mark.parametrize(
     ("grid", "scales"), [("int4", "learned"), ("binary", "learned"), ("ternary", "mean")]
 )
@@ -274,6 +285,7 @@ def test_with_mean_scales_the_gradient_passes_to_kept_weights_up_to_one_and_a_ha
 
 TEXTS = (
     "qat:grid=ternary,scales=learned",
+    "qat:grid=binary,anneal=0.5",
     "prune_train:sparsity=0.9",
     "magnitude:sparsity=0.5+finetune",
     "prune_train:pattern=2:4",
@@ -867,6 +879,7 @@ def test_canonical_texts_are_read_back(text: str, canonical: str) -> None:
     [
         ("qat:grid=int9", "int9.*int8, int7, int6, int5, int4, int3, int2, ternary, binary"),
         ("qat:ends=int1", "ends='int1' of 'qat' is not one of"),
+        *((f"qat:anneal={share}", f"anneal={share} of 'qat' is outside") for share in ("1", "-0.1", "nan")),
         ("qat:scales=median", "scales='median' of 'qat' is not one of: auto, learned, mean"),
         ("qat:grid=int4,scales=mean", "scales='mean' of 'qat' goes with the grids ternary, binary only"),
         ("qat:grid=ternary,ends=int8,scales=mean", "goes with the grids ternary, binary only"),

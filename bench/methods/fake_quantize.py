@@ -92,14 +92,20 @@ class FakeQuantize(Parametrization):
     learned: each scale is trained (LSQ), in the log domain, from the start's scale. Otherwise a scale is the
     mean magnitude of its row (Rastegari et al. 2016, arXiv:1603.05279; Ma et al. 2024, arXiv:2402.17764), and
     the gradient passes to latent weights up to `CLIP` times the scale. Those far out would never return.
+    anneal: share of the steps in which the values move from the latent weights to the grid, in proportion to
+    the steps (Liu and Mattina 2019, arXiv:1903.01061). 0: they are on the grid from the first step.
     """
 
     levels: Tensor
+    on_grid: Tensor  # 0: latent weights; 1: the grid
     start_scales: Tensor
     mask: Tensor  # bool [rows, n]
 
-    def __init__(self, start: StoredTensor, learned: bool) -> None:
+    def __init__(self, start: StoredTensor, learned: bool, anneal: float = 0.0) -> None:
         super().__init__()
+        self.anneal = anneal
+        if anneal:  # state, so that an average of the network and a training that resumes have it
+            self.register_buffer("on_grid", torch.tensor(0.0))
         assert start.scales is not None and len(start.codebook) == 1
         self.form, self.learned = dataclasses.replace(start, indices=None, scales=None, mask=None), learned
         levels = torch.tensor(start.codebook[0], device=start.scales.device)
@@ -144,7 +150,14 @@ class FakeQuantize(Parametrization):
             chosen = self.levels[nearest(relative, self.levels)] * scales[:, None]
             values = Replaced.apply(rows, chosen, relative.abs() <= CLIP)
         values = without(values, self.mask) if self.masked else values
+        if self.anneal and self.on_grid < 1:
+            values = torch.lerp(rows, values, self.on_grid)
         return self.form.layout.restore(values, self.form.shape)
+
+    def advance(self, latent: Tensor, share: float) -> None:
+        """Move the values on towards the grid."""
+        if self.anneal:
+            self.on_grid.fill_(min(1.0, share / self.anneal))
 
     @torch.no_grad()
     def stored(self, latent: Tensor) -> StoredTensor:

@@ -343,6 +343,7 @@ class QuantizationAwareTraining(TrainingTimeMethod):
     grid: str = field(default="int4", metadata={"shown": True, "leads": True})
     scales: str = "auto"
     ends: str = "same"  # the grid of the first and the last layer
+    anneal: float = 0.0  # share of the steps in which the values move from the latent weights to the grid
 
     name = "qat"
     description = "quantization-aware training on a grid"
@@ -352,6 +353,11 @@ class QuantizationAwareTraining(TrainingTimeMethod):
         super().__post_init__()
         one_of(self.name, "grid", self.grid, GRIDS)
         one_of(self.name, "ends", self.ends, ("same", *GRIDS))
+        if not 0 <= self.anneal < 1:
+            raise BadInput(
+                f"anneal={self.anneal:g} of {self.name!r} is outside of [0, 1): it is a share of the steps, "
+                f"such as 0.5, and the last steps are on the grid"
+            )
         one_of(self.name, "scales", self.scales, ("auto", "learned", "mean"))
         if self.scales == "mean" and not {self.grid, self.ends} <= {*MEAN_SCALES, "same"}:
             raise BadInput(
@@ -364,7 +370,8 @@ class QuantizationAwareTraining(TrainingTimeMethod):
         """The grid, starting from the scales of least squared error."""
         grid = self.ends if ends and self.ends != "same" else self.grid
         learned = self.scales == "learned" or (self.scales == "auto" and grid not in MEAN_SCALES)
-        return FakeQuantize(quantizer(grid).quantize(start, weight.axis, weight.blocks), learned)
+        stored = quantizer(grid).quantize(start, weight.axis, weight.blocks)
+        return FakeQuantize(stored, learned, self.anneal)
 
     def finish(self, compressed: Compressed, context: Context, exempt: Mapping[str, str]) -> Compressed:
         """Biases and norms as float16."""
