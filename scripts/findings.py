@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import mean
 
 from bench.methods.notation import LADDER
+from bench.records.edge import EdgeRecord, read_edge
 from bench.records.schema import Record, read_records
+from bench.report import edge
 from bench.report.details import pair_by_pair, with_sign
 from bench.report.during import summary
 from bench.report.report_data import report_data
@@ -53,17 +55,23 @@ def main() -> None:
     if old := out_of_date(files, records):
         sys.exit(f"model.json of {old} is out of date: run `python -m bench describe --domain all`")
     try:
-        page = findings(records, files)
+        page = findings(records, files, read_edge(ROOT / "results"))
     except ValueError as error:
         sys.exit(str(error))
     write_atomically(ROOT / "docs" / "findings.md", page)
 
 
-def findings(records: Sequence[Record], files: Mapping[tuple[str, str], ModelFile]) -> str:
+def findings(
+    records: Sequence[Record],
+    files: Mapping[tuple[str, str], ModelFile],
+    of_runtimes: Sequence[EdgeRecord],
+) -> str:
     """The page. Raises `ValueError` where the template and the records do not fit."""
     f, template = Figures(report_data(records, files)), TEMPLATE.read_text(encoding="utf-8")
-    check(conditions(f), template)
-    return fill(template, Page(f))
+    said = edge.findings(edge.latest(of_runtimes))
+    slow = [any(f"**{claim}**" in line for line in said) for claim in (edge.NOT_SPEED, edge.NO_GAIN)]
+    check([*conditions(f), ("**Not by themselves.**", all(slow))], template)
+    return fill(template, Page(f, said))
 
 
 def check(found: Conditions, template: str) -> None:
@@ -219,8 +227,8 @@ def span(values: Iterable[float], form: Callable[[float], str] = short) -> str:
 class Page:
     """A method for each placeholder of the template."""
 
-    def __init__(self, f: Figures) -> None:
-        self._f = f
+    def __init__(self, f: Figures, of_runtimes: Sequence[str]) -> None:
+        self._f, self._of_runtimes = f, of_runtimes
 
     def answer(self) -> str:
         """As the leaderboard says it."""
@@ -229,6 +237,10 @@ class Page:
             [answer(now), caveats(now), checks(now, self._f.found.wider), pair_by_pair(self._f.found)]
         )
         return said.replace("](docs/", "](").strip()
+
+    def real_runtimes(self) -> str:
+        """As the leaderboard says it."""
+        return "\n".join(f"- {line}" for line in self._of_runtimes)
 
     def cell(self, domain: str, method: str, model: str = "", plain: str = "") -> str:
         """`9.0x: .99/.98`: ratio, quality, diversity."""

@@ -405,6 +405,20 @@ def test_the_finding_says_whether_stored_bits_are_speed(records: list[EdgeRecord
     assert "**Fewer stored bits are more speed**: 1 of 1 networks" in with_speed(2.0)
 
 
+def test_zeros_and_fewer_weights_are_told_apart(records: list[EdgeRecord]) -> None:
+    dense = next(r for r in records if (r.runtime, r.precision, r.method) == ("shrunk", "fp32", "none"))
+    pruned = next(r for r in records if (r.runtime, r.precision) == ("shrunk", "fp32") and r.method != "none")
+
+    def with_bytes(share: float) -> str:
+        last = pruned.times[-1].model_copy(update={"faster": {"same runtime uncompressed": 1.7}})
+        size = {"file_bytes": int(share * (dense.file_bytes or 0)), "times": [pruned.times[0], last]}
+        return "\n".join(section([dense, pruned.model_copy(update=size)], "d.md"))
+
+    assert "**Zeros can speed a network up**: the largest gain is 1.70x" in with_bytes(1.0)
+    assert "**Fewer weights are more speed**: the largest gain is 1.70x" in with_bytes(0.6)
+    assert "Zeros" not in with_bytes(0.6)
+
+
 def test_bad_input_of_a_run_writes_nothing(tmp_path: Path) -> None:
     with pytest.raises(BadInput):
         run_module.run(Request("toy", methods=("int99",), runtimes=("eager",), results=tmp_path / "r"), print)

@@ -10,6 +10,8 @@ from bench.stats.ladder import ROLES
 from bench.util.markup import as_text
 
 WORTH_IT = 1.2  # times as fast: less is called no gain
+NOT_SPEED, NO_GAIN = "Stored bits are not speed", "Zeros speed nothing up"
+SMALLER = 0.95  # of the bytes of the uncompressed network
 HALF = 0.5  # of the bytes of float32: what counts as small
 TITLE = "What does it cost in real runtimes?"
 ANCHOR = "what-does-it-cost-in-real-runtimes"
@@ -135,7 +137,7 @@ def dense_ratio(record: EdgeRecord) -> float | None:
 
 def findings(records: Sequence[EdgeRecord]) -> list[str]:
     """What the records say of stored bits, of zeros, and of the fastest runtimes. A sentence each."""
-    found = [_bits(records), _zeros_in_words(records)]
+    found = [_bits(records), _zeros_in_words(records), _fewer_in_words(records)]
     for (domain, model), same in by(records, lambda r: (r.domain, r.model)).items():
         found.append(_fastest(domain, model, same))
     return [line for line in found if line]
@@ -157,18 +159,43 @@ def _bits(records: Sequence[EdgeRecord]) -> str:
     if not small:
         return ""
     share = f"{len(quick)} of {small} networks with at most half of the bytes of float32 run at least"
-    claim = "Stored bits are not speed" if len(quick) < small / 2 else "Fewer stored bits are more speed"
+    claim = NOT_SPEED if len(quick) < small / 2 else "Fewer stored bits are more speed"
     return f"**{claim}**: {share} {WORTH_IT} times as fast as float32 in the same runtime (largest batch)."
 
 
 def _zeros_in_words(records: Sequence[EdgeRecord]) -> str:
-    known = [(ratio, r) for r in records if (ratio := dense_ratio(r)) is not None]
+    """Whether a runtime makes use of zeros. Its files of such a network are as large as the dense one's."""
+    known = [
+        (ratio, r) for r in records if (ratio := dense_ratio(r)) is not None and not _smaller(r, records)
+    ]
     if not known:
         return ""
-    best, record = max(known, key=lambda pair: pair[0])
-    where = f"`{record.method}` of {as_text(record.domain)} in {record.runtime} {record.precision}"
-    claim = "Zeros speed nothing up" if best < WORTH_IT else "Zeros can speed a network up"
+    best, where = _largest(known)
+    claim = NO_GAIN if best < WORTH_IT else "Zeros can speed a network up"
     return f"**{claim}**: the largest gain is {best:.2f}x, by {where}."
+
+
+def _fewer_in_words(records: Sequence[EdgeRecord]) -> str:
+    """Whether fewer weights, as fewer channels leave, are more speed."""
+    known = [(ratio, r) for r in records if (ratio := dense_ratio(r)) is not None and _smaller(r, records)]
+    if not known:
+        return ""
+    best, where = _largest(known)
+    claim = "Fewer weights are more speed" if best >= WORTH_IT else "Fewer weights are hardly more speed"
+    return f"**{claim}**: the largest gain is {best:.2f}x, by {where}."
+
+
+def _largest(known: Sequence[tuple[float, EdgeRecord]]) -> tuple[float, str]:
+    best, record = max(known, key=lambda pair: pair[0])
+    return best, f"`{record.method}` of {as_text(record.domain)} in {record.runtime} {record.precision}"
+
+
+def _smaller(record: EdgeRecord, records: Sequence[EdgeRecord]) -> bool:
+    """Whether the runtime's files are smaller than those of the uncompressed network."""
+    wanted = (record.domain, record.model, "none", record.runtime, record.precision)
+    dense = [r for r in records if (r.domain, r.model, r.method, r.runtime, r.precision) == wanted]
+    sizes = [r.file_bytes for r in dense if r.file_bytes is not None]
+    return bool(sizes) and (record.file_bytes or 0) < SMALLER * sizes[0]
 
 
 def _fastest(domain: str, model: str, records: Sequence[EdgeRecord]) -> str:
