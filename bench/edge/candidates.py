@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.edge.child import COMPILED, Footprint, Source, footprint, rebuilt
+from bench.edge.program import CALIBRATION_ROWS
 from bench.edge.runtime import PRECISIONS, Loaded, Runtime, Setup
 from bench.edge.timing import Series, Watched
 from bench.errors import BadInput, Unsupported, of_plug_in, unknown
@@ -128,6 +130,13 @@ def captured(exportable: Exportable, batch: int) -> tuple[tuple[np.ndarray, ...]
     with torch.no_grad():
         made = as_tuple(exportable.module(*calls[-1]))
     return tuple(one.numpy() for one in calls[-1]), tuple(one.numpy() for one in made)
+
+
+def for_batches(exportable: Exportable, largest: int) -> Exportable:
+    """The same for batches up to this one: some runtimes reserve memory for the largest that may come."""
+    longest = dict(exportable.longest)
+    longest["batch"] = min(longest["batch"], max(largest, CALIBRATION_ROWS))
+    return dataclasses.replace(exportable, longest=longest)
 
 
 def as_tuple(made: Any) -> tuple[Any, ...]:

@@ -18,6 +18,7 @@ from bench.edge.candidates import (
     Candidate,
     Subject,
     captured,
+    for_batches,
     pairs,
     prepare,
     samples_of,
@@ -154,6 +155,7 @@ class _Run:
             compressed = parse(method)(original(session.generator.network), session.context(SEED))
             save(compressed, method, file)
             exportable = session.generator.exportable(rebuild(file, session.generator))
+            exportable = for_batches(exportable, max(self.batches))
         except (Unsupported, LookupError) as error:
             said = f"{method!r} of model {session.spec.name!r} cannot be measured: {error.args[0]}"
             raise BadInput(said) from None

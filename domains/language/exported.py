@@ -74,6 +74,11 @@ def cache_shape(network: Module) -> tuple[int, int, int]:
     return len(layers), heads, width
 
 
+def most_places(positions: int | None) -> int:
+    """Tokens of the longest cache; runtimes that plan their memory reserve it."""
+    return LONGEST if positions is None else min(LONGEST, -(-positions // BUCKET) * BUCKET)
+
+
 class Reader:
     """As `domains.language.sampler.Read`, with what a runtime made of `DecodeStep`."""
 

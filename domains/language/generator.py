@@ -125,7 +125,7 @@ class LanguageGenerator(Generator):
             texts = (call["input_ids"] for _, call in self.calibration(seed))
             return exported.calls_of(step, shape, texts)
 
-        longest = {"batch": exported.LARGEST_BATCH, "time": exported.LONGEST}
+        longest = {"batch": exported.LARGEST_BATCH, "time": exported.most_places(self.positions)}
         return Exportable(
             step,
             exported.example(shape),
