@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from statistics import mean
@@ -173,11 +174,15 @@ def _mean_retention(d: Domain, role: str, rung: str) -> str:
 
 
 def best_methods(found: ReportData) -> str:
-    """The best method at each ratio, the domains one after another."""
+    """The best method at each ratio, the domains one after another. One row where several ratios share it."""
     lines: list[tuple[float, list[str]]] = []
     richest = richest_models(found)
     for d in ranked(found):
-        lines += [(best.target, best_cells(best, d.name)) for best in frontier(richest.get(d.name, []))]
+        best_of = frontier(richest.get(d.name, []))  # a method is best at ratios that follow each other
+        for _, group in itertools.groupby(best_of, key=lambda best: best.method):
+            same = list(group)
+            _, *cells = best_cells(same[0], d.name)
+            lines.append((same[0].target, [", ".join(f"{best.target}x" for best in same), *cells]))
     headers = ["at least", "domain", "method", "ratio", *(f"{role} ↑" for role in ROLES)]
     return table(headers, [line for _, line in sorted(lines, key=lambda pair: pair[0])], left=3)
 

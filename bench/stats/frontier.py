@@ -15,7 +15,7 @@ from bench.records.schema import FINISHED, Record
 from bench.stats.compressibility import recalibrated_ladder, retention_of
 from bench.stats.ladder import ROLES, grouped
 
-TARGETS = (4, 6, 8, 10, 12, 16, 20, 28)  # ratios
+TARGETS = (4, 6, 8, 10, 12, 16, 24)  # ratios
 CHOOSING_SEED = 0
 
 
