@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-WIDTH, HEIGHT = 4.4, 4.6  # inches; of one panel, of the picture
-AREA = 420.0  # square points of the largest file of a panel
+WIDTH, HEIGHT = 4.4, 5.4  # inches; of one panel, of the picture
+AREA = 240.0  # square points of the largest file of a panel
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def picture(panels: Sequence[Panel]) -> bytes:
         figure.text(left, 0.955, "Quality and speed in real runtimes", fontsize=12.5, va="center")
         bottom = canvas.legend(figure, handles, runtimes, renderer, (left - 0.005, 0.92))
         machines = "; ".join(dict.fromkeys(panel.machine for panel in panels))
-        note = f"area of a point: bytes of the runtime's files; numbers beside points: precision; {machines}"
+        note = f"area of a point: bytes of the runtime's files; labels: precision; {machines}"
         grid = figure.subplots(1, len(panels), squeeze=False)
         lower = canvas.footnote(figure, note, left) + 0.6 / HEIGHT
         figure.subplots_adjust(
@@ -93,8 +93,10 @@ def _plot(axes: Axes, panel: Panel, runtimes: Sequence[str], renderer: Any) -> N
     axes.set_ylabel("quality retention")
     times, values = [p.ms for p in panel.points], [p.quality for p in panel.points]
     axes.set_xlim(min(times) / 1.5, max(times) * 1.5)
-    axes.set_ylim(min(0.0, *values) - 0.05, max(1.0, *values) + 0.12)
-    canvas.levels(axes)
+    room = 0.12 * (max(1.0, *values) - min(values) + 0.1)
+    axes.set_ylim(min(values) - room, max(1.0, *values) + room)
+    _plain_ticks(axes)
+    axes.axhline(1, color="#b8b8b8", linewidth=0.9, zorder=1)
     largest = max(p.size_bytes for p in panel.points)
     for point in panel.points:
         area = AREA * point.size_bytes / largest
@@ -104,3 +106,12 @@ def _plot(axes: Axes, panel: Panel, runtimes: Sequence[str], renderer: Any) -> N
         colour = _look(runtimes, point.runtime)["color"]
         labels.append(Label(point.precision, point.ms, point.quality, colour))
     canvas.write_labels(axes, labels, [Curve(times, values, line=False)], renderer)
+
+
+def _plain_ticks(axes: Axes) -> None:
+    """0.5, 1, 2 in place of powers of ten."""
+    from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
+
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
