@@ -32,8 +32,10 @@ class ExecuTorch(Runtime):
 
         from bench.methods.tools.tool import quietly
 
-        # oneDNN chooses a kernel by the batch, and lowering would narrow the range of batches to that choice
-        with quietly(), torch.backends.mkldnn.flags(enabled=False):
+        # PyTorch chooses the kernel of a convolution by the batch, and lowering would narrow the range of
+        # batches to that choice
+        kernels = torch.backends
+        with quietly(), kernels.mkldnn.flags(enabled=False), kernels.nnpack.flags(enabled=False):
             program = exported_program(exportable)
             if precision == "int8":
                 program = exported_program(
