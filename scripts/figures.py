@@ -109,11 +109,14 @@ class Figures:
         return 2.0 ** mean(math.log2(r.cost.ratio) for r in records if r.cost)
 
     def best_at_8x(self) -> float:
-        """The largest mean quality that a method keeps of the diffusion model `s@0` at 8x or more."""
+        """The largest mean quality of the diffusion model `s@0` that a method keeps after training at 8x or
+        more.
+        """
         kept: dict[str, list[float]] = {}
         for r in self.found.records:
             small = (r.domain, r.model) == (DIFFUSION, "s@0") and r.cost is not None and r.cost.ratio >= 8
-            if small and (value := retention_of(r, "quality")) is not None:
+            value = retention_of(r, "quality")
+            if small and value is not None and not is_trained(r.method):
                 kept.setdefault(r.method, []).append(value)
         return max(map(mean, kept.values()))
 
@@ -127,6 +130,13 @@ class Figures:
         """What `xs@0` keeps where these networks were trained with binary weights from scratch."""
         method = f"qat:grid=binary,{FROM_SCRATCH}" + (f",networks={which}" if which != "generator" else "")
         return kept(self.trainings()[Planned(GAN, "xs@0", method)], role)
+
+    def gain_of_pruning(self) -> float:
+        """The least that pruning nine of ten weights while training adds to a role of `s@0`."""
+        during, after = "prune_train:sparsity=0.9", "magnitude:sparsity=0.9"
+        measured = [c.domain for c in self.trainings() if (c.model, c.method) == ("s@0", during)]
+        pairs = [(self.kept(d, during, "s@0", plain=True), self.kept(d, after, "s@0")) for d in measured]
+        return min(now - then for one in pairs for now, then in zip(*one))
 
     def survivors(self, m: ModelLadder) -> float:
         """Of its valid samples, those whose twin is still valid at 4 bits; mean over sampling seeds."""

@@ -43,6 +43,7 @@ from scripts.figures import (
     short,
 )
 from scripts.studies.training_tables import collapses, diverged
+from scripts.studies.training_time import Planned
 
 TEMPLATE = ROOT / "scripts" / "findings.template"
 PLACEHOLDER = re.compile(r"\{\{\s*(.*?)\s*\}\}")
@@ -192,6 +193,7 @@ def conditions(f: Figures) -> Conditions:
         ("At 2 bits it adds diversity to both", s0[1] > bare0[1] and s1[1] > bare1[1]),
         ("It costs one network quality", s0[0] < bare0[0]),
         ("and the other none", s1[0] >= bare1[0]),
+        ("**Pruning while training keeps far more.**", f.gain_of_pruning() > 0.1),
         ("`ternary` is smaller than `int2`", f.ratio(GAN, "ternary") > f.ratio(GAN, "int2")),
         ("It keeps more quality", q(GAN, "ternary") > q(GAN, "int2")),
         ("Its zeros make smooth pictures of fewer kinds", v(GAN, "ternary") < v(GAN, "int2")),
@@ -267,6 +269,11 @@ class Page:
     def _ways(self, domain: str, rung: str) -> BothWays | None:
         found = [one for one in self._f.found.ways if one.name == domain]
         return found[0].rungs.get(rung) if found else None
+
+    def trained_cell(self, domain: str, method: str) -> str:
+        """As `cell`, of `s@0`; `-` where this training is not measured yet."""
+        measured = Planned(domain, "s@0", method) in self._f.trainings()
+        return self.cell(domain, method, "s@0", "plain") if measured else "-"
 
     def trainings(self) -> str:
         return str(len(self._f.trainings()))

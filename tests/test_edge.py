@@ -257,6 +257,16 @@ def test_a_run_measures_a_plug_in_and_resumes(
     assert len(read_edge(tmp_path)) == 9
 
 
+def test_another_version_of_a_runtime_is_measured_again(
+    plug_ins: None, exportable_toy: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = Request("toy", runtimes=("shrunk",), batches=(1,), rounds=1, samples=60, results=tmp_path)
+    before = run(wanted, print)
+    assert run(wanted, print) == before
+    monkeypatch.setattr(RUNTIMES.load("shrunk"), "version", 2)
+    assert not {r.key for r in run(wanted, print)} & {r.key for r in before}
+
+
 def test_float32_that_computes_something_else_is_unsupported(
     plug_ins: None, exportable_toy: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

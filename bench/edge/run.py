@@ -93,11 +93,12 @@ def _finished(record: EdgeRecord | None) -> bool:
 def _content(request: Request, session: ModelSession, name: Name) -> dict[str, Any]:
     """What the numbers of a candidate depend on."""
     method, runtime, precision = name
+    kind = RUNTIMES.load(runtime)
     return {
         "domain": [session.domain.name, session.domain.version],
         "model": [session.weights_sha256, session.generator.identity(), session.settings],
         "method": [method, parse(method).versions],
-        "runtime": [runtime, precision, RUNTIMES.load(runtime).versions()],
+        "runtime": [runtime, precision, kind.version, kind.versions()],
         "how": [list(request.batches), request.threads, request.rounds, session.n],
         "processor": [processor(), instructions()],
     }

@@ -58,6 +58,7 @@ class Runtime(ABC):
     description: ClassVar[str]  # one line for `bench list`
     packages: ClassVar[Sequence[str]] = ()  # that it needs, as pip names them
     precisions: ClassVar[Sequence[str]]  # that it offers, of `PRECISIONS` or its own; fp32 first
+    version: ClassVar[int] = 1  # raise it when exports change: older records no longer count as finished
 
     @classmethod
     def missing(cls) -> str | None:
