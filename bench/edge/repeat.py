@@ -15,7 +15,8 @@ NOT_MEASURED = "was not measured here"
 
 def requests_of(records: Sequence[EdgeRecord], results: Path, command: str, say: Say) -> list[Request]:
     """One request for each published run, without the runtimes that are not installed here."""
-    missing = {name: RUNTIMES.load(name).missing() for name in dict.fromkeys(r.runtime for r in records)}
+    runtimes = sorted({r.runtime for r in records})
+    missing = {name: RUNTIMES.load(name).missing() for name in runtimes}
     for name in (name for name, reason in missing.items() if reason is not None):
         say(f"runtime {name} is left out: it {missing[name]}")
     found = []

@@ -7,7 +7,7 @@ here the layers of a block learn together, and spare the block's output.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -43,8 +43,8 @@ class Brecq(AdaRound):
         made, (weights, _) = super().__call__(compressed, context), self.weights(compressed, context)
         calibration, changed = calibration_of(compressed, context), dict[str, StoredTensor]()
         for path, block in blocks_of(calibration.network, weights).items():
-            own = {name: weights[name] for name in weights if name.startswith(f"{path}.")}
-            layers = {name: Layer.of(compressed, made, weight, path) for name, weight in own.items()}
+            own = inside(path, weights)
+            layers = {name: Layer.of(compressed, made, weights[name], path) for name in own}
             changed |= self.reconstruct(block, layers, calls_of(block, calibration))
         return made.replace(changed)
 
@@ -171,9 +171,13 @@ def blocks_of(network: nn.Module, weights: Mapping[str, Weight]) -> dict[str, nn
         if isinstance(module, nn.ModuleList)
         for number, entry in module.named_children()
     }
-    held = {path: [n for n in weights if n.startswith(f"{path}.")] for path in entries}
-    large = [path for path in entries if len(held[path]) >= 2]
-    return {path: entries[path] for path in large if not any(other.startswith(f"{path}.") for other in large)}
+    large = [path for path in entries if len(inside(path, weights)) >= 2]
+    return {path: entries[path] for path in large if not inside(path, large)}
+
+
+def inside(path: str, names: Iterable[str]) -> list[str]:
+    """The names below a path."""
+    return [name for name in names if name.startswith(f"{path}.")]
 
 
 def calls_of(block: nn.Module, calibration: Calibration) -> list[Call]:
