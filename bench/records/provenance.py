@@ -117,8 +117,10 @@ def processor() -> str:
 
 
 # of products in few bits; Arm's kernels call them differently
-INSTRUCTIONS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
-INSTRUCTIONS += ("asimd", "asimddp", "i8mm", "bf16")
+INSTRUCTIONS = (
+    *("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16"),
+    *("asimd", "asimddp", "i8mm", "bf16"),
+)
 
 
 def instructions() -> list[str]:
