@@ -279,8 +279,10 @@ def test_blocks_are_the_innermost_entries_of_lists_with_two_weights() -> None:
 
 @pytest.mark.parametrize("text", ["brecq:bits=2", "brecq:bits=3,group=5", "magnitude+brecq:bits=2"])
 def test_brecq_spares_the_output_of_blocks(text: str) -> None:
-    torch.manual_seed(0)
-    stack, inputs = Stack(), [normal(40, 12, seed=s) for s in range(3)]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        stack = Stack()
+    inputs = [normal(40, 12, seed=s) for s in range(3)]
     both = {name: compress(text.replace("brecq", name), stack, *inputs) for name in ("brecq", "adaround")}
     before = compress(text.partition("+")[0] if "+" in text else "none", stack, *inputs)
     network = copy.deepcopy(stack)

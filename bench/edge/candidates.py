@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,7 +85,7 @@ def pairs(runtimes: Sequence[str], precisions: Sequence[str], say: Say) -> list[
     for precision in precisions:
         if precision not in known:
             raise unknown("precision", precision, list(dict.fromkeys(known)))
-    kinds = dict(_chosen(runtimes, say))
+    kinds = _named(runtimes) if runtimes else installed(RUNTIMES, say)
     for name, kind in kinds.items():
         found += [(name, p) for p in kind.precisions if not precisions or p in precisions]
     if not found:
@@ -94,16 +94,24 @@ def pairs(runtimes: Sequence[str], precisions: Sequence[str], say: Say) -> list[
     return found
 
 
-def _chosen(names: Sequence[str], say: Say) -> Iterator[tuple[str, type[Runtime]]]:
-    for name in dict.fromkeys(names or RUNTIMES):
-        kind: type[Runtime] = RUNTIMES.load(name)
-        reason = kind.missing()
-        if reason is None:
-            yield name, kind
-        elif names:
+def _named(names: Sequence[str]) -> dict[str, type[Runtime]]:
+    kinds: dict[str, type[Runtime]] = {name: RUNTIMES.load(name) for name in names}
+    for name, kind in kinds.items():
+        if (reason := kind.missing()) is not None:
             raise BadInput(f"runtime {name!r} {reason}")
+    return kinds
+
+
+def installed(names: Iterable[str], say: Say) -> dict[str, type[Runtime]]:
+    """Name -> its runtime, without those that lack a package, which `say` is told."""
+    found: dict[str, type[Runtime]] = {}
+    for name in names:
+        kind: type[Runtime] = RUNTIMES.load(name)
+        if (reason := kind.missing()) is None:
+            found[name] = kind
         else:
             say(f"runtime {name} is left out: it {reason}")
+    return found
 
 
 def with_references(wanted: Sequence[tuple[str, str, str]]) -> list[tuple[str, str, str]]:

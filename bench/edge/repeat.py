@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from bench.edge.candidates import installed
 from bench.edge.run import Request, run
 from bench.records.edge import EdgeRecord, by, ratio_disagreements
-from bench.registry import RUNTIMES
 
 Say = Callable[[str], None]
 NOT_MEASURED = "was not measured here"
@@ -15,13 +15,9 @@ NOT_MEASURED = "was not measured here"
 
 def requests_of(records: Sequence[EdgeRecord], results: Path, command: str, say: Say) -> list[Request]:
     """One request for each published run, without the runtimes that are not installed here."""
-    runtimes = sorted({r.runtime for r in records})
-    missing = {name: RUNTIMES.load(name).missing() for name in runtimes}
-    for name in (name for name, reason in missing.items() if reason is not None):
-        say(f"runtime {name} is left out: it {missing[name]}")
-    found = []
+    kinds, found = installed(sorted({r.runtime for r in records}), say), []
     for group in by(records, lambda r: (r.run,)).values():
-        here = [r for r in group if missing[r.runtime] is None]
+        here = [r for r in group if r.runtime in kinds]
         if not here:
             continue
         first = here[0]
@@ -47,10 +43,10 @@ def disagreements(
     published: Sequence[EdgeRecord], made: Sequence[EdgeRecord]
 ) -> list[tuple[EdgeRecord, list[str]]]:
     """The published records whose ratios this machine does not confirm, each with its reasons."""
-    again = {_name(record): record for record in made}
+    again = {record.candidate: record for record in made}
     found = []
     for record in published:
-        own = again.get(_name(record))
+        own = again.get(record.candidate)
         said = [NOT_MEASURED] if own is None else ratio_disagreements(own, record)
         if said:
             found.append((record, said))
@@ -64,7 +60,3 @@ def repeat(records: Sequence[EdgeRecord], results: Path, command: str, say: Say)
         say(f"{request.domain} {request.model}: {', '.join(request.runtimes)}")
         made += run(request, say)
     return made
-
-
-def _name(record: EdgeRecord) -> tuple[str, str, str, str, str]:
-    return record.domain, record.model, record.method, record.runtime, record.precision

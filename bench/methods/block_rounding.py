@@ -7,7 +7,8 @@ here the layers of a block learn together, and spare the block's output.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -25,7 +26,7 @@ from bench.methods.calibrated_rounding import (
     rounding_of,
     stretched,
 )
-from bench.methods.calibration import Batch, Calibration, calibration_of
+from bench.methods.calibration import Calibration, calibration_of
 
 CALLS = 32  # of the network that blocks are seen in, evenly from all calibration batches
 
@@ -54,7 +55,7 @@ class Brecq(AdaRound):
         """The block's weights, rounded together; nothing where that is not better than layer by layer."""
         before = error(block, {one.name: one.settled for one in layers.values()}, calls)
         nearest = error(block, {one.name: one.nearest for one in layers.values()}, calls)
-        if not calls or not 0 < min(before, nearest) < float("inf"):
+        if not calls or not 0 < min(before, nearest) < math.inf:
             return {}
         found = self.learn_together(block, layers, calls, nearest)
         stored = {name: one.with_indices(found[name]) for name, one in layers.items()}
@@ -160,7 +161,7 @@ def error(block: nn.Module, values: Mapping[str, Tensor], calls: list[Call]) -> 
     """The mean over calls; infinity where it is not finite."""
     with torch.no_grad():
         found = sum(float(call.error(block, values)) for call in calls) / max(len(calls), 1)
-    return found if found == found else float("inf")
+    return found if math.isfinite(found) else math.inf
 
 
 def blocks_of(network: nn.Module, weights: Mapping[str, Weight]) -> dict[str, nn.Module]:
@@ -189,14 +190,10 @@ def calls_of(block: nn.Module, calibration: Calibration) -> list[Call]:
 
     handle = block.register_forward_hook(keep, with_kwargs=True)
     with torch.no_grad():
-        for args, kwargs in _some(calibration.batches):
+        for args, kwargs in calibration.batches[:: -(-len(calibration.batches) // CALLS)]:
             calibration.network(*args, **kwargs)
     handle.remove()
     return found
-
-
-def _some(batches: list[Batch]) -> Iterator[Batch]:
-    yield from batches[:: -(-len(batches) // CALLS)]
 
 
 def first_tensor(output: Any) -> Tensor:

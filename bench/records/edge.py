@@ -88,6 +88,11 @@ class EdgeRecord(BaseModel):
             raise ValueError(f"status {self.status} needs a reason")
         return self
 
+    @property
+    def candidate(self) -> tuple[str, str, str, str, str]:
+        """What was measured, however often: domain, model, method, runtime, precision."""
+        return self.domain, self.model, self.method, self.runtime, self.precision
+
     def path(self, results: Path) -> Path:
         """Where the record belongs."""
         parts = (slug(self.domain), slug(self.model), slug(self.method))
@@ -155,8 +160,7 @@ def ratio_disagreements(
 
     Ratios and sizes are compared, never times.
     """
-    names = ("domain", "model", "method", "runtime", "precision")
-    if any(getattr(again, name) != getattr(published, name) for name in names):
+    if again.candidate != published.candidate:
         return ["they measure different candidates"]
     if again.status != published.status:
         return [f"status {published.status} published, {again.status} here"]

@@ -35,7 +35,7 @@ def latest(records: Sequence[EdgeRecord]) -> list[EdgeRecord]:
     """The newest record of each candidate, in the order of domains, models and runtimes."""
     found: dict[tuple[str, ...], EdgeRecord] = {}
     for one in sorted(records, key=lambda r: r.provenance.time):
-        found[one.domain, one.model, one.method, one.runtime, one.precision] = one
+        found[one.candidate] = one
     return [found[name] for name in sorted(found)]
 
 
@@ -137,7 +137,7 @@ def dense_ratio(record: EdgeRecord) -> float | None:
 
 def findings(records: Sequence[EdgeRecord]) -> list[str]:
     """What the records say of stored bits, of zeros, and of the fastest runtimes. A sentence each."""
-    found = [_bits(records), _zeros_in_words(records), _fewer_in_words(records)]
+    found = [_bits(records), *_pruned_in_words(records)]
     for (domain, model), same in by(records, lambda r: (r.domain, r.model)).items():
         found.append(_fastest(domain, model, same))
     return [line for line in found if line]
@@ -163,37 +163,32 @@ def _bits(records: Sequence[EdgeRecord]) -> str:
     return f"**{claim}**: {share} {WORTH_IT} times as fast as float32 in the same runtime (largest batch)."
 
 
-def _zeros_in_words(records: Sequence[EdgeRecord]) -> str:
-    """Whether a runtime makes use of zeros. Its files of such a network are as large as the dense one's."""
-    known = [
-        (ratio, r) for r in records if (ratio := dense_ratio(r)) is not None and not _smaller(r, records)
+def _pruned_in_words(records: Sequence[EdgeRecord]) -> list[str]:
+    """Whether zeros are more speed, and whether fewer weights are, as fewer channels leave.
+
+    With zeros, a runtime's files are as large as those of the uncompressed network.
+    """
+    known = [(ratio, r) for r in records if (ratio := dense_ratio(r)) is not None]
+    zeros = [pair for pair in known if not _smaller(pair[1], records)]
+    fewer = [pair for pair in known if _smaller(pair[1], records)]
+    return [
+        _largest_gain(zeros, NO_GAIN, "Zeros can speed a network up"),
+        _largest_gain(fewer, "Fewer weights are hardly more speed", "Fewer weights are more speed"),
     ]
+
+
+def _largest_gain(known: Sequence[tuple[float, EdgeRecord]], little: str, much: str) -> str:
     if not known:
         return ""
-    best, where = _largest(known)
-    claim = NO_GAIN if best < WORTH_IT else "Zeros can speed a network up"
-    return f"**{claim}**: the largest gain is {best:.2f}x, by {where}."
-
-
-def _fewer_in_words(records: Sequence[EdgeRecord]) -> str:
-    """Whether fewer weights, as fewer channels leave, are more speed."""
-    known = [(ratio, r) for r in records if (ratio := dense_ratio(r)) is not None and _smaller(r, records)]
-    if not known:
-        return ""
-    best, where = _largest(known)
-    claim = "Fewer weights are more speed" if best >= WORTH_IT else "Fewer weights are hardly more speed"
-    return f"**{claim}**: the largest gain is {best:.2f}x, by {where}."
-
-
-def _largest(known: Sequence[tuple[float, EdgeRecord]]) -> tuple[float, str]:
     best, record = max(known, key=lambda pair: pair[0])
-    return best, f"`{record.method}` of {as_text(record.domain)} in {record.runtime} {record.precision}"
+    where = f"`{record.method}` of {as_text(record.domain)} in {record.runtime} {record.precision}"
+    return f"**{little if best < WORTH_IT else much}**: the largest gain is {best:.2f}x, by {where}."
 
 
 def _smaller(record: EdgeRecord, records: Sequence[EdgeRecord]) -> bool:
     """Whether the runtime's files are smaller than those of the uncompressed network."""
-    wanted = (record.domain, record.model, "none", record.runtime, record.precision)
-    dense = [r for r in records if (r.domain, r.model, r.method, r.runtime, r.precision) == wanted]
+    wanted = record.model_copy(update={"method": "none"}).candidate
+    dense = [r for r in records if r.candidate == wanted]
     sizes = [r.file_bytes for r in dense if r.file_bytes is not None]
     return bool(sizes) and (record.file_bytes or 0) < SMALLER * sizes[0]
 

@@ -37,7 +37,8 @@ recalibrated. File sizes and spreads: [details]({details}#rung-by-rung).
 METHOD_NOTES = """\
 The best of all measured methods in a file at least this many times smaller. The best method has the largest
 minimum of quality and diversity. Sampling seed 0 selects it; the numbers come from the other seeds, so the
-selection does not flatter them. Each domain is represented by the model with the most methods.
+selection does not flatter them. Each domain is represented by the model with the most methods. **best up to**
+is the largest of the ratios at which no other method is better.
 """
 METHODS_THAT_TRAIN = """\
 Methods that train (`qat`, `prune_train`) also cost further steps of training.
@@ -182,9 +183,9 @@ def best_methods(found: ReportData) -> str:
         for _, group in itertools.groupby(best_of, key=lambda best: best.method):
             same = list(group)
             _, *cells = best_cells(same[0], d.name)
-            lines.append((same[0].target, [", ".join(f"{best.target}x" for best in same), *cells]))
-    headers = ["at least", "domain", "method", "ratio", *(f"{role} ↑" for role in ROLES)]
-    return table(headers, [line for _, line in sorted(lines, key=lambda pair: pair[0])], left=3)
+            lines.append((same[0].target, [f"{same[0].target}x", f"{same[-1].target}x", *cells]))
+    headers = ["at least", "best up to", "domain", "method", "ratio", *(f"{role} ↑" for role in ROLES)]
+    return table(headers, [line for _, line in sorted(lines, key=lambda pair: pair[0])], left=4)
 
 
 def both_evaluators(found: ReportData) -> str:
