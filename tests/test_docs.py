@@ -115,6 +115,13 @@ def test_every_page_of_docs_is_linked_in_its_index_and_the_readme_links_the_inde
     assert "](docs/README.md)" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
+def test_every_page_of_docs_has_a_place_in_the_site() -> None:
+    """`sphinx-build -W` refuses a page that no table of contents names."""
+    named = re.findall(r"^   ([\w-]+)$", (ROOT / "docs/index.rst").read_text(encoding="utf-8"), re.MULTILINE)
+    pages = {page.stem for page in (ROOT / "docs").glob("*.md")} - {"README"}
+    assert pages == set(named) - {"reference"}
+
+
 def test_the_code_map_has_the_docstring_of_every_module() -> None:
     from scripts.code_map import PAGE, code_map
 
