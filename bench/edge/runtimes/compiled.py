@@ -17,7 +17,7 @@ class Compiled(Eager):
 
     name = "compile"
     description = "PyTorch with torch.compile; needs a C++ compiler"
-    precisions: ClassVar[Sequence[str]] = ("fp32", "bf16")
+    precisions: ClassVar[Sequence[str]] = ("fp32", "bf16", "int8-dynamic")
 
     def made(self, module: Module, setup: Setup) -> Callable[..., Any]:
         """One graph; lengths that differ between calls are symbols of it."""
