@@ -801,13 +801,15 @@ class Layout:
     axis: int = 0  # of the output channels
     group: int = 0  # weights a row, for `group` only
     blocks: int = 1  # parts along axis 0 whose channels are not the same; above 1 only where axis > 0
+    # a file holds the first weight of each channel, then the second ones, and so on; rows stay as they are
+    by_column: bool = False
 
     def rows(self, tensor: Tensor) -> Tensor:
         """[..., channels at axis, ...] -> [rows, n]: one row for each scale."""
         import torch.nn.functional as F
 
         if not tensor.ndim or self.granularity == "tensor":
-            return self.flat(tensor).reshape(1, -1)
+            return (self._channels_first(tensor) if tensor.ndim else tensor).reshape(1, -1)
         channels = self._channels_first(tensor).flatten(1) if tensor.ndim > 1 else tensor[:, None]
         if self.granularity == "group":
             rest = -channels.shape[1] % self.group
@@ -818,7 +820,7 @@ class Layout:
         """[rows, n] -> [*shape], contiguous: the inverse of `rows`."""
         if self.granularity == "group":
             rows = rows.reshape(self.channels(shape), -1)[:, : self.channel_length(shape)]
-        return self.unflat(rows, shape)
+        return self._from_channels(rows.reshape(-1), shape)
 
     def each(self, of_rows: Tensor, shape: tuple[int, ...]) -> Tensor:
         """[rows] -> [*shape]: what each weight's row has, such as its scale."""
@@ -829,10 +831,19 @@ class Layout:
 
     def flat(self, tensor: Tensor) -> Tensor:
         """[*shape] -> [numel]: the order in which a file holds weights, without padding."""
-        return (self._channels_first(tensor) if tensor.ndim else tensor).reshape(-1)
+        channels = self._channels_first(tensor) if tensor.ndim else tensor
+        if self.by_column:
+            channels = channels.reshape(self.channels(tuple(tensor.shape)), -1).T
+        return channels.reshape(-1)
 
     def unflat(self, flat: Tensor, shape: tuple[int, ...]) -> Tensor:
         """[numel] -> [*shape]: the inverse of `flat`."""
+        if self.by_column:
+            flat = flat.reshape(-1, self.channels(shape)).T.reshape(-1)
+        return self._from_channels(flat, shape)
+
+    def _from_channels(self, flat: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """[numel], one channel after the other -> [*shape]."""
         if not shape:
             return flat.reshape(())
         others = [size for i, size in enumerate(shape) if i != self.axis]
@@ -937,14 +948,15 @@ class StoredTensor:
         machine gets the same.
         """
         columns, rows = left.dequantize(), right.dequantize()
-        matrix = self.layout.flat(dense).reshape(len(columns), -1).clone()
+        channels = Layout(axis=self.layout.axis, blocks=self.layout.blocks)
+        matrix = channels.rows(dense).clone()
         size = max(1, 2**18 // max(matrix.shape[1], 1))  # bounds the memory
         for part, own in zip(matrix.split(size), columns.split(size)):
             product = own[:, :1] * rows[:1]
             for rank in range(1, len(rows)):
                 product += own[:, rank, None] * rows[rank]
             part += product
-        return self.layout.unflat(matrix.reshape(-1), self.shape)
+        return channels.restore(matrix, self.shape)
 
 
 @dataclass(frozen=True)

@@ -164,6 +164,10 @@ METHODS = Registry(
             "bench.methods.trellis_coded:TrellisCoded",
             "trellis-coded uniform steps, entropy-coded; bits=2, 1.5 ..., states=4 ... 256",
         ),
+        "ldlq": (
+            "bench.methods.fed_trellis:FedTrellis",
+            "tcq by columns, errors fed forward on calibration inputs; bits=2, 1.5 ..., states=4 ... 256",
+        ),
         "codebook": (
             "bench.methods.codebook:CodeBook",
             "2^bits levels of each tensor by k-means (Lloyd-Max); bits=3, granularity, group",

@@ -20,7 +20,7 @@ from bench.interfaces import Compressed, StoredTensor
 from bench.methods import notation
 from bench.methods.entropy_coded import EntropyCoded
 from bench.methods.plain import original
-from bench.methods.trellis_coded import TrellisCoded, viterbi
+from bench.methods.trellis_coded import TrellisCoded, viterbi, viterbi_of_one
 
 every_memory = pytest.mark.parametrize("memory", trellis.CHECKS)
 
@@ -92,7 +92,7 @@ def test_every_state_follows_two_and_is_followed_by_two(memory: int) -> None:
 def test_the_path_is_the_cheapest_of_all(memory: int) -> None:
     steps, segments = 9, 5
     costs = np.random.default_rng(memory).random((4, steps, segments), np.float32)
-    chosen = viterbi(costs, memory)
+    chosen, _ = viterbi(costs, memory)
     after = trellis.next_states(memory)
     every = []
     for bits in itertools.product((0, 1), repeat=steps):
@@ -104,6 +104,24 @@ def test_the_path_is_the_cheapest_of_all(memory: int) -> None:
     found = np.take_along_axis(costs, chosen[None], 0)[0].sum(0)
     assert found == pytest.approx(np.min(every, 0), rel=1e-6)
     assert all(trellis.follows(chosen[:, i].astype(np.int16), memory) for i in range(segments))
+
+
+@every_memory
+@pytest.mark.parametrize("first", [0, 3])
+def test_the_path_of_one_segment_is_that_of_many(memory: int, first: int) -> None:
+    costs = np.random.default_rng(memory).random((4, 50, 3), np.float32)
+    many, last = viterbi(costs, memory, first)
+    for i in range(3):
+        one, its_last = viterbi_of_one(costs[:, :, i : i + 1], memory, first)
+        assert np.array_equal(one[:, 0], many[:, i]) and its_last == last[i]
+
+
+def test_weights_far_from_all_others_are_within_reach() -> None:
+    """A step far smaller than that of a Gaussian of the same size once left the largest weights clipped."""
+    weights = torch.cat([0.01 * gaussian(24, 40), gaussian(24, 24)], 1)
+    stored = quantized(TrellisCoded(bits=4, states=8), weights)
+    assert (stored.dequantize() - weights).abs().max() < 0.03
+    assert filed(stored)[1] == pytest.approx(24 * 64 / 2, rel=0.6)
 
 
 @every_memory

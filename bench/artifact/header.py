@@ -48,7 +48,8 @@ VERSION = 2
 GROUPED = 3  # a tensor has blocks: a grouped transposed convolution
 TRELLIS = 4  # a tensor's indices follow a trellis
 FACTORED = 5  # a tensor has low-rank factors
-VERSIONS = (VERSION, GROUPED, TRELLIS, FACTORED)
+BY_COLUMN = 6  # a tensor's indices are held column by column
+VERSIONS = (VERSION, GROUPED, TRELLIS, FACTORED, BY_COLUMN)
 # what an entry is: a tensor of the network, or the left or the right factor of the tensor before
 WHOLE, LEFT, RIGHT = range(3)
 FACTORS = {LEFT: " left", RIGHT: " right"}  # what their names add to the tensor's
@@ -80,6 +81,7 @@ class Entry:
     trellis: int = 0  # log2 of the states of the trellis that the indices follow; 0: none
     evens: int = 0  # of the symbols that follow a trellis, how many are even
     part: int = WHOLE  # or LEFT, RIGHT: a factor of the tensor before
+    by_column: int = 0  # 1: the order of the file, see `Layout`
 
     @property
     def count(self) -> int:
@@ -89,7 +91,7 @@ class Entry:
     @property
     def layout(self) -> Layout:
         """How the tensor becomes rows, and the order of its weights in the file."""
-        return Layout(self.granularity, self.axis, self.group, self.blocks)
+        return Layout(self.granularity, self.axis, self.group, self.blocks, bool(self.by_column))
 
     @property
     def coded(self) -> int:
@@ -120,6 +122,8 @@ class Header:
     @property
     def version(self) -> int:
         """The lowest version of the format that can hold these tensors."""
+        if any(entry.by_column for entry in self.entries):
+            return BY_COLUMN
         if any(entry.part for entry in self.entries):
             return FACTORED
         if any(entry.trellis for entry in self.entries):
@@ -276,7 +280,7 @@ COLUMNS = (
 )
 
 
-ADDED = {GROUPED: ("blocks",), TRELLIS: ("trellis", "evens"), FACTORED: ("part",)}
+ADDED = {GROUPED: ("blocks",), TRELLIS: ("trellis", "evens"), FACTORED: ("part",), BY_COLUMN: ("by_column",)}
 
 
 def columns(version: int) -> tuple[Column, ...]:
@@ -340,6 +344,10 @@ def _check(entry: Entry, codebooks: Sequence[Codebook], tables: Sequence[bytes])
         f"a trellis of memory {entry.trellis}",
     )
     need(entry.evens <= (entry.kept if entry.trellis else 0), "more even symbols than it has")
+    need(
+        entry.by_column <= (not entry.array and entry.mask != PATTERNS),
+        f"an order by column of number {entry.by_column}",
+    )
     need(entry.mask != COUNTED or entry.mask_table > 0, "a counted mask without a table")
     need(not entry.mask_table or entry.mask in (COUNTED, PATTERNS), "a table for a mask that has none")
     if entry.mask == PATTERNS:

@@ -280,6 +280,7 @@ class Writer:
             group,
             halves=len(flat.halves),
             blocks=layout.blocks,
+            by_column=int(layout.by_column),
         )
         kept = count if flat.mask is None else int(flat.mask.sum())
         kind, mask = self._mask(flat)
@@ -353,6 +354,8 @@ class Writer:
 
     def _ranks(self, flat: Flat) -> Stream | None:
         if flat.stored.pattern is None or flat.mask is None or not len(flat.mask):
+            return None
+        if flat.stored.layout.by_column:  # groups lie within a channel
             return None
         n, m = flat.stored.pattern
         groups = coding.fill_groups(
