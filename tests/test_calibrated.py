@@ -317,6 +317,8 @@ def test_without_blocks_brecq_is_adaround() -> None:
 METHODS = (
     "gptq:bits=3",
     "gptq:bits=4,group=7",
+    "ldlq:bits=3,states=8",
+    "ldlq:states=8,mixed",
     "adaround:bits=4",
     "brecq:bits=4",
     "wanda",
@@ -410,7 +412,7 @@ def test_layers_whose_inputs_are_unknown_are_named() -> None:
 
 def test_inputs_that_are_zero_or_not_finite_do_no_harm() -> None:
     for x in (torch.zeros(3, 4), torch.full((3, 4), torch.inf)):
-        for text in ("gptq:bits=3", "sparsegpt", "wanda", "adaround:bits=2"):
+        for text in ("gptq:bits=3", "ldlq:bits=3", "sparsegpt", "wanda", "adaround:bits=2"):
             made = compress(text, nn.Sequential(nn.Linear(4, 4)), x)
             assert made.tensors["0.weight"].dequantize().isfinite().all()
 

@@ -165,6 +165,7 @@ def test_records_under_other_conditions_are_not_mixed(tmp_path: Path) -> None:
         ("int4:group=32,asym", "quantizer", "int4 group=32 asym"),
         ("somebody:elses=1", "quantizer", "somebody elses=1"),
         ("tcq:bits=3+recalibrate", "tcq", "tcq 3+recalibrate"),
+        ("ldlq:bits=3,mixed+recalibrate", "ldlq", "ldlq 3 mixed+recalibrate"),
         ("channels:keep=0.75", "pruning", "channels keep=0.75"),
         ("quanto:bits=4+recalibrate", "tool", "quanto 4+recalibrate"),
     ],

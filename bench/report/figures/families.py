@@ -136,6 +136,7 @@ FAMILIES = {
     "ladder": Series(f"ladder, {LADDER[0]} to {LADDER[-1]}", (), COLOURS[0], MARKERS[0]),
     "ecsq": Series("entropy-coded (ecsq)", (), COLOURS[1], MARKERS[1]),
     "tcq": Series("trellis-coded (tcq)", (), "#7F3C8D", "X"),
+    "ldlq": Series("trellis-coded, calibrated (ldlq)", (), "#B8860B", "P"),
     "quantizer": Series("other quantizers", (), COLOURS[2], MARKERS[2], line=False),
     "tool": Series("other tools", (), "#444444", "*", line=False),
     "both": Series("pruned and quantized", (), COLOURS[3], MARKERS[3], line=False),
@@ -175,7 +176,7 @@ def family_of(method: str) -> str:
     prunes = [METHODS.get(name, "").startswith(modules) for name in names]
     if any(prunes):
         return "pruning" if all(prunes) else "both"
-    return names[0] if names in (["ecsq"], ["tcq"]) else "quantizer"
+    return names[0] if names in (["ecsq"], ["tcq"], ["ldlq"]) else "quantizer"
 
 
 def frontier_of(series: Sequence[Series], role: str) -> list[tuple[float, float]]:
