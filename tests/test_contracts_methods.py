@@ -24,7 +24,19 @@ from bench.registry import METHODS
 TOOLS = tools()
 QUANTIZERS = [name for name in methods(lambda kind: kind.quantizes) if name not in TOOLS]
 # canonical texts are `ecsq:bits=2`, `gptq:bits=4`, `lowrank:rank=8`, `2:4` and `qat:grid=int4`
-ALWAYS_SHOWN = ("ecsq", "tcq", "ldlq", "codebook", "lowrank", "gptq", "adaround", "brecq", "nm", "qat", *TOOLS)
+ALWAYS_SHOWN = (
+    "ecsq",
+    "tcq",
+    "ldlq",
+    "codebook",
+    "lowrank",
+    "gptq",
+    "adaround",
+    "brecq",
+    "nm",
+    "qat",
+    *TOOLS,
+)
 PLAIN_NAMES = [name for name in METHODS if name not in ALWAYS_SHOWN]
 every_method = pytest.mark.parametrize("method", METHODS)
 

@@ -11,7 +11,7 @@ import torch
 from small_network import Given, normal, sealed
 from torch import Tensor, nn
 
-from bench.artifact import trellis
+from bench.artifact import coding, trellis
 from bench.artifact.format import HEAD, decode, encode, parse
 from bench.artifact.header import BY_COLUMN, Header
 from bench.errors import BadInput
@@ -214,6 +214,25 @@ def columns_of(header: Header) -> bytes:
         version = BY_COLUMN  # type: ignore[assignment]
 
     return Forged(**{f.name: getattr(header, f.name) for f in dataclasses.fields(header)}).pack()
+
+
+def test_any_byte_of_the_header_may_be_another_one() -> None:
+    network, inputs = LINEAR
+    data = encode(compressed("ldlq:states=8", network, inputs), "")
+    length, rng = HEAD.unpack_from(data)[2], np.random.default_rng(0)
+    header, streams = (
+        coding.inflate(data[HEAD.size : HEAD.size + length], 2**20),
+        data[HEAD.size + length : -32],
+    )
+    refused = 0
+    for place in range(len(header)):
+        wrong = bytearray(header)
+        wrong[place] ^= 1 << rng.integers(8)
+        try:
+            decode(sealed(coding.deflate(bytes(wrong)), streams, BY_COLUMN))
+        except BadInput:
+            refused += 1
+    assert refused > len(header) / 2
 
 
 @pytest.mark.parametrize("text", ["ldlq:bits=0.1", "ldlq:states=7", "ldlq:bits=9", "ldlq:mixed=2"])
