@@ -108,18 +108,6 @@ class Figures:
         records = self.records(domain, method, model, plain)
         return 2.0 ** mean(math.log2(r.cost.ratio) for r in records if r.cost)
 
-    def best_at_8x(self) -> float:
-        """The largest mean quality of the diffusion model `s@0` that a method keeps after training at 8x or
-        more.
-        """
-        kept: dict[str, list[float]] = {}
-        for r in self.found.records:
-            small = (r.domain, r.model) == (DIFFUSION, "s@0") and r.cost is not None and r.cost.ratio >= 8
-            value = retention_of(r, "quality")
-            if small and value is not None and not is_trained(r.method):
-                kept.setdefault(r.method, []).append(value)
-        return max(map(mean, kept.values()))
-
     def trainings(self, grids: Sequence[str] = ()) -> dict[Planned, list[Record]]:
         """The records of each training, of all or of some grids."""
         cells = {cell: same for cell, same in cells_of(self.found.records).items() if is_trained(cell.method)}

@@ -129,6 +129,7 @@ def conditions(f: Figures) -> Conditions:
         for role in ROLES
     ]
     poor = {(m.domain, m.size) for m in f.whole if m.u["quality"] < POOR}
+    eight, same = "ldlq:bits=3.5,mixed", ("gptq:bits=4", "adaround:bits=4")
     trained, few = f.trainings(), f.trainings(FEW_BITS)
     collapsed = [cell for cell in few if collapses(few[cell])[0]]
     alone_in_gan = [f.gan_networks(role, "generator") for role in ROLES]
@@ -167,11 +168,11 @@ def conditions(f: Figures) -> Conditions:
         ("no model loses more of its use", min(spared) > -0.03),
         ("the GANs keep most of it", min(f.use(m, "binary") for m in f.of(GAN)) > 0.6),
         ("The diffusion models keep almost none", mean(f.use(m, "binary") for m in f.of(DIFFUSION)) < 0.1),
-        ("one coding keeps the samples", min(f.least(GAN, "ecsq:bits=4"), f.least(DIFFUSION, "nf4")) > 0.9),
-        ("just below 8x", {round(f.ratio(GAN, "ecsq:bits=4")), round(f.ratio(DIFFUSION, "nf4"))} == {8}),
-        ("For the diffusion model it is `nf4`", f.least(DIFFUSION, "ecsq:bits=4") < 0.9),
-        ("no method keeps more than", f.best_at_8x() < 0.8),
-        ("Text falls short", max(q(TEXT, "ecsq:bits=4"), q(TEXT, "nf4")) < 0.9),
+        ("keeps more than .9 of quality and of diversity", min(f.least(d, eight) for d in DOMAINS) > 0.9),
+        ("at more than 8x", min(f.ratio(d, eight) for d in DOMAINS) > 8),
+        ("it takes most of the diffusion model's quality", f.kept(DIFFUSION, "int4", "s@0")[0] < 0.5),
+        ("(`gptq`, `adaround`) keeps all of it", min(q(DIFFUSION, m) for m in same) > 0.95),
+        ("Text gains little", max(q(TEXT, m) for m in same) < f.kept(TEXT, "int4", "s@0")[0] + 0.1),
         ("Only the GAN still makes garments", q(DIFFUSION, "binary") < 0.05 and q(TEXT, "binary") < 0.05),
         ("most of its quality or most of its diversity", q(GAN, "binary") < 0.5 > v(GAN, "ecsq:bits=1")),
         ("No training has diverged", not any(diverged(records) for records in trained.values())),
@@ -428,9 +429,6 @@ class Page:
 
     def use_tau(self, domain: str, role: str) -> str:
         return tau_text(self._f.use_taus[domain, role])
-
-    def best_at_8x(self) -> str:
-        return short(self._f.best_at_8x())
 
     def discriminator(self) -> str:
         """Its share of the numbers of the trained GAN."""

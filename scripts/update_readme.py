@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bench.records.schema import read_records
 from bench.report.during import one_bit
-from bench.report.headline import ranked, scores_and_ratios
+from bench.report.headline import best_kept, ranked, scores_and_ratios
 from bench.report.report_data import ReportData, report_data, table
 from bench.report.verdict import sentence
 from bench.stats.model_file import read_models
@@ -36,12 +36,12 @@ def main() -> None:
 
 
 def shown(found: ReportData) -> str:
-    """The headline sentence, the one about one bit, and scores and ratios of each domain, the most
-    compressible first.
+    """The headline sentence, those about the best methods and one bit, and the scores and ratios of the
+    domains, the most compressible first.
     """
     order = ranked(found)
     lines = [[d.name, *scores_and_ratios(d)] for d in order]
-    sentences = filter(None, [sentence(found.now), one_bit(found, [d.name for d in order])])
+    sentences = filter(None, [sentence(found.now), best_kept(found), one_bit(found, [d.name for d in order])])
     return "\n\n".join([*sentences, table(HEADERS, lines)])
 
 

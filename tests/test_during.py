@@ -227,12 +227,16 @@ def test_the_sentences() -> None:
     assert said.endswith("The control keeps 1.000 of quality and 0.900 of diversity.")
 
 
-def test_the_answer_says_what_one_bit_keeps_both_ways() -> None:
+def test_the_answer_says_what_the_best_methods_keep_and_one_bit_both_ways() -> None:
     records = [*before("a", *SEEDS), *spread((0.8, 0.9, 1.0), SEEDS)]
     assert not any("1 bit" in sentence for sentence in answers(report_data(before("a", *SEEDS), {})))
     said = answers(report_data([*records, *before("b", "s@0"), *trained("b", rung="int3")], {}))
     assert said[1].startswith("On the ladder, at least 0.90 of quality is left down to ")
     assert said[2] == (
+        "The best methods after training keep quality/diversity of one network: at 8x or more, 0.90/0.90 in "
+        "b and 0.90/0.90 in a; at 12x or more, 0.40/0.40 in b and 0.40/0.40 in a."
+    )
+    assert said[3] == (
         "1 bit during training keeps quality/diversity of 0.90/0.90 in a. "
         "After training, it keeps 0.10/0.10 in a."
     )

@@ -309,8 +309,8 @@ def test_what_one_size_does_not_show_is_named_beside_what_it_does() -> None:
     now = replace(claim_context([*large, *small], {}), alone={"xs": claim_context(small, {})})
     text = paragraph(now, now)
     assert text.startswith(
-        "On average over sizes s and xs, **good is more compressible than bad and than worse, in "
-        "quality**; **bad is "
+        "On the ladder, averaged over sizes s and xs, **good is more compressible than bad and than worse, "
+        "in quality**; **bad is "
     )
     assert "Size xs alone does not show good ahead of bad in quality." in text
     assert sentence(now.alone["xs"]).startswith("**"), "of a single size nothing is averaged"

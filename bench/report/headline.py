@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from statistics import mean
 
-from bench.methods.notation import LADDER
+from bench.methods.notation import LADDER, is_trained
 from bench.report.contrasts import short_answer
 from bench.report.details import best_cells, losses_of, retentions_at, richest_models
 from bench.report.during import during_section, one_bit
@@ -53,6 +53,7 @@ The ratio at which the retention of each model falls below 0.90, on straight lin
 ladder. **lost first** names quality or diversity only where the 95 % intervals do not overlap. The link leads
 to all numbers of the model.
 """
+SHOWN_RATIOS = (8, 12)  # of the best methods
 IN_BRACKETS = """\
 Models in brackets are not ranked: their headroom U is below 0.5.
 """
@@ -83,11 +84,12 @@ def headline(found: ReportData, details: str) -> list[str]:
 
 
 def answers(found: ReportData) -> list[str]:
-    """The answer in at most three sentences: who is ahead, how far each goes, and one bit during training."""
-    order = ranked(found)
-    return list(
-        filter(None, [answer(found.now).strip(), _kept(order), one_bit(found, [d.name for d in order])])
-    )
+    """The answer in at most four sentences: who is ahead, how far each goes on the ladder and by the best
+    methods, and one bit during training.
+    """
+    order = [d.name for d in ranked(found)]
+    said = [answer(found.now).strip(), _kept(ranked(found)), best_kept(found), one_bit(found, order)]
+    return [sentence for sentence in said if sentence]
 
 
 def _kept(domains: Sequence[Domain]) -> str:
@@ -98,6 +100,23 @@ def _kept(domains: Sequence[Domain]) -> str:
         parts = [f"{ratio} in {name}" for name, ratio in ratios if ratio != DASH]
         said += [f"at least 0.90 of {role} is left down to {joined(parts)}"] if parts else []
     return f"On the ladder, {'; '.join(said)}." if said else ""
+
+
+def best_kept(found: ReportData) -> str:
+    """What the best methods that do not train keep, in one network of each domain. Empty without them."""
+    richest = richest_models(found)
+    said = []
+    for ratio in SHOWN_RATIOS:
+        kept = []
+        for d in ranked(found):
+            untrained = [r for r in richest.get(d.name, []) if not is_trained(r.method)]
+            for best in frontier(untrained, (ratio,)):
+                values = "/".join(f"{mean(best.values[role]):.2f}" for role in ROLES)
+                kept.append(f"{values} in {as_text(d.name)}")
+        said += [f"at {ratio}x or more, {joined(kept)}"] if kept else []
+    if not said:
+        return ""
+    return f"The best methods after training keep quality/diversity of one network: {'; '.join(said)}."
 
 
 def ranked(found: ReportData) -> list[Domain]:

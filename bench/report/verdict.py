@@ -97,7 +97,7 @@ def _shown(now: ClaimContext) -> str:
 def _averaged(now: ClaimContext) -> str:
     """The sizes that a claim averages. Empty where there is one size."""
     sizes = [*dict.fromkeys(m.size for d in now.domains if d.compared for unit in d.units for m in unit)]
-    return f"On average over sizes {joined(sizes)}, " if len(sizes) > 1 else ""
+    return f"On the ladder, averaged over sizes {joined(sizes)}, " if len(sizes) > 1 else ""
 
 
 def _disputed(now: ClaimContext) -> str:
