@@ -129,7 +129,8 @@ def conditions(f: Figures) -> Conditions:
         for role in ROLES
     ]
     poor = {(m.domain, m.size) for m in f.whole if m.u["quality"] < POOR}
-    eight, same = "ldlq:bits=3.5,mixed", ("gptq:bits=4", "adaround:bits=4")
+    eight, tenfold = "ldlq:bits=3.5,mixed", "ldlq:bits=3,mixed"
+    same = "gptq:bits=4", "adaround:bits=4"
     trained, few = f.trainings(), f.trainings(FEW_BITS)
     collapsed = [cell for cell in few if collapses(few[cell])[0]]
     alone_in_gan = [f.gan_networks(role, "generator") for role in ROLES]
@@ -186,6 +187,7 @@ def conditions(f: Figures) -> Conditions:
         ("pictures compress more easily than text", (GAN, TEXT) in claimed),
         ("compress less easily in quality", (TEXT, DIFFUSION) in claimed),
         ("Neither size s nor size xs shows this alone", (TEXT, DIFFUSION) not in alone["s"] | alone["xs"]),
+        ("Calibrated, the order turns in `s@0`", q(DIFFUSION, tenfold) > q(TEXT, tenfold)),
         ("ruins the diffusion model and the transformer", max(q(d, pruned) for d in others) < 0.1),
         ("It costs the GAN diversity", f.kept_secondary(GAN, pruned)[1] < 0.7),
         ("keeps less than an entropy-coded one", all(q(d, both) < q(d, ecsq) for d in others)),
@@ -296,9 +298,6 @@ class Page:
 
     def kept(self, domain: str, method: str, role: str) -> str:
         return short(self._f.kept(domain, method)[ROLES.index(role)])
-
-    def ratio(self, domain: str, method: str) -> str:
-        return f"{self._f.ratio(domain, method):.1f}x"
 
     def range(self, domain: str, size: str, rung: str) -> str:
         """Of quality, over the models of a size."""
