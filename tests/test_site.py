@@ -50,6 +50,9 @@ def test_the_rows_are_the_means_of_the_published_records(published: str) -> None
     for row in rows:
         same = by_cell[row["domain"], row["model"], row["method"]]
         assert sorted(row["cells"]) == sorted(r.cell[:16] for r in same)
+        if not any(r.cost for r in same):  # unsupported: a tool that covers no layer of the network
+            assert (row["ratio"], *(row[role] for role in ROLES)) == (None, None, None) and not row["metrics"]
+            continue
         assert row["ratio"] == pytest.approx(mean(r.cost.ratio for r in same if r.cost), rel=1e-5)
         for role in ROLES:
             kept = [v for r in same if (v := retention_of(r, role)) is not None]
@@ -63,7 +66,7 @@ def test_the_rows_are_the_means_of_the_published_records(published: str) -> None
 
 
 def test_the_published_page_is_small_and_shows_twins_of_every_domain(published: str) -> None:
-    assert len(published.encode()) < 1_600_000
+    assert len(published.encode()) < 2_000_000
     twins = data_of(published)["twins"]
     models = {(row["domain"], row["model"]) for row in rows_of(published)}
     assert {(t["domain"], t["model"]) for t in twins} == models

@@ -1,9 +1,9 @@
 """How much error feedback can spare each network's layers: `python -m scripts.studies.feedback_gain [MODEL]`.
 
-Rounding errors of size e, column by column, cost a layer's output e^2 times the mean diagonal of H, the second
-moments of its inputs. If later columns make good what they can, column j costs e^2 d_j instead, where d_j is
-what the later inputs do not foretell of input j. The gain is the ratio of the two means, in decibels. 6.02 dB
-are one bit a weight.
+Rounding errors of size e, column by column, cost a layer's output e^2 times the mean diagonal of H, the
+second moments of its inputs. If later columns make good what they can, column j costs e^2 d_j instead, where
+d_j is what the later inputs do not foretell of input j. The gain is the ratio of the two means, in decibels.
+6.02 dB are one bit a weight.
 """
 
 from __future__ import annotations

@@ -136,7 +136,7 @@ FAMILIES = {
     "ladder": Series(f"ladder, {LADDER[0]} to {LADDER[-1]}", (), COLOURS[0], MARKERS[0]),
     "ecsq": Series("entropy-coded (ecsq)", (), COLOURS[1], MARKERS[1]),
     "tcq": Series("trellis-coded (tcq)", (), "#7F3C8D", "X"),
-    "ldlq": Series("trellis-coded, calibrated (ldlq)", (), "#B8860B", "P"),
+    "ldlq": Series("trellis-coded, calibrated (ldlq)", (), "#B2182B", "h"),
     "quantizer": Series("other quantizers", (), COLOURS[2], MARKERS[2], line=False),
     "tool": Series("other tools", (), "#444444", "*", line=False),
     "both": Series("pruned and quantized", (), COLOURS[3], MARKERS[3], line=False),
