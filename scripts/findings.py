@@ -187,7 +187,7 @@ def conditions(f: Figures) -> Conditions:
         ("pictures compress more easily than text", (GAN, TEXT) in claimed),
         ("compress less easily in quality", (TEXT, DIFFUSION) in claimed),
         ("Neither size s nor size xs shows this alone", (TEXT, DIFFUSION) not in alone["s"] | alone["xs"]),
-        ("Calibrated, the order turns in `s@0`", q(DIFFUSION, tenfold) > q(TEXT, tenfold)),
+        ("With calibration, the order is reversed in `s@0`", q(DIFFUSION, tenfold) > q(TEXT, tenfold)),
         ("ruins the diffusion model and the transformer", max(q(d, pruned) for d in others) < 0.1),
         ("It costs the GAN diversity", f.kept_secondary(GAN, pruned)[1] < 0.7),
         ("keeps less than an entropy-coded one", all(q(d, both) < q(d, ecsq) for d in others)),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -19,7 +20,6 @@ from bench.interfaces import Compressed, Context, Layout, StoredTensor
 from bench.layers import Weight
 from bench.methods.calibration import layer_by_layer
 from bench.methods.error_feedback import feed_back, inverse_factor
-from bench.methods.plain import halve_the_rest
 from bench.methods.quantize import Grid, Quantizer
 from bench.methods.scale_search import SMALLEST_SCALE, nearest
 from bench.methods.weightwise import kept_of
@@ -77,11 +77,11 @@ class CalibratedQuantizer(Quantizer):
         if not 2 <= self.bits <= 8:
             raise BadInput(f"bits={self.bits} of {self.name!r} is outside of 2 to 8: give 4, say")
 
-    def __call__(self, compressed: Compressed, context: Context) -> Compressed:
-        weights, exempt = self.weights(compressed, context)
-        self.refuse_quantized(compressed, weights)
-        made = layer_by_layer(compressed, context, weights, self.step)
-        return halve_the_rest(made.replace({}, exempt), {**context.excluded, **exempt})
+    def quantized(
+        self, compressed: Compressed, context: Context, weights: Mapping[str, Weight]
+    ) -> Compressed:
+        """All of these weights, each with what is known of its inputs."""
+        return layer_by_layer(compressed, context, weights, self.step)
 
     def fit(self, rows: Tensor, mask: Tensor) -> Grid:
         """Round to nearest, with the scales of least squared error."""

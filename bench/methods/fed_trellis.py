@@ -18,7 +18,6 @@ from bench.methods.block_rounding import calls_of, error
 from bench.methods.calibration import calibration_of, layer_by_layer
 from bench.methods.entropy_coded import units
 from bench.methods.error_feedback import feed_back, inverse_factor
-from bench.methods.plain import halve_the_rest
 from bench.methods.scale_search import divisor, storable
 from bench.methods.trellis_coded import STATES, Trellis, TrellisCoded, stored_path
 from bench.methods.weightwise import kept_of
@@ -46,13 +45,12 @@ class FedTrellis(TrellisCoded):
     TRIALS: ClassVar[int] = 4  # of the step
     NEAR: ClassVar[float] = 0.01  # bits a weight that the rate may be off
 
-    def __call__(self, compressed: Compressed, context: Context) -> Compressed:
-        weights, exempt = self.weights(compressed, context)
-        self.refuse_quantized(compressed, weights)
+    def quantized(
+        self, compressed: Compressed, context: Context, weights: Mapping[str, Weight]
+    ) -> Compressed:
+        """All of these weights, each with what is known of its inputs."""
         made = layer_by_layer(compressed, context, weights, self.step)
-        if self.mixed and weights:
-            made = self.with_mixed_bits(compressed, context, weights, made)
-        return halve_the_rest(made.replace({}, exempt), {**context.excluded, **exempt})
+        return self.with_mixed_bits(compressed, context, weights, made) if self.mixed and weights else made
 
     def with_mixed_bits(
         self, compressed: Compressed, context: Context, weights: Mapping[str, Weight], equal: Compressed

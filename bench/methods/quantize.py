@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import ClassVar
@@ -23,6 +23,7 @@ from torch import Tensor
 
 from bench.errors import BadInput
 from bench.interfaces import Compressed, Context, Layout, StoredTensor
+from bench.layers import Weight
 from bench.methods.plain import halve_the_rest
 from bench.methods.scale_search import Best, Grid, sweep, sweep_range
 from bench.methods.weightwise import Weightwise, kept_of, one_of
@@ -58,11 +59,19 @@ class Quantizer(Weightwise):
     def __call__(self, compressed: Compressed, context: Context) -> Compressed:
         weights, exempt = self.weights(compressed, context)
         self.refuse_quantized(compressed, weights)
-        changed = {
-            name: self.quantize(compressed.tensors[name], weight.axis, weight.blocks)
-            for name, weight in weights.items()
-        }
-        return halve_the_rest(compressed.replace(changed, exempt), {**context.excluded, **exempt})
+        made = self.quantized(compressed, context, weights)
+        return halve_the_rest(made.replace({}, exempt), {**context.excluded, **exempt})
+
+    def quantized(
+        self, compressed: Compressed, context: Context, weights: Mapping[str, Weight]
+    ) -> Compressed:
+        """All of these weights, by default one at a time."""
+        return compressed.replace(
+            {
+                name: self.quantize(compressed.tensors[name], weight.axis, weight.blocks)
+                for name, weight in weights.items()
+            }
+        )
 
     def refuse_quantized(self, compressed: Compressed, names: Iterable[str]) -> None:
         """Raises `BadInput` where an earlier method quantized one of these tensors."""
