@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import traceback
 from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
 
@@ -49,6 +50,15 @@ class Unsupported(RuntimeError):
 
     The same of a damage that samples do not allow.
     """
+
+
+def not_installed(package: str, extra: str) -> str | None:
+    """What a plug-in says without its package, which an extra of ours installs; None: it is installed."""
+    try:
+        version(package)
+    except PackageNotFoundError:
+        return f"needs the package {package}, which is not installed: pip install -e '.[{extra}]'"
+    return None
 
 
 def in_a_line(error: BaseException) -> str:

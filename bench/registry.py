@@ -209,6 +209,10 @@ METHODS = Registry(
             "trains with the values of a grid; grid=int8 ... binary, scales, ends; start, budget, rate, "
             "seed, networks, teacher",
         ),
+        "parq": (
+            "bench.methods.parq:Parq",
+            "PARQ of torchao: trains towards grid=binary or ternary; anneal, ends; the options of qat",
+        ),
         "prune_train": (
             "bench.methods.trained:PruneWhileTraining",
             "prunes gradually while training; sparsity=0.5 or pattern=2:4; start, budget, rate, seed, "

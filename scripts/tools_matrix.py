@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from bench.artifact.format import encode
@@ -35,6 +36,7 @@ METHODS = (
     "nncf:mode=int4_sym",
     "modelopt:config=int8",
     "modelopt:config=int4",
+    "modelopt:config=int4_awq",
     "modelopt:config=fp8",
 )
 # weight of the small network -> column
@@ -57,7 +59,9 @@ class Untied(Small):
     def __init__(self, seed: int = 0) -> None:
         super().__init__(seed)
         self.head.weight = nn.Parameter(self.head.weight.detach().clone())
-        self.recurrent = nn.GRU(32, 32)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.recurrent = nn.GRU(32, 32)
 
 
 class UntiedGenerator(SmallGenerator):

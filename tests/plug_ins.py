@@ -21,7 +21,7 @@ def members(listed: Callable[[Domain], Iterable[str]]) -> list[tuple[str, str]]:
 
 def tools() -> set[str]:
     """The methods of other projects' tools: they skip layers, and their numbers are not ours."""
-    own_modules = ("bench.methods.tools.", "bench.methods.channels:")
+    own_modules = ("bench.methods.tools.", "bench.methods.channels:", "bench.methods.parq:")
     return {name for name in METHODS if METHODS[name].startswith(own_modules)}
 
 

@@ -15,12 +15,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from bench.artifact.format import decode, encode
+from bench.artifact.format import decode, encode, fill, load, save
+from bench.artifact.structure import rebuilt
 from bench.contracts.contract import Skipped
 from bench.contracts.method import skip_if_missing
 from bench.contracts.network import Small, SmallGenerator
 from bench.errors import BadInput, Unsupported
-from bench.interfaces import Compressed, Context, Layout, StoredTensor
+from bench.interfaces import Compressed, Context, Layout, StoredTensor, StructureEdit
 from bench.layers import tensors_of
 from bench.methods.notation import parse
 from bench.methods.plain import original, plain
@@ -126,6 +127,40 @@ def test_the_stored_network_is_the_one_that_the_tools_file_reloads_to(tmp_path: 
     Rounding().save(copy, tmp_path)
     assert report.file_bytes == (tmp_path / "model.safetensors").stat().st_size
     assert report.tool == "numpy" and report.version and 0 < report.deviation <= TOLERANCE
+
+
+@dataclass(frozen=True)
+class Scaling(Rounding):
+    """Makes the weights behind each second input four times as large, and these inputs as much smaller."""
+
+    def quantize(self, network: nn.Module, layers: AbstractSet[str], context: Context) -> nn.Module:
+        with torch.no_grad():
+            network.get_submodule("contract").weight.mul_(self.factors())  # type: ignore[union-attr,operator]
+        return super().quantize(network, layers, context)
+
+    def codes(self, network: nn.Module, path: str) -> Codes | None:
+        held = super().codes(network, path)
+        return held and replace(held, input_scales=1 / self.factors())
+
+    @staticmethod
+    def factors() -> Tensor:
+        return torch.tensor([1.0, 4.0]).repeat(32)
+
+
+def test_a_tool_may_scale_the_inputs_of_a_layer(tmp_path: Path) -> None:
+    network = Small()
+    made = made_by(Scaling(), network)
+    assert made.structure == (StructureEdit("contract", "scale_input", {}),)
+    save(made, "x", tmp_path / "x.genc")
+    _, structure, tensors = load(tmp_path / "x.genc")
+    layer: Any = rebuilt(SmallGenerator(network), structure)
+    fill(layer, tensors)
+    layer, x = layer.contract, torch.randn(100, 64, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(layer.input_scales, 1 / Scaling.factors())
+    wanted = network.contract(x)
+    lost = (layer(x) - wanted).square().mean() / wanted.var()
+    without_factors = (layer.forward(x) - wanted).square().mean() / wanted.var()
+    assert 0 < lost < 0.01 < without_factors
 
 
 def test_what_a_tool_skips_is_named_with_its_share_and_kept_in_half_precision() -> None:

@@ -7,6 +7,7 @@ kinds of `KINDS` work on the networks of all domains: the benchmark repeats them
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,8 @@ from bench.interfaces import StructureEdit
 if TYPE_CHECKING:
     from bench.interfaces import Generator
 
-RESIZE, QUANTIZE_INPUT = "resize", "quantize_input"
+RESIZE, QUANTIZE_INPUT, SCALE_INPUT = "resize", "quantize_input", "scale_input"
+INPUT_SCALES = "input_scales"  # the tensor that `scale_input` gives a layer
 # attributes that hold how many channels or heads a module has
 SIZES = (
     *("in_features", "out_features", "in_channels", "out_channels", "groups", "embedding_dim"),
@@ -30,6 +32,8 @@ SIZES = (
     *("channels", "heads", "num_heads", "num_attention_heads"),  # of modules around layers
 )
 INPUT_BITS = (2, 8)  # fewest and most of a quantized input
+Arguments = tuple[Any, ...]  # of a layer's call
+Keywords = dict[str, Any]
 
 
 def rebuilt(generator: Generator, structure: Sequence[StructureEdit]) -> nn.Module:
@@ -120,7 +124,28 @@ def resized(before: nn.Module, after: nn.Module) -> Iterator[StructureEdit]:
             yield StructureEdit(path, RESIZE, args)
 
 
-# ------------------------------------------------------------------------------------------ quantized inputs
+# ---------------------------------------------------------------------------------------- inputs of a layer
+
+
+def with_input(
+    args: Arguments, kwargs: Keywords, change: Callable[[Tensor], Tensor]
+) -> tuple[Arguments, Keywords]:
+    """What a layer is called with, its first argument changed."""
+    if args:
+        return (change(args[0]), *args[1:]), kwargs
+    name, x = next(iter(kwargs.items()))
+    return args, {**kwargs, name: change(x)}
+
+
+def renew_hook(module: nn.Module, hook: Callable[..., Any]) -> None:
+    """Call the hook before the layer, in the place of one of its type.
+
+    That one came with another file that was loaded into the same module.
+    """
+    for key, old in list(module._forward_pre_hooks.items()):
+        if isinstance(old, type(hook)):
+            del module._forward_pre_hooks[key]
+    module.register_forward_pre_hook(hook, with_kwargs=True)
 
 
 @dataclass(frozen=True)
@@ -136,14 +161,9 @@ class InputGrid:
     step: float | None = None  # None: dynamic
     zero: int = 0  # the index of 0
 
-    def __call__(
-        self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def __call__(self, layer: nn.Module, args: Arguments, kwargs: Keywords) -> tuple[Arguments, Keywords]:
         """What PyTorch calls before the layer."""
-        if args:
-            return (self.rounded(layer, args[0]), *args[1:]), kwargs
-        name, x = next(iter(kwargs.items()))
-        return args, {**kwargs, name: self.rounded(layer, x)}
+        return with_input(args, kwargs, functools.partial(self.rounded, layer))
 
     def rounded(self, layer: nn.Module, x: Tensor) -> Tensor:
         """The nearest values on the grid, in the shape of x."""
@@ -173,11 +193,7 @@ def quantize_input(module: nn.Module, args: Mapping[str, Any], _: object) -> Non
         raise ValueError(f"settings {str(dict(args))[:80]}")
     if step is not None and not (isinstance(step, (int, float)) and 0 < step < math.inf):
         raise ValueError(f"step={str(step)[:80]}")
-    for key, hook in list(module._forward_pre_hooks.items()):
-        if isinstance(hook, InputGrid):  # of another file that was loaded into the same module
-            del module._forward_pre_hooks[key]
-    grid = InputGrid(bits, None if step is None else float(step), zero)
-    module.register_forward_pre_hook(grid, with_kwargs=True)
+    renew_hook(module, InputGrid(bits, None if step is None else float(step), zero))
 
 
 def input_grids(network: nn.Module) -> dict[str, InputGrid]:
@@ -190,7 +206,32 @@ def input_grids(network: nn.Module) -> dict[str, InputGrid]:
     }
 
 
+@dataclass(frozen=True)
+class InputScales:
+    """Multiplies each input channel of a layer by a number of its own, which the file holds as a tensor.
+
+    Large inputs become smaller, and their weights larger, so that these are rounded more finely (AWQ: Lin et
+    al. 2023, arXiv:2306.00978).
+    """
+
+    def __call__(self, layer: nn.Module, args: Arguments, kwargs: Keywords) -> tuple[Arguments, Keywords]:
+        """What PyTorch calls before the layer."""
+        kernel: Sequence[int] = getattr(layer, "kernel_size", ())
+        scales = layer.get_buffer(INPUT_SCALES).reshape(-1, *(1 for _ in kernel))
+        return with_input(args, kwargs, functools.partial(torch.mul, scales))
+
+
+def scale_input(module: nn.Module, args: Mapping[str, Any], _: object) -> None:
+    """Give a layer a tensor with a factor for each input channel, here all 1, and let it use them."""
+    sizes = [getattr(module, name) for name in ("in_features", "in_channels", "nx") if hasattr(module, name)]
+    if args or not sizes:
+        raise ValueError("only a layer with inputs can have factors for them, and it takes no settings")
+    module.register_buffer(INPUT_SCALES, torch.ones(sizes[0]))
+    renew_hook(module, InputScales())
+
+
 KINDS: Mapping[str, Callable[[nn.Module, Mapping[str, Any], dict[int, tuple[Tensor, Tensor]]], None]] = {
     RESIZE: resize,
     QUANTIZE_INPUT: quantize_input,
+    SCALE_INPUT: scale_input,
 }

@@ -15,7 +15,6 @@ import functools
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
@@ -23,13 +22,13 @@ from torch import Tensor, nn
 
 from bench.artifact.format import fill
 from bench.artifact.structure import edit_network, resized
-from bench.errors import BadInput, Unsupported, of_plug_in
+from bench.errors import BadInput, Unsupported, not_installed, of_plug_in
 from bench.interfaces import Compressed, Context, Method, StoredTensor
 from bench.layers import tensors_of, weights_of
 from bench.methods.calibration import CONVOLUTIONS, TRANSPOSED, Batch, calibration_of
 from bench.methods.plain import half, plain
 
-PACKAGE, INSTALL = "torch-pruning", "pip install -e '.[channels]'"
+PACKAGE = "torch-pruning"
 NORMS = ("BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "LayerNorm", "GroupNorm", "PReLU")
 PRUNED = ("Linear", "Embedding", *CONVOLUTIONS, *TRANSPOSED, *NORMS)  # layers that torch-pruning can shrink
 WHOLE = frozenset({"RNNBase", "RNNCellBase", "MultiheadAttention", "EmbeddingBag"})  # those that it cannot
@@ -64,11 +63,7 @@ class Channels(Method):
     @classmethod
     def missing(cls) -> str | None:
         """What must be installed; None: nothing."""
-        try:
-            version(PACKAGE)
-        except PackageNotFoundError:
-            return f"needs the package {PACKAGE}, which is not installed: {INSTALL}"
-        return None
+        return not_installed(PACKAGE, "channels")
 
     def __call__(self, compressed: Compressed, context: Context) -> Compressed:
         if any(stored.quantized for stored in compressed.tensors.values()):

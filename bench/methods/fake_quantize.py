@@ -128,7 +128,10 @@ class FakeQuantize(Parametrization):
 
     def rows_of(self, latent: Tensor) -> Tensor:
         """[*shape] -> [rows, n], without pruned weights."""
-        rows = self.form.layout.rows(latent)
+        return self.kept(self.form.layout.rows(latent))
+
+    def kept(self, rows: Tensor) -> Tensor:
+        """[rows, n], 0 where weights are pruned."""
         return without(rows, self.mask) if self.masked else rows
 
     def scales_of(self, rows: Tensor) -> Tensor:
@@ -149,7 +152,7 @@ class FakeQuantize(Parametrization):
             relative = rows.detach() / divisor(scales)
             chosen = self.levels[nearest(relative, self.levels)] * scales[:, None]
             values = Replaced.apply(rows, chosen, relative.abs() <= CLIP)
-        values = without(values, self.mask) if self.masked else values
+        values = self.kept(values)
         if self.anneal and self.on_grid < 1:
             values = torch.lerp(rows, values, self.on_grid)
         return self.form.layout.restore(values, self.form.shape)

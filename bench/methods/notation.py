@@ -20,7 +20,7 @@ GROUPS = {"ladder": LADDER}
 _RECALIBRATED = "+recalibrate"
 _DURING = "qat:grid="  # all other options at their defaults
 CONTROL = "finetune"  # the same steps of training, without compression
-TRAINED = ("qat", "prune_train", CONTROL)
+TRAINED = ("qat", "parq", "prune_train", CONTROL)
 PATTERN = re.compile(r"(\d{1,4}):(\d{1,4})(?:,|$)")  # 2:4 is short for nm:n=2,m=4
 
 

@@ -100,7 +100,7 @@ class BitsAndBytes(Tool):
     def codes(self, network: Module, path: str) -> Codes | None:
         """The whole numbers and scales of a layer, as the tool holds them."""
         import torch
-        from bitsandbytes.functional import dequantize_4bit
+        from bitsandbytes.backends.default.ops import _dequantize_4bit_compute as dequantized
         from bitsandbytes.nn import Linear4bit, Linear8bitLt
 
         from bench.methods.tools.codes import of_groups, whole
@@ -117,5 +117,6 @@ class BitsAndBytes(Tool):
             : layer.in_features * layer.out_features
         ]
         levels, order = state.code.sort()
-        values = dequantize_4bit(layer.weight.data, state).float()
+        # its kernel for AVX-512 is wrong where a row is a multiple of 16, and not of the block
+        values = dequantized(packed, state.absmax, state.code, BLOCK, state.shape, torch.float32)
         return of_groups(order.argsort()[indices.long()], tuple(levels.tolist()), BLOCK, state.absmax, values)

@@ -28,6 +28,8 @@ class Codes:
     values: Tensor  # [*shape]: as the tool itself dequantizes it
     layout: Layout
     offset: Tensor | None = None  # [rows of the layout]
+    # what the tool multiplies each input of the layer with, [inputs]; the weights are those behind it
+    input_scales: Tensor | None = None
 
     def stored(self, like: StoredTensor) -> StoredTensor:
         """Our coding. A weight that was pruned before stays zero: the mask of `like` is kept."""
@@ -50,6 +52,12 @@ class Codes:
             mask=None if like.mask is None else like.mask.cpu(),
             pattern=like.pattern,
         )
+
+    def same(self, other: Codes) -> bool:
+        """Whether both stand for the same layer, bit for bit."""
+        scales = self.input_scales, other.input_scales
+        alike = scales[0] is scales[1] if None in scales else torch.equal(*map(torch.as_tensor, scales))
+        return alike and torch.equal(self.values, other.values)
 
     def transposed(self) -> Codes:
         """The same codes of the transposed weight."""

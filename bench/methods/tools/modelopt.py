@@ -1,11 +1,11 @@
-"""nvidia-modelopt: NVIDIA's Model Optimizer (Apache-2.0). Weight-only, for Linear and all convolutions.
-
-`int4_awq` is left out: it scales the inputs of a layer, which a weight alone cannot hold.
-"""
+"""nvidia-modelopt: NVIDIA's Model Optimizer (Apache-2.0). Weight-only, for Linear and all convolutions."""
 
 from __future__ import annotations
 
 import copy
+import dataclasses
+import functools
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.errors import BadInput
 from bench.interfaces import Context
+from bench.methods.tools.inputs import Call, calls
 from bench.methods.tools.tool import Tool
 
 if TYPE_CHECKING:
@@ -24,17 +25,19 @@ if TYPE_CHECKING:
 CONFIGS = {
     "int8": "INT8_WEIGHT_ONLY_CFG",
     "int4": "INT4_BLOCKWISE_WEIGHT_ONLY_CFG",
+    "int4_awq": "INT4_AWQ_CFG",
     "fp8": "FP8_DEFAULT_CFG",
 }
-BLOCK = 128  # consecutive weights of int4 that share a scale
+BLOCK = 128  # consecutive weights of 4 bits that share a scale
 
 
 @dataclass(frozen=True)
 class ModelOpt(Tool):
     """int8 scales each index of axis 0, int4 each 128 consecutive weights, fp8 each tensor.
 
-    Axis 0 of a transposed convolution are its inputs. The tool's file is PyTorch's pickle of tensors, which
-    is read with `weights_only`.
+    int4_awq is int4 of Linear layers whose inputs are scaled first (Lin et al. 2023, arXiv:2306.00978); it
+    measures them on the generator's calibration. Axis 0 of a transposed convolution are its inputs. The
+    tool's file is PyTorch's pickle of tensors, which is read with `weights_only`.
     """
 
     config: str = field(default="int8", metadata={"shown": True})
@@ -53,23 +56,36 @@ class ModelOpt(Tool):
         """Replace the layers that the tool covers."""
         import modelopt.torch.quantization as mtq
 
+        others = self.others(network, layers)
+        if layers <= set(others):  # for which the tool raises an error
+            return network
         config = copy.deepcopy(getattr(mtq, CONFIGS[self.config]))
-        off = ["*input_quantizer"] + [f"{path}.weight_quantizer" for path in self.others(network, layers)]
+        off = ["*input_quantizer", *(f"{path}.weight_quantizer" for path in others)]
         config["quant_cfg"] += [{"quantizer_name": name, "enable": False} for name in off]
-        mtq.quantize(network, config, lambda network: None)  # the largest weights need no inputs
+        measured = functools.partial(call, calls=list(calls(network, context, self.name)) if self.awq else [])
+        mtq.quantize(network, config, measured)  # the largest weights need no inputs
         mtq.compress(network)
         return network
+
+    @property
+    def awq(self) -> bool:
+        """Whether inputs are scaled."""
+        return self.config == "int4_awq"
 
     def others(self, network: Module, layers: AbstractSet[str]) -> list[str]:
         """The layers that stay as they are.
 
         The tool packs int4 in pairs along the last axis and in whole blocks, and fails where they do not fit.
+        It can scale the inputs of layers that are called.
         """
+        from bench.methods.quantized_inputs import reason_in_floats
 
         def fits(layer: Any) -> bool:
             weight = getattr(layer, "weight", None)
-            if self.config != "int4" or weight is None:
+            if not self.config.startswith("int4") or weight is None:
                 return True
+            if self.awq and (weight.ndim != 2 or reason_in_floats(layer)):
+                return False
             return not (weight.shape[-1] % 2 or weight.numel() % BLOCK)
 
         every = dict(network.named_modules())
@@ -107,4 +123,12 @@ class ModelOpt(Tool):
         # packed int4 knows the reciprocal of a scale
         steps = scale.reshape(-1).reciprocal()
         indices = torch.round(values.reshape(-1, BLOCK) / steps[:, None]) + 8
-        return of_groups(indices, whole(-8, 7), BLOCK, steps, values)
+        held = of_groups(indices, whole(-8, 7), BLOCK, steps, values)
+        scales = getattr(layer.input_quantizer, "_pre_quant_scale", None)
+        return held if scales is None else dataclasses.replace(held, input_scales=scales.detach())
+
+
+def call(network: Module, calls: Sequence[Call]) -> None:
+    """What the tool measures inputs with."""
+    for args, kwargs in calls:
+        network(*args, **kwargs)

@@ -22,11 +22,11 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from bench.errors import BadInput, Diverged, Failed, Unsupported, of_plug_in
+from bench.errors import BadInput, Diverged, Failed, Unsupported, not_installed, of_plug_in
 from bench.interfaces import Compressed, Context, Method
 
 if TYPE_CHECKING:
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from bench.interfaces import StoredTensor
     from bench.layers import Weight
     from bench.methods.tools.codes import Codes
-
-INSTALL = "pip install -e '.[tools]'"
 
 
 @dataclass(frozen=True)
@@ -74,11 +72,7 @@ class Tool(Method):
     @classmethod
     def missing(cls) -> str | None:
         """What must be installed; None: nothing."""
-        try:
-            version(cls.package)
-        except PackageNotFoundError:
-            return f"needs the package {cls.package}, which is not installed: {INSTALL}"
-        return None
+        return not_installed(cls.package, "tools")
 
     def __call__(self, compressed: Compressed, context: Context) -> Compressed:
         return _Run(self, compressed, context).result()
@@ -171,8 +165,6 @@ class _Run:
 
     def check_reloaded(self, before: Mapping[str, Codes], after: Mapping[str, Codes]) -> None:
         """Raises `Unsupported` where the file reloads unquantized, with NaN, or with other values."""
-        import torch
-
         if broken := [name for name, held in before.items() if not held.values.isfinite().all()]:
             raise Unsupported(f"{self.tool.package} makes NaN of {', '.join(broken[:3])}")
         if lost := sorted(before.keys() - after.keys()):
@@ -180,7 +172,7 @@ class _Run:
                 f"the file of {self.tool.package} reloads unquantized: {len(lost)} of {len(before)} weights, "
                 f"such as {lost[0]}"
             )
-        other = [n for n in after if n not in before or not torch.equal(before[n].values, after[n].values)]
+        other = [name for name in after if name not in before or not before[name].same(after[name])]
         if other:
             raise Unsupported(
                 f"the file of {self.tool.package} reloads with other values of {', '.join(other[:3])}"
@@ -203,6 +195,8 @@ class _Run:
 
     def stored(self, tensors: Mapping[str, Tensor], codes: Mapping[str, Codes], size: int) -> Compressed:
         """Our coding of the reloaded network: what the tool left in floats becomes float16."""
+        from bench.artifact.structure import INPUT_SCALES, SCALE_INPUT
+        from bench.interfaces import StructureEdit
         from bench.methods.plain import half, halve_the_rest, plain
         from bench.methods.tools.codes import TOLERANCE
 
@@ -218,8 +212,18 @@ class _Run:
                 continue
             like = replace(plain(value), mask=self.compressed.tensors[name].mask)
             changed[name] = half(like) if name in left else like
+        edits = []
+        for name, held in sorted(codes.items()):
+            if held.input_scales is not None:
+                path = name.removesuffix(".weight")
+                changed[f"{path}.{INPUT_SCALES}"] = plain(held.input_scales.float())
+                edits.append(StructureEdit(path, SCALE_INPUT, {}))
         made = halve_the_rest(self.compressed.replace(changed, left), {**self.context.excluded, **left})
-        return replace(made, tools=(*made.tools, self.report(left, size, deviation)))
+        return replace(
+            made,
+            structure=(*made.structure, *edits),
+            tools=(*made.tools, self.report(left, size, deviation)),
+        )
 
     def reason(self, weight: Weight) -> str:
         """Why the tool left a weight as it was."""
