@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
 import torch
-from small_network import normal
+from small_network import Given, normal
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
@@ -19,7 +19,7 @@ from bench.artifact.format import decode, encode
 from bench.contracts.method import apply, dense
 from bench.contracts.network import Small
 from bench.errors import BadInput, Unsupported
-from bench.interfaces import Compressed, Context, Generator, StoredTensor, StructureEdit
+from bench.interfaces import Compressed, Context, Generator, StoredTensor
 from bench.layers import Weight, weights_of
 from bench.methods.block_rounding import Brecq, Call, blocks_of, calls_of
 from bench.methods.calibrated_pruning import SparseGpt, Wanda
@@ -46,23 +46,6 @@ def identity(n: int) -> Tensor:
 def output_error(made: StoredTensor, weight: Tensor, moments: Tensor) -> float:
     change = (made.dequantize() - weight).double()
     return float(torch.einsum("oi,ij,oj->", change, moments[0], change))
-
-
-class Given(Generator):
-    """A network that is called with given batches."""
-
-    def __init__(self, network: nn.Module, *batches: Any) -> None:
-        self.network, self.batches = network, batches
-
-    def rebuild(self, structure: Sequence[StructureEdit]) -> nn.Module:
-        return copy.deepcopy(self.network)
-
-    def sample(self, network: nn.Module, n: int, seed: int) -> Any:
-        raise NotImplementedError
-
-    def calibration(self, seed: int) -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:
-        for batch in self.batches:
-            yield (batch,), {}
 
 
 def compress(text: str, network: nn.Module, *batches: Any) -> Compressed:

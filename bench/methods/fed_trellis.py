@@ -16,10 +16,9 @@ from bench.interfaces import Compressed, Context, Layout, StoredTensor
 from bench.layers import Weight
 from bench.methods.block_rounding import calls_of, error
 from bench.methods.calibration import calibration_of, layer_by_layer
-from bench.methods.entropy_coded import units
 from bench.methods.error_feedback import feed_back, inverse_factor
 from bench.methods.scale_search import divisor, storable
-from bench.methods.trellis_coded import STATES, Trellis, TrellisCoded, stored_path
+from bench.methods.trellis_coded import Trellis, TrellisCoded, stored_path
 from bench.methods.weightwise import kept_of
 
 FEWEST, MOST = 1.0, 8.0  # bits a weight that a tensor may get of more on average
@@ -79,11 +78,8 @@ class FedTrellis(TrellisCoded):
         if unrelated or stored.pattern or weight.layout().channels(stored.shape) < self.LEAST_CHANNELS:
             return self.quantize(stored, weight.axis, weight.blocks)
         layout = self._layout(Layout(axis=weight.axis, blocks=weight.blocks, by_column=True), stored.shape)
+        unit, trellis, size = self.begin(stored, layout)
         dense, mask = stored.residual().dequantize(), kept_of(stored)
-        unit = units(layout.rows(dense), layout.rows(mask).float()).clamp(min=1e-30)
-        each, kept = layout.flat(layout.each(unit, stored.shape)), layout.flat(mask)
-        trellis = Trellis(STATES[self.states], self.bits)
-        size = trellis.step_for((layout.flat(dense) / each)[kept].cpu().numpy())
         channels, factor = weight.layout(), inverse_factor(moments)
 
         def columns(tensor: Tensor) -> Tensor:

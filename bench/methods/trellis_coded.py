@@ -58,16 +58,20 @@ class TrellisCoded(EntropyCoded):
     def quantize(self, stored: StoredTensor, axis: int, blocks: int = 1) -> StoredTensor:
         """Quantize one tensor along the order of the file, pruned weights left out."""
         layout = self._layout(Layout(axis=axis, blocks=blocks), stored.shape)
-        dense, mask = stored.residual().dequantize(), kept_of(stored)
-        kept = layout.flat(mask)
-        unit = units(layout.rows(dense), layout.rows(mask).float()).clamp(min=1e-30)
-        weights = layout.flat(dense)[kept]
-        trellis = Trellis(STATES[self.states], self.bits)
-        step = trellis.step_for((weights / _each(unit, layout, stored.shape)[kept]).cpu().numpy())
-        scales = storable(unit * step)
+        unit, trellis, step = self.begin(stored, layout)
+        scales, kept = storable(unit * step), layout.flat(kept_of(stored))
+        weights = layout.flat(stored.residual().dequantize())[kept]
         relative = weights / _each(divisor(scales)[:, 0], layout, stored.shape)[kept]
         levels = trellis.path(relative.cpu().numpy())
         return stored_path(stored, layout, scales, levels, trellis.memory)
+
+    def begin(self, stored: StoredTensor, layout: Layout) -> tuple[Tensor, Trellis, float]:
+        """(size of the weights of each row, a trellis that knows code lengths, the step in these sizes)."""
+        dense, mask = stored.residual().dequantize(), kept_of(stored)
+        unit = units(layout.rows(dense), layout.rows(mask).float()).clamp(min=1e-30)
+        trellis = Trellis(STATES[self.states], self.bits)
+        relative = layout.flat(dense) / _each(unit, layout, stored.shape)
+        return unit, trellis, trellis.step_for(relative[layout.flat(mask)].cpu().numpy())
 
     def fit(self, rows: Tensor, mask: Tensor) -> Grid:
         """A trellis goes through all rows of a tensor: see `quantize`."""

@@ -1,0 +1,71 @@
+"""Writes what other projects' tools cost the published models: a table of docs/tools.md, from the records.
+
+`python -m scripts.tools_records`
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+
+from bench.methods.notation import without_recalibration
+from bench.records.schema import Record, read_records
+from bench.report.report_data import ReportData, report_data, table
+from bench.stats.model_file import read_models
+from bench.util.files import write_atomically
+from scripts import blocks
+from scripts.figures import ROOT, retained, short
+
+PAGE = ROOT / "docs" / "tools.md"
+HEADERS = (
+    *("domain", "method", "tool's own file ↑", "our coding ↑", "numbers skipped ↓"),
+    *("quality ↑", "diversity ↑"),
+)
+OURS = ("int8", "int4", "nf4")  # beside the tools
+
+
+def main() -> None:
+    found = report_data(read_records(ROOT / "results"), read_models(ROOT / "results"))
+    write_page(PAGE, found)
+
+
+def write_page(page: Path, found: ReportData) -> None:
+    """Write the table between its marks."""
+    write_atomically(page, filled(page.read_text(encoding="utf-8"), found))
+
+
+def filled(page: str, found: ReportData) -> str:
+    """The page with the present table."""
+    return blocks.filled(page, {"records": text(found)})
+
+
+def text(found: ReportData) -> str:
+    """The table, smallest files of each domain last, and the tools that find no layer."""
+    cells: dict[tuple[str, str], list[Record]] = {}
+    for r in found.records:
+        method = without_recalibration(r.method)
+        if r.model == "s@0" and (r.tools or method in OURS):
+            cells.setdefault((r.domain, method), []).append(r)
+    # a network with running statistics is recalibrated where that was measured
+    chosen = {key: [r for r in same if r.method != key[1]] or same for key, same in cells.items()}
+    order = sorted(chosen, key=lambda key: (key[0], ratio(chosen[key]), key[1]))
+    rows = [row(domain, method, chosen[domain, method]) for domain, method in order]
+    return table(HEADERS, rows, left=2)
+
+
+def ratio(same: Sequence[Record]) -> float:
+    """Of the float32 file to ours."""
+    return fmean(r.cost.ratio for r in same if r.cost)
+
+
+def row(domain: str, method: str, same: Sequence[Record]) -> tuple[str, ...]:
+    """One method on one network, means over sampling seeds."""
+    reports = [(r.cost.fp32_bytes, r.tools[0]) for r in same if r.tools and r.cost]
+    own = f"{fmean(whole / tool.file_bytes for whole, tool in reports):.2f}x" if reports else "ours"
+    skipped = f"{fmean(sum(tool.skipped.values()) for _, tool in reports):.0%}" if reports else "-"
+    return domain, f"`{method}`", own, f"{ratio(same):.2f}x", skipped, *map(short, retained(same))
+
+
+if __name__ == "__main__":
+    main()
