@@ -7,9 +7,10 @@ import math
 import pytest
 from made_up import both_pages, ladder, model, scored, stored
 
-from bench.records.schema import Record
+from bench.records.schema import Record, ToolReport
 from bench.registry import DOMAINS
 from bench.report.details import onset_text, ratio_cells, rungs, size_by_size, sizes
+from bench.report.headline import best_tools
 from bench.report.report_data import report_data, with_interval
 from bench.stats.compressibility import FULL_RANGE
 from bench.stats.intervals import Estimate
@@ -211,3 +212,20 @@ def test_made_up_models_and_records_agree() -> None:
         model_score(model("a", quality=0.9), "quality", FULL_RANGE),
     )
     assert a is not None and b is not None and a.value == pytest.approx(b.value)
+
+
+# -------------------------------------------------------------------------------------------------- tools
+
+
+def test_the_best_tools_have_a_sentence_of_their_own() -> None:
+    """Our own methods take no part in it, and a domain without tools is not named."""
+    assert best_tools(report_data(WHOLE, {})) == ""
+    report = ToolReport(tool="torchao", version="1", file_bytes=1000, skipped={}, deviation=0.001)
+    of_tools = [
+        stored(scored(name, seed, kept, 1.0, "a"), ratio).model_copy(update={"tools": [report]})
+        for name, kept, ratio in (("torchao:dtype=int8", 0.9, 4.2), ("quanto:bits=4", 0.8, 6.5))
+        for seed in (0, 1, 2)
+    ]
+    said = best_tools(report_data([*WHOLE, *of_tools], {}))
+    assert "at 4x or more, 0.90/1.00 in a (`torchao:dtype=int8`); at 6x or more, 0.80/1.00 in a (`" in said
+    assert "`int8`" not in said and "in b" not in said and "8x or more" not in said

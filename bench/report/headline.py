@@ -13,7 +13,7 @@ from bench.report.details import best_cells, losses_of, retentions_at, richest_m
 from bench.report.during import during_section, one_bit
 from bench.report.report_data import DASH, ReportData, table
 from bench.report.verdict import answer, caveats, why_no_score
-from bench.stats.frontier import frontier
+from bench.stats.frontier import TARGETS, Best, frontier
 from bench.stats.ladder import ROLES, ModelLadder
 from bench.stats.scores import COUNTS_FROM, Domain, Ratio, Score, good_enough, model_score, ratio_at
 from bench.util.markup import as_text, joined
@@ -74,6 +74,7 @@ def headline(found: ReportData, details: str) -> list[str]:
         *during_section(found, [d.name for d in ranked(found)], details),
         f"## The best method at each ratio\n\n{METHOD_NOTES}{METHODS_THAT_TRAIN if found.ways else ''}",
         best_methods(found) + "\n",
+        *filter(None, [best_tools(found)]),
     ]
     if found.now.second_domains:
         parts += [
@@ -110,13 +111,34 @@ def best_kept(found: ReportData) -> str:
         kept = []
         for d in ranked(found):
             untrained = [r for r in richest.get(d.name, []) if not is_trained(r.method)]
-            for best in frontier(untrained, (ratio,)):
-                values = "/".join(f"{mean(best.values[role]):.2f}" for role in ROLES)
-                kept.append(f"{values} in {as_text(d.name)}")
+            kept += [_kept_in(best, d) for best in frontier(untrained, (ratio,))]
         said += [f"at {ratio}x or more, {joined(kept)}"] if kept else []
     if not said:
         return ""
     return f"The best methods after training keep quality/diversity of one network: {'; '.join(said)}."
+
+
+def best_tools(found: ReportData) -> str:
+    """What the best of other projects' tools keep, in one network of each domain. Empty without them."""
+    richest = richest_models(found)
+    said = []
+    for ratio in TARGETS:
+        kept = []
+        for d in ranked(found):
+            of_tools = [r for r in richest.get(d.name, []) if r.tools]
+            kept += [f"{_kept_in(best, d)} (`{best.method}`)" for best in frontier(of_tools, (ratio,))]
+        said += [f"at {ratio}x or more, {joined(kept)}"] if kept else []
+    if not said:
+        return ""
+    return (
+        f"The best of [other projects' tools](docs/tools.md) keep quality/diversity, in our coding of their "
+        f"values: {'; '.join(said)}. Where a domain is missing, no tool makes so small a file.\n"
+    )
+
+
+def _kept_in(best: Best, d: Domain) -> str:
+    """`0.98/1.00 in image_gan`: quality and diversity."""
+    return f"{'/'.join(f'{mean(best.values[role]):.2f}' for role in ROLES)} in {as_text(d.name)}"
 
 
 def ranked(found: ReportData) -> list[Domain]:
