@@ -122,7 +122,8 @@ def compress(
 def load(file: str | Path, into: Module | None = None) -> Mapping[str, Tensor]:
     """The tensors of a compressed file by name, dequantized; tied ones once, under their first name.
 
-    into: a module of the same structure that gets them. Raises `bench.errors.BadInput` for a file that is
+    into: a module of the same structure that gets them, and the file's edits of layers, such as factors of
+    inputs; the tensors alone lack these. Raises `bench.errors.BadInput` for a file that is
     damaged, or that does not fit.
     """
     from bench.artifact.format import fill

@@ -211,7 +211,8 @@ METHODS = Registry(
         ),
         "parq": (
             "bench.methods.parq:Parq",
-            "PARQ of torchao: trains towards grid=binary or ternary; anneal, ends; the options of qat",
+            "PARQ of torchao (extra [tools]): trains towards grid=binary or ternary; anneal, ends; start, "
+            "budget, rate, seed, networks, teacher",
         ),
         "prune_train": (
             "bench.methods.trained:PruneWhileTraining",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,11 +12,14 @@ from small_network import normal
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from bench.artifact.format import tensors_digest
+from bench.artifact.format import save, tensors_digest
 from bench.artifact.structure import edit_network
+from bench.artifact.writer import encode_tensors
 from bench.errors import BadInput
 from bench.interfaces import StructureEdit
 from bench.layers import tensors_of
+from bench.methods.plain import original, plain
+from bench.runner.compress import decompress_file
 
 LAYERS = {
     "linear": (nn.Linear(5, 4), (3, 2, 5), -1),
@@ -65,3 +70,31 @@ def test_networks_with_other_factors_have_other_digests() -> None:
 def test_an_edit_that_does_not_fit_is_refused(edit: StructureEdit) -> None:
     with pytest.raises(BadInput, match=r"'scale_input' of '\w+' does not fit the network"):
         edit_network(nn.Sequential(nn.Linear(5, 4), nn.ReLU()), [edit])
+
+
+def test_inspecting_compares_the_weight_as_it_acts() -> None:
+    """Each input is halved and its weights doubled, so nothing is lost."""
+    network = nn.Sequential(nn.Linear(5, 4, bias=False))
+    start = original(network)
+    scaled_tensors = {
+        "0.weight": plain(network[0].weight.detach() * 2),
+        "0.input_scales": plain(torch.full((5,), 0.5)),
+    }
+    made = dataclasses.replace(
+        start.replace(scaled_tensors), structure=(StructureEdit("0", "scale_input", {}),)
+    )
+    header, _ = encode_tensors(made, "x")
+    assert [entry.fidelity for entry in header.entries] == [255, 0]
+    alone, _ = encode_tensors(start.replace({"0.weight": scaled_tensors["0.weight"]}), "x")
+    assert alone.entries[0].fidelity == 0
+
+
+def test_decompressing_names_the_edits_that_the_tensors_lack(tmp_path: Path) -> None:
+    network = nn.Sequential(nn.Linear(5, 4))
+    made = dataclasses.replace(
+        original(network).replace({"0.input_scales": plain(torch.full((5,), 0.5))}),
+        structure=(StructureEdit("0", "scale_input", {}),),
+    )
+    save(made, "x", tmp_path / "x.genc")
+    line = decompress_file(tmp_path / "x.genc", tmp_path / "x.safetensors")
+    assert line.endswith("; without the edits of the structure that the network needs: scale_input (1)")

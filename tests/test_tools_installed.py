@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import functools
+import tempfile
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from small_network import Given
 from test_tools import POINTS
 from torch import Tensor, nn
 
@@ -22,6 +26,7 @@ from bench.layers import weights_of
 from bench.methods.notation import parse
 from bench.methods.plain import original
 from bench.methods.tools.codes import TOLERANCE
+from bench.methods.tools.tool import quietly
 from bench.registry import METHODS
 
 # method -> its kinds of layers in `Small`
@@ -152,6 +157,67 @@ def test_the_network_rebuilt_from_our_file_samples_like_the_original(kind: str, 
     lost = (after - before).square().mean() / before.var()
     low_bits = text in ("quanto:bits=2", "hqq:bits=1", "hqq:bits=3")
     assert 0 < lost < (1.5 if low_bits else 0.25)
+
+
+def uneven(seed: int = 0) -> nn.Module:
+    """Two layers, and one that is never called."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = nn.Sequential(nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, 128))
+        network.add_module("unused", nn.Linear(128, 128))
+    return network
+
+
+class Uneven(Given):
+    """Some inputs are a hundred times as large as others, in the last batch alone."""
+
+    def __init__(self) -> None:
+        x = torch.randn(512, 128, generator=torch.Generator().manual_seed(0))
+        self.large = x * torch.logspace(0, -2, 128)
+        super().__init__(Chained(uneven()), x / 100, self.large)
+
+
+class Chained(nn.Module):
+    """Calls the first three modules."""
+
+    def __init__(self, layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = layers
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[b, 128] -> [b, 128]"""
+        for layer in (self.layers[0], self.layers[1], self.layers[2]):  # type: ignore[index]
+            x = layer(x)
+        return x
+
+
+def test_awq_makes_large_inputs_smaller_and_our_network_computes_as_the_tools() -> None:
+    skip_without("modelopt")
+    given, text = Uneven(), "modelopt:config=int4_awq"
+    made = parse(text)(original(given.network), Context(given))
+    assert [edit.path for edit in made.structure] == ["layers.0", "layers.2"]
+    assert made.untouched.keys() == {"layers.unused.weight"}
+    scales = made.tensors["layers.0.input_scales"].dequantize()
+    assert scales[:8].mean() < 0.7 * scales[-8:].mean(), "large inputs become smaller"
+
+    def computed(factors: bool) -> Tensor:
+        network = rebuilt(given, made.structure if factors else ())
+        fill(network, {n: s for n, s in made.tensors.items() if factors or not n.endswith(".input_scales")})
+        with torch.no_grad():
+            return network(given.large)
+
+    with torch.no_grad():
+        wanted = given.network(given.large)
+    lost, without = ((computed(factors) - wanted).square().mean() / wanted.var() for factors in (True, False))
+    assert lost < 0.01 and without > 3 * lost
+
+    tool = parse(text).links[0]
+    with quietly(), tempfile.TemporaryDirectory() as folder:
+        network = tool.quantize(copy.deepcopy(given.network), {"layers.0", "layers.2"}, Context(given))
+        tool.save(network, Path(folder))
+        again = tool.load(copy.deepcopy(given.network), Path(folder), Context(given))
+        theirs = again(given.large)
+    assert (computed(True) - theirs).square().mean() < 1e-4 * wanted.var()
 
 
 @pytest.mark.parametrize("contract", CONTRACTS, ids=lambda contract: contract.__name__)

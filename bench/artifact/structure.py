@@ -53,7 +53,7 @@ def edit_network(network: nn.Module, structure: Sequence[StructureEdit]) -> None
         try:
             module = network.get_submodule(edit.path)
             KINDS[edit.kind](module, edit.args, renewed)
-        except (AttributeError, ValueError) as error:
+        except (AttributeError, KeyError, ValueError) as error:
             raise BadInput(
                 f"edit {edit.kind!r} of {edit.path[:80]!r} does not fit the network: {error}"
             ) from None
@@ -138,10 +138,7 @@ def with_input(
 
 
 def renew_hook(module: nn.Module, hook: Callable[..., Any]) -> None:
-    """Call the hook before the layer, in the place of one of its type.
-
-    That one came with another file that was loaded into the same module.
-    """
+    """Call the hook before the layer. It replaces a hook of its type, left by a file loaded earlier."""
     for key, old in list(module._forward_pre_hooks.items()):
         if isinstance(old, type(hook)):
             del module._forward_pre_hooks[key]

@@ -32,10 +32,11 @@ from bench.artifact.header import (
     Header,
     may_be_stored,
 )
+from bench.artifact.structure import INPUT_SCALES
 from bench.artifact.trellis import follows, in_steps
 from bench.errors import Unsupported
 from bench.interfaces import Compressed, StoredTensor
-from bench.layers import tensors_of
+from bench.layers import tensors_of, weights_of
 
 
 def encode_tensors(
@@ -52,7 +53,8 @@ def encode_tensors(
     for name, flat in tensors.items():
         entry, *own = writer.write(flat)
         is_whole = entropy and parts[name] == WHOLE
-        lost = fidelity(originals.get(name), compressed.tensors[name]) if is_whole else EXACT
+        factors = input_factors(compressed, name)
+        lost = fidelity(originals.get(name), compressed.tensors[name], factors) if is_whole else EXACT
         entries.append(dataclasses.replace(entry, fidelity=lost, part=parts[name]))
         streams += own
     halves = np.concatenate([flat.halves for flat in tensors.values()]) if tensors else np.zeros(0, "<f2")
@@ -85,11 +87,25 @@ def with_factors(tensors: Mapping[str, StoredTensor]) -> dict[str, tuple[int, St
     return found
 
 
-def fidelity(original: Tensor | None, stored: StoredTensor) -> int:
-    """The signal-to-noise ratio of a stored tensor in quarter decibels, 0 to 254. 255 means lossless."""
+def input_factors(compressed: Compressed, name: str) -> Tensor | None:
+    """What multiplies the inputs of a weight, in a shape that multiplies the weight. None: nothing."""
+    scales = compressed.tensors.get(f"{name.removesuffix('.weight')}.{INPUT_SCALES}")
+    if scales is None or not name.endswith(".weight"):
+        return None
+    shape, inputs = compressed.tensors[name].shape, 1 - weights_of(compressed.network)[name].axis
+    if shape[inputs] != len(factors := scales.dequantize()):
+        return None  # groups share the weight's inputs
+    return factors.reshape(-1, *(1 for _ in shape[inputs + 1 :]))
+
+
+def fidelity(original: Tensor | None, stored: StoredTensor, factors: Tensor | None = None) -> int:
+    """The signal-to-noise ratio of a stored tensor in quarter decibels, 0 to 254. 255 means lossless.
+
+    factors: of the weight's inputs; the layer computes as if the weight were multiplied with them.
+    """
     if original is None or tuple(original.shape) != stored.shape:
         return 0  # another structure: there is nothing to compare with
-    dense = stored.dequantize()
+    dense = stored.dequantize() if factors is None else stored.dequantize() * factors
     if not original.is_floating_point():
         dense, original = dense.double(), original.double()  # flags have no difference
     difference = dense.sub_(original) if stored.quantized else dense - original

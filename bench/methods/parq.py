@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from typing import ClassVar
 
 import torch
@@ -24,8 +25,8 @@ class Proximal(FakeQuantize):
     """Weights between the latent ones and the grid (Jin et al. 2025, arXiv:2503.15748).
 
     The tool's `LSBQuantizer` gives the scale of each row, and its `ProxPARQ` the values. A map of slope 1
-    leaves a weight where it is; while the slope grows, more and more weights lie on the grid. Gradients pass
-    unchanged, as in the tool's optimizer, which adds them to the latent weights.
+    moves only weights beyond the outermost levels. While the slope grows, more and more weights lie on the
+    grid. Gradients pass unchanged, as in the tool's optimizer, which adds them to the latent weights.
     """
 
     STEPS: ClassVar[int] = 10_000  # of the tool's clock for the whole annealing
@@ -59,7 +60,7 @@ class Proximal(FakeQuantize):
 
 @dataclass(frozen=True)
 class Parq(QuantizationAwareTraining):
-    """`qat` with the tool's scales and its proximal map in the place of the straight-through estimator.
+    """`qat` with the tool's scales, and with its proximal map instead of the straight-through estimator.
 
     The tool wraps one optimizer. Here the domain's recipe trains, as for all training-time methods.
     """
@@ -73,11 +74,19 @@ class Parq(QuantizationAwareTraining):
     def __post_init__(self) -> None:
         one_of(self.name, "grid", self.grid, MEAN_SCALES)
         one_of(self.name, "scales", self.scales, ("auto",))
+        if not 0 < self.anneal < 1:
+            raise BadInput(
+                f"anneal={self.anneal:g} of 'parq' is outside of (0, 1): it is a share of the steps, such as "
+                f"0.75"
+            )
         super().__post_init__()
-        if not self.anneal:
-            raise BadInput("anneal=0 of 'parq' is not possible: give a share of the steps, such as 0.75")
         if (reason := self.missing()) is not None:
             raise BadInput(f"method {self.name!r} {reason}")
+
+    @property
+    def packages(self) -> dict[str, str]:
+        """The tool's version."""
+        return {PACKAGE: version(PACKAGE)}
 
     @classmethod
     def missing(cls) -> str | None:

@@ -70,6 +70,11 @@ class TrainingTimeMethod(Weightwise):
                 f"seed={self.seed} of {self.name!r} is outside of [0, 2^31): give a seed such as 0"
             )
 
+    @property
+    def packages(self) -> dict[str, str]:
+        """Other projects' packages that the training computes with -> their versions."""
+        return {}
+
     @abstractmethod
     def parametrization(
         self, name: str, weight: Weight, start: StoredTensor, ends: bool
@@ -206,6 +211,7 @@ class Attempt:
         ]
         content = [method.text, method.version, tensors_digest(network), masks, self.generator.identity()]
         content.append(sorted(self.context.excluded))
+        content += [method.packages] if method.packages else []
         return [*content, tensors_digest(self.generator.network)] if method.teacher else content
 
     @property
@@ -251,6 +257,7 @@ class Attempt:
             )
 
         found: dict[str, Any] = {"method": self.method.text, "steps": training.total_steps}
+        found |= {"packages": self.method.packages} if self.method.packages else {}
         try:
             log = run(
                 training,

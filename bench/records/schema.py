@@ -123,6 +123,7 @@ class TrainingReport(BaseModel):
     method: str
     steps: int
     core_seconds: float
+    packages: dict[str, str] = {}  # of other projects, that it computed with -> version
     # lines of the training's log: step, mean and spread of each loss since the line before, gradient norms,
     # validation figures
     log: list[dict[str, float]]

@@ -132,7 +132,7 @@ def best_tools(found: ReportData) -> str:
         return ""
     return (
         f"The best of [other projects' tools](docs/tools.md) keep quality/diversity, in our coding of their "
-        f"values: {'; '.join(said)}. Where a domain is missing, no tool makes so small a file.\n"
+        f"values: {'; '.join(said)}. A domain is named where a tool makes so small a file of its network.\n"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 from bench.artifact.format import encode, open_artifact, rebuild, save
@@ -69,4 +70,8 @@ def decompress_file(file: Path, output: Path) -> str:
     check_writable(check_regular(output).parent)
     tensors = {name: stored.dequantize().contiguous() for name, stored in artifact.tensors()}
     write_atomically(output, to_bytes(tensors, {"format": "pt", "method": artifact.header.method}))
-    return f"{output}: {len(tensors)} tensors of {artifact.header.method}, {output.stat().st_size:,} bytes"
+    kinds = Counter(edit.kind for edit in artifact.header.structure)
+    edits = ", ".join(f"{kind} ({count})" for kind, count in kinds.items())
+    lacking = f"; without the edits of the structure that the network needs: {edits}" if edits else ""
+    size = f"{output.stat().st_size:,} bytes"
+    return f"{output}: {len(tensors)} tensors of {artifact.header.method}, {size}{lacking}"

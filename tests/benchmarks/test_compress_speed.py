@@ -29,6 +29,7 @@ LEARNED = ("adaround:bits=4", "brecq:bits=4", "ldlq:bits=3", "ldlq:bits=3,mixed"
 TOOLS = (
     *("torchao:dtype=int8", "torchao:dtype=int4", "quanto:bits=8", "quanto:bits=4", "hqq:bits=4"),
     *("bitsandbytes:type=nf4", "nncf:mode=int8_sym", "nncf:mode=int4_sym", "modelopt:config=int8"),
+    "modelopt:config=int4_awq",
 )
 
 

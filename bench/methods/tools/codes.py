@@ -55,9 +55,12 @@ class Codes:
 
     def same(self, other: Codes) -> bool:
         """Whether both stand for the same layer, bit for bit."""
-        scales = self.input_scales, other.input_scales
-        alike = scales[0] is scales[1] if None in scales else torch.equal(*map(torch.as_tensor, scales))
-        return alike and torch.equal(self.values, other.values)
+        if (self.input_scales is None) != (other.input_scales is None):
+            return False
+        if self.input_scales is not None and other.input_scales is not None:
+            if not torch.equal(self.input_scales, other.input_scales):
+                return False
+        return torch.equal(self.values, other.values)
 
     def transposed(self) -> Codes:
         """The same codes of the transposed weight."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
-from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.errors import BadInput
 from bench.interfaces import Context
-from bench.methods.tools.inputs import Call, calls
+from bench.methods.tools.inputs import call_all, called_by_layers, evenly, paths_called
 from bench.methods.tools.tool import Tool
 
 if TYPE_CHECKING:
@@ -35,9 +34,10 @@ BLOCK = 128  # consecutive weights of 4 bits that share a scale
 class ModelOpt(Tool):
     """int8 scales each index of axis 0, int4 each 128 consecutive weights, fp8 each tensor.
 
-    int4_awq is int4 of Linear layers whose inputs are scaled first (Lin et al. 2023, arXiv:2306.00978); it
-    measures them on the generator's calibration. Axis 0 of a transposed convolution are its inputs. The
-    tool's file is PyTorch's pickle of tensors, which is read with `weights_only`.
+    int4_awq is int4 of Linear layers whose inputs are scaled first (Lin et al. 2023, arXiv:2306.00978). It
+    measures them on the generator's calibration, and leaves layers alone that this never calls. Axis 0 of a
+    transposed convolution is its inputs. The tool's file is PyTorch's pickle of tensors, which is read with
+    `weights_only`.
     """
 
     config: str = field(default="int8", metadata={"shown": True})
@@ -56,14 +56,19 @@ class ModelOpt(Tool):
         """Replace the layers that the tool covers."""
         import modelopt.torch.quantization as mtq
 
-        others = self.others(network, layers)
+        seen = evenly(network, context, self.name) if self.awq else []
+        called = paths_called(network, seen) if self.awq else layers
+        others = self.others(network, layers & called)
         if layers <= set(others):  # for which the tool raises an error
             return network
         config = copy.deepcopy(getattr(mtq, CONFIGS[self.config]))
         off = ["*input_quantizer", *(f"{path}.weight_quantizer" for path in others)]
         config["quant_cfg"] += [{"quantizer_name": name, "enable": False} for name in off]
-        measured = functools.partial(call, calls=list(calls(network, context, self.name)) if self.awq else [])
-        mtq.quantize(network, config, measured)  # the largest weights need no inputs
+        measured = (
+            functools.partial(call_all, calls=seen) if self.awq else None
+        )  # int8 and int4 need no inputs
+        with called_by_layers(network):
+            mtq.quantize(network, config, measured)
         mtq.compress(network)
         return network
 
@@ -126,9 +131,3 @@ class ModelOpt(Tool):
         held = of_groups(indices, whole(-8, 7), BLOCK, steps, values)
         scales = getattr(layer.input_quantizer, "_pre_quant_scale", None)
         return held if scales is None else dataclasses.replace(held, input_scales=scales.detach())
-
-
-def call(network: Module, calls: Sequence[Call]) -> None:
-    """What the tool measures inputs with."""
-    for args, kwargs in calls:
-        network(*args, **kwargs)
