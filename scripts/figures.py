@@ -84,6 +84,11 @@ class Figures:
         of_method = [r for r in self.found.records if (r.domain, r.method) == (domain, name)]
         return known([r for r in of_method if r.model in models] or None)
 
+    def measured(self, domain: str, method: str) -> bool:
+        """Whether `s@0` was measured with a method, recalibrated in the GAN."""
+        name = method + "+recalibrate" * (domain == GAN)
+        return any((r.domain, r.model, r.method) == (domain, "s@0", name) for r in self.found.records)
+
     def kept(self, domain: str, method: str, model: str = "", plain: bool = False) -> list[float]:
         """Retention of quality and of diversity."""
         return retained(self.records(domain, method, model, plain))

@@ -130,7 +130,8 @@ def conditions(f: Figures) -> Conditions:
     ]
     poor = {(m.domain, m.size) for m in f.whole if m.u["quality"] < POOR}
     eight, tenfold = "ldlq:bits=3.5,mixed", "ldlq:bits=3,mixed"
-    same = "gptq:bits=4", "adaround:bits=4"
+    same = "gptq:bits=4", "adaround:bits=4", "brecq:bits=4"
+    gains = {d: [q(d, m) - f.kept(d, "int4", "s@0")[0] for m in same] for d in others}
     trained, few = f.trainings(), f.trainings(FEW_BITS)
     collapsed = [cell for cell in few if collapses(few[cell])[0]]
     alone_in_gan = [f.gan_networks(role, "generator") for role in ROLES]
@@ -170,10 +171,12 @@ def conditions(f: Figures) -> Conditions:
         ("the GANs keep most of it", min(f.use(m, "binary") for m in f.of(GAN)) > 0.6),
         ("The diffusion models keep almost none", mean(f.use(m, "binary") for m in f.of(DIFFUSION)) < 0.1),
         ("keeps more than .9 of quality and of diversity", min(f.least(d, eight) for d in DOMAINS) > 0.9),
+        ("by both sets of evaluators", min(f.least(d, eight) for d in DOMAINS) > 0.9),
+        ("Text gains less", max(gains[TEXT]) < min(gains[DIFFUSION])),
+        ("rejects many of these pictures", max(f.kept_secondary(DIFFUSION, m)[0] for m in same) < 0.7),
         ("at more than 8x", min(f.ratio(d, eight) for d in DOMAINS) > 8),
         ("it takes most of the diffusion model's quality", f.kept(DIFFUSION, "int4", "s@0")[0] < 0.5),
-        ("(`gptq`, `adaround`) keeps all of it", min(q(DIFFUSION, m) for m in same) > 0.95),
-        ("Text gains little", max(q(TEXT, m) for m in same) < f.kept(TEXT, "int4", "s@0")[0] + 0.1),
+        ("calibrated rounding keeps all of it", min(q(DIFFUSION, m) for m in same) > 0.95),
         ("Only the GAN still makes garments", q(DIFFUSION, "binary") < 0.05 and q(TEXT, "binary") < 0.05),
         ("most of its quality or most of its diversity", q(GAN, "binary") < 0.5 > v(GAN, "ecsq:bits=1")),
         ("No training has diverged", not any(diverged(records) for records in trained.values())),
@@ -188,6 +191,10 @@ def conditions(f: Figures) -> Conditions:
         ("compress less easily in quality", (TEXT, DIFFUSION) in claimed),
         ("Neither size s nor size xs shows this alone", (TEXT, DIFFUSION) not in alone["s"] | alone["xs"]),
         ("With calibration, the order is reversed in `s@0`", q(DIFFUSION, tenfold) > q(TEXT, tenfold)),
+        ("`wanda` keeps more quality than `magnitude`", q(DIFFUSION, "wanda") > q(DIFFUSION, pruned) + 0.1),
+        ("`sparsegpt` keeps most", q(DIFFUSION, "sparsegpt") > q(DIFFUSION, "wanda") + 0.1),
+        ("`wanda` keeps less diversity than `magnitude`", v(GAN, "wanda") < v(GAN, pruned) - 0.02),
+        ("all three ruin quality", max(q(TEXT, m) for m in (pruned, "wanda", "sparsegpt")) < 0.1),
         ("ruins the diffusion model and the transformer", max(q(d, pruned) for d in others) < 0.1),
         ("It costs the GAN diversity", f.kept_secondary(GAN, pruned)[1] < 0.7),
         ("keeps less than an entropy-coded one", all(q(d, both) < q(d, ecsq) for d in others)),
@@ -292,9 +299,20 @@ class Page:
         """What a GAN keeps whose networks were trained with binary weights from scratch."""
         return short(self._f.gan_networks(role, which))
 
-    def secondary(self, domain: str, method: str) -> str:
+    def cell_or_dash(self, domain: str, method: str) -> str:
+        """As `cell`; `-` where a method is not measured, since another one does the same."""
+        return self.cell(domain, method) if self._f.measured(domain, method) else "-"
+
+    def secondary(self, domain: str, method: str, model: str = "") -> str:
         """Quality and diversity by the secondary evaluators."""
-        return slash(self._f.kept_secondary(domain, method))
+        return slash(self._f.kept_secondary(domain, method, model))
+
+    def secondary_or_dash(self, domain: str, method: str) -> str:
+        return self.secondary(domain, method) if self._f.measured(domain, method) else "-"
+
+    def least_kept(self, method: str, *models: str) -> str:
+        """The smallest retention of these models, any domain and role, by the primary evaluators."""
+        return f"{min(x for d in DOMAINS for m in models for x in self._f.kept(d, method, m)):.3f}"
 
     def kept(self, domain: str, method: str, role: str) -> str:
         return short(self._f.kept(domain, method)[ROLES.index(role)])

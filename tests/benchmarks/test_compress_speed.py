@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import time
 
@@ -19,7 +20,7 @@ from bench.methods.notation import parse
 from bench.methods.plain import original
 from bench.methods.tools.tool import Tool, quietly
 
-WIDTH = 1000  # inputs and outputs of each layer
+WIDTH, TOOLS_WIDTH = 1000, 1024  # inputs and outputs of each layer; groups of tools have to divide them
 OURS = (
     *("int8", "int4", "int2", "nf4", "ternary", "binary", "ecsq:bits=2", "tcq:bits=2", "codebook:bits=3"),
     *("lowrank:rank=8+int4", "magnitude:sparsity=0.9", "2:4", "w8a8", "channels:keep=0.75"),
@@ -36,14 +37,14 @@ TOOLS = (
 class Deep(nn.Module):
     """Layers of a million Gaussian weights in a list, so that methods that learn by blocks find some."""
 
-    def __init__(self, millions: int) -> None:
+    def __init__(self, millions: int, width: int) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(
-            nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH)) for _ in range(millions // 2)
+            nn.Sequential(nn.Linear(width, width), nn.Linear(width, width)) for _ in range(millions // 2)
         )
         for number, weight in enumerate(self.parameters()):
             nn.init.zeros_(weight) if weight.ndim == 1 else weight.data.copy_(
-                normal(WIDTH, WIDTH, seed=number) / WIDTH**0.5
+                normal(width, width, seed=number) / width**0.5
             )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -53,20 +54,17 @@ class Deep(nn.Module):
 
 
 @functools.lru_cache(maxsize=1)
-def network(millions: int) -> Deep:
-    return Deep(millions)
+def given(millions: int, width: int = WIDTH) -> Given:
+    """Neighbouring inputs are alike, as those of real layers: eight batches [1024, width]."""
+    inputs = normal(8192, width + 4).unfold(1, 5, 1).mean(2)
+    return Given(Deep(millions, width), *inputs.split(1024))
 
 
-def inputs() -> torch.Tensor:
-    """Neighbouring inputs are alike, as those of real layers: [8192, WIDTH]."""
-    return normal(8192, WIDTH + 4).unfold(1, 5, 1).mean(2)
-
-
-def measure(benchmark, action, millions: int) -> None:
+def measure(benchmark, action, network: nn.Module) -> None:
     benchmark.pedantic(action, rounds=1)
-    seconds = benchmark.stats["min"]
-    benchmark.extra_info["weights_per_s"] = millions * WIDTH * WIDTH / seconds
-    benchmark.extra_info["millions"] = millions
+    count = sum(weight.numel() for weight in network.parameters() if weight.ndim > 1)
+    benchmark.extra_info["weights_per_s"] = count / benchmark.stats["min"]
+    benchmark.extra_info["weights"] = count
 
 
 @pytest.mark.slow
@@ -74,9 +72,9 @@ def measure(benchmark, action, millions: int) -> None:
 @pytest.mark.parametrize("method, millions", [*((m, 20) for m in OURS), *((m, 2) for m in LEARNED)])
 def test_our_methods(benchmark, method: str, millions: int) -> None:
     """The whole method with its calibration. Methods that learn or walk a path get two million weights."""
-    given = network(millions)
-    start, context = original(given), Context(Given(given, *inputs().split(1024)))
-    measure(benchmark, lambda: parse(method)(start, context), millions)
+    generator = given(millions)
+    start, context = original(generator.network), Context(generator)
+    measure(benchmark, lambda: parse(method)(start, context), generator.network)
 
 
 @pytest.mark.slow
@@ -89,11 +87,11 @@ def test_other_tools(benchmark, method: str) -> None:
     except BadInput as error:
         pytest.skip(str(error))
     assert isinstance(tool, Tool)
-    given = network(20)
-    copy = parse("none")(original(given), Context()).network
-    context = Context(Given(given, *inputs().split(1024)))
-    layers = {path for path, layer in given.named_modules() if isinstance(layer, nn.Linear)}
-    made = []
+    generator, small = given(20, TOOLS_WIDTH), given(2, 128)
+    with quietly():  # what a tool imports and compiles once is not the network's
+        tool.quantize(small.network, {"blocks.0.0"}, Context(small))
+    changed, made, context = copy.deepcopy(generator.network), [], Context(generator)
+    layers = {path for path, layer in changed.named_modules() if isinstance(layer, nn.Linear)}
     with quietly():
-        measure(benchmark, lambda: made.append(tool.quantize(copy, layers, context)), 20)
+        measure(benchmark, lambda: made.append(tool.quantize(changed, layers, context)), generator.network)
         assert all(tool.codes(made[0], path) is not None for path in layers), "a layer was skipped"
