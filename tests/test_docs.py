@@ -8,10 +8,13 @@ from statistics import mean
 
 import pytest
 
+from bench.methods.notation import without_recalibration
 from bench.records.edge import read_edge
 from bench.records.schema import Record, read_records
+from bench.report.report_data import report_data
 from bench.stats.compressibility import retention_of
 from bench.stats.model_file import read_models
+from scripts import tools_records
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -60,6 +63,15 @@ def test_the_table_of_all_methods_is_what_the_committed_records_say() -> None:
             assert cell == " / ".join(map(short, kept)), (name, domain)
 
 
+def test_the_table_of_tools_is_what_the_committed_records_give() -> None:
+    """Each tool's method that was measured has a row or, where it covers no layer, a place in the list."""
+    results, page = ROOT / "results", (ROOT / "docs" / "tools.md").read_text(encoding="utf-8")
+    found = report_data(read_records(results), read_models(results))
+    assert tools_records.filled(page, found) == page, "run python -m scripts.tools_records"
+    of_tools = {r.method for r in found.records if r.tools and r.model == "s@0"}
+    assert of_tools and all(f"`{without_recalibration(method)}" in page for method in of_tools)
+
+
 def test_the_committed_findings_are_what_the_committed_records_give() -> None:
     """The script checks that the records support its sentences; here it must also give the committed
     figures.
@@ -73,7 +85,6 @@ def test_the_committed_findings_are_what_the_committed_records_give() -> None:
 
 def test_the_figures_in_the_words_of_the_readme_are_those_of_the_records() -> None:
     """Under its tables: typed, since one reads them first."""
-    from bench.report.report_data import report_data
     from scripts.figures import DIFFUSION, GAN, Figures
 
     f = Figures(report_data(read_records(ROOT / "results"), read_models(ROOT / "results")))
