@@ -35,14 +35,17 @@ PRUNED = [
     *every(("s@0",), ("magnitude:sparsity=0.9", "2:4"), DOMAINS[:2]),
     *every(("s@0",), ("magnitude:sparsity=0.9+recalibrate", "2:4+recalibrate"), DOMAINS[2:]),
 ]
-REMEDIES = every(
-    ("xs@0",),
-    [
-        *(grid + change for grid in SHORT for change in ("", ",ends=int8", ",rate=4,ends=int8")),
-        f"{SHORT[0]},budget=1",
-        f"{SHORT[0]},teacher",
-    ],
-)
+REMEDIES = [
+    *every(
+        ("xs@0",),
+        [
+            *(grid + change for grid in SHORT for change in ("", ",ends=int8", ",rate=4,ends=int8")),
+            f"{SHORT[0]},budget=1",
+            f"{SHORT[0]},teacher",
+        ],
+    ),
+    *every(("xs@0",), [f"{SHORT[0]},anneal=0.5", "parq:grid=binary"], ("text",)),
+]
 
 
 def main() -> None:
