@@ -41,7 +41,7 @@ selection does not flatter them. Each domain is represented by the model with th
 is the largest of the ratios at which no other method is better.
 """
 METHODS_THAT_TRAIN = """\
-Methods that train (`qat`, `prune_train`) also cost further steps of training.
+Methods that train (`qat`, `parq`, `prune_train`) also cost further steps of training.
 """
 EVALUATOR_NOTES = """\
 C by the primary evaluators, and by secondary evaluators of another kind
@@ -132,7 +132,7 @@ def best_tools(found: ReportData) -> str:
         return ""
     return (
         f"The best of [other projects' tools](docs/tools.md) keep quality/diversity, in our coding of their "
-        f"values: {'; '.join(said)}. A domain is named where a tool makes so small a file of its network.\n"
+        f"values: {'; '.join(said)}. Domains without such a file are not named.\n"
     )
 
 
