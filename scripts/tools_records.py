@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from statistics import fmean
 
 from bench.methods.notation import without_recalibration
@@ -28,12 +27,7 @@ OURS = ("int8", "int4", "nf4")  # beside the tools
 
 def main() -> None:
     found = report_data(read_records(ROOT / "results"), read_models(ROOT / "results"))
-    write_page(PAGE, found)
-
-
-def write_page(page: Path, found: ReportData) -> None:
-    """Write the table between its marks."""
-    write_atomically(page, filled(page.read_text(encoding="utf-8"), found))
+    write_atomically(PAGE, filled(PAGE.read_text(encoding="utf-8"), found))
 
 
 def filled(page: str, found: ReportData) -> str:

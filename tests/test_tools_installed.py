@@ -159,13 +159,19 @@ def test_the_network_rebuilt_from_our_file_samples_like_the_original(kind: str, 
     assert 0 < lost < (1.5 if low_bits else 0.25)
 
 
-def uneven(seed: int = 0) -> nn.Module:
+class Idle(nn.Module):
     """Two layers, and one that is never called."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = nn.Sequential(nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, 128))
-        network.add_module("unused", nn.Linear(128, 128))
-    return network
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            self.first, self.second, self.unused = (nn.Linear(128, 128) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[b, 128] -> [b, 128]"""
+        made: Tensor = self.second(torch.relu(self.first(x)))
+        return made
 
 
 class Uneven(Given):
@@ -174,30 +180,16 @@ class Uneven(Given):
     def __init__(self) -> None:
         x = torch.randn(512, 128, generator=torch.Generator().manual_seed(0))
         self.large = x * torch.logspace(0, -2, 128)
-        super().__init__(Chained(uneven()), x / 100, self.large)
-
-
-class Chained(nn.Module):
-    """Calls the first three modules."""
-
-    def __init__(self, layers: nn.Module) -> None:
-        super().__init__()
-        self.layers = layers
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[b, 128] -> [b, 128]"""
-        for layer in (self.layers[0], self.layers[1], self.layers[2]):  # type: ignore[index]
-            x = layer(x)
-        return x
+        super().__init__(Idle(), x / 100, self.large)
 
 
 def test_awq_makes_large_inputs_smaller_and_our_network_computes_as_the_tools() -> None:
     skip_without("modelopt")
     given, text = Uneven(), "modelopt:config=int4_awq"
     made = parse(text)(original(given.network), Context(given))
-    assert [edit.path for edit in made.structure] == ["layers.0", "layers.2"]
-    assert made.untouched.keys() == {"layers.unused.weight"}
-    scales = made.tensors["layers.0.input_scales"].dequantize()
+    assert [edit.path for edit in made.structure] == ["first", "second"]
+    assert made.untouched.keys() == {"unused.weight"}
+    scales = made.tensors["first.input_scales"].dequantize()
     assert scales[:8].mean() < 0.7 * scales[-8:].mean(), "large inputs become smaller"
 
     def computed(factors: bool) -> Tensor:
@@ -213,7 +205,7 @@ def test_awq_makes_large_inputs_smaller_and_our_network_computes_as_the_tools() 
 
     tool = parse(text).links[0]
     with quietly(), tempfile.TemporaryDirectory() as folder:
-        network = tool.quantize(copy.deepcopy(given.network), {"layers.0", "layers.2"}, Context(given))
+        network = tool.quantize(copy.deepcopy(given.network), {"first", "second"}, Context(given))
         tool.save(network, Path(folder))
         again = tool.load(copy.deepcopy(given.network), Path(folder), Context(given))
         theirs = again(given.large)

@@ -32,11 +32,11 @@ from bench.artifact.header import (
     Header,
     may_be_stored,
 )
-from bench.artifact.structure import INPUT_SCALES
+from bench.artifact.structure import INPUT_SCALES, SCALE_INPUT
 from bench.artifact.trellis import follows, in_steps
 from bench.errors import Unsupported
 from bench.interfaces import Compressed, StoredTensor
-from bench.layers import tensors_of, weights_of
+from bench.layers import Weight, tensors_of, weights_of
 
 
 def encode_tensors(
@@ -48,12 +48,14 @@ def encode_tensors(
     parts = {name: part for name, (part, _) in with_factors(grids).items()}
     writer = Writer(shared_tables(tensors) if entropy else {}, entropy)
     originals = tensors_of(compressed.network)
+    scaled = any(edit.kind == SCALE_INPUT for edit in compressed.structure)
+    weights = weights_of(compressed.network) if scaled else {}
     entries: list[Entry] = []
     streams: list[bytes | memoryview] = []
     for name, flat in tensors.items():
         entry, *own = writer.write(flat)
         is_whole = entropy and parts[name] == WHOLE
-        factors = input_factors(compressed, name)
+        factors = input_factors(compressed.tensors, weights[name]) if name in weights else None
         lost = fidelity(originals.get(name), compressed.tensors[name], factors) if is_whole else EXACT
         entries.append(dataclasses.replace(entry, fidelity=lost, part=parts[name]))
         streams += own
@@ -87,12 +89,12 @@ def with_factors(tensors: Mapping[str, StoredTensor]) -> dict[str, tuple[int, St
     return found
 
 
-def input_factors(compressed: Compressed, name: str) -> Tensor | None:
+def input_factors(tensors: Mapping[str, StoredTensor], weight: Weight) -> Tensor | None:
     """What multiplies the inputs of a weight, in a shape that multiplies the weight. None: nothing."""
-    scales = compressed.tensors.get(f"{name.removesuffix('.weight')}.{INPUT_SCALES}")
-    if scales is None or not name.endswith(".weight"):
+    scales = tensors.get(f"{weight.name.removesuffix('.weight')}.{INPUT_SCALES}")
+    if scales is None or not weight.name.endswith(".weight"):
         return None
-    shape, inputs = compressed.tensors[name].shape, 1 - weights_of(compressed.network)[name].axis
+    shape, inputs = tensors[weight.name].shape, 1 - weight.axis
     if shape[inputs] != len(factors := scales.dequantize()):
         return None  # groups share the weight's inputs
     return factors.reshape(-1, *(1 for _ in shape[inputs + 1 :]))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import mean
 
 from bench.methods.notation import LADDER, is_trained
+from bench.records.schema import Record
 from bench.report.contrasts import short_answer
 from bench.report.details import best_cells, losses_of, retentions_at, richest_models
 from bench.report.during import during_section, one_bit
@@ -105,35 +106,41 @@ def _kept(domains: Sequence[Domain]) -> str:
 
 def best_kept(found: ReportData) -> str:
     """What the best methods that do not train keep, in one network of each domain. Empty without them."""
-    richest = richest_models(found)
-    said = []
-    for ratio in SHOWN_RATIOS:
-        kept = []
-        for d in ranked(found):
-            untrained = [r for r in richest.get(d.name, []) if not is_trained(r.method)]
-            kept += [_kept_in(best, d) for best in frontier(untrained, (ratio,))]
-        said += [f"at {ratio}x or more, {joined(kept)}"] if kept else []
-    if not said:
-        return ""
-    return f"The best methods after training keep quality/diversity of one network: {'; '.join(said)}."
+    said = _best_by_ratio(found, SHOWN_RATIOS, lambda r: not is_trained(r.method), _kept_in)
+    return f"The best methods after training keep quality/diversity of one network: {said}." if said else ""
 
 
 def best_tools(found: ReportData) -> str:
     """What the best of other projects' tools keep, in one network of each domain. Empty without them."""
-    richest = richest_models(found)
-    said = []
-    for ratio in TARGETS:
-        kept = []
-        for d in ranked(found):
-            of_tools = [r for r in richest.get(d.name, []) if r.tools]
-            kept += [f"{_kept_in(best, d)} (`{best.method}`)" for best in frontier(of_tools, (ratio,))]
-        said += [f"at {ratio}x or more, {joined(kept)}"] if kept else []
+
+    def named(best: Best, d: Domain) -> str:
+        return f"{_kept_in(best, d)} (`{best.method}`)"
+
+    said = _best_by_ratio(found, TARGETS, lambda r: bool(r.tools), named)
     if not said:
         return ""
     return (
         f"The best of [other projects' tools](docs/tools.md) keep quality/diversity, in our coding of their "
-        f"values: {'; '.join(said)}. Domains without such a file are not named.\n"
+        f"values: {said}. Domains without such a file are not named.\n"
     )
+
+
+def _best_by_ratio(
+    found: ReportData,
+    ratios: Sequence[float],
+    chosen: Callable[[Record], bool],
+    told: Callable[[Best, Domain], str],
+) -> str:
+    """`at 8x or more, ...; at 12x or more, ...`: the best of the chosen records of each domain."""
+    richest = richest_models(found)
+    said = []
+    for ratio in ratios:
+        kept = []
+        for d in ranked(found):
+            records = [r for r in richest.get(d.name, []) if chosen(r)]
+            kept += [told(best, d) for best in frontier(records, (ratio,))]
+        said += [f"at {ratio}x or more, {joined(kept)}"] if kept else []
+    return "; ".join(said)
 
 
 def _kept_in(best: Best, d: Domain) -> str:

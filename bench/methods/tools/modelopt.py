@@ -64,11 +64,8 @@ class ModelOpt(Tool):
         config = copy.deepcopy(getattr(mtq, CONFIGS[self.config]))
         off = ["*input_quantizer", *(f"{path}.weight_quantizer" for path in others)]
         config["quant_cfg"] += [{"quantizer_name": name, "enable": False} for name in off]
-        measured = (
-            functools.partial(call_all, calls=seen) if self.awq else None
-        )  # int8 and int4 need no inputs
-        with called_by_layers(network):
-            mtq.quantize(network, config, measured)
+        with called_by_layers(network):  # without calls, the tool takes the largest weights
+            mtq.quantize(network, config, functools.partial(call_all, calls=seen))
         mtq.compress(network)
         return network
 
