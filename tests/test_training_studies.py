@@ -21,10 +21,11 @@ from scripts.studies.training_tables import (
     filled,
     more_spread,
     oscillation,
+    over_training,
     peaks,
     stability,
 )
-from scripts.studies.training_time import RESULTS, STUDIES, Planned
+from scripts.studies.training_time import RESULTS, STUDIES, Planned, read_curves
 
 LINE = {"step": 100, "loss": 2.0, "loss_sd": 0.5, "gradient_norm": 1.0, "gradient_norm_p99": 3.0}
 
@@ -91,7 +92,22 @@ def test_the_table_of_stability_has_a_line_for_each_method() -> None:
     assert lines[2][p] == "-" and float(lines[3][p]) < 0.05
 
 
+def test_curves_are_means_over_the_seeds_of_the_noise() -> None:
+    rising = [{"step": 50 * t, "quality": t / 10, "diversity": 0.9} for t in range(1, 11)]
+    flat = [{**point, "quality": 0.0} for point in rising]
+    curves = {
+        "text xs@0 qat:grid=binary": rising,
+        "text xs@0 qat:grid=binary,seed=1": flat,
+        "text xs@0 finetune": rising[:9],  # not whole
+    }
+    (line,) = rows(over_training(curves))[2:]
+    means = ["0.05/0.90", "0.10/0.90", "0.20/0.90", "0.30/0.90", "0.40/0.90", "0.50/0.90"]
+    assert line == ["text xs@0", "`qat:grid=binary`", "2", *means]
+
+
 def test_the_page_has_the_figures_of_the_records() -> None:
     page = PAGE.read_text(encoding="utf-8")
-    assert filled(page, read_records(RESULTS)) == page, "run python -m scripts.studies.training_tables"
-    assert "qat:grid=binary" not in filled(page, []).partition("# The studies")[2].partition("## Twins")[0]
+    written = filled(page, read_records(RESULTS), read_curves())
+    assert written == page, "run python -m scripts.studies.training_tables"
+    empty = filled(page, [], {})
+    assert "qat:grid=binary" not in empty.partition("# The studies")[2].partition("## Twins")[0]

@@ -22,8 +22,8 @@ of the recipe's steps more, with the grid in each forward pass (`qat`). **After*
 Ratios, intervals and the control: [details]({details}#after-training-or-during-training).
 """
 CAVEAT = """\
-Brackets are 95 % intervals over training seeds, paired by model and not adjusted for the number of rungs. The
-control trains for the same steps without compression.
+Brackets are 95 % intervals over training seeds, paired by model and not adjusted for the number of rungs. One
+training seed has no interval. The control trains for the same steps without compression.
 """
 DETAIL_NOTES = """\
 The same models both ways, under the same sampling seeds. The difference is during minus after, paired by
@@ -62,8 +62,9 @@ def means(ways: Sequence[DuringTraining]) -> str:
     for one in ways:
         for rung, row in one.rungs.items():
             values = [_value(d, role, rung) for role in ROLES for d in (row.after, row.during)]
-            lines.append([f"{one.name} `{rung}`", *values])
-    return table(["models", *(f"{role} {when} ↑" for role in ROLES for when in ("after", "during"))], lines)
+            lines.append([f"{one.name} `{rung}`", str(row.models), *values])
+    headers = [f"{role} {when} ↑" for role in ROLES for when in ("after", "during")]
+    return table(["domain and rung", "models", *headers], lines)
 
 
 def _value(domain: Domain, role: str, rung: str, digits: int = 3) -> str:
@@ -96,18 +97,15 @@ def summary(one: DuringTraining) -> str:
 
 
 def _compared(one: DuringTraining, role: str) -> list[str]:
-    """One sentence for each answer that a rung has."""
+    """One sentence for each answer. Rungs of one training seed have none: the table gives their figures."""
     answers: dict[str, list[str]] = {}
     for rung, row in one.rungs.items():
-        if (d := row.difference(role, rung)) is not None:
-            answers.setdefault(_answer(d), []).append(f"`{rung}` ({_signed(d)})")
+        if (d := row.difference(role, rung)) is not None and (interval := d.interval()) is not None:
+            answers.setdefault(_answer(interval), []).append(f"`{rung}` ({_signed(d)})")
     return [f"{answer.format(role=role)} {joined(rungs)}." for answer, rungs in answers.items()]
 
 
-def _answer(difference: Estimate) -> str:
-    interval = difference.interval()
-    if interval is None:
-        return "One training seed allows no test of {role} at"
+def _answer(interval: tuple[float, float]) -> str:
     if interval[0] > 0:
         return "Training keeps more {role} at"
     return "Training keeps less {role} at" if interval[1] < 0 else "No difference in {role} is shown at"

@@ -1,8 +1,8 @@
 """Writes the tables of docs/training-time.md from the published records: `python -m
 scripts.studies.training_tables`.
 
-Each table stands between `<!-- name -->` and `<!-- end -->`. Below it stands how many planned cells are not
-measured yet.
+The figures over the training come from `training_curves.json`. Each table stands between `<!-- name -->` and
+`<!-- end -->`. Below a list of cells stands how many planned ones are not measured yet.
 """
 
 from __future__ import annotations
@@ -20,10 +20,24 @@ from bench.runner.run_cell import COLLAPSED_BELOW
 from bench.stats.ladder import ROLES
 from bench.util.files import write_atomically
 from scripts import blocks
-from scripts.studies.training_time import DOMAINS, GRIDS, PAIR, RESULTS, ROOT, STUDIES, XS, Planned, S, every
+from scripts.studies.training_time import (
+    DOMAINS,
+    GRIDS,
+    PAIR,
+    RESULTS,
+    ROOT,
+    STUDIES,
+    XS,
+    Curves,
+    Planned,
+    S,
+    every,
+    read_curves,
+)
 
 PAGE = ROOT / "docs" / "training-time.md"
 PERMUTATIONS = 10_000
+NOTHING = "Nothing is measured yet."
 SHORT = GRIDS[:2]
 Cells = Mapping[Planned, Sequence[Record]]  # all records of a cell, one for each sampling seed
 
@@ -49,13 +63,14 @@ REMEDIES = [
 
 
 def main() -> None:
-    write_atomically(PAGE, filled(PAGE.read_text(encoding="utf-8"), read_records(RESULTS)))
+    write_atomically(PAGE, filled(PAGE.read_text(encoding="utf-8"), read_records(RESULTS), read_curves()))
 
 
-def filled(page: str, records: Sequence[Record]) -> str:
-    """The page with the present tables. Raises `KeyError` for a block that has no table."""
+def filled(page: str, records: Sequence[Record], curves: Curves) -> str:
+    """The page with the present tables."""
     found = cells_of(records)
-    return blocks.filled(page, {name: TABLES[name](found) for name in blocks.names(page)})
+    tables = {name: write(found) for name, write in TABLES.items()}
+    return blocks.filled(page, {**tables, "curves": over_training(curves)})
 
 
 def cells_of(records: Sequence[Record]) -> dict[Planned, list[Record]]:
@@ -88,7 +103,7 @@ def measured(lines: Sequence[Sequence[str]], headers: Sequence[str], planned: in
     """The table, and how many of the planned cells it lacks."""
     missing = planned - len(lines)
     said = f"\n\nNot measured yet: {missing} of {planned} planned cells." if missing else ""
-    return (table(headers, lines, 2) if lines else "Nothing is measured yet.") + said
+    return (table(headers, lines, 2) if lines else NOTHING) + said
 
 
 def figures(records: Sequence[Record]) -> list[str]:
@@ -216,6 +231,29 @@ def more_spread(values: Sequence[float], control: Sequence[float]) -> float:
     drawn = [noise.permutation(pooled) for _ in range(PERMUTATIONS)]
     larger = sum(order[:count].mean() - order[count:].mean() >= observed - 1e-12 for order in drawn)
     return (larger + 1) / (PERMUTATIONS + 1)
+
+
+# -------------------------------------------------------------------------------------- over the training
+
+TENTHS = (1, 2, 4, 6, 8, 10)  # of the steps
+
+
+def over_training(curves: Curves) -> str:
+    """Quality/diversity of snapshots, by tenths of the steps: means over the seeds of the noise."""
+    groups: dict[tuple[str, str], list[Sequence[Mapping[str, float]]]] = {}
+    for key, snapshots in curves.items():
+        if len(snapshots) == TENTHS[-1]:
+            domain, model, method = key.split()
+            groups.setdefault((f"{domain} {model}", without_seed(method)), []).append(snapshots)
+    lines = []
+    for (model, method), runs in sorted(groups.items(), key=lambda one: one[0]):
+        values = [
+            "/".join(f"{fmean(run[tenth - 1][role] for run in runs):.2f}" for role in ROLES)
+            for tenth in TENTHS
+        ]
+        lines.append([model, f"`{method}`", str(len(runs)), *values])
+    headers = ["model", "method", "seeds", *(f"{tenth}0 %" for tenth in TENTHS)]
+    return table(headers, lines, 3) if lines else NOTHING
 
 
 TABLES: Mapping[str, Callable[[Cells], str]] = {

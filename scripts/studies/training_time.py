@@ -130,9 +130,18 @@ def chosen(study: str, only: Sequence[str]) -> list[Planned]:
 # ------------------------------------------------------------------------------- quality over the training
 
 
+Curves = dict[str, list[dict[str, float]]]  # `domain model method` -> step and retentions of snapshots
+
+
+def read_curves() -> Curves:
+    """All curves that were measured."""
+    found: Curves = json.loads(CURVES.read_text(encoding="utf-8")) if CURVES.exists() else {}
+    return found
+
+
 def curves(study: str, only: Sequence[str]) -> None:
     """Add the retentions of all snapshots of this machine that the file lacks."""
-    found = json.loads(CURVES.read_text(encoding="utf-8")) if CURVES.exists() else {}
+    found = read_curves()
     for (name, model), cells in itertools.groupby(chosen(study, only), key=lambda c: (c.domain, c.model)):
         domain = open_domain(name)
         session = ModelSession(domain, domain.locate(model), CURVE_SAMPLES)
@@ -150,7 +159,7 @@ def curves(study: str, only: Sequence[str]) -> None:
                     write_atomically(CURVES, json.dumps(found, indent=1) + "\n")
 
 
-def retentions(path: Path, evaluation: Evaluation) -> dict[str, float | None]:
+def retentions(path: Path, evaluation: Evaluation) -> dict[str, float]:
     """Retention of quality and of diversity of one snapshot, on sampling seed 0."""
     session = evaluation.session
     network = rebuild(path, session.generator)
@@ -164,7 +173,7 @@ def refit(network: Module, session: ModelSession) -> None:
         reestimate(network, session.generator.calibration(0))
 
 
-def kept_of(samples: Samples, evaluation: Evaluation) -> dict[str, float | None]:
+def kept_of(samples: Samples, evaluation: Evaluation) -> dict[str, float]:
     """Retention of quality and of diversity of samples of seed 0."""
     seen = evaluation.panel.observe(samples, "samples")
     metrics = evaluation.panel.metrics_of(seen, evaluation.panel.verdicts(seen))
@@ -174,7 +183,9 @@ def kept_of(samples: Samples, evaluation: Evaluation) -> dict[str, float | None]
         name = metric_of(role)
         value = metrics[name]
         assert value is not None
-        found[role] = retention(value, before[name], evaluation.bounds.floor(name), evaluation.session.n)
+        kept = retention(value, before[name], evaluation.bounds.floor(name), evaluation.session.n)
+        assert kept is not None, "a published model lies above its floor"
+        found[role] = kept
     return found
 
 
