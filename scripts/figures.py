@@ -27,13 +27,15 @@ from bench.stats.sizes import SizeSlopes, of_sizes_trained_often, points, size_s
 from bench.stats.survivors import Share
 from bench.stats.use import use_by_method, utility_correlations
 from scripts.studies.training_tables import cells_of, kept
-from scripts.studies.training_time import FROM_SCRATCH, Planned
+from scripts.studies.training_time import BINARY, Planned, from_scratch
 
 T = TypeVar("T")
 ROOT = Path(__file__).parent.parent
 GAN, DIFFUSION, TEXT = DOMAINS = ("image_gan", "image_diffusion", "text")
 # neighbouring rungs between which many samples fail
 FEW_BITS = ("ternary", "binary")
+# binary networks of a GAN -> the setting of `qat`
+BINARY_GANS = {"generator": "", "both": ",networks=both"}
 STEPS = {GAN: ("int3", "int2"), DIFFUSION: ("int6", "int5"), TEXT: ("int6", "int5")}
 
 
@@ -114,15 +116,27 @@ class Figures:
         return 2.0 ** mean(math.log2(r.cost.ratio) for r in records if r.cost)
 
     def trainings(self, grids: Sequence[str] = ()) -> dict[Planned, list[Record]]:
-        """The records of each training, of all or of some grids."""
+        """The records of each training, of all or of those whose generator has some grids."""
         cells = {cell: same for cell, same in cells_of(self.found.records).items() if is_trained(cell.method)}
-        wanted = [f"grid={grid}" for grid in grids]
-        return {c: same for c, same in cells.items() if not grids or any(w in c.method for w in wanted)}
+        if not grids:
+            return cells
+        of_generators = {c: same for c, same in cells.items() if "networks=discriminator" not in c.method}
+        return {c: r for c, r in of_generators.items() if any(f"grid={grid}" in c.method for grid in grids)}
+
+    @functools.cached_property
+    def gan_models(self) -> list[str]:
+        """GANs that were trained from scratch with a binary generator and with two binary networks."""
+        ways = [
+            {cell.model for cell in from_scratch(BINARY, (GAN,), n) if cell in self.trainings()}
+            for n in BINARY_GANS.values()
+        ]
+        return sorted(set.intersection(*ways))
 
     def gan_networks(self, role: str, which: str) -> float:
-        """What `xs@0` keeps where these networks were trained with binary weights from scratch."""
-        method = f"qat:grid=binary,{FROM_SCRATCH}" + (f",networks={which}" if which != "generator" else "")
-        return kept(self.trainings()[Planned(GAN, "xs@0", method)], role)
+        """What these GANs keep where these networks were trained with binary weights from scratch."""
+        cells = from_scratch(BINARY, (GAN,), BINARY_GANS[which])
+        trained = self.trainings()
+        return mean(kept(trained[cell], role) for cell in cells if cell.model in self.gan_models)
 
     def gain_of_pruning(self) -> float:
         """The least that pruning nine of ten weights while training adds to a role of `s@0`."""

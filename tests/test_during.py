@@ -12,7 +12,7 @@ from made_up import both_pages, ladder, scored, stored, trained
 from PIL import Image
 from scipy import stats
 
-from bench.methods.notation import CONTROL, during, is_trained, parse, rung_trained, without_seed
+from bench.methods.notation import CONTROL, during, is_trained, parse, rung_trained, with_seed, without_seed
 from bench.records.cell import FLOOR_RECALIBRATED
 from bench.records.schema import Record, TrainingReport
 from bench.report.during import during_section, summary
@@ -70,8 +70,9 @@ def test_the_texts_of_trained_methods() -> None:
         assert is_trained(method), method
     assert not any(map(is_trained, ("none", "int8", "magnitude+int4", "2:4+int4+recalibrate")))
     for text in ("qat:grid=binary", "finetune", "prune_train:pattern=2:4"):
-        kind = text + ("," if ":" in text else ":") + "seed=3"
-        assert without_seed(parse(kind).text) == parse(text).text
+        assert "seed=3" in with_seed(text, 3) and without_seed(with_seed(text, 3)) == text
+        assert with_seed(text, 0) == text
+    assert with_seed("qat:grid=int4,networks=both", 1) == "qat:grid=int4,seed=1,networks=both"
     assert (
         without_seed(parse("qat:grid=binary,seed=3,scales=mean").text)
         == parse("qat:grid=binary,scales=mean").text
@@ -224,7 +225,7 @@ def test_the_sentences() -> None:
     assert "Training keeps more diversity at `binary`" in said
     assert "1 bit is not shown to keep 0.90 of quality (0.957)." in said, "three training seeds are few"
     assert "1 bit keeps less than 0.90 of diversity (0.500)." in said
-    assert said.endswith("The control keeps 1.000 of quality and 0.900 of diversity.")
+    assert said.endswith("The control (3 models) keeps 1.000 of quality and 0.900 of diversity.")
 
 
 def test_the_answer_says_what_the_best_methods_keep_and_one_bit_both_ways() -> None:
@@ -324,6 +325,9 @@ def test_both_ladders_are_drawn() -> None:
     assert [rung.name for rung in trained_.mean["quality"]] == ["int3", "binary"]
     assert trained_.mean["quality"][1].value == pytest.approx(0.7, abs=0.01)
     assert [len(s.ratios) for s in trained_.singles] == [2, 2, 2] and is_drawn(picture.picture([panel]))
+    assert trained_.partly == frozenset()
+    (panel,) = picture.panels_of([*records, *trained("a", "s@1", rung="ternary")])
+    assert panel.lines[1].partly == {"ternary"} and is_drawn(picture.picture([panel]))
     assert picture.panels_of(WHOLE) == picture.panels_of([]) == []
     dead = [r.model_copy(update={"status": "diverged", "metrics": {}, "cost": None}) for r in trained("a")]
     (panel,) = picture.panels_of([*WHOLE, *dead])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from small_network import bits, normal
-from test_trained import SmallGenerator, apply, parametrized, read_back
+from trained_networks import SmallGenerator, apply, parametrized, read_back
 
 from bench.errors import BadInput
 from bench.interfaces import StoredTensor

@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from small_network import Small, bits, normal
-from test_image_training import HELD_OUT, PIXELS, flow, gan, tiny_unet
-from torch import Tensor, nn
+from small_network import bits, normal
+from torch import Tensor
 from toy_domain import ToyGenerator  # type: ignore[import-not-found]
 from toy_training import ToyTraining, TrainableToy
+from trained_networks import (
+    Killed,
+    SmallGenerator,
+    SmallNetwork,
+    apply,
+    dying,
+    parametrized,
+    read_back,
+    same,
+)
 
-from bench.artifact.format import decode, encode, fill, tensors_digest
+from bench.artifact.format import encode, fill, tensors_digest
 from bench.contracts.network import STEPS, SmallTraining
 from bench.errors import BadInput, Diverged, Unsupported
 from bench.interfaces import (
-    Compressed,
     Context,
-    Generator,
     Layout,
     StoredTensor,
-    StructureEdit,
     Training,
-    Wrap,
 )
 from bench.layers import weights_of
 from bench.methods.fake_quantize import FakeQuantize, StraightThrough
@@ -45,85 +49,6 @@ from bench.runner.session import ModelSession
 from bench.training import train as running
 from bench.util.cache import Cache
 
-# --- a network with a weight of every kind ---------------------------------------------------------
-
-
-class SmallNetwork(Small):
-    """`Small` with a row of zeros, whose outputs depend on each of its weights."""
-
-    def __init__(self, seed: int = 0) -> None:
-        super().__init__(seed)
-        with torch.no_grad():
-            self.expand.weight[:, 2] = 0.0  # an output channel
-            self.embed.weight[3] = 0.0
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """[b] -> [b, features]"""
-        embedded = self.embed(tokens)  # [b, 6]
-        x = self.norm(self.expand(embedded))  # [b, 5]
-        picture = self.up(x[:, :4, None, None]).flatten(2)  # [b, 3, 4]
-        states = self.recurrent(picture.permute(2, 0, 1))[0][-1]  # [b, 4]
-        rest = [self.constant(states), self.zero(states), self.one(states[:, :1])]
-        return torch.cat([self.head(embedded), *rest], 1)
-
-
-class SmallGenerator(Generator):
-    """Keeps the trainings that it started."""
-
-    def __init__(self, network: nn.Module | None = None) -> None:
-        self.network = (network or SmallNetwork()).eval()
-        self.started: list[Training] = []
-
-    def rebuild(self, structure: Sequence[StructureEdit]) -> nn.Module:
-        return SmallNetwork(seed=int(torch.randint(1, 2**31, ()))).eval()
-
-    def sample(self, network: nn.Module, n: int, seed: int) -> Tensor:
-        raise NotImplementedError
-
-    def training(
-        self,
-        network: nn.Module,
-        seed: int,
-        wrap: Wrap | None = None,
-        *,
-        scratch: bool = False,
-        teacher: nn.Module | None = None,
-    ) -> Training:
-        self.started.append(SmallTraining(network, seed, wrap, tokens=11))
-        return self.started[-1]
-
-
-class Toy(TrainableToy):
-    """The toy with untrained weights."""
-
-    def __init__(self) -> None:
-        self.device = "cpu"
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            self.network = self.rebuild()
-
-
-def apply(text: str, generator: Generator, excluded: Mapping[str, str] | None = None) -> Compressed:
-    return parse(text)(original(generator.network), Context(generator, excluded=excluded or {}))
-
-
-def read_back(compressed: Compressed) -> dict[str, Tensor]:
-    """What the file gives."""
-    return {name: stored.dequantize() for name, stored in decode(encode(compressed, "x"))[2].items()}
-
-
-def parametrized(network: nn.Module) -> dict[str, Tensor]:
-    """Name -> the weight that the layer computes with, where it has a parametrization."""
-    found = {}
-    for path, layer in network.named_modules():
-        for parameter in getattr(layer, "parametrizations", {}):
-            found[f"{path}.{parameter}"] = getattr(layer, parameter).detach()
-    return found
-
-
-def same(a: Compressed, b: Compressed) -> bool:
-    return encode(a, "x") == encode(b, "x")
-
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -134,12 +59,16 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 # --- values and gradients ----------------------------------------------------------------------------
 
+FEW = ("int4", *MEAN_SCALES)
 WAYS = [*((grid, "learned") for grid in GRIDS), *((grid, "mean") for grid in MEAN_SCALES)]
 
 
 @pytest.mark.parametrize(
     ("grid", "scales", "before"),
-    [*((*way, "") for way in WAYS), *((*way, "2:4+") for way in WAYS if way[0] in ("int4", *MEAN_SCALES))],
+    [
+        *((*way, before) for way in WAYS for before in ("", "2:4+") if not before or way[0] in FEW),
+        ("int4", "learned", "lowrank:rank=1+"),
+    ],
 )
 def test_the_file_gives_back_what_the_trained_network_computes_with(
     grid: str, scales: str, before: str
@@ -292,29 +221,10 @@ TEXTS = (
 )
 
 
-class Killed(BaseException):
-    pass
-
-
 @pytest.fixture
 def checkpoints(monkeypatch: pytest.MonkeyPatch) -> None:
     """One after each step."""
     monkeypatch.setattr(running, "CHECKPOINT_EVERY_S", -1.0)
-
-
-def dying(monkeypatch: pytest.MonkeyPatch, kind: type[Training], at: int) -> list[int]:
-    """Stop the next training before the step `at` -> the steps that are done from now on."""
-    step, done = kind.step, []
-
-    def count(training: Any) -> dict[str, float]:
-        if training.step_number == at and at not in done:
-            done.append(at)
-            raise Killed
-        done.append(training.step_number)
-        return step(training)
-
-    monkeypatch.setattr(kind, "step", count)
-    return done
 
 
 @pytest.mark.parametrize(("text", "at"), [(TEXTS[0], 4), *((text, 9) for text in TEXTS)])
@@ -408,7 +318,7 @@ def test_a_weight_that_is_not_finite_after_the_last_step_is_a_result(
         return losses
 
     monkeypatch.setattr(SmallTraining, "step", diverge)
-    with pytest.raises(Diverged, match=r"tensor 'expand\.weight' holds NaN"):
+    with pytest.raises(Diverged, match=r"tensor 'expand\.weight' holds NaN or infinity after step 3 of 3"):
         apply("qat:grid=ternary,scales=learned", SmallGenerator())
 
 
@@ -448,6 +358,10 @@ def test_excluded_tensors_and_kept_patterns(text: str) -> None:
         assert bits(made.tensors[name].dequantize()) == bits(ours[name]), name
         assert name not in made.touched
         assert bits(free.tensors[name].dequantize()) != bits(ours[name]), name
+    scratch = SmallGenerator()
+    apply(f"{text}{separator}start=scratch", scratch, excluded)
+    computed = scratch.started[0].networks["generator"].state_dict()
+    assert bits(computed["up.weight"]) == bits(ours["up.weight"]), "it trains with what the file holds"
     for name in ("recurrent.weight_ih_l0", "expand.weight"):
         assert not made.tensors[name].quantized and made.tensors[name].mask is None, name
         assert bits(made.tensors[name].dequantize()) != bits(ours[name]), "it is trained"
@@ -594,6 +508,15 @@ def test_sampling_seeds_share_a_training(toy: ToyEvaluation, monkeypatch: pytest
     assert records[0].metrics != records[1].metrics
 
 
+def test_twins_share_their_noise(toy: ToyEvaluation) -> None:
+    network = toy.generator.rebuild()
+    fill(network, apply("qat:grid=int8,budget=0.02,rate=0.01", toy.generator).tensors)
+    session = toy.evaluation.session
+    twins, others = (session.sample(network, seed).samples for seed in (0, 1))
+    before = session.sample(toy.generator.network, 0).samples
+    assert np.abs(before - twins).max() < 0.1 < np.abs(before - others).mean()
+
+
 def test_divergence_is_a_status_with_the_step(toy: ToyEvaluation, monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[int] = []
 
@@ -620,234 +543,6 @@ def test_a_domain_without_a_recipe_says_so() -> None:
             apply(text, toy)
     with pytest.raises(Unsupported, match="needs a generator with a training recipe"):
         parse("qat")(original(toy.network), Context())
-
-
-# --- networks of a recipe ----------------------------------------------------------------------------
-
-
-class Pair(Generator):
-    """A generator whose recipe trains two networks, as image_gan's does."""
-
-    def __init__(self, discriminator: bool = True) -> None:
-        made = gan()
-        self.network = made.networks["generator"].eval()
-        self.discriminator = made.networks["discriminator"] if discriminator else None
-        self.started: list[Any] = []
-
-    def rebuild(self, structure: Sequence[StructureEdit]) -> nn.Module:
-        return copy.deepcopy(self.network)
-
-    def sample(self, network: nn.Module, n: int, seed: int) -> Tensor:
-        raise NotImplementedError
-
-    def training(
-        self,
-        network: nn.Module,
-        seed: int,
-        wrap: Wrap | None = None,
-        *,
-        scratch: bool = False,
-        teacher: nn.Module | None = None,
-    ) -> Training:
-        like = gan()
-        pair = network, copy.deepcopy(self.discriminator)
-        self.started.append(
-            type(like)(*pair, PIXELS, HELD_OUT, seed, like.recipe, wrap=wrap, teacher=teacher)
-        )
-        return self.started[-1]
-
-
-def quantized(network: nn.Module) -> set[str]:
-    return {
-        name
-        for name, module in network.named_modules()
-        if hasattr(module, "parametrizations") and isinstance(module.parametrizations.weight[0], FakeQuantize)
-    }
-
-
-@pytest.mark.parametrize(
-    ("named", "expected"),
-    [
-        ("generator", {"generator"}),
-        ("discriminator", {"discriminator"}),
-        ("both", {"generator", "discriminator"}),
-    ],
-)
-def test_exactly_the_named_networks_are_quantized(
-    named: str, expected: set[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("domains.image_gan.training.STATISTICS_BATCHES", 2)
-    generator = Pair()
-    made = apply(f"qat:grid=binary,networks={named},budget=0.1", generator)
-    (training,) = generator.started
-    for name, network in training.networks.items():
-        every = {
-            weight.rpartition(".")[0]
-            for weight in weights_of(generator.network if name == "generator" else generator.discriminator)
-        }  # type: ignore[arg-type]
-        assert quantized(network) == (every if name in expected else set()), name
-    assert {name for name, stored in made.tensors.items() if stored.quantized} == (
-        set(weights_of(generator.network)) if "generator" in expected else set()
-    )
-    assert {name: stored.shape for name, stored in made.tensors.items()} == {
-        name: tuple(tensor.shape) for name, tensor in generator.network.state_dict().items()
-    }
-
-
-def test_a_network_that_the_recipe_lacks_is_named() -> None:
-    with pytest.raises(BadInput, match=r"discriminator.*generator"):
-        apply("qat:networks=discriminator", SmallGenerator())
-    with pytest.raises(BadInput, match=r"'critic'.*both, discriminator, generator"):
-        apply("qat:networks=critic", Pair())
-
-
-def gan_folder(folder: Path) -> Any:
-    from domains.image_gan.adapter import GanDomain
-
-    made = gan()
-    made.step()
-    made.freeze(folder)
-    (folder / "discriminator.safetensors").unlink()
-    domain = GanDomain()
-    return domain.open(domain.locate(str(folder)))
-
-
-def test_a_folder_without_a_discriminator_trains_from_scratch_only(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("domains.image_gan.training.STATISTICS_BATCHES", 2)
-    monkeypatch.setattr("domains.images.data.training_part", lambda: type("", (), {"pixels": PIXELS})())
-    tiny = gan().networks["discriminator"]
-    monkeypatch.setattr("domains.image_gan.training.fresh_pair", lambda size, seed: (None, tiny))
-    generator = gan_folder(tmp_path / "model")
-    with pytest.raises(Unsupported, match="holds no discriminator to train further against"):
-        apply("qat:grid=int4", generator)
-    made = apply("qat:grid=binary,start=scratch,budget=0.0002", generator)
-    assert made.trainings[0]["steps"] == 2
-
-
-def moved(training: Training, factor: float | None) -> float:
-    """How far a first step moves the generator's weights, at most."""
-    network = training.networks["generator"]
-    before = [p.detach().clone() for p in network.parameters()]
-    if factor is not None:
-        training.scale_rates(factor)
-    training.step()
-    return max((p - old).abs().max().item() for p, old in zip(network.parameters(), before))
-
-
-@pytest.mark.parametrize("recipe", [gan, flow, lambda: TrainableToy.training(Toy(), Toy().network, 0)])
-def test_a_rate_scales_the_step_of_every_optimizer(recipe: Callable[[], Training]) -> None:
-    assert moved(recipe(), 0.5) == pytest.approx(moved(recipe(), None) / 2, rel=0.02)
-
-
-def test_rate_is_passed_to_the_recipe() -> None:
-    def largest_change(text: str) -> float:
-        toy = Toy()
-        made = read_back(apply(text, toy))
-        return max((made[name] - p).abs().max().item() for name, p in toy.network.named_parameters())
-
-    assert largest_change("finetune:budget=0.1,rate=0.001") < 0.01 * largest_change("finetune:budget=0.1")
-    with pytest.raises(Unsupported, match="'finetune' needs a training recipe: SmallTraining cannot change"):
-        apply("finetune:rate=2", SmallGenerator())
-
-
-def test_a_teacher_that_equals_the_network_adds_nothing() -> None:
-    toy = object.__new__(TrainableToy)
-    toy.device = "cpu"
-    toy.network = toy.rebuild()
-    trainings = [
-        toy.training(toy.network, 0),
-        toy.training(toy.network, 0, teacher=copy.deepcopy(toy.network)),
-    ]
-    assert "teacher" not in trainings[0].step()
-    like = flow()
-    unet = type(like)(tiny_unet(), PIXELS, HELD_OUT, 0, like.recipe, teacher=tiny_unet())
-    alone = type(like)(tiny_unet(), PIXELS, HELD_OUT, 0, like.recipe)
-    taught, free = unet.step(), alone.step()
-    assert taught.pop("teacher") == 0.0 and taught == free
-    assert unet.step()["teacher"] > 0
-
-
-def test_the_text_recipe_trains_quantized_and_taught(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a network of two thousand weights, with the domain's own tokenizer and few verses."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    from domains.text import recipes
-
-    verses = ["In the beginning God created the heaven and the earth.", "And the evening was the day."] * 20
-    monkeypatch.setattr(recipes, "verses", lambda split: verses[:4])
-    config = LlamaConfig(
-        vocab_size=64,
-        hidden_size=16,
-        intermediate_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        max_position_embeddings=64,
-        tie_word_embeddings=True,
-        bos_token_id=0,
-        eos_token_id=1,
-    )
-
-    class Words:
-        def __call__(self, texts: list[str]) -> dict[str, list[list[int]]]:
-            return {"input_ids": [[0, *(2 + ord(c) % 60 for c in text[:20]), 1] for text in texts]}
-
-    def network() -> nn.Module:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            return LlamaForCausalLM(config)
-
-    class Writer(SmallGenerator):
-        def rebuild(self, structure: Sequence[StructureEdit]) -> nn.Module:
-            return network()
-
-        def training(
-            self, network: nn.Module, seed: int, wrap: Wrap | None = None, **options: Any
-        ) -> Training:
-            self.started.append(
-                recipes.VerseTraining(network, Words(), verses, seed, wrap, options.get("teacher"))
-            )
-            return self.started[-1]
-
-    generator = Writer(network())
-    free = Writer(network()).training(network(), 0, teacher=network()).step()
-    assert free["teacher"] == pytest.approx(0, abs=1e-6)
-    assert moved(Writer(network()).training(network(), 0), 0.1) == pytest.approx(
-        moved(Writer(network()).training(network(), 0), None) / 10, rel=0.02
-    )
-    made = apply("qat:grid=int4,teacher,budget=0.0001", generator)
-    assert made.trainings[0]["steps"] == 2 and made.trainings[0]["log"][-1]["teacher"] > 0
-    trained, tensors = generator.started[0].finished(), read_back(made)
-    values = parametrized(trained)
-    assert values.keys() - {"lm_head.weight"} == set(weights_of(generator.network))
-    for name in weights_of(generator.network):
-        assert bits(values[name]) == bits(tensors[name]), name
-
-
-def test_the_diffusion_recipe_trains_quantized_and_taught() -> None:
-    class Flow(SmallGenerator):
-        def rebuild(self, structure: Sequence[StructureEdit]) -> nn.Module:
-            return tiny_unet()
-
-        def training(
-            self, network: nn.Module, seed: int, wrap: Wrap | None = None, **options: Any
-        ) -> Training:
-            like = flow()
-            self.started.append(
-                type(like)(
-                    network, PIXELS, HELD_OUT, seed, like.recipe, wrap=wrap, teacher=options.get("teacher")
-                )
-            )
-            return self.started[-1]
-
-    generator = Flow(tiny_unet())
-    made = apply("qat:grid=ternary,teacher,budget=0.1", generator)
-    assert made.trainings[0]["steps"] == 2 and made.trainings[0]["log"][-1]["teacher"] > 0
-    values, tensors = parametrized(generator.started[0].finished()), read_back(made)
-    assert values.keys() == set(weights_of(generator.network))
-    for name, value in values.items():
-        assert bits(value) == bits(tensors[name]), name
 
 
 # --- notation ----------------------------------------------------------------------------------------

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 from made_up import scored
 
 from bench.errors import BadInput
-from bench.methods.notation import parse
+from bench.methods.notation import parse, with_seed, without_seed
 from bench.records.schema import Record, TrainingReport, read_records
 from bench.registry import open_domain
 from scripts.studies.training_tables import (
@@ -25,14 +28,14 @@ from scripts.studies.training_tables import (
     peaks,
     stability,
 )
-from scripts.studies.training_time import RESULTS, STUDIES, Planned, read_curves
+from scripts.studies.training_time import RESULTS, STUDIES, Planned, networks_over_time, read_curves
 
 LINE = {"step": 100, "loss": 2.0, "loss_sd": 0.5, "gradient_norm": 1.0, "gradient_norm_p99": 3.0}
 
 
 def cell(quality: float, seed: int, method: str) -> list[Record]:
     """Three sampling seeds of one training."""
-    text = method + (f",seed={seed}" if ":" in method else f":seed={seed}") * (seed > 0)
+    text = with_seed(method, seed)
     report = TrainingReport(method=text, steps=100, core_seconds=600.0, log=[LINE])
     made = [scored(text, sampling, quality, 0.9, "text", "xs@0") for sampling in range(3)]
     return [record.model_copy(update={"trainings": [report]}) for record in made]
@@ -50,11 +53,42 @@ def test_every_planned_cell_is_canonical_planned_once_and_of_a_known_model() -> 
                 assert "is not installed: pip install" in str(error), "of an optional tool"
 
 
+def test_trainings_from_scratch_start_from_different_weights() -> None:
+    for study in ("2", "3"):
+        cells = [cell for cell in STUDIES[study] if "start=scratch" in cell.method]
+        for domain, method in {(cell.domain, without_seed(cell.method)) for cell in cells}:
+            same = [c for c in cells if (c.domain, without_seed(c.method)) == (domain, method)]
+            assert len({c.model for c in same}) == len({c.method for c in same}) == 3
+
+
+def test_networks_over_time_end_with_the_result(tmp_path: Path) -> None:
+    assert networks_over_time(tmp_path) == {}
+    (tmp_path / "snapshots").mkdir()
+    for step in (5, 10):
+        (tmp_path / "snapshots" / f"{step:07}.genc").touch()
+    (tmp_path / "result.genc").touch()
+    (tmp_path / "outcome.json").write_text('{"steps": 15}')
+    found = networks_over_time(tmp_path)
+    assert [(step, path.name) for step, path in found.items()] == [
+        (5, "0000005.genc"),
+        (10, "0000010.genc"),
+        (15, "result.genc"),
+    ]
+
+
 def test_the_spread_is_tested_against_the_controls() -> None:
-    narrow, wide = [0.80, 0.81, 0.79, 0.80, 0.80], [0.2, 0.9, 0.5, 0.1, 0.7]
-    assert more_spread(wide, narrow) < 0.05
-    assert more_spread(narrow, wide) > 0.9
-    assert more_spread(narrow, narrow) > 0.4, "equal spreads are no evidence"
+    narrow, wide = np.array([0.80, 0.81, 0.79, 0.80, 0.80]), np.array([0.2, 0.9, 0.5, 0.1, 0.7])
+    assert more_spread([(wide, narrow)]) < 0.05
+    assert more_spread([(narrow, wide)]) > 0.9
+    assert more_spread([(narrow, narrow)]) > 0.4, "equal spreads are no evidence"
+    few = wide[:3], narrow[:3]
+    assert more_spread([few] * 3) < 0.05 < more_spread([few]), "three groups of three seeds say more than one"
+
+
+def test_the_test_of_spread_is_as_strict_as_it_says() -> None:
+    noise = np.random.default_rng(0)
+    draws = noise.normal(size=(200, 2, 5))
+    assert np.mean([more_spread([(a, b)]) < 0.05 for a, b in draws]) == pytest.approx(0.05, abs=0.04)
 
 
 def test_oscillation_and_peaks_are_ratios() -> None:
@@ -90,6 +124,11 @@ def test_the_table_of_stability_has_a_line_for_each_method() -> None:
     spread, p = lines[0].index("spread ↓"), lines[0].index("p")
     assert float(lines[3][spread]) == pytest.approx(0.316, abs=1e-3)
     assert lines[2][p] == "-" and float(lines[3][p]) < 0.05
+    assert lines[4][:2] == ["all together", "`qat:grid=binary`"] and lines[4][p] == lines[3][p]
+    for seed in range(5):
+        records = cell(0.01 * seed, seed, "qat:grid=binary")
+        found[Planned("text", "xs@0", records[0].method)] = records
+    assert rows(stability(found))[3][p] == "-", "it has collapsed"
 
 
 def test_curves_are_means_over_the_seeds_of_the_noise() -> None:

@@ -80,6 +80,11 @@ def without_seed(method: str) -> str:
     return re.sub(r",seed=\d+|:seed=\d+(?=\+|$)", "", re.sub(r":seed=\d+,", ":", method))
 
 
+def with_seed(method: str, seed: int) -> str:
+    """The canonical text of a training-time method with this seed."""
+    return parse(f"{method}{',' if ':' in method else ':'}seed={seed}").text
+
+
 @dataclass(frozen=True)
 class Chain(Method):
     """Methods applied one after another. A single method is a chain with one link."""

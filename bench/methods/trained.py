@@ -75,6 +75,11 @@ class TrainingTimeMethod(Weightwise):
         """Other projects' packages that the training computes with -> their versions."""
         return {}
 
+    @property
+    def grid_versions(self) -> dict[str, int]:
+        """Quantizers that give the first scales -> their versions, but for the first ones."""
+        return {}
+
     @abstractmethod
     def parametrization(
         self, name: str, weight: Weight, start: StoredTensor, ends: bool
@@ -135,12 +140,18 @@ class Attempt:
     # -------------------------------------------------------------------------------------------- set up
 
     def _start(self) -> Module:
-        """A copy of the network with the weights that training starts from."""
+        """A copy of the network with the weights that training starts from.
+
+        Excluded tensors are the given network's in any case.
+        """
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.method.seed)
             network = rebuilt(self.generator, self.compressed.structure)
-        if self.method.start == "trained":
-            fill(network, self.compressed.tensors)
+        tensors = dict(self.compressed.tensors)
+        if self.method.start == "scratch":
+            fresh = {name: plain(value) for name, value in tensors_of(network).items()}
+            tensors |= {name: value for name, value in fresh.items() if name not in self.context.excluded}
+        fill(network, tensors)
         return network.to(self.context.device).train()
 
     def _wrap(self, name: str, network: Module) -> Module:
@@ -162,7 +173,10 @@ class Attempt:
         }
         now = tensors_of(network)
         starts = {
-            tensor: dataclasses.replace(self.compressed.tensors[tensor], values=now[tensor].clone())
+            # a low-rank product is in the values already
+            tensor: dataclasses.replace(
+                self.compressed.tensors[tensor], values=now[tensor].clone(), factors=None
+            )
             for tensor in (*weights, *pruned)
         }
         self.places = self._parametrize(network, weights, starts, self.method)
@@ -211,7 +225,7 @@ class Attempt:
         ]
         content = [method.text, method.version, tensors_digest(network), masks, self.generator.identity()]
         content.append(sorted(self.context.excluded))
-        content += [method.packages] if method.packages else []
+        content += [part for part in (method.packages, method.grid_versions) if part]
         return [*content, tensors_digest(self.generator.network)] if method.teacher else content
 
     @property
@@ -284,15 +298,20 @@ class Attempt:
         tensors: dict[str, StoredTensor] = {}
         for name, path, parameter in self.places:
             own: Any = network.get_submodule(path).parametrizations[parameter]  # type: ignore[union-attr,index]
-            _check_finite(name, own.original)
+            self._check_finite(name, own.original)
             tensors[name] = own[0].stored(own.original.detach())
-            _check_finite(name, tensors[name].dequantize())
+            self._check_finite(name, tensors[name].dequantize())
         for name, value in tensors_of(network).items():
             if name not in self.compressed.tensors or name in tensors or name in self.context.excluded:
                 continue
-            _check_finite(name, value)
+            self._check_finite(name, value)
             tensors[name] = plain(value.float().clone() if value.is_floating_point() else value.clone())
         return self.compressed.replace(tensors)
+
+    def _check_finite(self, name: str, value: Tensor) -> None:
+        if value.is_floating_point() and not value.isfinite().all():
+            step, total = self.training.step_number, self.training.total_steps
+            raise Diverged(f"tensor {name!r} holds NaN or infinity after step {step:,} of {total:,}")
 
 
 def _digest(content: Sequence[Any]) -> str:
@@ -306,11 +325,6 @@ def _finished(folder: Path) -> tuple[dict[str, Any], dict[str, StoredTensor]] | 
         return outcome, {} if "diverged" in outcome else load(folder / RESULT)[2]
     except (FileNotFoundError, ValueError, BadInput):
         return None
-
-
-def _check_finite(name: str, value: Tensor) -> None:
-    if value.is_floating_point() and not value.isfinite().all():
-        raise Diverged(f"tensor {name!r} holds NaN or infinity after the last step")
 
 
 def last_of(network: Module, weights: Mapping[str, Weight]) -> str:
@@ -370,6 +384,11 @@ class QuantizationAwareTraining(TrainingTimeMethod):
             raise BadInput(
                 f"scales='mean' of {self.name!r} goes with the grids {', '.join(MEAN_SCALES)} only"
             )
+
+    @property
+    def grid_versions(self) -> dict[str, int]:
+        versions = {grid: quantizer(grid).version for grid in sorted({self.grid, self.ends} - {"same"})}
+        return {grid: version for grid, version in versions.items() if version > 1}
 
     def parametrization(
         self, name: str, weight: Weight, start: StoredTensor, ends: bool

@@ -135,7 +135,8 @@ def _control(one: DuringTraining) -> str:
     if one.control is None:
         return "The control is not measured."
     kept = [f"{_value(one.control, role, CONTROL)} of {role}" for role in ROLES]
-    return f"The control keeps {joined(kept)}."
+    number = sum(map(len, one.control.units))
+    return f"The control ({number} model{'s' * (number > 1)}) keeps {joined(kept)}."
 
 
 def _signed(difference: Estimate | None) -> str:

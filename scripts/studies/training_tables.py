@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from statistics import fmean, median, stdev
+from statistics import fmean, stdev
 
 import numpy as np
 
@@ -153,31 +153,60 @@ def place(domain: str, size: str, method: str) -> tuple[int, int, int]:
 def stability(found: Cells) -> str:
     """One line for each domain and method of study 4, over the seeds of the training's noise.
 
-    - spread: standard deviation of the retention over the seeds. p: of a permutation test against the
-      control's spread, one-sided.
+    - spread: standard deviation of the retention over the seeds. p: is it larger than the control's?
+      One-sided, unadjusted; the last lines test all domains at once. A collapsed method has none.
     - oscillation: standard deviation of the main loss within the last tenth of the steps, over its mean.
     - gradient: 99th percentile of the gradient's norm over its median, mean over the tenths of the training.
     """
-    groups: dict[tuple[str, str], list[Sequence[Record]]] = {}
-    for cell in sorted(STUDIES["4"], key=lambda cell: DOMAINS.index(cell.domain)):
-        if cell in found:
-            groups.setdefault((cell.domain, without_seed(cell.method)), []).append(found[cell])
+    groups = by_method(found)
     lines = []
     for (domain, method), cells in groups.items():
         line = [domain, f"`{method}`", str(len(cells))]
         for role in ROLES:
             values = [kept(records, role) for records in cells]
-            control = [kept(records, role) for records in groups.get((domain, CONTROL), [])]
             line += [f"{fmean(values):.3f}", f"{stdev(values):.3f}" if len(values) > 1 else DASH]
-            tested = method != CONTROL and min(len(values), len(control)) > 2
-            line.append(f"{more_spread(values, control):.3f}" if tested else DASH)
+            line.append(p_of(spreads(groups, method, role, (domain,))))
         logs = [records[0].trainings[0].log for records in cells if records[0].trainings]
         lines.append(
             [*line, *(f"{fmean(map(of, logs)):.2f}" if logs else DASH for of in (oscillation, peaks))]
         )
+    for method in sorted({method for _, method in groups} - {CONTROL}, reverse=True):
+        tests = [[DASH, DASH, p_of(spreads(groups, method, role))] for role in ROLES]
+        lines.append(["all together", f"`{method}`", DASH, *tests[0], *tests[1], DASH, DASH])
     headers = ["domain", "method", "seeds"]
     headers += [name for role in ROLES for name in (f"{role} ↑", "spread ↓", "p")]
     return table([*headers, "oscillation ↓", "gradient ↓"], lines, 2)
+
+
+Groups = Mapping[tuple[str, str], Sequence[Sequence[Record]]]  # (domain, method without its seed) -> cells
+
+
+def by_method(found: Cells) -> Groups:
+    """The cells of study 4, those that differ in the seed of the noise together."""
+    groups: dict[tuple[str, str], list[Sequence[Record]]] = {}
+    for cell in sorted(STUDIES["4"], key=lambda cell: DOMAINS.index(cell.domain)):
+        if cell in found:
+            groups.setdefault((cell.domain, without_seed(cell.method)), []).append(found[cell])
+    return groups
+
+
+def spreads(
+    groups: Groups, method: str, role: str, domains: Sequence[str] = DOMAINS
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(the retentions of a method, of the control) in each domain where their spreads can be compared."""
+    pairs = []
+    for domain in domains:
+        values, control = (
+            np.array([kept(records, role) for records in groups.get((domain, one), [])])
+            for one in (method, CONTROL)
+        )
+        if method != CONTROL and min(len(values), len(control)) > 2 and values.mean() >= COLLAPSED_BELOW:
+            pairs.append((values, control))
+    return pairs
+
+
+def p_of(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> str:
+    return f"{more_spread(pairs):.3f}" if pairs else DASH
 
 
 def failures(found: Cells) -> str:
@@ -219,18 +248,27 @@ def peaks(log: Sequence[Mapping[str, float]]) -> float:
     return fmean(line["gradient_norm_p99"] / max(line["gradient_norm"], 1e-12) for line in log)
 
 
-def more_spread(values: Sequence[float], control: Sequence[float]) -> float:
-    """One-sided p: do the values deviate more from their median than the control's from theirs?
+def more_spread(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> float:
+    """One-sided p: do values spread more than their controls, over all pairs of groups together?
 
-    A permutation test of the difference of mean absolute deviations (Brown and Forsythe 1974).
+    A permutation test of the summed log ratios of variances. Within each pair, deviations from the means of
+    the groups change places.
     """
-    deviations = [np.abs(np.array(group) - median(group)) for group in (values, control)]
-    pooled, count = np.concatenate(deviations), len(values)
-    observed = deviations[0].mean() - deviations[1].mean()
     noise = np.random.default_rng(0)
-    drawn = [noise.permutation(pooled) for _ in range(PERMUTATIONS)]
-    larger = sum(order[:count].mean() - order[count:].mean() >= observed - 1e-12 for order in drawn)
-    return (larger + 1) / (PERMUTATIONS + 1)
+    observed, drawn = 0.0, np.zeros(PERMUTATIONS)
+    for values, control in pairs:
+        pooled = np.concatenate([values - values.mean(), control - control.mean()])
+        orders = noise.permuted(
+            np.tile(pooled, (PERMUTATIONS, 1)), axis=1
+        )  # [permutations, values + control]
+        observed += log_ratio(values, control)
+        drawn += log_ratio(orders[:, : len(values)], orders[:, len(values) :])
+    return float((drawn >= observed - 1e-9).sum() + 1) / (PERMUTATIONS + 1)
+
+
+def log_ratio(values: np.ndarray, control: np.ndarray) -> np.ndarray:
+    """The logarithm of the ratio of variances: [..., n], [..., m] -> [...]."""
+    return np.log(values.var(axis=-1) + 1e-12) - np.log(control.var(axis=-1) + 1e-12)
 
 
 # -------------------------------------------------------------------------------------- over the training

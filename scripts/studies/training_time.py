@@ -19,13 +19,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch.nn import Module
-
 from bench.artifact.format import rebuild
 from bench.evaluation.verdicts import retention
 from bench.interfaces import Samples
-from bench.methods.batch_norm import layers_with_statistics, reestimate
-from bench.methods.notation import parse
+from bench.methods.notation import CONTROL, parse, with_seed
 from bench.methods.plain import original
 from bench.methods.trained import OUTCOME, RESULT, Attempt, TrainingTimeMethod
 from bench.records.schema import metric_of
@@ -67,38 +64,42 @@ def every(models: Sequence[str], methods: Sequence[str], domains: Sequence[str] 
     return [Planned(d, m, text) for m, text, d in itertools.product(models, methods, domains)]
 
 
+def from_scratch(method: str, domains: Sequence[str] = DOMAINS, networks: str = "") -> list[Planned]:
+    """The whole recipe from untrained weights. The seed of the model is that of its weights, too."""
+    return [
+        Planned(cell.domain, cell.model, with_seed(cell.method, int(cell.model.partition("@")[2])))
+        for cell in every(XS, (f"{method},{FROM_SCRATCH}{networks}",), domains)
+    ]
+
+
 GRIDS = ("qat:grid=binary", "qat:grid=ternary", "qat:grid=int3")
 XS, S = ("xs@0", "xs@1", "xs@2"), ("s@0", "s@1", "s@2")
 FROM_SCRATCH = "start=scratch,budget=1"
+BINARY, TERNARY, INT3 = GRIDS
 PAIR = ("", ",networks=discriminator", ",networks=both")
 SEEDS = range(5)
 STUDIES: Mapping[str, list[Planned]] = {
     # after or during training?
     "1": [
-        *every(XS, (*GRIDS[:2], "finetune")),
-        *every(S, (*GRIDS, "finetune")),
+        *every(XS, (BINARY, TERNARY, CONTROL)),
+        *every(S, (*GRIDS, CONTROL)),
         *every(("s@0",), ("qat:grid=int2",)),
-        *every(XS, GRIDS[2:]),
+        *every(XS, (INT3,)),
     ],
-    # from scratch or from the trained network?
-    "2": every(XS, ("qat:grid=binary,budget=1", f"qat:grid=binary,{FROM_SCRATCH}")),
+    # from scratch or from the trained network? Each model has untrained weights of its own
+    "2": [
+        *every(XS, (f"{BINARY},budget=1",)),
+        *from_scratch(BINARY),
+    ],
     # which network of the GAN?
-    "3": every(
-        XS,
-        [
-            *(f"qat:grid=binary,{FROM_SCRATCH}{which}" for which in PAIR),
-            f"qat:grid=int4,{FROM_SCRATCH},networks=both",
-        ],
-        ("image_gan",),
-    ),
+    "3": [
+        *(cell for which in PAIR for cell in from_scratch(BINARY, ("image_gan",), which)),
+        *from_scratch("qat:grid=int4", ("image_gan",), ",networks=both"),
+    ],
     # stability: five seeds of the training's noise
     "4": every(
         ("xs@0",),
-        [
-            text + (f",seed={seed}" if ":" in text else f":seed={seed}") * (seed > 0)
-            for seed in SEEDS
-            for text in ("finetune", "qat:grid=ternary", "qat:grid=binary")
-        ],
+        [with_seed(text, seed) for seed in SEEDS for text in (CONTROL, TERNARY, BINARY)],
     ),
     # pruning with training
     "5": every(("s@0",), ("prune_train:sparsity=0.9", "prune_train:pattern=2:4")),
@@ -148,29 +149,29 @@ def curves(study: str, only: Sequence[str]) -> None:
         evaluation = Evaluation(session)
         for cell in cells:
             key = f"{cell.domain} {cell.model} {cell.method}"
-            folder = attempt_of(cell, session).folder
             lines = found.get(key, [])
             known = {line["step"] for line in lines}
-            for path in sorted((folder / "snapshots").glob("*.genc")):
-                if int(path.stem) not in known:
-                    lines.append({"step": int(path.stem), **retentions(path, evaluation)})
+            for step, path in networks_over_time(attempt_of(cell, session).folder).items():
+                if step not in known:
+                    lines.append({"step": step, **retentions(path, evaluation)})
                     print(key, json.dumps(lines[-1]), flush=True)
                     found[key] = sorted(lines, key=lambda line: line["step"])
                     write_atomically(CURVES, json.dumps(found, indent=1) + "\n")
 
 
+def networks_over_time(folder: Path) -> dict[int, Path]:
+    """Step -> file, at each tenth of the steps of a finished training; none where it is not finished."""
+    if not (folder / RESULT).exists():
+        return {}
+    steps = json.loads((folder / OUTCOME).read_text(encoding="utf-8"))["steps"]
+    snapshots = sorted((folder / "snapshots").glob("*.genc"))
+    return {**{int(path.stem): path for path in snapshots}, steps: folder / RESULT}
+
+
 def retentions(path: Path, evaluation: Evaluation) -> dict[str, float]:
     """Retention of quality and of diversity of one snapshot, on sampling seed 0."""
     session = evaluation.session
-    network = rebuild(path, session.generator)
-    refit(network, session)
-    return kept_of(session.sample(network, 0).samples, evaluation)
-
-
-def refit(network: Module, session: ModelSession) -> None:
-    """Estimate running statistics again, where the network has any."""
-    if layers_with_statistics(network):
-        reestimate(network, session.generator.calibration(0))
+    return kept_of(session.sample(rebuild(path, session.generator), 0).samples, evaluation)
 
 
 def kept_of(samples: Samples, evaluation: Evaluation) -> dict[str, float]:

@@ -24,7 +24,7 @@ WIDTH, HEIGHT = 4.4, 7.6  # inches; of one panel, of the picture
 WAYS = ("compressed after training", "compressed during training")
 FOOTNOTE = (
     "bands: 95 % intervals over training seeds, or over sampling seeds and samples where there is one model; "
-    "thin lines: single models; both ways: the same models"
+    "thin lines: single models; a marker that no line reaches: a mean over fewer models"
 )
 
 
@@ -34,6 +34,7 @@ class Line:
 
     mean: Mapping[str, Sequence[Rung]]  # by role
     singles: Sequence[Single]
+    partly: frozenset[str] = frozenset()  # rungs that not all models of the panel have
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,8 @@ def _panel(one: DuringTraining, ladders: Sequence[ModelLadder]) -> Panel:
     after = domain_of(one.name, [m for m in ladders if m.domain == one.name and m.model in names])
     whole = Line({role: mean_of(after, role) for role in ROLES}, _singles(after.models))
     trained = {role: _trained(one, role) for role in ROLES}
-    during = Line(trained, [_from_first_rung(single) for single in _singles(models)])
+    partly = frozenset(rung for rung, row in one.rungs.items() if row.models < len(names))
+    during = Line(trained, [_from_first_rung(single) for single in _singles(models)], partly)
     return Panel(f"{one.name} ({models_in(one.together.during)})", (whole, during))
 
 
@@ -138,12 +140,14 @@ def _plot(axes: Axes, panel: Panel, role: str, renderer: Any) -> None:
             thin: dict[str, Any] = {"linewidth": 0.8, "alpha": 0.45, "color": COLOURS[i], "zorder": 2.1}
             axes.plot(single.ratios, single.values[role], **thin)
         rungs = line.mean[role]
-        banded = [rung for rung in rungs if rung.interval is not None]
+        banded = [rung for rung in rungs if rung.interval is not None and rung.name not in line.partly]
         low, high = zip(*(rung.interval for rung in banded if rung.interval)) if banded else ((), ())
         x = [rung.ratio for rung in banded]
         axes.fill_between(x, low, high, color=COLOURS[i], alpha=0.16, linewidth=0, zorder=1.5)
-        curve = _curve(rungs)
-        axes.plot(curve.x, curve.y, zorder=3, linewidth=1.8, **_look(i), **MARKER)
+        whole = _curve([rung for rung in rungs if rung.name not in line.partly])
+        axes.plot(whole.x, whole.y, zorder=3, linewidth=1.8, **_look(i), **MARKER)
+        some = _curve([rung for rung in rungs if rung.name in line.partly])
+        axes.plot(some.x, some.y, zorder=3, linestyle="none", **_look(i), **MARKER)
     labels = [
         Label(rung.name, rung.ratio, rung.value, COLOURS[i])
         for i, line in reversed([*enumerate(panel.lines)])
