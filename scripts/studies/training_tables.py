@@ -21,12 +21,17 @@ from bench.stats.ladder import ROLES
 from bench.util.files import write_atomically
 from scripts import blocks
 from scripts.studies.training_time import (
+    BINARY,
+    DIFFUSION,
     DOMAINS,
+    GAN,
     GRIDS,
     PAIR,
     RESULTS,
     ROOT,
     STUDIES,
+    TERNARY,
+    TEXT,
     XS,
     Curves,
     Planned,
@@ -38,27 +43,20 @@ from scripts.studies.training_time import (
 PAGE = ROOT / "docs" / "training-time.md"
 PERMUTATIONS = 10_000
 NOTHING = "Nothing is measured yet."
-SHORT = GRIDS[:2]
 Cells = Mapping[Planned, Sequence[Record]]  # all records of a cell, one for each sampling seed
 
 # what stands beside the cells of a study
-STARTS = [*STUDIES["2"], *every(XS, SHORT[:1])]
-NETWORKS = [*STUDIES["3"], *every(("xs@0",), [SHORT[0] + which for which in PAIR], ("image_gan",))]
+STARTS = [*STUDIES["2"], *every(XS, (BINARY,))]
+NETWORKS = [*STUDIES["3"], *every(("xs@0",), [BINARY + which for which in PAIR], (GAN,))]
 PRUNED = [
     *STUDIES["5"],
-    *every(("s@0",), ("magnitude:sparsity=0.9", "2:4"), DOMAINS[:2]),
-    *every(("s@0",), ("magnitude:sparsity=0.9+recalibrate", "2:4+recalibrate"), DOMAINS[2:]),
+    *every(("s@0",), ("magnitude:sparsity=0.9", "2:4"), (TEXT, DIFFUSION)),
+    *every(("s@0",), ("magnitude:sparsity=0.9+recalibrate", "2:4+recalibrate"), (GAN,)),
 ]
 REMEDIES = [
-    *every(
-        ("xs@0",),
-        [
-            *(grid + change for grid in SHORT for change in ("", ",ends=int8", ",rate=4,ends=int8")),
-            f"{SHORT[0]},budget=1",
-            f"{SHORT[0]},teacher",
-        ],
-    ),
-    *every(("xs@0",), [f"{SHORT[0]},anneal=0.5", "parq:grid=binary"], ("text",)),
+    *every(("xs@0",), [grid + change for grid in (BINARY, TERNARY) for change in ("", ",ends=int8")]),
+    *every(("xs@0",), [BINARY + change for change in (",budget=1", ",teacher")]),
+    *every(("xs@0",), [f"{BINARY},anneal=0.5", "parq:grid=binary"], (TEXT,)),
 ]
 
 

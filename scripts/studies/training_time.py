@@ -36,7 +36,7 @@ from bench.util.files import write_atomically
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "results"
 CURVES = Path(__file__).parent / "training_curves.json"
-DOMAINS = ("text", "image_diffusion", "image_gan")
+TEXT, DIFFUSION, GAN = DOMAINS = ("text", "image_diffusion", "image_gan")
 SAMPLING_SEEDS = (0, 1, 2)
 CURVE_SAMPLES = 1000
 LARGEST_SHIPPED = 200_000  # bytes
@@ -93,8 +93,8 @@ STUDIES: Mapping[str, list[Planned]] = {
     ],
     # which network of the GAN?
     "3": [
-        *(cell for which in PAIR for cell in from_scratch(BINARY, ("image_gan",), which)),
-        *from_scratch("qat:grid=int4", ("image_gan",), ",networks=both"),
+        *(cell for which in PAIR for cell in from_scratch(BINARY, (GAN,), which)),
+        *from_scratch("qat:grid=int4", (GAN,), ",networks=both"),
     ],
     # stability: five seeds of the training's noise
     "4": every(
