@@ -81,6 +81,23 @@ def one_scaffold_only(strings: Strings) -> list[str]:
     return [string for string, kind in zip(strings, kinds) if kind and kind == most]
 
 
+def of_network(strings: Strings, method: str) -> list[str]:
+    """As many samples of the compressed generator `xs@0`. They depend on the number of strings alone."""
+    from bench.artifact.format import fill
+    from bench.artifact.structure import rebuilt
+    from bench.interfaces import Context
+    from bench.methods.notation import parse
+    from bench.methods.plain import original
+    from domains.molecules.adapter import MoleculesDomain
+
+    domain = MoleculesDomain()
+    generator = domain.open(domain.models["xs@0"])
+    compressed = parse(method)(original(generator.network), Context(generator))
+    network = rebuilt(generator, compressed.structure)
+    fill(network, compressed.tensors)
+    return list(generator.sample(network.eval(), len(strings), 0))
+
+
 def _with(function: Callable[..., list[str]], **settings: object) -> Callable[[Strings], list[str]]:
     return functools.partial(function, **settings)
 
@@ -104,6 +121,8 @@ DAMAGES: Mapping[str, Damage] = {
     "half repeated": Damage("variety", half_repeated, mutual_recall=(0, 0.8)),
     "ten copies of a tenth": Damage("variety", ten_copies, mutual_recall=(0, 0.02)),
     "one scaffold only": Damage("variety", one_scaffold_only, mutual_recall=(0, 0.8)),
+    "samples of an int3 network": Damage("both", _with(of_network, method="int3"), milder=""),
+    "samples of an int2 network": Damage("both", _with(of_network, method="int2"), valid=(0, 0.05)),
     "characters drawn uniformly": Damage(
         "both", uniform_characters, valid=(0, 0.05), mutual_recall=(0, 0.15)
     ),
