@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bench.records.schema import read_records
-from bench.report.during import one_bit
+from bench.report.during import few_bits
 from bench.report.headline import best_kept, ranked, scores_and_ratios
 from bench.report.report_data import ReportData, report_data, table
 from bench.report.verdict import sentence
@@ -36,12 +36,14 @@ def main() -> None:
 
 
 def shown(found: ReportData) -> str:
-    """The headline sentence, those about the best methods and one bit, and the scores and ratios of the
-    domains, the most compressible first.
+    """The headline sentence, those about the best methods and the fewest bits, and the scores and ratios of
+    the domains, the most compressible first.
     """
     order = ranked(found)
     lines = [[d.name, *scores_and_ratios(d)] for d in order]
-    sentences = filter(None, [sentence(found.now), best_kept(found), one_bit(found, [d.name for d in order])])
+    sentences = filter(
+        None, [sentence(found.now), best_kept(found), *few_bits(found, [d.name for d in order])]
+    )
     return "\n\n".join([*sentences, table(HEADERS, lines)])
 
 

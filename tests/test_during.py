@@ -237,9 +237,15 @@ def test_the_answer_says_what_the_best_methods_keep_and_one_bit_both_ways() -> N
         "The best methods after training keep quality/diversity of one network: at 8x or more, 0.90/0.90 in "
         "b and 0.90/0.90 in a; at 12x or more, 0.40/0.40 in b and 0.40/0.40 in a."
     )
-    assert said[3] == (
-        "1 bit during training keeps quality/diversity of 0.90/0.90 in a. "
-        "After training, it keeps 0.10/0.10 in a."
+    assert said[3:] == [
+        "During training, 1 bit a weight keeps quality/diversity of 0.90/0.90 in a (size s). "
+        "After training: 0.10/0.10 in a."
+    ]
+    alone = answers(report_data([*records, *trained("a", "s@0", 0.7, 0.7, "ternary")], {}))
+    assert alone[3:] == said[3:], "one training seed is too few for a sentence"
+    three = answers(report_data([*records, *spread((0.6, 0.7, 0.8), SEEDS, "ternary")], {}))
+    assert three[3].startswith(
+        "During training, three levels a weight keep quality/diversity of 0.70/0.70 in a"
     )
 
 

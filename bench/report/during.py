@@ -15,6 +15,7 @@ from bench.util.markup import joined
 TITLE = "## After training or during training?\n\n"
 KEPT = 0.9
 ONE_BIT = "binary"
+FEWEST = {"ternary": ("three levels", "keep"), ONE_BIT: ("1 bit", "keeps")}
 UNTESTED = "one training seed is measured so far, so nothing is tested."
 NOTES = """\
 Mean retention of the same models, compressed after training and during training. **During** means a quarter
@@ -72,18 +73,28 @@ def _value(domain: Domain, role: str, rung: str, digits: int = 3) -> str:
     return DASH if known is None else f"{known.value:.{digits}f}"
 
 
-def one_bit(found: ReportData, order: Sequence[str]) -> str:
-    """What 1 bit a weight keeps, during and after training. Empty where it was not measured both ways."""
-    rows = [(one.name, one.rungs[ONE_BIT]) for one in _ordered(found, order) if ONE_BIT in one.rungs]
-    if not rows:
-        return ""
-    trained = joined([f"{_both(row.during)} in {name}" for name, row in rows])
-    after = joined([f"{_both(row.after)} in {name}" for name, row in rows])
-    return f"1 bit during training keeps {'/'.join(ROLES)} of {trained}. After training, it keeps {after}."
+def few_bits(found: ReportData, order: Sequence[str]) -> list[str]:
+    """What three levels and 1 bit a weight keep, during and after training: a sentence for each.
+
+    A rung that was not measured both ways has none, nor have three levels of one training seed.
+    """
+    said = []
+    for rung, (name, verb) in FEWEST.items():
+        rows = [(one.name, one.rungs[rung]) for one in _ordered(found, order) if rung in one.rungs]
+        if rows and (rung == ONE_BIT or min(row.seeds for _, row in rows) > 1):
+            trained = joined([f"{_both(row.during, rung)} in {domain}" for domain, row in rows])
+            after = joined([f"{_both(row.after, rung)} in {domain}" for domain, row in rows])
+            sizes = sorted({m.size for _, row in rows for unit in row.during.units for m in unit}, key=len)
+            of_sizes = f"size{'s' * (len(sizes) > 1)} {joined(sizes)}"
+            said.append(
+                f"During training, {name} a weight {verb} {'/'.join(ROLES)} of {trained} ({of_sizes}). "
+                f"After training: {after}."
+            )
+    return said
 
 
-def _both(domain: Domain) -> str:
-    return "/".join(_value(domain, role, ONE_BIT, 2) for role in ROLES)
+def _both(domain: Domain, rung: str) -> str:
+    return "/".join(_value(domain, role, rung, 2) for role in ROLES)
 
 
 def summary(one: DuringTraining) -> str:

@@ -11,7 +11,7 @@ from bench.methods.notation import LADDER, is_trained
 from bench.records.schema import Record
 from bench.report.contrasts import short_answer
 from bench.report.details import best_cells, losses_of, retentions_at, richest_models
-from bench.report.during import during_section, one_bit
+from bench.report.during import during_section, few_bits
 from bench.report.report_data import DASH, ReportData, table
 from bench.report.verdict import answer, caveats, why_no_score
 from bench.stats.frontier import TARGETS, Best, frontier
@@ -86,11 +86,11 @@ def headline(found: ReportData, details: str) -> list[str]:
 
 
 def answers(found: ReportData) -> list[str]:
-    """The answer in at most four sentences: who is ahead, how far each goes on the ladder and by the best
-    methods, and one bit during training.
+    """The answer: who is ahead, how far each goes on the ladder and by the best methods, and the fewest bits
+    during training.
     """
     order = [d.name for d in ranked(found)]
-    said = [answer(found.now).strip(), _kept(ranked(found)), best_kept(found), one_bit(found, order)]
+    said = [answer(found.now).strip(), _kept(ranked(found)), best_kept(found), *few_bits(found, order)]
     return [sentence for sentence in said if sentence]
 
 
