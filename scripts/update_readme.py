@@ -10,10 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from bench.records.schema import read_records
-from bench.report.during import few_bits
-from bench.report.headline import best_kept, ranked, scores_and_ratios
+from bench.report.headline import answers, fewest_bytes, ranked, scores_and_ratios
 from bench.report.report_data import ReportData, report_data, table
-from bench.report.verdict import sentence
 from bench.stats.model_file import read_models
 from bench.util.files import write_atomically
 from scripts.blocks import filled
@@ -36,15 +34,9 @@ def main() -> None:
 
 
 def shown(found: ReportData) -> str:
-    """The headline sentence, those about the best methods and the fewest bits, and the scores and ratios of
-    the domains, the most compressible first.
-    """
-    order = ranked(found)
-    lines = [[d.name, *scores_and_ratios(d)] for d in order]
-    sentences = filter(
-        None, [sentence(found.now), best_kept(found), *few_bits(found, [d.name for d in order])]
-    )
-    return "\n\n".join([*sentences, table(HEADERS, lines)])
+    """The answer, scores and ratios of the domains (most compressible first), what is left in small files."""
+    lines = [[d.name, *scores_and_ratios(d)] for d in ranked(found)]
+    return "\n\n".join([*answers(found), table(HEADERS, lines), fewest_bytes(found, "leaderboard.md")])
 
 
 if __name__ == "__main__":

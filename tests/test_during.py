@@ -19,7 +19,7 @@ from bench.report.during import during_section, summary
 from bench.report.figures import during as picture
 from bench.report.figures import training_curves
 from bench.report.figures.families import family_of, points_of
-from bench.report.headline import answers, headline
+from bench.report.headline import fewest_bytes, headline, reversed_order
 from bench.report.report_data import report_data
 from bench.stats.during import DuringTraining, compare_ways
 from bench.stats.frontier import frontier
@@ -225,28 +225,29 @@ def test_the_sentences() -> None:
     assert "Training keeps more diversity at `binary`" in said
     assert "1 bit is not shown to keep 0.90 of quality (0.957)." in said, "three training seeds are few"
     assert "1 bit keeps less than 0.90 of diversity (0.500)." in said
-    assert said.endswith("The control (3 models) keeps 1.000 of quality and 0.900 of diversity.")
+    assert said.endswith("The control keeps 1.000/0.900 (3 models) of quality/diversity.")
 
 
-def test_the_answer_says_what_the_best_methods_keep_and_one_bit_both_ways() -> None:
+def test_small_files_have_a_table_after_and_during_training() -> None:
+    """`a` keeps 0.9 at 4 bits (8x) and 0.4 at 2 bits; `b` was trained at `int3` alone."""
     records = [*before("a", *SEEDS), *spread((0.8, 0.9, 1.0), SEEDS)]
-    assert not any("1 bit" in sentence for sentence in answers(report_data(before("a", *SEEDS), {})))
-    said = answers(report_data([*records, *before("b", "s@0"), *trained("b", rung="int3")], {}))
-    assert said[1].startswith("On the ladder, at least 0.90 of quality is left down to ")
-    assert said[2] == (
-        "The best methods after training keep quality/diversity of one network: at 8x or more, 0.90/0.90 in "
-        "b and 0.90/0.90 in a; at 12x or more, 0.40/0.40 in b and 0.40/0.40 in a."
-    )
-    assert said[3:] == [
-        "During training, 1 bit a weight keeps quality/diversity of 0.90/0.90 in a (size s). "
-        "After training: 0.10/0.10 in a."
-    ]
-    alone = answers(report_data([*records, *trained("a", "s@0", 0.7, 0.7, "ternary")], {}))
-    assert alone[3:] == said[3:], "one training seed is too few for a sentence"
-    three = answers(report_data([*records, *spread((0.6, 0.7, 0.8), SEEDS, "ternary")], {}))
-    assert three[3].startswith(
-        "During training, three levels a weight keep quality/diversity of 0.70/0.70 in a"
-    )
+    found = report_data([*records, *before("b", "s@0"), *trained("b", rung="int3")], {})
+    rows = fewest_bytes(found).partition("\n\n")[0].splitlines()
+    assert "three levels" not in rows[0] and rows[0].endswith("during training, 1 bit   |")
+    cells = {row.split("|")[1].strip(): [cell.strip() for cell in row.split("|")[2:-1]] for row in rows[2:]}
+    assert cells["a"] == ["8.0x: 0.90/0.90 (`int4`)", "14.9x: 0.40/0.40 (`int2`)", "29.0x: 0.90/0.90 (s)"]
+    assert cells["b"][2] == "-"
+    both = fewest_bytes(report_data([*records, *spread((0.6, 0.7, 0.8), SEEDS, "ternary")], {}))
+    assert "during training, three levels" in both and ": 0.70/0.70 (s)" in both
+    assert fewest_bytes(report_data(before("a", *SEEDS)[:3], {})) == ""
+
+
+def test_an_order_that_the_best_methods_reverse_is_said() -> None:
+    records = [*before("a", *SEEDS), *before("b", *SEEDS, quality=[0.9 * kept for kept in AFTER])]
+    assert reversed_order(report_data(records, {})) == []
+    better = [stored(scored("codebook:bits=2", s, 0.99, 0.99, "b"), 15) for s in (0, 1, 2)]
+    (said,) = reversed_order(report_data([*records, *better], {}))
+    assert said.startswith("**The best methods reverse the order of a and b**")
 
 
 def test_one_bit_that_keeps_nearly_all_is_shown() -> None:
@@ -278,7 +279,7 @@ def test_the_section_stands_between_the_rungs_and_the_best_methods() -> None:
     at = titles.index("## After training or during training?")
     assert titles[at - 1] == "## What is left at each bit width?"
     assert titles[at + 1] == "## The best method at each ratio"
-    assert "| a `binary`        |        3 |             0.100 |              0.700 |" in text
+    assert "| a `binary`        | s@0, s@1, s@2 |             0.100 |              0.700 |" in text
     assert "b `binary`" not in text
     details = both_pages(records).split("# Details of the comparison")[1]
     row = next(line for line in details.splitlines() if line.startswith("| a        | `binary`"))

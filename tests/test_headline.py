@@ -217,7 +217,7 @@ def test_made_up_models_and_records_agree() -> None:
 # -------------------------------------------------------------------------------------------------- tools
 
 
-def test_the_best_tools_have_a_sentence_of_their_own() -> None:
+def test_the_best_tools_have_a_table_of_their_own() -> None:
     """Our own methods take no part in it, and a domain without tools is not named."""
     assert best_tools(report_data(WHOLE, {})) == ""
     report = ToolReport(tool="torchao", version="1", file_bytes=1000, skipped={}, deviation=0.001)
@@ -227,5 +227,7 @@ def test_the_best_tools_have_a_sentence_of_their_own() -> None:
         for seed in (0, 1, 2)
     ]
     said = best_tools(report_data([*WHOLE, *of_tools], {}))
-    assert "at 4x or more, 0.90/1.00 in a (`torchao:dtype=int8`); at 6x or more, 0.80/1.00 in a (`" in said
-    assert "`int8`" not in said and "in b" not in said and "8x or more" not in said
+    rows = [row for row in said.splitlines() if row.startswith("| ")][1:]
+    assert [row.split("|")[2].strip() for row in rows] == ["4x", "6x"]
+    assert line(said, "", "a ")[1:] == ["`torchao:dtype=int8`", "4.2x", "0.900", "1.000"]
+    assert "quanto:bits=4" in rows[1] and "`int8`" not in said and "| b" not in said

@@ -10,22 +10,23 @@ from bench.stats.during import BothWays, DuringTraining, over_seeds
 from bench.stats.intervals import Estimate
 from bench.stats.ladder import ROLES
 from bench.stats.scores import Domain, ratio_at
-from bench.util.markup import joined
+from bench.util.markup import as_text, joined
 
 TITLE = "## After training or during training?\n\n"
 KEPT = 0.9
 ONE_BIT = "binary"
-FEWEST = {"ternary": ("three levels", "keep"), ONE_BIT: ("1 bit", "keeps")}
+FEWEST = {"ternary": "three levels", ONE_BIT: "1 bit"}  # rung -> values of a weight
 UNTESTED = "one training seed is measured so far, so nothing is tested."
 NOTES = """\
 Mean retention of the same models, compressed after training and during training. **During** means a quarter
 of the recipe's steps more, with the grid in each forward pass (`qat`). **After** recalibrates batch norm.
-Ratios, intervals and the control: [details]({details}#after-training-or-during-training).
+Compare rungs only where models are the same. All intervals:
+[details]({details}#after-training-or-during-training).
 """
-CAVEAT = """\
-Brackets are 95 % intervals over training seeds, paired by model and not adjusted for the number of rungs. One
-training seed has no interval. The control trains for the same steps without compression.
+GAINS = """\
+Gains by training, with 95 % intervals over training seeds (paired by model, not adjusted for the rungs):
 """
+CONTROLS = "The **control** trains for the same steps without compression. Quality/diversity that it keeps:"
 DETAIL_NOTES = """\
 The same models both ways, under the same sampling seeds. The difference is during minus after, paired by
 model. Its interval is over training seeds, as in the ranking; it is not adjusted. One training seed has none.
@@ -49,8 +50,11 @@ def during_section(found: ReportData, order: Sequence[str], details: str) -> lis
     ways = _ordered(found, order)
     if not ways:
         return []
-    said = "".join(f"- {summary(one)}\n" for one in ways)
-    return [TITLE + NOTES.format(details=details), means(ways) + "\n", said, CAVEAT]
+    controls = [f"{as_text(one.name)} {said}" for one in ways if (said := _control_kept(one))]
+    control = f"{CONTROLS} {', '.join(controls) or 'not measured'}.\n"
+    gains = "".join(map(_gains, ways))
+    parts = [f"{GAINS}\n{gains}"] if gains else []
+    return [TITLE + NOTES.format(details=details), means(ways) + "\n", *parts, control]
 
 
 def _ordered(found: ReportData, order: Sequence[str]) -> list[DuringTraining]:
@@ -63,9 +67,27 @@ def means(ways: Sequence[DuringTraining]) -> str:
     for one in ways:
         for rung, row in one.rungs.items():
             values = [_value(d, role, rung) for role in ROLES for d in (row.after, row.during)]
-            lines.append([f"{one.name} `{rung}`", str(row.models), *values])
+            lines.append([f"{one.name} `{rung}`", _models(row), *values])
     headers = [f"{role} {when} ↑" for role in ROLES for when in ("after", "during")]
-    return table(["domain and rung", "models", *headers], lines)
+    return table(["domain and rung", "models", *headers], lines, 2)
+
+
+def _gains(one: DuringTraining) -> str:
+    """`- a: +0.734 [+0.614, +0.854] of quality ... at binary`, of the rungs with an interval; or empty."""
+    said = []
+    for rung, row in one.rungs.items():
+        found = {role: row.difference(role, rung) for role in ROLES}
+        if any(known is not None and known.interval() is not None for known in found.values()):
+            said.append(f"{joined([f'{_signed(found[role])} of {role}' for role in ROLES])} at `{rung}`")
+    return f"- {as_text(one.name)}: {'; '.join(said)}.\n" if said else ""
+
+
+def _models(row: BothWays) -> str:
+    """`s@0, s@1, s@2`; `6 (s, xs)` for many."""
+    models = [m for unit in row.during.units for m in unit]
+    if len(models) <= 3:
+        return ", ".join(m.model for m in models)
+    return f"{len(models)} ({', '.join(sorted({m.size for m in models}, key=len))})"
 
 
 def _value(domain: Domain, role: str, rung: str, digits: int = 3) -> str:
@@ -73,28 +95,12 @@ def _value(domain: Domain, role: str, rung: str, digits: int = 3) -> str:
     return DASH if known is None else f"{known.value:.{digits}f}"
 
 
-def few_bits(found: ReportData, order: Sequence[str]) -> list[str]:
-    """What three levels and 1 bit a weight keep, during and after training: a sentence for each.
-
-    A rung that was not measured both ways has none, nor have three levels of one training seed.
-    """
-    said = []
-    for rung, (name, verb) in FEWEST.items():
-        rows = [(one.name, one.rungs[rung]) for one in _ordered(found, order) if rung in one.rungs]
-        if rows and (rung == ONE_BIT or min(row.seeds for _, row in rows) > 1):
-            trained = joined([f"{_both(row.during, rung)} in {domain}" for domain, row in rows])
-            after = joined([f"{_both(row.after, rung)} in {domain}" for domain, row in rows])
-            sizes = sorted({m.size for _, row in rows for unit in row.during.units for m in unit}, key=len)
-            of_sizes = f"size{'s' * (len(sizes) > 1)} {joined(sizes)}"
-            said.append(
-                f"During training, {name} a weight {verb} {'/'.join(ROLES)} of {trained} ({of_sizes}). "
-                f"After training: {after}."
-            )
-    return said
-
-
-def _both(domain: Domain, rung: str) -> str:
-    return "/".join(_value(domain, role, rung, 2) for role in ROLES)
+def few_bits(row: BothWays, rung: str) -> str:
+    """`28.8x: 0.91/0.82 (s, xs)`: ratio, quality/diversity during training, sizes of the networks."""
+    kept = "/".join(_value(row.during, role, rung, 2) for role in ROLES)
+    rate = row.during.rate(rung)
+    sizes = sorted({m.size for unit in row.during.units for m in unit}, key=len)
+    return f"{DASH if rate is None else f'{2**rate:.1f}x'}: {kept} ({', '.join(sizes)})"
 
 
 def summary(one: DuringTraining) -> str:
@@ -143,11 +149,17 @@ def _verdict(kept: Estimate) -> str:
 
 
 def _control(one: DuringTraining) -> str:
+    said = _control_kept(one)
+    return f"The control keeps {said} of quality/diversity." if said else "The control is not measured."
+
+
+def _control_kept(one: DuringTraining) -> str:
+    """`0.995/1.003 (1 model)`: quality/diversity after the steps without compression; empty without it."""
     if one.control is None:
-        return "The control is not measured."
-    kept = [f"{_value(one.control, role, CONTROL)} of {role}" for role in ROLES]
+        return ""
     number = sum(map(len, one.control.units))
-    return f"The control ({number} model{'s' * (number > 1)}) keeps {joined(kept)}."
+    kept = "/".join(_value(one.control, role, CONTROL) for role in ROLES)
+    return f"{kept} ({number} model{'s' * (number > 1)})"
 
 
 def _signed(difference: Estimate | None) -> str:

@@ -10,15 +10,16 @@ from bench.stats.ladder import ROLES
 from bench.util.markup import as_text
 
 WORTH_IT = 1.2  # times as fast: less is called no gain
-NOT_SPEED, NO_GAIN = "Stored bits are not speed", "Zeros speed nothing up"
+NOT_SPEED, NO_GAIN = "Smaller files are rarely faster", "Zeros bring hardly any speed"
 SMALLER = 0.95  # of the bytes of the uncompressed network
 HALF = 0.5  # of the bytes of float32: what counts as small
 TITLE = "What does it cost in real runtimes?"
 ANCHOR = "what-does-it-cost-in-real-runtimes"
 NOTES = """\
-Each runtime with its fastest precision at the largest batch, uncompressed networks. `ms` is a median for one
-sample with its sampler, at the batch size of the column. `MB` is the peak memory of a fresh process that runs
-the network alone. Quality and diversity are of samples that this runtime made.
+Each runtime with its fastest precision at the largest batch, uncompressed networks. **to eager**: how many
+times as fast as PyTorch eager, a median of paired times. **ms** is a median for one sample with its sampler;
+rows were timed at different hours, so compare the ratios. **MB** is the peak memory of a fresh process that
+runs the network alone. Quality and diversity are of samples that this runtime made.
 [edge.md](docs/edge.md) says how this is measured. All precisions, and pruned networks: [details]({details}).
 """
 FULL_NOTES = """\
@@ -44,7 +45,7 @@ def section(records: Sequence[EdgeRecord], details: str) -> list[str]:
     now = latest(records)
     if not now:
         return []
-    parts = [f"## {TITLE}\n", *(f"{line}\n" for line in findings(now))]
+    parts = [f"## {TITLE}\n", "".join(f"- {line}\n" for line in findings(now))]
     parts += [NOTES.format(details=f"{details}#{ANCHOR}"), _fastest_of_each(now) + "\n"]
     return [*parts, f"Measured on {_machines(now)}. {_energy(now)}\n"]
 
@@ -67,7 +68,7 @@ def _machines(records: Sequence[EdgeRecord]) -> str:
 
 def _energy(records: Sequence[EdgeRecord]) -> str:
     missing = dict.fromkeys(r.energy_missing for r in records if r.energy_missing)
-    return f"No energy was measured: {as_text('; '.join(missing))}." if missing else ""
+    return f"Energy was not measured: {as_text('; '.join(missing))}." if missing else ""
 
 
 def _name(record: EdgeRecord) -> str:
@@ -76,25 +77,22 @@ def _name(record: EdgeRecord) -> str:
 
 
 def _fastest_of_each(records: Sequence[EdgeRecord]) -> str:
-    """One row for each model and runtime."""
-    dense = [r for r in records if r.method == "none" and r.times]
-    sizes = sorted({batch for record in dense for batch in record.batch_sizes})
-    headers = ["model", "runtime", "fastest", "bytes ↓", *(f"ms at {size} ↓" for size in sizes), "to eager ↑"]
-    headers += ["to its fp32 ↑", "MB ↓", *(f"{role} ↑" for role in ROLES)]
+    """One row for each model and runtime but eager, to which the others are compared."""
+    dense = [r for r in records if r.method == "none" and r.times and r.runtime != "eager"]
+    size = max((batch for record in dense for batch in record.batch_sizes), default=1)
+    headers = ["model", "runtime", "fastest", "to eager ↑", f"ms at {size} ↓", "MB ↓"]
     lines = []
     for (domain, model, runtime), same in by(dense, lambda r: (r.domain, r.model, r.runtime)).items():
-        best = min(same, key=lambda r: r.times[-1].seconds_per_sample)
-        ratios = [_ratio(best, to) for to in (EAGER, FP32)]
-        start = [f"{as_text(domain)} {as_text(model)}", runtime, best.precision, _size(best)]
-        lines.append([*start, *(_ms(best, size) for size in sizes), *ratios, _memory(best), *_worth(best)])
-    return table(headers, lines, left=3)
+        best = max(same, key=lambda r: (_to_eager(r) or 0.0, -r.times[-1].seconds_per_sample))
+        start = [f"{as_text(domain)} {as_text(model)}", runtime, best.precision]
+        ratio = DASH if (known := _to_eager(best)) is None else f"{known:.2f}x"
+        lines.append([*start, ratio, _ms(best, size), _memory(best), *_worth(best)])
+    return table([*headers, *(f"{role} ↑" for role in ROLES)], lines, left=3)
 
 
-def _ratio(record: EdgeRecord, to: str) -> str:
-    """How many times faster at the largest batch; the reference itself has 1."""
-    own = record.precision == "fp32" and (to == FP32 or record.runtime == "eager")
-    ratio = 1.0 if own else record.times[-1].faster.get(to)
-    return DASH if ratio is None else f"{ratio:.2f}x"
+def _to_eager(record: EdgeRecord) -> float | None:
+    """How many times as fast at the largest batch."""
+    return record.times[-1].faster.get(EAGER)
 
 
 def machine_of(record: EdgeRecord) -> str:
@@ -158,9 +156,11 @@ def _bits(records: Sequence[EdgeRecord]) -> str:
             quick += [ratio] if ratio >= WORTH_IT else []
     if not small:
         return ""
-    share = f"{len(quick)} of {small} networks with at most half of the bytes of float32 run at least"
     claim = NOT_SPEED if len(quick) < small / 2 else "Fewer stored bits are more speed"
-    return f"**{claim}**: {share} {WORTH_IT} times as fast as float32 in the same runtime (largest batch)."
+    return (
+        f"**{claim}**: of {small} networks with at most half of the bytes of float32, {len(quick)} run at "
+        f"least {WORTH_IT} times as fast in the same runtime (largest batch)."
+    )
 
 
 def _pruned_in_words(records: Sequence[EdgeRecord]) -> list[str]:

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from statistics import mean
 
 from bench.methods.notation import LADDER, is_trained
-from bench.records.schema import Record
 from bench.report.contrasts import short_answer
 from bench.report.details import best_cells, losses_of, retentions_at, richest_models
-from bench.report.during import during_section, few_bits
+from bench.report.during import FEWEST, during_section, few_bits
 from bench.report.report_data import DASH, ReportData, table
 from bench.report.verdict import answer, caveats, why_no_score
-from bench.stats.frontier import TARGETS, Best, frontier
+from bench.stats.frontier import Best, frontier
 from bench.stats.ladder import ROLES, ModelLadder
 from bench.stats.scores import COUNTS_FROM, Domain, Ratio, Score, good_enough, model_score, ratio_at
-from bench.util.markup import as_text, joined
+from bench.util.markup import as_text
 
 NOTES = """\
 - **models**: how many networks are ranked: each training seed in each ranked size. Sizes: xs has about 0.125
@@ -25,24 +24,41 @@ NOTES = """\
 - **C**: mean retention over file sizes from the fp32 file down to a sixteenth; each halving has equal weight.
   1 means that nothing is lost. No rung lies below 4x, so a network that fails right after `int8` still has a
   C of about 0.5.
-- **90 % kept**: the largest ratio of the ladder at which at least 0.90 of the retention is left, by a
-  one-sided 95 % test over the training seeds. Single models and other methods can reach more: see below.
+- **90 % kept**: the largest ratio of the ladder at which a one-sided 95 % test over the training seeds shows
+  a retention of at least 0.90. The test is stricter than the mean. Single models and other methods can
+  reach more: see below.
 
 [reading-the-leaderboard.md](docs/reading-the-leaderboard.md) explains all terms. Intervals, tests, and every
 model and size alone are in [the details]({details}).
 """
 RUNG_NOTES = """\
-Mean retention over the models of the ranking, from 8 bits down to 1 bit. Networks with batch norm are
-recalibrated. File sizes and spreads: [details]({details}#rung-by-rung).
+Mean retention of quality and of diversity over the models of the ranking, from 8 bits down to 1 bit. Above 1,
+samples score better than those of the uncompressed network; below 0, worse than those of permuted weights.
+Networks with batch norm are recalibrated. File sizes and spreads: [details]({details}#rung-by-rung).
 """
 METHOD_NOTES = """\
 The best of all measured methods in a file at least this many times smaller. The best method has the largest
 minimum of quality and diversity. Sampling seed 0 selects it; the numbers come from the other seeds, so the
-selection does not flatter them. Each domain is represented by the model with the most methods. **best up to**
-is the largest of the ratios at which no other method is better.
+selection does not flatter them. So they may differ a little from other pages. Each domain is represented by
+the model with the most methods. `+recalibrate` estimates running statistics again after compression.
+[compression.md](docs/compression.md) describes the methods. **4x to 8x**: no other method is better there.
 """
 METHODS_THAT_TRAIN = """\
 Methods that train (`qat`, `parq`, `prune_train`) also cost further steps of training.
+"""
+TOOL_NOTES = """\
+The same for [other projects' tools](docs/tools.md), in our coding of their values. The row of a method stands
+at the largest ratio at which it is the best.
+"""
+BEST_HEADERS = ["method", "ratio", *(f"{role} ↑" for role in ROLES)]
+CLEARLY = 0.03  # of retention
+FEW_NOTES = """\
+The ratio of the file and the quality/diversity that are left. **After training**: the best method without
+further training, in one network of each domain.
+"""
+FEW_DURING_NOTES = """\
+**During training**: means over the networks of the sizes in brackets
+([after or during training]({page}#after-training-or-during-training)).
 """
 EVALUATOR_NOTES = """\
 C by the primary evaluators, and by secondary evaluators of another kind
@@ -66,12 +82,13 @@ def headline(found: ReportData, details: str) -> list[str]:
         "## How compressible is each domain?\n",
         *(f"{sentence}\n" for sentence in answers(found)),
         ranking(found) + "\n",
+        *([f"{few}\n"] if (few := fewest_bytes(found)) else []),
         *without_score(found),
         NOTES.format(details=details),
         caveats(found.now),
         *filter(None, [short_answer(found, details)]),
         f"## What is left at each bit width?\n\n{RUNG_NOTES.format(details=details)}",
-        *(rungs(found, role) + "\n" for role in ROLES),
+        rungs(found) + "\n",
         *during_section(found, [d.name for d in ranked(found)], details),
         f"## The best method at each ratio\n\n{METHOD_NOTES}{METHODS_THAT_TRAIN if found.ways else ''}",
         best_methods(found) + "\n",
@@ -86,66 +103,79 @@ def headline(found: ReportData, details: str) -> list[str]:
 
 
 def answers(found: ReportData) -> list[str]:
-    """The answer: who is ahead, how far each goes on the ladder and by the best methods, and the fewest bits
-    during training.
+    """The answer in sentences: who is ahead on the ladder, and whom the best methods put ahead."""
+    return [sentence for sentence in (answer(found.now).strip(), *reversed_order(found)) if sentence]
+
+
+def fewest_bytes(found: ReportData, page: str = "") -> str:
+    """What is left in small files, after and during training: a line for each domain. Empty without any.
+
+    page: the link to the page of the section on training.
     """
-    order = [d.name for d in ranked(found)]
-    said = [answer(found.now).strip(), _kept(ranked(found)), best_kept(found), *few_bits(found, order)]
-    return [sentence for sentence in said if sentence]
+    best = {ratio: best_after(found, ratio) for ratio in SHOWN_RATIOS}
+    ways = {one.name: one for one in found.ways}
+    shown = [rung for rung in FEWEST if any(rung in one.rungs for one in found.ways)]
+    lines = []
+    for d in ranked(found):
+        after = [_in_file(best[ratio].get(d.name)) for ratio in SHOWN_RATIOS]
+        rungs = ways[d.name].rungs if d.name in ways else {}
+        lines.append(
+            [d.name, *after, *(few_bits(rungs[rung], rung) if rung in rungs else DASH for rung in shown)]
+        )
+    if all(cell == DASH for line in lines for cell in line[1:]):
+        return ""
+    headers = [f"after training, {ratio}x or more" for ratio in SHOWN_RATIOS]
+    headers += [f"during training, {FEWEST[rung]}" for rung in shown]
+    notes = FEW_NOTES + (FEW_DURING_NOTES.format(page=page) if shown else "")
+    return f"{table(['domain', *headers], lines, 9)}\n\n{notes.strip()}"
 
 
-def _kept(domains: Sequence[Domain]) -> str:
-    """How small a file may be with 0.90 of quality and of diversity left. Empty without such a ratio."""
+def best_after(found: ReportData, ratio: float) -> dict[str, Best]:
+    """The best method that does not train, in one network of each domain."""
+    richest = richest_models(found)
+    best: dict[str, Best] = {}
+    for d in ranked(found):
+        records = [r for r in richest.get(d.name, []) if not is_trained(r.method)]
+        for one in frontier(records, (ratio,)):
+            best[d.name] = one
+    return best
+
+
+def _in_file(best: Best | None) -> str:
+    """`8.5x: 0.98/0.99`, and the method."""
+    if best is None:
+        return DASH
+    kept = "/".join(f"{mean(best.values[role]):.2f}" for role in ROLES)
+    return f"{best.ratio:.1f}x: {kept} (`{best.method}`)"
+
+
+def reversed_order(found: ReportData) -> list[str]:
+    """Pairs of domains whose quality the best methods order otherwise than the ladder: a sentence each."""
+    best = [best_after(found, ratio) for ratio in SHOWN_RATIOS]
     said = []
-    for role in ROLES:
-        ratios = [(d.name, _ratio(ratio_at(d, role, 0.9))) for d in domains]
-        parts = [f"{ratio} in {name}" for name, ratio in ratios if ratio != DASH]
-        said += [f"at least 0.90 of {role} is left down to {joined(parts)}"] if parts else []
-    return f"On the ladder, {'; '.join(said)}." if said else ""
-
-
-def best_kept(found: ReportData) -> str:
-    """What the best methods that do not train keep, in one network of each domain. Empty without them."""
-    said = _best_by_ratio(found, SHOWN_RATIOS, lambda r: not is_trained(r.method), _kept_in)
-    return f"The best methods after training keep quality/diversity of one network: {said}." if said else ""
+    for ahead, behind in itertools.combinations([d.name for d in ranked(found)], 2):
+        both = [(one[ahead], one[behind]) for one in best if ahead in one and behind in one]
+        gains = [mean(b.values["quality"]) - mean(a.values["quality"]) for a, b in both]
+        if gains and min(gains) > CLEARLY:
+            said.append(
+                f"**The best methods reverse the order of {as_text(ahead)} and {as_text(behind)}**: in one "
+                f"network of each, they leave more quality to {as_text(behind)}."
+            )
+    return said
 
 
 def best_tools(found: ReportData) -> str:
-    """What the best of other projects' tools keep, in one network of each domain. Empty without them."""
-
-    def named(best: Best, d: Domain) -> str:
-        return f"{_kept_in(best, d)} (`{best.method}`)"
-
-    said = _best_by_ratio(found, TARGETS, lambda r: bool(r.tools), named)
-    if not said:
-        return ""
-    return (
-        f"The best of [other projects' tools](docs/tools.md) keep quality/diversity, in our coding of their "
-        f"values: {said}. Domains without such a file are not named.\n"
-    )
-
-
-def _best_by_ratio(
-    found: ReportData,
-    ratios: Sequence[float],
-    chosen: Callable[[Record], bool],
-    told: Callable[[Best, Domain], str],
-) -> str:
-    """`at 8x or more, ...; at 12x or more, ...`: the best of the chosen records of each domain."""
+    """What the best of other projects' tools leave, in one network of each domain. Empty without them."""
     richest = richest_models(found)
-    said = []
-    for ratio in ratios:
-        kept = []
-        for d in ranked(found):
-            records = [r for r in richest.get(d.name, []) if chosen(r)]
-            kept += [told(best, d) for best in frontier(records, (ratio,))]
-        said += [f"at {ratio}x or more, {joined(kept)}"] if kept else []
-    return "; ".join(said)
-
-
-def _kept_in(best: Best, d: Domain) -> str:
-    """`0.98/1.00 in image_gan`: quality and diversity."""
-    return f"{'/'.join(f'{mean(best.values[role]):.2f}' for role in ROLES)} in {as_text(d.name)}"
+    lines = []
+    for d in ranked(found):
+        records = [r for r in richest.get(d.name, []) if r.tools]
+        for _, same in itertools.groupby(frontier(records), key=lambda best: best.method):
+            ratio, name, *rest = best_cells([*same][-1], d.name)
+            lines.append([name, ratio, *rest])
+    if not lines:
+        return ""
+    return f"{TOOL_NOTES}\n{table(['domain', 'at least', *BEST_HEADERS], lines, 3)}\n"
 
 
 def ranked(found: ReportData) -> list[Domain]:
@@ -208,13 +238,14 @@ def scores_and_ratios(d: Domain) -> list[str]:
     return [*(_number(d.score(role)) for role in ROLES), *(_ratio(ratio_at(d, role, 0.9)) for role in ROLES)]
 
 
-def rungs(found: ReportData, role: str) -> str:
-    """Retention of one role by rung, the domains side by side."""
+def rungs(found: ReportData) -> str:
+    """Retention of quality and diversity by rung, the domains side by side."""
     domains = [d for d in ranked(found) if d.units]
     lines = []
     for rung in LADDER:
-        lines.append([f"`{rung}`", *(_mean_retention(d, role, rung) for d in domains)])
-    return table([f"{role} ↑", *(d.name for d in domains)], lines)
+        kept = ["/".join(_mean_retention(d, role, rung) for role in ROLES) for d in domains]
+        lines.append([f"`{rung}`", *kept])
+    return table(["/".join(ROLES), *(d.name for d in domains)], lines)
 
 
 def _mean_retention(d: Domain, role: str, rung: str) -> str:
@@ -224,16 +255,16 @@ def _mean_retention(d: Domain, role: str, rung: str) -> str:
 
 def best_methods(found: ReportData) -> str:
     """The best method at each ratio, the domains one after another. One row where several ratios share it."""
-    lines: list[tuple[float, list[str]]] = []
+    lines = []
     richest = richest_models(found)
     for d in ranked(found):
         best_of = frontier(richest.get(d.name, []))  # a method is best at ratios that follow each other
         for _, group in itertools.groupby(best_of, key=lambda best: best.method):
             same = list(group)
-            _, *cells = best_cells(same[0], d.name)
-            lines.append((same[0].target, [f"{same[0].target}x", f"{same[-1].target}x", *cells]))
-    headers = ["at least", "best up to", "domain", "method", "ratio", *(f"{role} ↑" for role in ROLES)]
-    return table(headers, [line for _, line in sorted(lines, key=lambda pair: pair[0])], left=4)
+            _, name, *cells = best_cells(same[0], d.name)
+            ends = dict.fromkeys(f"{one.target}x" for one in (same[0], same[-1]))
+            lines.append([name, " to ".join(ends), *cells])
+    return table(["domain", "at least", *BEST_HEADERS], lines, 3)
 
 
 def both_evaluators(found: ReportData) -> str:
