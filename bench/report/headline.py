@@ -108,10 +108,20 @@ def answers(found: ReportData) -> list[str]:
 
 
 def fewest_bytes(found: ReportData, page: str = "") -> str:
-    """What is left in small files, after and during training: a line for each domain. Empty without any.
+    """The table of `small_files` with its notes; empty where nothing is measured.
 
     page: the link to the page of the section on training.
     """
+    headers, lines = small_files(found)
+    if all(cell == DASH for line in lines for cell in line[1:]):
+        return ""
+    during = any(name.startswith("during") for name in headers)
+    notes = FEW_NOTES + (FEW_DURING_NOTES.format(page=page) if during else "")
+    return f"{table(headers, lines, len(headers))}\n\n{notes.strip()}"
+
+
+def small_files(found: ReportData) -> tuple[list[str], list[list[str]]]:
+    """(headers, lines): what is left in small files, after and during training, by domain."""
     best = {ratio: best_after(found, ratio) for ratio in SHOWN_RATIOS}
     ways = {one.name: one for one in found.ways}
     shown = [rung for rung in FEWEST if any(rung in one.rungs for one in found.ways)]
@@ -122,12 +132,8 @@ def fewest_bytes(found: ReportData, page: str = "") -> str:
         lines.append(
             [d.name, *after, *(few_bits(rungs[rung], rung) if rung in rungs else DASH for rung in shown)]
         )
-    if all(cell == DASH for line in lines for cell in line[1:]):
-        return ""
     headers = [f"after training, {ratio}x or more" for ratio in SHOWN_RATIOS]
-    headers += [f"during training, {FEWEST[rung]}" for rung in shown]
-    notes = FEW_NOTES + (FEW_DURING_NOTES.format(page=page) if shown else "")
-    return f"{table(['domain', *headers], lines, 9)}\n\n{notes.strip()}"
+    return ["domain", *headers, *(f"during training, {FEWEST[rung]}" for rung in shown)], lines
 
 
 def best_after(found: ReportData, ratio: float) -> dict[str, Best]:

@@ -20,7 +20,7 @@ from bench.errors import BadInput
 from bench.methods.notation import LADDER
 from bench.records.schema import read_records
 from bench.report.details import best_cells, losses_of, retentions_at, richest_models
-from bench.report.headline import answers, ranked, scores_and_ratios
+from bench.report.headline import answers, ranked, scores_and_ratios, small_files
 from bench.report.report_data import DASH, ReportData, with_interval
 from bench.report.site.curves import cell_charts, domain_charts, looks
 from bench.report.site.data import NUMBERS, TEXTS, Row, Say, SiteData, Source, site_data
@@ -173,6 +173,7 @@ def _tables(found: ReportData) -> dict[str, Any]:
             ["domain", *(f"C {role}" for role in ROLES), *kept],
             [[d.name, *scores_and_ratios(d)] for d in ranked(found)],
         ),
+        "small_files": _small_files(found),
         "rungs": (
             ["rung", *(f"{d.name}: {role}" for d in domains for role in ROLES)],
             _rungs(domains),
@@ -182,6 +183,12 @@ def _tables(found: ReportData) -> dict[str, Any]:
         "pairs": (PAIR_HEADERS, pairs(found.now)),
         **({"during": _during(found)} if found.ways else {}),
     }
+
+
+def _small_files(found: ReportData) -> tuple[list[str], list[list[str]]]:
+    """The table of the leaderboard, without Markdown."""
+    headers, lines = small_files(found)
+    return headers, [[cell.replace("`", "") for cell in line] for line in lines]
 
 
 def _rungs(domains: Sequence[Any]) -> list[list[str]]:
