@@ -387,6 +387,7 @@ class QuantizationAwareTraining(TrainingTimeMethod):
 
     @property
     def grid_versions(self) -> dict[str, int]:
+        """Of the grid, and of that of the ends."""
         versions = {grid: quantizer(grid).version for grid in sorted({self.grid, self.ends} - {"same"})}
         return {grid: version for grid, version in versions.items() if version > 1}
 

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.layers import COVERED, weights_of
+from bench.methods.batch_norm import layers_with_statistics, reestimate
 from bench.methods.notation import LADDER, ladder, parse
 from bench.metrics.anatomy import excess_kurtosis
 from bench.records.schema import read_records
@@ -37,7 +38,7 @@ from bench.stats.ladder import ROLES, ModelLadder, models_of
 from bench.stats.order import LOST, onset
 from bench.util.files import write_atomically
 from scripts import blocks
-from scripts.studies.training_time import RESULTS, ROOT, kept_of, refit
+from scripts.studies.training_time import RESULTS, ROOT, kept_of
 
 FILE = Path(__file__).with_suffix(".json")
 PAGE = ROOT / "docs" / "explanation.md"
@@ -257,7 +258,8 @@ def disturbed(domain: str, grid: str, kind: str) -> Found:
     network = compressed(session, grid)
     if kind == "noise":
         drown(network, session.generator.network)
-        refit(network, session)
+        if layers_with_statistics(network):
+            reestimate(network, session.generator.calibration(0))
     return kept_of(session.sample(network, 0).samples, Evaluation(session))
 
 

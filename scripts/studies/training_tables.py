@@ -57,6 +57,7 @@ REMEDIES = [
     *every(("xs@0",), [grid + change for grid in (BINARY, TERNARY) for change in ("", ",ends=int8")]),
     *every(("xs@0",), [BINARY + change for change in (",budget=1", ",teacher")]),
     *every(("xs@0",), [f"{BINARY},anneal=0.5", "parq:grid=binary"], (TEXT,)),
+    *every(("s@0",), [BINARY, f"{BINARY},teacher"], (GAN,)),
 ]
 
 
@@ -253,13 +254,13 @@ def more_spread(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> float:
     the groups change places.
     """
     noise = np.random.default_rng(0)
-    observed, drawn = 0.0, np.zeros(PERMUTATIONS)
+    observed, drawn = np.zeros(()), np.zeros(PERMUTATIONS)
     for values, control in pairs:
         pooled = np.concatenate([values - values.mean(), control - control.mean()])
         orders = noise.permuted(
             np.tile(pooled, (PERMUTATIONS, 1)), axis=1
         )  # [permutations, values + control]
-        observed += log_ratio(values, control)
+        observed = observed + log_ratio(values, control)
         drawn += log_ratio(orders[:, : len(values)], orders[:, len(values) :])
     return float((drawn >= observed - 1e-9).sum() + 1) / (PERMUTATIONS + 1)
 

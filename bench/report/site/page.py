@@ -188,7 +188,11 @@ def _tables(found: ReportData) -> dict[str, Any]:
 def _small_files(found: ReportData) -> tuple[list[str], list[list[str]]]:
     """The table of the leaderboard, without Markdown."""
     headers, lines = small_files(found)
-    return headers, [[cell.replace("`", "") for cell in line] for line in lines]
+    return headers, [[*map(_without_marks, line)] for line in lines]
+
+
+def _without_marks(cell: str) -> str:
+    return cell.replace("`", "")
 
 
 def _rungs(domains: Sequence[Any]) -> list[list[str]]:
