@@ -126,6 +126,11 @@ def conditions(f: Figures) -> Conditions:
     at_one_bit = [row for one in f.found.ways if (row := one.rungs.get("binary")) is not None]
     gained = [known(known(row.difference(r, "binary")).interval())[0] for row in at_one_bit for r in ROLES]
     kept_at_one_bit = [[known(row.during.retention(r, "binary")).value for r in ROLES] for row in at_one_bit]
+    taught, one_bit_trained = "qat:grid=binary,teacher", "qat:grid=binary"
+    three, two = (
+        [f.kept(d, f"qat:grid={g}", "s@0", plain=True) for d in DOMAINS] for g in ("ternary", "binary")
+    )
+    levels = [a - b for ternary, binary in zip(three, two) for a, b in zip(ternary, binary)]
     poor = {(m.domain, m.size) for m in f.whole if m.u["quality"] < POOR}
     eight, tenfold = "ldlq:bits=3.5,mixed", "ldlq:bits=3,mixed"
     same = "gptq:bits=4", "adaround:bits=4", "brecq:bits=4"
@@ -136,6 +141,12 @@ def conditions(f: Figures) -> Conditions:
     return [
         ("**During training it keeps more", bool(gained) and min(gained) > 0),
         ("no domain keeps .9 of both roles**", all(min(kept) < 0.9 for kept in kept_at_one_bit)),
+        ("keeps more than .95 of both at 1 bit**", min(f.kept(GAN, taught, "s@0", plain=True)) > 0.95),
+        (
+            "distillation does not help",
+            f.kept(TEXT, taught, "xs@0")[0] < f.kept(TEXT, one_bit_trained, "xs@0")[0],
+        ),
+        ("cost far less than two", min(levels) > 0.02),
         ("(6 times smaller)", {round(f.ratio(d, "int6")) for d in DOMAINS} == {6}),
         ("GANs and transformers lose almost nothing", {m.domain for m in lossy + lossy_too} == {DIFFUSION}),
         ("models lose more than 5 %", len(lossy) < len(f.whole) / 3 and q(DIFFUSION, "int6") > 0.8),

@@ -10,8 +10,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from bench.records.schema import read_records
-from bench.report.headline import answers, fewest_bytes, ranked, scores_and_ratios
+from bench.report.headline import answers, ranked, scores_and_ratios
 from bench.report.report_data import ReportData, report_data, table
+from bench.report.small_files import fewest_bytes
 from bench.stats.model_file import read_models
 from bench.util.files import write_atomically
 from scripts.blocks import filled
@@ -35,8 +36,10 @@ def main() -> None:
 
 def shown(found: ReportData) -> str:
     """The answer, scores and ratios of the domains (most compressible first), what is left in small files."""
-    lines = [[d.name, *scores_and_ratios(d)] for d in ranked(found)]
-    return "\n\n".join([*answers(found), table(HEADERS, lines), fewest_bytes(found, "leaderboard.md")])
+    order = ranked(found)
+    scores = table(HEADERS, [[d.name, *scores_and_ratios(d)] for d in order])
+    few = fewest_bytes(found, [d.name for d in order], "leaderboard.md")
+    return "\n\n".join([*answers(found), scores, few])
 
 
 if __name__ == "__main__":

@@ -19,8 +19,9 @@ from bench.report.during import during_section, summary
 from bench.report.figures import during as picture
 from bench.report.figures import training_curves
 from bench.report.figures.families import family_of, points_of
-from bench.report.headline import fewest_bytes, headline, reversed_order
+from bench.report.headline import headline
 from bench.report.report_data import report_data
+from bench.report.small_files import fewest_bytes, reversed_order
 from bench.stats.during import DuringTraining, compare_ways
 from bench.stats.frontier import frontier
 from bench.stats.scores import ratio_at
@@ -232,21 +233,25 @@ def test_small_files_have_a_table_after_and_during_training() -> None:
     """`a` keeps 0.9 at 4 bits (8x) and 0.4 at 2 bits; `b` was trained at `int3` alone."""
     records = [*before("a", *SEEDS), *spread((0.8, 0.9, 1.0), SEEDS)]
     found = report_data([*records, *before("b", "s@0"), *trained("b", rung="int3")], {})
-    rows = fewest_bytes(found).partition("\n\n")[0].splitlines()
-    assert "three levels" not in rows[0] and rows[0].endswith("during training, 1 bit   |")
+    rows = fewest_bytes(found, ["a", "b"]).partition("\n\n")[0].splitlines()
+    assert "three levels" not in rows[0] and "during training, 1 bit " in rows[0]
     cells = {row.split("|")[1].strip(): [cell.strip() for cell in row.split("|")[2:-1]] for row in rows[2:]}
-    assert cells["a"] == ["8.0x: 0.90/0.90 (`int4`)", "14.9x: 0.40/0.40 (`int2`)", "29.0x: 0.90/0.90 (s)"]
+    assert cells["a"] == [
+        "8.0x: 0.90/0.90 (`int4`)",
+        "14.9x: 0.40/0.40 (`int2`)",
+        "29.0x: 0.90/0.90 (s@0, s@1, s@2)",
+    ]
     assert cells["b"][2] == "-"
-    both = fewest_bytes(report_data([*records, *spread((0.6, 0.7, 0.8), SEEDS, "ternary")], {}))
-    assert "during training, three levels" in both and ": 0.70/0.70 (s)" in both
-    assert fewest_bytes(report_data(before("a", *SEEDS)[:3], {})) == ""
+    both = fewest_bytes(report_data([*records, *spread((0.6, 0.7, 0.8), SEEDS, "ternary")], {}), ["a"])
+    assert "during training, three levels" in both and ": 0.70/0.70 (s@0, s@1, s@2)" in both
+    assert fewest_bytes(report_data(before("a", *SEEDS)[:3], {}), ["a"]) == ""
 
 
 def test_an_order_that_the_best_methods_reverse_is_said() -> None:
     records = [*before("a", *SEEDS), *before("b", *SEEDS, quality=[0.9 * kept for kept in AFTER])]
-    assert reversed_order(report_data(records, {})) == []
+    assert reversed_order(report_data(records, {}), ["a", "b"]) == []
     better = [stored(scored("codebook:bits=2", s, 0.99, 0.99, "b"), 15) for s in (0, 1, 2)]
-    (said,) = reversed_order(report_data([*records, *better], {}))
+    (said,) = reversed_order(report_data([*records, *better], {}), ["a", "b"])
     assert said.startswith("**The best methods reverse the order of a and b**")
 
 

@@ -15,7 +15,6 @@ from bench.util.markup import as_text, joined
 TITLE = "## After training or during training?\n\n"
 KEPT = 0.9
 ONE_BIT = "binary"
-FEWEST = {"ternary": "three levels", ONE_BIT: "1 bit"}  # rung -> values of a weight
 UNTESTED = "one training seed is measured so far, so nothing is tested."
 NOTES = """\
 Mean retention of the same models, compressed after training and during training. **During** means a quarter
@@ -93,14 +92,6 @@ def _models(row: BothWays) -> str:
 def _value(domain: Domain, role: str, rung: str, digits: int = 3) -> str:
     known = domain.retention(role, rung)
     return DASH if known is None else f"{known.value:.{digits}f}"
-
-
-def few_bits(row: BothWays, rung: str) -> str:
-    """`28.8x: 0.91/0.82 (s, xs)`: ratio, quality/diversity during training, sizes of the networks."""
-    kept = "/".join(_value(row.during, role, rung, 2) for role in ROLES)
-    rate = row.during.rate(rung)
-    sizes = sorted({m.size for unit in row.during.units for m in unit}, key=len)
-    return f"{DASH if rate is None else f'{2**rate:.1f}x'}: {kept} ({', '.join(sizes)})"
 
 
 def summary(one: DuringTraining) -> str:

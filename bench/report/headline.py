@@ -7,13 +7,14 @@ import math
 from collections.abc import Mapping
 from statistics import mean
 
-from bench.methods.notation import LADDER, is_trained
+from bench.methods.notation import LADDER
 from bench.report.contrasts import short_answer
 from bench.report.details import best_cells, losses_of, retentions_at, richest_models
-from bench.report.during import FEWEST, during_section, few_bits
+from bench.report.during import during_section
 from bench.report.report_data import DASH, ReportData, table
+from bench.report.small_files import fewest_bytes, reversed_order
 from bench.report.verdict import answer, caveats, why_no_score
-from bench.stats.frontier import Best, frontier
+from bench.stats.frontier import frontier
 from bench.stats.ladder import ROLES, ModelLadder
 from bench.stats.scores import COUNTS_FROM, Domain, Ratio, Score, good_enough, model_score, ratio_at
 from bench.util.markup import as_text
@@ -51,15 +52,6 @@ The same for [other projects' tools](docs/tools.md), in our coding of their valu
 at the largest ratio at which it is the best.
 """
 BEST_HEADERS = ["method", "ratio", *(f"{role} ↑" for role in ROLES)]
-CLEARLY = 0.03  # of retention
-FEW_NOTES = """\
-The ratio of the file and the quality/diversity that are left. **After training**: the best method without
-further training, in one network of each domain.
-"""
-FEW_DURING_NOTES = """\
-**During training**: means over the networks of the sizes in brackets
-([after or during training]({page}#after-training-or-during-training)).
-"""
 EVALUATOR_NOTES = """\
 C by the primary evaluators, and by secondary evaluators of another kind
 ([secondary-evaluators.md](docs/secondary-evaluators.md)). Rank correlations and disagreements:
@@ -70,7 +62,6 @@ The ratio at which the retention of each model falls below 0.90, on straight lin
 ladder. **lost first** names quality or diversity only where the 95 % intervals do not overlap. The link leads
 to all numbers of the model.
 """
-SHOWN_RATIOS = (8, 12)  # of the best methods
 IN_BRACKETS = """\
 Models in brackets are not ranked: their headroom U is below 0.5.
 """
@@ -78,18 +69,19 @@ Models in brackets are not ranked: their headroom U is below 0.5.
 
 def headline(found: ReportData, details: str) -> list[str]:
     """The parts of the first page above the table of models. `details` is the link to the page of details."""
+    order = [d.name for d in ranked(found)]
     parts = [
         "## How compressible is each domain?\n",
         *(f"{sentence}\n" for sentence in answers(found)),
         ranking(found) + "\n",
-        *([f"{few}\n"] if (few := fewest_bytes(found)) else []),
+        *([f"{few}\n"] if (few := fewest_bytes(found, order)) else []),
         *without_score(found),
         NOTES.format(details=details),
         caveats(found.now),
         *filter(None, [short_answer(found, details)]),
         f"## What is left at each bit width?\n\n{RUNG_NOTES.format(details=details)}",
         rungs(found) + "\n",
-        *during_section(found, [d.name for d in ranked(found)], details),
+        *during_section(found, order, details),
         f"## The best method at each ratio\n\n{METHOD_NOTES}{METHODS_THAT_TRAIN if found.ways else ''}",
         best_methods(found) + "\n",
         *filter(None, [best_tools(found)]),
@@ -104,71 +96,8 @@ def headline(found: ReportData, details: str) -> list[str]:
 
 def answers(found: ReportData) -> list[str]:
     """The answer in sentences: who is ahead on the ladder, and whom the best methods put ahead."""
-    return [sentence for sentence in (answer(found.now).strip(), *reversed_order(found)) if sentence]
-
-
-def fewest_bytes(found: ReportData, page: str = "") -> str:
-    """The table of `small_files` with its notes; empty where nothing is measured.
-
-    page: the link to the page of the section on training.
-    """
-    headers, lines = small_files(found)
-    if all(cell == DASH for line in lines for cell in line[1:]):
-        return ""
-    during = any(name.startswith("during") for name in headers)
-    notes = FEW_NOTES + (FEW_DURING_NOTES.format(page=page) if during else "")
-    return f"{table(headers, lines, len(headers))}\n\n{notes.strip()}"
-
-
-def small_files(found: ReportData) -> tuple[list[str], list[list[str]]]:
-    """(headers, lines): what is left in small files, after and during training, by domain."""
-    best = {ratio: best_after(found, ratio) for ratio in SHOWN_RATIOS}
-    ways = {one.name: one for one in found.ways}
-    measured = {rung for one in found.ways for rung in one.rungs}
-    shown = [rung for rung in FEWEST if rung in measured]
-    lines = []
-    for d in ranked(found):
-        after = [_in_file(best[ratio].get(d.name)) for ratio in SHOWN_RATIOS]
-        rungs = ways[d.name].rungs if d.name in ways else {}
-        lines.append(
-            [d.name, *after, *(few_bits(rungs[rung], rung) if rung in rungs else DASH for rung in shown)]
-        )
-    headers = [f"after training, {ratio}x or more" for ratio in SHOWN_RATIOS]
-    return ["domain", *headers, *(f"during training, {FEWEST[rung]}" for rung in shown)], lines
-
-
-def best_after(found: ReportData, ratio: float) -> dict[str, Best]:
-    """The best method that does not train, in one network of each domain."""
-    richest = richest_models(found)
-    best: dict[str, Best] = {}
-    for d in ranked(found):
-        records = [r for r in richest.get(d.name, []) if not is_trained(r.method)]
-        for one in frontier(records, (ratio,)):
-            best[d.name] = one
-    return best
-
-
-def _in_file(best: Best | None) -> str:
-    """`8.5x: 0.98/0.99`, and the method."""
-    if best is None:
-        return DASH
-    kept = "/".join(f"{mean(best.values[role]):.2f}" for role in ROLES)
-    return f"{best.ratio:.1f}x: {kept} (`{best.method}`)"
-
-
-def reversed_order(found: ReportData) -> list[str]:
-    """Pairs of domains whose quality the best methods order otherwise than the ladder: a sentence each."""
-    best = [best_after(found, ratio) for ratio in SHOWN_RATIOS]
-    said = []
-    for ahead, behind in itertools.combinations([d.name for d in ranked(found)], 2):
-        both = [(one[ahead], one[behind]) for one in best if ahead in one and behind in one]
-        gains = [mean(b.values["quality"]) - mean(a.values["quality"]) for a, b in both]
-        if gains and min(gains) > CLEARLY:
-            said.append(
-                f"**The best methods reverse the order of {as_text(ahead)} and {as_text(behind)}**: in one "
-                f"network of each, they leave more quality to {as_text(behind)}."
-            )
-    return said
+    said = [answer(found.now).strip(), *reversed_order(found, [d.name for d in ranked(found)])]
+    return [sentence for sentence in said if sentence]
 
 
 def best_tools(found: ReportData) -> str:

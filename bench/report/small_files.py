@@ -1,0 +1,155 @@
+"""The table of small files: what the best methods after training and few levels during training leave."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from bench.methods.notation import during, is_trained
+from bench.records.schema import Record
+from bench.report.details import richest_models
+from bench.report.report_data import DASH, ReportData, table
+from bench.stats.compressibility import retention_of
+from bench.stats.during import BothWays, domain_of
+from bench.stats.frontier import CHOOSING_SEED, frontier
+from bench.stats.ladder import ROLES
+from bench.stats.rank_agreement import as_secondary_sees
+from bench.util.markup import as_text, joined
+
+RATIOS = (8, 12)  # of the best methods
+FEWEST = {"ternary": "three levels", "binary": "1 bit"}  # rung -> values of a weight
+CLEARLY, APART = 0.03, 0.2  # of retention
+NOTES = """\
+The ratio of the file and the quality/diversity that are left. **After training**: the best method without
+further training, in one network of each domain."""
+DURING_NOTES = """
+**During training**: plain `qat`, means over the networks in brackets, the largest that were trained
+([after or during training]({page}#after-training-or-during-training))."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """One cell: a file and what is left in it."""
+
+    ratio: float
+    values: Mapping[str, float]  # role -> mean retention
+    of: str  # the method, or the networks
+    records: Sequence[Record]  # of these means
+
+    @property
+    def text(self) -> str:
+        """`8.5x: 0.98/0.99 (...)`"""
+        return f"{self.ratio:.1f}x: {'/'.join(f'{self.values[role]:.2f}' for role in ROLES)} ({self.of})"
+
+    def secondary(self) -> dict[str, float]:
+        """The same means by the secondary evaluators; empty where one of them has no score."""
+        seen = [as_secondary_sees(r) for r in self.records]
+        return {} if None in seen else means(r for r in seen if r is not None)
+
+
+def means(records: Iterable[Record]) -> dict[str, float]:
+    """Role -> mean retention; that of a network that diverged is 0."""
+    known = list(records)
+    return {role: fmean(retention_of(r, role) or 0.0 for r in known) for role in ROLES}
+
+
+Column = Mapping[str, Kept]  # by domain
+
+
+def columns(found: ReportData) -> dict[str, Column]:
+    """Header -> the column; without those in which nothing is measured."""
+    every = {f"after training, {ratio}x or more": best_after(found, ratio) for ratio in RATIOS}
+    every |= {f"during training, {name}": trained_with(found, rung) for rung, name in FEWEST.items()}
+    return {header: column for header, column in every.items() if column}
+
+
+def best_after(found: ReportData, ratio: float) -> dict[str, Kept]:
+    """The best method that does not train, in one network of each domain."""
+    best: dict[str, Kept] = {}
+    for name, every in richest_models(found).items():
+        usable = [r for r in every if not is_trained(r.method)]
+        for one in frontier(usable, (ratio,)):
+            own = [r for r in usable if r.method == one.method and r.sample_seed != CHOOSING_SEED]
+            values = {role: fmean(one.values[role]) for role in ROLES}
+            best[name] = Kept(one.ratio, values, f"`{one.method}`", own)
+    return best
+
+
+def trained_with(found: ReportData, rung: str) -> dict[str, Kept]:
+    """The networks of the largest size that were trained with a rung's grid, by domain."""
+    rows = {one.name: one.rungs[rung] for one in found.ways if rung in one.rungs}
+    kept = {name: _of_largest(found, name, row, rung) for name, row in rows.items()}
+    return {name: one for name, one in kept.items() if one is not None}
+
+
+def _of_largest(found: ReportData, name: str, row: BothWays, rung: str) -> Kept | None:
+    models = [m for unit in row.during.units for m in unit]
+    size = max(models, key=lambda m: found.parameters(m) or 0).size
+    of_size = domain_of(name, [m for m in models if m.size == size])
+    rate = of_size.rate(rung)
+    names = [m.model for m in of_size.models]
+    known = {role: of_size.retention(role, rung) for role in ROLES}
+    values = {role: one.value for role, one in known.items() if one is not None}
+    own = [r for r in found.records if (r.domain, r.method) == (name, during(rung)) and r.model in names]
+    whole = rate is not None and len(values) == len(ROLES)
+    return Kept(2**rate, values, ", ".join(names), own) if whole and rate is not None else None
+
+
+def small_files(found: ReportData, order: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+    """(headers, lines): a line for each domain, in this order."""
+    shown = columns(found)
+    lines = []
+    for name in order:
+        cells = [column.get(name) for column in shown.values()]
+        lines.append([name, *(DASH if cell is None else cell.text for cell in cells)])
+    return ["domain", *shown], lines
+
+
+def fewest_bytes(found: ReportData, order: Sequence[str], page: str = "") -> str:
+    """The table with its notes; empty where nothing is measured.
+
+    page: the link to the page of the section on training.
+    """
+    headers, lines = small_files(found, order)
+    if len(headers) == 1:
+        return ""
+    trained = any(name.startswith("during") for name in headers)
+    notes = NOTES + (DURING_NOTES.format(page=page) if trained else "") + doubts(found)
+    return f"{table(headers, lines, len(headers))}\n\n{notes}"
+
+
+def doubts(found: ReportData) -> str:
+    """Where the secondary evaluators see far less left than the primary ones; or empty."""
+    said = []
+    for header, column in columns(found).items():
+        for name, kept in column.items():
+            for role, value in kept.secondary().items():
+                if kept.values[role] - value > APART:
+                    said.append(f"{value:.2f} of {role} in {as_text(name)} ({header})")
+    return f" **Secondary evaluators** see far less: {joined(said)}." if said else ""
+
+
+def reversed_order(found: ReportData, order: Sequence[str]) -> list[str]:
+    """Pairs of domains whose quality the best methods order otherwise: a sentence each.
+
+    order: the domains by the ladder. Both sets of evaluators have to show it.
+    """
+    best = [best_after(found, ratio) for ratio in RATIOS]
+    said = []
+    for ahead, behind in itertools.combinations(order, 2):
+        both = [(one[ahead], one[behind]) for one in best if ahead in one and behind in one]
+        gains = [gain for a, b in both for gain in _gains(a, b)]
+        if gains and min(gains) > CLEARLY:
+            said.append(
+                f"**The best methods reverse the order of {as_text(ahead)} and {as_text(behind)}**: in one "
+                f"network of each, they leave more quality to {as_text(behind)}."
+            )
+    return said
+
+
+def _gains(a: Kept, b: Kept) -> list[float]:
+    """How much more quality b keeps than a, by the primary evaluators and by the secondary ones."""
+    views = [(a.values, b.values), (a.secondary(), b.secondary())]
+    return [second["quality"] - first["quality"] for first, second in views if first and second]
