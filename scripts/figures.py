@@ -101,9 +101,9 @@ class Figures:
     def diversity(self, domain: str, method: str) -> float:
         return self.kept(domain, method)[1]
 
-    def kept_secondary(self, domain: str, method: str, model: str = "") -> list[float]:
+    def kept_secondary(self, domain: str, method: str, model: str = "", plain: bool = False) -> list[float]:
         """Retention by the secondary evaluators."""
-        seen = [as_secondary_sees(r) for r in self.records(domain, method, model)]
+        seen = [as_secondary_sees(r) for r in self.records(domain, method, model, plain)]
         return retained([r for r in seen if r is not None])
 
     def least(self, domain: str, method: str) -> float:

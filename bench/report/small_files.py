@@ -41,7 +41,8 @@ class Kept:
     @property
     def text(self) -> str:
         """`8.5x: 0.98/0.99 (...)`"""
-        return f"{self.ratio:.1f}x: {'/'.join(f'{self.values[role]:.2f}' for role in ROLES)} ({self.of})"
+        kept = "/".join(f"{self.values[role]:.2f}" for role in ROLES)
+        return f"{self.ratio:.1f}x: {kept} ({self.of})"
 
     def secondary(self) -> dict[str, float]:
         """The same means by the secondary evaluators; empty where one of them has no score."""
