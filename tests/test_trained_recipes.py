@@ -283,10 +283,10 @@ def test_a_stopped_recipe_goes_on_to_the_same_file(
     kind: type[Flow | Pair], text: str, few_statistics: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bench.training.train.CHECKPOINT_EVERY_S", -1.0)
-    whole = apply(f"{text},budget=0.5", kind())
+    whole = apply(f"{text},budget=0.25", kind())
     monkeypatch.setenv("GENCOMPRESS_CACHE", str(tmp_path / "another"))
     training = type(kind().training(kind().network, 0))
-    done = dying(monkeypatch, training, 4)
+    done = dying(monkeypatch, training, 2)
     with pytest.raises(Killed):
-        apply(f"{text},budget=0.5", kind())
-    assert same(whole, apply(f"{text},budget=0.5", kind())) and done == [*range(4), 4, *range(4, 10)]
+        apply(f"{text},budget=0.25", kind())
+    assert same(whole, apply(f"{text},budget=0.25", kind())) and done == [0, 1, 2, 2, 3, 4]

@@ -67,7 +67,7 @@ def test_networks_over_time_end_with_the_result(tmp_path: Path) -> None:
     for step in (5, 10):
         (tmp_path / "snapshots" / f"{step:07}.genc").touch()
     (tmp_path / "result.genc").touch()
-    (tmp_path / "outcome.json").write_text('{"steps": 15}')
+    (tmp_path / "outcome.json").write_text('{"steps": 15}', encoding="utf-8")
     found = networks_over_time(tmp_path)
     assert [(step, path.name) for step, path in found.items()] == [
         (5, "0000005.genc"),

@@ -52,8 +52,12 @@ class Kept:
 
 def means(records: Iterable[Record]) -> dict[str, float]:
     """Role -> mean retention; that of a network that diverged is 0."""
-    known = list(records)
-    return {role: fmean(retention_of(r, role) or 0.0 for r in known) for role in ROLES}
+    kept = [_retentions(r) for r in records]
+    return dict(zip(ROLES, map(fmean, zip(*kept))))
+
+
+def _retentions(record: Record) -> list[float]:
+    return [retention_of(record, role) or 0.0 for role in ROLES]
 
 
 Column = Mapping[str, Kept]  # by domain
