@@ -403,19 +403,19 @@ class Page:
         return span(self._f.aucs(domain, trait))
 
     def classes(self) -> str:
-        """Survival of the worst and the best class: .04 sneaker to .58 coat (`s@0`); ..."""
-        told, none_left = [], []
+        """A line for each model: survival of the worst and of the best class."""
+        lines = []
         for m in self._f.of(DIFFUSION):
             file = self._f.found.files[DIFFUSION, m.model]
             by = file.survival["int4"].by
             if not by:  # too few samples survive
-                none_left.append(f"`{m.model}`")
+                lines.append(f"| `{m.model}` | hardly any survives | - |")
                 continue
             ends = known(by["class"].labels)
             shares = dict(zip(file.covariates["class"].labels, by["class"].survival))
-            low, high = (short(known(shares[name].share)) for name in (ends.lowest, ends.highest))
-            told.append(f"{low} {ends.lowest} to {high} {ends.highest} (`{m.model}`)")
-        return "; ".join(told) + (f" ({' and '.join(none_left)}: hardly any survives)" if none_left else "")
+            cells = [f"{name} {short(known(shares[name].share))}" for name in (ends.lowest, ends.highest)]
+            lines.append(f"| `{m.model}` | {' | '.join(cells)} |")
+        return "\n".join(lines)
 
     def widest(self) -> str:
         """Where models of one size differ most: `quality of text s at ..., from .. to ..`"""
