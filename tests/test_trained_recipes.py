@@ -11,12 +11,12 @@ import pytest
 import torch
 from small_network import bits
 from test_image_training import HELD_OUT, PIXELS, flow, gan, tiny_unet
-from torch import Tensor, nn
+from torch import nn
 from toy_training import TrainableToy
 from trained_networks import Killed, SmallGenerator, Toy, apply, dying, parametrized, read_back, same
 
 from bench.errors import BadInput, Unsupported
-from bench.interfaces import Generator, StructureEdit, Training, Wrap
+from bench.interfaces import StructureEdit, Training, Wrap
 from bench.layers import weights_of
 from bench.methods.fake_quantize import FakeQuantize
 
@@ -33,32 +33,21 @@ def few_statistics(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("domains.image_gan.training.STATISTICS_BATCHES", 2)
 
 
-class Pair(Generator):
+class Pair(SmallGenerator):
     """A generator whose recipe trains two networks, as image_gan's does."""
 
-    def __init__(self, discriminator: bool = True) -> None:
+    def __init__(self) -> None:
         made = gan()
-        self.network = made.networks["generator"].eval()
-        self.discriminator = made.networks["discriminator"] if discriminator else None
-        self.started: list[Any] = []
+        super().__init__(made.networks["generator"])
+        self.discriminator = made.networks["discriminator"]
 
     def rebuild(self, structure: Sequence[StructureEdit]) -> nn.Module:
         return copy.deepcopy(self.network)
 
-    def sample(self, network: nn.Module, n: int, seed: int) -> Tensor:
-        raise NotImplementedError
-
-    def training(
-        self,
-        network: nn.Module,
-        seed: int,
-        wrap: Wrap | None = None,
-        *,
-        scratch: bool = False,
-        teacher: nn.Module | None = None,
-    ) -> Training:
+    def training(self, network: nn.Module, seed: int, wrap: Wrap | None = None, **options: Any) -> Training:
         like = gan()
         pair = network, copy.deepcopy(self.discriminator)
+        teacher = options.get("teacher")
         self.started.append(
             type(like)(*pair, PIXELS, HELD_OUT, seed, like.recipe, wrap=wrap, teacher=teacher)
         )

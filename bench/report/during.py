@@ -89,9 +89,9 @@ def _models(row: BothWays) -> str:
     return f"{len(models)} ({', '.join(sorted({m.size for m in models}, key=len))})"
 
 
-def _value(domain: Domain, role: str, rung: str, digits: int = 3) -> str:
+def _value(domain: Domain, role: str, rung: str) -> str:
     known = domain.retention(role, rung)
-    return DASH if known is None else f"{known.value:.{digits}f}"
+    return DASH if known is None else f"{known.value:.3f}"
 
 
 def summary(one: DuringTraining) -> str:

@@ -179,14 +179,13 @@ def rungs(found: ReportData) -> str:
     domains = [d for d in ranked(found) if d.units]
     lines = []
     for rung in LADDER:
-        lines.append([f"`{rung}`", *(_mean_retentions(d, rung) for d in domains)])
-    return table(["/".join(ROLES), *(d.name for d in domains)], lines)
+        lines.append([f"`{rung}`", *(_mean_retention(d, role, rung) for d in domains for role in ROLES)])
+    return table(["retention", *(f"{d.name} {role} ↑" for d in domains for role in ROLES)], lines)
 
 
-def _mean_retentions(d: Domain, rung: str) -> str:
-    """`0.950/0.943`: quality and diversity."""
-    kept = [retentions_at(d, role, rung) for role in ROLES]
-    return "/".join(f"{mean(values):.3f}" if values else DASH for values in kept)
+def _mean_retention(d: Domain, role: str, rung: str) -> str:
+    values = retentions_at(d, role, rung)
+    return f"{mean(values):.3f}" if values else DASH
 
 
 def best_methods(found: ReportData) -> str:

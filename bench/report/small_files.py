@@ -102,9 +102,8 @@ def _of_largest(found: ReportData, name: str, row: BothWays, rung: str) -> Kept 
     return Kept(2**rate, values, ", ".join(names), own) if whole and rate is not None else None
 
 
-def small_files(found: ReportData, order: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+def small_files(shown: Mapping[str, Column], order: Sequence[str]) -> tuple[list[str], list[list[str]]]:
     """(headers, lines): a line for each domain, in this order."""
-    shown = columns(found)
     lines = []
     for name in order:
         cells = [column.get(name) for column in shown.values()]
@@ -117,18 +116,19 @@ def fewest_bytes(found: ReportData, order: Sequence[str], page: str = "") -> str
 
     page: the link to the page of the section on training.
     """
-    headers, lines = small_files(found, order)
-    if len(headers) == 1:
+    shown = columns(found)
+    if not shown:
         return ""
+    headers, lines = small_files(shown, order)
     trained = any(name.startswith("during") for name in headers)
-    notes = NOTES + (DURING_NOTES.format(page=page) if trained else "") + doubts(found)
+    notes = NOTES + (DURING_NOTES.format(page=page) if trained else "") + doubts(shown)
     return f"{table(headers, lines, len(headers))}\n\n{notes}"
 
 
-def doubts(found: ReportData) -> str:
+def doubts(shown: Mapping[str, Column]) -> str:
     """Where the secondary evaluators see far less left than the primary ones; or empty."""
     said = []
-    for header, column in columns(found).items():
+    for header, column in shown.items():
         for name, kept in column.items():
             for role, value in kept.secondary().items():
                 if kept.values[role] - value > APART:

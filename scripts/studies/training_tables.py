@@ -257,9 +257,8 @@ def more_spread(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> float:
     observed, drawn = np.zeros(()), np.zeros(PERMUTATIONS)
     for values, control in pairs:
         pooled = np.concatenate([values - values.mean(), control - control.mean()])
-        orders = noise.permuted(
-            np.tile(pooled, (PERMUTATIONS, 1)), axis=1
-        )  # [permutations, values + control]
+        # [permutations, values + control]
+        orders = noise.permuted(np.tile(pooled, (PERMUTATIONS, 1)), axis=1)
         observed = observed + log_ratio(values, control)
         drawn += log_ratio(orders[:, : len(values)], orders[:, len(values) :])
     return float((drawn >= observed - 1e-9).sum() + 1) / (PERMUTATIONS + 1)

@@ -25,7 +25,7 @@ from bench.report.report_data import DASH, ReportData, with_interval
 from bench.report.site.curves import cell_charts, domain_charts, looks
 from bench.report.site.data import NUMBERS, TEXTS, Row, Say, SiteData, Source, site_data
 from bench.report.site.samples import Twins
-from bench.report.small_files import small_files
+from bench.report.small_files import columns, small_files
 from bench.report.verdict import PAIR_HEADERS, caveats, pairs
 from bench.stats.during import over_seeds
 from bench.stats.frontier import frontier
@@ -188,7 +188,7 @@ def _tables(found: ReportData) -> dict[str, Any]:
 
 def _small_files(found: ReportData) -> tuple[list[str], list[list[str]]]:
     """The table of the leaderboard, without Markdown."""
-    headers, lines = small_files(found, [d.name for d in ranked(found)])
+    headers, lines = small_files(columns(found), [d.name for d in ranked(found)])
     return headers, [[*map(_without_marks, line)] for line in lines]
 
 
