@@ -18,31 +18,26 @@ from bench.stats.ladder import ROLES
 from bench.stats.rank_agreement import as_secondary_sees
 from bench.util.markup import as_text, joined
 
-RATIOS = (8, 12)  # of the best methods
+RATIOS = (8, 12)  # the least of the best methods
+AFTER, DURING = "after training", "during training"
 FEWEST = {"ternary": "three levels", "binary": "1 bit"}  # rung -> values of a weight
 CLEARLY, APART = 0.03, 0.2  # of retention
 NOTES = """\
-The ratio of the file and the quality/diversity that are left. **After training**: the best method without
-further training, in one network of each domain."""
+What is left in small files, with the range of their ratios. **After training**: the best method without
+further training, in one network of each domain ([which]({page}#the-best-method-at-each-ratio))."""
 DURING_NOTES = """
-**During training**: plain `qat`, means over the networks in brackets, the largest that were trained
+**During training**: plain `qat`, means over the largest networks that were trained: {networks}
 ([after or during training]({page}#after-training-or-during-training))."""
 
 
 @dataclass(frozen=True)
 class Kept:
-    """One cell: a file and what is left in it."""
+    """A domain's files of one kind and what is left in them."""
 
     ratio: float
     values: Mapping[str, float]  # role -> mean retention
-    of: str  # the method, or the networks
+    of: Sequence[str]  # the method, or the networks
     records: Sequence[Record]  # of these means
-
-    @property
-    def text(self) -> str:
-        """`8.5x: 0.98/0.99 (...)`"""
-        kept = "/".join(f"{self.values[role]:.2f}" for role in ROLES)
-        return f"{self.ratio:.1f}x: {kept} ({self.of})"
 
     def secondary(self) -> dict[str, float]:
         """The same means by the secondary evaluators; empty where one of them has no score."""
@@ -60,14 +55,14 @@ def _retentions(record: Record) -> list[float]:
     return [retention_of(record, role) or 0.0 for role in ROLES]
 
 
-Column = Mapping[str, Kept]  # by domain
+Row = Mapping[str, Kept]  # by domain
 
 
-def columns(found: ReportData) -> dict[str, Column]:
-    """Header -> the column; without those in which nothing is measured."""
-    every = {f"after training, {ratio}x or more": best_after(found, ratio) for ratio in RATIOS}
-    every |= {f"during training, {name}": trained_with(found, rung) for rung, name in FEWEST.items()}
-    return {header: column for header, column in every.items() if column}
+def rows(found: ReportData) -> dict[str, Row]:
+    """What was done -> the row; without those in which nothing is measured."""
+    every = {f"{AFTER}, {ratio}x or more": best_after(found, ratio) for ratio in RATIOS}
+    every |= {f"{DURING}, {name}": trained_with(found, rung) for rung, name in FEWEST.items()}
+    return {title: row for title, row in every.items() if row}
 
 
 def best_after(found: ReportData, ratio: float) -> dict[str, Kept]:
@@ -78,7 +73,7 @@ def best_after(found: ReportData, ratio: float) -> dict[str, Kept]:
         for one in frontier(usable, (ratio,)):
             own = [r for r in usable if r.method == one.method and r.sample_seed != CHOOSING_SEED]
             values = {role: fmean(one.values[role]) for role in ROLES}
-            best[name] = Kept(one.ratio, values, f"`{one.method}`", own)
+            best[name] = Kept(one.ratio, values, [one.method], own)
     return best
 
 
@@ -99,40 +94,63 @@ def _of_largest(found: ReportData, name: str, row: BothWays, rung: str) -> Kept 
     values = {role: one.value for role, one in known.items() if one is not None}
     own = [r for r in found.records if (r.domain, r.method) == (name, during(rung)) and r.model in names]
     whole = rate is not None and len(values) == len(ROLES)
-    return Kept(2**rate, values, ", ".join(names), own) if whole and rate is not None else None
+    return Kept(2**rate, values, names, own) if whole and rate is not None else None
 
 
-def small_files(shown: Mapping[str, Column], order: Sequence[str]) -> tuple[list[str], list[list[str]]]:
-    """(headers, lines): a line for each domain, in this order."""
+def small_files(shown: Mapping[str, Row], order: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+    """(headers, lines): a line for each row; the domains in this order, each with a column for each role."""
     lines = []
-    for name in order:
-        cells = [column.get(name) for column in shown.values()]
-        lines.append([name, *(DASH if cell is None else cell.text for cell in cells)])
-    return ["domain", *shown], lines
+    for title, row in shown.items():
+        kept = [(row.get(name), role) for name in order for role in ROLES]
+        cells = [DASH if one is None else f"{one.values[role]:.2f}" for one, role in kept]
+        lines.append([titled(title, row), *cells])
+    return ["files", *(f"{name} {role} ↑" for name in order for role in ROLES)], lines
+
+
+def titled(title: str, row: Row) -> str:
+    """With the range of the ratios: `after training, 8x or more` -> `after training, 8.4x to 9.0x`."""
+    ends = [f"{end(one.ratio for one in row.values()):.1f}x" for end in (min, max)]
+    said = ends[0] if ends[0] == ends[1] else " to ".join(ends)
+    return f"{AFTER}, {said}" if title.startswith(AFTER) else f"{title}, {said}"
 
 
 def fewest_bytes(found: ReportData, order: Sequence[str], page: str = "") -> str:
     """The table with its notes; empty where nothing is measured.
 
-    page: the link to the page of the section on training.
+    page: the link to the page of the sections on methods and on training.
     """
-    shown = columns(found)
+    shown = rows(found)
     if not shown:
         return ""
     headers, lines = small_files(shown, order)
-    trained = any(name.startswith("during") for name in headers)
-    notes = NOTES + (DURING_NOTES.format(page=page) if trained else "") + doubts(shown)
-    return f"{table(headers, lines, len(headers))}\n\n{notes}"
+    trained = {title: row for title, row in shown.items() if title.startswith(DURING)}
+    notes = NOTES.format(page=page)
+    notes += DURING_NOTES.format(page=page, networks=networks(trained)) if trained else ""
+    return f"{table(headers, lines, 1)}\n\n{notes}{doubts(shown)}"
 
 
-def doubts(shown: Mapping[str, Column]) -> str:
+def networks(trained: Mapping[str, Row]) -> str:
+    """`s@0, s@1 and s@2`, once where all files have the same networks."""
+    of = {title: {name: joined(kept.of) for name, kept in row.items()} for title, row in trained.items()}
+    every = [names for row in of.values() for names in row.values()]
+    if len(set(every)) == 1:
+        return every[0]
+    said = [
+        f"{as_text(name)} {names} ({title.removeprefix(DURING).strip(' ,')})"
+        for title, row in of.items()
+        for name, names in row.items()
+    ]
+    return "; ".join(said)
+
+
+def doubts(shown: Mapping[str, Row]) -> str:
     """Where the secondary evaluators see far less left than the primary ones; or empty."""
     said = []
-    for header, column in shown.items():
-        for name, kept in column.items():
+    for title, row in shown.items():
+        for name, kept in row.items():
             for role, value in kept.secondary().items():
                 if kept.values[role] - value > APART:
-                    said.append(f"{value:.2f} of {role} in {as_text(name)} ({header})")
+                    said.append(f"{value:.2f} of {role} in {as_text(name)} ({title})")
     return f" **Secondary evaluators** see far less: {joined(said)}." if said else ""
 
 

@@ -25,7 +25,7 @@ from bench.report.report_data import DASH, ReportData, with_interval
 from bench.report.site.curves import cell_charts, domain_charts, looks
 from bench.report.site.data import NUMBERS, TEXTS, Row, Say, SiteData, Source, site_data
 from bench.report.site.samples import Twins
-from bench.report.small_files import columns, small_files
+from bench.report.small_files import rows, small_files
 from bench.report.verdict import PAIR_HEADERS, caveats, pairs
 from bench.stats.during import over_seeds
 from bench.stats.frontier import frontier
@@ -174,7 +174,7 @@ def _tables(found: ReportData) -> dict[str, Any]:
             ["domain", *(f"C {role}" for role in ROLES), *kept],
             [[d.name, *scores_and_ratios(d)] for d in ranked(found)],
         ),
-        "small_files": _small_files(found),
+        "small_files": small_files(rows(found), [d.name for d in ranked(found)]),
         "rungs": (
             ["rung", *(f"{d.name}: {role}" for d in domains for role in ROLES)],
             _rungs(domains),
@@ -184,16 +184,6 @@ def _tables(found: ReportData) -> dict[str, Any]:
         "pairs": (PAIR_HEADERS, pairs(found.now)),
         **({"during": _during(found)} if found.ways else {}),
     }
-
-
-def _small_files(found: ReportData) -> tuple[list[str], list[list[str]]]:
-    """The table of the leaderboard, without Markdown."""
-    headers, lines = small_files(columns(found), [d.name for d in ranked(found)])
-    return headers, [[*map(_without_marks, line)] for line in lines]
-
-
-def _without_marks(cell: str) -> str:
-    return cell.replace("`", "")
 
 
 def _rungs(domains: Sequence[Any]) -> list[list[str]]:
