@@ -6,7 +6,7 @@ import functools
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import mean
+from statistics import mean, stdev
 from typing import TypeVar
 
 import numpy as np
@@ -26,7 +26,7 @@ from bench.stats.scores import model_score
 from bench.stats.sizes import SizeSlopes, of_sizes_trained_often, points, size_slopes
 from bench.stats.survivors import Share
 from bench.stats.use import use_by_method, utility_correlations
-from scripts.studies.training_tables import cells_of, kept
+from scripts.studies.training_tables import by_method, cells_of, kept, more_spread, spreads
 from scripts.studies.training_time import BINARY, Planned, from_scratch
 
 T = TypeVar("T")
@@ -137,6 +137,18 @@ class Figures:
         cells = from_scratch(BINARY, (GAN,), BINARY_GANS[which])
         trained = self.trainings()
         return mean(kept(trained[cell], role) for cell in cells if cell.model in self.gan_models)
+
+    def spread_of_equal(self, domain: str, method: str) -> list[float]:
+        """Of each role: the standard deviation of the retention over equal trainings of `xs@0` with a method.
+
+        They differ in the seed of order and noise alone. Empty for fewer than two trainings.
+        """
+        cells = by_method(self.trainings()).get((domain, method), [])
+        return [stdev(kept(same, role) for same in cells) for role in ROLES] if len(cells) > 1 else []
+
+    def p_of_spread(self, role: str) -> float:
+        """p of a permutation test over all domains: do equal trainings spread more at 1 bit?"""
+        return more_spread(known(spreads(by_method(self.trainings()), BINARY, role) or None))
 
     def gain_of_pruning(self) -> float:
         """The least that pruning nine of ten weights while training adds to a role of `s@0`."""

@@ -201,6 +201,7 @@ def conditions(f: Figures) -> Conditions:
         ("No training has diverged", not any(diverged(records) for records in trained.values())),
         ("none keeps less than .1 of the diversity", not any(collapses(r)[1] for r in few.values())),
         ("All of those start from networks of size xs", {c.model[:2] for c in collapsed} == {"xs"}),
+        ("no larger spread is shown at 1 bit", min(map(f.p_of_spread, ROLES)) >= 0.05),
         ("The generator alone can be trained with binary weights", min(alone_in_gan) > 0.7),
         ("This is one network", len(f.gan_models) == 1),
         ("only the GAN keeps its quality", max(q(d, both) for d in others) < 0.1 and q(GAN, both) > 0.9),
@@ -319,6 +320,13 @@ class Page:
     def collapsed(self) -> str:
         """Trainings with few bits that keep less than .1 of quality."""
         return str(sum(collapses(records)[0] for records in self._f.trainings(FEW_BITS).values()))
+
+    def spread_of_equal(self, domain: str, method: str) -> str:
+        """Of quality/diversity, over equal trainings; `-` where there are fewer than two."""
+        return slash(self._f.spread_of_equal(domain, method)) or "-"
+
+    def p_of_spread(self, role: str) -> str:
+        return f"{self._f.p_of_spread(role):.2f}"
 
     def gan_models(self) -> str:
         return joined([f"`{model}`" for model in self._f.gan_models])

@@ -530,6 +530,8 @@ def test_divergence_is_a_status_with_the_step(toy: ToyEvaluation, monkeypatch: p
         record = toy.record("qat:grid=binary")
         assert record.status == "diverged"
         assert record.reason == "training diverged: loss is nan at step 7 of 50"
+        (training,) = record.trainings
+        assert [line["step"] for line in training.log] == [5], "what was logged before"
     assert done == list(range(1, 8))
 
 

@@ -181,6 +181,10 @@ def test_a_teacher_that_equals_the_network_adds_nothing() -> None:
     taught, free = unet.step(), alone.step()
     assert taught.pop("teacher") == 0.0 and taught == free
     assert unet.step()["teacher"] > 0
+    stronger = type(like)(tiny_unet(), PIXELS, HELD_OUT, 0, like.recipe, teacher=tiny_unet())
+    stronger.teaching *= 2
+    identities = {one.identity() for one in (alone, unet, stronger)}
+    assert len(identities) == 3, "a checkpoint of another teaching is never continued"
 
 
 def test_the_text_recipe_trains_quantized_and_taught(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,6 +231,8 @@ def test_the_text_recipe_trains_quantized_and_taught(monkeypatch: pytest.MonkeyP
     generator = Writer(network())
     free = Writer(network()).training(network(), 0, teacher=network()).step()
     assert free["teacher"] == pytest.approx(0, abs=1e-6)
+    alone, taught = (Writer(network()).training(network(), 0, teacher=one) for one in (None, network()))
+    assert alone.identity() != taught.identity()
     assert moved(Writer(network()).training(network(), 0), 0.1) == pytest.approx(
         moved(Writer(network()).training(network(), 0), None) / 10, rel=0.02
     )

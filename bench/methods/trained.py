@@ -32,7 +32,7 @@ from bench.methods.prune import Magnitude, Structured, check_sparsity, pattern_o
 from bench.methods.quantize import Quantizer
 from bench.methods.weightwise import Weightwise, one_of
 from bench.training.lock import locked
-from bench.training.train import SNAPSHOT_EVERY, run
+from bench.training.train import LOG, SNAPSHOT_EVERY, Log, run
 from bench.util.files import cache_folder, slug, write_atomically
 
 GENERATOR, ALL = "generator", "both"  # the network that is stored; all networks of a training
@@ -101,6 +101,14 @@ class TrainingTimeMethod(Weightwise):
         exempt = self.weights(compressed, context)[1]
         made = Attempt(self, compressed, context).result().replace({}, exempt)
         return self.finish(made, context, {**context.excluded, **exempt})
+
+
+class DivergedInTraining(Diverged):
+    """A training diverged. `trainings`: what the record says of the trainings of the chain so far."""
+
+    def __init__(self, reason: str, trainings: Sequence[Mapping[str, Any]]) -> None:
+        super().__init__(reason)
+        self.trainings = trainings
 
 
 class Attempt:
@@ -241,15 +249,16 @@ class Attempt:
         return cache_folder() / "trained" / digest[:2] / digest[2:34]
 
     def result(self) -> Compressed:
-        """The trained network as stored. Raises `Diverged` where its training diverged, now or earlier."""
+        """The trained network as stored. Raises `DivergedInTraining` where it diverged, now or earlier."""
         found = None if self.shipped is None else _finished(self.shipped)
         outcome, tensors = found or self._cached()
+        every = (*self.compressed.trainings, outcome)
         if "diverged" in outcome:
-            raise Diverged(outcome["diverged"])
+            raise DivergedInTraining(outcome["diverged"], every)
         made = self.compressed.replace(
             {name: stored for name, stored in tensors.items() if name not in self.context.excluded}
         )
-        return dataclasses.replace(made, trainings=(*self.compressed.trainings, outcome))
+        return dataclasses.replace(made, trainings=every)
 
     def _cached(self) -> tuple[dict[str, Any], dict[str, StoredTensor]]:
         """(what the record says, the tensors), trained now where they are not cached."""
@@ -273,7 +282,7 @@ class Attempt:
         found: dict[str, Any] = {"method": self.method.text, "steps": training.total_steps}
         found |= {"packages": self.method.packages} if self.method.packages else {}
         try:
-            log = run(
+            lines = run(
                 training,
                 folder,
                 title,
@@ -281,12 +290,14 @@ class Attempt:
                 validate_every=SNAPSHOT_EVERY,
                 before_step=self._advance,
                 snapshot=snapshot,
-            )
+            ).lines
             write_atomically(folder / RESULT, encode(self._stored(training.finished()), self.method.text))
         except Diverged as error:
-            return {**found, "diverged": f"training diverged: {error}"}
-        (folder / "checkpoint.pt").unlink(missing_ok=True)
-        return {**found, "core_seconds": log.lines[-1]["core_seconds"], "log": log.lines}
+            found["diverged"] = f"training diverged: {error}"
+            lines = Log(folder / LOG).lines  # up to the last validation
+        else:
+            (folder / "checkpoint.pt").unlink(missing_ok=True)
+        return {**found, "core_seconds": lines[-1]["core_seconds"] if lines else 0, "log": lines}
 
     def _advance(self, share: float) -> None:
         for layer, parameter in self.active:

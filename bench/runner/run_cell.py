@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch.nn import Module
@@ -16,6 +17,7 @@ from bench.evaluation.verdicts import Verdict, headroom, retention, survival
 from bench.interfaces import SampleFeatures
 from bench.methods.notation import Chain, parse
 from bench.methods.plain import original
+from bench.methods.trained import DivergedInTraining
 from bench.metrics.cost import cost_of, warnings_of
 from bench.records.cell import Cell
 from bench.records.provenance import provenance
@@ -82,8 +84,12 @@ def compress(method: Chain, cell: Cell, session: ModelSession, made: Made) -> Mo
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "artifact"
         with session.watch("compress"):
-            compressed = method(original(session.generator.network), session.context(cell.sample_seed))
-            made.trainings = [TrainingReport.model_validate(one) for one in compressed.trainings]
+            try:
+                compressed = method(original(session.generator.network), session.context(cell.sample_seed))
+            except DivergedInTraining as error:
+                made.trainings = reports(error.trainings)
+                raise
+            made.trainings = reports(compressed.trainings)
             made.tools = [ToolReport.model_validate(one) for one in compressed.tools]
             save(compressed, cell.method, file)
             network = rebuild(file, session.generator).to(session.device)
@@ -92,6 +98,10 @@ def compress(method: Chain, cell: Cell, session: ModelSession, made: Made) -> Mo
         with session.watch("count"):
             made.cost = cost_of(compressed, cell.method, file, session.fp32_bytes, session.macs(network))
     return network
+
+
+def reports(trainings: Iterable[Mapping[str, Any]]) -> list[TrainingReport]:
+    return [TrainingReport.model_validate(one) for one in trainings]
 
 
 def metrics_of(

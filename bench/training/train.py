@@ -23,6 +23,7 @@ CHECKPOINT_EVERY_S = 60.0
 VALIDATE_EVERY = 0.05  # of all steps
 # of all steps: frozen models beside the checkpoint, so that quality over training time can be measured later
 SNAPSHOT_EVERY = 0.1
+LOG = "log.jsonl"
 FINISHED = TRAINED  # the last file of a finished model's folder; without it the folder is incomplete
 
 
@@ -79,7 +80,7 @@ def run(
     before_step: called with the share of the steps that are done after this one. snapshot: called at each
     tenth of the steps but the last, with the step. Raises `Diverged` when a loss is not finite.
     """
-    checkpoint, log = folder / "checkpoint.pt", Log(folder / "log.jsonl")
+    checkpoint, log = folder / "checkpoint.pt", Log(folder / LOG)
     if checkpoint.exists():
         core_seconds, losses = _resume(training, checkpoint, device)
         log.truncate(training.step_number, core_seconds)

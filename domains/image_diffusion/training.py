@@ -54,7 +54,7 @@ class FlowTraining(ImageTraining):
         device: str = "cpu",
         teacher: Module | None = None,
     ) -> None:
-        self.teacher = teacher
+        self.teacher, self.teaching = teacher, 0.0 if teacher is None else TEACHING
         network = network if wrap is None else wrap("generator", network)
         super().__init__({"generator": network}, pixels, recipe, seed, device)
         self.held_out = torch.from_numpy(np.ascontiguousarray(held_out))
@@ -76,7 +76,7 @@ class FlowTraining(ImageTraining):
     def losses(self) -> dict[str, float]:
         network = self.networks["generator"]
         loss, taught = taught_flow_loss(network, self.teacher, self.batch(), self.noise())
-        (loss + TEACHING * taught).backward()
+        (loss + self.teaching * taught).backward()
         norm = torch.nn.utils.clip_grad_norm_(network.parameters(), self.recipe.clip)
         for optimizer, _ in self.optimizers.values():
             optimizer.step()

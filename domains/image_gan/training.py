@@ -66,7 +66,7 @@ class GanTraining(ImageTraining):
         device: str = "cpu",
         teacher: Module | None = None,
     ) -> None:
-        self.teacher = teacher
+        self.teacher, self.teaching = teacher, 0.0 if teacher is None else TEACHING
         pair = {"generator": network, "discriminator": discriminator}
         if wrap is not None:
             pair = {name: wrap(name, module) for name, module in pair.items()}
@@ -106,7 +106,7 @@ class GanTraining(ImageTraining):
             with torch.no_grad():
                 shown = self.teacher(latents)
             distance = F.mse_loss(fake, shown)
-            generator_loss, taught = generator_loss + TEACHING * distance, {"teacher": distance.item()}
+            generator_loss, taught = generator_loss + self.teaching * distance, {"teacher": distance.item()}
         norm = self._step("generator", generator_loss)
         judge.requires_grad_(True)
         found = {"discriminator": loss.item(), "generator": generator_loss.item(), "gradient_norm": norm}

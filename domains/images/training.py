@@ -46,6 +46,8 @@ class ImageTraining(Training):
     A subclass sets the optimizers and writes `losses`, which may step several of them.
     """
 
+    teaching: float = 0.0  # weight of the distance to a teacher's output; 0: there is no teacher
+
     def __init__(
         self,
         networks: Mapping[str, Module],
@@ -68,8 +70,9 @@ class ImageTraining(Training):
         self._epoch = (-1, torch.empty(0))
 
     def identity(self) -> str:
-        """Of recipe, seed, data and the networks as they were made."""
-        digest = hashlib.sha256(repr((type(self).__name__, self.recipe, self.seed)).encode())
+        """Of recipe, seed, data, the networks as they were made, and how much a teacher counts."""
+        settings = [type(self).__name__, self.recipe, self.seed, *([self.teaching] if self.teaching else [])]
+        digest = hashlib.sha256(repr(tuple(settings)).encode())
         digest.update(hashlib.sha256(self.pixels.numpy().tobytes()).digest())
         for network in self.networks.values():
             digest.update(repr([(name, tuple(p.shape)) for name, p in network.named_parameters()]).encode())

@@ -41,6 +41,7 @@ class GeneratorTraining(SequenceTraining):
     ) -> None:
         self.model = model if wrap is None else wrap("generator", model)
         self.teacher = None if teacher is None else Logits(teacher)
+        self.teaching = 0.0 if teacher is None else TEACHING
         super().__init__(Logits(self.model), corpus, recipe, seed)
 
     def losses(self, network: Module, batch: Tensor) -> tuple[Tensor, dict[str, float]]:
@@ -55,7 +56,7 @@ class GeneratorTraining(SequenceTraining):
         loss = F.cross_entropy(logits, targets, ignore_index=IGNORED)
         distances = F.kl_div(logits.log_softmax(1), shown, reduction="none", log_target=True).sum(1)
         taught = distances[targets != IGNORED].mean()
-        total = loss + TEACHING * taught
+        total = loss + self.teaching * taught
         return total, {"loss": loss.item(), "teacher": taught.item()}
 
     def finished(self) -> Module:

@@ -54,6 +54,8 @@ class Corpus:
 class SequenceTraining(Training):
     """Next-token training of `network(tokens [b, t]) -> logits [b, t, v]` on single sequences."""
 
+    teaching: float = 0.0  # weight of the distance to a teacher's output; 0: there is no teacher
+
     def __init__(
         self,
         network: Module,
@@ -71,7 +73,8 @@ class SequenceTraining(Training):
         self._order: list[list[int]] = []
 
     def identity(self) -> str:
-        return hashlib.sha256(repr((self.recipe, self.seed, self.tokens)).encode()).hexdigest()
+        content = (self.recipe, self.seed, self.tokens, *([self.teaching] if self.teaching else []))
+        return hashlib.sha256(repr(content).encode()).hexdigest()
 
     def shorten(self, steps: int) -> None:
         self.recipe, self.total_steps = dataclasses.replace(self.recipe, steps=steps), steps

@@ -165,7 +165,7 @@ def stability(found: Cells) -> str:
             values = [kept(records, role) for records in cells]
             line += [f"{fmean(values):.3f}", f"{stdev(values):.3f}" if len(values) > 1 else DASH]
             line.append(p_of(spreads(groups, method, role, (domain,))))
-        logs = [records[0].trainings[0].log for records in cells if records[0].trainings]
+        logs = [one.log for records in cells for one in records[0].trainings[:1] if one.log]
         lines.append(
             [*line, *(f"{fmean(map(of, logs)):.2f}" if logs else DASH for of in (oscillation, peaks))]
         )

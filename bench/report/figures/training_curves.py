@@ -46,11 +46,12 @@ class Panel:
 def panels_of(records: Sequence[Record]) -> list[Panel]:
     """One panel for each domain with a training log, by name. Training seeds and noise seeds are repeats.
 
-    A training that diverged has no log and is left out.
+    A training that diverged is left out: its log ends early.
     """
     found: dict[str, dict[str, dict[tuple[str, str], tuple[str, Run]]]] = {}
     for r in records:
-        log = r.trainings[0].log if len(r.trainings) == 1 and without_seed(r.method) in KINDS else []
+        one_training = len(r.trainings) == 1 and r.status != "diverged"
+        log = r.trainings[0].log if one_training and without_seed(r.method) in KINDS else []
         if (run := _run(log)) is not None:
             sizes = found.setdefault(r.domain, {})
             # the sampling seeds of a cell share the training
