@@ -110,6 +110,11 @@ class Figures:
         """The smallest retention by any role and evaluator."""
         return min(self.kept(domain, method) + self.kept_secondary(domain, method))
 
+    def on_ladder(self, domain: str, ratio: float) -> list[float]:
+        """What the ladder of `s@0` keeps of each role at a ratio, on straight lines between its rungs."""
+        (m,) = (m for m in self.whole if (m.domain, m.model) == (domain, "s@0"))
+        return [float(np.interp(math.log2(ratio), m.rates, m.outcomes[role].mean)) for role in ROLES]
+
     def ratio(self, domain: str, method: str, model: str = "", plain: bool = False) -> float:
         """Mean over halvings of the file."""
         records = self.records(domain, method, model, plain)

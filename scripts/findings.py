@@ -103,6 +103,7 @@ def _value(page: object, name: str, *arguments: str) -> str:
 
 def conditions(f: Figures) -> Conditions:
     """Every condition that a sentence of the template needs."""
+    on_ladder = {d: f.on_ladder(d, f.ratio(d, "ecsq:bits=3", "s@0"))[0] for d in DOMAINS}
     ecsq, both, pruned, others = "ecsq:bits=3", "magnitude+int4", "magnitude", (TEXT, DIFFUSION)
     q, v = f.quality, f.diversity
     first, second = f.orders(), f.orders(secondary=True)
@@ -165,7 +166,7 @@ def conditions(f: Figures) -> Conditions:
         ("recognises many kinds of garments", v(DIFFUSION, "int3") > q(DIFFUSION, "int3") + 0.3),
         ("it keeps much less diversity than quality", v(GAN, "ternary") < q(GAN, "ternary") - 0.1),
         ("GANs that are pruned or", all(v(GAN, m) < q(GAN, m) for m in (pruned, "ecsq:bits=1"))),
-        ("more quality than a fixed grid", all(q(d, ecsq) > f.kept(d, "int3", "s@0")[0] for d in DOMAINS)),
+        ("more quality than a fixed grid", all(q(d, ecsq) > on_ladder[d] for d in DOMAINS)),
         ("In every model", len(failures) == len(f.whole)),
         ("these fail more often at the harsher rung", all(a > b for a, b in failures)),
         ("the intervals overlap", bool(f.unsure()) and not any(name.startswith(GAN) for name in f.unsure())),
@@ -390,11 +391,9 @@ class Page:
         found = [o.model for o in self._f.orders(secondary=True) if o.first == "diversity"]
         return " and ".join(f"{m.domain} {m.model}" for m in found)
 
-    def ecsq_larger(self) -> str:
-        """By how many percent an entropy-coded file is larger."""
-        stored = self._f.stored
-        more = [100 * (stored(d, "ecsq:bits=3", "s@0") / stored(d, "int3", "s@0") - 1) for d in DOMAINS]
-        return span(more, "{:.0f}".format)
+    def on_ladder(self, domain: str, method: str) -> str:
+        """What the ladder of `s@0` keeps in a file of the size that a method gives."""
+        return slash(self._f.on_ladder(domain, self._f.ratio(domain, method, "s@0")))
 
     def step(self, domain: str) -> str:
         return "`{}` to `{}`".format(*STEPS[domain])

@@ -10,7 +10,7 @@ from made_up import both_pages, ladder, model, scored, stored
 from bench.records.schema import Record, ToolReport
 from bench.registry import DOMAINS
 from bench.report.details import onset_text, ratio_cells, rungs, size_by_size, sizes
-from bench.report.headline import best_tools
+from bench.report.headline import best_tools, models_table
 from bench.report.report_data import report_data, with_interval
 from bench.stats.compressibility import FULL_RANGE
 from bench.stats.intervals import Estimate
@@ -30,6 +30,23 @@ def line(text: str, title: str, first: str) -> list[str]:
 
 
 WHOLE = [*grid("a", "s@0", "s@1"), *grid("b", "s@0", "s@1", kept=0.3)]
+
+
+# ----------------------------------------------------------------------------------------------------- models
+
+
+def test_training_seeds_of_a_size_share_a_row_with_the_range_of_their_losses() -> None:
+    """Quality at 8, 6 and 5 bits is .95, and then falls to .5 or .7; the last rungs do not matter."""
+    kept = [[0.95, 0.95, 0.95, low, low, 0, 0, 0] for low in (0.5, 0.7)]
+    records = [r for at, values in zip(("s@0", "s@1"), kept) for r in ladder("a", at, quality=values)]
+    records += ladder("a", "m@0", quality=0.5)
+    every = {(r.domain, r.model): f"{r.model}.md" for r in records}
+    text = models_table(report_data(records, {}), {**every, ("b", "org/model"): "b.md"})
+    ratio, _, *rest = line(text, "", "a s [@0](s@0.md) [@1](s@1.md)")[1:]
+    low, high = (float(one.strip("x")) for one in ratio.split(" to "))
+    assert 5 < low < high < 8 and rest == ["quality"]
+    assert line(text, "", "[a m@0](m@0.md)")[-1] == "quality"
+    assert line(text, "", "[b org/model](b.md)") == ["-"] * 4
 
 
 # ------------------------------------------------------------------------------------------------- any subset

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from statistics import mean
 
 from bench.methods.notation import LADDER
 from bench.report.contrasts import short_answer
-from bench.report.details import best_cells, losses_of, retentions_at, richest_models
+from bench.report.details import UNDECIDED, best_cells, retentions_at, richest_models
 from bench.report.during import during_section
+from bench.report.loss_order import ratio_text
 from bench.report.report_data import DASH, ReportData, table
 from bench.report.small_files import fewest_bytes, reversed_order
 from bench.report.verdict import answer, caveats, why_no_score
 from bench.stats.frontier import frontier
-from bench.stats.ladder import ROLES, ModelLadder
+from bench.stats.ladder import ROLES, ModelLadder, size_of, training_seed_of
+from bench.stats.order import order_of
 from bench.stats.scores import COUNTS_FROM, Domain, Ratio, Score, good_enough, model_score, ratio_at
 from bench.util.markup import as_text
 
@@ -58,9 +60,9 @@ C by the primary evaluators, and by secondary evaluators of another kind
 [details]({details}#do-other-evaluators-agree).
 """
 LOST_FIRST = """\
-The ratio at which the retention of each model falls below 0.90, on straight lines between the rungs of its
-ladder. **lost first** names quality or diversity only where the 95 % intervals do not overlap. The link leads
-to all numbers of the model.
+The ratio at which the retention falls below 0.90, on straight lines between the rungs of a model's ladder:
+from the lowest to the highest of the training seeds of a size. **lost first** names quality or diversity only
+where a model's 95 % intervals do not overlap. The links lead to all numbers of a model.
 """
 IN_BRACKETS = """\
 Models in brackets are not ranked: their headroom U is below 0.5.
@@ -215,20 +217,48 @@ def both_evaluators(found: ReportData) -> str:
 
 
 def models_table(found: ReportData, links: Mapping[tuple[str, str], str]) -> str:
-    """Every model with records: its page, its parameters, and where quality and diversity fall below 0.90."""
-    known = {(m.domain, m.model): m for m in found.models}
+    """Every model with records: where quality and diversity fall below 0.90. One row for each size.
+
+    The seeds of a size are links to the pages of their models.
+    """
+    ladders = {(m.domain, m.model): m for m in found.models}
+    sizes: dict[tuple[str, str], list[str]] = {}
+    for domain, model in links:
+        sizes.setdefault((domain, size_of(model)), []).append(model)
     lines = []
-    for (domain, model), link in links.items():
-        name = f"[{as_text(domain)} {as_text(model)}]({link})"
-        m = known.get((domain, model))
-        count = m and found.parameters(m)
-        lost = losses_of(m) if m is not None and m.whole else [DASH] * (len(ROLES) + 1)
-        lines.append(
-            [name if m is None or good_enough(m) else f"({name})", f"{count:,}" if count else DASH, *lost]
-        )
+    for (domain, size), models in sizes.items():
+        own = [ladders.get((domain, model)) for model in models]
+        names = [_linked(domain, model, links, m, len(models) > 1) for model, m in zip(models, own)]
+        title = [f"{as_text(domain)} {as_text(size)}"] if len(models) > 1 else []
+        lines.append([" ".join([*title, *names]), _counts(found, own), *_lost([m for m in own if m])])
     headers = ["model", "parameters", *(f"{role} below 0.90 at ↑" for role in ROLES), "lost first"]
-    notes = LOST_FIRST + (IN_BRACKETS if any(line[0].startswith("(") for line in lines) else "")
+    notes = LOST_FIRST + (IN_BRACKETS if any("([" in line[0] for line in lines) else "")
     return f"{notes}\n{table(headers, lines)}\n"
+
+
+def _linked(
+    domain: str, model: str, links: Mapping[tuple[str, str], str], m: ModelLadder | None, of_several: bool
+) -> str:
+    """`[image_gan m@0](...)`, or `[@0](...)` beside other seeds; in brackets if it is not ranked."""
+    name = f"@{training_seed_of(model)}" if of_several else f"{as_text(domain)} {as_text(model)}"
+    link = f"[{name}]({links[domain, model]})"
+    return link if m is None or good_enough(m) else f"({link})"
+
+
+def _counts(found: ReportData, models: Sequence[ModelLadder | None]) -> str:
+    counts = sorted({count for m in models if m is not None and (count := found.parameters(m))})
+    return " to ".join(f"{count:,}" for count in (counts[:1] + counts[1:][-1:])) or DASH
+
+
+def _lost(models: Sequence[ModelLadder]) -> list[str]:
+    """[quality below 0.90 at, diversity below 0.90 at, lost first]: ranges over models with whole ladders."""
+    orders = [order_of(m) for m in models if m.whole]
+    if not orders:
+        return [DASH] * (len(ROLES) + 1)
+    onsets = [sorted(order.onsets[role].ratio for order in orders) for role in ROLES]
+    ends = [dict.fromkeys(map(ratio_text, (ratios[0], ratios[-1]))) for ratios in onsets]
+    first = dict.fromkeys(order.first or UNDECIDED for order in orders)
+    return [*map(" to ".join, ends), ", ".join(sorted(first))]
 
 
 def _number(score: Score | None) -> str:
