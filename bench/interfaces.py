@@ -350,7 +350,10 @@ class Training(ABC):
         raise LookupError(f"{type(self).__name__} does not hand out its network")
 
     def identity(self) -> str:
-        """A hash of recipe, data and seed. A checkpoint of another identity is never continued."""
+        """A hash of recipe, data and seed, and of what a teacher adds to the loss.
+
+        A checkpoint of another identity is never continued.
+        """
         return ""
 
     def shorten(self, steps: int) -> None:

@@ -26,7 +26,7 @@ from bench.stats.scores import model_score
 from bench.stats.sizes import SizeSlopes, of_sizes_trained_often, points, size_slopes
 from bench.stats.survivors import Share
 from bench.stats.use import use_by_method, utility_correlations
-from scripts.studies.training_tables import by_method, cells_of, kept, more_spread, spreads
+from scripts.studies.training_tables import by_method, cells_of, decidable, kept, more_spread, spreads
 from scripts.studies.training_time import BINARY, Planned, from_scratch
 
 T = TypeVar("T")
@@ -111,7 +111,7 @@ class Figures:
         return min(self.kept(domain, method) + self.kept_secondary(domain, method))
 
     def on_ladder(self, domain: str, ratio: float) -> list[float]:
-        """What the ladder of `s@0` keeps of each role at a ratio, on straight lines between its rungs."""
+        """What the ladder of `s@0` keeps of each role at a ratio: straight lines in log2(ratio)."""
         (m,) = (m for m in self.whole if (m.domain, m.model) == (domain, "s@0"))
         return [float(np.interp(math.log2(ratio), m.rates, m.outcomes[role].mean)) for role in ROLES]
 
@@ -151,9 +151,17 @@ class Figures:
         cells = by_method(self.trainings()).get((domain, method), [])
         return [stdev(kept(same, role) for same in cells) for role in ROLES] if len(cells) > 1 else []
 
-    def p_of_spread(self, role: str) -> float:
-        """p of a permutation test over all domains: do equal trainings spread more at 1 bit?"""
-        return more_spread(known(spreads(by_method(self.trainings()), BINARY, role) or None))
+    def p_of_spread(self, role: str) -> float | None:
+        """p of a permutation test over domains: do equal trainings spread more at 1 bit?
+
+        None for too few trainings.
+        """
+        pairs = spreads(by_method(self.trainings()), BINARY, role)
+        return more_spread(pairs) if decidable(pairs) else None
+
+    def tested_spreads(self, role: str) -> list[str]:
+        """The domains that this test counts: with three trainings of both, and without a collapse."""
+        return [d for d in DOMAINS if spreads(by_method(self.trainings()), BINARY, role, (d,))]
 
     def gain_of_pruning(self) -> float:
         """The least that pruning nine of ten weights while training adds to a role of `s@0`."""
@@ -169,10 +177,6 @@ class Figures:
     def fate(self, domain: str, fate: str) -> float:
         """Mean share of a fate of the samples at 4 bits."""
         return mean(r.metric(fate) or 0.0 for r in self.records(domain, "int4"))
-
-    def stored(self, domain: str, method: str, model: str) -> float:
-        """Bytes of the compressed file."""
-        return mean(r.cost.stored_bytes for r in self.records(domain, method, model) if r.cost)
 
     def absolute(self, domain: str, size: str, rung: str) -> tuple[float, float, float]:
         """(bytes, share of valid samples, mutual recall): means over the models of a size."""

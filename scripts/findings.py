@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import mean
 
 from bench.methods.notation import LADDER
@@ -29,7 +29,7 @@ from bench.stats.rank_agreement import interval_of
 from bench.stats.scores import COUNTS_FROM, model_score
 from bench.stats.sizes import points
 from bench.util.files import write_atomically
-from bench.util.markup import joined
+from bench.util.markup import joined, span
 from scripts.figures import (
     DIFFUSION,
     DOMAINS,
@@ -103,9 +103,10 @@ def _value(page: object, name: str, *arguments: str) -> str:
 
 def conditions(f: Figures) -> Conditions:
     """Every condition that a sentence of the template needs."""
-    on_ladder = {d: f.on_ladder(d, f.ratio(d, "ecsq:bits=3", "s@0"))[0] for d in DOMAINS}
     ecsq, both, pruned, others = "ecsq:bits=3", "magnitude+int4", "magnitude", (TEXT, DIFFUSION)
     q, v = f.quality, f.diversity
+    at_ecsq = {d: f.ratio(d, ecsq, "s@0") for d in DOMAINS}
+    between = [f.ratio(d, "int4", "s@0") < at_ecsq[d] < f.ratio(d, "int3", "s@0") for d in DOMAINS]
     first, second = f.orders(), f.orders(secondary=True)
     lossy, lossy_too = f.losers(), f.losers(secondary=True)
     int5 = [both_left(m, "int5")[0] for m in f.of(DIFFUSION)]
@@ -134,6 +135,7 @@ def conditions(f: Figures) -> Conditions:
     )
     taught_gan = f.kept(GAN, taught, "s@0", plain=True) + f.kept_secondary(GAN, taught, "s@0", plain=True)
     levels = [a - b for ternary, binary in zip(three, two) for a, b in zip(ternary, binary)]
+    p_of_spreads = [p for role in ROLES if (p := f.p_of_spread(role)) is not None]
     poor = {(m.domain, m.size) for m in f.whole if m.u["quality"] < POOR}
     eight, tenfold = "ldlq:bits=3.5,mixed", "ldlq:bits=3,mixed"
     same = "gptq:bits=4", "adaround:bits=4", "brecq:bits=4"
@@ -166,7 +168,8 @@ def conditions(f: Figures) -> Conditions:
         ("recognises many kinds of garments", v(DIFFUSION, "int3") > q(DIFFUSION, "int3") + 0.3),
         ("it keeps much less diversity than quality", v(GAN, "ternary") < q(GAN, "ternary") - 0.1),
         ("GANs that are pruned or", all(v(GAN, m) < q(GAN, m) for m in (pruned, "ecsq:bits=1"))),
-        ("more quality than a fixed grid", all(q(d, ecsq) > on_ladder[d] for d in DOMAINS)),
+        ("more quality than a fixed grid", all(q(d, ecsq) > f.on_ladder(d, at_ecsq[d])[0] for d in DOMAINS)),
+        ("interpolated between `int4` and `int3`", all(between)),
         ("In every model", len(failures) == len(f.whole)),
         ("these fail more often at the harsher rung", all(a > b for a, b in failures)),
         ("the intervals overlap", bool(f.unsure()) and not any(name.startswith(GAN) for name in f.unsure())),
@@ -202,7 +205,7 @@ def conditions(f: Figures) -> Conditions:
         ("No training has diverged", not any(diverged(records) for records in trained.values())),
         ("none keeps less than .1 of the diversity", not any(collapses(r)[1] for r in few.values())),
         ("All of those start from networks of size xs", {c.model[:2] for c in collapsed} == {"xs"}),
-        ("no larger spread is shown at 1 bit", min(map(f.p_of_spread, ROLES)) >= 0.05),
+        ("no larger spread is shown at 1 bit", all(p >= 0.05 for p in p_of_spreads)),
         ("The generator alone can be trained with binary weights", min(alone_in_gan) > 0.7),
         ("This is one network", len(f.gan_models) == 1),
         ("only the GAN keeps its quality", max(q(d, both) for d in others) < 0.1 and q(GAN, both) > 0.9),
@@ -249,13 +252,6 @@ def count(orders: Sequence[Order], role: str) -> int:
 def slash(values: Iterable[float]) -> str:
     """`.99/1.02`"""
     return "/".join(map(short, values))
-
-
-def span(values: Iterable[float], form: Callable[[float], str] = short) -> str:
-    """`.32 to .84`"""
-    ordered = sorted(values)
-    low, high = form(ordered[0]), form(ordered[-1])
-    return low if low == high else f"{low} to {high}"
 
 
 class Page:
@@ -327,7 +323,12 @@ class Page:
         return slash(self._f.spread_of_equal(domain, method)) or "-"
 
     def p_of_spread(self, role: str) -> str:
-        return f"{self._f.p_of_spread(role):.2f}"
+        p = self._f.p_of_spread(role)
+        return "not tested" if p is None else f"p {p:.2f}"
+
+    def tested_spreads(self, role: str) -> str:
+        """The domains that the test of a role counts."""
+        return joined(self._f.tested_spreads(role) or ["none"])
 
     def gan_models(self) -> str:
         return joined([f"`{model}`" for model in self._f.gan_models])
@@ -356,7 +357,7 @@ class Page:
 
     def range(self, domain: str, size: str, rung: str) -> str:
         """Of quality, over the models of a size."""
-        return span(both_left(m, rung)[0] for m in self._f.of(domain, size))
+        return span((both_left(m, rung)[0] for m in self._f.of(domain, size)), short)
 
     def onset(self, domain: str, size: str, role: str) -> str:
         """The ratios at which a role falls below 0.90."""
@@ -364,13 +365,13 @@ class Page:
         return span(found, "{:.1f}x".format)
 
     def use(self, domain: str, size: str, rung: str) -> str:
-        return span(self._f.use(m, rung) for m in self._f.of(domain, size))
+        return span((self._f.use(m, rung) for m in self._f.of(domain, size)), short)
 
     def least_use(self, domain: str, rung: str) -> str:
         return short(min(self._f.use(m, rung) for m in self._f.of(domain)))
 
     def survivors(self, domain: str, size: str) -> str:
-        return span(map(self._f.survivors, self._f.of(domain, size)))
+        return span(map(self._f.survivors, self._f.of(domain, size)), short)
 
     def models(self, evaluators: str) -> str:
         return str(len(self._f.orders(evaluators == "secondary")))
@@ -401,13 +402,13 @@ class Page:
     def fails(self, domain: str, after: str) -> str:
         """Share that fails at the harsher rung, after a failure or a survival at the milder one."""
         rows = self._f.failures(domain)
-        return span(known((a if after == "failure" else b).share) for _, a, b in rows)
+        return span((known((a if after == "failure" else b).share) for _, a, b in rows), short)
 
     def unsure(self) -> str:
         return " and ".join(self._f.unsure())
 
     def auc(self, domain: str, trait: str) -> str:
-        return span(self._f.aucs(domain, trait))
+        return span(self._f.aucs(domain, trait), short)
 
     def classes(self) -> str:
         """A line for each model: survival of the worst and of the best class."""
@@ -455,7 +456,7 @@ class Page:
 
     def bytes_of_small(self) -> str:
         of = self._f.absolute
-        return span(of(d, "xs", "int8")[0] / of(d, "s", "int4")[0] for d in DOMAINS)
+        return span((of(d, "xs", "int8")[0] / of(d, "s", "int4")[0] for d in DOMAINS), short)
 
     def pairs(self) -> str:
         return str(sum(row.pairs for row in self._f.agreements.values()))
@@ -510,7 +511,7 @@ class Page:
         return f"{min(counts):.2f} to {max(counts):.2f} M"
 
     def u_poor(self) -> str:
-        return span(m.u["quality"] for m in self._f.whole if m.u["quality"] < POOR)
+        return span((m.u["quality"] for m in self._f.whole if m.u["quality"] < POOR), short)
 
     def u_others(self) -> str:
         return short(min(m.u["quality"] for m in self._f.whole if m.u["quality"] >= POOR))

@@ -14,7 +14,7 @@ from scipy import stats
 
 from bench.methods.notation import CONTROL, during, is_trained, parse, rung_trained, with_seed, without_seed
 from bench.records.cell import FLOOR_RECALIBRATED
-from bench.records.schema import Record, TrainingReport
+from bench.records.schema import PRIMARY_METRIC, EvaluatorBlock, Record, TrainingReport
 from bench.report.during import during_section, summary
 from bench.report.figures import during as picture
 from bench.report.figures import training_curves
@@ -243,15 +243,43 @@ def test_small_files_have_a_table_after_and_during_training() -> None:
     lines = cells_of(text)
     assert lines[0] == ["files", "a quality ↑", "a diversity ↑", "b quality ↑", "b diversity ↑"]
     assert lines[2:] == [
-        ["after training, 8.0x", "0.90", "0.90", "0.90", "0.90"],
-        ["after training, 14.9x", "0.40", "0.40", "0.40", "0.40"],
-        ["during training, 1 bit, 29.0x", "0.90", "0.90", "-", "-"],
+        ["after training, 8x or more: 8.0x", "0.90", "0.90", "0.90", "0.90"],
+        ["after training, 12x or more: 14.9x", "0.40", "0.40", "0.40", "0.40"],
+        ["during training, 1 bit: 29.0x", "0.90", "0.90", "-", "-"],
     ]
     assert "the largest networks that were trained: s@0, s@1 and s@2\n" in text
     both = fewest_bytes(report_data([*records, *spread((0.6, 0.7, 0.8), SEEDS, "ternary")], {}), ["a"])
     three, _ = cells_of(both)[-2:]
-    assert three[0].startswith("during training, three levels, ") and three[1:] == ["0.70", "0.70"]
+    assert three[0].startswith("during training, three levels: ") and three[1:] == ["0.70", "0.70"]
     assert fewest_bytes(report_data(before("a", *SEEDS)[:3], {}), ["a"]) == ""
+    assert cells_of(fewest_bytes(found, ["b"]))[2][0] == "after training, 8x or more: 8.0x"
+    assert "29.0x" not in fewest_bytes(found, ["b"]), "of a domain outside of the table"
+
+
+def test_small_files_name_the_networks_only_where_all_are_the_same() -> None:
+    records = [*spread((0.8, 0.9, 1.0), SEEDS), *trained("b", "s@0", 0.9, 0.9), *before("b", "s@0")]
+    text = fewest_bytes(report_data([*before("a", *SEEDS), *records], {}), ["a", "b"])
+    assert "the largest networks that were trained\n" in text
+
+
+def test_small_files_that_the_secondary_evaluators_doubt_are_named() -> None:
+    def seen(made: Record, quality: float) -> Record:
+        blocks = {
+            f"second {role}": EvaluatorBlock(
+                role=role,
+                version=1,
+                second=True,
+                metrics={PRIMARY_METRIC[role]: 0.5, "retention": kept, "u": 0.8},
+                items={},
+            )
+            for role, kept in (("quality", quality), ("diversity", 0.9))
+        }
+        return made.model_copy(update={"evaluators": made.evaluators | blocks})
+
+    for quality, said in ((0.1, "0.10 of quality in a (after training, 8x or more)"), (0.8, "")):
+        records = [seen(r, quality if r.method == "int4" else 1) for r in before("a", *SEEDS)]
+        text = fewest_bytes(report_data(records, {}), ["a"])
+        assert ("far less" in text) == bool(said) and said in text
 
 
 def test_an_order_that_the_best_methods_reverse_is_said() -> None:

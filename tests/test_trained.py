@@ -48,6 +48,7 @@ from bench.runner.run_cell import run_cell
 from bench.runner.session import ModelSession
 from bench.training import train as running
 from bench.util.cache import Cache
+from bench.util.files import cache_folder
 
 
 @pytest.fixture(autouse=True)
@@ -526,13 +527,23 @@ def test_divergence_is_a_status_with_the_step(toy: ToyEvaluation, monkeypatch: p
         return {"loss": math.nan if training.step_number == 7 else 1.0}
 
     monkeypatch.setattr(ToyTraining, "step", diverge)
+    monkeypatch.setattr(ToyTraining, "validate", lambda training: {"loss": math.nan})
     for _ in range(2):
         record = toy.record("qat:grid=binary")
         assert record.status == "diverged"
         assert record.reason == "training diverged: loss is nan at step 7 of 50"
+        assert record == Record.model_validate_json(record.model_dump_json())
         (training,) = record.trainings
+        assert training.steps == 7
         assert [line["step"] for line in training.log] == [5], "what was logged before"
+        assert "validation_loss" not in training.log[0], "JSON has no NaN"
     assert done == list(range(1, 8))
+    for path in (cache_folder() / "trained").rglob(OUTCOME):  # of an earlier version
+        outcome = json.loads(path.read_text(encoding="utf-8"))
+        del outcome["log"], outcome["core_seconds"]
+        path.write_text(json.dumps(outcome), encoding="utf-8")
+    (training,) = toy.record("qat:grid=binary").trainings
+    assert training.log == [] and done == list(range(1, 8))
 
 
 def test_a_domain_without_a_recipe_says_so() -> None:

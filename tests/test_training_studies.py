@@ -19,6 +19,7 @@ from scripts.studies.training_tables import (
     REMEDIES,
     STARTS,
     collapses,
+    decidable,
     failures,
     figures,
     filled,
@@ -83,6 +84,8 @@ def test_the_spread_is_tested_against_the_controls() -> None:
     assert more_spread([(narrow, narrow)]) > 0.4, "equal spreads are no evidence"
     few = wide[:3], narrow[:3]
     assert more_spread([few] * 3) < 0.05 < more_spread([few]), "three groups of three seeds say more than one"
+    assert not decidable([]) and not decidable([few]), "three against three cannot reach .05"
+    assert decidable([few] * 2) and decidable([(wide, narrow)])
 
 
 def test_the_test_of_spread_is_as_strict_as_it_says() -> None:
@@ -125,6 +128,12 @@ def test_the_table_of_stability_has_a_line_for_each_method() -> None:
     assert float(lines[3][spread]) == pytest.approx(0.316, abs=1e-3)
     assert lines[2][p] == "-" and float(lines[3][p]) < 0.05
     assert lines[4][:2] == ["all together", "`qat:grid=binary`"] and lines[4][p] == lines[3][p]
+    lost = cell(0.5, 4, "qat:grid=binary")
+    early = TrainingReport(method="qat", steps=7, core_seconds=1.0, log=[{"step": 7, "loss": 9.0}])
+    changes = {"status": "diverged", "metrics": {}, "trainings": [early]}
+    again = {**found, Planned("text", "xs@0", lost[0].method): [r.model_copy(update=changes) for r in lost]}
+    assert rows(stability(again))[3][2:] != lines[3][2:], "what diverged kept nothing"
+    assert rows(stability(again))[3][-2:] == lines[3][-2:], "its log ends early and does not count"
     for seed in range(5):
         records = cell(0.01 * seed, seed, "qat:grid=binary")
         found[Planned("text", "xs@0", records[0].method)] = records

@@ -252,7 +252,8 @@ class Attempt:
         """The trained network as stored. Raises `DivergedInTraining` where it diverged, now or earlier."""
         found = None if self.shipped is None else _finished(self.shipped)
         outcome, tensors = found or self._cached()
-        every = (*self.compressed.trainings, outcome)
+        # an outcome of an earlier version has no log if it diverged
+        every = (*self.compressed.trainings, {"core_seconds": 0, "log": [], **outcome})
         if "diverged" in outcome:
             raise DivergedInTraining(outcome["diverged"], every)
         made = self.compressed.replace(
@@ -293,8 +294,9 @@ class Attempt:
             ).lines
             write_atomically(folder / RESULT, encode(self._stored(training.finished()), self.method.text))
         except Diverged as error:
-            found["diverged"] = f"training diverged: {error}"
-            lines = Log(folder / LOG).lines  # up to the last validation
+            found |= {"diverged": f"training diverged: {error}", "steps": training.step_number}
+            # up to the last validation before that step
+            lines = [line for line in Log(folder / LOG).lines if line["step"] <= training.step_number]
         else:
             (folder / "checkpoint.pt").unlink(missing_ok=True)
         return {**found, "core_seconds": lines[-1]["core_seconds"] if lines else 0, "log": lines}

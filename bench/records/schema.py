@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -117,16 +117,26 @@ class MetricInfo(BaseModel):
     option: str | None = None  # what the user wrote after `--metric`; None: a metric of the domain
 
 
+def _finite(line: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in line.items() if math.isfinite(value)}
+
+
 class TrainingReport(BaseModel):
     """What one training-time method did. The sampling seeds of a cell share the training."""
 
     method: str
-    steps: int
-    core_seconds: float
+    steps: int  # done: fewer than planned where it diverged
+    core_seconds: float  # up to the last line of the log
     packages: dict[str, str] = {}  # of other projects, that it computed with -> version
     # lines of the training's log: step, mean and spread of each loss since the line before, gradient norms,
-    # validation figures
+    # validation figures; without values that are not finite
     log: list[dict[str, float]]
+
+    @field_validator("log", mode="after")
+    @classmethod
+    def _plain_numbers(cls, log: list[dict[str, float]]) -> list[dict[str, float]]:
+        """JSON cannot hold NaN or infinity."""
+        return [_finite(line) for line in log]
 
 
 class ToolReport(BaseModel):

@@ -19,7 +19,7 @@ from bench.stats.frontier import frontier
 from bench.stats.ladder import ROLES, ModelLadder, size_of, training_seed_of
 from bench.stats.order import order_of
 from bench.stats.scores import COUNTS_FROM, Domain, Ratio, Score, good_enough, model_score, ratio_at
-from bench.util.markup import as_text
+from bench.util.markup import as_text, span
 
 NOTES = """\
 - **models**: how many networks are ranked: each training seed in each ranked size. Sizes: xs has about 0.125
@@ -60,9 +60,9 @@ C by the primary evaluators, and by secondary evaluators of another kind
 [details]({details}#do-other-evaluators-agree).
 """
 LOST_FIRST = """\
-The ratio at which the retention falls below 0.90, on straight lines between the rungs of a model's ladder:
-from the lowest to the highest of the training seeds of a size. **lost first** names quality or diversity only
-where a model's 95 % intervals do not overlap. The links lead to all numbers of a model.
+The columns give the ratio at which retention falls below 0.90, from the lowest to the highest of a size's
+training seeds with whole ladders. Straight lines join the rungs of a ladder. **lost first** names quality or
+diversity only where a model's 95 % intervals do not overlap. The links lead to all numbers of a model.
 """
 IN_BRACKETS = """\
 Models in brackets are not ranked: their headroom U is below 0.5.
@@ -219,35 +219,30 @@ def both_evaluators(found: ReportData) -> str:
 def models_table(found: ReportData, links: Mapping[tuple[str, str], str]) -> str:
     """Every model with records: where quality and diversity fall below 0.90. One row for each size.
 
-    The seeds of a size are links to the pages of their models.
+    The training seeds of a size are links to the pages of their models.
     """
     ladders = {(m.domain, m.model): m for m in found.models}
     sizes: dict[tuple[str, str], list[str]] = {}
     for domain, model in links:
-        sizes.setdefault((domain, size_of(model)), []).append(model)
+        size = size_of(model) + "@" if "@" in model else model
+        sizes.setdefault((domain, size), []).append(model)
     lines = []
     for (domain, size), models in sizes.items():
-        own = [ladders.get((domain, model)) for model in models]
-        names = [_linked(domain, model, links, m, len(models) > 1) for model, m in zip(models, own)]
-        title = [f"{as_text(domain)} {as_text(size)}"] if len(models) > 1 else []
-        lines.append([" ".join([*title, *names]), _counts(found, own), *_lost([m for m in own if m])])
+        own = [ladders[domain, model] for model in models if (domain, model) in ladders]
+        title = f"{as_text(domain)} {as_text(size.removesuffix('@'))} "
+        names = {model: "@" + as_text(training_seed_of(model)) for model in models}
+        if len(models) == 1:
+            title, names = "", {models[0]: f"{as_text(domain)} {as_text(models[0])}"}
+        poor = {m.model for m in own if not good_enough(m)}
+        shown = []
+        for model, name in names.items():
+            link = f"[{name}]({links[domain, model]})"
+            shown.append(f"({link})" if model in poor else link)
+        counts = span((count for m in own if (count := found.parameters(m))), "{:,}".format)
+        lines.append([title + " ".join(shown), counts or DASH, *_lost(own)])
     headers = ["model", "parameters", *(f"{role} below 0.90 at ↑" for role in ROLES), "lost first"]
     notes = LOST_FIRST + (IN_BRACKETS if any("([" in line[0] for line in lines) else "")
     return f"{notes}\n{table(headers, lines)}\n"
-
-
-def _linked(
-    domain: str, model: str, links: Mapping[tuple[str, str], str], m: ModelLadder | None, of_several: bool
-) -> str:
-    """`[image_gan m@0](...)`, or `[@0](...)` beside other seeds; in brackets if it is not ranked."""
-    name = f"@{training_seed_of(model)}" if of_several else f"{as_text(domain)} {as_text(model)}"
-    link = f"[{name}]({links[domain, model]})"
-    return link if m is None or good_enough(m) else f"({link})"
-
-
-def _counts(found: ReportData, models: Sequence[ModelLadder | None]) -> str:
-    counts = sorted({count for m in models if m is not None and (count := found.parameters(m))})
-    return " to ".join(f"{count:,}" for count in (counts[:1] + counts[1:][-1:])) or DASH
 
 
 def _lost(models: Sequence[ModelLadder]) -> list[str]:
@@ -255,10 +250,10 @@ def _lost(models: Sequence[ModelLadder]) -> list[str]:
     orders = [order_of(m) for m in models if m.whole]
     if not orders:
         return [DASH] * (len(ROLES) + 1)
-    onsets = [sorted(order.onsets[role].ratio for order in orders) for role in ROLES]
-    ends = [dict.fromkeys(map(ratio_text, (ratios[0], ratios[-1]))) for ratios in onsets]
-    first = dict.fromkeys(order.first or UNDECIDED for order in orders)
-    return [*map(" to ".join, ends), ", ".join(sorted(first))]
+    ranges = []
+    for role in ROLES:
+        ranges.append(span((order.onsets[role].ratio for order in orders), ratio_text))
+    return [*ranges, ", ".join(sorted({order.first or UNDECIDED for order in orders}))]
 
 
 def _number(score: Score | None) -> str:

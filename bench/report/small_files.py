@@ -16,17 +16,18 @@ from bench.stats.during import BothWays, domain_of
 from bench.stats.frontier import CHOOSING_SEED, frontier
 from bench.stats.ladder import ROLES
 from bench.stats.rank_agreement import as_secondary_sees
-from bench.util.markup import as_text, joined
+from bench.util.markup import as_text, joined, span
 
 RATIOS = (8, 12)  # the least of the best methods
 AFTER, DURING = "after training", "during training"
 FEWEST = {"ternary": "three levels", "binary": "1 bit"}  # rung -> values of a weight
 CLEARLY, APART = 0.03, 0.2  # of retention
 NOTES = """\
-What is left in small files, with the range of their ratios. **After training**: the best method without
-further training, in one network of each domain ([which]({page}#the-best-method-at-each-ratio))."""
+The table gives the retention that small files keep, and the range of their ratios. **After training**: the
+best method without further training, in one network of each domain
+([all methods]({page}#the-best-method-at-each-ratio))."""
 DURING_NOTES = """
-**During training**: plain `qat`, means over the largest networks that were trained: {networks}
+**During training**: plain `qat`, means over the largest networks that were trained{networks}
 ([after or during training]({page}#after-training-or-during-training))."""
 
 
@@ -36,7 +37,7 @@ class Kept:
 
     ratio: float
     values: Mapping[str, float]  # role -> mean retention
-    of: Sequence[str]  # the method, or the networks
+    networks: Sequence[str]
     records: Sequence[Record]  # of these means
 
     def secondary(self) -> dict[str, float]:
@@ -58,11 +59,14 @@ def _retentions(record: Record) -> list[float]:
 Row = Mapping[str, Kept]  # by domain
 
 
-def rows(found: ReportData) -> dict[str, Row]:
-    """What was done -> the row; without those in which nothing is measured."""
+def rows(found: ReportData, domains: Sequence[str]) -> dict[str, Row]:
+    """What was done -> the row of these domains; without those in which nothing is measured."""
     every = {f"{AFTER}, {ratio}x or more": best_after(found, ratio) for ratio in RATIOS}
     every |= {f"{DURING}, {name}": trained_with(found, rung) for rung, name in FEWEST.items()}
-    return {title: row for title, row in every.items() if row}
+    shown = {}
+    for title, row in every.items():
+        shown[title] = {name: row[name] for name in domains if name in row}
+    return {title: row for title, row in shown.items() if row}
 
 
 def best_after(found: ReportData, ratio: float) -> dict[str, Kept]:
@@ -73,7 +77,7 @@ def best_after(found: ReportData, ratio: float) -> dict[str, Kept]:
         for one in frontier(usable, (ratio,)):
             own = [r for r in usable if r.method == one.method and r.sample_seed != CHOOSING_SEED]
             values = {role: fmean(one.values[role]) for role in ROLES}
-            best[name] = Kept(one.ratio, values, [one.method], own)
+            best[name] = Kept(one.ratio, values, [own[0].model] if own else [], own)
     return best
 
 
@@ -103,15 +107,9 @@ def small_files(shown: Mapping[str, Row], order: Sequence[str]) -> tuple[list[st
     for title, row in shown.items():
         kept = [(row.get(name), role) for name in order for role in ROLES]
         cells = [DASH if one is None else f"{one.values[role]:.2f}" for one, role in kept]
-        lines.append([titled(title, row), *cells])
+        ratios = span((one.ratio for one in row.values()), "{:.1f}x".format)
+        lines.append([f"{title}: {ratios}", *cells])
     return ["files", *(f"{name} {role} ↑" for name in order for role in ROLES)], lines
-
-
-def titled(title: str, row: Row) -> str:
-    """With the range of the ratios: `after training, 8x or more` -> `after training, 8.4x to 9.0x`."""
-    ends = [f"{end(one.ratio for one in row.values()):.1f}x" for end in (min, max)]
-    said = ends[0] if ends[0] == ends[1] else " to ".join(ends)
-    return f"{AFTER}, {said}" if title.startswith(AFTER) else f"{title}, {said}"
 
 
 def fewest_bytes(found: ReportData, order: Sequence[str], page: str = "") -> str:
@@ -119,28 +117,17 @@ def fewest_bytes(found: ReportData, order: Sequence[str], page: str = "") -> str
 
     page: the link to the page of the sections on methods and on training.
     """
-    shown = rows(found)
+    shown = rows(found, order)
     if not shown:
         return ""
     headers, lines = small_files(shown, order)
-    trained = {title: row for title, row in shown.items() if title.startswith(DURING)}
+    trained = [kept for title, row in shown.items() if title.startswith(DURING) for kept in row.values()]
     notes = NOTES.format(page=page)
-    notes += DURING_NOTES.format(page=page, networks=networks(trained)) if trained else ""
+    if trained:
+        every = {joined(kept.networks) for kept in trained}
+        named = f": {every.pop()}" if len(every) == 1 else ""
+        notes += DURING_NOTES.format(page=page, networks=named)
     return f"{table(headers, lines, 1)}\n\n{notes}{doubts(shown)}"
-
-
-def networks(trained: Mapping[str, Row]) -> str:
-    """`s@0, s@1 and s@2`, once where all files have the same networks."""
-    of = {title: {name: joined(kept.of) for name, kept in row.items()} for title, row in trained.items()}
-    every = [names for row in of.values() for names in row.values()]
-    if len(set(every)) == 1:
-        return every[0]
-    said = [
-        f"{as_text(name)} {names} ({title.removeprefix(DURING).strip(' ,')})"
-        for title, row in of.items()
-        for name, names in row.items()
-    ]
-    return "; ".join(said)
 
 
 def doubts(shown: Mapping[str, Row]) -> str:

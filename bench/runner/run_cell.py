@@ -101,6 +101,7 @@ def compress(method: Chain, cell: Cell, session: ModelSession, made: Made) -> Mo
 
 
 def reports(trainings: Iterable[Mapping[str, Any]]) -> list[TrainingReport]:
+    """What a record says of the trainings of its chain."""
     return [TrainingReport.model_validate(one) for one in trainings]
 
 

@@ -2,7 +2,7 @@
 
 import html
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 PLAIN_NAME = re.compile(r"[A-Za-z0-9]([\w@.-]*[A-Za-z0-9])?")
 
@@ -25,6 +25,12 @@ def as_code(text: str) -> str:
     runs = re.findall("`+", text)
     fence, pad = "`" * (1 + max(map(len, runs), default=0)), " " if runs else ""
     return f"{fence}{pad}{' '.join(text.split())}{pad}{fence}"
+
+
+def span(values: Iterable[float], form: Callable[[float], str]) -> str:
+    """The lowest and the highest: `.32 to .84`. One text where both read the same; empty for no values."""
+    ordered = sorted(values)
+    return " to ".join(dict.fromkeys(form(value) for value in (*ordered[:1], *ordered[-1:])))
 
 
 def joined(parts: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ The figures over the training come from `training_curves.json`. Each table stand
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean, stdev
 
@@ -165,7 +166,7 @@ def stability(found: Cells) -> str:
             values = [kept(records, role) for records in cells]
             line += [f"{fmean(values):.3f}", f"{stdev(values):.3f}" if len(values) > 1 else DASH]
             line.append(p_of(spreads(groups, method, role, (domain,))))
-        logs = [one.log for records in cells for one in records[0].trainings[:1] if one.log]
+        logs = [one.log for same in cells if not diverged(same) for one in same[0].trainings]
         lines.append(
             [*line, *(f"{fmean(map(of, logs)):.2f}" if logs else DASH for of in (oscillation, peaks))]
         )
@@ -205,7 +206,13 @@ def spreads(
 
 
 def p_of(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> str:
-    return f"{more_spread(pairs):.3f}" if pairs else DASH
+    return f"{more_spread(pairs):.3f}" if decidable(pairs) else DASH
+
+
+def decidable(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> bool:
+    """Whether the test can reach .05: three trainings against three have a smallest p of 1/20."""
+    divisions = math.prod(math.comb(len(a) + len(b), len(a)) for a, b in pairs)
+    return divisions > 20
 
 
 def failures(found: Cells) -> str:

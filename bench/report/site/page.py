@@ -174,7 +174,7 @@ def _tables(found: ReportData) -> dict[str, Any]:
             ["domain", *(f"C {role}" for role in ROLES), *kept],
             [[d.name, *scores_and_ratios(d)] for d in ranked(found)],
         ),
-        "small_files": small_files(rows(found), [d.name for d in ranked(found)]),
+        "small_files": _small_files(found),
         "rungs": (
             ["rung", *(f"{d.name}: {role}" for d in domains for role in ROLES)],
             _rungs(domains),
@@ -184,6 +184,11 @@ def _tables(found: ReportData) -> dict[str, Any]:
         "pairs": (PAIR_HEADERS, pairs(found.now)),
         **({"during": _during(found)} if found.ways else {}),
     }
+
+
+def _small_files(found: ReportData) -> tuple[list[str], list[list[str]]]:
+    order = [d.name for d in ranked(found)]
+    return small_files(rows(found, order), order)
 
 
 def _rungs(domains: Sequence[Any]) -> list[list[str]]:
