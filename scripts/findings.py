@@ -292,7 +292,8 @@ class Page:
 
     def trained_summaries(self) -> str:
         """As the leaderboard says it."""
-        return "\n".join(f"- {summary(one)}" for one in self._f.found.ways)
+        second = self._f.found.second_ways
+        return "\n".join(f"- {summary(one, second.get(one.name))}" for one in self._f.found.ways)
 
     def _ways(self, domain: str, rung: str) -> BothWays | None:
         found = [one for one in self._f.found.ways if one.name == domain]

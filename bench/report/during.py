@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from bench.methods.notation import CONTROL
 from bench.report.report_data import DASH, ReportData, table, with_interval
-from bench.stats.during import BothWays, DuringTraining, over_seeds
+from bench.stats.during import BothWays, DuringTraining, domain_of, over_seeds
 from bench.stats.intervals import Estimate
 from bench.stats.ladder import ROLES
 from bench.stats.scores import Domain, ratio_at
@@ -15,15 +15,17 @@ from bench.util.markup import as_text, joined
 TITLE = "## After training or during training?\n\n"
 KEPT = 0.9
 ONE_BIT = "binary"
+UNDECIDED = "No difference in {role} is shown at"
 UNTESTED = "one training seed is measured so far, so nothing is tested."
 NOTES = """\
 Mean retention of the same models, compressed after training and during training. **During** means a quarter
-of the recipe's steps more, with the grid in each forward pass (`qat`). **After** recalibrates batch norm.
-Compare rungs only where models are the same. All intervals:
-[details]({details}#after-training-or-during-training).
+of the recipe's steps more, with the grid in each forward pass (`qat`). **After** is plain rounding, with
+batch norm recalibrated; [other methods](#the-best-method-at-each-ratio) keep more. Compare rungs only where
+models are the same. All intervals: [details]({details}#after-training-or-during-training).
 """
 GAINS = """\
-Gains by training, with 95 % intervals over training seeds (paired by model, not adjusted for the rungs):
+Gains by training, with 95 % intervals over training seeds (paired by model, not adjusted for the rungs). In
+round brackets: by the secondary evaluators.
 """
 CONTROLS = "The **control** trains for the same steps without compression. Quality/diversity that it keeps:"
 DETAIL_NOTES = """\
@@ -31,9 +33,11 @@ The same models both ways, under the same sampling seeds. The difference is duri
 model. Its interval is over training seeds, as in the ranking; it is not adjusted. One training seed has none.
 A training that diverged has retention 0.
 """
-RATIO_NOTES = """\
-**90 % kept**: the largest ratio of these rungs at which at least 0.90 is left, by the one-sided test of the
-ranking. Rungs that were not trained do not count here, so the ladder may reach more after training.
+KEPT_NOTES = """\
+The largest ratio at which a one-sided 95 % test over training seeds shows a retention of at least 0.90. Each
+line has the same models both ways. **During** knows only the rungs above.
+"""
+CONTROL_NOTES = """\
 **control**: retention after the same steps without compression, stored as fp32.
 """
 
@@ -51,9 +55,10 @@ def during_section(found: ReportData, order: Sequence[str], details: str) -> lis
         return []
     controls = [f"{as_text(one.name)} {said}" for one in ways if (said := _control_kept(one))]
     control = f"{CONTROLS} {', '.join(controls) or 'not measured'}.\n"
-    gains = "".join(map(_gains, ways))
+    gains = "".join(_gains(one, found.second_ways.get(one.name)) for one in ways)
     parts = [f"{GAINS}\n{gains}"] if gains else []
-    return [TITLE + NOTES.format(details=details), means(ways) + "\n", *parts, control]
+    kept = [KEPT_NOTES, both_ratios(found, ways, all_sizes=False) + "\n"]
+    return [TITLE + NOTES.format(details=details), means(ways) + "\n", *parts, control, *kept]
 
 
 def _ordered(found: ReportData, order: Sequence[str]) -> list[DuringTraining]:
@@ -71,14 +76,28 @@ def means(ways: Sequence[DuringTraining]) -> str:
     return table(["domain and rung", "models", *headers], lines, 2)
 
 
-def _gains(one: DuringTraining) -> str:
-    """`- a: +0.734 [+0.614, +0.854] of quality ... at binary`, of the rungs with an interval; or empty."""
+def _gains(one: DuringTraining, second: DuringTraining | None) -> str:
+    """`- a, binary: quality +0.734 [+0.614, +0.854] (+0.701) ...`, of rungs with an interval; or empty."""
     said = []
     for rung, row in one.rungs.items():
         found = {role: row.difference(role, rung) for role in ROLES}
         if any(known is not None and known.interval() is not None for known in found.values()):
-            said.append(f"{joined([f'{_signed(found[role])} of {role}' for role in ROLES])} at `{rung}`")
-    return f"- {as_text(one.name)}: {'; '.join(said)}.\n" if said else ""
+            gains = [f"{role} {_signed(found[role])}{_seconded(one, second, role, rung)}" for role in ROLES]
+            said.append(f"`{rung}`: {joined(gains)}")
+    return f"- {as_text(one.name)}, {'; '.join(said)}.\n" if said else ""
+
+
+def _seconded(one: DuringTraining, second: DuringTraining | None, role: str, rung: str) -> str:
+    """` (+0.026)`: the same difference by the secondary evaluators; empty if they lack a model."""
+    other = _same_models(one, second, rung)
+    found = None if other is None else other.difference(role, rung)
+    return "" if found is None else f" ({found.value:+.3f})"
+
+
+def _same_models(one: DuringTraining, second: DuringTraining | None, rung: str) -> BothWays | None:
+    """The row of the secondary evaluators, if they have scored all models of the row."""
+    other = None if second is None else second.rungs.get(rung)
+    return other if other is not None and other.models == one.rungs[rung].models else None
 
 
 def _models(row: BothWays) -> str:
@@ -94,29 +113,38 @@ def _value(domain: Domain, role: str, rung: str) -> str:
     return DASH if known is None else f"{known.value:.3f}"
 
 
-def summary(one: DuringTraining) -> str:
-    """What training with the grid changes in one domain, rung by rung; 1 bit; the control."""
+def summary(one: DuringTraining, second: DuringTraining | None = None) -> str:
+    """What training with the grid changes in one domain, rung by rung; 1 bit; the control.
+
+    second: the same by the secondary evaluators. The text says which gains they do not show.
+    """
     said = [f"**{one.name}**:"]
     if all(row.seeds < 2 for row in one.rungs.values()):
         return " ".join([*said, UNTESTED, _control(one)])
     for role in ROLES:
-        said += _compared(one, role)
+        said += _compared(one, second, role)
     return " ".join([*said, *_one_bit(one), _control(one)])
 
 
-def _compared(one: DuringTraining, role: str) -> list[str]:
+def _compared(one: DuringTraining, second: DuringTraining | None, role: str) -> list[str]:
     """One sentence for each answer. Rungs of one training seed have none: the table gives their figures."""
     answers: dict[str, list[str]] = {}
     for rung, row in one.rungs.items():
-        if (d := row.difference(role, rung)) is not None and (interval := d.interval()) is not None:
-            answers.setdefault(_answer(interval), []).append(f"`{rung}` ({_signed(d)})")
+        if (d := row.difference(role, rung)) is None or (interval := d.interval()) is None:
+            continue
+        answer = _answer(interval)
+        if answer != UNDECIDED and (other := _same_models(one, second, rung)) is not None:
+            theirs = other.difference(role, rung)
+            if theirs is None or (ends := theirs.interval()) is None or _answer(ends) != answer:
+                answer = f"By the primary evaluators alone, {answer[0].lower()}{answer[1:]}"
+        answers.setdefault(answer, []).append(f"`{rung}` ({_signed(d)})")
     return [f"{answer.format(role=role)} {joined(rungs)}." for answer, rungs in answers.items()]
 
 
 def _answer(interval: tuple[float, float]) -> str:
     if interval[0] > 0:
         return "Training keeps more {role} at"
-    return "Training keeps less {role} at" if interval[1] < 0 else "No difference in {role} is shown at"
+    return "Training keeps less {role} at" if interval[1] < 0 else UNDECIDED
 
 
 def _one_bit(one: DuringTraining) -> list[str]:
@@ -145,12 +173,11 @@ def _control(one: DuringTraining) -> str:
 
 
 def _control_kept(one: DuringTraining) -> str:
-    """`0.995/1.003 (1 model)`: quality/diversity after the steps without compression; empty without it."""
+    """`0.995/1.003 (xs@0)`: quality/diversity after the steps without compression; empty without it."""
     if one.control is None:
         return ""
-    number = sum(map(len, one.control.units))
     kept = "/".join(_value(one.control, role, CONTROL) for role in ROLES)
-    return f"{kept} ({number} model{'s' * (number > 1)})"
+    return f"{kept} ({joined([m.model for unit in one.control.units for m in unit])})"
 
 
 def _signed(difference: Estimate | None) -> str:
@@ -169,7 +196,9 @@ def during_details(found: ReportData) -> list[str]:
     """The section of the page of details; none where nothing was measured both ways."""
     if not found.ways:
         return []
-    return [TITLE + DETAIL_NOTES, every_rung(found.ways) + "\n", RATIO_NOTES, both_ratios(found.ways) + "\n"]
+    tables = every_rung(found.ways), both_ratios(found, found.ways), controls(found.ways)
+    notes = TITLE + DETAIL_NOTES, KEPT_NOTES, CONTROL_NOTES
+    return [part for note, shown in zip(notes, tables) for part in (note, shown + "\n")]
 
 
 def every_rung(ways: Sequence[DuringTraining]) -> str:
@@ -189,19 +218,34 @@ def _line(name: str, rung: str, row: BothWays) -> list[str]:
     return line
 
 
-def both_ratios(ways: Sequence[DuringTraining]) -> str:
-    """The control, and the largest ratio of these rungs that keeps 0.90: a line for each domain."""
+def both_ratios(found: ReportData, ways: Sequence[DuringTraining], all_sizes: bool = True) -> str:
+    """The largest ratio that keeps 0.90, after and during training: a line for each domain and size.
+
+    all_sizes: or else of each domain only the size of the largest models.
+    """
     lines = []
     for one in ways:
-        line = [one.name, *(_of_control(one.control, role) for role in ROLES)]
-        for role in ROLES:
-            line += [_kept_at(d, role) for d in (one.together.after, one.together.during)]
-        lines.append(line)
-    headers = ["domain", *(f"control: {role} ↑" for role in ROLES)]
-    return table(
-        [*headers, *(f"90 % of {role} kept, {when} ↑" for role in ROLES for when in ("after", "during"))],
-        lines,
-    )
+        trained = [m for unit in one.together.during.units for m in unit]
+        largest = max(trained, key=lambda m: found.parameters(m) or 0).size
+        for size in sorted({m.size for m in trained} if all_sizes else {largest}):
+            own = [m for m in trained if m.size == size]
+            names = [m.model for m in own]
+            whole = [m for m in found.models if m.domain == one.name and m.model in names]
+            both = domain_of(one.name, whole), domain_of(one.name, own)
+            kept = [_kept_at(way, role) for role in ROLES for way in both]
+            lines.append([f"{one.name} {size}", ", ".join(names), *kept])
+    headers = [f"{role}, {when} ↑" for role in ROLES for when in ("after", "during")]
+    return table(["90 % kept", "models", *headers], lines, 2)
+
+
+def controls(ways: Sequence[DuringTraining]) -> str:
+    """What the control keeps: a line for each domain."""
+    lines = []
+    for one in ways:
+        names = [m.model for unit in (one.control.units if one.control else ()) for m in unit]
+        kept = [_of_control(one.control, role) for role in ROLES]
+        lines.append([one.name, ", ".join(names) or DASH, *kept])
+    return table(["control", "models", *(f"{role} ↑" for role in ROLES)], lines, 2)
 
 
 def _of_control(control: Domain | None, role: str) -> str:

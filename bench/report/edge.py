@@ -20,12 +20,10 @@ Each runtime with its fastest precision at the largest batch, uncompressed netwo
 times as fast as PyTorch eager, a median of paired times. **ms** is a median for one sample with its sampler;
 rows were timed at different hours, so compare the ratios. **MB** is the peak memory of a fresh process that
 runs the network alone. Quality and diversity are of samples that this runtime made.
-[edge.md](docs/edge.md) says how this is measured. All precisions, and pruned networks: [details]({details}).
+[edge.md](docs/edge.md) says how this is measured.
 """
 FULL_NOTES = """\
-Each row is one network in one runtime, and the quality of the samples that this runtime made. `ms` is a
-median for one sample with its sampler, at the batch size of the column. `MB` is the peak memory of a fresh
-process that runs the network alone. [edge.md](docs/edge.md) says what is measured.
+All precisions. `ms` is at the batch size of the column.
 """
 ZERO_NOTES = """\
 How many times faster a pruned network is than the uncompressed one, in the same runtime and precision.
@@ -45,9 +43,9 @@ def section(records: Sequence[EdgeRecord], details: str) -> list[str]:
     now = latest(records)
     if not now:
         return []
-    parts = [f"## {TITLE}\n", "".join(f"- {line}\n" for line in findings(now))]
-    parts += [NOTES.format(details=f"{details}#{ANCHOR}"), _fastest_of_each(now) + "\n"]
-    return [*parts, f"Measured on {_machines(now)}. {_energy(now)}\n"]
+    said = "".join(f"- {line}\n" for line in findings(now))
+    where = f"[edge.md](docs/edge.md) says how it is measured. Every runtime: [details]({details}#{ANCHOR})."
+    return [f"## {TITLE}\n", said, f"{where} Measured on {_machines(now)}. {_energy(now)}\n"]
 
 
 def details_section(records: Sequence[EdgeRecord]) -> list[str]:
@@ -55,7 +53,8 @@ def details_section(records: Sequence[EdgeRecord]) -> list[str]:
     now = latest(records)
     if not now:
         return []
-    parts = [f"## {TITLE}\n", FULL_NOTES, _costs([r for r in now if r.method == "none"]) + "\n"]
+    parts = [f"## {TITLE}\n", NOTES, _fastest_of_each(now) + "\n"]
+    parts += [FULL_NOTES, _costs([r for r in now if r.method == "none"]) + "\n"]
     if pruned := [r for r in now if r.method != "none" and r.times]:
         parts += [ZERO_NOTES, _zeros(pruned) + "\n"]
     parts += [f"- {_name(r)}: {r.status}. {as_text(r.reason)}" for r in now if r.reason]

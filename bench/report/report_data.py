@@ -57,6 +57,12 @@ class ReportData:
         """The domains with rungs that were measured after and during training."""
         return compare_ways(self.records)
 
+    @cached_property
+    def second_ways(self) -> dict[str, DuringTraining]:
+        """The same by the secondary evaluators, by domain."""
+        seen = map(as_secondary_sees, self.records)
+        return {one.name: one for one in compare_ways([r for r in seen if r is not None])}
+
     def of(self, domain: str) -> list[Record]:
         """The records of one domain."""
         return [r for r in self.records if r.domain == domain]

@@ -18,7 +18,8 @@ from bench.stats.ladder import ROLES
 from bench.stats.rank_agreement import as_secondary_sees
 from bench.util.markup import as_text, joined, span
 
-RATIOS = (8, 12)  # the least of the best methods
+RATIOS = (8, 12, 16, 24)  # the least of the best methods
+COMPARED = RATIOS[:2]  # where the order of two domains may be reversed
 AFTER, DURING = "after training", "during training"
 FEWEST = {"ternary": "three levels", "binary": "1 bit"}  # rung -> values of a weight
 CLEARLY, APART = 0.03, 0.2  # of retention
@@ -146,7 +147,7 @@ def reversed_order(found: ReportData, order: Sequence[str]) -> list[str]:
 
     order: the domains by the ladder. Both sets of evaluators have to show it.
     """
-    best = [best_after(found, ratio) for ratio in RATIOS]
+    best = [best_after(found, ratio) for ratio in COMPARED]
     said = []
     for ahead, behind in itertools.combinations(order, 2):
         both = [(one[ahead], one[behind]) for one in best if ahead in one and behind in one]
