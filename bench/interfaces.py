@@ -204,6 +204,8 @@ class HasExport:
 class HasTraining:
     """For generators that can be trained further, which training-time methods need."""
 
+    trained_networks: ClassVar[Sequence[str]] = ("generator",)  # the names that `training` hands to `wrap`
+
     def training(
         self,
         network: Module,

@@ -110,6 +110,20 @@ class Figures:
         """The smallest retention by any role and evaluator."""
         return min(self.kept(domain, method) + self.kept_secondary(domain, method))
 
+    def loss_of_pruning(self) -> float:
+        """The least that calibrated rounding of `s@0` keeps more than pruning while training, in fewer bytes.
+
+        Negative where a file of it is larger.
+        """
+        during, after = "prune_train:sparsity=0.9", "ldlq:bits=3.5,mixed"
+        losses = []
+        for domain in DOMAINS:
+            pruned, rounded = (self.kept(domain, *one) for one in ((during, "s@0", True), (after, "s@0")))
+            losses += [b - a for a, b in zip(pruned, rounded)]
+            if self.ratio(domain, after, "s@0") < self.ratio(domain, during, "s@0", True):
+                losses.append(-1.0)
+        return min(losses)
+
     def on_ladder(self, domain: str, ratio: float) -> list[float]:
         """What the ladder of `s@0` keeps of each role at a ratio: straight lines in log2(ratio)."""
         (m,) = (m for m in self.whole if (m.domain, m.model) == (domain, "s@0"))

@@ -396,13 +396,15 @@ def test_both_ladders_are_drawn() -> None:
     records = [*WHOLE, *spread((0.4, 0.7, 1.0), SEEDS), *spread((0.9, 0.9, 0.9), SEEDS, "int3")]
     (panel,) = picture.panels_of(records)
     after, trained_ = panel.lines
-    assert panel.title == "a (3 training seeds)" and len(after.mean["quality"]) == 9
+    assert panel.title == "a, size s (3 training seeds)" and len(after.mean["quality"]) == 9
     assert [rung.name for rung in trained_.mean["quality"]] == ["int3", "binary"]
     assert trained_.mean["quality"][1].value == pytest.approx(0.7, abs=0.01)
     assert [len(s.ratios) for s in trained_.singles] == [2, 2, 2] and is_drawn(picture.picture([panel]))
     assert trained_.partly == frozenset()
     (panel,) = picture.panels_of([*records, *trained("a", "s@1", rung="ternary")])
     assert panel.lines[1].partly == {"ternary"} and is_drawn(picture.picture([panel]))
+    small = [*before("a", "xs@0"), *trained("a", "xs@0", rung="int2")]
+    assert picture.panels_of([*records, *small]) == picture.panels_of(records), "the size with most trainings"
     assert picture.panels_of(WHOLE) == picture.panels_of([]) == []
     dead = [r.model_copy(update={"status": "diverged", "metrics": {}, "cost": None}) for r in trained("a")]
     (panel,) = picture.panels_of([*WHOLE, *dead])
@@ -431,5 +433,8 @@ def test_training_curves_are_bands_over_trainings() -> None:
     ternary = panel.bands["qat:grid=ternary"]
     assert ternary.steps.tolist() == [20, 30] and ternary.values.shape == (4, 2), "the steps that all have"
     assert sorted(ternary.values[:, 0]) == pytest.approx([2.05, 3.05, 4.05, 9.05])
+    small = logged(trained("a", "xs@0"), CONTROL, 1.0) + logged(trained("a", "xs@0"), "qat:grid=binary", 3.0)
+    (other,) = training_curves.panels_of([*records, *small])
+    assert other.size == "xs" and [*other.bands] == [*training_curves.KINDS], "three kinds tell more than two"
     assert is_drawn(training_curves.picture([panel])) and is_drawn(training_curves.picture([panel] * 3))
     assert training_curves.panels_of(WHOLE) == training_curves.panels_of([*WHOLE, *trained("a")]) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from bench.errors import BadInput, Unsupported
 from bench.interfaces import StructureEdit, Training, Wrap
 from bench.layers import weights_of
 from bench.methods.fake_quantize import FakeQuantize
+from bench.runner.sweep import Request, run
 
 
 @pytest.fixture(autouse=True)
@@ -114,6 +116,37 @@ def test_a_network_that_the_recipe_lacks_is_named() -> None:
         apply("qat:networks=discriminator", SmallGenerator())
     with pytest.raises(BadInput, match=r"'critic'.*both, discriminator, generator"):
         apply("qat:networks=critic", Pair())
+
+
+def test_a_run_refuses_unknown_networks_before_it_measures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measured(*_: object) -> None:
+        raise AssertionError("something was measured")
+
+    results = tmp_path / "results"
+    monkeypatch.setattr("bench.runner.sweep.attempt", measured)
+    with pytest.raises(BadInput, match=r"networks= of 'qat' 'discriminator'; allowed: generator"):
+        run(Request("toy", methods=("int8", "qat:networks=discriminator"), results=results), print)
+    assert not results.exists() or [*results.iterdir()] == []
+
+
+def test_the_gan_names_the_networks_of_its_recipe() -> None:
+    from domains.image_gan.adapter import GanGenerator
+
+    assert GanGenerator.trained_networks == tuple(gan().networks)
+
+
+def test_a_language_model_of_others_has_no_recipe_here(tmp_path: Path) -> None:
+    from domains.text.adapter import TextDomain
+
+    domain = TextDomain()
+    shutil.copytree(Path(domain.models["xs@0"].source), tmp_path / "model")
+    (tmp_path / "model" / "recipe.json").unlink()
+    opened = domain.open(domain.locate(str(tmp_path / "model")))
+    for scratch in (False, True):
+        with pytest.raises(LookupError, match=r"trains this domain's own networks, and .* is another"):
+            opened.training(opened.network, 0, scratch=scratch)
 
 
 def gan_folder(folder: Path) -> Any:

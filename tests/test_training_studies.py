@@ -101,7 +101,7 @@ def test_oscillation_and_peaks_are_ratios() -> None:
 
 
 def test_a_line_has_ratio_retentions_and_minutes() -> None:
-    assert figures(cell(0.5, 0, "qat:grid=binary"))[1:] == ["0.500", "0.900", "10"]
+    assert figures(cell(0.5, 0, "qat:grid=binary"))[1:] == ["0.500", "0.900", "-", "-", "10"]
 
 
 def rows(text: str) -> list[list[str]]:

@@ -70,6 +70,12 @@ class TrainingTimeMethod(Weightwise):
                 f"seed={self.seed} of {self.name!r} is outside of [0, 2^31): give a seed such as 0"
             )
 
+    def check_networks(self, offered: Sequence[str]) -> None:
+        """Raises `BadInput` where a training does not have the networks that the user named."""
+        allowed = [*offered, ALL] if len(offered) > 1 else offered
+        if self.networks not in allowed:
+            raise unknown(f"value of networks= of {self.name!r}", self.networks, allowed)
+
     @property
     def packages(self) -> dict[str, str]:
         """Other projects' packages that the training computes with -> their versions."""
@@ -142,7 +148,7 @@ class Attempt:
                 raise
             raise Unsupported(f"{method.name!r} needs a training recipe: {error}") from None
         training.shorten(max(1, round(method.budget * training.total_steps)))
-        self._check_networks()
+        self.method.check_networks(self.offered)
         return training
 
     # -------------------------------------------------------------------------------------------- set up
@@ -215,11 +221,6 @@ class Attempt:
             places.append((name, path, parameter))
             self.active.append((network.get_submodule(path), parameter))
         return places
-
-    def _check_networks(self) -> None:
-        allowed = [*self.offered, ALL] if len(self.offered) > 1 else self.offered
-        if self.method.networks not in allowed:
-            raise unknown(f"value of networks= of {self.method.name!r}", self.method.networks, allowed)
 
     # ----------------------------------------------------------------------------------------------- run
 

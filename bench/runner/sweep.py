@@ -13,6 +13,7 @@ from bench.errors import BadInput, BrokenPlugIn, in_a_line, of_plug_in, unknown
 from bench.evaluation.secondary import is_by
 from bench.interfaces import Conditions, Domain, Evaluator, Metric, ModelSpec, Samples
 from bench.methods.notation import expand, parse
+from bench.methods.trained import TrainingTimeMethod
 from bench.metrics.custom import load_metric
 from bench.records.cell import Cell, cells, is_finished, look_up, sample_count
 from bench.records.schema import SEED_OF_TWINS, Record
@@ -187,6 +188,9 @@ def _run_model(
     evaluation = evaluation_of(domain, spec, extra, request)
     session = evaluation.session
     methods = expand(request.methods, recalibrate=session.has_statistics)
+    for link in (link for text in methods for link in parse(text).links):
+        if isinstance(link, TrainingTimeMethod):
+            link.check_networks(session.generator.trained_networks)
     planned = cells(
         evaluation.template, methods, request.seeds, {m: parse(m).versions for m in ["none", *methods]}
     )

@@ -84,6 +84,7 @@ class GanGenerator(Generator):
     """
 
     macs_sample_count = batch = BATCH
+    trained_networks = "generator", "discriminator"
 
     def __init__(self, spec: ModelSpec, device: str, settings: Mapping[str, Any]) -> None:
         from bench.errors import unknown

@@ -21,6 +21,7 @@ from domains.language.generator import LanguageGenerator
 if TYPE_CHECKING:
     from torch.nn import Module
 
+    from domains.language.opening import Opened
     from domains.language.string_training import StringTraining
 
 LONGEST = 4096  # characters of a text that count; 256 tokens of our longest token have 3,328
@@ -49,6 +50,10 @@ class StringGenerator(LanguageGenerator):
 
     recipes: ClassVar[str]  # as of `StringDomain`
 
+    def __init__(self, spec: ModelSpec, opened: Opened, device: str) -> None:
+        super().__init__(opened, device)
+        self.name, self.folder = spec.name, Path(spec.source)
+
     def identity(self) -> str:
         """Of configuration and tokenizer: networks of equal tensors may still write different texts."""
         return self.identity_with(sorted(self.tokenizer.get_vocab().items()), self.start, self.end)
@@ -68,6 +73,8 @@ class StringGenerator(LanguageGenerator):
         scratch: bool = False,
         teacher: Module | None = None,
     ) -> Training:
+        if not (self.folder / "recipe.json").is_file():
+            raise LookupError(f"the recipe trains this domain's own networks, and {self.name!r} is another")
         kind: type[StringTraining] = import_module(self.recipes).TRAINING
         return kind(network, self.tokenizer, kind.texts(), seed, wrap, teacher)
 

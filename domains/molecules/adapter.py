@@ -97,7 +97,7 @@ class MoleculeGenerator(StringGenerator):
     def __init__(self, spec: ModelSpec, device: str, settings: Mapping[str, Any]) -> None:
         from domains.language.opening import open_model
 
-        super().__init__(open_model(spec, device, settings), device)
+        super().__init__(spec, open_model(spec, device, settings), device)
 
     def likelihood(self, network: Module, base: Module | None = None) -> dict[str, float]:
         return self.likelihood_of(network, base, molecules("test"))

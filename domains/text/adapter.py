@@ -122,7 +122,7 @@ class TextGenerator(StringGenerator):
         from domains.language.opening import embeddings, open_model
         from domains.text.prompts import read_prompts
 
-        super().__init__(open_model(spec, device, settings), device)
+        super().__init__(spec, open_model(spec, device, settings), device)
         self.prompts = None
         if conditions is not None:
             rows = embeddings(self.network)

@@ -2,14 +2,14 @@
 scripts.studies.training_tables`.
 
 The figures over the training come from `training_curves.json`. Each table stands between `<!-- name -->` and
-`<!-- end -->`. Below a list of cells stands how many planned ones are not measured yet.
+`<!-- end -->`. Below a list of cells stand the planned ones that are not measured.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import fmean, stdev
 
 import numpy as np
@@ -19,7 +19,9 @@ from bench.records.schema import Record, read_records
 from bench.report.report_data import DASH, table
 from bench.runner.run_cell import COLLAPSED_BELOW
 from bench.stats.ladder import ROLES
+from bench.stats.rank_agreement import as_secondary_sees
 from bench.util.files import write_atomically
+from bench.util.markup import joined
 from scripts import blocks
 from scripts.studies.training_time import (
     BINARY,
@@ -48,16 +50,19 @@ Cells = Mapping[Planned, Sequence[Record]]  # all records of a cell, one for eac
 
 # what stands beside the cells of a study
 STARTS = [*STUDIES["2"], *every(XS, (BINARY,))]
-NETWORKS = [*STUDIES["3"], *every(("xs@0",), [BINARY + which for which in PAIR], (GAN,))]
+NETWORKS = [*STUDIES["3"], *every(("xs@0",), (BINARY,), (GAN,))]
 PRUNED = [
     *STUDIES["5"],
     *every(("s@0",), ("magnitude:sparsity=0.9", "2:4"), (TEXT, DIFFUSION)),
     *every(("s@0",), ("magnitude:sparsity=0.9+recalibrate", "2:4+recalibrate"), (GAN,)),
+    *every(("s@0",), ("ldlq:bits=3.5,mixed",), (TEXT, DIFFUSION)),
+    *every(("s@0",), ("ldlq:bits=3.5,mixed+recalibrate",), (GAN,)),
 ]
 REMEDIES = [
     *every(("xs@0",), [grid + change for grid in (BINARY, TERNARY) for change in ("", ",ends=int8")]),
     *every(("xs@0",), [BINARY + change for change in (",budget=1", ",teacher")]),
     *every(("xs@0",), [f"{BINARY},anneal=0.5", "parq:grid=binary"], (TEXT,)),
+    *every(("xs@0",), ["int4"], (TEXT,)),
     *every(("s@0",), [BINARY, f"{BINARY},teacher"], (GAN,)),
 ]
 
@@ -85,37 +90,55 @@ def cells_of(records: Sequence[Record]) -> dict[Planned, list[Record]]:
 
 
 def listed(planned: Sequence[Planned]) -> Callable[[Cells], str]:
-    """A line for each planned cell, in the order of domains and models."""
+    """A line for each planned cell, in the order of domains and models; then the cells that are missing."""
 
     def text(found: Cells) -> str:
         cells = [cell for cell in planned if cell in found]
         order = sorted(cells, key=lambda cell: (DOMAINS.index(cell.domain), cell.model, planned.index(cell)))
         lines = [[f"{c.domain} {c.model}", f"`{c.method}`", *figures(found[c])] for c in order]
-        return measured(lines, ["model", "method", *HEADERS], len(planned))
+        missing = [cell for cell in planned if cell not in found]
+        if not lines:
+            return NOTHING
+        shown = table(["model", "method", *HEADERS], lines, 2)
+        return f"{shown}\n\nNot measured: {named(missing)}." if missing else shown
 
     return text
 
 
-HEADERS = ["ratio", *(f"{role} ↑" for role in ROLES), "core-minutes"]
+KEPT = [*(f"{role} ↑" for role in ROLES), *(f"{role}, secondary ↑" for role in ROLES)]
+HEADERS = ["ratio", *KEPT, "core-minutes"]
 
 
-def measured(lines: Sequence[Sequence[str]], headers: Sequence[str], planned: int) -> str:
-    """The table, and how many of the planned cells it lacks."""
-    missing = planned - len(lines)
-    said = f"\n\nNot measured yet: {missing} of {planned} planned cells." if missing else ""
-    return (table(headers, lines, 2) if lines else NOTHING) + said
+def named(cells: Sequence[Planned]) -> str:
+    """`method` (text xs@1, xs@2; image_gan xs@1) and so on, without the seeds of methods."""
+    methods: dict[str, dict[str, list[str]]] = {}
+    for cell in cells:
+        methods.setdefault(without_seed(cell.method), {}).setdefault(cell.domain, []).append(cell.model)
+    said = []
+    for method, domains in methods.items():
+        models = [f"{domain} {', '.join(dict.fromkeys(every))}" for domain, every in domains.items()]
+        said.append(f"`{method}` ({'; '.join(models)})")
+    return joined(said)
 
 
 def figures(records: Sequence[Record]) -> list[str]:
-    """[ratio, quality, diversity, core-minutes] of one cell, means over its sampling seeds."""
+    """As `HEADERS`: of one cell, means over its sampling seeds."""
     sizes = [r.cost.ratio for r in records if r.cost]
     trainings = records[0].trainings
     minutes = f"{sum(one.core_seconds for one in trainings) / 60:.0f}" if trainings else DASH
     return [
         f"{fmean(sizes):.1f}x" if sizes else DASH,
         *(f"{kept(records, role):.3f}" for role in ROLES),
+        *secondary([records]),
         minutes,
     ]
+
+
+def secondary(cells: Iterable[Sequence[Record]]) -> list[str]:
+    """[quality, diversity] by the secondary evaluators, means over cells; `-` where one has no score."""
+    seen = [as_secondary_sees(record) for records in cells for record in records]
+    known = [record for record in seen if record is not None]
+    return [f"{kept(known, role):.3f}" if len(known) == len(seen) else DASH for role in ROLES]
 
 
 def kept(records: Sequence[Record], role: str) -> float:
@@ -137,9 +160,10 @@ def sizes(found: Cells) -> str:
     for (domain, size, method), cells in sorted(groups.items(), key=lambda one: place(*one[0])):
         seeds = ", ".join(cell.model.partition("@")[2] for cell in cells)
         values = [f"{fmean(kept(found[cell], role) for cell in cells):.3f}" for role in ROLES]
+        values += secondary(found[cell] for cell in cells)
         ratio = fmean(r.cost.ratio for cell in cells for r in found[cell] if r.cost)
         lines.append([f"{domain} {size}", f"`{method}`", seeds, f"{ratio:.1f}x", *values])
-    return table(["size", "method", "training seeds", *HEADERS[:3]], lines, 3)
+    return table(["size", "method", "training seeds", "ratio", *KEPT], lines, 3)
 
 
 def place(domain: str, size: str, method: str) -> tuple[int, int, int]:

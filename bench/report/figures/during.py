@@ -14,7 +14,7 @@ from bench.report.figures import canvas
 from bench.report.figures.canvas import COLOURS, MARKER, MARKERS, Curve, Label
 from bench.report.figures.overview import BASELINE, SHOWN, Rung, Single, mean_of, models_in, single_of
 from bench.stats.during import DuringTraining, compare_ways, domain_of
-from bench.stats.ladder import ROLES, ModelLadder, with_records
+from bench.stats.ladder import ROLES, ModelLadder, size_of, with_records
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,15 +46,32 @@ class Panel:
 
 
 def panels_of(records: Sequence[Record]) -> list[Panel]:
-    """One panel for each domain with a rung that was measured both ways."""
+    """One panel for each domain with a rung that was measured both ways.
+
+    It shows the size with the most trainings: sizes do not keep the same.
+    """
     known = with_records(records)
-    ways = compare_ways([r for _, same in known for r in same])
+    used = [r for _, same in known for r in same]
     ladders = [m for m, _ in known]
-    return [_panel(one, ladders) for one in ways]
+    panels = []
+    for one in compare_ways(used):
+        size = _size(one)
+        (of_size,) = compare_ways([r for r in used if r.domain == one.name and size_of(r.model) == size])
+        panels.append(_panel(of_size, ladders))
+    return panels
+
+
+def _size(one: DuringTraining) -> str:
+    """The size with the most trainings; of equal ones the first by name."""
+    trained: dict[str, int] = {}
+    for row in one.rungs.values():
+        for m in (m for unit in row.during.units for m in unit):
+            trained[m.size] = trained.get(m.size, 0) + 1
+    return max(sorted(trained), key=lambda size: trained[size])
 
 
 def _panel(one: DuringTraining, ladders: Sequence[ModelLadder]) -> Panel:
-    """The whole ladder after training, of the models that were also compressed during training."""
+    """One size: the whole ladder after training, of the models that were also compressed during training."""
     models = [m for unit in one.together.during.units for m in unit]
     names = {m.model for m in models}
     after = domain_of(one.name, [m for m in ladders if m.domain == one.name and m.model in names])
@@ -62,7 +79,8 @@ def _panel(one: DuringTraining, ladders: Sequence[ModelLadder]) -> Panel:
     trained = {role: _trained(one, role) for role in ROLES}
     partly = frozenset(rung for rung, row in one.rungs.items() if row.models < len(names))
     during = Line(trained, [_from_first_rung(single) for single in _singles(models)], partly)
-    return Panel(f"{one.name} ({models_in(one.together.during)})", (whole, during))
+    title = f"{one.name}, size {models[0].size} ({models_in(one.together.during)})"
+    return Panel(title, (whole, during))
 
 
 def _singles(models: Sequence[ModelLadder]) -> list[Single]:

@@ -35,7 +35,7 @@ class Band:
 
 @dataclass(frozen=True)
 class Panel:
-    """One domain, in the size with the most trainings."""
+    """One domain, in the size with the most kinds of training, and of these the one with most trainings."""
 
     domain: str
     size: str
@@ -71,7 +71,10 @@ def _run(log: Iterable[Mapping[str, float]]) -> tuple[str, Run] | None:
 
 
 def _panel(domain: str, sizes: Mapping[str, Mapping[tuple[str, str], tuple[str, Run]]]) -> Panel:
-    size = max(sorted(sizes), key=lambda name: len(sizes[name]))
+    def shown(size: str) -> tuple[int, int]:
+        return len({without_seed(method) for _, method in sizes[size]}), len(sizes[size])
+
+    size = max(sorted(sizes), key=shown)
     bands = {}
     for kind in KINDS:
         runs = [run for (_, method), (_, run) in sorted(sizes[size].items()) if without_seed(method) == kind]
@@ -93,8 +96,10 @@ def picture(panels: Sequence[Panel]) -> bytes:
         from matplotlib.lines import Line2D
 
         left = 0.75 / size[0]
-        handles = [Line2D([], [], linewidth=1.8, **_look(kind), **MARKER) for kind in KINDS]
-        bottom = canvas.legend(figure, handles, [*KINDS.values()], renderer, (left - 0.005, 0.91))
+        kinds = [kind for kind in KINDS if any(kind in panel.bands for panel in panels)]
+        handles = [Line2D([], [], linewidth=1.8, **_look(kind), **MARKER) for kind in kinds]
+        names = [KINDS[kind] for kind in kinds]
+        bottom = canvas.legend(figure, handles, names, renderer, (left - 0.005, 0.91))
         figure.text(left, 0.945, "Validation during training", fontsize=12.5, va="center")
         row = figure.subplots(1, len(panels), squeeze=False)[0]
         lower = canvas.footnote(figure, FOOTNOTE, left) + 0.6 / HEIGHT
