@@ -29,7 +29,6 @@ from scripts.studies.training_time import (
     DOMAINS,
     GAN,
     GRIDS,
-    PAIR,
     RESULTS,
     ROOT,
     STUDIES,
