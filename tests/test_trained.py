@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
+from time import process_time
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -243,6 +247,20 @@ def test_a_resumed_training_ends_with_the_same_tensors(
     assert same(whole, resumed)
 
 
+def test_a_stopped_training_loses_at_most_a_minute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each step takes 25 seconds here, so that every third one writes a checkpoint."""
+    seconds = itertools.count(step=25.0)
+    monkeypatch.setattr(
+        running, "time", SimpleNamespace(monotonic=lambda: next(seconds), process_time=process_time)
+    )
+    done = dying(monkeypatch, SmallTraining, 8)
+    with pytest.raises(Killed):
+        apply("qat:grid=ternary,budget=1", SmallGenerator())
+    apply("qat:grid=ternary,budget=1", SmallGenerator())
+    lost = 8 - done[done.index(8) + 1]
+    assert done[:9] == [*range(9)] and 25 * lost <= 60
+
+
 def test_a_finished_training_is_not_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
     done = dying(monkeypatch, SmallTraining, -1)
     first = apply("qat:grid=ternary", SmallGenerator())
@@ -451,9 +469,15 @@ def toy() -> Iterator[ToyEvaluation]:
     yield ToyEvaluation()
 
 
+WITH_TORCHAO = pytest.mark.skipif(find_spec("torchao") is None, reason="torchao is an extra")
 CELLS = (
     "qat:grid=int4,ends=int8",
+    "qat:grid=ternary",
+    "qat:grid=binary",
     "qat:grid=binary,scales=learned",
+    pytest.param(
+        "parq:grid=binary", marks=pytest.mark.skipif(find_spec("torchao") is None, reason="an extra")
+    ),
     "prune_train:sparsity=0.9",
     "prune_train:pattern=2:4",
     "prune_train:sparsity=0.5+qat:grid=int4",

@@ -75,6 +75,58 @@ class Flow(SmallGenerator):
         return self.started[-1]
 
 
+VERSES = ["In the beginning God created the heaven and the earth.", "And the evening was the day."] * 20
+
+
+@pytest.fixture
+def few_verses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the validation part."""
+    monkeypatch.setattr("domains.text.recipes.verses", lambda split: VERSES[:4])
+
+
+def llama() -> nn.Module:
+    """Two thousand weights; input and output share the embedding."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=64,
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=64,
+        tie_word_embeddings=True,
+        bos_token_id=0,
+        eos_token_id=1,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return LlamaForCausalLM(config)
+
+
+class Words:
+    """A tokenizer of the first twenty characters."""
+
+    def __call__(self, texts: list[str]) -> dict[str, list[list[int]]]:
+        return {"input_ids": [[0, *(2 + ord(c) % 60 for c in text[:20]), 1] for text in texts]}
+
+
+class Writer(SmallGenerator):
+    """A generator with text's recipe, on few verses."""
+
+    def __init__(self) -> None:
+        super().__init__(llama())
+
+    def rebuild(self, structure: Sequence[StructureEdit]) -> nn.Module:
+        return llama()
+
+    def training(self, network: nn.Module, seed: int, wrap: Wrap | None = None, **options: Any) -> Training:
+        from domains.text.recipes import VerseTraining
+
+        self.started.append(VerseTraining(network, Words(), VERSES, seed, wrap, options.get("teacher")))
+        return self.started[-1]
+
+
 def quantized(network: nn.Module) -> set[str]:
     return {
         name
@@ -220,101 +272,59 @@ def test_a_teacher_that_equals_the_network_adds_nothing() -> None:
     assert len(identities) == 3, "a checkpoint of another teaching is never continued"
 
 
-def test_the_text_recipe_trains_quantized_and_taught(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a network of two thousand weights, with the domain's own tokenizer and few verses."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    from domains.text import recipes
-
-    verses = ["In the beginning God created the heaven and the earth.", "And the evening was the day."] * 20
-    monkeypatch.setattr(recipes, "verses", lambda split: verses[:4])
-    config = LlamaConfig(
-        vocab_size=64,
-        hidden_size=16,
-        intermediate_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        max_position_embeddings=64,
-        tie_word_embeddings=True,
-        bos_token_id=0,
-        eos_token_id=1,
-    )
-
-    class Words:
-        def __call__(self, texts: list[str]) -> dict[str, list[list[int]]]:
-            return {"input_ids": [[0, *(2 + ord(c) % 60 for c in text[:20]), 1] for text in texts]}
-
-    def network() -> nn.Module:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            return LlamaForCausalLM(config)
-
-    class Writer(SmallGenerator):
-        def rebuild(self, structure: Sequence[StructureEdit]) -> nn.Module:
-            return network()
-
-        def training(
-            self, network: nn.Module, seed: int, wrap: Wrap | None = None, **options: Any
-        ) -> Training:
-            self.started.append(
-                recipes.VerseTraining(network, Words(), verses, seed, wrap, options.get("teacher"))
-            )
-            return self.started[-1]
-
-    generator = Writer(network())
-    free = Writer(network()).training(network(), 0, teacher=network()).step()
+def test_the_text_recipe_has_a_teacher_and_rates(few_verses: None) -> None:
+    free = Writer().training(llama(), 0, teacher=llama()).step()
     assert free["teacher"] == pytest.approx(0, abs=1e-6)
-    alone, taught = (Writer(network()).training(network(), 0, teacher=one) for one in (None, network()))
+    alone, taught = (Writer().training(llama(), 0, teacher=one) for one in (None, llama()))
     assert alone.identity() != taught.identity()
-    assert moved(Writer(network()).training(network(), 0), 0.1) == pytest.approx(
-        moved(Writer(network()).training(network(), 0), None) / 10, rel=0.02
+    assert moved(Writer().training(llama(), 0), 0.1) == pytest.approx(
+        moved(Writer().training(llama(), 0), None) / 10, rel=0.02
     )
-    made = apply("qat:grid=int4,teacher,budget=0.0001", generator)
-    assert made.trainings[0]["steps"] == 2 and made.trainings[0]["log"][-1]["teacher"] > 0
-    trained, tensors = generator.started[0].finished(), read_back(made)
-    values = parametrized(trained)
-    assert values.keys() - {"lm_head.weight"} == set(weights_of(generator.network))
-    for name in weights_of(generator.network):
-        assert bits(values[name]) == bits(tensors[name]), name
-
-
-def test_the_diffusion_recipe_trains_quantized_and_taught() -> None:
-    generator = Flow()
-    made = apply("qat:grid=ternary,teacher,budget=0.1", generator)
-    assert made.trainings[0]["steps"] == 2 and made.trainings[0]["log"][-1]["teacher"] > 0
-    values, tensors = parametrized(generator.started[0].finished()), read_back(made)
-    assert values.keys() == set(weights_of(generator.network))
-    for name, value in values.items():
-        assert bits(value) == bits(tensors[name]), name
-
-
-def test_the_gans_recipe_trains_quantized_and_taught(few_statistics: None) -> None:
-    generator = Pair()
-    made = apply("qat:grid=int4,teacher,budget=0.1", generator)
-    assert made.trainings[0]["steps"] == 2 and made.trainings[0]["log"][-1]["teacher"] > 0
-    values, tensors = parametrized(generator.started[0].finished()), read_back(made)
-    assert values.keys() == set(weights_of(generator.network))
-    for name, value in values.items():
-        assert bits(value) == bits(tensors[name]), name
 
 
 @pytest.mark.parametrize(
     ("kind", "text"),
     [
-        (Flow, "qat:grid=ternary,anneal=0.5"),
-        (Flow, "prune_train:sparsity=0.8"),
-        (Pair, "qat:grid=int4,teacher"),
-        (Pair, "qat:grid=binary,networks=both"),
+        (Writer, "qat:grid=int4,teacher,budget=0.0001"),
+        (Flow, "qat:grid=ternary,teacher,budget=0.1"),
+        (Pair, "qat:grid=int4,teacher,budget=0.1"),
+    ],
+)
+def test_the_recipes_train_quantized_and_taught(
+    kind: type[Writer | Flow | Pair], text: str, few_verses: None, few_statistics: None
+) -> None:
+    generator = kind()
+    made = apply(text, generator)
+    assert made.trainings[0]["steps"] == 2 and made.trainings[0]["log"][-1]["teacher"] > 0
+    values, tensors = parametrized(generator.started[0].finished()), read_back(made)
+    assert values.keys() - {"lm_head.weight"} == set(weights_of(generator.network))
+    for name in weights_of(generator.network):
+        assert bits(values[name]) == bits(tensors[name]), name
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        (Writer, "qat:grid=binary,budget=0.00025"),
+        (Flow, "qat:grid=ternary,anneal=0.5,budget=0.25"),
+        (Flow, "prune_train:sparsity=0.8,budget=0.25"),
+        (Pair, "qat:grid=int4,teacher,budget=0.25"),
+        (Pair, "qat:grid=binary,networks=both,budget=0.25"),
     ],
 )
 def test_a_stopped_recipe_goes_on_to_the_same_file(
-    kind: type[Flow | Pair], text: str, few_statistics: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: type[Writer | Flow | Pair],
+    text: str,
+    few_verses: None,
+    few_statistics: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("bench.training.train.CHECKPOINT_EVERY_S", -1.0)
-    whole = apply(f"{text},budget=0.25", kind())
+    whole = apply(text, kind())
     monkeypatch.setenv("GENCOMPRESS_CACHE", str(tmp_path / "another"))
     training = type(kind().training(kind().network, 0))
     done = dying(monkeypatch, training, 2)
     with pytest.raises(Killed):
-        apply(f"{text},budget=0.25", kind())
-    assert same(whole, apply(f"{text},budget=0.25", kind())) and done == [0, 1, 2, 2, 3, 4]
+        apply(text, kind())
+    assert same(whole, apply(text, kind())) and done == [0, 1, 2, 2, 3, 4]
