@@ -12,6 +12,7 @@ from bench.registry import DOMAINS
 from bench.report.details import onset_text, ratio_cells, rungs, size_by_size, sizes
 from bench.report.headline import best_tools, models_table
 from bench.report.report_data import report_data, with_interval
+from bench.report.verdict import sentence
 from bench.stats.compressibility import FULL_RANGE
 from bench.stats.intervals import Estimate
 from bench.stats.order import Onset
@@ -30,6 +31,19 @@ def line(text: str, title: str, first: str) -> list[str]:
 
 
 WHOLE = [*grid("a", "s@0", "s@1"), *grid("b", "s@0", "s@1", kept=0.3)]
+
+
+def test_many_undecided_pairs_are_counted() -> None:
+    records = [r for name in "abcde" for r in grid(name, "s@0", "s@1", "s@2")]
+    for few, said in ((3, "Undecided with these models: a and b, whose C may differ by up to "), (5, "")):
+        now = report_data([r for r in records if r.domain in "abcde"[:few]], {}).now
+        text = sentence(now)
+        assert (
+            said in text
+            if said
+            else "Undecided with these models: 10 of 10 pairs in quality and 10 of" in text
+        )
+        assert len(text) < 400
 
 
 # ----------------------------------------------------------------------------------------------------- models

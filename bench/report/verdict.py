@@ -31,6 +31,9 @@ from bench.util.markup import joined
 Support = Mapping[tuple[str, str, str], Comparison]
 
 
+MOST_PAIRS = 3  # that a sentence names
+
+
 def support_of(comparisons: Sequence[Comparison]) -> Support:
     """(role, domain, domain) -> comparison, with the domains sorted."""
     return {(c.role, *sorted((c.a, c.b))): c for c in comparisons}  # type: ignore[misc]
@@ -133,14 +136,26 @@ def _ahead(why: str, rows: Sequence[Comparison]) -> str:
 
 
 def _undecided(now: ClaimContext) -> str:
-    """Undecided pairs, each with the largest difference that its interval allows."""
+    """Undecided pairs, each with the largest difference that its interval allows; of many pairs, how many."""
     rows = [
         (c, f"up to {c.difference.widest:.3f} in {c.role}")
         for c in now.comparisons
         if not c.shown and c.difference is not None
     ]
+    if len(_by_pair(rows)) > MOST_PAIRS:
+        return f"Undecided with these models: {joined(_counts(now, rows))}. The table of pairs lists them."
     said = [f"{names}, whose C may differ by {' and by '.join(how)} (95 %)" for names, how in _by_pair(rows)]
     return f"Undecided with these models: {'; '.join(said)}." if said else ""
+
+
+def _counts(now: ClaimContext, rows: Sequence[tuple[Comparison, str]]) -> list[str]:
+    """`6 of 10 pairs in quality`, for each role with such a pair."""
+    said = []
+    for role in ROLES:
+        every = sum(c.role == role for c in now.comparisons)
+        if some := sum(c.role == role for c, _ in rows):
+            said.append(f"{some} of {every} pairs in {role}")
+    return said
 
 
 def _untested(now: ClaimContext) -> str:
