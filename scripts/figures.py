@@ -35,7 +35,7 @@ GAN, DIFFUSION, TEXT = DOMAINS = ("image_gan", "image_diffusion", "text")
 # neighbouring rungs between which many samples fail
 FEW_BITS = ("ternary", "binary")
 # binary networks of a GAN -> the setting of `qat`
-BINARY_GANS = {"generator": "", "both": ",networks=both"}
+BINARY_GANS = {"generator": "", "both": ",networks=both", "discriminator": ",networks=discriminator"}
 STEPS = {GAN: ("int3", "int2"), DIFFUSION: ("int6", "int5"), TEXT: ("int6", "int5")}
 
 
@@ -144,7 +144,7 @@ class Figures:
 
     @functools.cached_property
     def gan_models(self) -> list[str]:
-        """GANs that were trained from scratch with a binary generator and with two binary networks."""
+        """GANs that were trained from scratch in each way of `BINARY_GANS`."""
         ways = [
             {cell.model for cell in from_scratch(BINARY, (GAN,), n) if cell in self.trainings()}
             for n in BINARY_GANS.values()
@@ -157,6 +157,10 @@ class Figures:
         trained = self.trainings()
         return mean(kept(trained[cell], role) for cell in cells if cell.model in self.gan_models)
 
+    def gan_gain(self, role: str) -> float:
+        """What a binary discriminator adds to what a binary generator keeps, both from scratch."""
+        return self.gan_networks(role, "both") - self.gan_networks(role, "generator")
+
     def spread_of_equal(self, domain: str, method: str) -> list[float]:
         """Of each role: the standard deviation of the retention over equal trainings of `xs@0` with a method.
 
@@ -165,12 +169,14 @@ class Figures:
         cells = by_method(self.trainings()).get((domain, method), [])
         return [stdev(kept(same, role) for same in cells) for role in ROLES] if len(cells) > 1 else []
 
-    def p_of_spread(self, role: str) -> float | None:
+    def p_of_spread(self, role: str, secondary: bool = False) -> float | None:
         """p of a permutation test over domains: do equal trainings spread more at 1 bit?
 
         None for too few trainings.
         """
-        pairs = spreads(by_method(self.trainings()), BINARY, role)
+        records = [r for same in self.trainings().values() for r in same]
+        seen = [as_secondary_sees(r) if secondary else r for r in records]
+        pairs = spreads(by_method(cells_of([r for r in seen if r is not None])), BINARY, role)
         return more_spread(pairs) if decidable(pairs) else None
 
     def tested_spreads(self, role: str) -> list[str]:

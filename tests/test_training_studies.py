@@ -92,6 +92,8 @@ def test_the_test_of_spread_is_as_strict_as_it_says() -> None:
     noise = np.random.default_rng(0)
     draws = noise.normal(size=(200, 2, 5))
     assert np.mean([more_spread([(a, b)]) < 0.05 for a, b in draws]) == pytest.approx(0.05, abs=0.04)
+    draws = noise.normal(size=(200, 2, 2, 3))  # two domains of three against three
+    assert np.mean([more_spread([*map(tuple, pairs)]) < 0.05 for pairs in draws]) <= 0.09
 
 
 def test_oscillation_and_peaks_are_ratios() -> None:
