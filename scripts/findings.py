@@ -155,7 +155,7 @@ def conditions(f: Figures) -> Conditions:
         ("keeps more than .95 of both at 1 bit**", min(taught_gan) > 0.95),
         ("The secondary evaluators reject nearly all", max(strict) < 0.1),
         (
-            "distillation does not help",
+            "it does not help",
             f.kept(TEXT, taught, "xs@0")[0] < f.kept(TEXT, one_bit_trained, "xs@0")[0],
         ),
         ("cost far less than two", min(levels) > 0.02),
@@ -337,7 +337,7 @@ class Page:
 
     def p_of_spread(self, role: str, evaluators: str = "") -> str:
         p = self._f.p_of_spread(role, evaluators == "secondary")
-        return "not tested" if p is None else f"p {p:.2f}"
+        return "not tested, for too few trainings" if p is None else f"p {p:.2f}"
 
     def tested_spreads(self, role: str) -> str:
         """The domains that the test of a role counts."""
