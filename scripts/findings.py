@@ -134,6 +134,10 @@ def conditions(f: Figures) -> Conditions:
         [f.kept(d, f"qat:grid={g}", "s@0", plain=True) for d in DOMAINS] for g in ("ternary", "binary")
     )
     taught_gan = f.kept(GAN, taught, "s@0", plain=True) + f.kept_secondary(GAN, taught, "s@0", plain=True)
+    larger = [
+        f.ratio(d, one_bit_trained, "s@0", True) / f.ratio(d, "qat:grid=ternary", "s@0", True)
+        for d in DOMAINS
+    ]
     levels = [a - b for ternary, binary in zip(three, two) for a, b in zip(ternary, binary)]
     poor = {(m.domain, m.size) for m in f.whole if m.u["quality"] < POOR}
     eight, tenfold = "ldlq:bits=3.5,mixed", "ldlq:bits=3,mixed"
@@ -143,6 +147,8 @@ def conditions(f: Figures) -> Conditions:
     others_trained = {cell: same for cell, same in trained.items() if cell not in few}
     collapsed = {cell for cell in few if collapses(few[cell])[0]}
     # `ends=int8` stores more than a bit a weight
+    small = "ldlq:bits=2,mixed"
+    less_diverse = [v(d, both) < v(d, small) and f.ratio(d, both) < f.ratio(d, small) for d in DOMAINS]
     plain_binary = {cell for cell in f.trainings(["binary"]) if "ends=" not in cell.method}
     binary_xs = {cell for cell in plain_binary if cell.domain in others and cell.model[:2] == "xs"}
     p_of_spreads = [[f.p_of_spread(role, second) or 1.0 for second in (False, True)] for role in ROLES]
@@ -158,7 +164,9 @@ def conditions(f: Figures) -> Conditions:
             "it does not help",
             f.kept(TEXT, taught, "xs@0")[0] < f.kept(TEXT, one_bit_trained, "xs@0")[0],
         ),
-        ("cost far less than two", min(levels) > 0.02),
+        ("Three levels a weight keep more than two", min(levels) > 0.02),
+        ("in files 1.5 times as large", all(1.35 < ratio < 1.65 for ratio in larger)),
+        ("No file here is 32 times smaller", max(f.ratio(d, "binary") for d in DOMAINS) < 32),
         ("(6 times smaller)", {round(f.ratio(d, "int6")) for d in DOMAINS} == {6}),
         ("GANs and transformers lose almost nothing", {m.domain for m in lossy + lossy_too} == {DIFFUSION}),
         ("models lose more than 5 %", len(lossy) < len(f.whole) / 3 and q(DIFFUSION, "int6") > 0.8),
@@ -205,13 +213,16 @@ def conditions(f: Figures) -> Conditions:
         ("at more than 8x", min(f.ratio(d, eight) for d in DOMAINS) > 8),
         ("it takes most of the diffusion model's quality", f.kept(DIFFUSION, "int4", "s@0")[0] < 0.5),
         ("calibrated rounding keeps all of it", min(q(DIFFUSION, m) for m in same) > 0.95),
-        ("Only the GAN still makes garments", q(DIFFUSION, "binary") < 0.05 and q(TEXT, "binary") < 0.05),
-        ("it loses most of both roles", max(q(GAN, "binary"), v(GAN, "binary")) < 0.5),
-        ("`ecsq:bits=1` keeps most of its quality", q(GAN, "ecsq:bits=1") > 0.5),
+        ("only the GAN still makes garments", q(DIFFUSION, "binary") < 0.05 and q(TEXT, "binary") < 0.05),
+        ("and it loses most of both roles", max(q(GAN, "binary"), v(GAN, "binary")) < 0.5),
+        (
+            "keeps most of the GAN's quality but not of its",
+            q(GAN, "ecsq:bits=1") > 0.5 > v(GAN, "ecsq:bits=1"),
+        ),
         ("No training has diverged", not any(diverged(records) for records in trained.values())),
-        ("none keeps less than .1 of the diversity", not any(collapses(r)[1] for r in few.values())),
-        ("All others keep more", not any(map(any, map(collapses, others_trained.values())))),
-        ("in every training", collapsed == binary_xs),
+        ("and none in diversity", not any(collapses(r)[1] for r in few.values())),
+        ("No other training collapses", not any(map(any, map(collapses, others_trained.values())))),
+        ("They are all trainings with binary weights throughout", collapsed == binary_xs),
         ("but no larger spread is shown at 1 bit", min(max(one) for one in p_of_spreads) >= 0.05),
         ("The generator alone can be trained with binary weights", min(alone_in_gan) > 0.7),
         ("one training each", len(f.gan_models) == 1),
@@ -230,8 +241,8 @@ def conditions(f: Figures) -> Conditions:
         ("all three ruin quality", max(q(TEXT, m) for m in (pruned, "wanda", "sparsegpt")) < 0.1),
         ("ruins the diffusion model and the transformer", max(q(d, pruned) for d in others) < 0.1),
         ("It costs the GAN diversity", f.kept_secondary(GAN, pruned)[1] < 0.7),
-        ("keeps less than an entropy-coded one", all(q(d, both) < q(d, ecsq) for d in others)),
-        ("for the diversity of the GAN", v(GAN, both) < v(GAN, ecsq)),
+        ("calibrated rounding keeps more diversity in each domain", all(less_diverse)),
+        ("and more quality in the diffusion model and", all(q(d, both) < q(d, small) for d in others)),
         ("decides what a GAN keeps at 1 bit", one_bit[0] > 4 * one_bit[1]),
         ("At 2 bits it adds diversity to both", s0[1] > bare0[1] and s1[1] > bare1[1]),
         ("It costs one network quality", s0[0] < bare0[0]),

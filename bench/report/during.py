@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from bench.methods.notation import CONTROL
 from bench.report.report_data import DASH, ReportData, table, with_interval
-from bench.stats.during import BothWays, DuringTraining, domain_of, over_seeds
+from bench.stats.during import BothWays, DuringTraining, compare_ways, domain_of, over_seeds
 from bench.stats.intervals import Estimate
-from bench.stats.ladder import ROLES
+from bench.stats.ladder import ROLES, size_of
+from bench.stats.rank_agreement import as_secondary_sees
 from bench.stats.scores import Domain, ratio_at
 from bench.util.markup import as_text, joined
 
@@ -18,14 +19,15 @@ ONE_BIT = "binary"
 UNDECIDED = "No difference in {role} is shown at"
 UNTESTED = "one training seed is measured so far, so nothing is tested."
 NOTES = """\
-Mean retention of the same models, compressed after training and during training. **During** means a quarter
-of the recipe's steps more, with the grid in each forward pass (`qat`). **After** is plain rounding, with
-batch norm recalibrated; [other methods](#the-best-method-at-each-ratio) keep more. Compare rungs only where
-models are the same. All intervals: [details]({details}#after-training-or-during-training).
+Mean retention of the same models, compressed after training and during training. **During**: the trained
+network trains on for a quarter of the steps of its first training, and computes with the rung's few values in
+each step (`qat`). **After** is plain rounding, with batch norm recalibrated;
+[other methods](#the-best-method-at-each-ratio) keep more. The largest models that were trained are shown; all
+sizes and intervals: [details]({details}#after-training-or-during-training).
 """
 GAINS = """\
-Gains by training, with 95 % intervals over training seeds (paired by model, not adjusted for the rungs). In
-round brackets: by the secondary evaluators.
+Gains by training, paired by model, with 95 % intervals over training seeds (not adjusted for the rungs; one
+seed has none). In round brackets: by the secondary evaluators.
 """
 CONTROLS = "The **control** trains for the same steps without compression. Quality/diversity that it keeps:"
 DETAIL_NOTES = """\
@@ -35,7 +37,8 @@ A training that diverged has retention 0.
 """
 KEPT_NOTES = """\
 The largest ratio at which a one-sided 95 % test over training seeds shows a retention of at least 0.90. Each
-line has the same models both ways. **During** knows only the rungs above.
+line has the same models both ways. **After** covers the whole ladder, **during** only the rungs that all of
+these models were trained with. `-`: none of them passes the test.
 """
 CONTROL_NOTES = """\
 **control**: retention after the same steps without compression, stored as fp32.
@@ -53,12 +56,27 @@ def during_section(found: ReportData, order: Sequence[str], details: str) -> lis
     ways = _ordered(found, order)
     if not ways:
         return []
+    shown = [largest(found, one) for one in ways]
     controls = [f"{as_text(one.name)} {said}" for one in ways if (said := _control_kept(one))]
     control = f"{CONTROLS} {', '.join(controls) or 'not measured'}.\n"
-    gains = "".join(_gains(one, found.second_ways.get(one.name)) for one in ways)
-    parts = [f"{GAINS}\n{gains}"] if gains else []
+    gains = "".join(_gains(one, second) for one, second in shown)
     kept = [KEPT_NOTES, both_ratios(found, ways, all_sizes=False) + "\n"]
-    return [TITLE + NOTES.format(details=details), means(ways) + "\n", *parts, control, *kept]
+    parts = [TITLE + NOTES.format(details=details), means([one for one, _ in shown]) + "\n"]
+    return [*parts, f"{GAINS}\n{gains}", control, *kept]
+
+
+def largest(found: ReportData, one: DuringTraining) -> tuple[DuringTraining, DuringTraining | None]:
+    """(the comparison of the size of the largest models, the same by the secondary evaluators)."""
+    size = _largest_size(found, one)
+    records = [r for r in found.records if r.domain == one.name and size_of(r.model) == size]
+    seen = [r for r in map(as_secondary_sees, records) if r is not None]
+    (primary,), second = compare_ways(records), compare_ways(seen)
+    return primary, second[0] if second else None
+
+
+def _largest_size(found: ReportData, one: DuringTraining) -> str:
+    trained = [m for unit in one.together.during.units for m in unit]
+    return max(trained, key=lambda m: found.parameters(m) or 0).size
 
 
 def _ordered(found: ReportData, order: Sequence[str]) -> list[DuringTraining]:
@@ -77,14 +95,14 @@ def means(ways: Sequence[DuringTraining]) -> str:
 
 
 def _gains(one: DuringTraining, second: DuringTraining | None) -> str:
-    """`- a, binary: quality +0.734 [+0.614, +0.854] (+0.701) ...`, of rungs with an interval; or empty."""
+    """`- a, binary: quality +0.734 [+0.614, +0.854] (+0.701) ...`"""
     said = []
     for rung, row in one.rungs.items():
-        found = {role: row.difference(role, rung) for role in ROLES}
-        if any(known is not None and known.interval() is not None for known in found.values()):
-            gains = [f"{role} {_signed(found[role])}{_seconded(one, second, role, rung)}" for role in ROLES]
-            said.append(f"`{rung}`: {joined(gains)}")
-    return f"- {as_text(one.name)}, {'; '.join(said)}.\n" if said else ""
+        gains = []
+        for role in ROLES:
+            gains.append(f"{role} {_signed(row.difference(role, rung))}{_seconded(one, second, role, rung)}")
+        said.append(f"`{rung}`: {joined(gains)}")
+    return f"- {as_text(one.name)}, {'; '.join(said)}.\n"
 
 
 def _seconded(one: DuringTraining, second: DuringTraining | None, role: str, rung: str) -> str:
@@ -226,8 +244,7 @@ def both_ratios(found: ReportData, ways: Sequence[DuringTraining], all_sizes: bo
     lines = []
     for one in ways:
         trained = [m for unit in one.together.during.units for m in unit]
-        largest = max(trained, key=lambda m: found.parameters(m) or 0).size
-        for size in sorted({m.size for m in trained} if all_sizes else {largest}):
+        for size in sorted({m.size for m in trained} if all_sizes else {_largest_size(found, one)}):
             own = [m for m in trained if m.size == size]
             names = [m.model for m in own]
             whole = [m for m in found.models if m.domain == one.name and m.model in names]

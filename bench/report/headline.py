@@ -60,9 +60,10 @@ C by the primary evaluators, and by secondary evaluators of another kind
 [details]({details}#do-other-evaluators-agree).
 """
 LOST_FIRST = """\
-The columns give the ratio at which retention falls below 0.90, from the lowest to the highest of a size's
-training seeds with whole ladders. Straight lines join the rungs of a ladder. **lost first** names quality or
-diversity only where a model's 95 % intervals do not overlap. The links lead to all numbers of a model.
+The columns give the ratio at which retention falls below 0.90; higher is better. Between two rungs it is
+interpolated. A range covers the training seeds of a size; a seed without a whole ladder is left out.
+**lost first**: the role that falls below 0.90 first; `undecided` if the 95 % intervals of the two ratios
+overlap, and two entries if the seeds differ. The links lead to all numbers of a model.
 """
 IN_BRACKETS = """\
 Models in brackets are not ranked: their headroom U is below 0.5.

@@ -60,8 +60,8 @@ class ReportData:
     @cached_property
     def second_ways(self) -> dict[str, DuringTraining]:
         """The same by the secondary evaluators, by domain."""
-        seen = map(as_secondary_sees, self.records)
-        return {one.name: one for one in compare_ways([r for r in seen if r is not None])}
+        seen = [r for r in map(as_secondary_sees, self.records) if r is not None]
+        return {one.name: one for one in compare_ways(seen)}
 
     def of(self, domain: str) -> list[Record]:
         """The records of one domain."""

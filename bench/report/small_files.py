@@ -23,13 +23,14 @@ COMPARED = RATIOS[:2]  # where the order of two domains may be reversed
 AFTER, DURING = "after training", "during training"
 FEWEST = {"ternary": "three levels", "binary": "1 bit"}  # rung -> values of a weight
 CLEARLY, APART = 0.03, 0.2  # of retention
+DOUBTS = f"The secondary evaluators give more than {APART} less in:"
 NOTES = """\
 The table gives the retention that small files keep, and the range of their ratios. **After training**: the
 best method without further training, in one network of each domain
 ([all methods]({page}#the-best-method-at-each-ratio))."""
 DURING_NOTES = """
-**During training**: plain `qat`, means over the largest networks that were trained{networks}
-([after or during training]({page}#after-training-or-during-training))."""
+**During training**: quantization-aware training (`qat`), the mean over the largest networks that were
+trained{networks} ([after or during training]({page}#after-training-or-during-training))."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ Row = Mapping[str, Kept]  # by domain
 
 def rows(found: ReportData, domains: Sequence[str]) -> dict[str, Row]:
     """What was done -> the row of these domains; without those in which nothing is measured."""
-    every = {f"{AFTER}, {ratio}x or more": best_after(found, ratio) for ratio in RATIOS}
+    every = {f"{AFTER}, at least {ratio}x": best_after(found, ratio) for ratio in RATIOS}
     every |= {f"{DURING}, {name}": trained_with(found, rung) for rung, name in FEWEST.items()}
     shown = {}
     for title, row in every.items():
@@ -109,8 +110,8 @@ def small_files(shown: Mapping[str, Row], order: Sequence[str]) -> tuple[list[st
         kept = [(row.get(name), role) for name in order for role in ROLES]
         cells = [DASH if one is None else f"{one.values[role]:.2f}" for one, role in kept]
         ratios = span((one.ratio for one in row.values()), "{:.1f}x".format)
-        lines.append([f"{title}: {ratios}", *cells])
-    return ["files", *(f"{name} {role} ↑" for name in order for role in ROLES)], lines
+        lines.append([title, ratios, *cells])
+    return ["compressed", "ratios", *(f"{name} {role} ↑" for name in order for role in ROLES)], lines
 
 
 def fewest_bytes(found: ReportData, order: Sequence[str], page: str = "") -> str:
@@ -128,7 +129,7 @@ def fewest_bytes(found: ReportData, order: Sequence[str], page: str = "") -> str
         every = {joined(kept.networks) for kept in trained}
         named = f": {every.pop()}" if len(every) == 1 else ""
         notes += DURING_NOTES.format(page=page, networks=named)
-    return f"{table(headers, lines, 1)}\n\n{notes}{doubts(shown)}"
+    return f"{table(headers, lines, 2)}\n\n{notes}{doubts(shown)}"
 
 
 def doubts(shown: Mapping[str, Row]) -> str:
@@ -138,8 +139,8 @@ def doubts(shown: Mapping[str, Row]) -> str:
         for name, kept in row.items():
             for role, value in kept.secondary().items():
                 if kept.values[role] - value > APART:
-                    said.append(f"{value:.2f} of {role} in {as_text(name)} ({title})")
-    return f" **Secondary evaluators** see far less: {joined(said)}." if said else ""
+                    said.append(f"- {as_text(name)}, {role}, {title}: {value:.2f}")
+    return "\n".join(["", "", DOUBTS, "", *said]) if said else ""
 
 
 def reversed_order(found: ReportData, order: Sequence[str]) -> list[str]:

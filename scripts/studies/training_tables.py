@@ -58,11 +58,10 @@ PRUNED = [
     *every(("s@0",), ("ldlq:bits=3.5,mixed+recalibrate",), (GAN,)),
 ]
 REMEDIES = [
-    *every(("xs@0",), [grid + change for grid in (BINARY, TERNARY) for change in ("", ",ends=int8")]),
-    *every(("xs@0",), [BINARY + change for change in (",budget=1", ",teacher")]),
-    *every(("xs@0",), [f"{BINARY},anneal=0.5", "parq:grid=binary"], (TEXT,)),
+    *every(("xs@0",), [BINARY, TERNARY]),
     *every(("xs@0",), ["int4"], (TEXT,)),
-    *every(("s@0",), [BINARY, f"{BINARY},teacher"], (GAN,)),
+    *every(("s@0",), [BINARY], (GAN,)),
+    *STUDIES["6"],
 ]
 
 

@@ -103,6 +103,13 @@ STUDIES: Mapping[str, list[Planned]] = {
     ),
     # pruning with training
     "5": every(("s@0",), ("prune_train:sparsity=0.9", "prune_train:pattern=2:4")),
+    # what helps where a grid loses much
+    "6": [
+        *every(("xs@0",), [f"{grid},ends=int8" for grid in (BINARY, TERNARY)]),
+        *every(("xs@0",), [f"{BINARY},teacher"]),
+        *every(("xs@0",), [f"{BINARY},anneal=0.5", "parq:grid=binary"], (TEXT,)),
+        *every(("s@0",), [f"{BINARY},teacher"], (GAN,)),
+    ],
 }
 
 

@@ -96,7 +96,8 @@ def picture(panels: Sequence[Panel]) -> bytes:
         from matplotlib.lines import Line2D
 
         left = 0.75 / size[0]
-        kinds = [kind for kind in KINDS if any(kind in panel.bands for panel in panels)]
+        shown = {kind for panel in panels for kind in panel.bands}
+        kinds = [kind for kind in KINDS if kind in shown]
         handles = [Line2D([], [], linewidth=1.8, **_look(kind), **MARKER) for kind in kinds]
         names = [KINDS[kind] for kind in kinds]
         bottom = canvas.legend(figure, handles, names, renderer, (left - 0.005, 0.91))
