@@ -11,6 +11,7 @@ import pytest
 from bench.methods.notation import without_recalibration
 from bench.records.edge import read_edge
 from bench.records.schema import Record, read_records
+from bench.report.during import both_ratios
 from bench.report.report_data import report_data
 from bench.stats.compressibility import retention_of
 from bench.stats.model_file import read_models
@@ -117,6 +118,13 @@ def test_the_figures_in_the_words_of_the_readme_are_those_of_the_records() -> No
     )
     counts = [count / 1e6 for m in f.found.models if (count := f.found.parameters(m)) is not None]
     assert f"({min(counts):.2f} to {max(counts):.1f} million parameters each)" in readme
+    # the columns of quality, after and during training
+    kept = {
+        row.split("|")[1].strip(): row.split("|") for row in both_ratios(f.found, f.found.ways).splitlines()
+    }
+    for domain, name in (("image_gan", "GANs"), ("text", "transformers")):
+        after, during = (kept[f"{domain} s"][column].strip() for column in (3, 4))
+        assert f"{name} at {during} in place of {after}" in readme
 
 
 def test_every_page_of_docs_is_linked_in_its_index_and_the_readme_links_the_index() -> None:
