@@ -21,7 +21,7 @@ from bench.stats.compressibility import FULL_RANGE, retention_of, score
 from bench.stats.intervals import Estimate
 from bench.stats.ladder import ROLES, ModelLadder, grouped, models_of
 from bench.stats.order import Order, order_of
-from bench.stats.rank_agreement import Agreement, agreements, as_secondary_sees
+from bench.stats.rank_agreement import Agreement, agreements, secondary_views
 from bench.stats.scores import model_score
 from bench.stats.sizes import SizeSlopes, of_sizes_trained_often, points, size_slopes
 from bench.stats.survivors import Share
@@ -65,11 +65,11 @@ class Figures:
     @functools.cached_property
     def secondary(self) -> list[ModelLadder]:
         """The ladders that the secondary evaluators have scored as a whole, by their scores."""
-        seen: list[Record | None] = []
+        seen: list[Record] = []
         for _, same in grouped(self.found.records, lambda r: (r.domain, r.model)):
             if same[0].domain not in self.found.waiting and has_secondary(same):
-                seen += [as_secondary_sees(r) for r in same]
-        return [m for m in models_of([r for r in seen if r is not None]) if m.whole]
+                seen += secondary_views(same)
+        return [m for m in models_of(seen) if m.whole]
 
     def orders(self, secondary: bool = False) -> list[Order]:
         """Which role falls below 0.90 first in each model."""
@@ -103,8 +103,7 @@ class Figures:
 
     def kept_secondary(self, domain: str, method: str, model: str = "", plain: bool = False) -> list[float]:
         """Retention by the secondary evaluators."""
-        seen = [as_secondary_sees(r) for r in self.records(domain, method, model, plain)]
-        return retained([r for r in seen if r is not None])
+        return retained(secondary_views(self.records(domain, method, model, plain)))
 
     def least(self, domain: str, method: str) -> float:
         """The smallest retention by any role and evaluator."""
@@ -175,8 +174,8 @@ class Figures:
         None for too few trainings.
         """
         records = [r for same in self.trainings().values() for r in same]
-        seen = [as_secondary_sees(r) if secondary else r for r in records]
-        pairs = spreads(by_method(cells_of([r for r in seen if r is not None])), BINARY, role)
+        seen = secondary_views(records) if secondary else records
+        pairs = spreads(by_method(cells_of(seen)), BINARY, role)
         return more_spread(pairs) if decidable(pairs) else None
 
     def tested_spreads(self, role: str) -> list[str]:

@@ -8,8 +8,8 @@ from bench.methods.notation import CONTROL
 from bench.report.report_data import DASH, ReportData, table, with_interval
 from bench.stats.during import BothWays, DuringTraining, compare_ways, domain_of, over_seeds
 from bench.stats.intervals import Estimate
-from bench.stats.ladder import ROLES, size_of
-from bench.stats.rank_agreement import as_secondary_sees
+from bench.stats.ladder import ROLES, ModelLadder, size_of
+from bench.stats.rank_agreement import secondary_views
 from bench.stats.scores import Domain, ratio_at
 from bench.util.markup import as_text, joined
 
@@ -67,16 +67,15 @@ def during_section(found: ReportData, order: Sequence[str], details: str) -> lis
 
 def largest(found: ReportData, one: DuringTraining) -> tuple[DuringTraining, DuringTraining | None]:
     """(the comparison of the size of the largest models, the same by the secondary evaluators)."""
-    size = _largest_size(found, one)
+    size = found.largest_size(_trained(one))
     records = [r for r in found.records if r.domain == one.name and size_of(r.model) == size]
-    seen = [r for r in map(as_secondary_sees, records) if r is not None]
-    (primary,), second = compare_ways(records), compare_ways(seen)
+    (primary,), second = compare_ways(records), compare_ways(secondary_views(records))
     return primary, second[0] if second else None
 
 
-def _largest_size(found: ReportData, one: DuringTraining) -> str:
-    trained = [m for unit in one.together.during.units for m in unit]
-    return max(trained, key=lambda m: found.parameters(m) or 0).size
+def _trained(one: DuringTraining) -> list[ModelLadder]:
+    """The models that any rung was trained in."""
+    return [m for unit in one.together.during.units for m in unit]
 
 
 def _ordered(found: ReportData, order: Sequence[str]) -> list[DuringTraining]:
@@ -243,8 +242,8 @@ def both_ratios(found: ReportData, ways: Sequence[DuringTraining], all_sizes: bo
     """
     lines = []
     for one in ways:
-        trained = [m for unit in one.together.during.units for m in unit]
-        for size in sorted({m.size for m in trained} if all_sizes else {_largest_size(found, one)}):
+        trained = _trained(one)
+        for size in sorted({m.size for m in trained} if all_sizes else {found.largest_size(trained)}):
             own = [m for m in trained if m.size == size]
             names = [m.model for m in own]
             whole = [m for m in found.models if m.domain == one.name and m.model in names]

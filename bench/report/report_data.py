@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -17,7 +17,7 @@ from bench.stats.during import DuringTraining, compare_ways
 from bench.stats.intervals import Estimate
 from bench.stats.ladder import ModelLadder, grouped, models_of, with_records
 from bench.stats.model_file import ModelFile
-from bench.stats.rank_agreement import as_secondary_sees
+from bench.stats.rank_agreement import secondary_views
 from bench.stats.scores import COUNTS_FROM, REGRESSED_FROM, Domain, Score, good_enough
 
 DASH = "-"
@@ -60,12 +60,15 @@ class ReportData:
     @cached_property
     def second_ways(self) -> dict[str, DuringTraining]:
         """The same by the secondary evaluators, by domain."""
-        seen = [r for r in map(as_secondary_sees, self.records) if r is not None]
-        return {one.name: one for one in compare_ways(seen)}
+        return {one.name: one for one in compare_ways(secondary_views(self.records))}
 
     def of(self, domain: str) -> list[Record]:
         """The records of one domain."""
         return [r for r in self.records if r.domain == domain]
+
+    def largest_size(self, models: Iterable[ModelLadder]) -> str:
+        """The size of the models with the most parameters."""
+        return max(models, key=lambda m: self.parameters(m) or 0).size
 
     def parameters(self, m: ModelLadder) -> int | None:
         """The number of parameters of a model; None where no record gives it."""
@@ -134,7 +137,7 @@ def secondary_domains(
     seen: list[Record] = []
     for model, same in grouped(records, lambda r: (r.domain, r.model)):
         if model in counted and has_secondary(same):
-            seen += [other for r in same if (other := as_secondary_sees(r)) is not None]
+            seen += secondary_views(same)
     if all(r.status == "diverged" for r in seen):
         return None
     theirs = {(m.domain, m.model): m for m in models_of(seen) if m.whole and good_enough(m, threshold)}

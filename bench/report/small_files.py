@@ -39,8 +39,12 @@ class Kept:
 
     ratio: float
     values: Mapping[str, float]  # role -> mean retention
-    networks: Sequence[str]
     records: Sequence[Record]  # of these means
+
+    @property
+    def networks(self) -> list[str]:
+        """The models of the records."""
+        return sorted({r.model for r in self.records})
 
     def secondary(self) -> dict[str, float]:
         """The same means by the secondary evaluators; empty where one of them has no score."""
@@ -79,7 +83,7 @@ def best_after(found: ReportData, ratio: float) -> dict[str, Kept]:
         for one in frontier(usable, (ratio,)):
             own = [r for r in usable if r.method == one.method and r.sample_seed != CHOOSING_SEED]
             values = {role: fmean(one.values[role]) for role in ROLES}
-            best[name] = Kept(one.ratio, values, [own[0].model] if own else [], own)
+            best[name] = Kept(one.ratio, values, own)
     return best
 
 
@@ -92,7 +96,7 @@ def trained_with(found: ReportData, rung: str) -> dict[str, Kept]:
 
 def _of_largest(found: ReportData, name: str, row: BothWays, rung: str) -> Kept | None:
     models = [m for unit in row.during.units for m in unit]
-    size = max(models, key=lambda m: found.parameters(m) or 0).size
+    size = found.largest_size(models)
     of_size = domain_of(name, [m for m in models if m.size == size])
     rate = of_size.rate(rung)
     names = [m.model for m in of_size.models]
@@ -100,7 +104,7 @@ def _of_largest(found: ReportData, name: str, row: BothWays, rung: str) -> Kept 
     values = {role: one.value for role, one in known.items() if one is not None}
     own = [r for r in found.records if (r.domain, r.method) == (name, during(rung)) and r.model in names]
     whole = rate is not None and len(values) == len(ROLES)
-    return Kept(2**rate, values, names, own) if whole and rate is not None else None
+    return Kept(2**rate, values, own) if whole and rate is not None else None
 
 
 def small_files(shown: Mapping[str, Row], order: Sequence[str]) -> tuple[list[str], list[list[str]]]:

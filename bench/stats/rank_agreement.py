@@ -79,6 +79,11 @@ def as_secondary_sees(record: Record) -> Record | None:
     )
 
 
+def secondary_views(records: Iterable[Record]) -> list[Record]:
+    """Many records as `as_secondary_sees` gives them, without those that lack a score."""
+    return [seen for seen in map(as_secondary_sees, records) if seen is not None]
+
+
 def agreements(records: Sequence[Record]) -> list[Agreement]:
     """The agreement for each domain and role with secondary scores.
 
