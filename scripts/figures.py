@@ -40,12 +40,21 @@ STEPS = {GAN: ("int3", "int2"), DIFFUSION: ("int6", "int5"), TEXT: ("int6", "int
 
 
 class Figures:
-    """Means over records: of a rung over all compared models, of another method over the records of `s@0`."""
+    """Means over records: of a rung over all compared models, of another method over the records of `s@0`.
+
+    All are of the three domains that were measured with every method.
+    """
 
     def __init__(self, found: ReportData) -> None:
         self.found = found
         self.domains = {d.name: d for d in found.now.domains}
-        self.whole = [m for m in found.compared if m.whole]
+        self.models = [m for m in found.compared if m.domain in DOMAINS]
+        self.whole = [m for m in self.models if m.whole]
+
+    @functools.cached_property
+    def own(self) -> list[Record]:
+        """The records of these domains."""
+        return [r for r in self.found.records if r.domain in DOMAINS]
 
     def of(self, domain: str, size: str | None = None) -> list[ModelLadder]:
         """Models with a whole ladder."""
@@ -67,7 +76,8 @@ class Figures:
         """The ladders that the secondary evaluators have scored as a whole, by their scores."""
         seen: list[Record] = []
         for _, same in grouped(self.found.records, lambda r: (r.domain, r.model)):
-            if same[0].domain not in self.found.waiting and has_secondary(same):
+            domain = same[0].domain
+            if domain in DOMAINS and domain not in self.found.waiting and has_secondary(same):
                 seen += secondary_views(same)
         return [m for m in models_of(seen) if m.whole]
 
@@ -211,12 +221,12 @@ class Figures:
     @functools.cached_property
     def use_taus(self) -> dict[tuple[str, str], Estimate]:
         """How well each role orders methods by use, by domain and role."""
-        return {(one.domain, one.role): one.tau for one in utility_correlations(self.found.records)}
+        return {(one.domain, one.role): one.tau for one in utility_correlations(self.own)}
 
     @functools.cached_property
     def agreements(self) -> dict[tuple[str, str], Agreement]:
         """Between primary and secondary evaluator, by domain and role."""
-        return {(row.domain, row.role): row for row in agreements(self.found.records)}
+        return {(row.domain, row.role): row for row in agreements(self.own)}
 
     def failures(self, domain: str) -> list[tuple[str, Share, Share]]:
         """(model, P(fails | failed at the milder rung), P(fails | survived it)), where both are known."""
@@ -245,7 +255,7 @@ class Figures:
 
     def slopes(self, role: str) -> tuple[SizeSlopes, SizeSlopes]:
         """Of C over size: with all sizes, and without those that were trained once."""
-        data = points(self.found.compared, self.found.parameters, role)
+        data = points(self.models, self.found.parameters, role)
         repeated = of_sizes_trained_often([p for p in data if not p.hollow])
         return known(size_slopes(data)), known(size_slopes(repeated))
 

@@ -463,7 +463,7 @@ class Page:
         return f"{self._f.spread(domain, role):.3f}"
 
     def models_with_size(self) -> str:
-        return str(len(points(self._f.found.compared, self._f.found.parameters, "quality")))
+        return str(len(points(self._f.models, self._f.found.parameters, "quality")))
 
     def slope(self, role: str, sizes: str) -> str:
         return with_sign(self._f.slopes(role)[sizes == "repeated"].average)
@@ -531,7 +531,7 @@ class Page:
         return "; ".join(found)
 
     def parameters(self) -> str:
-        counts = [known(self._f.found.parameters(m)) / 1e6 for m in self._f.found.compared]
+        counts = [known(self._f.found.parameters(m)) / 1e6 for m in self._f.models]
         return f"{min(counts):.2f} to {max(counts):.2f} M"
 
     def u_poor(self) -> str:

@@ -70,7 +70,11 @@ def data_of(page: str) -> dict[str, Any]:
 
 def rows_of(page: str) -> list[dict[str, Any]]:
     data = data_of(page)
-    return [dict(zip(data["columns"], values, strict=True)) for values in data["rows"]]
+    rows = [dict(zip(data["columns"], values, strict=True)) for values in data["rows"]]
+    for row in rows:
+        place, *values = row["metrics"]
+        row["metrics"] = dict(zip(data["metric_names"][place], values, strict=True))
+    return rows
 
 
 class Elements(html.parser.HTMLParser):

@@ -280,26 +280,21 @@ def test_small_files_have_a_table_after_and_during_training() -> None:
     text = fewest_bytes(found, ["a", "b"])
     lines = cells_of(text)
     assert lines[0] == [
-        "compressed",
-        "ratios",
-        "a quality ↑",
-        "a diversity ↑",
-        "b quality ↑",
-        "b diversity ↑",
+        "quality / diversity kept ↑",
+        *(f"after training, at least {ratio}x" for ratio in (8, 12, 16, 24)),
+        "during training, 1 bit",
     ]
     assert lines[2:] == [
-        ["after training, at least 8x", "8.0x", "0.90", "0.90", "0.90", "0.90"],
-        ["after training, at least 12x", "14.9x", "0.40", "0.40", "0.40", "0.40"],
-        ["after training, at least 16x", "18.4x", "0.30", "0.30", "0.30", "0.30"],
-        ["after training, at least 24x", "27.9x", "0.10", "0.10", "0.10", "0.10"],
-        ["during training, 1 bit", "29.0x", "0.90", "0.90", "-", "-"],
+        ["ratio of the files", "8.0x", "14.9x", "18.4x", "27.9x", "29.0x"],
+        ["a", "0.90 / 0.90", "0.40 / 0.40", "0.30 / 0.30", "0.10 / 0.10", "0.90 / 0.90"],
+        ["b", "0.90 / 0.90", "0.40 / 0.40", "0.30 / 0.30", "0.10 / 0.10", "-"],
     ]
     assert "that were\ntrained: s@0, s@1 and s@2 (" in text
     both = fewest_bytes(report_data([*records, *spread((0.6, 0.7, 0.8), SEEDS, "ternary")], {}), ["a"])
-    three, _ = cells_of(both)[-2:]
-    assert three[0] == "during training, three levels" and three[2:] == ["0.70", "0.70"]
+    titles, *_, kept = cells_of(both)
+    assert dict(zip(titles, kept))["during training, three levels"] == "0.70 / 0.70"
     assert fewest_bytes(report_data(before("a", *SEEDS)[:3], {}), ["a"]) == ""
-    assert cells_of(fewest_bytes(found, ["b"]))[2][:2] == ["after training, at least 8x", "8.0x"]
+    assert cells_of(fewest_bytes(found, ["b"]))[2][:2] == ["ratio of the files", "8.0x"]
     assert "29.0x" not in fewest_bytes(found, ["b"]), "of a domain outside of the table"
 
 
@@ -319,10 +314,15 @@ def test_small_files_that_the_secondary_evaluators_doubt_are_named() -> None:
 
 def test_an_order_that_the_best_methods_reverse_is_said() -> None:
     records = [*before("a", *SEEDS), *before("b", *SEEDS, quality=[0.9 * kept for kept in AFTER])]
-    assert reversed_order(report_data(records, {}), ["a", "b"]) == []
+    assert reversed_order(report_data(records, {}), ["a", "b"]) == ""
     better = [stored(scored("codebook:bits=2", s, 0.99, 0.99, "b"), 15) for s in (0, 1, 2)]
-    (said,) = reversed_order(report_data([*records, *better], {}), ["a", "b"])
+    said = reversed_order(report_data([*records, *better], {}), ["a", "b"])
     assert said.startswith("**The best methods reverse the order of a and b**")
+    assert said.endswith("they leave more quality to b than to a.")
+    three = [*records, *better, *before("c", *SEEDS)]
+    said = reversed_order(report_data(three, {}), ["a", "c", "b"])
+    assert said.startswith("**The best methods reverse the order of 2 pairs of domains**")
+    assert said.endswith("they leave more quality to b than to a and c.")
 
 
 def test_one_bit_that_keeps_nearly_all_is_shown() -> None:

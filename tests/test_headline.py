@@ -10,7 +10,7 @@ from made_up import both_pages, ladder, model, scored, stored
 from bench.records.schema import Record, ToolReport
 from bench.registry import DOMAINS
 from bench.report.details import onset_text, ratio_cells, rungs, size_by_size, sizes
-from bench.report.headline import best_tools, models_table
+from bench.report.headline import best_methods, best_tools, models_table
 from bench.report.report_data import report_data, with_interval
 from bench.report.verdict import sentence
 from bench.stats.compressibility import FULL_RANGE
@@ -262,3 +262,8 @@ def test_the_best_tools_have_a_table_of_their_own() -> None:
     assert [row.split("|")[2].strip() for row in rows] == ["4x", "6x"]
     assert line(said, "", "a ")[1:] == ["`torchao:dtype=int8`", "4.2x", "0.900", "1.000"]
     assert "quanto:bits=4" in rows[1] and "`int8`" not in said and "| b" not in said
+
+
+def test_methods_that_keep_nearly_nothing_have_no_row() -> None:
+    assert "24x" not in best_methods(report_data(ladder("a", "s@0", quality=0.09), {}))
+    assert "24x" in best_methods(report_data(ladder("a", "s@0", quality=0.11), {}))

@@ -15,7 +15,7 @@ from bench.report.loss_order import ratio_text
 from bench.report.report_data import DASH, ReportData, table
 from bench.report.small_files import fewest_bytes, reversed_order
 from bench.report.verdict import answer, caveats, why_no_score
-from bench.stats.frontier import frontier
+from bench.stats.frontier import Best, frontier
 from bench.stats.ladder import ROLES, ModelLadder, size_of, training_seed_of
 from bench.stats.order import order_of
 from bench.stats.scores import COUNTS_FROM, Domain, Ratio, Score, good_enough, model_score, ratio_at
@@ -26,7 +26,8 @@ NOTES = """\
   million parameters, s 0.5, m 2. `s@0` is size s, training seed 0.
 - **C**: mean retention over file sizes from the fp32 file down to a sixteenth; each halving has equal weight.
   1 means that nothing is lost. No rung lies below 4x, so a network that fails right after `int8` still has a
-  C of about 0.5.
+  C of about 0.5. In brackets: by [secondary evaluators](docs/secondary-evaluators.md) of another kind, whose
+  agreement is [in the details]({details}#do-other-evaluators-agree).
 - **90 % kept**: the largest ratio of the ladder at which a one-sided 95 % test over the training seeds shows
   a retention of at least 0.90. The test is stricter than the mean. Single models and other methods can
   reach more: see below.
@@ -45,7 +46,9 @@ minimum of quality and diversity. Sampling seed 0 selects it; the numbers come f
 selection does not flatter them. So they may differ a little from other pages. Each domain is represented by
 the model with the most methods. `+recalibrate` estimates running statistics again after compression.
 [compression.md](docs/compression.md) describes the methods. **4x to 8x**: no other method is better there.
+A row is left out where even the best method keeps less than {least} of quality or of diversity.
 """
+LEAST_KEPT = 0.1  # of each role, in a row of this table
 METHODS_THAT_TRAIN = """\
 Methods that train (`qat`, `parq`, `prune_train`) also cost further steps of training.
 """
@@ -54,11 +57,6 @@ The same for [other projects' tools](docs/tools.md), in our coding of their valu
 at the largest ratio at which it is the best.
 """
 BEST_HEADERS = ["method", "ratio", *(f"{role} ↑" for role in ROLES)]
-EVALUATOR_NOTES = """\
-C by the primary evaluators, and by secondary evaluators of another kind
-([secondary-evaluators.md](docs/secondary-evaluators.md)). Rank correlations and disagreements:
-[details]({details}#do-other-evaluators-agree).
-"""
 LOST_FIRST = """\
 The columns give the ratio at which retention falls below 0.90; higher is better. Between two rungs it is
 interpolated. A range covers the training seeds of a size; a seed without a whole ladder is left out.
@@ -73,7 +71,7 @@ Models in brackets are not ranked: their headroom U is below 0.5.
 def headline(found: ReportData, details: str) -> list[str]:
     """The parts of the first page above the table of models. `details` is the link to the page of details."""
     order = [d.name for d in ranked(found)]
-    parts = [
+    return [
         "## How compressible is each domain?\n",
         *(f"{sentence}\n" for sentence in answers(found)),
         ranking(found) + "\n",
@@ -85,21 +83,16 @@ def headline(found: ReportData, details: str) -> list[str]:
         f"## What is left at each bit width?\n\n{RUNG_NOTES.format(details=details)}",
         rungs(found) + "\n",
         *during_section(found, order, details),
-        f"## The best method at each ratio\n\n{METHOD_NOTES}{METHODS_THAT_TRAIN if found.ways else ''}",
+        f"## The best method at each ratio\n\n{METHOD_NOTES.format(least=LEAST_KEPT)}"
+        f"{METHODS_THAT_TRAIN if found.ways else ''}",
         best_methods(found) + "\n",
         *filter(None, [best_tools(found)]),
     ]
-    if found.now.second_domains:
-        parts += [
-            f"## Do other evaluators agree?\n\n{EVALUATOR_NOTES.format(details=details)}",
-            both_evaluators(found) + "\n",
-        ]
-    return parts
 
 
 def answers(found: ReportData) -> list[str]:
     """The answer in sentences: who is ahead on the ladder, and whom the best methods put ahead."""
-    said = [answer(found.now).strip(), *reversed_order(found, [d.name for d in ranked(found)])]
+    said = [answer(found.now).strip(), reversed_order(found, [d.name for d in ranked(found)])]
     return [sentence for sentence in said if sentence]
 
 
@@ -128,7 +121,10 @@ def ranked(found: ReportData) -> list[Domain]:
 
 
 def ranking(found: ReportData) -> str:
-    """The table of domains, most compressible first; then those that are not compared yet, and why."""
+    """The table of domains, most compressible first; then those that are not compared yet, and why.
+
+    C by the secondary evaluators stands in brackets.
+    """
     headers = [
         "domain",
         "models",
@@ -138,8 +134,13 @@ def ranking(found: ReportData) -> str:
         "90 % of diversity kept ↑",
     ]
     lines = []
+    secondary = {d.name: d for d in found.now.second_domains}
     for d in ranked(found):
-        lines.append([d.name, str(sum(map(len, d.units))), *scores_and_ratios(d)])
+        scores = [_number(d.score(role)) for role in ROLES]
+        if (other := secondary.get(d.name)) is not None:
+            scores = [f"{score} ({_number(other.score(role))})" for score, role in zip(scores, ROLES)]
+        models = str(sum(map(len, d.units)))
+        lines.append([d.name, models, *scores, *scores_and_ratios(d)[len(ROLES) :]])
     for domain, lacks in found.waiting.items():
         waits = f"{as_text(domain)}: not compared yet (missing: {'; '.join(lacks)})"
         lines.append([waits, *[DASH] * (len(headers) - 1)])
@@ -178,17 +179,18 @@ def scores_and_ratios(d: Domain) -> list[str]:
 
 
 def rungs(found: ReportData) -> str:
-    """Retention of quality and diversity by rung, the domains side by side."""
-    domains = [d for d in ranked(found) if d.units]
+    """Retention of quality and diversity by rung: a line for each domain and role."""
+    return table(*rung_lines(found))
+
+
+def rung_lines(found: ReportData) -> tuple[list[str], list[list[str]]]:
+    """(headers, lines) of this table."""
     lines = []
-    for rung in LADDER:
-        lines.append([f"`{rung}`", *(_mean_retention(d, role, rung) for d in domains for role in ROLES)])
-    return table(["retention", *(f"{d.name} {role} ↑" for d in domains for role in ROLES)], lines)
-
-
-def _mean_retention(d: Domain, role: str, rung: str) -> str:
-    values = retentions_at(d, role, rung)
-    return f"{mean(values):.3f}" if values else DASH
+    for d in ranked(found):
+        for role in ROLES if d.units else ():
+            values = [retentions_at(d, role, rung) for rung in LADDER]
+            lines.append([f"{d.name} {role}", *(f"{mean(some):.3f}" if some else DASH for some in values)])
+    return ["retention ↑", *(f"`{rung}`" for rung in LADDER)], lines
 
 
 def best_methods(found: ReportData) -> str:
@@ -196,7 +198,8 @@ def best_methods(found: ReportData) -> str:
     lines = []
     richest = richest_models(found)
     for d in ranked(found):
-        best_of = frontier(richest.get(d.name, []))  # a method is best at ratios that follow each other
+        best_of = [one for one in frontier(richest.get(d.name, [])) if _usable(one)]
+        # a method is best at ratios that follow each other
         for _, group in itertools.groupby(best_of, key=lambda best: best.method):
             same = list(group)
             _, name, *cells = best_cells(same[0], d.name)
@@ -205,16 +208,8 @@ def best_methods(found: ReportData) -> str:
     return table(["domain", "at least", *BEST_HEADERS], lines, 3)
 
 
-def both_evaluators(found: ReportData) -> str:
-    """C of each role, by the primary and by the secondary evaluators."""
-    secondary = {d.name: d for d in found.now.second_domains}
-    lines = []
-    for d in ranked(found):
-        if (other := secondary.get(d.name)) is not None:
-            lines.append([d.name, *(_number(one.score(role)) for role in ROLES for one in (d, other))])
-    return table(
-        ["domain", *(f"{role}, {which}" for role in ROLES for which in ("primary", "secondary"))], lines
-    )
+def _usable(best: Best) -> bool:
+    return min(map(mean, best.values.values())) >= LEAST_KEPT
 
 
 def models_table(found: ReportData, links: Mapping[tuple[str, str], str]) -> str:

@@ -66,7 +66,7 @@ Row = Mapping[str, Kept]  # by domain
 
 
 def rows(found: ReportData, domains: Sequence[str]) -> dict[str, Row]:
-    """What was done -> the row of these domains; without those in which nothing is measured."""
+    """What was done -> the files of these domains; without those in which nothing is measured."""
     every = {f"{AFTER}, at least {ratio}x": best_after(found, ratio) for ratio in RATIOS}
     every |= {f"{DURING}, {name}": trained_with(found, rung) for rung, name in FEWEST.items()}
     shown = {}
@@ -108,14 +108,18 @@ def _of_largest(found: ReportData, name: str, row: BothWays, rung: str) -> Kept 
 
 
 def small_files(shown: Mapping[str, Row], order: Sequence[str]) -> tuple[list[str], list[list[str]]]:
-    """(headers, lines): a line for each row; the domains in this order, each with a column for each role."""
-    lines = []
-    for title, row in shown.items():
-        kept = [(row.get(name), role) for name in order for role in ROLES]
-        cells = [DASH if one is None else f"{one.values[role]:.2f}" for one, role in kept]
-        ratios = span((one.ratio for one in row.values()), "{:.1f}x".format)
-        lines.append([title, ratios, *cells])
-    return ["compressed", "ratios", *(f"{name} {role} ↑" for name in order for role in ROLES)], lines
+    """(headers, lines): a column for each kind of file. The first line gives their ratios, the next ones what
+    each domain keeps of quality and of diversity.
+    """
+    ratios = [span((one.ratio for one in row.values()), "{:.1f}x".format) for row in shown.values()]
+    lines = [["ratio of the files", *ratios]]
+    for name in order:
+        lines.append([name, *(_both(row.get(name)) for row in shown.values())])
+    return ["quality / diversity kept ↑", *shown], lines
+
+
+def _both(kept: Kept | None) -> str:
+    return DASH if kept is None else " / ".join(f"{kept.values[role]:.2f}" for role in ROLES)
 
 
 def fewest_bytes(found: ReportData, order: Sequence[str], page: str = "") -> str:
@@ -133,7 +137,7 @@ def fewest_bytes(found: ReportData, order: Sequence[str], page: str = "") -> str
         every = {joined(kept.networks) for kept in trained}
         named = f": {every.pop()}" if len(every) == 1 else ""
         notes += DURING_NOTES.format(page=page, networks=named)
-    return f"{table(headers, lines, 2)}\n\n{notes}{doubts(shown)}"
+    return f"{table(headers, lines)}\n\n{notes}{doubts(shown)}"
 
 
 def doubts(shown: Mapping[str, Row]) -> str:
@@ -147,22 +151,29 @@ def doubts(shown: Mapping[str, Row]) -> str:
     return "\n".join(["", "", DOUBTS, "", *said]) if said else ""
 
 
-def reversed_order(found: ReportData, order: Sequence[str]) -> list[str]:
-    """Pairs of domains whose quality the best methods order otherwise: a sentence each.
+def reversed_order(found: ReportData, order: Sequence[str]) -> str:
+    """Pairs of domains whose quality the best methods order otherwise, in one sentence; empty without any.
 
     order: the domains by the ladder. Both sets of evaluators have to show it.
     """
     best = [best_after(found, ratio) for ratio in COMPARED]
-    said = []
+    pairs = []
     for ahead, behind in itertools.combinations(order, 2):
         both = [(one[ahead], one[behind]) for one in best if ahead in one and behind in one]
         gains = [gain for a, b in both for gain in _gains(a, b)]
         if gains and min(gains) > CLEARLY:
-            said.append(
-                f"**The best methods reverse the order of {as_text(ahead)} and {as_text(behind)}**: in one "
-                f"network of each, they leave more quality to {as_text(behind)}."
-            )
-    return said
+            pairs.append((as_text(ahead), as_text(behind)))
+    if not pairs:
+        return ""
+    which = joined(pairs[0]) if len(pairs) == 1 else f"{len(pairs)} pairs of domains"
+    than = {
+        now: [ahead for ahead, behind in pairs if behind == now] for now in dict.fromkeys(b for _, b in pairs)
+    }
+    more = "; ".join(f"to {now} than to {joined(others)}" for now, others in than.items())
+    return (
+        f"**The best methods reverse the order of {which}**: in one network of each, they leave more quality "
+        f"{more}."
+    )
 
 
 def _gains(a: Kept, b: Kept) -> list[float]:

@@ -78,13 +78,13 @@ class ModelFile(BaseModel):
         return path.parts[-3:] == (slug(self.domain), slug(self.model), MODEL_FILE)
 
 
-def rounded(value: Any) -> Any:
-    """Round floats to `DIGITS` significant digits, at any depth of lists and objects."""
+def rounded(value: Any, digits: int = DIGITS) -> Any:
+    """Round floats to so many significant digits, at any depth of lists and objects."""
     if isinstance(value, float):
-        return float(f"{value:.{DIGITS}g}")
+        return float(f"{value:.{digits}g}")
     if isinstance(value, dict):
-        return {name: rounded(entry) for name, entry in value.items()}
-    return [rounded(entry) for entry in value] if isinstance(value, list | tuple) else value
+        return {name: rounded(entry, digits) for name, entry in value.items()}
+    return [rounded(entry, digits) for entry in value] if isinstance(value, list | tuple) else value
 
 
 def read_models(results: Path, warn: Say | None = None) -> dict[tuple[str, str], ModelFile]:

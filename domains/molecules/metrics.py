@@ -55,9 +55,13 @@ def _fcd(generated: SampleFeatures, real: SampleFeatures) -> float:
 
 def tanimoto(some: Sequence[str], others: Sequence[str]) -> np.ndarray:
     """[n, m]: bits that two fingerprints share, over bits that either has."""
-    a, b = fingerprints(some).astype("f4"), fingerprints(others).astype("f4")
-    shared = a @ b.T
-    either = a.sum(1)[:, None] + b.sum(1)[None] - shared
+    return similarities(fingerprints(some).astype("f4"), fingerprints(others).astype("f4"))
+
+
+def similarities(some: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """The same of fingerprints, float32 [n, bits] and [m, bits] of 0 and 1."""
+    shared = some @ others.T
+    either = some.sum(1)[:, None] + others.sum(1)[None] - shared
     return shared / np.maximum(either, 1)  # type: ignore[no-any-return]
 
 

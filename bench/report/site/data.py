@@ -76,16 +76,25 @@ class SiteData:
         return [*dict.fromkeys(row["source"] for row in self.rows)]
 
     def for_script(self) -> dict[str, Any]:
-        """What the script reads: columns once, then a list for each row. Floats have six digits."""
+        """What the script reads: columns once, then a list for each row. Floats have six digits, half widths
+        three.
+
+        The metrics of a row are the place of their names in `metric_names`, then their values.
+        """
         columns = list(self.rows[0]) if self.rows else []
         values: list[list[Any]] = []
+        places: dict[tuple[str, ...], int] = {}
         for row in self.rows:
-            values.append([row[name] for name in columns])
+            metrics = row["metrics"]
+            place = places.setdefault(tuple(metrics), len(places))
+            short = {**row, "metrics": [place, *metrics.values()]}
+            values.append([short[name] for name in columns])
         return {
             "columns": columns,
             "rows": rounded(values),
+            "metric_names": list(places),
             "twins": [vars(t) for t in self.twins],
-            "paired": rounded(self.paired),
+            "paired": rounded(self.paired, 3),
             "models": rounded(self.models),
             "numbers": NUMBERS,
         }

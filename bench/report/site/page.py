@@ -13,14 +13,12 @@ from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
 from bench.errors import BadInput
-from bench.methods.notation import LADDER
 from bench.records.schema import read_records
-from bench.report.details import best_cells, losses_of, retentions_at, richest_models
-from bench.report.headline import answers, ranked, scores_and_ratios
+from bench.report.details import best_cells, losses_of, richest_models
+from bench.report.headline import answers, ranked, rung_lines, scores_and_ratios
 from bench.report.report_data import DASH, ReportData, with_interval
 from bench.report.site.curves import cell_charts, domain_charts, looks
 from bench.report.site.data import NUMBERS, TEXTS, Row, Say, SiteData, Source, site_data
@@ -166,7 +164,6 @@ def _tables(found: ReportData) -> dict[str, Any]:
     """Title -> (headers, lines) of the leaderboard's tables. Empty without a ranking."""
     if not found.comparable:
         return {}
-    domains = [d for d in ranked(found) if d.units]
     kept = [f"90 % of {role} kept" for role in ROLES]
     models = [[m.domain, m.model, *losses_of(m)] for m in found.models if m.whole]
     return {
@@ -175,10 +172,7 @@ def _tables(found: ReportData) -> dict[str, Any]:
             [[d.name, *scores_and_ratios(d)] for d in ranked(found)],
         ),
         "small_files": _small_files(found),
-        "rungs": (
-            ["rung", *(f"{d.name}: {role}" for d in domains for role in ROLES)],
-            _rungs(domains),
-        ),
+        "rungs": _rungs(found),
         "best": (["at least", "domain", "method", "ratio", *ROLES], _best(found)),
         "models": (["domain", "model", *(f"{role} below 0.90 at" for role in ROLES), "lost first"], models),
         "pairs": (PAIR_HEADERS, pairs(found.now)),
@@ -191,12 +185,9 @@ def _small_files(found: ReportData) -> tuple[list[str], list[list[str]]]:
     return small_files(rows(found, order), order)
 
 
-def _rungs(domains: Sequence[Any]) -> list[list[str]]:
-    lines = []
-    for rung in LADDER:
-        values = [retentions_at(d, role, rung) for d in domains for role in ROLES]
-        lines.append([rung, *(f"{mean(some):.3f}" if some else DASH for some in values)])
-    return lines
+def _rungs(found: ReportData) -> tuple[list[str], list[list[str]]]:
+    headers, lines = rung_lines(found)
+    return [header.strip("`") for header in headers], lines
 
 
 def _during(found: ReportData) -> tuple[list[str], list[list[str]]]:

@@ -4,6 +4,10 @@
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const rows = data.rows.map((values) => Object.fromEntries(data.columns.map((name, i) => [name, values[i]])));
+for (const row of rows) {
+  const [place, ...values] = row.metrics;
+  row.metrics = Object.fromEntries(data.metric_names[place].map((name, i) => [name, values[i]]));
+}
 const all = (selector, within = document) => [...within.querySelectorAll(selector)];
 const one = (id) => document.getElementById(id);
 const byName = new Map();
