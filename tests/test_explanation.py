@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import json
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 from made_up import model
 from torch import nn
 
-from scripts.studies.explanation import FILE, PAGE, Heard, Share, Turns, cut, drown, filled, tolerance
+from scripts.studies.explanation import (
+    FILE,
+    PAGE,
+    Heard,
+    Share,
+    Turns,
+    cut,
+    divergences,
+    drown,
+    filled,
+    tolerance,
+)
 
 RATES = (2.0, 3.0)
 
@@ -62,6 +74,25 @@ def test_two_networks_take_turns_on_each_path() -> None:
 
     turns = Turns(Named("a"), Named("b"), 4)
     assert "".join(turns() for _ in range(8)) == "aabbaabb"
+
+
+class Fixed(nn.Module):
+    """A language model of two tokens that gives the first one the same odds after each prefix."""
+
+    def __init__(self, odds: float) -> None:
+        super().__init__()
+        self.logit = math.log(odds)
+
+    def forward(self, input_ids: torch.Tensor, use_cache: bool) -> SimpleNamespace:
+        return SimpleNamespace(logits=torch.tensor([self.logit, 0.0]).expand(*input_ids.shape, 2))
+
+
+def test_divergences_are_summed_by_place_without_padding() -> None:
+    rows = [[0, 1, 1, 1], [0, 1]] * 20
+    sums, counts = divergences(Fixed(3.0), Fixed(1.0), rows)
+    wanted = 0.75 * math.log(0.75 / 0.5) + 0.25 * math.log(0.25 / 0.5)
+    assert counts.tolist() == [40, 20, 20]
+    assert (sums / counts).tolist() == pytest.approx([wanted] * 3)
 
 
 def test_the_tolerance_lies_between_the_rungs_around_the_threshold() -> None:

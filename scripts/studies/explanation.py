@@ -5,8 +5,8 @@
     python -m scripts.studies.explanation experiments   # fewer calls, one half of the calls, noise as large
     python -m scripts.studies.explanation tables        # write docs/explanation.md from explanation.json
 
-`errors` takes about ten minutes on one core, `growth` two and `experiments` fifteen. `explanation.json` holds
-what is done, so that a stopped run continues.
+`errors` takes about ten minutes on one core, `growth` five and `experiments` fifteen. `explanation.json`
+holds what is done, so that a stopped run continues.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from statistics import fmean, geometric_mean, median
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -37,6 +37,9 @@ from bench.runner.session import ModelSession
 from bench.stats.ladder import ROLES, ModelLadder, models_of
 from bench.stats.order import LOST, onset
 from bench.util.files import write_atomically
+from domains.language.generator import LanguageGenerator
+from domains.language.likelihood import log_probabilities
+from domains.language.training import IGNORED, pad
 from scripts import blocks
 from scripts.studies.training_time import RESULTS, ROOT, kept_of
 
@@ -49,6 +52,8 @@ PATHS = 50  # pictures whose paths are followed
 TESTED, DIFFUSION = "s@0", "image_diffusion"
 GRIDS, SHOWN = ("int5", "int4"), (1, 2, 5, 10, 19)
 GRID = "int4"  # of the experiments
+SEQUENCES = ("text", "image_tokens", "molecules")
+EARLY, LATE = slice(0, 10), slice(20, 30)  # places of tokens in their sequence
 STEPS, PUBLISHED = (10, 5, 20), 10  # of the sampler, which calls the network 2 n - 1 times in n steps
 NOISED = (("image_gan", "int2"), ("image_diffusion", "int4"), ("text", "int4"))
 Found = dict[str, Any]
@@ -166,7 +171,9 @@ class Heard:
 
 
 def growth(found: Found) -> Iterator[None]:
-    """Add the error of the diffusion model's pictures after each call, from the same start noise."""
+    """Add the error of the diffusion model's pictures after each call, from the same start noise. Then those
+    of transformers over their tokens.
+    """
     lines = found.setdefault("growth", {})
     for grid in (grid for grid in GRIDS if grid not in lines):
         session = tested_session(DIFFUSION)
@@ -174,6 +181,42 @@ def growth(found: Found) -> Iterator[None]:
         pairs = zip(path_of(session, network), path_of(session, compressed(session, grid)), strict=True)
         lines[grid] = [of_pair(*pair) for pair in pairs]
         yield
+    lines = found.setdefault("tokens", {})
+    for domain, grid in itertools.product(SEQUENCES, GRIDS):
+        if f"{domain} {grid}" not in lines:
+            lines[f"{domain} {grid}"] = over_tokens(tested_session(domain), grid)
+            yield
+
+
+def over_tokens(session: ModelSession, grid: str) -> Found:
+    """KL(uncompressed || compressed) of the next token, early and late: after what the uncompressed network
+    wrote, and after what the compressed one wrote from the same noise. In nats a token.
+
+    The first is the error of one call. The second also holds what earlier errors of the sampler do.
+    """
+    generator = cast(LanguageGenerator, session.generator)
+    pair = generator.network, compressed(session, grid)
+    found = {}
+    for author, network in zip(("uncompressed", "compressed"), pair):
+        rows = [[generator.start, *row] for row in generator.write(network, SAMPLES, 0)]
+        sums, counts = divergences(*pair, [row for row in rows if len(row) > 1])
+        found[author] = [float(sums[part].sum() / counts[part].sum()) for part in (EARLY, LATE)]
+    return found
+
+
+@torch.inference_mode()
+def divergences(base: nn.Module, changed: nn.Module, rows: list[list[int]]) -> tuple[Tensor, Tensor]:
+    """(sums, counts) of the KL divergences at each place of these sequences. Each begins with the start."""
+    sums = torch.zeros(max(map(len, rows)) - 1, dtype=torch.float64)
+    counts = torch.zeros_like(sums)
+    for start in range(0, len(rows), ITEMS):
+        padded = pad(rows[start : start + ITEMS])
+        inputs, real = padded[:, :-1].clamp(min=0), padded[:, 1:] != IGNORED
+        before, now = (log_probabilities(network, inputs) for network in (base, changed))
+        divergence = (before.exp() * (before - now)).sum(-1).double() * real
+        sums[: inputs.shape[1]] += divergence.sum(0)
+        counts[: inputs.shape[1]] += real.sum(0)
+    return sums, counts
 
 
 def path_of(session: ModelSession, network: nn.Module) -> list[Tensor]:
@@ -330,6 +373,18 @@ def paths(found: Found) -> str:
     return table(["grid", *(f"after {k}" for k in SHOWN)], lines)
 
 
+def tokens(found: Found) -> str:
+    """One line for each domain and grid."""
+    lines = []
+    for key, row in found["tokens"].items():
+        domain, grid = key.split()
+        values = [value for author in ("uncompressed", "compressed") for value in row[author]]
+        lines.append([f"{domain} {TESTED}", f"`{grid}`", *(f"{value:.3f}" for value in values)])
+    names = [f"tokens {part.start + 1} to {part.stop}" for part in (EARLY, LATE)]
+    authors = ("the uncompressed network", "the compressed one")
+    return table(["model", "grid", *(f"{name}, after {a}" for a in authors for name in names)], lines, 2)
+
+
 def calls(found: Found) -> str:
     lines = []
     for steps in sorted(STEPS):
@@ -370,6 +425,7 @@ TABLES: Mapping[str, Callable[[Found], str]] = {
     "errors": at_4_bits,
     "tolerances": tolerances,
     "growth": paths,
+    "tokens": tokens,
     "calls": calls,
     "halves": halves,
     "noises": noises,
