@@ -282,10 +282,9 @@ class Page:
 
     def answer(self) -> str:
         """As the leaderboard says it."""
-        now = self._f.found.now
-        said = "\n".join(
-            [answer(now), caveats(now), checks(now, self._f.found.wider), pair_by_pair(self._f.found)]
-        )
+        found = self._f.found
+        parts = [answer(found.now), caveats(found.now, found.crossed), checks(found.now, found.wider)]
+        said = "\n".join([*parts, pair_by_pair(found)])
         return said.replace("](docs/", "](").strip()
 
     def real_runtimes(self) -> str:

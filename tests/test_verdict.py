@@ -11,7 +11,6 @@ from made_up import RATES, model
 
 from bench.report.verdict import (
     BOTH,
-    CANNOT,
     NOTHING,
     ClaimContext,
     Support,
@@ -322,7 +321,8 @@ def test_it_says_how_sure_and_what_it_cannot_show() -> None:
         "Models compared: in each domain 3 training seeds of size s." in text
         and "adjusted p of a claim is" in text
     )
-    assert CANNOT in text and "Each role has one evaluator" in text
+    assert "**What this cannot show.** Domain, architecture, normalization" in text
+    assert "Each role has one evaluator" in text
     assert (
         f"A threshold of U = {REGRESSED_FROM} instead of {COUNTS_FROM} adds no model: the conclusions are "
         f"the same."

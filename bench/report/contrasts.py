@@ -14,7 +14,6 @@ from bench.report.report_data import DASH, ReportData, table, with_interval
 from bench.report.verdict import PAIR_HEADERS, ClaimContext, in_roles, pairs, together
 from bench.stats.contrasts import (
     FACTORS,
-    OTHER,
     Component,
     Contrast,
     by_kinds,
@@ -50,7 +49,7 @@ data under the same network, sizes within a domain, training seeds within a size
 
 def short_answer(found: ReportData, details: str) -> str:
     """The sentence of the first page. Empty unless both data and network are contrasted."""
-    if {c.shared for c in found.contrasts} != set(OTHER):
+    if not found.crossed:
         return ""
     said = "; ".join(_said(c, found.now) for c in found.contrasts)
     return f"**{TITLE}** Some rows share one of them: {said} ([details]({details}#data-or-network)).\n"

@@ -78,7 +78,7 @@ def headline(found: ReportData, details: str) -> list[str]:
         *([f"{few}\n"] if (few := fewest_bytes(found, order)) else []),
         *without_score(found),
         NOTES.format(details=details),
-        caveats(found.now),
+        caveats(found.now, found.crossed),
         *filter(None, [short_answer(found, details)]),
         f"## What is left at each bit width?\n\n{RUNG_NOTES.format(details=details)}",
         rungs(found) + "\n",

@@ -12,7 +12,7 @@ from bench.records.schema import Record
 from bench.registry import DOMAINS, open_domain
 from bench.report.verdict import ClaimContext, claim_context, with_secondary
 from bench.stats.complete import has_secondary, not_compared_yet, without
-from bench.stats.contrasts import Contrast, Kinds, contrasts_of, kinds_of
+from bench.stats.contrasts import OTHER, Contrast, Kinds, contrasts_of, kinds_of
 from bench.stats.during import DuringTraining, compare_ways
 from bench.stats.intervals import Estimate
 from bench.stats.ladder import ModelLadder, grouped, models_of, with_records
@@ -51,6 +51,11 @@ class ReportData:
     def contrasts(self) -> list[Contrast]:
         """The compared domains that share their data or their network."""
         return contrasts_of(self.kinds)
+
+    @cached_property
+    def crossed(self) -> bool:
+        """Whether some domains share their data, and some their network."""
+        return {contrast.shared for contrast in self.contrasts} == set(OTHER)
 
     @cached_property
     def ways(self) -> list[DuringTraining]:

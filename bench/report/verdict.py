@@ -239,9 +239,13 @@ def answer(now: ClaimContext) -> str:
     return (sentence(now) or NOTHING) + "\n"
 
 
-def caveats(now: ClaimContext) -> str:
-    """How certain the sentence is, and what the data cannot show."""
-    return _paragraphs([_size_by_size(now), _how_sure(now), CANNOT])
+def caveats(now: ClaimContext, crossed: bool = False) -> str:
+    """How certain the sentence is, and what the data cannot show.
+
+    crossed: some domains share their data and some their network, and the page contrasts them.
+    """
+    together = IN_SOME_ROWS if crossed else IN_ALL_ROWS
+    return _paragraphs([_size_by_size(now), _how_sure(now), CANNOT.format(together=together)])
 
 
 def checks(now: ClaimContext, wider: ClaimContext) -> str:
@@ -263,8 +267,11 @@ def _paragraphs(paragraphs: Sequence[str]) -> str:
 
 BOTH = " A difference is claimed only if the secondary evaluators show it too."
 NOTHING = "Fewer than two domains have a score for the same sizes: there is nothing to compare."
+IN_ALL_ROWS = "Domain, architecture, normalization, training recipe and evaluator change together."
+IN_SOME_ROWS = """\
+Rows that share neither data nor network differ in both, and in normalization, recipe and evaluator."""
 CANNOT = """\
-**What this cannot show.** Domain, architecture, normalization, training recipe and evaluator change together.
+**What this cannot show.** {together}
 A difference between two rows is a difference between these models as they were trained. It is not a law of
 images or of text. All models are small."""
 

@@ -58,7 +58,7 @@ def render(site: SiteData, say: Say = lambda line: None) -> str:
         script=_raw(script),
         data=_raw(in_script(site.for_script() | {"fates": FATES})),
         answers=[_bold(sentence) for sentence in answers(found)],
-        caveats=[_bold(part) for part in caveats(found.now).split("\n\n")] if found.comparable else [],
+        caveats=_caveats(found),
         tables=_tables(found),
         charts=domain_charts(site, say),
         cells=cell_charts(site),
@@ -158,6 +158,13 @@ def shown(value: Any, digits: int = 3) -> str:
 
 
 # ----------------------------------------------------------------------------------------------------- tables
+
+
+def _caveats(found: ReportData) -> list[Any]:
+    """The paragraphs of caveats. Empty without a ranking."""
+    if not found.comparable:
+        return []
+    return [_bold(part) for part in caveats(found.now, found.crossed).split("\n\n")]
 
 
 def _tables(found: ReportData) -> dict[str, Any]:
