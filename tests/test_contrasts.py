@@ -378,7 +378,7 @@ def test_the_first_page_has_one_sentence_where_both_are_contrasted(
     )
     assert "; with the same network (transformer), no difference is shown (at most 0.0" in line
     assert line.endswith("([details](d.md#data-or-network)).") and line.count(". ") == 0
-    assert "Rows that share neither data nor network differ in both" in first
+    assert "Rows with the same data differ in network" in first
     assert details.count("## Data or network?") == 1 and "**Where does the variance of C lie?**" in details
     assert len(details.split("## Data or network?")[1].split("\n## ")[0].splitlines()) < 60
 

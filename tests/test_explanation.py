@@ -87,12 +87,10 @@ class Fixed(nn.Module):
         return SimpleNamespace(logits=torch.tensor([self.logit, 0.0]).expand(*input_ids.shape, 2))
 
 
-def test_divergences_are_summed_by_place_without_padding() -> None:
-    rows = [[0, 1, 1, 1], [0, 1]] * 20
-    sums, counts = divergences(Fixed(3.0), Fixed(1.0), rows)
+def test_divergences_are_means_over_items_by_position() -> None:
+    kl = divergences(Fixed(3.0), Fixed(1.0), [[0, 1, 1, 1]] * 20)
     wanted = 0.75 * math.log(0.75 / 0.5) + 0.25 * math.log(0.25 / 0.5)
-    assert counts.tolist() == [40, 20, 20]
-    assert (sums / counts).tolist() == pytest.approx([wanted] * 3)
+    assert kl.tolist() == pytest.approx([wanted] * 3)
 
 
 def test_the_tolerance_lies_between_the_rungs_around_the_threshold() -> None:

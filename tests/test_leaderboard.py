@@ -139,7 +139,7 @@ def test_the_leaderboard_is_short_and_leads_to_every_model() -> None:
         if line.startswith("| ")
         for cell in line.strip("|").split("|")
     ]
-    assert not any(re.search(r"\d \[|\d ±|\(lost", cell) for cell in cells)
+    assert not any(re.search(r"\d \[|\d ±|\d /|\d \(|\(lost", cell) for cell in cells)
 
 
 def test_links_of_the_generated_pages_lead_somewhere() -> None:
@@ -179,7 +179,7 @@ def test_the_readme_shows_the_committed_ladder() -> None:
     scores, small_files = (part for part in block.split("\n\n") if part.startswith("| "))
     assert small_files in leaderboard
     rows = [[cell.strip() for cell in row.strip("|").split("|")] for row in scores.splitlines()[2:]]
-    assert len(rows) == 3 and all(len(row) == 5 for row in rows)
+    assert len(rows) >= 3 and all(len(row) == 5 for row in rows)
     for domain, *figures in rows:
         line = next(line for line in leaderboard.splitlines() if line.startswith(f"| {domain} "))
         assert all(f" {figure} " in line for figure in figures), (domain, figures)
@@ -188,7 +188,7 @@ def test_the_readme_shows_the_committed_ladder() -> None:
 WITH_EVERY_METHOD = ("text", "image_gan", "image_diffusion")
 
 
-@pytest.mark.parametrize("domain", sorted({r.domain for r in read_records(ROOT / "results")}))
+@pytest.mark.parametrize("domain", sorted(path.parent.name for path in (ROOT / "results").glob("*/s@0")))
 def test_published_records_are_complete(domain: str) -> None:
     """The full ladder; 3 sampling seeds; N = 2,000; clean commits; whole file trees. The first domains also
     have three prunings and a combination.

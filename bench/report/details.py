@@ -221,10 +221,10 @@ def _spread(d: Domain, role: str, rung: str) -> str:
 # ------------------------------------------------------------------------------------------------ each method
 
 METHOD_NOTES = """\
-As on the leaderboard, with the use of the samples. **use**: how good a model becomes that is trained on the
-samples and tested on real data ([secondary-evaluators.md](docs/secondary-evaluators.md)). 1 is the
-uncompressed network, 0 a network of permuted weights. The interval is of this model; `-` means not measured
-under these sampling seeds.
+As on the leaderboard, with every row and the use of the samples. **use**: how good a model becomes that is
+trained on the samples and tested on real data ([secondary-evaluators.md](docs/secondary-evaluators.md)). 1 is
+the uncompressed network, 0 a network of permuted weights. The interval is of this model; `-` means not
+measured under these sampling seeds.
 """
 
 
@@ -238,12 +238,13 @@ def richest_models(found: ReportData) -> dict[str, list[Record]]:
             for _, same in grouped(group, conditions)
         ]
         if groups:
-            richest[d.name] = max(groups, key=_methods_of)
+            richest[d.name] = max(groups, key=lambda group: len(methods(group)))
     return richest
 
 
-def _methods_of(records: Sequence[Record]) -> int:
-    return len({r.method for r in records})
+def methods(records: Sequence[Record]) -> set[str]:
+    """The methods of these records, without the baseline."""
+    return {r.method for r in records} - {"none"}
 
 
 def best_methods(found: ReportData) -> str:

@@ -9,7 +9,7 @@ from statistics import mean
 
 from bench.methods.notation import LADDER
 from bench.report.contrasts import short_answer
-from bench.report.details import UNDECIDED, best_cells, retentions_at, richest_models
+from bench.report.details import UNDECIDED, best_cells, methods, retentions_at, richest_models
 from bench.report.during import during_section
 from bench.report.loss_order import ratio_text
 from bench.report.report_data import DASH, ReportData, table
@@ -22,12 +22,10 @@ from bench.stats.scores import COUNTS_FROM, Domain, Ratio, Score, good_enough, m
 from bench.util.markup import as_text, span
 
 NOTES = """\
-- **models**: how many networks are ranked: each training seed in each ranked size. Sizes: xs has about 0.125
-  million parameters, s 0.5, m 2. `s@0` is size s, training seed 0.
+- **Sizes**: xs has about 0.125 million parameters, s 0.5, m 2. `s@0` is size s, training seed 0.
 - **C**: mean retention over file sizes from the fp32 file down to a sixteenth; each halving has equal weight.
   1 means that nothing is lost. No rung lies below 4x, so a network that fails right after `int8` still has a
-  C of about 0.5. In brackets: by [secondary evaluators](docs/secondary-evaluators.md) of another kind, whose
-  agreement is [in the details]({details}#do-other-evaluators-agree).
+  C of about 0.5.
 - **90 % kept**: the largest ratio of the ladder at which a one-sided 95 % test over the training seeds shows
   a retention of at least 0.90. The test is stricter than the mean. Single models and other methods can
   reach more: see below.
@@ -36,17 +34,18 @@ NOTES = """\
 model and size alone are in [the details]({details}).
 """
 RUNG_NOTES = """\
-Mean retention of quality and of diversity over the models of the ranking, from 8 bits down to 1 bit. Above 1,
-samples score better than those of the uncompressed network; below 0, worse than those of permuted weights.
-Networks with batch norm are recalibrated. File sizes and spreads: [details]({details}#rung-by-rung).
+Mean retention of quality and of diversity over the models of the ranking. Above 1, samples score better than
+those of the uncompressed network; below 0, worse than those of permuted weights. Networks with batch norm are
+recalibrated. Other rungs, file sizes and spreads: [details]({details}#rung-by-rung).
 """
+BETWEEN = ("int6", "int5", "int4", "int3")  # the rungs of the first page
 METHOD_NOTES = """\
 The best of all measured methods in a file at least this many times smaller. The best method has the largest
 minimum of quality and diversity. Sampling seed 0 selects it; the numbers come from the other seeds, so the
 selection does not flatter them. So they may differ a little from other pages. Each domain is represented by
-the model with the most methods. `+recalibrate` estimates running statistics again after compression.
-[compression.md](docs/compression.md) describes the methods. **4x to 8x**: no other method is better there.
-A row is left out where even the best method keeps less than {least} of quality or of diversity.
+the model with the most methods ({counts}). `+recalibrate` estimates running statistics again after
+compression. [compression.md](docs/compression.md) describes the methods. **4x to 8x**: no other method is
+better there. A row is left out where even the best method keeps less than {least} of quality or of diversity.
 """
 LEAST_KEPT = 0.1  # of each role, in a row of this table
 METHODS_THAT_TRAIN = """\
@@ -80,10 +79,10 @@ def headline(found: ReportData, details: str) -> list[str]:
         NOTES.format(details=details),
         caveats(found.now, found.crossed),
         *filter(None, [short_answer(found, details)]),
-        f"## What is left at each bit width?\n\n{RUNG_NOTES.format(details=details)}",
+        f"## What is left at 6 to 3 bits?\n\n{RUNG_NOTES.format(details=details)}",
         rungs(found) + "\n",
         *during_section(found, order, details),
-        f"## The best method at each ratio\n\n{METHOD_NOTES.format(least=LEAST_KEPT)}"
+        f"## The best method at each ratio\n\n{method_notes(found)}"
         f"{METHODS_THAT_TRAIN if found.ways else ''}",
         best_methods(found) + "\n",
         *filter(None, [best_tools(found)]),
@@ -121,26 +120,15 @@ def ranked(found: ReportData) -> list[Domain]:
 
 
 def ranking(found: ReportData) -> str:
-    """The table of domains, most compressible first; then those that are not compared yet, and why.
-
-    C by the secondary evaluators stands in brackets.
-    """
+    """The table of domains, most compressible first; then those that are not compared yet, and why."""
     headers = [
         "domain",
-        "models",
         "C quality ↑",
         "C diversity ↑",
         "90 % of quality kept ↑",
         "90 % of diversity kept ↑",
     ]
-    lines = []
-    secondary = {d.name: d for d in found.now.second_domains}
-    for d in ranked(found):
-        scores = [_number(d.score(role)) for role in ROLES]
-        if (other := secondary.get(d.name)) is not None:
-            scores = [f"{score} ({_number(other.score(role))})" for score, role in zip(scores, ROLES)]
-        models = str(sum(map(len, d.units)))
-        lines.append([d.name, models, *scores, *scores_and_ratios(d)[len(ROLES) :]])
+    lines = [[d.name, *scores_and_ratios(d)] for d in ranked(found)]
     for domain, lacks in found.waiting.items():
         waits = f"{as_text(domain)}: not compared yet (missing: {'; '.join(lacks)})"
         lines.append([waits, *[DASH] * (len(headers) - 1)])
@@ -179,18 +167,27 @@ def scores_and_ratios(d: Domain) -> list[str]:
 
 
 def rungs(found: ReportData) -> str:
-    """Retention of quality and diversity by rung: a line for each domain and role."""
-    return table(*rung_lines(found))
+    """Retention of quality and diversity where the domains differ most: a line for each domain and role."""
+    return table(*rung_lines(found, BETWEEN))
 
 
-def rung_lines(found: ReportData) -> tuple[list[str], list[list[str]]]:
-    """(headers, lines) of this table."""
+def rung_lines(found: ReportData, rungs: Sequence[str] = LADDER) -> tuple[list[str], list[list[str]]]:
+    """(headers, lines) of this table, for some rungs."""
     lines = []
     for d in ranked(found):
         for role in ROLES if d.units else ():
-            values = [retentions_at(d, role, rung) for rung in LADDER]
+            values = [retentions_at(d, role, rung) for rung in rungs]
             lines.append([f"{d.name} {role}", *(f"{mean(some):.3f}" if some else DASH for some in values)])
-    return ["retention ↑", *(f"`{rung}`" for rung in LADDER)], lines
+    return ["retention ↑", *(f"`{rung}`" for rung in rungs)], lines
+
+
+def method_notes(found: ReportData) -> str:
+    """What the table of methods holds; the more methods a domain has, the better is its best one."""
+    richest = richest_models(found)
+    counts = [
+        f"{as_text(d.name)} {len(methods(richest[d.name]))}" for d in ranked(found) if d.name in richest
+    ]
+    return METHOD_NOTES.format(least=LEAST_KEPT, counts=", ".join(counts))
 
 
 def best_methods(found: ReportData) -> str:

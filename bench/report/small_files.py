@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from bench.methods.notation import during, is_trained
+from bench.methods.notation import during, is_trained, without_recalibration
 from bench.records.schema import Record
-from bench.report.details import richest_models
+from bench.report.details import methods, richest_models
 from bench.report.report_data import DASH, ReportData, table
 from bench.stats.compressibility import retention_of
 from bench.stats.during import BothWays, domain_of
@@ -18,14 +18,13 @@ from bench.stats.ladder import ROLES
 from bench.stats.rank_agreement import as_secondary_sees
 from bench.util.markup import as_text, joined, span
 
-RATIOS = (8, 12, 16, 24)  # the least of the best methods
-COMPARED = RATIOS[:2]  # where the order of two domains may be reversed
+RATIOS = (8, 12)  # the least of the best methods; there the order of two domains may be reversed
 AFTER, DURING = "after training", "during training"
 FEWEST = {"ternary": "three levels", "binary": "1 bit"}  # rung -> values of a weight
 CLEARLY, APART = 0.03, 0.2  # of retention
 DOUBTS = f"The secondary evaluators give more than {APART} less in:"
 NOTES = """\
-The table gives the retention that small files keep, and the range of their ratios. **After training**: the
+The table gives the retention of small files. The range of their ratios stands above. **After training**: the
 best method without further training, in one network of each domain
 ([all methods]({page}#the-best-method-at-each-ratio))."""
 DURING_NOTES = """
@@ -75,11 +74,16 @@ def rows(found: ReportData, domains: Sequence[str]) -> dict[str, Row]:
     return {title: row for title, row in shown.items() if row}
 
 
-def best_after(found: ReportData, ratio: float) -> dict[str, Kept]:
-    """The best method that does not train, in one network of each domain."""
+def best_after(found: ReportData, ratio: float, among: Container[str] | None = None) -> dict[str, Kept]:
+    """The best method that does not train, in one network of each domain.
+
+    among: only these, named without recalibration; None: all that were measured.
+    """
     best: dict[str, Kept] = {}
     for name, every in richest_models(found).items():
         usable = [r for r in every if not is_trained(r.method)]
+        if among is not None:
+            usable = [r for r in usable if without_recalibration(r.method) in among]
         for one in frontier(usable, (ratio,)):
             own = [r for r in usable if r.method == one.method and r.sample_seed != CHOOSING_SEED]
             values = {role: fmean(one.values[role]) for role in ROLES}
@@ -108,18 +112,17 @@ def _of_largest(found: ReportData, name: str, row: BothWays, rung: str) -> Kept 
 
 
 def small_files(shown: Mapping[str, Row], order: Sequence[str]) -> tuple[list[str], list[list[str]]]:
-    """(headers, lines): a column for each kind of file. The first line gives their ratios, the next ones what
-    each domain keeps of quality and of diversity.
-    """
-    ratios = [span((one.ratio for one in row.values()), "{:.1f}x".format) for row in shown.values()]
-    lines = [["ratio of the files", *ratios]]
-    for name in order:
-        lines.append([name, *(_both(row.get(name)) for row in shown.values())])
-    return ["quality / diversity kept ↑", *shown], lines
-
-
-def _both(kept: Kept | None) -> str:
-    return DASH if kept is None else " / ".join(f"{kept.values[role]:.2f}" for role in ROLES)
+    """(headers, lines): a line for each domain and role, a column for each kind of file."""
+    titles = [
+        f"{title}: {span((one.ratio for one in row.values()), '{:.1f}x'.format)}"
+        for title, row in shown.items()
+    ]
+    lines = []
+    for name, role in itertools.product(order, ROLES):
+        kept = [row.get(name) for row in shown.values()]
+        cells = [DASH if one is None else f"{one.values[role]:.2f}" for one in kept]
+        lines.append([f"{name} {role}", *cells])
+    return ["kept ↑", *titles], lines
 
 
 def fewest_bytes(found: ReportData, order: Sequence[str], page: str = "") -> str:
@@ -154,26 +157,37 @@ def doubts(shown: Mapping[str, Row]) -> str:
 def reversed_order(found: ReportData, order: Sequence[str]) -> str:
     """Pairs of domains whose quality the best methods order otherwise, in one sentence; empty without any.
 
-    order: the domains by the ladder. Both sets of evaluators have to show it.
+    order: the domains by C of quality. Only methods that both domains have take part. Where there are
+    secondary evaluators, they have to show it, too.
     """
-    best = [best_after(found, ratio) for ratio in COMPARED]
-    pairs = []
-    for ahead, behind in itertools.combinations(order, 2):
-        both = [(one[ahead], one[behind]) for one in best if ahead in one and behind in one]
-        gains = [gain for a, b in both for gain in _gains(a, b)]
-        if gains and min(gains) > CLEARLY:
-            pairs.append((as_text(ahead), as_text(behind)))
+    pairs = [
+        (as_text(ahead), as_text(behind))
+        for ahead, behind in itertools.combinations(order, 2)
+        if (gains := _reversal(found, ahead, behind)) and min(gains) > CLEARLY
+    ]
     if not pairs:
         return ""
-    which = joined(pairs[0]) if len(pairs) == 1 else f"{len(pairs)} pairs of domains"
-    than = {
-        now: [ahead for ahead, behind in pairs if behind == now] for now in dict.fromkeys(b for _, b in pairs)
-    }
-    more = "; ".join(f"to {now} than to {joined(others)}" for now, others in than.items())
+    which = f"of {joined(pairs[0])}" if len(pairs) == 1 else f"of {len(pairs)} pairs of domains"
+    now = dict.fromkeys(behind for _, behind in pairs)
+    than = {one: joined([ahead for ahead, behind in pairs if behind == one]) for one in now}
+    more = "; ".join(f"to {one} than to {others}" for one, others in than.items())
     return (
-        f"**The best methods reverse the order of {which}**: in one network of each, they leave more quality "
-        f"{more}."
+        f"**The best methods without further training reverse the order {which}**: in one network of each, "
+        f"they leave more quality {more}."
     )
+
+
+def _reversal(found: ReportData, ahead: str, behind: str) -> list[float]:
+    """How much more quality the best methods leave to `behind`, at each ratio, by either evaluators."""
+    richest = richest_models(found)
+    if ahead not in richest or behind not in richest:
+        return []
+    shared = set.intersection(
+        *({without_recalibration(m) for m in methods(richest[name])} for name in (ahead, behind))
+    )
+    best = [best_after(found, ratio, shared) for ratio in RATIOS]
+    both = [(one[ahead], one[behind]) for one in best if ahead in one and behind in one]
+    return [gain for a, b in both for gain in _gains(a, b)]
 
 
 def _gains(a: Kept, b: Kept) -> list[float]:

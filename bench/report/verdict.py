@@ -269,7 +269,8 @@ BOTH = " A difference is claimed only if the secondary evaluators show it too."
 NOTHING = "Fewer than two domains have a score for the same sizes: there is nothing to compare."
 IN_ALL_ROWS = "Domain, architecture, normalization, training recipe and evaluator change together."
 IN_SOME_ROWS = """\
-Rows that share neither data nor network differ in both, and in normalization, recipe and evaluator."""
+Rows with the same data differ in network, normalization, recipe and sampler. Rows with the same network
+differ in data, evaluators and length of samples. Other rows differ in all of these."""
 CANNOT = """\
 **What this cannot show.** {together}
 A difference between two rows is a difference between these models as they were trained. It is not a law of

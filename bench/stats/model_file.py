@@ -79,7 +79,7 @@ class ModelFile(BaseModel):
 
 
 def rounded(value: Any, digits: int = DIGITS) -> Any:
-    """Round floats to so many significant digits, at any depth of lists and objects."""
+    """Round floats to `digits` significant digits, at any depth of lists and objects."""
     if isinstance(value, float):
         return float(f"{value:.{digits}g}")
     if isinstance(value, dict):

@@ -15,7 +15,7 @@ import itertools
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import fmean, geometric_mean, median
@@ -39,7 +39,6 @@ from bench.stats.order import LOST, onset
 from bench.util.files import write_atomically
 from domains.language.generator import LanguageGenerator
 from domains.language.likelihood import log_probabilities
-from domains.language.training import IGNORED, pad
 from scripts import blocks
 from scripts.studies.training_time import RESULTS, ROOT, kept_of
 
@@ -53,7 +52,7 @@ TESTED, DIFFUSION = "s@0", "image_diffusion"
 GRIDS, SHOWN = ("int5", "int4"), (1, 2, 5, 10, 19)
 GRID = "int4"  # of the experiments
 SEQUENCES = ("text", "image_tokens", "molecules")
-EARLY, LATE = slice(0, 10), slice(20, 30)  # places of tokens in their sequence
+EARLY, LATE = slice(0, 8), slice(12, 20)  # positions of tokens in their sequence
 STEPS, PUBLISHED = (10, 5, 20), 10  # of the sampler, which calls the network 2 n - 1 times in n steps
 NOISED = (("image_gan", "int2"), ("image_diffusion", "int4"), ("text", "int4"))
 Found = dict[str, Any]
@@ -182,7 +181,8 @@ def growth(found: Found) -> Iterator[None]:
         lines[grid] = [of_pair(*pair) for pair in pairs]
         yield
     lines = found.setdefault("tokens", {})
-    for domain, grid in itertools.product(SEQUENCES, GRIDS):
+    trained = [domain for domain in SEQUENCES if TESTED in open_domain(domain).models]
+    for domain, grid in itertools.product(trained, GRIDS):
         if f"{domain} {grid}" not in lines:
             lines[f"{domain} {grid}"] = over_tokens(tested_session(domain), grid)
             yield
@@ -192,31 +192,29 @@ def over_tokens(session: ModelSession, grid: str) -> Found:
     """KL(uncompressed || compressed) of the next token, early and late: after what the uncompressed network
     wrote, and after what the compressed one wrote from the same noise. In nats a token.
 
-    The first is the error of one call. The second also holds what earlier errors of the sampler do.
+    The first is the error of one call. The second adds the effect of earlier wrong tokens. Only items count
+    that reach the last of these positions in both.
     """
     generator = cast(LanguageGenerator, session.generator)
     pair = generator.network, compressed(session, grid)
-    found = {}
-    for author, network in zip(("uncompressed", "compressed"), pair):
-        rows = [[generator.start, *row] for row in generator.write(network, SAMPLES, 0)]
-        sums, counts = divergences(*pair, [row for row in rows if len(row) > 1])
-        found[author] = [float(sums[part].sum() / counts[part].sum()) for part in (EARLY, LATE)]
+    written = [generator.write(network, SAMPLES, 0) for network in pair]
+    long = [i for i in range(SAMPLES) if min(len(rows[i]) for rows in written) >= LATE.stop]
+    found: Found = {"items": len(long)}
+    for author, rows in zip(("uncompressed", "compressed"), written):
+        kl = divergences(*pair, [[generator.start, *rows[i][: LATE.stop]] for i in long])
+        found[author] = [float(kl[part].mean()) for part in (EARLY, LATE)]
     return found
 
 
 @torch.inference_mode()
-def divergences(base: nn.Module, changed: nn.Module, rows: list[list[int]]) -> tuple[Tensor, Tensor]:
-    """(sums, counts) of the KL divergences at each place of these sequences. Each begins with the start."""
-    sums = torch.zeros(max(map(len, rows)) - 1, dtype=torch.float64)
-    counts = torch.zeros_like(sums)
+def divergences(base: nn.Module, changed: nn.Module, rows: Sequence[Sequence[int]]) -> Tensor:
+    """The mean KL divergence at each of t positions; the rows are as long, and begin with the start."""
+    sums: list[Tensor] = []
     for start in range(0, len(rows), ITEMS):
-        padded = pad(rows[start : start + ITEMS])
-        inputs, real = padded[:, :-1].clamp(min=0), padded[:, 1:] != IGNORED
+        inputs = torch.tensor(rows[start : start + ITEMS])[:, :-1]
         before, now = (log_probabilities(network, inputs) for network in (base, changed))
-        divergence = (before.exp() * (before - now)).sum(-1).double() * real
-        sums[: inputs.shape[1]] += divergence.sum(0)
-        counts[: inputs.shape[1]] += real.sum(0)
-    return sums, counts
+        sums.append((before.exp() * (before - now)).sum(-1).double().sum(0))
+    return torch.stack(sums).sum(0) / len(rows)
 
 
 def path_of(session: ModelSession, network: nn.Module) -> list[Tensor]:
@@ -379,10 +377,11 @@ def tokens(found: Found) -> str:
     for key, row in found["tokens"].items():
         domain, grid = key.split()
         values = [value for author in ("uncompressed", "compressed") for value in row[author]]
-        lines.append([f"{domain} {TESTED}", f"`{grid}`", *(f"{value:.3f}" for value in values)])
+        shown = [f"{value:.4f}" for value in values]
+        lines.append([f"{domain} {TESTED}", f"`{grid}`", str(row["items"]), *shown])
     names = [f"tokens {part.start + 1} to {part.stop}" for part in (EARLY, LATE)]
-    authors = ("the uncompressed network", "the compressed one")
-    return table(["model", "grid", *(f"{name}, after {a}" for a in authors for name in names)], lines, 2)
+    authors = ("after uncompressed text ↓", "after compressed text ↓")
+    return table(["model", "grid", "items", *(f"{name}, {a}" for a in authors for name in names)], lines, 2)
 
 
 def calls(found: Found) -> str:

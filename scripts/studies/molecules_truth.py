@@ -24,6 +24,7 @@ from tabulate import tabulate
 from bench.evaluation.panel import Panel
 from bench.evaluation.verdicts import VERDICTS, features_of
 from bench.records.schema import Record, read_records
+from bench.report.report_data import DASH
 from bench.report.secondary_table import tau_text
 from bench.stats.compressibility import retention_of
 from bench.stats.ladder import grouped
@@ -73,17 +74,22 @@ def rank_table(records: Sequence[Record]) -> str:
         readings = (lambda record: by_rdkit.get(record.cell), judge)
         tables = {model: retentions(same, readings) for model, same in grouped(records, lambda r: r.model)}
         found = agreement(MoleculesDomain.name, "quality", ("RDKit", name), tables)
-        if found.concordant is None:
+        if not found.disagreements:
             continue
         worst = found.disagreements[0]
         apart = f"{worst.model} `{worst.method}`: RDKit {worst.first:.3f}, {name} {worst.second:.3f}"
-        alike = f"{found.concordant:.3f}"
+        alike = DASH if found.concordant is None else f"{found.concordant:.3f}"
         lines.append([name, str(found.methods), tau_text(found.tau), str(found.pairs), alike, apart])
     return tabulate(lines, headers=RANK_HEADERS, tablefmt="pipe", disable_numparse=True)
 
 
 def kept_by_rdkit(record: Record, records: Sequence[Record]) -> float | None:
-    """The share of molecules that are right by RDKit, over that of the uncompressed network's samples."""
+    """The share of molecules that are right by RDKit, over that of the uncompressed network's samples.
+
+    That is a retention whose floor is taken as 0.
+    """
+    if record.status == "diverged":
+        return 0.0
     base = next((r for r in records if r.method == "none" and same_samples(r, record)), None)
     shares = [None if r is None else r.metrics.get("valid_rdkit") for r in (record, base)]
     return shares[0] / shares[1] if shares[0] is not None and shares[1] else None

@@ -77,9 +77,9 @@ class SiteData:
 
     def for_script(self) -> dict[str, Any]:
         """What the script reads: columns once, then a list for each row. Floats have six digits, half widths
-        three.
+        four.
 
-        The metrics of a row are the place of their names in `metric_names`, then their values.
+        The metrics of a row begin with an index into `metric_names`; their values follow.
         """
         columns = list(self.rows[0]) if self.rows else []
         values: list[list[Any]] = []
@@ -94,7 +94,7 @@ class SiteData:
             "rows": rounded(values),
             "metric_names": list(places),
             "twins": [vars(t) for t in self.twins],
-            "paired": rounded(self.paired, 3),
+            "paired": rounded(self.paired, 4),
             "models": rounded(self.models),
             "numbers": NUMBERS,
         }
