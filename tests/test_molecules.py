@@ -9,14 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from made_up import ladder
 
 from bench.errors import BadInput
 from bench.interfaces import SampleFeatures
+from bench.methods.notation import LADDER
 from domains.molecules import chemistry, data
 from domains.molecules.adapter import MoleculesDomain
 from domains.molecules.damages import DAMAGES
 from domains.molecules.evaluators import Judge
 from domains.molecules.metrics import METRICS, tanimoto
+from scripts.studies import molecules_published, molecules_truth
 
 DOMAIN = MoleculesDomain()
 ASPIRIN, PHENOL, OPEN_RING = "CC(=O)Oc1ccccc1C(=O)O", "Oc1ccccc1", "Oc1ccccc"
@@ -242,3 +245,42 @@ def test_a_training_starts_and_its_model_opens(tmp_path: Path) -> None:
 def test_size_m_is_not_of_the_published_grid_and_can_be_trained() -> None:
     assert DOMAIN.grid() == ("s@0", "s@1", "s@2", "xs@0", "xs@1", "xs@2")
     assert DOMAIN.training_table()["m"].published_seeds == ()
+
+
+# ----------------------------------------------------------------------------------------------------- studies
+
+
+def test_judges_and_rdkit_rank_methods_of_equal_noise() -> None:
+    kept = (1.0, 0.9, 0.8, 0.7, 0.5, 0.3, 0.2, 0.1)
+    shares = {"none": 0.9, **{rung: 0.9 * k * k for rung, k in zip(LADDER, kept)}}
+    records = [
+        r.model_copy(update={"cell": f"{i:064x}", "metrics": {**r.metrics, "valid_rdkit": shares[r.method]}})
+        for i, r in enumerate(ladder("molecules", quality=kept))
+    ]
+    some = next(r for r in records if r.method == "int4")
+    assert molecules_truth.kept_by_rdkit(some, records) == pytest.approx(0.49)
+    lost = some.model_copy(update={"status": "diverged", "metrics": {}})
+    assert molecules_truth.kept_by_rdkit(lost, records) == 0
+    alone = [r for r in records if r.method != "none"]
+    assert molecules_truth.kept_by_rdkit(some, alone) is None
+    (line,) = molecules_truth.rank_table(records).splitlines()[2:]
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    assert cells[:2] == ["judge", "8"] and cells[2].startswith("1.00 [") and cells[4] == "1.000"
+    assert "`int3`" in cells[5] or "`int4`" in cells[5], "where k - k * k is largest"
+
+
+@needs_extra
+def test_published_figures_are_of_the_molecules_alone_and_of_both_test_parts() -> None:
+    real = object.__new__(molecules_published.Real)
+    real.training = frozenset([PHENOL])
+    real.activations = [chemistry.activations((PHENOL, ASPIRIN)), chemistry.activations((PHENOL, "CCO"))]
+    real.fingerprints = [molecules_published.packed([PHENOL, ASPIRIN]), molecules_published.packed([PHENOL])]
+    title, count, valid, unique, fcd, far, near, scaffolds, diversity, novel = molecules_published.row(
+        "ours", [PHENOL, ASPIRIN, OPEN_RING, PHENOL], real
+    )
+    assert (title, count, valid, unique) == ("ours", "4", "0.750", "0.667")
+    assert 0 <= float(fcd) < float(far), "the second part holds another molecule"
+    similar = tanimoto([ASPIRIN], [PHENOL]).item()
+    assert near == "1.000" and float(scaffolds) == pytest.approx((2 + similar) / 3, abs=6e-4)
+    assert float(diversity) == pytest.approx(1 - (5 + 4 * similar) / 9, abs=6e-4)
+    assert novel == "0.500"
