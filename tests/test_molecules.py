@@ -247,7 +247,7 @@ def test_size_m_is_not_of_the_published_grid_and_can_be_trained() -> None:
     assert DOMAIN.training_table()["m"].published_seeds == ()
 
 
-# ----------------------------------------------------------------------------------------------------- studies
+# ---------------------------------------------------------------------------------------------------- studies
 
 
 def test_judges_and_rdkit_rank_methods_of_equal_noise() -> None:
