@@ -82,9 +82,11 @@ def numbers(found: ReportData) -> list[object]:
 def test_an_incomplete_domain_leaves_the_published_headline_alone(published: list[Record]) -> None:
     toy = ladder("toy", "s@0", quality=0.99)
     before, after = report_data(published, {}), report_data([*published, *toy], {})
-    assert before.waiting == {} and set(after.waiting) == {"toy"}
+    assert set(after.waiting) - set(before.waiting) == {"toy"}
     assert numbers(after) == numbers(before) and "more compressible" in sentence(before.now)
-    *others, last = cells(ranking(after))
+    lines = cells(ranking(after))
+    (last,) = (line for line in lines if line[0].startswith("toy"))
+    others = [line for line in lines if line is not last]
     assert others[:1] + others[2:] == cells(ranking(before))[:1] + cells(ranking(before))[2:]
     assert last[0] == (
         "toy: not compared yet (missing: training seeds 1 and 2 of size s; size xs (62,500 to 250,000 "
@@ -96,7 +98,7 @@ def test_an_incomplete_domain_leaves_the_published_headline_alone(published: lis
 
 def test_a_complete_domain_is_compared(published: list[Record]) -> None:
     found = report_data([*published, *whole("toy")], {})
-    assert found.waiting == {} and "toy" in sentence(found.now)
+    assert "toy" not in found.waiting and "toy" in sentence(found.now)
 
 
 @pytest.mark.parametrize(
