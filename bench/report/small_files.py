@@ -113,16 +113,17 @@ def _of_largest(found: ReportData, name: str, row: BothWays, rung: str) -> Kept 
 
 def small_files(shown: Mapping[str, Row], order: Sequence[str]) -> tuple[list[str], list[list[str]]]:
     """(headers, lines): a line for each domain and role, a column for each kind of file."""
-    titles = [
-        f"{title}: {span((one.ratio for one in row.values()), '{:.1f}x'.format)}"
-        for title, row in shown.items()
-    ]
+    titles = [f"{title}: {_ratios(row)}" for title, row in shown.items()]
     lines = []
     for name, role in itertools.product(order, ROLES):
         kept = [row.get(name) for row in shown.values()]
         cells = [DASH if one is None else f"{one.values[role]:.2f}" for one in kept]
         lines.append([f"{name} {role}", *cells])
     return ["kept ↑", *titles], lines
+
+
+def _ratios(row: Row) -> str:
+    return span((one.ratio for one in row.values()), "{:.1f}x".format)
 
 
 def fewest_bytes(found: ReportData, order: Sequence[str], page: str = "") -> str:
@@ -168,9 +169,10 @@ def reversed_order(found: ReportData, order: Sequence[str]) -> str:
     if not pairs:
         return ""
     which = f"of {joined(pairs[0])}" if len(pairs) == 1 else f"of {len(pairs)} pairs of domains"
-    now = dict.fromkeys(behind for _, behind in pairs)
-    than = {one: joined([ahead for ahead, behind in pairs if behind == one]) for one in now}
-    more = "; ".join(f"to {one} than to {others}" for one, others in than.items())
+    than: dict[str, list[str]] = {}
+    for ahead, behind in pairs:
+        than.setdefault(behind, []).append(ahead)
+    more = "; ".join(f"to {one} than to {joined(others)}" for one, others in than.items())
     return (
         f"**The best methods without further training reverse the order {which}**: in one network of each, "
         f"they leave more quality {more}."
@@ -182,9 +184,8 @@ def _reversal(found: ReportData, ahead: str, behind: str) -> list[float]:
     richest = richest_models(found)
     if ahead not in richest or behind not in richest:
         return []
-    shared = set.intersection(
-        *({without_recalibration(m) for m in methods(richest[name])} for name in (ahead, behind))
-    )
+    first, second = (methods(richest[name]) for name in (ahead, behind))
+    shared = set(map(without_recalibration, first)) & set(map(without_recalibration, second))
     best = [best_after(found, ratio, shared) for ratio in RATIOS]
     both = [(one[ahead], one[behind]) for one in best if ahead in one and behind in one]
     return [gain for a, b in both for gain in _gains(a, b)]
