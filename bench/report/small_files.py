@@ -74,21 +74,21 @@ def rows(found: ReportData, domains: Sequence[str]) -> dict[str, Row]:
     return {title: row for title, row in shown.items() if row}
 
 
-def best_after(found: ReportData, ratio: float, among: Container[str] | None = None) -> dict[str, Kept]:
-    """The best method that does not train, in one network of each domain.
+def best_after(found: ReportData, ratio: float) -> dict[str, Kept]:
+    """The best method that does not train, in one network of each domain."""
+    best = {name: _best(every, ratio) for name, every in richest_models(found).items()}
+    return {name: one for name, one in best.items() if one is not None}
 
-    among: only these, named without recalibration; None: all that were measured.
-    """
-    best: dict[str, Kept] = {}
-    for name, every in richest_models(found).items():
-        usable = [r for r in every if not is_trained(r.method)]
-        if among is not None:
-            usable = [r for r in usable if without_recalibration(r.method) in among]
-        for one in frontier(usable, (ratio,)):
-            own = [r for r in usable if r.method == one.method and r.sample_seed != CHOOSING_SEED]
-            values = {role: fmean(one.values[role]) for role in ROLES}
-            best[name] = Kept(one.ratio, values, own)
-    return best
+
+def _best(every: Sequence[Record], ratio: float, among: Container[str] | None = None) -> Kept | None:
+    """The same of one network. among: only these, named without recalibration; None: all."""
+    usable = [r for r in every if not is_trained(r.method)]
+    if among is not None:
+        usable = [r for r in usable if without_recalibration(r.method) in among]
+    for one in frontier(usable, (ratio,)):
+        own = [r for r in usable if r.method == one.method and r.sample_seed != CHOOSING_SEED]
+        return Kept(one.ratio, {role: fmean(one.values[role]) for role in ROLES}, own)
+    return None
 
 
 def trained_with(found: ReportData, rung: str) -> dict[str, Kept]:
@@ -161,10 +161,12 @@ def reversed_order(found: ReportData, order: Sequence[str]) -> str:
     order: the domains by C of quality. Only methods that both domains have take part. Where there are
     secondary evaluators, they have to show it, too.
     """
+    richest = richest_models(found)
+    measured = [name for name in order if name in richest]
     pairs = [
         (as_text(ahead), as_text(behind))
-        for ahead, behind in itertools.combinations(order, 2)
-        if (gains := _reversal(found, ahead, behind)) and min(gains) > CLEARLY
+        for ahead, behind in itertools.combinations(measured, 2)
+        if (gains := _reversal(richest[ahead], richest[behind])) and min(gains) > CLEARLY
     ]
     if not pairs:
         return ""
@@ -179,16 +181,15 @@ def reversed_order(found: ReportData, order: Sequence[str]) -> str:
     )
 
 
-def _reversal(found: ReportData, ahead: str, behind: str) -> list[float]:
-    """How much more quality the best methods leave to `behind`, at each ratio, by either evaluators."""
-    richest = richest_models(found)
-    if ahead not in richest or behind not in richest:
-        return []
-    first, second = (methods(richest[name]) for name in (ahead, behind))
-    shared = set(map(without_recalibration, first)) & set(map(without_recalibration, second))
-    best = [best_after(found, ratio, shared) for ratio in RATIOS]
-    both = [(one[ahead], one[behind]) for one in best if ahead in one and behind in one]
-    return [gain for a, b in both for gain in _gains(a, b)]
+def _reversal(ahead: Sequence[Record], behind: Sequence[Record]) -> list[float]:
+    """How much more quality the best shared methods leave to `behind`: at each ratio, by each evaluator."""
+    shared = set(map(without_recalibration, methods(ahead)))
+    shared &= set(map(without_recalibration, methods(behind)))
+    gains = []
+    for ratio in RATIOS:
+        a, b = _best(ahead, ratio, shared), _best(behind, ratio, shared)
+        gains += _gains(a, b) if a is not None and b is not None else []
+    return gains
 
 
 def _gains(a: Kept, b: Kept) -> list[float]:
