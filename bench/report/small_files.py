@@ -24,7 +24,7 @@ FEWEST = {"ternary": "three levels", "binary": "1 bit"}  # rung -> values of a w
 CLEARLY, APART = 0.03, 0.2  # of retention
 DOUBTS = f"The secondary evaluators give more than {APART} less in:"
 NOTES = """\
-The table gives the retention of small files. The range of their ratios stands above. **After training**: the
+The table gives the retention of small files. Each column names their ratios. **After training**: the
 best method without further training, in one network of each domain
 ([all methods]({page}#the-best-method-at-each-ratio))."""
 DURING_NOTES = """

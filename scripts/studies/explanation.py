@@ -380,7 +380,7 @@ def tokens(found: Found) -> str:
         shown = [f"{value:.4f}" for value in values]
         lines.append([f"{domain} {TESTED}", f"`{grid}`", str(row["items"]), *shown])
     names = [f"tokens {part.start + 1} to {part.stop}" for part in (EARLY, LATE)]
-    authors = ("after uncompressed text ↓", "after compressed text ↓")
+    authors = ("after uncompressed tokens ↓", "after compressed tokens ↓")
     return table(["model", "grid", "items", *(f"{name}, {a}" for a in authors for name in names)], lines, 2)
 
 
