@@ -14,6 +14,7 @@ from torch import nn
 from scripts.studies.explanation import (
     FILE,
     PAGE,
+    PARTS,
     Heard,
     Share,
     Turns,
@@ -21,6 +22,8 @@ from scripts.studies.explanation import (
     divergences,
     drown,
     filled,
+    restore_all_but,
+    tails_of,
     tolerance,
 )
 
@@ -46,6 +49,27 @@ def test_noise_has_the_power_of_each_channels_error() -> None:
     drown(changed, original)
     error = (changed.weight - original.weight).square().mean(1)
     assert error[0].item() == pytest.approx(0.01, rel=0.1) and error[1] == 0
+
+
+@pytest.mark.parametrize("part, changed_layers", zip(PARTS, ([0, 1], [0], [1])))
+def test_a_part_alone_is_compressed(part: str, changed_layers: list[int]) -> None:
+    torch.manual_seed(0)
+    pair = [nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 3)) for _ in range(2)]
+    restore_all_but(part, *pair)
+    differ = [not torch.equal(a.weight, b.weight) for a, b in zip(*pair)]
+    assert [i for i, other in enumerate(differ) if other] == changed_layers
+
+
+def test_tails_are_those_of_all_weights_of_the_embedding_and_of_the_rest() -> None:
+    network = nn.Sequential(nn.Embedding(40, 100), nn.Linear(100, 60))
+    with torch.no_grad():
+        network[0].weight.normal_()
+        network[0].weight[:, 0] = 30.0
+        network[1].weight.uniform_()
+    every, embedding, rest = (tails_of(network)[part] for part in PARTS)
+    assert embedding > 50 and rest == pytest.approx(-1.2, abs=0.1) and rest < every < embedding
+    assert tails_of(network)["largest coordinate"] == pytest.approx(30, rel=0.1)
+    assert set(tails_of(network[1:])) == {"all weights", "the rest"}  # no embedding
 
 
 def test_layers_are_asked_on_the_inputs_of_the_uncompressed_network() -> None:

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from bench.layers import COVERED, weights_of
 from bench.methods.batch_norm import layers_with_statistics, reestimate
 from bench.methods.notation import LADDER, ladder, parse
-from bench.metrics.anatomy import excess_kurtosis
+from bench.metrics.anatomy import excess_kurtosis, weight_kurtosis
 from bench.records.schema import read_records
 from bench.registry import open_domain
 from bench.report.report_data import DASH, table
@@ -55,6 +55,8 @@ SEQUENCES = ("text", "image_tokens", "molecules")
 EARLY, LATE = slice(0, 8), slice(12, 20)  # positions of tokens in their sequence
 STEPS, PUBLISHED = (10, 5, 20), 10  # of the sampler, which calls the network 2 n - 1 times in n steps
 NOISED = (("image_gan", "int2"), ("image_diffusion", "int4"), ("text", "int4"))
+PARTS = ("all weights", "the embedding", "the rest")  # of a network
+PART_GRIDS = ("int4", "int3")
 Found = dict[str, Any]
 Errors = Mapping[str, float]
 
@@ -69,9 +71,41 @@ def errors(found: Found) -> Iterator[None]:
         for spec in [m for m in specs if m.name.startswith("s@")] or specs:
             lines = found.setdefault("errors", {}).setdefault(f"{domain.name} {spec.name}", {})
             session = ModelSession(domain, spec, SAMPLES)
+            tails = found.setdefault("weights", {})
+            if f"{domain.name} {spec.name}" not in tails:
+                tails[f"{domain.name} {spec.name}"] = tails_of(session.generator.network)
+                yield
             for rung in (rung for rung in LADDER if rung not in lines):
                 lines[rung] = errors_of(session, rung)
                 yield
+
+
+def tails_of(network: nn.Module) -> dict[str, float]:
+    """The excess kurtosis of the weights within their channels: of all, of the embedding and of the rest.
+
+    `largest coordinate`: the root mean square over all tokens of the embedding's largest coordinate, as a
+    multiple of its median coordinate's.
+    """
+    weights = {
+        name: (network.get_parameter(name).detach(), weight.layout())
+        for name, weight in weights_of(network).items()
+    }
+    inside = embeddings_of(network)
+    parts = (
+        weights,
+        {n: w for n, w in weights.items() if n in inside},
+        {n: w for n, w in weights.items() if n not in inside},
+    )
+    found = {name: tail for name, part in zip(PARTS, parts) if (tail := weight_kurtosis(part)) is not None}
+    for name in inside:
+        sizes = network.get_parameter(name).detach().square().mean(0).sqrt()
+        found["largest coordinate"] = float(sizes.max() / sizes.median())
+    return found
+
+
+def embeddings_of(network: nn.Module) -> set[str]:
+    """Names of the weights that turn tokens into states, and here also states into logits."""
+    return {f"{path}.weight" for path, layer in network.named_modules() if isinstance(layer, nn.Embedding)}
 
 
 def errors_of(session: ModelSession, rung: str) -> Errors:
@@ -238,8 +272,8 @@ def of_pair(original: Tensor, changed: Tensor) -> float:
 
 
 def experiments(found: Found) -> Iterator[None]:
-    """Add retentions of the diffusion model with fewer calls, or compressed in a part of them, and of all
-    networks with noise in place of rounding.
+    """Add retentions of the diffusion model with fewer calls, or compressed in a part of them; of networks
+    with noise in place of rounding; and of transformers of which a part is compressed.
     """
     lines = found.setdefault("experiments", {})
     for key, measure in planned().items():
@@ -257,6 +291,8 @@ def planned() -> dict[str, Callable[[], Found]]:
         plan[f"{part} half"] = partial(half_of_the_calls, part)
     for (domain, grid), kind in itertools.product(NOISED, ("rounding", "noise")):
         plan[f"{kind} {domain} {grid}"] = partial(disturbed, domain, grid, kind)
+    for domain, grid, part in itertools.product(SEQUENCES, PART_GRIDS, PARTS):
+        plan[f"{part} {domain} {grid}"] = partial(part_of_the_weights, domain, grid, part)
     return plan
 
 
@@ -304,6 +340,23 @@ def disturbed(domain: str, grid: str, kind: str) -> Found:
     return kept_of(session.sample(network, 0).samples, Evaluation(session))
 
 
+def part_of_the_weights(domain: str, grid: str, part: str) -> Found:
+    """Retention where a grid compresses the embedding alone, or all other weights alone."""
+    session = tested_session(domain)
+    network = compressed(session, grid)
+    restore_all_but(part, network, session.generator.network)
+    return kept_of(session.sample(network, 0).samples, Evaluation(session))
+
+
+@torch.no_grad()
+def restore_all_but(part: str, network: nn.Module, original: nn.Module) -> None:
+    """Give the other weights of `network` the original's values."""
+    inside = embeddings_of(original)
+    for name in weights_of(original):
+        if part != PARTS[0] and (name in inside) != (part == PARTS[1]):
+            network.get_parameter(name).copy_(original.get_parameter(name))
+
+
 @torch.no_grad()
 def drown(network: nn.Module, original: nn.Module) -> None:
     """Give each weight of `network` the original's value with noise as large as its channel's errors."""
@@ -330,9 +383,13 @@ def at_4_bits(found: Found) -> str:
     for (domain, size), models in sizes_of(found).items():
         of_size = [found["errors"][f"{domain} {model}"]["int4"] for model in models]
         means = [geometric_mean(one[part] for one in of_size) for part in ("weights", "layers", "output")]
-        tails = fmean(one["kurtosis"] for one in of_size)
-        lines.append([domain, size, str(len(models)), f"{tails:.1f}", *(f"{value:.4f}" for value in means)])
-    headers = ["domain", "size", "models", "kurtosis of inputs"]
+        tails = (
+            fmean(found["weights"][f"{domain} {model}"][PARTS[0]] for model in models),
+            fmean(one["kurtosis"] for one in of_size),
+        )
+        shown = [*(f"{tail:.1f}" for tail in tails), *(f"{value:.4f}" for value in means)]
+        lines.append([domain, size, str(len(models)), *shown])
+    headers = ["domain", "size", "models", "kurtosis of weights", "kurtosis of inputs"]
     return table([*headers, "weights ↓", "layers ↓", "output of one call ↓"], lines, 2)
 
 
@@ -411,6 +468,26 @@ def noises(found: Found) -> str:
     return table(["model", "grid", *(f"{k} {r} ↑" for k in ("rounding", "noise") for r in ROLES)], lines, 2)
 
 
+def parts(found: Found) -> str:
+    """One line for each domain, grid and part."""
+    lines = []
+    for domain, grid, part in itertools.product(SEQUENCES, PART_GRIDS, PARTS):
+        row = found["experiments"][f"{part} {domain} {grid}"]
+        lines.append([f"{domain} {TESTED}", f"`{grid}`", part, *(f"{row[role]:.3f}" for role in ROLES)])
+    return table(["model", "grid", "compressed", *(f"{role} ↑" for role in ROLES)], lines, 3)
+
+
+def coordinates(found: Found) -> str:
+    """One line for each model with an embedding."""
+    lines = [
+        [name, *(f"{tails[key]:.1f}" for key in (PARTS[1], PARTS[2], "largest coordinate"))]
+        for name, tails in found["weights"].items()
+        if PARTS[1] in tails
+    ]
+    headers = ["model", "kurtosis of the embedding", "kurtosis of the rest"]
+    return table([*headers, "largest coordinate / median one"], lines)
+
+
 def sizes_of(found: Found) -> dict[tuple[str, str], list[str]]:
     """(domain, size) -> its models."""
     groups: dict[tuple[str, str], list[str]] = {}
@@ -428,6 +505,8 @@ TABLES: Mapping[str, Callable[[Found], str]] = {
     "calls": calls,
     "halves": halves,
     "noises": noises,
+    "coordinates": coordinates,
+    "parts": parts,
 }
 
 
