@@ -17,6 +17,7 @@ import pytest
 import torch
 from plug_ins import members
 
+from bench.artifact.format import tensors_digest
 from bench.contracts import domain as of_domain
 from bench.contracts import evaluator as of_evaluator
 from bench.contracts import generator as of_generator
@@ -29,6 +30,7 @@ from bench.evaluation.damage import damage_matrix, failures
 from bench.interfaces import Context, Domain, SampleFeatures
 from bench.methods.plain import original
 from bench.registry import DOMAINS, open_domain
+from domains.folders import card_of
 
 ROOT = Path(__file__).parent.parent
 # Words that are also other things than an installed domain: a column, a file format of `datasets`.
@@ -96,6 +98,13 @@ def test_a_domain_keeps_each_contract(domain: Domain, contract: Callable[..., No
 @each(of_generator.CONTRACTS)
 def test_a_model_keeps_each_contract(opened: Opened, contract: Callable[..., None]) -> None:
     keep(contract, opened)
+
+
+def test_a_models_weights_are_those_that_its_card_names(opened: Opened) -> None:
+    """Models without a card, such as the toy's, are made in code."""
+    if not (known := card_of(Path(opened.spec.source))):
+        pytest.skip("has no card")
+    assert tensors_digest(opened.generator.network) == known["weights_sha256"]
 
 
 @each(of_evaluator.CONTRACTS)
