@@ -39,6 +39,7 @@ from bench.stats.order import LOST, onset
 from bench.util.files import write_atomically
 from domains.language.generator import LanguageGenerator
 from domains.language.likelihood import log_probabilities
+from domains.language.training import SequenceTraining
 from scripts import blocks
 from scripts.studies.training_time import RESULTS, ROOT, kept_of
 
@@ -57,6 +58,9 @@ STEPS, PUBLISHED = (10, 5, 20), 10  # of the sampler, which calls the network 2 
 NOISED = (("image_gan", "int2"), ("image_diffusion", "int4"), ("text", "int4"))
 PARTS = ("all weights", "the embedding", "the rest")  # of a network
 PART_GRIDS = ("int4", "int3")
+WITH_UNUSED = ("text", "molecules")  # their vocabularies have tokens that training never saw
+UNLIKELY, WRITTEN = -1e4, 200
+FORBIDDEN = "all weights, unused tokens forbidden"
 Found = dict[str, Any]
 Errors = Mapping[str, float]
 
@@ -293,6 +297,8 @@ def planned() -> dict[str, Callable[[], Found]]:
         plan[f"{kind} {domain} {grid}"] = partial(disturbed, domain, grid, kind)
     for domain, grid, part in itertools.product(SEQUENCES, PART_GRIDS, PARTS):
         plan[f"{part} {domain} {grid}"] = partial(part_of_the_weights, domain, grid, part)
+    for domain, grid in itertools.product(WITH_UNUSED, PART_GRIDS):
+        plan[f"{FORBIDDEN} {domain} {grid}"] = partial(unused_forbidden, domain, grid)
     return plan
 
 
@@ -346,6 +352,42 @@ def part_of_the_weights(domain: str, grid: str, part: str) -> Found:
     network = compressed(session, grid)
     restore_all_but(part, network, session.generator.network)
     return kept_of(session.sample(network, 0).samples, Evaluation(session))
+
+
+def unused_forbidden(domain: str, grid: str) -> Found:
+    """Retention where the sampler never draws a token that training never saw.
+
+    leak: the probability of all such tokens in one call, where they are not forbidden.
+    """
+    session = tested_session(domain)
+    network, unused = compressed(session, grid), unused_tokens(session)
+    found = {"unused": len(unused), "leak": mass_on(unused, network, session)}
+    network.register_forward_hook(partial(forbid, unused))
+    kept = kept_of(session.generator.sample(network, SAMPLES, 0), Evaluation(session))  # not from the cache
+    return {**kept, **found}
+
+
+def unused_tokens(session: ModelSession) -> list[int]:
+    """Tokens that no sequence of the training part has."""
+    training = cast(SequenceTraining, session.domain.train(TESTED, None, "cpu"))
+    used = set(itertools.chain.from_iterable(training.tokens))
+    return sorted({*range(cast(Any, session.generator.network).config.vocab_size)} - used)
+
+
+def forbid(tokens: Sequence[int], _: nn.Module, __: tuple[Any, ...], output: Any) -> None:
+    """A forward hook: the logits of some tokens become so small that they are never drawn."""
+    output.logits[..., tokens] = UNLIKELY
+
+
+@torch.inference_mode()
+def mass_on(tokens: Sequence[int], network: nn.Module, session: ModelSession) -> float:
+    """Their mean probability after what the uncompressed network wrote."""
+    generator = cast(LanguageGenerator, session.generator)
+    masses: list[float] = []
+    for row in generator.write(generator.network, WRITTEN, 0):
+        probabilities = log_probabilities(network, torch.tensor([[generator.start, *row]])).exp()
+        masses += probabilities[0][:, tokens].sum(-1).tolist()
+    return fmean(masses)
 
 
 @torch.no_grad()
@@ -471,8 +513,9 @@ def noises(found: Found) -> str:
 def parts(found: Found) -> str:
     """One line for each domain, grid and part."""
     lines = []
-    for domain, grid, part in itertools.product(SEQUENCES, PART_GRIDS, PARTS):
-        row = found["experiments"][f"{part} {domain} {grid}"]
+    for domain, grid, part in itertools.product(SEQUENCES, PART_GRIDS, (*PARTS, FORBIDDEN)):
+        if (row := found["experiments"].get(f"{part} {domain} {grid}")) is None:
+            continue
         lines.append([f"{domain} {TESTED}", f"`{grid}`", part, *(f"{row[role]:.3f}" for role in ROLES)])
     return table(["model", "grid", "compressed", *(f"{role} ↑" for role in ROLES)], lines, 3)
 
