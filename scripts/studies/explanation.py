@@ -521,14 +521,19 @@ def parts(found: Found) -> str:
 
 
 def coordinates(found: Found) -> str:
-    """One line for each model with an embedding."""
-    lines = [
-        [name, *(f"{tails[key]:.1f}" for key in (PARTS[1], PARTS[2], "largest coordinate"))]
-        for name, tails in found["weights"].items()
-        if PARTS[1] in tails
-    ]
-    headers = ["model", "kurtosis of the embedding", "kurtosis of the rest"]
-    return table([*headers, "largest coordinate / median one"], lines)
+    """One line for each model with an embedding: its tails, and what `int3` leaves of the model."""
+    known = {f"{m.domain} {m.model}": m for m in models_of(read_records(RESULTS)) if m.whole}
+    lines = []
+    for name, tails in found["weights"].items():
+        if PARTS[1] not in tails:
+            continue
+        m = known.get(name)
+        kept = [f"{m.outcomes[role].mean[m.rungs.index('int3')]:.3f}" if m else DASH for role in ROLES]
+        of_weights = (tails[key] for key in (PARTS[1], PARTS[2], "largest coordinate"))
+        lines.append([name, *(f"{value:.1f}" for value in of_weights), *kept])
+    tail = [f"kurtosis of the {part}" for part in ("embedding", "rest")]
+    kept_at = [f"{role} at int3 ↑" for role in ROLES]
+    return table(["model", *tail, "largest coordinate / median one", *kept_at], lines)
 
 
 def sizes_of(found: Found) -> dict[tuple[str, str], list[str]]:
