@@ -58,6 +58,7 @@ STEPS, PUBLISHED = (10, 5, 20), 10  # of the sampler, which calls the network 2 
 NOISED = (("image_gan", "int2"), ("image_diffusion", "int4"), ("text", "int4"))
 PARTS = ("all weights", "the embedding", "the rest")  # of a network
 PART_GRIDS = ("int4", "int3")
+MOST_DIFFERENT, REPEATED = ("molecules", "int3"), ("s@1", "s@2")  # where training seeds differ most
 WITH_UNUSED = ("text", "molecules")  # their vocabularies have tokens that training never saw
 UNLIKELY, WRITTEN = -1e4, 200
 FORBIDDEN = "all weights, unused tokens forbidden"
@@ -297,6 +298,9 @@ def planned() -> dict[str, Callable[[], Found]]:
         plan[f"{kind} {domain} {grid}"] = partial(disturbed, domain, grid, kind)
     for domain, grid, part in itertools.product(SEQUENCES, PART_GRIDS, PARTS):
         plan[f"{part} {domain} {grid}"] = partial(part_of_the_weights, domain, grid, part)
+    for model, part in itertools.product(REPEATED, PARTS):
+        domain, grid = MOST_DIFFERENT
+        plan[f"{part} {domain} {grid} {model}"] = partial(part_of_the_weights, domain, grid, part, model)
     for domain, grid in itertools.product(WITH_UNUSED, PART_GRIDS):
         plan[f"{FORBIDDEN} {domain} {grid}"] = partial(unused_forbidden, domain, grid)
     return plan
@@ -346,9 +350,9 @@ def disturbed(domain: str, grid: str, kind: str) -> Found:
     return kept_of(session.sample(network, 0).samples, Evaluation(session))
 
 
-def part_of_the_weights(domain: str, grid: str, part: str) -> Found:
+def part_of_the_weights(domain: str, grid: str, part: str, model: str = TESTED) -> Found:
     """Retention where a grid compresses the embedding alone, or all other weights alone."""
-    session = tested_session(domain)
+    session = tested_session(domain, model)
     network = compressed(session, grid)
     restore_all_but(part, network, session.generator.network)
     return kept_of(session.sample(network, 0).samples, Evaluation(session))
@@ -411,9 +415,9 @@ def drown(network: nn.Module, original: nn.Module) -> None:
         changed.copy_(before + layout.restore(drawn, tuple(before.shape)))
 
 
-def tested_session(domain: str) -> ModelSession:
+def tested_session(domain: str, model: str = TESTED) -> ModelSession:
     opened = open_domain(domain)
-    return ModelSession(opened, opened.locate(TESTED), SAMPLES)
+    return ModelSession(opened, opened.locate(model), SAMPLES)
 
 
 # ----------------------------------------------------------------------------------------------------- tables
@@ -511,12 +515,14 @@ def noises(found: Found) -> str:
 
 
 def parts(found: Found) -> str:
-    """One line for each domain, grid and part."""
+    """One line for each model, grid and part."""
+    cells = list(itertools.product(SEQUENCES, [TESTED], PART_GRIDS))
+    cells += [(domain, model, grid) for model in REPEATED for domain, grid in [MOST_DIFFERENT]]
     lines = []
-    for domain, grid, part in itertools.product(SEQUENCES, PART_GRIDS, (*PARTS, FORBIDDEN)):
-        if (row := found["experiments"].get(f"{part} {domain} {grid}")) is None:
-            continue
-        lines.append([f"{domain} {TESTED}", f"`{grid}`", part, *(f"{row[role]:.3f}" for role in ROLES)])
+    for (domain, model, grid), part in itertools.product(cells, (*PARTS, FORBIDDEN)):
+        key = f"{part} {domain} {grid}" + f" {model}" * (model != TESTED)
+        if (row := found["experiments"].get(key)) is not None:
+            lines.append([f"{domain} {model}", f"`{grid}`", part, *(f"{row[role]:.3f}" for role in ROLES)])
     return table(["model", "grid", "compressed", *(f"{role} ↑" for role in ROLES)], lines, 3)
 
 
@@ -524,10 +530,9 @@ def coordinates(found: Found) -> str:
     """One line for each model with an embedding: its tails, and what `int3` leaves of the model."""
     known = {f"{m.domain} {m.model}": m for m in models_of(read_records(RESULTS)) if m.whole}
     lines = []
-    for name, tails in found["weights"].items():
-        if PARTS[1] not in tails:
-            continue
-        m = known.get(name)
+    with_embedding = [name for name, tails in found["weights"].items() if PARTS[1] in tails]
+    for name in sorted(with_embedding, key=lambda name: (SEQUENCES.index(name.split()[0]), name)):
+        m, tails = known.get(name), found["weights"][name]
         kept = [f"{m.outcomes[role].mean[m.rungs.index('int3')]:.3f}" if m else DASH for role in ROLES]
         of_weights = (tails[key] for key in (PARTS[1], PARTS[2], "largest coordinate"))
         lines.append([name, *(f"{value:.1f}" for value in of_weights), *kept])
