@@ -51,7 +51,7 @@ def test_noise_has_the_power_of_each_channels_error() -> None:
     assert error[0].item() == pytest.approx(0.01, rel=0.1) and error[1] == 0
 
 
-@pytest.mark.parametrize("part, changed_layers", zip(PARTS, ([0, 1], [0], [1])))
+@pytest.mark.parametrize(("part", "changed_layers"), list(zip(PARTS, ([0, 1], [0], [1]))))
 def test_a_part_alone_is_compressed(part: str, changed_layers: list[int]) -> None:
     torch.manual_seed(0)
     pair = [nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 3)) for _ in range(2)]
