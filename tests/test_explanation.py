@@ -53,8 +53,10 @@ def test_noise_has_the_power_of_each_channels_error() -> None:
 
 @pytest.mark.parametrize(("part", "changed_layers"), list(zip(PARTS, ([0, 1], [0], [1]))))
 def test_a_part_alone_is_compressed(part: str, changed_layers: list[int]) -> None:
-    torch.manual_seed(0)
     pair = [nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 3)) for _ in range(2)]
+    for value, network in enumerate(pair):
+        for layer in network:
+            nn.init.constant_(layer.weight, value)
     restore_all_but(part, *pair)
     differ = [not torch.equal(a.weight, b.weight) for a, b in zip(*pair)]
     assert [i for i, other in enumerate(differ) if other] == changed_layers
@@ -62,10 +64,11 @@ def test_a_part_alone_is_compressed(part: str, changed_layers: list[int]) -> Non
 
 def test_tails_are_those_of_all_weights_of_the_embedding_and_of_the_rest() -> None:
     network = nn.Sequential(nn.Embedding(40, 100), nn.Linear(100, 60))
+    noise = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        network[0].weight.normal_()
+        network[0].weight.normal_(generator=noise)
         network[0].weight[:, 0] = 30.0
-        network[1].weight.uniform_()
+        network[1].weight.uniform_(generator=noise)
     every, embedding, rest = (tails_of(network)[part] for part in PARTS)
     assert embedding > 50 and rest == pytest.approx(-1.2, abs=0.1) and rest < every < embedding
     assert tails_of(network)["largest coordinate"] == pytest.approx(30, rel=0.1)

@@ -57,9 +57,11 @@ EARLY, LATE = slice(0, 8), slice(12, 20)  # positions of tokens in their sequenc
 STEPS, PUBLISHED = (10, 5, 20), 10  # of the sampler, which calls the network 2 n - 1 times in n steps
 NOISED = (("image_gan", "int2"), ("image_diffusion", "int4"), ("text", "int4"))
 PARTS = ("all weights", "the embedding", "the rest")  # of a network
-PART_GRIDS = ("int4", "int3")
-MOST_DIFFERENT, REPEATED = ("molecules", "int3"), ("s@1", "s@2")  # where training seeds differ most
-WITH_UNUSED = ("text", "molecules")  # their vocabularies have tokens that training never saw
+CELLS = (  # (domain, model, grid), of which a part is compressed
+    *itertools.product(SEQUENCES, (TESTED,), ("int4", "int3")),
+    *(("molecules", model, "int3") for model in ("s@1", "s@2")),  # training seeds differ most there
+)
+WITHOUT_UNUSED = ("image_tokens",)  # training saw all of its tokens
 UNLIKELY, WRITTEN = -1e4, 200
 FORBIDDEN = "all weights, unused tokens forbidden"
 Found = dict[str, Any]
@@ -70,10 +72,9 @@ Errors = Mapping[str, float]
 
 
 def errors(found: Found) -> Iterator[None]:
-    """Add the errors of each rung, on calibration inputs: of size s, or of xs where a domain lacks s."""
+    """Add the tails of the weights, and the errors of each rung on calibration inputs: of size s."""
     for domain in map(open_domain, DOMAINS):
-        specs = domain.models.values()
-        for spec in [m for m in specs if m.name.startswith("s@")] or specs:
+        for spec in [m for m in domain.models.values() if m.name.startswith("s@")]:
             lines = found.setdefault("errors", {}).setdefault(f"{domain.name} {spec.name}", {})
             session = ModelSession(domain, spec, SAMPLES)
             tails = found.setdefault("weights", {})
@@ -95,17 +96,21 @@ def tails_of(network: nn.Module) -> dict[str, float]:
         name: (network.get_parameter(name).detach(), weight.layout())
         for name, weight in weights_of(network).items()
     }
-    inside = embeddings_of(network)
-    parts = (
-        weights,
-        {n: w for n, w in weights.items() if n in inside},
-        {n: w for n, w in weights.items() if n not in inside},
-    )
-    found = {name: tail for name, part in zip(PARTS, parts) if (tail := weight_kurtosis(part)) is not None}
-    for name in inside:
-        sizes = network.get_parameter(name).detach().square().mean(0).sqrt()
+    found = {}
+    for part in PARTS:
+        tail = weight_kurtosis({name: weights[name] for name in weights_in(part, network)})
+        if tail is not None:
+            found[part] = tail
+    for name in embeddings_of(network):
+        sizes = weights[name][0].square().mean(0).sqrt()
         found["largest coordinate"] = float(sizes.max() / sizes.median())
     return found
+
+
+def weights_in(part: str, network: nn.Module) -> list[str]:
+    """Names of the weights of one of `PARTS`."""
+    every, inside = list(weights_of(network)), embeddings_of(network)
+    return [name for name in every if part == PARTS[0] or (name in inside) == (part == PARTS[1])]
 
 
 def embeddings_of(network: nn.Module) -> set[str]:
@@ -296,13 +301,10 @@ def planned() -> dict[str, Callable[[], Found]]:
         plan[f"{part} half"] = partial(half_of_the_calls, part)
     for (domain, grid), kind in itertools.product(NOISED, ("rounding", "noise")):
         plan[f"{kind} {domain} {grid}"] = partial(disturbed, domain, grid, kind)
-    for domain, grid, part in itertools.product(SEQUENCES, PART_GRIDS, PARTS):
-        plan[f"{part} {domain} {grid}"] = partial(part_of_the_weights, domain, grid, part)
-    for model, part in itertools.product(REPEATED, PARTS):
-        domain, grid = MOST_DIFFERENT
-        plan[f"{part} {domain} {grid} {model}"] = partial(part_of_the_weights, domain, grid, part, model)
-    for domain, grid in itertools.product(WITH_UNUSED, PART_GRIDS):
-        plan[f"{FORBIDDEN} {domain} {grid}"] = partial(unused_forbidden, domain, grid)
+    for cell in CELLS:
+        plan |= {" ".join((part, *cell)): partial(part_of_the_weights, *cell, part) for part in PARTS}
+        if cell[1] == TESTED and cell[0] not in WITHOUT_UNUSED:
+            plan[" ".join((FORBIDDEN, *cell))] = partial(unused_forbidden, *cell)
     return plan
 
 
@@ -350,7 +352,7 @@ def disturbed(domain: str, grid: str, kind: str) -> Found:
     return kept_of(session.sample(network, 0).samples, Evaluation(session))
 
 
-def part_of_the_weights(domain: str, grid: str, part: str, model: str = TESTED) -> Found:
+def part_of_the_weights(domain: str, model: str, grid: str, part: str) -> Found:
     """Retention where a grid compresses the embedding alone, or all other weights alone."""
     session = tested_session(domain, model)
     network = compressed(session, grid)
@@ -358,12 +360,12 @@ def part_of_the_weights(domain: str, grid: str, part: str, model: str = TESTED) 
     return kept_of(session.sample(network, 0).samples, Evaluation(session))
 
 
-def unused_forbidden(domain: str, grid: str) -> Found:
+def unused_forbidden(domain: str, model: str, grid: str) -> Found:
     """Retention where the sampler never draws a token that training never saw.
 
     leak: the probability of all such tokens in one call, where they are not forbidden.
     """
-    session = tested_session(domain)
+    session = tested_session(domain, model)
     network, unused = compressed(session, grid), unused_tokens(session)
     found = {"unused": len(unused), "leak": mass_on(unused, network, session)}
     network.register_forward_hook(partial(forbid, unused))
@@ -397,10 +399,8 @@ def mass_on(tokens: Sequence[int], network: nn.Module, session: ModelSession) ->
 @torch.no_grad()
 def restore_all_but(part: str, network: nn.Module, original: nn.Module) -> None:
     """Give the other weights of `network` the original's values."""
-    inside = embeddings_of(original)
-    for name in weights_of(original):
-        if part != PARTS[0] and (name in inside) != (part == PARTS[1]):
-            network.get_parameter(name).copy_(original.get_parameter(name))
+    for name in weights_of(original).keys() - weights_in(part, original):
+        network.get_parameter(name).copy_(original.get_parameter(name))
 
 
 @torch.no_grad()
@@ -516,12 +516,10 @@ def noises(found: Found) -> str:
 
 def parts(found: Found) -> str:
     """One line for each model, grid and part."""
-    cells = list(itertools.product(SEQUENCES, [TESTED], PART_GRIDS))
-    cells += [(domain, model, grid) for model in REPEATED for domain, grid in [MOST_DIFFERENT]]
     lines = []
-    for (domain, model, grid), part in itertools.product(cells, (*PARTS, FORBIDDEN)):
-        key = f"{part} {domain} {grid}" + f" {model}" * (model != TESTED)
-        if (row := found["experiments"].get(key)) is not None:
+    for cell, part in itertools.product(CELLS, (*PARTS, FORBIDDEN)):
+        if (row := found["experiments"].get(" ".join((part, *cell)))) is not None:
+            domain, model, grid = cell
             lines.append([f"{domain} {model}", f"`{grid}`", part, *(f"{row[role]:.3f}" for role in ROLES)])
     return table(["model", "grid", "compressed", *(f"{role} ↑" for role in ROLES)], lines, 3)
 
