@@ -315,6 +315,23 @@ def test_what_one_size_does_not_show_is_named_beside_what_it_does() -> None:
     assert sentence(now.alone["xs"]).startswith("**"), "of a single size nothing is averaged"
 
 
+def test_of_many_claims_it_says_how_many_each_size_shows() -> None:
+    """Six pairs of four domains are claimed. The small models of two of them are alike."""
+    last = [("bad", 0.50), ("worse", 0.30), ("worst", 0.1)]
+    large = [*seeds("good", 0.90, 0.91, 0.92), *(m for d, v in last for m in seeds(d, v, v + 0.01, v + 0.02))]
+    small = [*seeds("good", 0.49, 0.51, 0.50, size="xs")]
+    small += [m for d, v in last for m in seeds(d, v, v + 0.01, v + 0.02, size="xs")]
+    alone = {"s": claim_context(large, {}), "xs": claim_context(small, {})}
+    now = replace(claim_context([*large, *small], {}), alone=alone)
+    assert len(claims(sentence(now))) == 6
+    text = paragraph(now, now)
+    assert (
+        "Of these 6 claims, each of one pair and role, size s alone shows 6 and size xs alone shows 5."
+        in text
+    )
+    assert "- Size xs, good ahead of bad in quality: C differs by " in text
+
+
 def test_it_says_how_sure_and_what_it_cannot_show() -> None:
     text = said([*GOOD, *BAD])
     assert (

@@ -51,8 +51,14 @@ def short_answer(found: ReportData, details: str) -> str:
     """The sentence of the first page. Empty unless both data and network are contrasted."""
     if not found.crossed:
         return ""
-    said = "; ".join(_said(c, found.now) for c in found.contrasts)
-    return f"**{TITLE}** Some rows share one of them: {said} ([details]({details}#data-or-network)).\n"
+    sentences = "; ".join(_said(c, found.now) for c in found.contrasts)
+    return f"**{TITLE}** Some rows share one of them: {sentences} ([details]({details}#data-or-network)).\n"
+
+
+def said(found: ReportData) -> list[str]:
+    """What the tests of each contrast show, as the lines of a list."""
+    sentences = [_said(c, found.now) for c in found.contrasts]
+    return [f"- {one[0].upper()}{one[1:]}." for one in sentences]
 
 
 def _said(contrast: Contrast, now: ClaimContext) -> str:
@@ -60,10 +66,10 @@ def _said(contrast: Contrast, now: ClaimContext) -> str:
     rows = _pairs_of(contrast, now)
     claims = _claims(contrast, [c for c in rows if now.claimed(c)])
     rest = [c for c in rows if not now.claimed(c)]
-    said = [f"with the same {contrast.shared} ({as_text(contrast.word)})", *claims]
+    parts = [f"with the same {contrast.shared} ({as_text(contrast.word)})", *claims]
     if rest or not claims:
-        said.append(_open(rest, now, others=bool(claims)))
-    return ", ".join(said)
+        parts.append(_open(rest, now, others=bool(claims)))
+    return ", ".join(parts)
 
 
 def _pairs_of(contrast: Contrast, now: ClaimContext) -> list[Comparison]:
@@ -106,10 +112,9 @@ def data_or_network(found: ReportData) -> list[str]:
     """The section of the page of details. Empty where no contrast exists."""
     if not found.contrasts:
         return []
-    said = [_said(c, found.now) for c in found.contrasts]
     return [
         f"## {TITLE}\n\n{NOTES}",
-        "".join(f"- {one[0].upper()}{one[1:]}.\n" for one in said),
+        "".join(f"{line}\n" for line in said(found)),
         tests(found) + "\n",
         GRID_NOTES,
         grid(found) + "\n",
@@ -177,14 +182,14 @@ def _cannot_carry(found: ReportData, known: dict[str, Component | None]) -> str:
     every = len({data for data, _ in cells}) * len({network for _, network in cells})
     fewest = min(one.df for one in known.values() if one is not None)
     low, high = variance_range(fewest)
-    said = [
+    limits = [
         "**What these shares cannot carry.** They are not tested. "
         f"A variance from {fewest} degrees of freedom is known to within {low:.2f} to {high:.2g} times "
         "its value (95 %, if normal)."
     ]
     if (empty := every - len(cells)) > 0:
-        said.append(
+        limits.append(
             f"{empty} of {every} pairs of data and network are not measured. So the "
             "design cannot tell whether networks rank alike on other data, or data under other networks."
         )
-    return " ".join(said) + "\n"
+    return " ".join(limits) + "\n"

@@ -278,12 +278,20 @@ images or of text. All models are small."""
 
 
 def _size_by_size(now: ClaimContext) -> str:
-    """The claims that each size alone does not show. Empty without claims, or with one size."""
+    """The claims that each size alone does not show; of many claims, how many it shows.
+
+    Empty without claims, or with one size.
+    """
     lost = _lost_by_size(now)
     if not lost:
         return ""
-    said = [f"Size {size} alone {_does_not_show(found)}." for size, found in lost.items()]
-    return f"**Each size alone** has fewer models. {' '.join(said)}"
+    claims = [c for c in now.comparisons if now.claimed(c)]
+    if len({(c.a, c.b) for c in claims}) > MOST_PAIRS:
+        shown = [f"size {size} alone shows {len(claims) - len(found)}" for size, found in lost.items()]
+        said = f"Of these {len(claims)} claims, each of one pair and role, {joined(shown)}."
+    else:
+        said = " ".join(f"Size {size} alone {_does_not_show(found)}." for size, found in lost.items())
+    return f"**Each size alone** has fewer models. {said}"
 
 
 def _does_not_show(lost: Sequence[tuple[Comparison, str]]) -> str:
