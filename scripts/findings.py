@@ -16,11 +16,12 @@ from bench.methods.notation import LADDER
 from bench.records.edge import EdgeRecord, read_edge
 from bench.records.schema import Record, read_records
 from bench.report import edge
-from bench.report.details import pair_by_pair, with_sign
+from bench.report.contrasts import grid, said, variances
+from bench.report.details import with_sign
 from bench.report.during import summary
 from bench.report.report_data import report_data
 from bench.report.secondary_table import tau_text
-from bench.report.verdict import ClaimContext, answer, caveats, checks
+from bench.report.verdict import ClaimContext, answer, caveats
 from bench.stats.during import BothWays
 from bench.stats.ladder import ROLES
 from bench.stats.model_file import ModelFile, out_of_date, read_models
@@ -283,9 +284,19 @@ class Page:
     def answer(self) -> str:
         """As the leaderboard says it."""
         found = self._f.found
-        parts = [answer(found.now), caveats(found.now, found.crossed), checks(found.now, found.wider)]
-        said = "\n".join([*parts, pair_by_pair(found)])
-        return said.replace("](docs/", "](").strip()
+        parts = [answer(found.now), caveats(found.now, found.crossed)]
+        return "\n".join(parts).replace("](docs/", "](").strip()
+
+    def contrasts(self) -> str:
+        """As the page of details says it."""
+        return "\n".join(said(self._f.found))
+
+    def grid(self) -> str:
+        return grid(self._f.found)
+
+    def variances(self) -> str:
+        """Shares of the variance of C, and what they cannot carry."""
+        return "\n".join(variances(self._f.found)).strip()
 
     def real_runtimes(self) -> str:
         """As the leaderboard says it."""
