@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bench.records.schema import read_records
+from bench.report.contrasts import short_answer
 from bench.report.headline import answers, ranked, scores_and_ratios
 from bench.report.report_data import ReportData, report_data, table
 from bench.report.small_files import fewest_bytes
@@ -35,11 +36,14 @@ def main() -> None:
 
 
 def shown(found: ReportData) -> str:
-    """The answer, scores and ratios of the domains (most compressible first), what is left in small files."""
+    """The answer, data against network, scores and ratios of the domains (most compressible first), what is
+    left in small files.
+    """
     order = ranked(found)
     scores = table(HEADERS, [[d.name, *scores_and_ratios(d)] for d in order])
     few = fewest_bytes(found, [d.name for d in order], "leaderboard.md")
-    return "\n\n".join([*answers(found), scores, few])
+    contrasts = short_answer(found, "results/README.md").strip()
+    return "\n\n".join(filter(None, [*answers(found), scores, contrasts, few]))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from torch import nn
 
 from scripts.studies.explanation import (
     FILE,
-    PAGE,
     PARTS,
     Heard,
     Share,
@@ -21,11 +20,10 @@ from scripts.studies.explanation import (
     cut,
     divergences,
     drown,
-    filled,
     restore_all_but,
     tails_of,
-    tolerance,
 )
+from scripts.studies.explanation_tables import PAGE, filled, tolerance
 
 RATES = (2.0, 3.0)
 

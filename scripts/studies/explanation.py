@@ -3,8 +3,8 @@
     python -m scripts.studies.explanation errors        # of weights, layers and outputs, rung by rung
     python -m scripts.studies.explanation growth        # of a compressed sampler's path, call by call
     python -m scripts.studies.explanation experiments   # fewer calls, one half of the calls, noise as large
-    python -m scripts.studies.explanation tables        # write docs/explanation.md from explanation.json
 
+`python -m scripts.studies.explanation_tables` writes the tables of docs/explanation.md.
 `errors` takes about ten minutes on one core, `growth` five and `experiments` fifteen. `explanation.json`
 holds what is done, so that a stopped run continues.
 """
@@ -13,15 +13,13 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from statistics import fmean, geometric_mean, median
+from statistics import fmean, median
 from typing import Any, cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -29,33 +27,27 @@ from bench.layers import COVERED, weights_of
 from bench.methods.batch_norm import layers_with_statistics, reestimate
 from bench.methods.notation import LADDER, ladder, parse
 from bench.metrics.anatomy import excess_kurtosis, weight_kurtosis
-from bench.records.schema import read_records
 from bench.registry import open_domain
-from bench.report.report_data import DASH, table
 from bench.runner.evaluation import Evaluation
 from bench.runner.session import ModelSession
-from bench.stats.ladder import ROLES, ModelLadder, models_of
-from bench.stats.order import LOST, onset
 from bench.util.files import write_atomically
 from domains.language.generator import LanguageGenerator
 from domains.language.likelihood import log_probabilities
 from domains.language.training import SequenceTraining
-from scripts import blocks
-from scripts.studies.training_time import RESULTS, ROOT, kept_of
+from scripts.studies.training_time import kept_of
 
 FILE = Path(__file__).with_suffix(".json")
-PAGE = ROOT / "docs" / "explanation.md"
 DOMAINS = ("image_gan", "image_diffusion", "image_tokens", "text", "molecules")
 SAMPLES = 1000
 BATCHES, ITEMS = 20, 16  # of calibration: at most so many, cut to so many items
 PATHS = 50  # pictures whose paths are followed
 TESTED, DIFFUSION = "s@0", "image_diffusion"
-GRIDS, SHOWN = ("int5", "int4"), (1, 2, 5, 10, 19)
+GRIDS = ("int5", "int4")
 GRID = "int4"  # of the experiments
 SEQUENCES = ("text", "image_tokens", "molecules")
 EARLY, LATE = slice(0, 8), slice(12, 20)  # positions of tokens in their sequence
-STEPS, PUBLISHED = (10, 5, 20), 10  # of the sampler, which calls the network 2 n - 1 times in n steps
-NOISED = (("image_gan", "int2"), ("image_diffusion", "int4"), ("text", "int4"))
+STEPS = (10, 5, 20)  # of the sampler, which calls the network 2 n - 1 times in n steps
+NOISED = (("image_gan", "int2"), *((domain, "int4") for domain in (DIFFUSION, *SEQUENCES)))
 PARTS = ("all weights", "the embedding", "the rest")  # of a network
 CELLS = (  # (domain, model, grid), of which a part is compressed
     *itertools.product(SEQUENCES, (TESTED,), ("int4", "int3")),
@@ -420,152 +412,6 @@ def tested_session(domain: str, model: str = TESTED) -> ModelSession:
     return ModelSession(opened, opened.locate(model), SAMPLES)
 
 
-# ----------------------------------------------------------------------------------------------------- tables
-
-
-def at_4_bits(found: Found) -> str:
-    """One line a size: means over its models."""
-    lines = []
-    for (domain, size), models in sizes_of(found).items():
-        of_size = [found["errors"][f"{domain} {model}"]["int4"] for model in models]
-        means = [geometric_mean(one[part] for one in of_size) for part in ("weights", "layers", "output")]
-        tails = (
-            fmean(found["weights"][f"{domain} {model}"][PARTS[0]] for model in models),
-            fmean(one["kurtosis"] for one in of_size),
-        )
-        shown = [*(f"{tail:.1f}" for tail in tails), *(f"{value:.4f}" for value in means)]
-        lines.append([domain, size, str(len(models)), *shown])
-    headers = ["domain", "size", "models", "kurtosis of weights", "kurtosis of inputs"]
-    return table([*headers, "weights ↓", "layers ↓", "output of one call ↓"], lines, 2)
-
-
-def tolerances(found: Found) -> str:
-    """One line a size: the error of one call at which a role falls below .90, geometric means."""
-    known = {(m.domain, m.model): m for m in models_of(read_records(RESULTS)) if m.whole}
-    lines = []
-    for (domain, size), models in sizes_of(found).items():
-        measured = [
-            (known[domain, m], found["errors"][f"{domain} {m}"]) for m in models if (domain, m) in known
-        ]
-        if not measured:
-            continue
-        four = geometric_mean(by_rung["int4"]["output"] for _, by_rung in measured)
-        ends = [[tolerance(m, by_rung, role) for m, by_rung in measured] for role in ROLES]
-        borne = [
-            f"{geometric_mean(values):.3f}" if all(map(math.isfinite, values)) else DASH for values in ends
-        ]
-        lines.append([domain, size, str(len(measured)), f"{four:.4f}", *borne])
-    headers = ["domain", "size", "models", "error of one call at int4 ↓"]
-    return table([*headers, *(f"error at which {role} falls below {LOST:.2f} ↑" for role in ROLES)], lines, 2)
-
-
-def tolerance(m: ModelLadder, by_rung: Mapping[str, Errors], role: str) -> float:
-    """The error of one call at which retention crosses .90, between two rungs; infinite: it never does."""
-    place = math.log2(onset(m, role).ratio)
-    if not math.isfinite(place):
-        return math.inf
-    return math.exp(np.interp(place, m.rates, [math.log(by_rung[rung]["output"]) for rung in m.rungs]))
-
-
-def paths(found: Found) -> str:
-    lines = [
-        [f"`{grid}`", *(f"{values[k - 1]:.4f}" for k in SHOWN)] for grid, values in found["growth"].items()
-    ]
-    return table(["grid", *(f"after {k}" for k in SHOWN)], lines)
-
-
-def tokens(found: Found) -> str:
-    """One line for each domain and grid."""
-    lines = []
-    for key, row in found["tokens"].items():
-        domain, grid = key.split()
-        values = [value for author in ("uncompressed", "compressed") for value in row[author]]
-        shown = [f"{value:.4f}" for value in values]
-        lines.append([f"{domain} {TESTED}", f"`{grid}`", str(row["items"]), *shown])
-    names = [f"tokens {part.start + 1} to {part.stop}" for part in (EARLY, LATE)]
-    authors = ("after uncompressed tokens ↓", "after compressed tokens ↓")
-    return table(["model", "grid", "items", *(f"{name}, {a}" for a in authors for name in names)], lines, 2)
-
-
-def calls(found: Found) -> str:
-    lines = []
-    for steps in sorted(STEPS):
-        row = found["experiments"][f"steps {steps}"]
-        before = [f"{row[name]:.3f}" for name in ("valid", "recall")]
-        lines.append([str(2 * steps - 1), *before, *(f"{row[role]:.3f}" for role in ROLES)])
-    headers = ["calls", "valid, uncompressed ↑", "mutual recall, uncompressed ↑"]
-    return table([*headers, *(f"{role} kept at {GRID} ↑" for role in ROLES)], lines)
-
-
-def halves(found: Found) -> str:
-    names = {"all calls": f"steps {PUBLISHED}", "the first half": "first half", "the last half": "last half"}
-    rows = {name: found["experiments"][key] for name, key in names.items()}
-    lines = [[name, *(f"{row[role]:.3f}" for role in ROLES)] for name, row in rows.items()]
-    return table([f"{GRID} in", *(f"{role} ↑" for role in ROLES)], lines)
-
-
-def noises(found: Found) -> str:
-    lines = []
-    for domain, grid in NOISED:
-        rows = [found["experiments"][f"{kind} {domain} {grid}"] for kind in ("rounding", "noise")]
-        lines.append(
-            [f"{domain} {TESTED}", f"`{grid}`", *(f"{row[role]:.3f}" for row in rows for role in ROLES)]
-        )
-    return table(["model", "grid", *(f"{k} {r} ↑" for k in ("rounding", "noise") for r in ROLES)], lines, 2)
-
-
-def parts(found: Found) -> str:
-    """One line for each model, grid and part."""
-    lines = []
-    for cell, part in itertools.product(CELLS, (*PARTS, FORBIDDEN)):
-        if (row := found["experiments"].get(" ".join((part, *cell)))) is not None:
-            domain, model, grid = cell
-            lines.append([f"{domain} {model}", f"`{grid}`", part, *(f"{row[role]:.3f}" for role in ROLES)])
-    return table(["model", "grid", "compressed", *(f"{role} ↑" for role in ROLES)], lines, 3)
-
-
-def coordinates(found: Found) -> str:
-    """One line for each model with an embedding: its tails, and what `int3` leaves of the model."""
-    known = {f"{m.domain} {m.model}": m for m in models_of(read_records(RESULTS)) if m.whole}
-    lines = []
-    with_embedding = [name for name, tails in found["weights"].items() if PARTS[1] in tails]
-    for name in sorted(with_embedding, key=lambda name: (SEQUENCES.index(name.split()[0]), name)):
-        m, tails = known.get(name), found["weights"][name]
-        kept = [f"{m.outcomes[role].mean[m.rungs.index('int3')]:.3f}" if m else DASH for role in ROLES]
-        of_weights = (tails[key] for key in (PARTS[1], PARTS[2], "largest coordinate"))
-        lines.append([name, *(f"{value:.1f}" for value in of_weights), *kept])
-    tail = [f"kurtosis of the {part}" for part in ("embedding", "rest")]
-    kept_at = [f"{role} at int3 ↑" for role in ROLES]
-    return table(["model", *tail, "largest coordinate / median one", *kept_at], lines)
-
-
-def sizes_of(found: Found) -> dict[tuple[str, str], list[str]]:
-    """(domain, size) -> its models."""
-    groups: dict[tuple[str, str], list[str]] = {}
-    for name in found["errors"]:
-        domain, model = name.split()
-        groups.setdefault((domain, model.partition("@")[0]), []).append(model)
-    return groups
-
-
-TABLES: Mapping[str, Callable[[Found], str]] = {
-    "errors": at_4_bits,
-    "tolerances": tolerances,
-    "growth": paths,
-    "tokens": tokens,
-    "calls": calls,
-    "halves": halves,
-    "noises": noises,
-    "coordinates": coordinates,
-    "parts": parts,
-}
-
-
-def filled(page: str, found: Found) -> str:
-    """The page with the present tables."""
-    return blocks.filled(page, {name: TABLES[name](found) for name in blocks.names(page)})
-
-
 MEASURED: Mapping[str, Callable[[Found], Iterator[None]]] = {
     "errors": errors,
     "growth": growth,
@@ -575,11 +421,8 @@ MEASURED: Mapping[str, Callable[[Found], Iterator[None]]] = {
 
 def main(action: str = "") -> None:
     found: Found = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {}
-    if action == "tables":
-        write_atomically(PAGE, filled(PAGE.read_text(encoding="utf-8"), found))
-        return
     if action not in MEASURED:
-        sys.exit(f"usage: {'|'.join([*MEASURED, 'tables'])}")
+        sys.exit(f"usage: {'|'.join(MEASURED)}")
     for _ in MEASURED[action](found):
         write_atomically(FILE, json.dumps(found, indent=1) + "\n")
 
