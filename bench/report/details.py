@@ -17,7 +17,7 @@ from bench.report.model_page import GENERATED
 from bench.report.report_data import DASH, ReportData, table, with_interval
 from bench.report.secondary_table import secondary_agreement
 from bench.report.survivor_tables import survivors
-from bench.report.verdict import PAIR_HEADERS, checks, pairs
+from bench.report.verdict import PAIR_HEADERS, checks, pairs, pairs_not_shown
 from bench.stats.compressibility import FULL_RANGE, HIGH_RANGE
 from bench.stats.frontier import CHOOSING_SEED, Best, frontier
 from bench.stats.intervals import Estimate
@@ -49,6 +49,7 @@ def details_page(found: ReportData, leaderboard: str, runtimes: Sequence[str] = 
         SCORE_NOTES,
         domain_scores(found) + "\n",
         pair_by_pair(found),
+        not_in_each_size(found),
         checks(found.now, found.wider),
         *size_by_size(found),
         *data_or_network(found),
@@ -133,6 +134,18 @@ def pair_by_pair(found: ReportData) -> str:
     """The test behind each claim. Empty where nothing is compared."""
     lines = pairs(found.now)
     return f"{PAIR_NOTES}\n{table(PAIR_HEADERS, lines, left=2)}\n" if lines else ""
+
+
+NOT_SHOWN_NOTES = """\
+**Claims that one size alone does not show**, with what that size finds. Each size has its own adjustment.
+"""
+
+
+def not_in_each_size(found: ReportData) -> str:
+    """The claims that rest on several sizes. Empty where each size shows every claim."""
+    lines = pairs_not_shown(found.now)
+    headers = ("size", *PAIR_HEADERS)
+    return f"{NOT_SHOWN_NOTES}\n{table(headers, lines, left=3)}\n" if lines else ""
 
 
 SIZE_NOTES = """\

@@ -36,7 +36,12 @@ MOST_PAIRS = 3  # that a sentence names
 
 def support_of(comparisons: Sequence[Comparison]) -> Support:
     """(role, domain, domain) -> comparison, with the domains sorted."""
-    return {(c.role, *sorted((c.a, c.b))): c for c in comparisons}  # type: ignore[misc]
+    return {_pair(c): c for c in comparisons}
+
+
+def _pair(c: Comparison) -> tuple[str, str, str]:
+    first, second = sorted((c.a, c.b))
+    return c.role, first, second
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,7 @@ class ClaimContext:
 
     def theirs(self, c: Comparison) -> Comparison | None:
         """The comparison of the same pair by the secondary evaluators."""
-        return (self.second or {}).get((c.role, *sorted((c.a, c.b))))  # type: ignore[arg-type]
+        return (self.second or {}).get(_pair(c))
 
 
 def claim_context(
@@ -252,7 +257,6 @@ def checks(now: ClaimContext, wider: ClaimContext) -> str:
     """Whether other choices give another answer. `wider` also ranks models whose U is at least 0.25."""
     return _paragraphs(
         [
-            _not_shown(now),
             *_not_ranked(now),
             _evaluators_apart(now),
             _with_and_without(now, wider),
@@ -282,7 +286,7 @@ def _size_by_size(now: ClaimContext) -> str:
 
     Empty without claims, or with one size.
     """
-    lost = _lost_by_size(now)
+    lost = lost_by_size(now)
     if not lost:
         return ""
     claims = [c for c in now.comparisons if now.claimed(c)]
@@ -294,36 +298,35 @@ def _size_by_size(now: ClaimContext) -> str:
     return f"**Each size alone** has fewer models. {said}"
 
 
-def _does_not_show(lost: Sequence[tuple[Comparison, str]]) -> str:
+def _does_not_show(lost: Sequence[Comparison]) -> str:
     if not lost:
         return "shows all of this"
-    merged = together([(c.a, c.b, c.role) for c, _ in lost])
+    merged = together([(c.a, c.b, c.role) for c in lost])
     said = [f"{a} ahead of {joined(others)} in {' or '.join(roles)}" for a, others, roles in merged]
     return f"does not show {', or '.join(said)}"
 
 
-def _lost_by_size(now: ClaimContext) -> dict[str, list[tuple[Comparison, str]]]:
-    """Size -> (a claim that this size alone does not show, its own result).
-
-    Empty without claims, or with one size.
-    """
+def lost_by_size(now: ClaimContext) -> dict[str, list[Comparison]]:
+    """Size -> the claims that this size alone does not show. Empty without claims, or with one size."""
     claims = [c for c in now.comparisons if now.claimed(c)]
-    found: dict[str, list[tuple[Comparison, str]]] = {}
+    found: dict[str, list[Comparison]] = {}
     for size, one in now.alone.items() if claims else ():
         shown = {(c.role, c.a, c.b) for c in one.comparisons if one.claimed(c)}
-        found[size] = [(c, _finds(c, one)) for c in claims if (c.role, c.a, c.b) not in shown]
+        found[size] = [c for c in claims if (c.role, c.a, c.b) not in shown]
     return found
 
 
-def _not_shown(now: ClaimContext) -> str:
-    """A list of the claims that a size alone does not show, with its measured difference."""
-    lines = [
-        f"- Size {size}, {c.a} ahead of {c.b} in {c.role}: {said}."
-        for size, lost in _lost_by_size(now).items()
-        for c, said in lost
-        if said
-    ]
-    return "**Claims that one size alone does not show:**\n\n" + "\n".join(lines) if lines else ""
+def pairs_not_shown(now: ClaimContext) -> list[list[str]]:
+    """One line for each claim and each size that alone does not show it: the size, then what it finds in the
+    order of `PAIR_HEADERS`.
+    """
+    lines = []
+    for size, lost in lost_by_size(now).items():
+        one = now.alone[size]
+        own = support_of(one.comparisons)
+        found = [own[_pair(c)] for c in lost if _pair(c) in own]
+        lines += [[size, *line] for line in pairs(replace(one, comparisons=found))]
+    return lines
 
 
 def _not_ranked(now: ClaimContext) -> list[str]:
@@ -377,21 +380,6 @@ def _alike(some: Sequence[Score], others: Sequence[Score]) -> bool:
         return False
     a, b = some[0].interval(), others[0].interval()
     return a is not None and b is not None and a[0] <= b[1] and b[0] <= a[1]
-
-
-def _finds(c: Comparison, one: ClaimContext) -> str:
-    other = next((o for o in one.comparisons if o.role == c.role and {o.a, o.b} == {c.a, c.b}), None)
-    value, interval, p = _test(other, mirrored=other is not None and other.a != c.a)
-    if other is None or value == "-":
-        return ""
-    theirs = one.theirs(c)
-    second, of_second, p_second = _test(theirs, mirrored=theirs is not None and theirs.a != c.a)
-    also = (
-        f"; by the secondary evaluators {second}, {of_second}, p {p_second}"
-        if other.shown and second != "-"
-        else ""
-    )
-    return f"C differs by {value}, 95 % {interval}, p {p}{also}"
 
 
 def _evaluators_apart(now: ClaimContext) -> str:
