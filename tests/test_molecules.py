@@ -123,11 +123,27 @@ def test_chemnet_is_that_of_fcd_torch(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @needs_extra
-def test_a_string_is_read_alone_and_odd_ones_are_read_too() -> None:
+def test_a_string_is_read_alone_and_odd_ones_are_read_too(monkeypatch: pytest.MonkeyPatch) -> None:
     odd = ["", ".", "x\u4e2d" * 300, ASPIRIN]
     found = chemistry.activations(tuple(odd))
     assert np.isfinite(found).all()
+    monkeypatch.setattr(chemistry, "KEPT", {})
     assert np.allclose(found[3], chemistry.activations((ASPIRIN,))[0], atol=1e-5)
+
+
+@needs_extra
+def test_chemnet_reads_a_string_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two strings that may stay, the one that was used last stays."""
+    real, read = chemistry.symbols, []
+    monkeypatch.setattr(chemistry, "KEPT", {})
+    monkeypatch.setattr(chemistry, "MOST_KEPT", 2)
+    monkeypatch.setattr(chemistry, "symbols", lambda string: [read.append(string), real(string)][1])
+    first = chemistry.activations([PHENOL, ASPIRIN, PHENOL])
+    assert read == [PHENOL, ASPIRIN] and (first[0] == first[2]).all() and (first[0] != first[1]).any()
+    again = chemistry.activations([PHENOL, "CCO"])
+    assert read == [PHENOL, ASPIRIN, "CCO"] and np.allclose(again[0], first[0])
+    chemistry.activations([ASPIRIN, PHENOL])
+    assert read[3:] == [ASPIRIN] and len(chemistry.KEPT) == 2
 
 
 @needs_extra

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.util
+import itertools
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +26,8 @@ BITS = 1024  # of a Morgan fingerprint
 RADIUS = 2  # bonds around each atom
 CHEMNET_SHA256 = "a36658cc7c94d3c728eacd7ed2d2f104753bb2fde742c2817daefe9533a28080"
 ACTIVATIONS = 512
+KEPT: dict[str, np.ndarray] = {}  # string -> its activations
+MOST_KEPT = 20_000  # strings: 41 MB
 CHEMNET_LENGTH = 350  # symbols of a string that ChemNet reads, its end included
 PRINTABLE = re.compile("[!-~]+")  # RDKit drops white space at the ends, and takes what follows it for a name
 
@@ -126,16 +129,25 @@ def symbols(string: str) -> np.ndarray:
     return (found / found.shape[1]).T.astype("f4")  # type: ignore[no-any-return]
 
 
-@functools.lru_cache(maxsize=4)
-def activations(strings: tuple[str, ...], batch: int = 64) -> np.ndarray:
-    """ChemNet's penultimate activations [n, 512] of any strings, float32."""
+def activations(strings: Sequence[str], batch: int = 64) -> np.ndarray:
+    """ChemNet's penultimate activations [n, 512] of any strings, float32.
+
+    Those of the last strings are kept: an evaluator and the Fréchet distance ask for most strings twice.
+    """
     import torch
 
-    network, found = chemnet(), np.zeros((len(strings), ACTIVATIONS), "f4")
+    new = [string for string in dict.fromkeys(strings) if string not in KEPT]
     with torch.inference_mode():
-        for start in range(0, len(strings), batch):
-            some = np.stack([symbols(string) for string in strings[start : start + batch]])
-            found[start : start + batch] = network(torch.from_numpy(some)).numpy()
+        for start in range(0, len(new), batch):
+            some = new[start : start + batch]
+            read = torch.from_numpy(np.stack([symbols(string) for string in some]))
+            KEPT.update(zip(some, chemnet()(read).numpy()))
+    found = np.zeros((len(strings), ACTIVATIONS), "f4")
+    for row, string in zip(found, strings):
+        KEPT[string] = KEPT.pop(string)  # the last ones used are the last ones to go
+        row[:] = KEPT[string]
+    for string in [*itertools.islice(KEPT, max(0, len(KEPT) - MOST_KEPT))]:
+        del KEPT[string]
     return found
 
 
