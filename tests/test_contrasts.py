@@ -168,8 +168,9 @@ def said(found: ReportData) -> tuple[str, str]:
 def test_where_the_network_matters_and_the_data_does_not() -> None:
     data, network = said(compared(NETWORK_MATTERS))
     assert data == (
-        "- With the same data (images), C is larger with GAN than with transformer and than with U-Net in "
-        "quality and in diversity, and larger with transformer than with U-Net in quality and in diversity."
+        "- With the same data (images), C is larger with the GAN than with the transformer and than with the "
+        "U-Net in quality and in diversity, and larger with the transformer than with the U-Net in quality "
+        "and in diversity."
     )
     assert network.startswith("- With the same network (transformer), no difference is shown (at most 0.0")
 
@@ -373,8 +374,8 @@ def test_the_first_page_has_one_sentence_where_both_are_contrasted(
     first, details = written(five, FIVE)
     (line,) = (line for line in first.splitlines() if "Data or network?" in line)
     assert line.startswith(
-        "**Data or network?** Some rows share one of them: with the same data (images), C is larger with GAN "
-        "than with transformer and than with U-Net in quality and in diversity"
+        "**Data or network?** Some rows share one of them: with the same data (images), C is larger with "
+        "the GAN than with the transformer and than with the U-Net in quality and in diversity"
     )
     assert "; with the same network (transformer), no difference is shown (at most 0.0" in line
     assert line.endswith("([details](d.md#data-or-network)).") and line.count(". ") == 0

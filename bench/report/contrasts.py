@@ -77,8 +77,8 @@ def _pairs_of(contrast: Contrast, now: ClaimContext) -> list[Comparison]:
 
 
 def _claims(contrast: Contrast, rows: Sequence[Comparison]) -> list[str]:
-    """`C is larger with A than with B in quality`, and what else is claimed."""
-    at = "with" if contrast.shared == "data" else "on"
+    """`C is larger with the A than with the B in quality`, and what else is claimed."""
+    at = "with the" if contrast.shared == "data" else "on"
     labels = {domain: f"{at} {as_text(contrast.label(domain))}" for domain in contrast.words}
     ahead: dict[tuple[str, str], list[str]] = {}
     for a, others, roles in together([(labels[c.a], labels[c.b], c.role) for c in rows]):
