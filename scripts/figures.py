@@ -18,6 +18,7 @@ from bench.report.model_page import survival_of
 from bench.report.report_data import ReportData
 from bench.stats.complete import has_secondary
 from bench.stats.compressibility import FULL_RANGE, retention_of, score
+from bench.stats.contrasts import What
 from bench.stats.intervals import Estimate
 from bench.stats.ladder import ROLES, ModelLadder, grouped, models_of
 from bench.stats.order import Order, order_of
@@ -31,7 +32,8 @@ from scripts.studies.training_time import BINARY, Planned, from_scratch
 
 T = TypeVar("T")
 ROOT = Path(__file__).parent.parent
-GAN, DIFFUSION, TEXT = DOMAINS = ("image_gan", "image_diffusion", "text")
+GAN, DIFFUSION, TEXT = DOMAINS = ("image_gan", "image_diffusion", "text")  # measured with every method
+TOKENS, MOLECULES = OTHERS = ("image_tokens", "molecules")  # measured with the ladder and few other methods
 # neighbouring rungs between which many samples fail
 FEW_BITS = ("ternary", "binary")
 # binary networks of a GAN -> the setting of `qat`
@@ -42,18 +44,17 @@ STEPS = {GAN: ("int3", "int2"), DIFFUSION: ("int6", "int5"), TEXT: ("int6", "int
 class Figures:
     """Means over records: of a rung over all compared models, of another method over the records of `s@0`.
 
-    All are of the three domains that were measured with every method.
+    Methods beside the ladder are of the three `DOMAINS` that were measured with every method.
     """
 
     def __init__(self, found: ReportData) -> None:
         self.found = found
         self.domains = {d.name: d for d in found.now.domains}
-        self.models = [m for m in found.compared if m.domain in DOMAINS]
-        self.whole = [m for m in self.models if m.whole]
+        self.whole = [m for m in found.compared if m.whole]
 
     @functools.cached_property
     def own(self) -> list[Record]:
-        """The records of these domains."""
+        """The records of the domains that were measured with every method."""
         return [r for r in self.found.records if r.domain in DOMAINS]
 
     def of(self, domain: str, size: str | None = None) -> list[ModelLadder]:
@@ -77,7 +78,7 @@ class Figures:
         seen: list[Record] = []
         for _, same in grouped(self.found.records, lambda r: (r.domain, r.model)):
             domain = same[0].domain
-            if domain in DOMAINS and domain not in self.found.waiting and has_secondary(same):
+            if domain not in self.found.waiting and has_secondary(same):
                 seen += secondary_views(same)
         return [m for m in models_of(seen) if m.whole]
 
@@ -254,10 +255,17 @@ class Figures:
         return found
 
     def slopes(self, role: str) -> tuple[SizeSlopes, SizeSlopes]:
-        """Of C over size: with all sizes, and without those that were trained once."""
-        data = points(self.models, self.found.parameters, role)
+        """Of C over size, of all compared domains: all sizes, and without those that were trained once."""
+        data = points(self.found.compared, self.found.parameters, role)
         repeated = of_sizes_trained_often([p for p in data if not p.hollow])
         return known(size_slopes(data)), known(size_slopes(repeated))
+
+    def span_of_c(self, shared: What, role: str, secondary: bool = False) -> float:
+        """How far C lies apart between the domains that share their data, or their network."""
+        (contrast,) = (c for c in self.found.contrasts if c.shared == shared)
+        domains = self.found.now.second_domains if secondary else self.found.now.domains
+        values = [known(d.score(role)).value for d in domains if d.name in contrast.words]
+        return max(values) - min(values)
 
     def spread(self, domain: str, role: str) -> float:
         """Standard deviation of C between training seeds of one size, pooled over sizes."""

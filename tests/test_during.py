@@ -307,7 +307,10 @@ def test_small_files_name_the_networks_only_where_all_are_the_same() -> None:
 
 
 def test_small_files_that_the_secondary_evaluators_doubt_are_named() -> None:
-    for quality, said in ((0.1, "- a, quality, after training, at least 8x: 0.10"), (0.8, "")):
+    for quality, said in (
+        (0.1, "more than 0.2 less in: a, quality, after training, at least 8x 0.10."),
+        (0.8, ""),
+    ):
         others = {"none": (1.0, 1.0), "int4": (quality, 0.9)}
         records = [seen(r, *others.get(r.method, (0.5, 0.5))) for r in before("a", *SEEDS)]
         text = fewest_bytes(report_data(records, {}), ["a"])

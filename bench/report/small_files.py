@@ -151,8 +151,8 @@ def doubts(shown: Mapping[str, Row]) -> str:
         for name, kept in row.items():
             for role, value in kept.secondary().items():
                 if kept.values[role] - value > APART:
-                    said.append(f"- {as_text(name)}, {role}, {title}: {value:.2f}")
-    return "\n".join(["", "", DOUBTS, "", *said]) if said else ""
+                    said.append(f"{as_text(name)}, {role}, {title} {value:.2f}")
+    return f"\n\n{DOUBTS} {'; '.join(said)}." if said else ""
 
 
 def reversed_order(found: ReportData, order: Sequence[str]) -> str:
