@@ -194,7 +194,7 @@ def test_what_is_open_is_said_with_how_large_it_may_be_by_either_evaluators() ->
     assert wide[0].difference is not None
     limit = f"{wide[0].difference.widest:.3f}"
     assert data.endswith(
-        f", other pairs are open (at most {limit} in quality and {limit} in diversity, 95 %)."
+        f", the rest is open (differences of at most {limit} in quality and {limit} in diversity, 95 %)."
     )
     assert f"at most {limit}" not in said(compared(kept, kept))[0]
 

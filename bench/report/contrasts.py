@@ -47,12 +47,16 @@ data under the same network, sizes within a domain, training seeds within a size
 # ------------------------------------------------------------------------------------------------- sentences
 
 
-def short_answer(found: ReportData, details: str) -> str:
-    """The sentence of the first page. Empty unless both data and network are contrasted."""
+def short_answer(found: ReportData, details: str = "") -> str:
+    """The sentence of the first page, with a link to the page of details where one is given.
+
+    Empty unless both data and network are contrasted.
+    """
     if not found.crossed:
         return ""
     sentences = "; ".join(_said(c, found.now) for c in found.contrasts)
-    return f"**{TITLE}** Some rows share one of them: {sentences} ([details]({details}#data-or-network)).\n"
+    link = f" ([details]({details}#data-or-network))" if details else ""
+    return f"**{TITLE}** Some rows share one of them: {sentences}{link}.\n"
 
 
 def said(found: ReportData) -> list[str]:
@@ -95,8 +99,8 @@ def _open(rows: Sequence[Comparison], now: ClaimContext, others: bool) -> str:
             limits.append(f"{max(wide):.3f} in {role}")
     if not limits:
         return f"no {'other ' if others else ''}test is possible"
-    verdict = "other pairs are open" if others else "no difference is shown"
-    return f"{verdict} (at most {joined(limits)}, 95 %)"
+    verdict = "the rest is open (differences of at most" if others else "no difference is shown (at most"
+    return f"{verdict} {joined(limits)}, 95 %)"
 
 
 def _widest(c: Comparison, now: ClaimContext) -> float:

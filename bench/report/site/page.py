@@ -17,6 +17,7 @@ from typing import Any
 
 from bench.errors import BadInput
 from bench.records.schema import read_records
+from bench.report.contrasts import short_answer
 from bench.report.details import best_cells, losses_of, richest_models
 from bench.report.headline import answers, ranked, rung_lines, scores_and_ratios
 from bench.report.report_data import DASH, ReportData, with_interval
@@ -57,7 +58,7 @@ def render(site: SiteData, say: Say = lambda line: None) -> str:
         style=_raw(style),
         script=_raw(script),
         data=_raw(in_script(site.for_script() | {"fates": FATES})),
-        answers=[_bold(sentence) for sentence in answers(found)],
+        answers=[_bold(sentence) for sentence in (*answers(found), short_answer(found)) if sentence],
         caveats=_caveats(found),
         tables=_tables(found),
         charts=domain_charts(site, say),
