@@ -267,6 +267,13 @@ class Figures:
         values = [known(d.score(role)).value for d in domains if d.name in contrast.words]
         return max(values) - min(values)
 
+    def span_of(self, method: str, shared: What, role: str, secondary: bool = False) -> float:
+        """The same of the retentions of `s@0` with a method."""
+        (contrast,) = (c for c in self.found.contrasts if c.shared == shared)
+        kept = self.kept_secondary if secondary else self.kept
+        values = [kept(domain, method, "s@0")[ROLES.index(role)] for domain in contrast.words]
+        return max(values) - min(values)
+
     def spread(self, domain: str, role: str) -> float:
         """Standard deviation of C between training seeds of one size, pooled over sizes."""
         squares, df = 0.0, 0

@@ -23,7 +23,7 @@ from bench.report.during import summary
 from bench.report.report_data import report_data
 from bench.report.secondary_table import tau_text
 from bench.report.verdict import ClaimContext, answer, caveats
-from bench.stats.contrasts import What
+from bench.stats.contrasts import OTHER, What
 from bench.stats.during import BothWays
 from bench.stats.ladder import ROLES
 from bench.stats.model_file import ModelFile, out_of_date, read_models
@@ -38,6 +38,7 @@ from scripts.figures import (
     DOMAINS,
     FEW_BITS,
     GAN,
+    MOLECULES,
     OTHERS,
     ROOT,
     STEPS,
@@ -128,6 +129,7 @@ def conditions(f: Figures) -> Conditions:
     spared = [f.use(m, "int4") - min(max(both_left(m, "int4")), 1) for m in f.whole]
     traits = [mean(f.aucs(d, "surprisal")) - mean(f.aucs(d, "rarity")) for d in others]
     survival = [f.survivors(m) for m in f.of(DIFFUSION, "s")]
+    of_molecules = [both_left(m, "int3")[0] for m in f.of(MOLECULES)]
     claimed, alone = claims(f.found.now), {s: claims(now) for s, now in f.found.now.alone.items()}
     bare0, s0 = f.kept(GAN, "int2", "s@0", plain=True), f.kept(GAN, "int2", "s@0")
     bare1, s1 = f.kept(GAN, "int2", "s@1", plain=True), f.kept(GAN, "int2", "s@1")
@@ -164,12 +166,23 @@ def conditions(f: Figures) -> Conditions:
     alone_in_gan = [f.gan_networks(role, "generator") for role in ROLES]
     return [
         (
-            "**C differs more between the networks than between the kinds of data.**",
+            "**On the ladder, C differs more between these networks than between these kinds of data**",
             all(
                 f.span_of_c("data", role, second) > f.span_of_c("network", role, second)
                 for role, second in itertools.product(ROLES, (False, True))
             ),
         ),
+        (
+            "leaves little difference at 8x to 10x",
+            max(spans(f, eight, "data") + spans(f, eight, "network")) < 0.1
+            and max(spans(f, tenfold, "data") + spans(f, tenfold, "network")) < 0.15
+            and all(8 < f.ratio(d, m, "s@0") < 11 for d in f.domains for m in (eight, tenfold)),
+        ),
+        (
+            "quality differs more between the kinds of data than between the networks",
+            all(a > b + 0.1 for a, b in zip(spans(f, small, "network")[:2], spans(f, small, "data")[:2])),
+        ),
+        ("At 2 bits (14x to 16x)", all(14 <= f.ratio(d, small, "s@0") < 16 for d in f.domains)),
         ("**During training it keeps more", bool(gained) and min(gained) > 0),
         ("no domain keeps .9 of both roles**", all(min(kept) < 0.9 for kept in kept_at_one_bit)),
         ("keeps more than .95 of both at 1 bit**", min(taught_gan) > 0.95),
@@ -180,8 +193,8 @@ def conditions(f: Figures) -> Conditions:
         ),
         ("Three levels a weight keep more than two", min(levels) > 0.02),
         ("in files 1.5 times as large", all(1.35 < ratio < 1.65 for ratio in larger)),
-        ("No file here is 32 times smaller", max(f.ratio(d, "binary") for d in DOMAINS) < 32),
-        ("(6 times smaller)", {round(f.ratio(d, "int6")) for d in DOMAINS} == {6}),
+        ("No file here is 32 times smaller", max(f.ratio(d, "binary") for d in f.domains) < 32),
+        ("(6 times smaller)", {round(f.ratio(d, "int6")) for d in f.domains} == {6}),
         ("GANs and transformers lose almost nothing", {m.domain for m in lossy + lossy_too} == {DIFFUSION}),
         ("models lose more than 5 %", len(lossy) < len(f.whole) / 3 and q(DIFFUSION, "int6") > 0.8),
         ("At 5 bits (7x)", round(f.ratio(DIFFUSION, "int5")) == 7),
@@ -190,8 +203,8 @@ def conditions(f: Figures) -> Conditions:
         ("make hardly any valid samples", max(q(d, "int3") for d in others) < 0.1),
         ("they make none at `int2`", max(q(d, "int2") for d in others) < 0.005),
         (
-            "keep some of their quality at `int3`, and none at `int2`",
-            all(0.1 < q(d, "int3") < 0.5 and q(d, "int2") < 0.01 for d in OTHERS),
+            "Two of six networks of molecules keep more than half there, and four less than .05",
+            sum(kept > 0.5 for kept in of_molecules) == 2 and sum(kept < 0.05 for kept in of_molecules) == 4,
         ),
         ("The GANs still make valid samples there", q(GAN, "int2") > 0.3),
         ("Quality falls below 0.90 before diversity", count(second, "quality") > 0.7 * len(second)),
@@ -229,11 +242,6 @@ def conditions(f: Figures) -> Conditions:
         ("Text gains less", max(gains[TEXT]) < min(gains[DIFFUSION])),
         ("rejects many of these pictures", max(f.kept_secondary(DIFFUSION, m)[0] for m in same) < 0.7),
         ("at more than 8x", min(f.ratio(d, eight) for d in f.domains) > 8),
-        (
-            "leaves little of these differences",
-            spread_of_quality(f, eight) < 0.1 and spread_of_quality(f, "int4") > 0.4,
-        ),
-        ("and all of the quality", max(f.kept(d, "int4", "s@0")[0] for d in f.domains) > 0.99),
         ("it takes most of the diffusion model's quality", f.kept(DIFFUSION, "int4", "s@0")[0] < 0.5),
         ("calibrated rounding keeps all of it", min(q(DIFFUSION, m) for m in same) > 0.95),
         ("only the GAN still makes garments", q(DIFFUSION, "binary") < 0.05 and q(TEXT, "binary") < 0.05),
@@ -254,14 +262,29 @@ def conditions(f: Figures) -> Conditions:
         ("it does not keep its diversity", f.kept_secondary(GAN, both)[1] < 0.7 < v(GAN, both)),
         ("Which samples survive is not random (finding 5)", 0.1 < min(survival) and max(survival) < 0.9),
         ("is mostly another verse", f.fate(TEXT, "drifted") > 5 * f.fate(TEXT, "intact")),
-        ("compress more easily than text", {(GAN, TEXT), (TOKENS, TEXT)} <= claimed["quality"]),
+        (
+            "the GAN's pictures keep more of both roles than text",
+            all((GAN, TEXT) in claimed[role] for role in ROLES),
+        ),
+        (
+            "keep more quality than text, and not more diversity",
+            (TOKENS, TEXT) in claimed["quality"] and (TOKENS, TEXT) not in claimed["diversity"],
+        ),
         (
             "no difference in quality is claimed",
             not {(TEXT, DIFFUSION), (DIFFUSION, TEXT)} & claimed["quality"],
         ),
         ("and text keeps more diversity", (TEXT, DIFFUSION) in claimed["diversity"]),
         ("the diffusion model keeps more than text in `s@0`", q(DIFFUSION, tenfold) > q(TEXT, tenfold)),
-        ("**True here, on average over sizes s and xs.**", (TOKENS, DIFFUSION) in claimed["quality"]),
+        (
+            "**True on the ladder, on average over sizes s and xs.**",
+            (TOKENS, DIFFUSION) in claimed["quality"],
+        ),
+        (
+            "the diffusion model `s@0` keeps more quality",
+            q(DIFFUSION, small) > q(TOKENS, small)
+            and f.kept_secondary(DIFFUSION, small)[0] > f.kept_secondary(TOKENS, small)[0],
+        ),
         (
             "writes no tokens and keeps more than both",
             {(GAN, TOKENS), (GAN, DIFFUSION)} <= claimed["quality"],
@@ -285,8 +308,12 @@ def conditions(f: Figures) -> Conditions:
         ("Its zeros make smooth pictures of fewer kinds", v(GAN, "ternary") < v(GAN, "int2")),
         ("may keep more quality with fewer bits", bool(f.six_below_five())),
         (
-            "size s or size xs alone shows fewer",
-            any(set(one[role]) < set(claimed[role]) for one in alone.values() for role in ROLES),
+            "Size s alone shows fewer of them, and size xs alone fewer still",
+            number(alone["xs"]) < number(alone["s"]) < number(claimed),
+        ),
+        (
+            "**Three domains have one measured network of size m, the others none.**",
+            [len(f.of(d, "m")) for d in (*DOMAINS, *OTHERS)] == [1, 1, 1, 0, 0],
         ),
         ("Uncompressed text networks of size xs", poor == {(TEXT, "xs")}),
         ("so no finding leaves out a network", f.least_u() >= COUNTS_FROM),
@@ -298,10 +325,14 @@ def claims(now: ClaimContext) -> dict[str, set[tuple[str, str]]]:
     return {r: {(c.a, c.b) for c in now.comparisons if c.role == r and now.claimed(c)} for r in ROLES}
 
 
-def spread_of_quality(f: Figures, method: str) -> float:
-    """How far the retentions of the domains' networks `s@0` lie apart."""
-    kept = [f.kept(d, method, "s@0")[0] for d in f.domains]
-    return max(kept) - min(kept)
+def number(claimed: Mapping[str, set[tuple[str, str]]]) -> int:
+    """How many claims in both roles."""
+    return sum(map(len, claimed.values()))
+
+
+def spans(f: Figures, method: str, shared: What) -> list[float]:
+    """How far retentions of `s@0` lie apart: quality by both sets of evaluators, then diversity."""
+    return [f.span_of(method, shared, role, second) for role in ROLES for second in (False, True)]
 
 
 def count(orders: Sequence[Order], role: str) -> int:
@@ -334,6 +365,15 @@ class Page:
         """`.21 (.29)`: in brackets by the secondary evaluators."""
         first, second = (short(self._f.span_of_c(shared, role, other)) for other in (False, True))
         return f"{first} ({second})"
+
+    def spans(self, method: str) -> str:
+        """How far retentions lie apart: cells of quality and diversity, networks before kinds of data."""
+        of_networks, of_data = (list(map(short, spans(self._f, method, one))) for one in OTHER)
+        pairs = zip(of_networks[::2], of_networks[1::2], of_data[::2], of_data[1::2])
+        return " | ".join("{} ({}) | {} ({})".format(*four) for four in pairs)
+
+    def ratio(self, domain: str, method: str) -> str:
+        return f"{self._f.ratio(domain, method):.1f}x"
 
     def grid(self) -> str:
         return grid(self._f.found)
@@ -429,9 +469,6 @@ class Page:
     def least_kept(self, method: str, *models: str) -> str:
         """The smallest retention of these models, any domain and role, by the primary evaluators."""
         return f"{min(x for d in self._f.domains for m in models for x in self._f.kept(d, method, m)):.3f}"
-
-    def least_quality(self, method: str, model: str) -> str:
-        return short(min(self._f.kept(d, method, model)[0] for d in self._f.domains))
 
     def kept(self, domain: str, method: str, role: str) -> str:
         return short(self._f.kept(domain, method)[ROLES.index(role)])

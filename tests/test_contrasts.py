@@ -169,17 +169,21 @@ def test_where_the_network_matters_and_the_data_does_not() -> None:
     data, network = said(compared(NETWORK_MATTERS))
     assert data == (
         "- With the same data (images), C is larger with the GAN than with the transformer and than with the "
-        "U-Net in quality and in diversity, and larger with the transformer than with the U-Net in quality "
-        "and in diversity."
+        "U-Net, in quality and in diversity. It is larger with the transformer than with the U-Net, in "
+        "quality and in diversity."
     )
-    assert network.startswith("- With the same network (transformer), no difference is shown (at most 0.0")
+    assert network.startswith(
+        "- With the same network (transformer), no difference is shown: the 95 % intervals reach 0.0"
+    )
 
 
 def test_where_the_data_matter_and_the_network_does_not() -> None:
     data, network = said(compared(DATA_MATTER))
-    assert data.startswith("- With the same data (images), no difference is shown (at most 0.0")
-    assert "C is larger on text than on images and than on molecules in quality and in diversity" in network
-    assert "larger on images than on molecules in quality and in diversity" in network
+    assert data.startswith(
+        "- With the same data (images), no difference is shown: the 95 % intervals reach 0.0"
+    )
+    assert "C is larger on text than on images and than on molecules, in quality and in diversity." in network
+    assert "It is larger on images than on molecules, in quality and in diversity." in network
 
 
 def test_what_is_open_is_said_with_how_large_it_may_be_by_either_evaluators() -> None:
@@ -194,9 +198,9 @@ def test_what_is_open_is_said_with_how_large_it_may_be_by_either_evaluators() ->
     assert wide[0].difference is not None
     limit = f"{wide[0].difference.widest:.3f}"
     assert data.endswith(
-        f", the rest is open (differences of at most {limit} in quality and {limit} in diversity, 95 %)."
+        f". All else is open: the 95 % intervals reach {limit} in quality and {limit} in diversity."
     )
-    assert f"at most {limit}" not in said(compared(kept, kept))[0]
+    assert f"reach {limit}" not in said(compared(kept, kept))[0]
 
 
 def test_a_difference_that_one_set_of_evaluators_shows_is_not_claimed() -> None:
@@ -374,11 +378,13 @@ def test_the_first_page_has_one_sentence_where_both_are_contrasted(
     first, details = written(five, FIVE)
     (line,) = (line for line in first.splitlines() if "Data or network?" in line)
     assert line.startswith(
-        "**Data or network?** Some rows share one of them: with the same data (images), C is larger with "
-        "the GAN than with the transformer and than with the U-Net in quality and in diversity"
+        "**Data or network?** With the same data (images), C is larger with the GAN than with the "
+        "transformer and than with the U-Net, in quality and in diversity. It is larger"
     )
-    assert "; with the same network (transformer), no difference is shown (at most 0.0" in line
-    assert line.endswith("([details](d.md#data-or-network)).") and line.count(". ") == 0
+    assert (
+        " With the same network (transformer), no difference is shown: the 95 % intervals reach 0.0" in line
+    )
+    assert line.endswith(" ([details](d.md#data-or-network))")
     assert "Rows with the same data differ in network" in first
     assert details.count("## Data or network?") == 1 and "**Where does the variance of C lie?**" in details
     assert len(details.split("## Data or network?")[1].split("\n## ")[0].splitlines()) < 60

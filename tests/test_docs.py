@@ -84,9 +84,12 @@ def test_the_committed_findings_are_what_the_committed_records_give() -> None:
     assert page == (ROOT / "docs" / "findings.md").read_text(encoding="utf-8")
 
 
+EIGHT = "ldlq:bits=3.5,mixed"  # keeps the samples at 8x
+
+
 def test_the_figures_in_the_words_of_the_readme_are_those_of_the_records() -> None:
     """Under its tables: typed, since one reads them first."""
-    from scripts.figures import DIFFUSION, GAN, MOLECULES, TEXT, TOKENS, Figures
+    from scripts.figures import DIFFUSION, GAN, MOLECULES, OTHERS, TEXT, TOKENS, Figures, both_left
 
     f = Figures(report_data(read_records(ROOT / "results"), read_models(ROOT / "results")))
     readme, reading = (
@@ -121,6 +124,14 @@ def test_the_figures_in_the_words_of_the_readme_are_those_of_the_records() -> No
         f"he secondary evaluators say so of {second.count('quality')} of {len(second)}" in page
         for page in (readme, reading)
     )
+    others = [m for m in f.whole if m.domain != GAN]
+    survivors = [m for m in others if both_left(m, "int3")[0] > 0.5]
+    assert [m.domain for m in survivors] == [MOLECULES] * 2
+    assert f"and two of the other {len(others)} networks keep more than half of their quality" in readme
+    models = [(d, m) for d in f.domains for m in ("s@0", "s@1", "s@2") if m != "s@0" or d in OTHERS]
+    eight = [f.kept(*one) + f.kept_secondary(*one) for one in ((d, EIGHT, m) for d, m in models)]
+    assert len(models) == 12 and 0.89 < min(map(min, eight)) < 0.9
+    assert f"at least 0.89 in the {len(models)} networks of size s that took no part" in readme
     counts = [count / 1e6 for m in f.found.models if (count := f.found.parameters(m)) is not None]
     assert f"({min(counts):.2f} to {max(counts):.1f} million parameters each)" in readme
     # the columns of quality, after and during training

@@ -485,6 +485,26 @@ def test_what_only_the_primary_evaluators_show_is_not_claimed(
     assert [row[5], row[7]] == figures and row[8] == claimed and row[2] == "+0.300"
 
 
+def test_of_many_pairs_the_evaluators_are_counted_and_their_differences_named() -> None:
+    """The primary evaluators show `a` ahead of four others that are alike. The secondary ones agree on two of
+    them, show the opposite of one and nothing of another; and they alone show what follows from these.
+    """
+    alike = 0.1, 0.5, 0.9
+    first = [*seeds("a", 0.90, 0.91, 0.92)]
+    first += [m for name in "bcde" for m in seeds(name, 0.1, 0.11, 0.12)]
+    second = [*seeds("a", 0.90, 0.91, 0.92), *seeds("b", 0.3, 0.31, 0.32), *seeds("c", 0.3, 0.31, 0.32)]
+    second += [*seeds("d", 1.4, 1.41, 1.42), *seeds("e", *alike)]
+    text = said(first, second=by_secondary(*second))
+    assert claims(text) == {("a", "b", "quality"), ("a", "c", "quality")}
+    assert (
+        "Of all 20 comparisons (two domains in one role), 2 are claimed and 14 are shown by neither" in text
+    )
+    assert "The secondary evaluators show the opposite of a ahead of d in quality." in text
+    assert "The primary evaluators alone show a ahead of e in quality." in text
+    assert "The secondary evaluators alone show d ahead of b and c in quality." in text
+    assert "Undecided" not in text and "Not claimed" not in text
+
+
 def test_the_secondary_interval_is_of_the_same_difference() -> None:
     """Where they put the other domain first, its sign and ends are turned round."""
     straight, turned = (

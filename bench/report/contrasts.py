@@ -30,8 +30,8 @@ NOTES = """\
 Some domains share their data or their network and differ in the other. Their pairs, tests and adjusted
 p-values are those of the ranking ([statistics.md](docs/statistics.md#data-or-network)). Where the data are
 the same, real samples and evaluators are the same; recipe, normalization and sampler belong to the network.
-Where the network is the same, evaluators and length of the samples still belong to the data. **at most**: the
-farthest end of the 95 % intervals of the pairs that are not claimed, by either set of evaluators.
+Where the network is the same, evaluators and length of the samples still belong to the data. **Intervals
+reach**: the farthest end of the 95 % intervals of the pairs that are not claimed, by either evaluators.
 """
 GRID_NOTES = """\
 C of each kind of data (rows) and network (columns) ([picture](docs/images/data-and-network.png)). A dash was
@@ -54,15 +54,14 @@ def short_answer(found: ReportData, details: str = "") -> str:
     """
     if not found.crossed:
         return ""
-    sentences = "; ".join(_said(c, found.now) for c in found.contrasts)
+    sentences = " ".join(_said(c, found.now) for c in found.contrasts)
     link = f" ([details]({details}#data-or-network))" if details else ""
-    return f"**{TITLE}** Some rows share one of them: {sentences}{link}.\n"
+    return f"**{TITLE}** {sentences}{link}\n"
 
 
 def said(found: ReportData) -> list[str]:
     """What the tests of each contrast show, as the lines of a list."""
-    sentences = [_said(c, found.now) for c in found.contrasts]
-    return [f"- {one[0].upper()}{one[1:]}." for one in sentences]
+    return [f"- {_said(c, found.now)}" for c in found.contrasts]
 
 
 def _said(contrast: Contrast, now: ClaimContext) -> str:
@@ -70,10 +69,10 @@ def _said(contrast: Contrast, now: ClaimContext) -> str:
     rows = _pairs_of(contrast, now)
     claims = _claims(contrast, [c for c in rows if now.claimed(c)])
     rest = [c for c in rows if not now.claimed(c)]
-    parts = [f"with the same {contrast.shared} ({as_text(contrast.word)})", *claims]
+    parts = [*claims]
     if rest or not claims:
         parts.append(_open(rest, now, others=bool(claims)))
-    return ", ".join(parts)
+    return f"With the same {contrast.shared} ({as_text(contrast.word)}), {' '.join(parts)}"
 
 
 def _pairs_of(contrast: Contrast, now: ClaimContext) -> list[Comparison]:
@@ -81,14 +80,14 @@ def _pairs_of(contrast: Contrast, now: ClaimContext) -> list[Comparison]:
 
 
 def _claims(contrast: Contrast, rows: Sequence[Comparison]) -> list[str]:
-    """`C is larger with the A than with the B in quality`, and what else is claimed."""
+    """`C is larger with the A than with the B, in quality.` and what else is claimed."""
     at = "with the" if contrast.shared == "data" else "on"
     labels = {domain: f"{at} {as_text(contrast.label(domain))}" for domain in contrast.words}
     ahead: dict[tuple[str, str], list[str]] = {}
     for a, others, roles in together([(labels[c.a], labels[c.b], c.role) for c in rows]):
         ahead.setdefault((joined([f"than {b}" for b in others]), in_roles(roles)), []).append(a)
-    claims = [f"larger {joined(a)} {than} in {roles}" for (than, roles), a in ahead.items()]
-    return [f"{'C is' if i == 0 else 'and'} {claim}" for i, claim in enumerate(claims)]
+    claims = [f"larger {joined(a)} {than}, in {roles}." for (than, roles), a in ahead.items()]
+    return [f"{'C' if i == 0 else 'It'} is {claim}" for i, claim in enumerate(claims)]
 
 
 def _open(rows: Sequence[Comparison], now: ClaimContext, others: bool) -> str:
@@ -98,9 +97,9 @@ def _open(rows: Sequence[Comparison], now: ClaimContext, others: bool) -> str:
         if wide := [_widest(c, now) for c in rows if c.role == role and c.difference is not None]:
             limits.append(f"{max(wide):.3f} in {role}")
     if not limits:
-        return f"no {'other ' if others else ''}test is possible"
-    verdict = "the rest is open (differences of at most" if others else "no difference is shown (at most"
-    return f"{verdict} {joined(limits)}, 95 %)"
+        return "No other test is possible." if others else "no test is possible."
+    verdict = "All else is open: the" if others else "no difference is shown: the"
+    return f"{verdict} 95 % intervals reach {joined(limits)}."
 
 
 def _widest(c: Comparison, now: ClaimContext) -> float:

@@ -87,10 +87,16 @@ def with_secondary(now: ClaimContext, second: Sequence[Domain] | None) -> ClaimC
 
 
 def sentence(now: ClaimContext) -> str:
-    """The sentences about shown, undecided and untestable differences. Empty with fewer than two domains."""
-    return " ".join(
-        filter(None, [_shown(now), _disputed(now), _undecided(now), _second_alone(now), _untested(now)])
-    )
+    """The sentences about shown, undecided and untestable differences. Empty with fewer than two domains.
+
+    Of many undecided pairs they give the count.
+    """
+    undecided = {frozenset((c.a, c.b)) for c in now.comparisons if not c.shown and c.difference is not None}
+    if len(undecided) > MOST_PAIRS:
+        rest = [_tally(now)]
+    else:
+        rest = [_disputed(now), _undecided(now), _second_alone(now)]
+    return " ".join(filter(None, [_shown(now), *rest, _untested(now)]))
 
 
 def _shown(now: ClaimContext) -> str:
@@ -108,16 +114,33 @@ def _averaged(now: ClaimContext) -> str:
     return f"On the ladder, averaged over sizes {joined(sizes)}, " if len(sizes) > 1 else ""
 
 
+def _tally(now: ClaimContext) -> str:
+    """How many comparisons are claimed and how many are open; between them, what one set of evaluators
+    shows.
+    """
+    claimed = sum(map(now.claimed, now.comparisons))
+    contrary, first, second = _contrary_to(now), _first_alone(now), _shown_by_second(now)
+    left = len(now.comparisons) - claimed - len(contrary) - len(first) - len(second)
+    rest = "open" if now.second is None else "shown by neither set of evaluators"
+    every = f"Of all {len(now.comparisons)} comparisons (two domains in one role)"
+    said = [f"{every}, {claimed} are claimed and {left} are {rest}."]
+    for who, rows in (
+        ("The secondary evaluators show the opposite of", contrary),
+        ("The primary evaluators alone show", first),
+        ("The secondary evaluators alone show", second),
+    ):
+        said += [f"{who} {_listed(rows)}."] if rows else []
+    return " ".join(said)
+
+
 def _disputed(now: ClaimContext) -> str:
     """The claims that only the primary evaluators show."""
-    rows = [c for c in now.comparisons if c.shown and not now.claimed(c)]
-    contrary = [c for c in rows if _contrary(c, now)]
     return " ".join(
         filter(
             None,
             [
-                _ahead("the secondary evaluators show the opposite", contrary),
-                _ahead("only the primary evaluators show it", [c for c in rows if c not in contrary]),
+                _ahead("the secondary evaluators show the opposite", _contrary_to(now)),
+                _ahead("only the primary evaluators show it", _first_alone(now)),
             ],
         )
     )
@@ -125,8 +148,20 @@ def _disputed(now: ClaimContext) -> str:
 
 def _second_alone(now: ClaimContext) -> str:
     """The claims that only the secondary evaluators show."""
+    return _ahead("only the secondary evaluators show it", _shown_by_second(now))
+
+
+def _contrary_to(now: ClaimContext) -> list[Comparison]:
+    return [c for c in now.comparisons if c.shown and _contrary(c, now)]
+
+
+def _first_alone(now: ClaimContext) -> list[Comparison]:
+    return [c for c in now.comparisons if c.shown and not now.claimed(c) and not _contrary(c, now)]
+
+
+def _shown_by_second(now: ClaimContext) -> list[Comparison]:
     theirs = [now.theirs(c) for c in now.comparisons if not c.shown]
-    return _ahead("only the secondary evaluators show it", [c for c in theirs if c is not None and c.shown])
+    return [c for c in theirs if c is not None and c.shown]
 
 
 def _contrary(c: Comparison, now: ClaimContext) -> bool:
@@ -135,32 +170,23 @@ def _contrary(c: Comparison, now: ClaimContext) -> bool:
 
 
 def _ahead(why: str, rows: Sequence[Comparison]) -> str:
+    return f"Not claimed, because {why}: {_listed(rows)}." if rows else ""
+
+
+def _listed(rows: Sequence[Comparison]) -> str:
     merged = together([(c.a, c.b, c.role) for c in rows])
-    said = [f"{a} ahead of {joined(others)} in {in_roles(roles)}" for a, others, roles in merged]
-    return f"Not claimed, because {why}: {'; '.join(said)}." if said else ""
+    return "; ".join(f"{a} ahead of {joined(others)} in {in_roles(roles)}" for a, others, roles in merged)
 
 
 def _undecided(now: ClaimContext) -> str:
-    """Undecided pairs, each with the largest difference that its interval allows; of many pairs, how many."""
+    """Undecided pairs, each with the largest difference that its interval allows."""
     rows = [
         (c, f"up to {c.difference.widest:.3f} in {c.role}")
         for c in now.comparisons
         if not c.shown and c.difference is not None
     ]
-    if len(_by_pair(rows)) > MOST_PAIRS:
-        return f"Undecided with these models: {joined(_counts(now, rows))}. The table of pairs lists them."
     said = [f"{names}, whose C may differ by {' and by '.join(how)} (95 %)" for names, how in _by_pair(rows)]
     return f"Undecided with these models: {'; '.join(said)}." if said else ""
-
-
-def _counts(now: ClaimContext, rows: Sequence[tuple[Comparison, str]]) -> list[str]:
-    """`6 of 10 pairs in quality`, for each role with such a pair."""
-    said = []
-    for role in ROLES:
-        every = sum(c.role == role for c in now.comparisons)
-        if some := sum(c.role == role for c, _ in rows):
-            said.append(f"{some} of {every} pairs in {role}")
-    return said
 
 
 def _untested(now: ClaimContext) -> str:

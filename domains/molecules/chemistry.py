@@ -28,6 +28,7 @@ CHEMNET_SHA256 = "a36658cc7c94d3c728eacd7ed2d2f104753bb2fde742c2817daefe9533a280
 ACTIVATIONS = 512
 KEPT: dict[str, np.ndarray] = {}  # string -> its activations
 MOST_KEPT = 20_000  # strings: 41 MB
+SYMBOLS = 35  # that ChemNet knows
 CHEMNET_LENGTH = 350  # symbols of a string that ChemNet reads, its end included
 PRINTABLE = re.compile("[!-~]+")  # RDKit drops white space at the ends, and takes what follows it for a name
 
@@ -140,8 +141,10 @@ def activations(strings: Sequence[str], batch: int = 64) -> np.ndarray:
     with torch.inference_mode():
         for start in range(0, len(new), batch):
             some = new[start : start + batch]
-            read = torch.from_numpy(np.stack([symbols(string) for string in some]))
-            KEPT.update(zip(some, chemnet()(read).numpy()))
+            read = np.zeros((batch, SYMBOLS, CHEMNET_LENGTH), "f4")  # always of one size: equal floats
+            read[: len(some)] = [symbols(string) for string in some]
+            made = chemnet()(torch.from_numpy(read)).numpy()
+            KEPT.update((string, row.copy()) for string, row in zip(some, made))
     found = np.zeros((len(strings), ACTIVATIONS), "f4")
     for row, string in zip(found, strings):
         KEPT[string] = KEPT.pop(string)  # the last ones used are the last ones to go

@@ -96,9 +96,7 @@ def rejected(found: list[tuple[Scenario, dict[str, Tally]]]) -> str:
 
 
 def powers(spread: float) -> str:
-    """Chance to tell apart two domains that differ by 0.05 in C, at the strictest of Holm's levels for six
-    comparisons.
-    """
+    """Chance to tell apart two domains that differ by 0.05 in C, at the strictest of Holm's levels."""
     lines = []
     for factor in (0.125, 0.5, 1.0, 2.0):
         for items in (2000, 10_000):

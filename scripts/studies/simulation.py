@@ -29,6 +29,7 @@ TWINS = 0.8  # correlation of a sample's luck in two networks from the same nois
 # of a real sample's chance: variance common to all models, to all models at one rung; standard deviation of a
 # sampling seed
 SHARED, RUNG, SEED = 0.5, 0.15, 0.03
+COMPARISONS = 20  # ten pairs of domains in two roles, tested together
 # halvings: shift of the smaller of two sizes, as measured for the U-Nets, where sizes differ most
 SMALLER = -0.3
 CURVES: dict[str, dict[str, tuple[float, ...]]] = {  # retention at rate 0 and at the eight rungs
@@ -376,7 +377,7 @@ def power(
     gap: float, spread: float, training_seeds: int, studies: int = 20_000, items: int = 2000, seed: int = 0
 ) -> float:
     """Chance that two domains whose scores differ by `gap` are told apart, at the strictest of Holm's levels
-    for six comparisons, .05 / 6.
+    for all comparisons.
 
     Scores are drawn from normal distributions: the spread between training seeds, and what items and sampling
     seeds add to it (as found for made-up models). By Welch's test alone: what is asked beyond it (shared
@@ -391,7 +392,7 @@ def power(
     estimates = [one.estimate for m in models if (one := model_score(m, "quality")) is not None]
     inside = float(np.mean([(e.variance or 0.0) + e.known for e in estimates]))
     a, b = np.sqrt(spread**2 + inside) * rng.standard_normal((2, training_seeds, studies))
-    return float(np.mean(ttest_ind(a + gap, b, equal_var=False).pvalue < 0.05 / 6))
+    return float(np.mean(ttest_ind(a + gap, b, equal_var=False).pvalue < 0.05 / COMPARISONS))
 
 
 assert FULL_RANGE[1] <= RATES[-1]
