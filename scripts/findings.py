@@ -173,6 +173,10 @@ def conditions(f: Figures) -> Conditions:
             ),
         ),
         (
+            "Networks of molecules differ most between training seeds",
+            all(max(f.domains, key=lambda d: f.spread(d, role)) == MOLECULES for role in ROLES),
+        ),
+        (
             "leaves little difference at 8x to 10x",
             max(spans(f, eight, "data") + spans(f, eight, "network")) < 0.1
             and max(spans(f, tenfold, "data") + spans(f, tenfold, "network")) < 0.15
