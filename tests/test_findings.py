@@ -38,6 +38,12 @@ def test_placeholders_are_replaced_and_a_line_with_domain_is_repeated() -> None:
     ]
 
 
+def test_a_line_with_compared_is_repeated_for_the_domains_of_the_ladder() -> None:
+    filled = fill("| COMPARED | {{ ratio COMPARED }} |\n", Page()).splitlines()
+    assert filled[0] == "| image_gan | 7x of image_gan |"
+    assert filled[3:] == ["| image_tokens | 7x of image_tokens |", "| molecules | 7x of molecules |"]
+
+
 @pytest.mark.parametrize(
     ("template", "wrong"),
     [
