@@ -53,6 +53,8 @@ MOST = {
     "text": {"quality_valid": 0.15, "diversity_mutual_recall": 0.15},
     "image_gan": {"quality_valid": 0.05, "diversity_mutual_recall": 0.05},
     "image_diffusion": {"quality_valid": 0.05, "diversity_mutual_recall": 0.15},
+    "image_tokens": {"quality_valid": 0.05, "diversity_mutual_recall": 0.15},
+    "molecules": {"quality_valid": 0.05, "diversity_mutual_recall": 0.05},
 }
 
 
