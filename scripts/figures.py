@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +28,8 @@ from bench.stats.scores import model_score
 from bench.stats.sizes import SizeSlopes, of_sizes_trained_often, points, size_slopes
 from bench.stats.survivors import Share
 from bench.stats.use import use_by_method, utility_correlations
+from scripts.studies.explanation import FILE
+from scripts.studies.explanation_tables import c_with_decoder
 from scripts.studies.training_tables import by_method, cells_of, decidable, kept, more_spread, spreads
 from scripts.studies.training_time import BINARY, Planned, from_scratch
 
@@ -281,6 +284,16 @@ class Figures:
             values = [known(model_score(m, role)).value for m in group]
             squares, df = squares + float(np.var(values)) * len(values), df + len(values) - 1
         return math.sqrt(squares / df)
+
+    def c_of_s(self, domain: str, decoder: bool = False) -> float:
+        """C of quality, the mean over the networks of size s.
+
+        decoder: that of image_tokens is compressed, too (docs/explanation.md).
+        """
+        if not decoder:
+            return mean(known(model_score(m, "quality")).value for m in self.of(domain, "s"))
+        measured = json.loads(FILE.read_text(encoding="utf-8"))
+        return mean(c_with_decoder(measured, m, "quality") for m in self.of(domain, "s"))
 
     def c_up_to_16x(self, domain: str) -> float:
         """C of quality from the rungs up to the first that reaches 16x."""

@@ -186,6 +186,13 @@ def conditions(f: Figures) -> Conditions:
             "quality differs more between the kinds of data than between the networks",
             all(a > b + 0.1 for a, b in zip(spans(f, small, "network")[:2], spans(f, small, "data")[:2])),
         ),
+        (
+            "So most of image_tokens' lead over both rests on the decoder",
+            all(
+                f.c_of_s(TOKENS, decoder=True) - f.c_of_s(d) < 0.5 * (f.c_of_s(TOKENS) - f.c_of_s(d))
+                for d in (DIFFUSION, TEXT)
+            ),
+        ),
         ("At 2 bits (14x to 16x)", all(14 <= f.ratio(d, small, "s@0") < 16 for d in f.domains)),
         ("**During training it keeps more", bool(gained) and min(gained) > 0),
         ("no domain keeps .9 of both roles**", all(min(kept) < 0.9 for kept in kept_at_one_bit)),
@@ -375,6 +382,10 @@ class Page:
         of_networks, of_data = (list(map(short, spans(self._f, method, one))) for one in OTHER)
         pairs = zip(of_networks[::2], of_networks[1::2], of_data[::2], of_data[1::2])
         return " | ".join("{} ({}) | {} ({})".format(*four) for four in pairs)
+
+    def c_of_s(self, domain: str, decoder: str = "") -> str:
+        """C of quality, the mean over the networks of size s; `decoder`: compressed, too."""
+        return short(self._f.c_of_s(domain, bool(decoder)))
 
     def ratio(self, domain: str, method: str) -> str:
         return f"{self._f.ratio(domain, method):.1f}x"

@@ -390,6 +390,17 @@ def test_the_first_page_has_one_sentence_where_both_are_contrasted(
     assert len(details.split("## Data or network?")[1].split("\n## ")[0].splitlines()) < 60
 
 
+def test_a_network_that_no_method_compresses_is_named(five: list[Record]) -> None:
+    """It stands beside the answer of the first page, and in the section of the details."""
+    with_codec = [
+        r.model_copy(update={"sampler": {**r.sampler, "companion": "codec"}}) if r.domain == "words" else r
+        for r in five
+    ]
+    sentence = "The codec of words is not compressed, and no ratio counts it."
+    for records, named in ((with_codec, True), (five, False)):
+        assert all((sentence in page) == named for page in written(records, FIVE))
+
+
 def test_one_contrast_alone_stays_on_the_page_of_details(five: list[Record]) -> None:
     kinds = {name: FIVE[name] for name in ("pixels_gan", "pixels_unet", "words")}
     three = [r for r in five if r.domain in kinds]

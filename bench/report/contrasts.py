@@ -26,6 +26,7 @@ from bench.stats.scores import Comparison, Domain
 from bench.util.markup import as_text, joined
 
 TITLE = "Data or network?"
+COMPANION = "companion"  # in the settings of a record: the name of a network that is never compressed
 NOTES = """\
 Some domains share their data or their network and differ in the other. Their pairs, tests and adjusted
 p-values are those of the ranking ([statistics.md](docs/statistics.md#data-or-network)). Where the data are
@@ -54,7 +55,7 @@ def short_answer(found: ReportData, details: str = "") -> str:
     """
     if not found.crossed:
         return ""
-    sentences = " ".join(_said(c, found.now) for c in found.contrasts)
+    sentences = " ".join([*(_said(c, found.now) for c in found.contrasts), *companions(found)])
     link = f" ([details]({details}#data-or-network))" if details else ""
     return f"**{TITLE}** {sentences}{link}\n"
 
@@ -62,6 +63,17 @@ def short_answer(found: ReportData, details: str = "") -> str:
 def said(found: ReportData) -> list[str]:
     """What the tests of each contrast show, as the lines of a list."""
     return [f"- {_said(c, found.now)}" for c in found.contrasts]
+
+
+def companions(found: ReportData) -> list[str]:
+    """A sentence for each contrasted domain that uses a further network, which no method compresses."""
+    contrasted = {domain for contrast in found.contrasts for domain in contrast.words}
+    named = {r.domain: r.sampler[COMPANION] for r in found.records if r.sampler.get(COMPANION)}
+    return [
+        f"The {as_text(str(name))} of {as_text(domain)} is not compressed, and no ratio counts it."
+        for domain, name in sorted(named.items())
+        if domain in contrasted
+    ]
 
 
 def _said(contrast: Contrast, now: ClaimContext) -> str:
@@ -117,7 +129,7 @@ def data_or_network(found: ReportData) -> list[str]:
         return []
     return [
         f"## {TITLE}\n\n{NOTES}",
-        "".join(f"{line}\n" for line in said(found)),
+        "".join(f"{line}\n" for line in (*said(found), *(f"- {line}" for line in companions(found)))),
         tests(found) + "\n",
         GRID_NOTES,
         grid(found) + "\n",

@@ -23,14 +23,18 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from bench.artifact.format import fill
+from bench.interfaces import Context
 from bench.layers import COVERED, weights_of
 from bench.methods.batch_norm import layers_with_statistics, reestimate
 from bench.methods.notation import LADDER, ladder, parse
+from bench.methods.plain import original
 from bench.metrics.anatomy import excess_kurtosis, weight_kurtosis
 from bench.registry import open_domain
 from bench.runner.evaluation import Evaluation
 from bench.runner.session import ModelSession
 from bench.util.files import write_atomically
+from domains.image_tokens.adapter import TokensGenerator
 from domains.language.generator import LanguageGenerator
 from domains.language.likelihood import log_probabilities
 from domains.language.training import SequenceTraining
@@ -54,6 +58,8 @@ CELLS = (  # (domain, model, grid), of which a part is compressed
     *(("molecules", model, "int3") for model in ("s@1", "s@2")),  # training seeds differ most there
 )
 WITHOUT_UNUSED = ("image_tokens",)  # training saw all of its tokens
+TOKENS, DECODED = "image_tokens", ("int6", "int5", "int4", "int3")  # grids that compress its decoder, too
+SEEDS, PUBLISHED_SAMPLES = ("s@0", "s@1", "s@2"), 2000  # of that experiment: compared with published records
 UNLIKELY, WRITTEN = -1e4, 200
 FORBIDDEN = "all weights, unused tokens forbidden"
 Found = dict[str, Any]
@@ -297,6 +303,8 @@ def planned() -> dict[str, Callable[[], Found]]:
         plan |= {" ".join((part, *cell)): partial(part_of_the_weights, *cell, part) for part in PARTS}
         if cell[1] == TESTED and cell[0] not in WITHOUT_UNUSED:
             plan[" ".join((FORBIDDEN, *cell))] = partial(unused_forbidden, *cell)
+    for model, grid in itertools.product(SEEDS, DECODED):
+        plan[f"decoder {model} {grid}"] = partial(decoder_too, model, grid)
     return plan
 
 
@@ -350,6 +358,16 @@ def part_of_the_weights(domain: str, model: str, grid: str, part: str) -> Found:
     network = compressed(session, grid)
     restore_all_but(part, network, session.generator.network)
     return kept_of(session.sample(network, 0).samples, Evaluation(session))
+
+
+def decoder_too(model: str, grid: str) -> Found:
+    """Retention of the pictures' transformer where the decoder of its codes is compressed, too."""
+    session = tested_session(TOKENS, model, PUBLISHED_SAMPLES)
+    evaluation, generator = Evaluation(session), cast(TokensGenerator, session.generator)
+    evaluation.baseline(0)  # drawn by the uncompressed decoder
+    decoder = generator.codec.network.decoder
+    fill(decoder, parse(grid)(original(decoder), Context()).tensors)
+    return kept_of(generator.sample(compressed(session, grid), session.n, 0), evaluation)
 
 
 def unused_forbidden(domain: str, model: str, grid: str) -> Found:
@@ -407,9 +425,9 @@ def drown(network: nn.Module, original: nn.Module) -> None:
         changed.copy_(before + layout.restore(drawn, tuple(before.shape)))
 
 
-def tested_session(domain: str, model: str = TESTED) -> ModelSession:
+def tested_session(domain: str, model: str = TESTED, samples: int = SAMPLES) -> ModelSession:
     opened = open_domain(domain)
-    return ModelSession(opened, opened.locate(model), SAMPLES)
+    return ModelSession(opened, opened.locate(model), samples)
 
 
 MEASURED: Mapping[str, Callable[[Found], Iterator[None]]] = {

@@ -16,12 +16,15 @@ import numpy as np
 
 from bench.records.schema import read_records
 from bench.report.report_data import DASH, table
+from bench.stats.compressibility import FULL_RANGE, score
 from bench.stats.ladder import ROLES, ModelLadder, models_of
 from bench.stats.order import LOST, onset
 from bench.util.files import write_atomically
 from scripts import blocks
 from scripts.studies.explanation import (
     CELLS,
+    DECODED,
+    DIFFUSION,
     EARLY,
     FILE,
     FORBIDDEN,
@@ -29,9 +32,11 @@ from scripts.studies.explanation import (
     LATE,
     NOISED,
     PARTS,
+    SEEDS,
     SEQUENCES,
     STEPS,
     TESTED,
+    TOKENS,
     Errors,
     Found,
 )
@@ -133,6 +138,52 @@ def noises(found: Found) -> str:
     return table(["model", "grid", *(f"{k} {r} ↑" for k in ("rounding", "noise") for r in ROLES)], lines, 2)
 
 
+def decoders(found: Found) -> str:
+    """One line a grid and role, means over training seeds: the transformer, with the decoder of its codes,
+    and the diffusion model of the same pictures. The last lines give C.
+    """
+    known = {(m.domain, m.model): m for m in models_of(read_records(RESULTS)) if m.whole}
+    alone, other = ([known[domain, model] for model in SEEDS] for domain in (TOKENS, DIFFUSION))
+    lines = []
+    for grid, role in itertools.product(DECODED, ROLES):
+        values = (
+            [kept_by_rung(m, role)[grid] for m in alone],
+            [with_decoder(found, m, role)[grid] for m in alone],
+            [kept_by_rung(m, role)[grid] for m in other],
+        )
+        lines.append([f"`{grid}`", role, *(f"{fmean(one):.3f}" for one in values)])
+    for role in ROLES:
+        values = (
+            [c_of(m, kept_by_rung(m, role)) for m in alone],
+            [c_with_decoder(found, m, role) for m in alone],
+            [c_of(m, kept_by_rung(m, role)) for m in other],
+        )
+        lines.append(["C", role, *(f"{fmean(one):.3f}" for one in values)])
+    headers = ["rung", "role", "transformer ↑", "transformer and decoder ↑", "diffusion U-Net ↑"]
+    return table(headers, lines, 2)
+
+
+def kept_by_rung(m: ModelLadder, role: str) -> dict[str, float]:
+    return dict(zip(m.rungs, map(float, m.outcomes[role].mean)))
+
+
+def with_decoder(found: Found, m: ModelLadder, role: str) -> dict[str, float]:
+    """What is left where the decoder is compressed, too; of rungs that were not tried, the published one."""
+    tried = {grid: found["experiments"][f"decoder {m.model} {grid}"][role] for grid in DECODED}
+    return kept_by_rung(m, role) | tried
+
+
+def c_with_decoder(found: Found, m: ModelLadder, role: str) -> float:
+    return c_of(m, with_decoder(found, m, role))
+
+
+def c_of(m: ModelLadder, kept: Mapping[str, float]) -> float:
+    """C of a model's file sizes and of these retentions."""
+    value = score(list(m.rates), [kept[rung] for rung in m.rungs], FULL_RANGE)
+    assert value is not None, "published ladders reach a sixteenth"
+    return value
+
+
 def parts(found: Found) -> str:
     """One line for each model, grid and part."""
     lines = []
@@ -176,6 +227,7 @@ TABLES: Mapping[str, Callable[[Found], str]] = {
     "halves": halves,
     "noises": noises,
     "coordinates": coordinates,
+    "decoders": decoders,
     "parts": parts,
 }
 
