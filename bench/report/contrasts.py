@@ -127,9 +127,10 @@ def data_or_network(found: ReportData) -> list[str]:
     """The section of the page of details. Empty where no contrast exists."""
     if not found.contrasts:
         return []
+    lines = [*said(found), *(f"- {sentence}" for sentence in companions(found))]
     return [
         f"## {TITLE}\n\n{NOTES}",
-        "".join(f"{line}\n" for line in (*said(found), *(f"- {line}" for line in companions(found)))),
+        "\n".join(lines) + "\n",
         tests(found) + "\n",
         GRID_NOTES,
         grid(found) + "\n",
