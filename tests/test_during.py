@@ -308,7 +308,7 @@ def test_small_files_name_the_networks_only_where_all_are_the_same() -> None:
 
 def test_small_files_that_the_secondary_evaluators_doubt_are_named() -> None:
     for quality, said in (
-        (0.1, "more than 0.2 less in: a, quality, after training, at least 8x 0.10."),
+        (0.1, "more than 0.2 less: a quality 0.10 (after training, at least 8x)."),
         (0.8, ""),
     ):
         others = {"none": (1.0, 1.0), "int4": (quality, 0.9)}

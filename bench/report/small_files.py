@@ -22,7 +22,7 @@ RATIOS = (8, 12)  # the least of the best methods; there the order of two domain
 AFTER, DURING = "after training", "during training"
 FEWEST = {"ternary": "three levels", "binary": "1 bit"}  # rung -> values of a weight
 CLEARLY, APART = 0.03, 0.2  # of retention
-DOUBTS = f"The secondary evaluators give more than {APART} less in:"
+DOUBTS = f"For these files the secondary evaluators give more than {APART} less:"
 NOTES = """\
 The table gives the retention of small files. Each column names their ratios. **After training**: the
 best method without further training, in one network of each domain
@@ -151,7 +151,7 @@ def doubts(shown: Mapping[str, Row]) -> str:
         for name, kept in row.items():
             for role, value in kept.secondary().items():
                 if kept.values[role] - value > APART:
-                    said.append(f"{as_text(name)}, {role}, {title} {value:.2f}")
+                    said.append(f"{as_text(name)} {role} {value:.2f} ({title})")
     return f"\n\n{DOUBTS} {'; '.join(said)}." if said else ""
 
 
