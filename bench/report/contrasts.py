@@ -32,7 +32,8 @@ Some domains share their data or their network and differ in the other. Their pa
 p-values are those of the ranking ([statistics.md](docs/statistics.md#data-or-network)). Where the data are
 the same, real samples and evaluators are the same; recipe, normalization and sampler belong to the network.
 Where the network is the same, evaluators and length of the samples still belong to the data. **Intervals
-reach**: the farthest end of the 95 % intervals of the pairs that are not claimed, by either evaluators.
+reach**: the farthest end of the 95 % intervals of the pairs that are not claimed, by whichever set of
+evaluators it is farther.
 """
 GRID_NOTES = """\
 C of each kind of data (rows) and network (columns) ([picture](docs/images/data-and-network.png)). A dash was

@@ -6,6 +6,7 @@ Each table stands between `<!-- name -->` and `<!-- end -->`.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import math
@@ -47,6 +48,12 @@ SHOWN = (1, 2, 5, 10, 19)  # calls after which the error of a path is shown
 PUBLISHED = 10  # steps of the diffusion model's sampler
 
 
+@functools.cache
+def published() -> dict[tuple[str, str], ModelLadder]:
+    """(domain, model) -> its whole ladder in the published records."""
+    return {(m.domain, m.model): m for m in models_of(read_records(RESULTS)) if m.whole}
+
+
 def at_4_bits(found: Found) -> str:
     """One line a size: means over its models."""
     lines = []
@@ -65,8 +72,7 @@ def at_4_bits(found: Found) -> str:
 
 def tolerances(found: Found) -> str:
     """One line a size: the error of one call at which a role falls below .90, geometric means."""
-    known = {(m.domain, m.model): m for m in models_of(read_records(RESULTS)) if m.whole}
-    lines = []
+    lines, known = [], published()
     for (domain, size), models in sizes_of(found).items():
         measured = [
             (known[domain, m], found["errors"][f"{domain} {m}"]) for m in models if (domain, m) in known
@@ -142,23 +148,15 @@ def decoders(found: Found) -> str:
     """One line a grid and role, means over training seeds: the transformer, with the decoder of its codes,
     and the diffusion model of the same pictures. The last lines give C.
     """
-    known = {(m.domain, m.model): m for m in models_of(read_records(RESULTS)) if m.whole}
-    alone, other = ([known[domain, model] for model in SEEDS] for domain in (TOKENS, DIFFUSION))
+    alone, other = ([published()[domain, model] for model in SEEDS] for domain in (TOKENS, DIFFUSION))
+    columns = ((alone, kept_by_rung), (alone, functools.partial(with_decoder, found)), (other, kept_by_rung))
     lines = []
     for grid, role in itertools.product(DECODED, ROLES):
-        values = (
-            [kept_by_rung(m, role)[grid] for m in alone],
-            [with_decoder(found, m, role)[grid] for m in alone],
-            [kept_by_rung(m, role)[grid] for m in other],
-        )
-        lines.append([f"`{grid}`", role, *(f"{fmean(one):.3f}" for one in values)])
+        values = [fmean(kept(m, role)[grid] for m in models) for models, kept in columns]
+        lines.append([f"`{grid}`", role, *(f"{value:.3f}" for value in values)])
     for role in ROLES:
-        values = (
-            [c_of(m, kept_by_rung(m, role)) for m in alone],
-            [c_with_decoder(found, m, role) for m in alone],
-            [c_of(m, kept_by_rung(m, role)) for m in other],
-        )
-        lines.append(["C", role, *(f"{fmean(one):.3f}" for one in values)])
+        values = [fmean(c_of(m, kept(m, role)) for m in models) for models, kept in columns]
+        lines.append(["C", role, *(f"{value:.3f}" for value in values)])
     headers = ["rung", "role", "transformer ↑", "transformer and decoder ↑", "diffusion U-Net ↑"]
     return table(headers, lines, 2)
 
@@ -196,11 +194,11 @@ def parts(found: Found) -> str:
 
 def coordinates(found: Found) -> str:
     """One line for each model with an embedding: its tails, and what `int3` leaves of the model."""
-    known = {f"{m.domain} {m.model}": m for m in models_of(read_records(RESULTS)) if m.whole}
-    lines = []
+    lines, known = [], published()
     with_embedding = [name for name, tails in found["weights"].items() if PARTS[1] in tails]
     for name in sorted(with_embedding, key=lambda name: (SEQUENCES.index(name.split()[0]), name)):
-        m, tails = known.get(name), found["weights"][name]
+        domain, model = name.split()
+        m, tails = known.get((domain, model)), found["weights"][name]
         kept = [f"{m.outcomes[role].mean[m.rungs.index('int3')]:.3f}" if m else DASH for role in ROLES]
         of_weights = (tails[key] for key in (PARTS[1], PARTS[2], "largest coordinate"))
         lines.append([name, *(f"{value:.1f}" for value in of_weights), *kept])
