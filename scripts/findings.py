@@ -17,12 +17,13 @@ from bench.methods.notation import LADDER
 from bench.records.edge import EdgeRecord, read_edge
 from bench.records.schema import Record, read_records
 from bench.report import edge
+from bench.report.caveats import caveats
 from bench.report.contrasts import grid, said, variances
 from bench.report.details import with_sign
 from bench.report.during import summary
 from bench.report.report_data import report_data
 from bench.report.secondary_table import tau_text
-from bench.report.verdict import ClaimContext, answer, caveats
+from bench.report.verdict import ClaimContext, answer
 from bench.stats.contrasts import OTHER, What
 from bench.stats.during import BothWays
 from bench.stats.ladder import ROLES

@@ -12,7 +12,7 @@ from made_up import BASE, FLOOR, both_pages, ladder
 from scipy import stats
 
 from bench.records.schema import PRIMARY_METRIC, EvaluatorBlock, Items, Record
-from bench.report.details import best_methods
+from bench.report.details import best_methods, in_no_average
 from bench.report.report_data import DASH, report_data
 from bench.report.secondary_table import tau_text, use_table
 from bench.stats.compressibility import retention_of
@@ -281,6 +281,23 @@ def test_a_size_without_secondary_scores_shows_nothing_alone() -> None:
     alone = report_data([*has_secondary, *once], {}).now.alone
     claims = {size: [c.role for c in one.comparisons if one.claimed(c)] for size, one in alone.items()}
     assert claims == {"s": ["quality", "diversity"], "xs": []} and alone["xs"].second == {}
+
+
+def test_a_size_that_some_domains_have_is_compared_alone_and_changes_no_average() -> None:
+    """Of three domains two have a size m, and one a size l: there is nothing to compare of l."""
+    kept = {"a": 0.9, "b": 0.5, "c": 0.7}
+    small = [r for name, v in kept.items() for i in range(3) for r in both(name, v + i / 100, v, f"s@{i}")]
+    turned = {"a": 0.5, "b": 0.9}
+    large = [r for name, v in turned.items() for i in range(3) for r in both(name, v + i / 100, v, f"m@{i}")]
+    largest = [r for i in range(3) for r in both("c", 0.1, 0.1, f"l@{i}")]
+    found = report_data([*small, *large, *largest], {})
+    without = report_data(small, {})
+    assert found.now.conclusions() == without.now.conclusions()
+    assert [*found.now.outside] == ["m"] and not found.now.alone and not without.now.outside
+    (said,) = (c for c in found.now.outside["m"].conclusions() if c[0] == "quality")
+    assert said == ("quality", "b", "a", True)
+    assert "| m      | b - a  | quality   |" in in_no_average(found)
+    assert in_no_average(without) == ""
 
 
 def _first_only(record: Record) -> dict[str, EvaluatorBlock]:

@@ -12,9 +12,10 @@ from bench.interfaces import SIZES, outside_of_its_size
 from bench.methods.notation import rung_of
 from bench.records.schema import Record, read_records
 from bench.registry import DOMAINS
+from bench.report.caveats import caveats
 from bench.report.headline import ranking
 from bench.report.report_data import ReportData, report_data
-from bench.report.verdict import caveats, sentence
+from bench.report.verdict import sentence
 from bench.stats.complete import COMPARED_SEEDS, COMPARED_SIZES, not_compared_yet
 from bench.stats.ladder import ROLES, with_records
 

@@ -9,17 +9,14 @@ import numpy as np
 import pytest
 from made_up import RATES, model
 
+from bench.report.caveats import BOTH, caveats, checks, pairs_not_shown
 from bench.report.verdict import (
-    BOTH,
     NOTHING,
     ClaimContext,
     Support,
     answer,
-    caveats,
-    checks,
     claim_context,
     pairs,
-    pairs_not_shown,
     sentence,
     support_of,
     with_secondary,
@@ -262,30 +259,21 @@ def test_a_claim_is_looked_for_in_each_size_alone() -> None:
     )
 
 
-def test_the_order_of_a_size_in_no_mean_stands_beside_the_claims() -> None:
-    """One large model each, in no mean since there are three of the others; of `bad` it keeps more than of
-    `good`, or less.
-    """
-    small = [*GOOD, *BAD]
-    for kept, order in (
-        (0.95, "except that bad is ahead of good in quality (0.963, 0.925)."),
-        (0.9, "except that good and bad are level in quality (0.925, 0.925)."),
-        (0.3, "Its ranking by C is the same."),
-    ):
-        now = claim_context([*small, *seeds("good", 0.90, size="m"), *seeds("bad", kept, size="m")], {})
-        assert claims(sentence(now)) == {("good", "bad", "quality")}
-        (said,) = (line for line in paragraph(now, now).splitlines() if "excluded from averages" in line)
-        assert said.startswith(
-            "**Size m** is excluded from averages and tests: it has fewer training seeds (networks: bad "
-            "1, good 1)."
-        )
-        assert said.endswith(order)
-    partial = claim_context([*small, *seeds("good", 0.90, size="m")], {})
-    assert "excluded from averages" not in paragraph(partial, partial), "nothing to compare it with"
-    tied = claim_context(
-        [*GOOD, *BAD_AS_GOOD, *seeds("good", 0.90, size="m"), *seeds("bad", 0.9, size="m")], {}
-    )
-    assert "excluded from averages" not in paragraph(tied, tied), "no claim"
+def test_a_size_in_no_mean_says_what_it_finds_alone() -> None:
+    """Two domains of three have a large size, and there the order is the other one."""
+    large = [*seeds("good", 0.50, 0.51, 0.52, size="m"), *seeds("bad", 0.90, 0.91, 0.92, size="m")]
+    models = [*GOOD, *BAD, *seeds("third", 0.1, 0.11, 0.12), *large]
+    now = replace(claim_context(models, {}), outside={"m": claim_context(large, {})})
+    assert ("good", "bad", "quality") in claims(sentence(now)), "the size changes no claim of the averages"
+    (said,) = (line for line in paragraph(now, now).splitlines() if line.startswith("**Size m**"))
+    assert "(networks: bad 3, good 3). Alone: **bad is more compressible than good, in quality**." in said
+
+
+def test_a_size_in_no_mean_with_one_network_each_is_not_tested() -> None:
+    large = [*seeds("good", 0.5, size="m"), *seeds("bad", 0.9, size="m")]
+    now = replace(claim_context([*GOOD, *BAD, *large], {}), outside={"m": claim_context(large, {})})
+    (said,) = (line for line in paragraph(now, now).splitlines() if line.startswith("**Size m**"))
+    assert "(networks: bad 1, good 1). Alone: No test is possible" in said and not claims(said)
 
 
 def test_what_one_size_does_not_show_is_named_beside_what_it_does() -> None:

@@ -10,6 +10,7 @@ from statistics import mean, stdev
 
 from bench.methods.notation import LADDER
 from bench.records.schema import Record
+from bench.report.caveats import checks, pairs_not_shown
 from bench.report.contrasts import data_or_network
 from bench.report.during import during_details
 from bench.report.loss_order import by_domain, ratio_text
@@ -17,7 +18,7 @@ from bench.report.model_page import GENERATED
 from bench.report.report_data import DASH, ReportData, table, with_interval
 from bench.report.secondary_table import secondary_agreement
 from bench.report.survivor_tables import survivors
-from bench.report.verdict import PAIR_HEADERS, checks, pairs, pairs_not_shown
+from bench.report.verdict import PAIR_HEADERS, pairs
 from bench.stats.compressibility import FULL_RANGE, HIGH_RANGE
 from bench.stats.frontier import CHOOSING_SEED, Best, frontier
 from bench.stats.intervals import Estimate
@@ -50,6 +51,7 @@ def details_page(found: ReportData, leaderboard: str, runtimes: Sequence[str] = 
         domain_scores(found) + "\n",
         pair_by_pair(found),
         not_in_each_size(found),
+        in_no_average(found),
         checks(found.now, found.wider),
         *size_by_size(found),
         *data_or_network(found),
@@ -136,16 +138,28 @@ def pair_by_pair(found: ReportData) -> str:
     return f"{PAIR_NOTES}\n{table(PAIR_HEADERS, lines, left=2)}\n" if lines else ""
 
 
+SIZE_AND_PAIR = ("size", *PAIR_HEADERS)
 NOT_SHOWN_NOTES = """\
 **Claims that one size alone does not show**, with what that size finds. Each size has its own adjustment.
+"""
+OUTSIDE_NOTES = """\
+**A size in no average**, alone. It has its own adjustment.
 """
 
 
 def not_in_each_size(found: ReportData) -> str:
     """The claims that rest on several sizes. Empty where each size shows every claim."""
     lines = pairs_not_shown(found.now)
-    headers = ("size", *PAIR_HEADERS)
-    return f"{NOT_SHOWN_NOTES}\n{table(headers, lines, left=3)}\n" if lines else ""
+    return f"{NOT_SHOWN_NOTES}\n{table(SIZE_AND_PAIR, lines, left=3)}\n" if lines else ""
+
+
+def in_no_average(found: ReportData) -> str:
+    """What the sizes find that no average counts. Empty where they allow no test."""
+    lines = []
+    for size, one in found.now.outside.items():
+        tested = any(c.difference is not None for c in one.comparisons)
+        lines += [[size, *line] for line in pairs(one)] if tested else []
+    return f"{OUTSIDE_NOTES}\n{table(SIZE_AND_PAIR, lines, left=3)}\n" if lines else ""
 
 
 SIZE_NOTES = """\

@@ -8,13 +8,14 @@ from collections.abc import Mapping, Sequence
 from statistics import mean
 
 from bench.methods.notation import LADDER
+from bench.report.caveats import caveats, why_no_score
 from bench.report.contrasts import short_answer
 from bench.report.details import UNDECIDED, best_cells, methods, retentions_at, richest_models
 from bench.report.during import during_section
 from bench.report.loss_order import ratio_text
 from bench.report.report_data import DASH, ReportData, table
 from bench.report.small_files import fewest_bytes, reversed_order
-from bench.report.verdict import answer, caveats, why_no_score
+from bench.report.verdict import answer
 from bench.stats.frontier import Best, frontier
 from bench.stats.ladder import ROLES, ModelLadder, size_of, training_seed_of
 from bench.stats.order import order_of

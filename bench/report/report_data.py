@@ -18,7 +18,7 @@ from bench.stats.intervals import Estimate
 from bench.stats.ladder import ModelLadder, grouped, models_of, with_records
 from bench.stats.model_file import ModelFile
 from bench.stats.rank_agreement import secondary_views
-from bench.stats.scores import COUNTS_FROM, REGRESSED_FROM, Domain, Score, good_enough
+from bench.stats.scores import COUNTS_FROM, REGRESSED_FROM, Domain, Score, counts, good_enough
 
 DASH = "-"
 ModelFiles = Mapping[tuple[str, str], ModelFile]
@@ -95,11 +95,9 @@ def report_data(records: Sequence[Record], files: ModelFiles) -> ReportData:
     shipped = [m for m, same in found if not own_reference(same)]
     of_shipped = [r for _, same in found if not own_reference(same) for r in same]
     waiting = not_compared_yet(of_shipped, shipped)
-    now = _claims(used, without(shipped, waiting), COUNTS_FROM)
+    now = _by_size(used, _claims(used, without(shipped, waiting), COUNTS_FROM))
     others = without(shipped, not_compared_yet(of_shipped, shipped, REGRESSED_FROM))
     wider = _claims(used, others, REGRESSED_FROM)
-    if alone := _alone(used, now):
-        now = replace(now, alone=alone)
     kinds = kinds_of([d.name for d in now.domains if d.compared and d.units], files)
     return ReportData(used, models, files, now, wider, waiting, kinds)
 
@@ -115,15 +113,26 @@ def _claims(records: Sequence[Record], models: Sequence[ModelLadder], threshold:
     return with_secondary(made, secondary_domains(records, made, threshold))
 
 
-def _alone(records: Sequence[Record], now: ClaimContext) -> dict[str, ClaimContext]:
-    """Size -> the comparison of that size alone. Empty where there is one size."""
-    compared = [m for d in now.domains if d.compared for unit in d.units for m in unit]
-    sizes = sorted({m.size for m in compared})
-    if len(sizes) < 2:
-        return {}
+def _by_size(records: Sequence[Record], now: ClaimContext) -> ClaimContext:
+    """With the comparison of each size alone: the sizes of the averages, where these count several, and those
+    in no average that several domains have.
+    """
+    compared = [d for d in now.domains if d.compared]
+    averaged = [m for d in compared for unit in d.units for m in unit]
+    sizes = {m.size for m in averaged}
+    others = [m for d in compared for m in d.models if counts(m) and m.size not in sizes]
+    alone = _alone(records, now, averaged) if len(sizes) > 1 else {}
+    outside = {size: one for size, one in _alone(records, now, others).items() if len(one.domains) > 1}
+    return replace(now, alone=alone, outside=outside)
+
+
+def _alone(
+    records: Sequence[Record], now: ClaimContext, models: Sequence[ModelLadder]
+) -> dict[str, ClaimContext]:
+    """Size -> the comparison of these models of that size alone."""
     found = {}
-    for size in sizes:
-        one = claim_context([m for m in compared if m.size == size], {})
+    for size in sorted({m.size for m in models}):
+        one = claim_context([m for m in models if m.size == size], {})
         found[size] = (
             one if now.second is None else with_secondary(one, secondary_domains(records, one) or ())
         )

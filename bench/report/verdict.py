@@ -9,37 +9,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from statistics import mean
 
-from bench.stats.compressibility import FULL_RANGE
-from bench.stats.ladder import ROLES, ModelLadder
+from bench.stats.ladder import ModelLadder
 from bench.stats.scores import (
     COUNTS_FROM,
-    REGRESSED_FROM,
     Comparison,
     Domain,
-    Score,
     compare,
-    counts,
     domains_of,
-    good_enough,
-    model_score,
 )
 from bench.util.markup import joined
 
 # (role, domain, domain), domains sorted -> result of the secondary evaluators
 Support = Mapping[tuple[str, str, str], Comparison]
 
-
 MOST_PAIRS = 3  # that a sentence names
+NOTHING = "Fewer than two domains have a score for the same sizes: there is nothing to compare."
 
 
 def support_of(comparisons: Sequence[Comparison]) -> Support:
     """(role, domain, domain) -> comparison, with the domains sorted."""
-    return {_pair(c): c for c in comparisons}
+    return {pair_of(c): c for c in comparisons}
 
 
-def _pair(c: Comparison) -> tuple[str, str, str]:
+def pair_of(c: Comparison) -> tuple[str, str, str]:
+    """(role, domain, domain), with the domains sorted."""
     first, second = sorted((c.a, c.b))
     return c.role, first, second
 
@@ -55,6 +49,8 @@ class ClaimContext:
     second_domains: Sequence[Domain] = ()  # as the secondary evaluators score them
     # where several sizes are compared: size -> the comparisons of that size alone
     alone: Mapping[str, ClaimContext] = field(default_factory=dict)
+    # the same of each size that several domains have and no average counts
+    outside: Mapping[str, ClaimContext] = field(default_factory=dict)
 
     def claimed(self, c: Comparison) -> bool:
         """Whether the primary evaluators show it, and the secondary evaluators too where they were used."""
@@ -67,7 +63,7 @@ class ClaimContext:
 
     def theirs(self, c: Comparison) -> Comparison | None:
         """The comparison of the same pair by the secondary evaluators."""
-        return (self.second or {}).get(_pair(c))
+        return (self.second or {}).get(pair_of(c))
 
 
 def claim_context(
@@ -97,6 +93,11 @@ def sentence(now: ClaimContext) -> str:
     else:
         rest = [_disputed(now), _undecided(now), _second_alone(now)]
     return " ".join(filter(None, [_shown(now), *rest, _untested(now)]))
+
+
+def answer(now: ClaimContext) -> str:
+    """The sentence, or a note that there is nothing to compare."""
+    return (sentence(now) or NOTHING) + "\n"
 
 
 def _shown(now: ClaimContext) -> str:
@@ -244,7 +245,7 @@ def _test(c: Comparison | None, mirrored: bool = False) -> list[str]:
         return ["-"] * 3
     d = c.difference
     value, low, high = (-d.value, -d.high, -d.low) if mirrored else (d.value, d.low, d.high)
-    return [f"{value:+.3f}", f"{low:+.3f} to {high:+.3f}", _p(c.p)]
+    return [f"{value:+.3f}", f"{low:+.3f} to {high:+.3f}", p_text(c.p)]
 
 
 def _claimed(c: Comparison, now: ClaimContext) -> str:
@@ -258,273 +259,6 @@ def _claimed(c: Comparison, now: ClaimContext) -> str:
     return "no: secondary evaluators alone" if other is not None and other.shown else "no"
 
 
-def _p(value: float) -> str:
+def p_text(value: float) -> str:
+    """A p-value with three digits: `0.018`, `below 0.001`."""
     return "below 0.001" if value < 0.001 else f"{value:.3f}"
-
-
-# -------------------------------------------------------------------------------------------------- paragraph
-
-
-def answer(now: ClaimContext) -> str:
-    """The sentence, or a note that there is nothing to compare."""
-    return (sentence(now) or NOTHING) + "\n"
-
-
-def caveats(now: ClaimContext, crossed: bool = False) -> str:
-    """How certain the sentence is, and what the data cannot show.
-
-    crossed: some domains share their data and some their network, and the page contrasts them.
-    """
-    together = IN_SOME_ROWS if crossed else IN_ALL_ROWS
-    return _paragraphs([_size_by_size(now), _how_sure(now), CANNOT.format(together=together)])
-
-
-def checks(now: ClaimContext, wider: ClaimContext) -> str:
-    """Whether other choices give another answer. `wider` also ranks models whose U is at least 0.25."""
-    return _paragraphs(
-        [
-            *_not_ranked(now),
-            _evaluators_apart(now),
-            _with_and_without(now, wider),
-            _gaps(now),
-        ]
-    )
-
-
-def _paragraphs(paragraphs: Sequence[str]) -> str:
-    return "\n\n".join(filter(None, paragraphs)) + "\n"
-
-
-BOTH = " A difference is claimed only if the secondary evaluators show it too."
-NOTHING = "Fewer than two domains have a score for the same sizes: there is nothing to compare."
-IN_ALL_ROWS = "Domain, architecture, normalization, training recipe and evaluator change together."
-IN_SOME_ROWS = """\
-Rows with the same data differ in network, normalization, recipe and sampler. Rows with the same network
-differ in data, evaluators and length of samples. Other rows differ in all of these."""
-CANNOT = """\
-**What this cannot show.** {together}
-A difference between two rows is a difference between these models as they were trained. It is not a law of
-images or of text. All models are small."""
-
-
-def _size_by_size(now: ClaimContext) -> str:
-    """The claims that each size alone does not show; of many claims, how many it shows.
-
-    Empty without claims, or with one size.
-    """
-    lost = lost_by_size(now)
-    if not lost:
-        return ""
-    claims = [c for c in now.comparisons if now.claimed(c)]
-    if len({(c.a, c.b) for c in claims}) > MOST_PAIRS:
-        shown = [f"size {size} alone shows {len(claims) - len(found)}" for size, found in lost.items()]
-        said = f"Of these {len(claims)} claims, each of one pair and role, {joined(shown)}."
-    else:
-        said = " ".join(f"Size {size} alone {_does_not_show(found)}." for size, found in lost.items())
-    return f"**Each size alone** has fewer models. {said}"
-
-
-def _does_not_show(lost: Sequence[Comparison]) -> str:
-    if not lost:
-        return "shows all of this"
-    merged = together([(c.a, c.b, c.role) for c in lost])
-    said = [f"{a} ahead of {joined(others)} in {' or '.join(roles)}" for a, others, roles in merged]
-    return f"does not show {', or '.join(said)}"
-
-
-def lost_by_size(now: ClaimContext) -> dict[str, list[Comparison]]:
-    """Size -> the claims that this size alone does not show. Empty without claims, or with one size."""
-    claims = [c for c in now.comparisons if now.claimed(c)]
-    found: dict[str, list[Comparison]] = {}
-    for size, one in now.alone.items() if claims else ():
-        shown = {(c.role, c.a, c.b) for c in one.comparisons if one.claimed(c)}
-        found[size] = [c for c in claims if (c.role, c.a, c.b) not in shown]
-    return found
-
-
-def pairs_not_shown(now: ClaimContext) -> list[list[str]]:
-    """One line for each claim and each size that alone does not show it: the size, then what it finds in the
-    order of `PAIR_HEADERS`.
-    """
-    lines = []
-    for size, lost in lost_by_size(now).items():
-        one = now.alone[size]
-        own = support_of(one.comparisons)
-        found = [own[_pair(c)] for c in lost if _pair(c) in own]
-        lines += [[size, *line] for line in pairs(replace(one, comparisons=found))]
-    return lines
-
-
-def _not_ranked(now: ClaimContext) -> list[str]:
-    """Whether the sizes outside the averages have the same order. This comparison is not tested."""
-    claims = [c for c in now.comparisons if now.claimed(c)]
-    others: dict[str, list[ModelLadder]] = {}
-    for d in now.domains:
-        if d.compared:
-            others[d.name] = [m for m in d.models if counts(m) and not _counted(now, m)]
-    lines = []
-    for size in sorted({m.size for models in others.values() for m in models}) if claims else ():
-        of_size = {name: _models_of_size(models, size) for name, models in others.items()}
-        if not all(of_size.values()):
-            continue
-        but = _exceptions(claims, of_size)
-        networks = ", ".join(f"{name} {len(models)}" for name, models in of_size.items())
-        order = (
-            f"Its ranking by C is the same, except that {but}." if but else "Its ranking by C is the same."
-        )
-        lines.append(
-            f"**Size {size}** is excluded from averages and tests: it has fewer training seeds (networks: "
-            f"{networks}). {order}"
-        )
-    return lines
-
-
-def _models_of_size(models: Sequence[ModelLadder], size: str) -> list[ModelLadder]:
-    return [m for m in models if m.size == size]
-
-
-def _exceptions(claims: Sequence[Comparison], of_size: Mapping[str, Sequence[ModelLadder]]) -> str:
-    """The claims that the ranking by C of models of one size does not follow. Empty where it follows all."""
-    against: dict[str, list[str]] = {}
-    for c in claims:
-        of_a, of_b = _scores(of_size[c.a], c.role), _scores(of_size[c.b], c.role)
-        a, b = mean(one.value for one in of_a), mean(one.value for one in of_b)
-        if _alike(of_a, of_b):
-            against.setdefault(f"{c.a} and {c.b} are level", []).append(f"in {c.role} ({a:.3f}, {b:.3f})")
-        elif a <= b:
-            against.setdefault(f"{c.b} is ahead of {c.a}", []).append(f"in {c.role} ({b:.3f}, {a:.3f})")
-    return joined([f"{what} {' and '.join(how)}" for what, how in against.items()]) if against else ""
-
-
-def _scores(models: Sequence[ModelLadder], role: str) -> list[Score]:
-    return [one for m in models if (one := model_score(m, role)) is not None]
-
-
-def _alike(some: Sequence[Score], others: Sequence[Score]) -> bool:
-    """Whether the intervals of two single networks overlap."""
-    if len(some) != 1 or len(others) != 1:
-        return False
-    a, b = some[0].interval(), others[0].interval()
-    return a is not None and b is not None and a[0] <= b[1] and b[0] <= a[1]
-
-
-def _evaluators_apart(now: ClaimContext) -> str:
-    """Domains whose C by the secondary evaluators lies outside the primary interval."""
-    theirs = {d.name: d for d in now.second_domains}
-    found = []
-    for role in ROLES:
-        for d in now.domains:
-            first = d.score(role)
-            second = theirs[d.name].score(role) if d.name in theirs and theirs[d.name].units else None
-            interval = first.interval() if first is not None else None
-            if (
-                first is None
-                or second is None
-                or interval is None
-                or interval[0] <= second.value <= interval[1]
-            ):
-                continue
-            found.append(
-                f"{d.name} in {role} ({first.value:.3f} [{interval[0]:.3f}, {interval[1]:.3f}], secondary "
-                f"{second.value:.3f})"
-            )
-    if not found:
-        return ""
-    return (
-        "**The evaluator matters too.** The intervals cover training seeds, not evaluators. "
-        "C by the secondary evaluators lies outside: "
-        f"{'; '.join(found)}."
-    )
-
-
-def _how_sure(now: ClaimContext) -> str:
-    counts = {d.name: _count(d) for d in now.domains}
-    alike = len(set(counts.values())) == 1 < len(counts)
-    models = ", ".join(f"{name} {said}" for name, said in counts.items())
-    compared = f"in each domain {counts[now.domains[0].name]}" if alike else models
-    tail = BOTH if now.second is not None else " Each role has one evaluator; another one may disagree."
-    return (
-        f"**How sure.** Models compared: {compared}. "
-        "The tests are Welch's, over training seeds, adjusted for all comparisons "
-        f"(Holm). {_largest_p(now)}With few seeds the intervals are wide "
-        f"([statistics.md](docs/statistics.md)).{tail}"
-    )
-
-
-def _largest_p(now: ClaimContext) -> str:
-    """The weakest evidence behind a claim, over both kinds of evaluators; empty without claims."""
-    tests = [test for c in now.comparisons if now.claimed(c) for test in (c, now.theirs(c))]
-    found = [test.p for test in tests if test is not None and test.p is not None]
-    return f"The largest adjusted p of a claim is {_p(max(found))}. " if found else ""
-
-
-def _count(domain: Domain) -> str:
-    seeds = len(domain.units)
-    if not seeds:
-        return "none"
-    sizes = [m.size for m in domain.units[0]]
-    of = f"size{'s' if len(sizes) > 1 else ''} {joined(sizes)}"
-    apart = "" if domain.compared else " (not compared: no size in common with the others)"
-    return f"{seeds} training seed{'s' if seeds > 1 else ''} of {of}{apart}"
-
-
-def _with_and_without(now: ClaimContext, wider: ClaimContext) -> str:
-    added = [
-        f"{d.name} {m.model}" for d in wider.domains for unit in d.units for m in unit if not _counted(now, m)
-    ]
-    # then other sizes are compared
-    fewer = any(not _counted(wider, m) for d in now.domains for unit in d.units for m in unit)
-    same = now.conclusions() == wider.conclusions()
-    if not added and not fewer and same:
-        return (
-            f"A threshold of U = {REGRESSED_FROM} instead of {COUNTS_FROM} adds no model: the "
-            f"conclusions are the same."
-        )
-    verdict = "the conclusions are the same." if same else f"the conclusion is: {sentence(wider) or NOTHING}"
-    names = f" ({', '.join(sorted(added))})" if added else ""
-    return f"With a threshold of U = {REGRESSED_FROM}{names} {verdict}"
-
-
-def _counted(now: ClaimContext, m: ModelLadder) -> bool:
-    return any(one is m for d in now.domains for unit in d.units for one in unit)
-
-
-def why_no_score(m: ModelLadder) -> list[str]:
-    """Why a model has no C. Empty where it has one."""
-    reasons = []
-    if m.missing:
-        reasons.append(f"rungs not measured: {', '.join(m.missing)}")
-    if m.undefined:
-        reasons.append(f"its baseline is too close to the floor for a retention: {', '.join(m.undefined)}")
-    if m.whole and not m.rates.max() >= FULL_RANGE[1]:
-        reasons.append("its files do not reach a sixteenth")
-    return reasons
-
-
-def _gaps(now: ClaimContext) -> str:
-    """Models that are not ranked or not measured. They never count as zero."""
-    found = [f"{d.name} {', '.join(names)}" for d in now.domains if (names := now.missing.get(d.name))]
-    parts = [f"Not measured yet: {'; '.join(found)}."] if found else []
-    without_partners = []
-    for d in now.domains:
-        for m in d.models:
-            if reasons := why_no_score(m):
-                parts.append(f"{d.name} {m.model} has no score ({'; '.join(reasons)}).")
-            elif not good_enough(m):
-                parts.append(f"{d.name} {m.model} is not ranked, because its U is below {COUNTS_FROM}.")
-            elif not _counted(now, m):
-                without_partners.append(f"{d.name} {m.model}")
-    if without_partners:
-        parts.append(
-            f"Not ranked, because not every compared domain and training seed has their size: "
-            f"{', '.join(without_partners)}."
-        )
-    samples = sorted(
-        {m.outcomes["quality"].influence.shape[-1] for d in now.domains for unit in d.units for m in unit}
-    )
-    if len(samples) > 1:
-        parts.append(
-            f"Models have different numbers of samples ({', '.join(map(str, samples))}), and the metrics "
-            f"depend on that number."
-        )
-    return " ".join(parts)

@@ -17,6 +17,7 @@ from typing import Any
 
 from bench.errors import BadInput
 from bench.records.schema import read_records
+from bench.report.caveats import caveats
 from bench.report.contrasts import short_answer
 from bench.report.details import best_cells, losses_of, richest_models
 from bench.report.headline import answers, ranked, rung_lines, scores_and_ratios
@@ -25,7 +26,7 @@ from bench.report.site.curves import cell_charts, domain_charts, looks
 from bench.report.site.data import NUMBERS, TEXTS, Row, Say, SiteData, Source, site_data
 from bench.report.site.samples import Twins
 from bench.report.small_files import rows, small_files
-from bench.report.verdict import PAIR_HEADERS, caveats, pairs
+from bench.report.verdict import PAIR_HEADERS, pairs
 from bench.stats.during import over_seeds
 from bench.stats.frontier import frontier
 from bench.stats.ladder import ROLES
