@@ -17,11 +17,10 @@ from bench.methods.notation import LADDER, is_trained
 from bench.records.schema import Record, metric_of
 from bench.report.model_page import survival_of
 from bench.report.report_data import ReportData
-from bench.stats.complete import has_secondary
 from bench.stats.compressibility import FULL_RANGE, retention_of, score
 from bench.stats.contrasts import What
 from bench.stats.intervals import Estimate
-from bench.stats.ladder import ROLES, ModelLadder, grouped, models_of
+from bench.stats.ladder import ROLES, ModelLadder
 from bench.stats.order import Order, order_of
 from bench.stats.rank_agreement import Agreement, agreements, secondary_views
 from bench.stats.scores import model_score
@@ -30,17 +29,25 @@ from bench.stats.survivors import Share
 from bench.stats.use import use_by_method, utility_correlations
 from scripts.studies.explanation import FILE
 from scripts.studies.explanation_tables import c_with_decoder
-from scripts.studies.training_tables import by_method, cells_of, decidable, kept, more_spread, spreads
+from scripts.studies.training_tables import (
+    by_method,
+    cells_of,
+    collapses,
+    decidable,
+    kept,
+    more_spread,
+    spreads,
+)
 from scripts.studies.training_time import BINARY, Planned, from_scratch
 
 T = TypeVar("T")
 ROOT = Path(__file__).parent.parent
 GAN, DIFFUSION, TEXT = DOMAINS = ("image_gan", "image_diffusion", "text")  # measured with every method
 TOKENS, MOLECULES = OTHERS = ("image_tokens", "molecules")  # measured with the ladder and few other methods
-# neighbouring rungs between which many samples fail
 FEW_BITS = ("ternary", "binary")
 # binary networks of a GAN -> the setting of `qat`
 BINARY_GANS = {"generator": "", "both": ",networks=both", "discriminator": ",networks=discriminator"}
+# neighbouring rungs between which many samples fail
 STEPS = {GAN: ("int3", "int2"), DIFFUSION: ("int6", "int5"), TEXT: ("int6", "int5")}
 
 
@@ -78,12 +85,7 @@ class Figures:
     @functools.cached_property
     def secondary(self) -> list[ModelLadder]:
         """The ladders that the secondary evaluators have scored as a whole, by their scores."""
-        seen: list[Record] = []
-        for _, same in grouped(self.found.records, lambda r: (r.domain, r.model)):
-            domain = same[0].domain
-            if domain not in self.found.waiting and has_secondary(same):
-                seen += secondary_views(same)
-        return [m for m in models_of(seen) if m.whole]
+        return [m for m in self.found.second_models if m.whole and m.domain not in self.found.waiting]
 
     def orders(self, secondary: bool = False) -> list[Order]:
         """Which role falls below 0.90 first in each model."""
@@ -154,6 +156,11 @@ class Figures:
             return cells
         of_generators = {c: same for c, same in cells.items() if "networks=discriminator" not in c.method}
         return {c: r for c, r in of_generators.items() if any(f"grid={grid}" in c.method for grid in grids)}
+
+    def collapsed(self, secondary: bool = False) -> set[Planned]:
+        """Trainings with few bits that keep less than .1 of quality."""
+        views = {c: secondary_views(r) if secondary else r for c, r in self.trainings(FEW_BITS).items()}
+        return {cell for cell, same in views.items() if same and collapses(same)[0]}
 
     @functools.cached_property
     def gan_models(self) -> list[str]:

@@ -17,14 +17,13 @@ from bench.methods.notation import LADDER
 from bench.records.edge import EdgeRecord, read_edge
 from bench.records.schema import Record, read_records
 from bench.report import edge
-from bench.report.caveats import caveats
-from bench.report.contrasts import grid, said, variances
+from bench.report.contrasts import said
 from bench.report.details import with_sign
 from bench.report.during import summary
 from bench.report.report_data import report_data
 from bench.report.secondary_table import tau_text
 from bench.report.verdict import ClaimContext, answer
-from bench.stats.contrasts import OTHER, What
+from bench.stats.contrasts import OTHER, What, components, shares
 from bench.stats.during import BothWays
 from bench.stats.ladder import ROLES
 from bench.stats.model_file import ModelFile, out_of_date, read_models
@@ -155,7 +154,7 @@ def conditions(f: Figures) -> Conditions:
     gains = {d: [q(d, m) - f.kept(d, "int4", "s@0")[0] for m in same] for d in others}
     trained, few = f.trainings(), f.trainings(FEW_BITS)
     others_trained = {cell: same for cell, same in trained.items() if cell not in few}
-    collapsed = {cell for cell in few if collapses(few[cell])[0]}
+    doubted = f.collapsed(secondary=True)
     # `ends=int8` stores more than a bit a weight
     small = "ldlq:bits=2,mixed"
     less_diverse = [v(d, both) < v(d, small) and f.ratio(d, both) < f.ratio(d, small) for d in DOMAINS]
@@ -174,7 +173,7 @@ def conditions(f: Figures) -> Conditions:
             ),
         ),
         (
-            "Networks of molecules differ most between training seeds",
+            "Networks of molecules have the largest measured spread",
             all(max(f.domains, key=lambda d: f.spread(d, role)) == MOLECULES for role in ROLES),
         ),
         (
@@ -219,16 +218,23 @@ def conditions(f: Figures) -> Conditions:
             sum(kept > 0.5 for kept in of_molecules) == 2 and sum(kept < 0.05 for kept in of_molecules) == 4,
         ),
         ("The GANs still make valid samples there", q(GAN, "int2") > 0.3),
+        (
+            "exact in fp16, so a file in fp16 keeps everything",
+            all(f.kept(d, "fp16", "s@0", plain=True) == [1.0, 1.0] for d in DOMAINS),
+        ),
         ("Quality falls below 0.90 before diversity", count(second, "quality") > 0.7 * len(second)),
         ("In no model does the opposite hold", count(first, "diversity") == 0),
         ("They find the opposite in", 0 < count(second, "diversity") < 0.1 * len(second)),
         ("recognises many kinds of garments", v(DIFFUSION, "int3") > q(DIFFUSION, "int3") + 0.3),
         ("it keeps much less diversity than quality", v(GAN, "ternary") < q(GAN, "ternary") - 0.1),
         ("GANs that are pruned or", all(v(GAN, m) < q(GAN, m) for m in (pruned, "ecsq:bits=1"))),
-        ("more quality than a fixed grid", all(q(d, ecsq) > f.on_ladder(d, at_ecsq[d])[0] for d in DOMAINS)),
+        (
+            "entropy coding keeps more quality than the ladder",
+            all(q(d, ecsq) > f.on_ladder(d, at_ecsq[d])[0] for d in DOMAINS),
+        ),
         ("interpolated between `int4` and `int3`", all(between)),
         ("In every model", len(failures) == sum(m.domain in DOMAINS for m in f.whole)),
-        ("these fail more often at the harsher rung", all(a > b for a, b in failures)),
+        ("fail more often at the harsher one", all(a > b for a, b in failures)),
         ("the intervals overlap", bool(f.unsure()) and not any(name.startswith(GAN) for name in f.unsure())),
         (
             "samples with high surprisal fail more often",
@@ -265,7 +271,11 @@ def conditions(f: Figures) -> Conditions:
         ("No training has diverged", not any(diverged(records) for records in trained.values())),
         ("and none in diversity", not any(collapses(r)[1] for r in few.values())),
         ("No other training collapses", not any(map(any, map(collapses, others_trained.values())))),
-        ("They are all trainings with binary weights throughout", collapsed == binary_xs),
+        ("They are all trainings with binary weights throughout", f.collapsed() == binary_xs),
+        (
+            "these, and others of the diffusion model",
+            binary_xs < doubted and {cell.domain for cell in doubted - binary_xs} == {DIFFUSION},
+        ),
         ("but no larger spread is shown at 1 bit", min(max(one) for one in p_of_spreads) >= 0.05),
         ("The generator alone can be trained with binary weights", min(alone_in_gan) > 0.7),
         ("one training each", len(f.gan_models) == 1),
@@ -365,9 +375,7 @@ class Page:
 
     def answer(self) -> str:
         """As the leaderboard says it."""
-        found = self._f.found
-        parts = [answer(found.now), caveats(found.now, found.crossed)]
-        return "\n".join(parts).replace("](docs/", "](").strip()
+        return answer(self._f.found.now).strip()
 
     def contrasts(self) -> str:
         """As the page of details says it."""
@@ -391,12 +399,12 @@ class Page:
     def ratio(self, domain: str, method: str) -> str:
         return f"{self._f.ratio(domain, method):.1f}x"
 
-    def grid(self) -> str:
-        return grid(self._f.found)
-
-    def variances(self) -> str:
-        """Shares of the variance of C, and what they cannot carry."""
-        return "\n".join(variances(self._f.found)).strip()
+    def shares(self, role: str) -> str:
+        """`80 % lies between networks, 10 % between data, ...`: of the variance of C."""
+        found = self._f.found
+        of_role = shares(components(found.now.domains, found.contrasts, role))
+        said = [f"{100 * known(share):.0f} % between {factor}" for factor, share in of_role.items()]
+        return joined(said).replace(" %", " % lies", 1)
 
     def real_runtimes(self) -> str:
         """As the leaderboard says it."""
@@ -445,9 +453,9 @@ class Page:
     def few_bits(self) -> str:
         return str(len(self._f.trainings(FEW_BITS)))
 
-    def collapsed(self) -> str:
+    def collapsed(self, evaluators: str) -> str:
         """Trainings with few bits that keep less than .1 of quality."""
-        return str(sum(collapses(records)[0] for records in self._f.trainings(FEW_BITS).values()))
+        return str(len(self._f.collapsed(evaluators == "secondary")))
 
     def gan_gain(self, role: str) -> str:
         return f"{self._f.gan_gain(role):+.2f}"

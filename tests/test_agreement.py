@@ -123,12 +123,12 @@ def test_full_agreement_is_not_certainty() -> None:
         assert interval[0] == pytest.approx(1 - 1.96 * step, abs=1e-3) and interval[1] == 1
 
 
-def test_pairs_that_both_tell_apart_and_where_they_part() -> None:
+def test_pairs_that_an_evaluator_tells_apart_and_where_they_part() -> None:
     found = agreement(
-        "d", "quality", ("a", "b"), {"s@0": table([1.0, 0.99, 0.5, 0.1], [0.9, 0.95, 0.1, 0.5])}
+        "d", "quality", ("a", "b"), {"s@0": table([1.0, 0.99, 0.5, 0.1], [0.9, 0.96, 0.1, 0.5])}
     )
-    # m0 and m1 lie too close; m2 and m3 stand the other way round
-    assert found.pairs == 5 and found.concordant == pytest.approx(4 / 5)
+    # for the second evaluator m0 and m1 are apart, too; these and m2 and m3 stand the other way round
+    assert found.pairs == 6 and found.concordant == pytest.approx(4 / 6)
     assert [p.method for p in found.disagreements] == ["m2", "m3", "m0"] and found.disagreements[
         0
     ].second == 0.1

@@ -173,15 +173,13 @@ def test_where_the_network_matters_and_the_data_does_not() -> None:
         "quality and in diversity."
     )
     assert network.startswith(
-        "- With the same network (transformer), no difference is shown: the 95 % intervals reach 0.0"
+        "- With the same network (transformer), no difference is shown: C may differ by up to 0.0"
     )
 
 
 def test_where_the_data_matter_and_the_network_does_not() -> None:
     data, network = said(compared(DATA_MATTER))
-    assert data.startswith(
-        "- With the same data (images), no difference is shown: the 95 % intervals reach 0.0"
-    )
+    assert data.startswith("- With the same data (images), no difference is shown: C may differ by up to 0.0")
     assert "C is larger on text than on images and than on molecules, in quality and in diversity." in network
     assert "It is larger on images than on molecules, in quality and in diversity." in network
 
@@ -198,9 +196,10 @@ def test_what_is_open_is_said_with_how_large_it_may_be_by_either_evaluators() ->
     assert wide[0].difference is not None
     limit = f"{wide[0].difference.widest:.3f}"
     assert data.endswith(
-        f". All else is open: the 95 % intervals reach {limit} in quality and {limit} in diversity."
+        f". The other pairs are undecided: their C may differ by up to {limit} in quality and {limit} in "
+        "diversity (95 % intervals)."
     )
-    assert f"reach {limit}" not in said(compared(kept, kept))[0]
+    assert f"up to {limit}" not in said(compared(kept, kept))[0]
 
 
 def test_a_difference_that_one_set_of_evaluators_shows_is_not_claimed() -> None:
@@ -381,9 +380,7 @@ def test_the_first_page_has_one_sentence_where_both_are_contrasted(
         "**Data or network?** With the same data (images), C is larger with the GAN than with the "
         "transformer and than with the U-Net, in quality and in diversity. It is larger"
     )
-    assert (
-        " With the same network (transformer), no difference is shown: the 95 % intervals reach 0.0" in line
-    )
+    assert " With the same network (transformer), no difference is shown: C may differ by up to 0.0" in line
     assert line.endswith(" ([details](d.md#data-or-network))")
     assert "Rows with the same data differ in network" in first
     assert details.count("## Data or network?") == 1 and "**Where does the variance of C lie?**" in details
@@ -396,7 +393,7 @@ def test_a_network_that_no_method_compresses_is_named(five: list[Record]) -> Non
         r.model_copy(update={"sampler": {**r.sampler, "companion": "codec"}}) if r.domain == "words" else r
         for r in five
     ]
-    sentence = "The codec of words is not compressed, and no ratio counts it."
+    sentence = "The codec of words is never compressed, and no ratio counts it."
     for records, named in ((with_codec, True), (five, False)):
         assert all((sentence in page) == named for page in written(records, FIVE))
 

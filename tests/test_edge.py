@@ -433,7 +433,7 @@ def test_zeros_and_fewer_weights_are_told_apart(records: list[EdgeRecord]) -> No
         return "\n".join(section([dense, pruned.model_copy(update=size)], "d.md"))
 
     assert "**Zeros can speed a network up**: the largest gain is 1.70x" in with_bytes(1.0)
-    assert "**Fewer weights are more speed**: the largest gain is 1.70x" in with_bytes(0.6)
+    assert "**Removing channels brings speed**: the largest gain is 1.70x" in with_bytes(0.6)
     assert "Zeros" not in with_bytes(0.6)
 
 

@@ -157,7 +157,7 @@ def _how_sure(now: ClaimContext) -> str:
     return (
         f"**How sure.** Models compared: {compared}. "
         "The tests are Welch's, over training seeds, adjusted for all comparisons "
-        f"(Holm). {_largest_p(now)}With few seeds the intervals are wide "
+        f"(Holm). {_largest_p(now)}With few seeds the intervals are wide, and small p rest on normality "
         f"([statistics.md](docs/statistics.md)).{tail}"
     )
 

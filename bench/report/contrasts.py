@@ -31,9 +31,9 @@ NOTES = """\
 Some domains share their data or their network and differ in the other. Their pairs, tests and adjusted
 p-values are those of the ranking ([statistics.md](docs/statistics.md#data-or-network)). Where the data are
 the same, real samples and evaluators are the same; recipe, normalization and sampler belong to the network.
-Where the network is the same, evaluators and length of the samples still belong to the data. **Intervals
-reach**: the farthest end of the 95 % intervals of the pairs that are not claimed, by whichever set of
-evaluators it is farther.
+Where the network is the same, evaluators and length of the samples still belong to the data. **May
+differ by up to**: the farthest end of the 95 % intervals of the pairs that are not claimed, by whichever set
+of evaluators it is farther.
 """
 GRID_NOTES = """\
 C of each kind of data (rows) and network (columns) ([picture](docs/images/data-and-network.png)). A dash was
@@ -71,7 +71,7 @@ def companions(found: ReportData) -> list[str]:
     contrasted = {domain for contrast in found.contrasts for domain in contrast.words}
     named = {r.domain: r.sampler[COMPANION] for r in found.records if r.sampler.get(COMPANION)}
     return [
-        f"The {as_text(str(name))} of {as_text(domain)} is not compressed, and no ratio counts it."
+        f"The {as_text(str(name))} of {as_text(domain)} is never compressed, and no ratio counts it."
         for domain, name in sorted(named.items())
         if domain in contrasted
     ]
@@ -111,8 +111,8 @@ def _open(rows: Sequence[Comparison], now: ClaimContext, others: bool) -> str:
             limits.append(f"{max(wide):.3f} in {role}")
     if not limits:
         return "No other test is possible." if others else "no test is possible."
-    verdict = "All else is open: the" if others else "no difference is shown: the"
-    return f"{verdict} 95 % intervals reach {joined(limits)}."
+    verdict = "The other pairs are undecided: their C" if others else "no difference is shown: C"
+    return f"{verdict} may differ by up to {joined(limits)} (95 % intervals)."
 
 
 def _widest(c: Comparison, now: ClaimContext) -> float:

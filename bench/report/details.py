@@ -15,7 +15,7 @@ from bench.report.contrasts import data_or_network
 from bench.report.during import during_details
 from bench.report.loss_order import by_domain, ratio_text
 from bench.report.model_page import GENERATED
-from bench.report.report_data import DASH, ReportData, table, with_interval
+from bench.report.report_data import DASH, ReportData, kept_ratio, table, with_interval
 from bench.report.secondary_table import secondary_agreement
 from bench.report.survivor_tables import survivors
 from bench.report.verdict import PAIR_HEADERS, pairs
@@ -120,9 +120,8 @@ def ratio_cells(ratio: Ratio | None) -> list[str]:
     """[the largest ratio that keeps the threshold, the ratio from which it is lost]."""
     if ratio is None:
         return [DASH, DASH]
-    kept = DASH if ratio.certified is None else f"{ratio.certified:.1f}x"
     stopped = " (samples too short)" if ratio.stopped_by == "length" else ""
-    return [kept + stopped, DASH if ratio.refuted is None else f"{ratio.refuted:.1f}x"]
+    return [kept_ratio(ratio) + stopped, DASH if ratio.refuted is None else f"{ratio.refuted:.1f}x"]
 
 
 PAIR_NOTES = """\

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 from bench.methods.notation import CONTROL
-from bench.report.report_data import DASH, ReportData, table, with_interval
+from bench.report.report_data import DASH, ReportData, kept_ratio, smaller_by_secondary, table, with_interval
 from bench.stats.during import BothWays, DuringTraining, compare_ways, domain_of, over_seeds
 from bench.stats.intervals import Estimate
 from bench.stats.ladder import ROLES, ModelLadder, size_of
 from bench.stats.rank_agreement import secondary_views
-from bench.stats.scores import Domain, ratio_at
+from bench.stats.scores import Domain, Ratio, ratio_at
 from bench.util.markup import as_text, joined
 
 TITLE = "## After training or during training?\n\n"
 KEPT = 0.9
+BOTH = tuple(itertools.product(ROLES, ("after", "during")))
 ONE_BIT = "binary"
 UNDECIDED = "No difference in {role} is shown at"
 UNTESTED = "one training seed is measured so far, so nothing is tested."
@@ -36,9 +38,9 @@ model. Its interval is over training seeds, as in the ranking; it is not adjuste
 A training that diverged has retention 0.
 """
 KEPT_NOTES = """\
-The largest ratio at which a one-sided 95 % test over training seeds shows a retention of at least 0.90. Each
-line has the same models both ways. **After** covers the whole ladder, **during** only the rungs that all of
-these models were trained with. `-`: none of them passes the test.
+The largest ratio at which a one-sided 95 % test over training seeds shows a retention of at least 0.90, by
+the primary evaluators. Each line has the same models both ways. **After** covers the whole ladder, **during**
+only the rungs that all of these models were trained with. `-`: none of them passes the test.
 """
 CONTROL_NOTES = """\
 **control**: retention after the same steps without compression, stored as fp32.
@@ -89,7 +91,7 @@ def means(ways: Sequence[DuringTraining]) -> str:
         for rung, row in one.rungs.items():
             values = [_value(d, role, rung) for role in ROLES for d in (row.after, row.during)]
             lines.append([f"{one.name} `{rung}`", _models(row), *values])
-    headers = [f"{role} {when} ↑" for role in ROLES for when in ("after", "during")]
+    headers = [f"{role} {when} ↑" for role, when in BOTH]
     return table(["domain and rung", "models", *headers], lines, 2)
 
 
@@ -236,22 +238,31 @@ def _line(name: str, rung: str, row: BothWays) -> list[str]:
 
 
 def both_ratios(found: ReportData, ways: Sequence[DuringTraining], all_sizes: bool = True) -> str:
-    """The largest ratio that keeps 0.90, after and during training: a line for each domain and size.
+    """The largest ratio that keeps 0.90, after and during training: a line for each domain and size. Below
+    it, where the secondary evaluators show less.
 
     all_sizes: or else of each domain only the size of the largest models.
     """
-    lines = []
+    lines, doubts = [], []
     for one in ways:
-        trained = _trained(one)
+        second, trained = found.second_ways.get(one.name), _trained(one)
         for size in sorted({m.size for m in trained} if all_sizes else {found.largest_size(trained)}):
-            own = [m for m in trained if m.size == size]
-            names = [m.model for m in own]
-            whole = [m for m in found.models if m.domain == one.name and m.model in names]
-            both = domain_of(one.name, whole), domain_of(one.name, own)
-            kept = [_kept_at(way, role) for role in ROLES for way in both]
-            lines.append([f"{one.name} {size}", ", ".join(names), *kept])
-    headers = [f"{role}, {when} ↑" for role in ROLES for when in ("after", "during")]
-    return table(["90 % kept", "models", *headers], lines, 2)
+            names, title = [m.model for m in trained if m.size == size], f"{one.name} {size}"
+            kept = _kept(one, found.models, names)
+            lines.append([title, ", ".join(names), *map(kept_ratio, kept)])
+            if second is not None and {m.model for m in _trained(second)}.issuperset(names):
+                places = [f"{as_text(title)} {what} {when} training" for what, when in BOTH]
+                doubts += [*zip(places, kept, _kept(second, found.second_models, names))]
+    shown = table(["90 % kept", "models", *(f"{what}, {when} ↑" for what, when in BOTH)], lines, 2)
+    return "\n\n".join(filter(None, [shown, smaller_by_secondary(doubts)]))
+
+
+def _kept(one: DuringTraining, ladders: Sequence[ModelLadder], names: Sequence[str]) -> list[Ratio | None]:
+    """The largest ratios that keep 0.90 in these models: of each role, after and during training."""
+    whole = [m for m in ladders if m.domain == one.name and m.model in names]
+    own = [m for m in _trained(one) if m.model in names]
+    both = domain_of(one.name, whole), domain_of(one.name, own)
+    return [ratio_at(way, role, KEPT) for role in ROLES for way in both]
 
 
 def controls(ways: Sequence[DuringTraining]) -> str:
@@ -266,8 +277,3 @@ def controls(ways: Sequence[DuringTraining]) -> str:
 
 def _of_control(control: Domain | None, role: str) -> str:
     return DASH if control is None else with_interval(over_seeds(control, role, CONTROL))
-
-
-def _kept_at(domain: Domain, role: str) -> str:
-    ratio = ratio_at(domain, role, KEPT)
-    return DASH if ratio is None or ratio.certified is None else f"{ratio.certified:.1f}x"

@@ -45,7 +45,9 @@ def section(records: Sequence[EdgeRecord], details: str) -> list[str]:
         return []
     said = "".join(f"- {line}\n" for line in findings(now))
     where = f"[edge.md](docs/edge.md) says how it is measured. Every runtime: [details]({details}#{ANCHOR})."
-    return [f"## {TITLE}\n", said, f"{where} Measured on {_machines(now)}. {_energy(now)}\n"]
+    measured = any(one.joules_per_sample is not None for record in now for one in record.times)
+    energy = "" if measured else " Energy was not measured."
+    return [f"## {TITLE}\n", said, f"{where} Measured on {_machines(now)}.{energy}\n"]
 
 
 def details_section(records: Sequence[EdgeRecord]) -> list[str]:
@@ -163,7 +165,7 @@ def _bits(records: Sequence[EdgeRecord]) -> str:
 
 
 def _pruned_in_words(records: Sequence[EdgeRecord]) -> list[str]:
-    """Whether zeros are more speed, and whether fewer weights are, as fewer channels leave.
+    """Whether zeros bring speed, and whether fewer channels do.
 
     With zeros, a runtime's files are as large as those of the uncompressed network.
     """
@@ -172,7 +174,7 @@ def _pruned_in_words(records: Sequence[EdgeRecord]) -> list[str]:
     fewer = [pair for pair in known if _smaller(pair[1], records)]
     return [
         _largest_gain(zeros, NO_GAIN, "Zeros can speed a network up"),
-        _largest_gain(fewer, "Fewer weights are hardly more speed", "Fewer weights are more speed"),
+        _largest_gain(fewer, "Removing channels hardly brings speed", "Removing channels brings speed"),
     ]
 
 

@@ -13,14 +13,14 @@ from bench.report.contrasts import short_answer
 from bench.report.details import UNDECIDED, best_cells, methods, retentions_at, richest_models
 from bench.report.during import during_section
 from bench.report.loss_order import ratio_text
-from bench.report.report_data import DASH, ReportData, table
-from bench.report.small_files import fewest_bytes, reversed_order
+from bench.report.report_data import DASH, ReportData, kept_ratio, smaller_by_secondary, table
+from bench.report.small_files import APART, fewest_bytes, reversed_order
 from bench.report.verdict import answer
 from bench.stats.frontier import Best, frontier
 from bench.stats.ladder import ROLES, ModelLadder, size_of, training_seed_of
 from bench.stats.order import order_of
-from bench.stats.scores import COUNTS_FROM, Domain, Ratio, Score, good_enough, model_score, ratio_at
-from bench.util.markup import as_text, span
+from bench.stats.scores import COUNTS_FROM, Domain, Score, good_enough, model_score, ratio_at
+from bench.util.markup import as_text, joined, span
 
 NOTES = """\
 - **Sizes**: xs has about 0.125 million parameters, s 0.5, m 2. `s@0` is size s, training seed 0.
@@ -28,8 +28,8 @@ NOTES = """\
   1 means that nothing is lost. No rung lies below 4x, so a network that fails right after `int8` still has a
   C of about 0.5.
 - **90 % kept**: the largest ratio of the ladder at which a one-sided 95 % test over the training seeds shows
-  a retention of at least 0.90. The test is stricter than the mean. Single models and other methods can
-  reach more: see below.
+  a retention of at least 0.90, by the primary evaluators. The test is stricter than the mean. Single models
+  and other methods can reach more: see below. {doubts}
 
 [reading-the-leaderboard.md](docs/reading-the-leaderboard.md) explains all terms. Intervals, tests, and every
 model and size alone are in [the details]({details}).
@@ -41,12 +41,14 @@ recalibrated. Other rungs, file sizes and spreads: [details]({details}#rung-by-r
 """
 BETWEEN = ("int6", "int5", "int4", "int3")  # the rungs of the first page
 METHOD_NOTES = """\
-The best of all measured methods in a file at least this many times smaller. The best method has the largest
-minimum of quality and diversity. Sampling seed 0 selects it; the numbers come from the other seeds, so the
-selection does not flatter them. So they may differ a little from other pages. Each domain is represented by
-the model with the most methods ({counts}). `+recalibrate` estimates running statistics again after
-compression. [compression.md](docs/compression.md) describes the methods. **4x to 8x**: no other method is
-better there. A row is left out where even the best method keeps less than {least} of quality or of diversity.
+The best of all measured methods in a file at least this many times smaller. The best method has the largest \
+minimum of quality and diversity. Sampling seed 0 selects it, and the numbers come from the other seeds, so \
+the selection does not flatter them. They may differ a little from other pages.
+
+Each domain is represented by the model with the most methods ({counts}). `+recalibrate` estimates running \
+statistics again after compression. [compression.md](docs/compression.md) describes the methods. \
+**4x to 8x**: this method is the best at each ratio of the range. A row is left out where even the best \
+method keeps less than {least} of a role.
 """
 LEAST_KEPT = 0.1  # of each role, in a row of this table
 METHODS_THAT_TRAIN = """\
@@ -78,7 +80,7 @@ def headline(found: ReportData, details: str) -> list[str]:
         *filter(None, [short_answer(found, details)]),
         *([f"{few}\n"] if (few := fewest_bytes(found, order)) else []),
         *without_score(found),
-        NOTES.format(details=details),
+        NOTES.format(details=details, doubts=doubted_ratios(found)),
         caveats(found.now, found.crossed),
         f"## What is left at 6 to 3 bits?\n\n{RUNG_NOTES.format(details=details)}",
         rungs(found) + "\n",
@@ -164,12 +166,44 @@ def score_line(found: ReportData, domain: str, model: str) -> str:
 
 def scores_and_ratios(d: Domain) -> list[str]:
     """[C quality, C diversity, 90 % of quality kept, 90 % of diversity kept], in the README too."""
-    return [*(_number(d.score(role)) for role in ROLES), *(_ratio(ratio_at(d, role, 0.9)) for role in ROLES)]
+    return [
+        *(_number(d.score(role)) for role in ROLES),
+        *(kept_ratio(ratio_at(d, role, 0.9)) for role in ROLES),
+    ]
+
+
+def doubted_ratios(found: ReportData) -> str:
+    """Where the secondary evaluators show 90 % kept at a smaller ratio; or empty."""
+    theirs = {d.name: d for d in found.now.second_domains}
+    return smaller_by_secondary(
+        [
+            (f"{as_text(d.name)} {role}", ratio_at(d, role, 0.9), ratio_at(theirs[d.name], role, 0.9))
+            for d in ranked(found)
+            for role in ROLES
+            if d.name in theirs
+        ]
+    )
 
 
 def rungs(found: ReportData) -> str:
-    """Retention of quality and diversity where the domains differ most: a line for each domain and role."""
-    return table(*rung_lines(found, BETWEEN))
+    """Retention of quality and diversity where the domains differ most: a line for each domain and role.
+
+    Below it, what the secondary evaluators doubt.
+    """
+    return table(*rung_lines(found, BETWEEN)) + _doubted_rungs(found)
+
+
+def _doubted_rungs(found: ReportData) -> str:
+    theirs = {d.name: d for d in found.now.second_domains}
+    said = []
+    for d, role in itertools.product(ranked(found), ROLES):
+        doubted = []
+        for rung in BETWEEN if d.name in theirs else ():
+            first, second = (retentions_at(one, role, rung) for one in (d, theirs[d.name]))
+            if first and second and mean(first) - mean(second) > APART:
+                doubted.append(f"{mean(second):.3f} at `{rung}`")
+        said += [f"{as_text(d.name)} {role} {joined(doubted)}"] if doubted else []
+    return f"\n\nThe secondary evaluators give more than {APART} less: {'; '.join(said)}." if said else ""
 
 
 def rung_lines(found: ReportData, rungs: Sequence[str] = LADDER) -> tuple[list[str], list[list[str]]]:
@@ -252,7 +286,3 @@ def _lost(models: Sequence[ModelLadder]) -> list[str]:
 
 def _number(score: Score | None) -> str:
     return DASH if score is None else f"{score.value:.3f}"
-
-
-def _ratio(ratio: Ratio | None) -> str:
-    return DASH if ratio is None or ratio.certified is None else f"{ratio.certified:.1f}x"

@@ -7,10 +7,8 @@ from collections.abc import Sequence
 from statistics import median
 
 from bench.report.report_data import DASH, ReportData, table
-from bench.stats.complete import has_secondary
-from bench.stats.ladder import ROLES, ModelLadder, grouped, models_of
+from bench.stats.ladder import ROLES
 from bench.stats.order import Order, order_of
-from bench.stats.rank_agreement import as_secondary_sees
 from bench.util.markup import as_text, joined
 
 ELSEWHERE = (
@@ -24,7 +22,7 @@ def by_domain(found: ReportData) -> str:
     orders = [order_of(m) for m in found.models if m.whole]
     if not orders:
         return ""
-    theirs = [order_of(m) for m in _secondary(found) if m.whole]
+    theirs = [order_of(m) for m in found.second_models if m.whole]
     lines = []
     for name in dict.fromkeys(o.model.domain for o in orders):
         own = [o for o in orders if o.model.domain == name]
@@ -34,15 +32,6 @@ def by_domain(found: ReportData) -> str:
     headers = ["domain", "models", *(f"{role} below 0.90 at" for role in ROLES)]
     headers += [f"{who}{role} first" for who in ("", "secondary: ") for role in ROLES]
     return f"{_said(orders, theirs)} {ELSEWHERE}\n\n{table(headers, lines)}\n"
-
-
-def _secondary(found: ReportData) -> list[ModelLadder]:
-    """The ladders that the secondary evaluators scored as a whole, by their scores."""
-    seen = []
-    for _, same in grouped(found.records, lambda r: (r.domain, r.model)):
-        if has_secondary(same):
-            seen += [other for r in same if (other := as_secondary_sees(r)) is not None]
-    return models_of(seen)
 
 
 def _middle(orders: Sequence[Order], role: str) -> str:

@@ -18,7 +18,8 @@ from bench.stats.intervals import Estimate
 from bench.stats.ladder import ModelLadder, grouped, models_of, with_records
 from bench.stats.model_file import ModelFile
 from bench.stats.rank_agreement import secondary_views
-from bench.stats.scores import COUNTS_FROM, REGRESSED_FROM, Domain, Score, counts, good_enough
+from bench.stats.scores import COUNTS_FROM, REGRESSED_FROM, Domain, Ratio, Score, counts, good_enough
+from bench.util.markup import joined
 
 DASH = "-"
 ModelFiles = Mapping[tuple[str, str], ModelFile]
@@ -66,6 +67,12 @@ class ReportData:
     def second_ways(self) -> dict[str, DuringTraining]:
         """The same by the secondary evaluators, by domain."""
         return {one.name: one for one in compare_ways(secondary_views(self.records))}
+
+    @cached_property
+    def second_models(self) -> list[ModelLadder]:
+        """The ladders by the secondary evaluators, of the models that they have scored."""
+        groups = [same for _, same in grouped(self.records, lambda r: (r.domain, r.model))]
+        return models_of([seen for same in groups if has_secondary(same) for seen in secondary_views(same)])
 
     def of(self, domain: str) -> list[Record]:
         """The records of one domain."""
@@ -188,6 +195,23 @@ def table(headers: Sequence[str], lines: Sequence[Sequence[str]], left: int = 1)
 
     align = ["left"] * left + ["right"] * (len(headers) - left)
     return tabulate(lines, headers=headers, tablefmt="pipe", disable_numparse=True, colalign=align)
+
+
+def kept_ratio(ratio: Ratio | None) -> str:
+    """The largest ratio at which a test shows that enough is kept; a dash where none does."""
+    return DASH if ratio is None or ratio.certified is None else f"{ratio.certified:.1f}x"
+
+
+def smaller_by_secondary(rows: Sequence[tuple[str, Ratio | None, Ratio | None]]) -> str:
+    """Of (name, ratio, ratio by the secondary evaluators): where the second is smaller; or empty."""
+    said = []
+    for name, first, second in rows:
+        if first is None or second is None or first.certified is None:
+            continue
+        if second.certified is None or second.certified < first.certified:
+            shown = "none" if second.certified is None else kept_ratio(second)
+            said.append(f"{name} ({shown} in place of {kept_ratio(first)})")
+    return f"The secondary evaluators show a smaller ratio for {joined(said)}." if said else ""
 
 
 def with_interval(score: Score | Estimate | None, digits: int = 3) -> str:

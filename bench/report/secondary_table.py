@@ -21,8 +21,8 @@ Secondary evaluators are models of another kind that score the same samples
 - **tau**: Kendall's rank correlation between the retentions that both evaluators give to the methods of a
   model. 1 is the same order, 0 no relation. The interval is over methods (jackknife); it does not cover other
   models.
-- **same order**: of the pairs of methods that both evaluators separate by at least {APART}, the share in the
-  same order.
+- **same order**: of the pairs of methods that at least one evaluator separates by {APART} or more, the share
+  in the same order.
 - **largest disagreement**: the method with the largest difference: primary, secondary retention.
 """
 SCORES_NOTES = """\
@@ -60,7 +60,9 @@ def use_table(told: Sequence[UtilityCorrelation]) -> str:
         either = next(iter(by_role.values()))
         taus = [tau_text(by_role[role].tau) if role in by_role else DASH for role in ROLES]
         lines.append([domain, either.task, str(max(one.methods for one in by_role.values())), *taus])
-    return table(["domain", "task", "methods", *(f"tau with {role}" for role in ROLES)], lines, left=2)
+    return table(
+        ["domain", "task", "models x methods", *(f"tau with {role}" for role in ROLES)], lines, left=2
+    )
 
 
 def tau_text(tau: Estimate) -> str:
@@ -85,7 +87,7 @@ def agreement_table(rows: Sequence[Agreement]) -> str:
             ]
         )
     return table(
-        ["domain", "role", "evaluators", "methods", "tau ↑", "same order ↑", "largest disagreement"],
+        ["domain", "role", "evaluators", "models x methods", "tau ↑", "same order ↑", "largest disagreement"],
         lines,
         left=3,
     )

@@ -43,9 +43,9 @@ class Agreement:
     domain: str
     role: str
     evaluators: tuple[str, str]
-    methods: int  # over all models
+    methods: int  # summed over models
     tau: Estimate
-    # share among the pairs whose retentions differ by at least `APART` for both evaluators
+    # share of the same order among the pairs that an evaluator or both separate by at least `APART`
     concordant: float | None
     pairs: int  # the number of these pairs
     disagreements: tuple[Disagreement, ...]  # the largest first
@@ -165,7 +165,7 @@ def agreement(domain: str, role: str, evaluators: tuple[str, str], tables: Mappi
         for i, a in enumerate(table.values())
         for b in list(table.values())[:i]
     ]
-    apart = [float(x * y > 0) for x, y in pairs if min(abs(x), abs(y)) >= APART]
+    apart = [float(x * y > 0) for x, y in pairs if max(abs(x), abs(y)) >= APART]
     differing = sorted(
         (
             Disagreement(model, method, *both)

@@ -33,7 +33,7 @@ from domains.molecules.adapter import MoleculesDomain
 from domains.molecules.chemistry import is_valid
 
 HEADERS = ["damage", "evaluator", "right by RDKit", "accepted", "sensitivity", "specificity"]
-RANK_HEADERS = ["evaluator", "methods", "tau", f"pairs {APART} apart", "ranked alike", "farthest apart"]
+RANK_HEADERS = ["judge", "models x methods", "tau", f"pairs {APART} apart", "ranked alike", "farthest apart"]
 JUDGES: Mapping[str, Reading] = {
     "judge": lambda record: retention_of(record, "quality"),
     "conv_judge": lambda record: second_retention(record, "quality"),
