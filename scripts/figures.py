@@ -73,7 +73,7 @@ class Figures:
 
     def compared(self, domain: str) -> list[ModelLadder]:
         """Models whose mean is the score of the domain."""
-        return [m for unit in self.domains[domain].units for m in unit]
+        return self.domains[domain].averaged
 
     def of_one_size(self, domain: str) -> list[list[ModelLadder]]:
         """The compared models by size."""

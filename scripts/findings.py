@@ -426,7 +426,7 @@ class Page:
 
     def trained_models(self, domain: str, rung: str) -> str:
         one = self._ways(domain, rung)
-        return "none" if one is None else ", ".join(m.model for unit in one.during.units for m in unit)
+        return "none" if one is None else ", ".join(m.model for m in one.during.averaged)
 
     def trained_summaries(self) -> str:
         """As the leaderboard says it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -12,9 +13,12 @@ from made_up import BASE, FLOOR, both_pages, ladder
 from scipy import stats
 
 from bench.records.schema import PRIMARY_METRIC, EvaluatorBlock, Items, Record
+from bench.report.caveats import checks
 from bench.report.details import best_methods, in_no_average
+from bench.report.headline import doubted_ratios, rungs
 from bench.report.report_data import DASH, report_data
 from bench.report.secondary_table import tau_text, use_table
+from bench.report.small_files import Kept
 from bench.stats.compressibility import retention_of
 from bench.stats.intervals import Estimate
 from bench.stats.ladder import ROLES, measured
@@ -298,6 +302,42 @@ def test_a_size_that_some_domains_have_is_compared_alone_and_changes_no_average(
     assert said == ("quality", "b", "a", True)
     assert "| m      | b - a  | quality   |" in in_no_average(found)
     assert in_no_average(without) == ""
+
+
+def test_ratios_and_rungs_that_the_secondary_evaluators_doubt_are_named() -> None:
+    """By the primary evaluators `a` keeps all of `int6` and `int5`; by the secondary ones hardly any."""
+    steps = {"a": [1.0, 0.95, 0.1, 0.1, 0, 0, 0, 0], "b": [1.0, 1.0, 1.0, 0.5, 0.2, 0, 0, 0]}
+    records = []
+    for name, at in itertools.product("ab", ("s@0", "s@1", "s@2")):
+        made = ladder(name, at, steps["b"], 1.0)
+        kept = dict(zip((r.method for r in made[::3]), [1.0, *steps[name]]))
+        records += [seconded(r, kept[r.method], 1.0) for r in made]
+    found = report_data(records, {})
+    smaller = r"The secondary evaluators show a smaller ratio for a quality \(.+ in place of .+\)\."
+    assert re.fullmatch(smaller, doubted_ratios(found))
+    assert "0.2 less: a quality 0.100 at `int5` and 0.100 at `int4`." in rungs(found)
+
+
+def test_means_over_different_models_are_not_compared() -> None:
+    """The secondary evaluators agree on the one model that they scored, the worst of three."""
+    records = []
+    for name, (at, kept) in itertools.product("ab", (("s@0", 1.0), ("s@1", 1.0), ("s@2", 0.3))):
+        made = both(name, kept, kept, at)
+        records += (
+            made if at == "s@2" else [r.model_copy(update={"evaluators": _first_only(r)}) for r in made]
+        )
+    found = report_data(records, {})
+    assert [len(d.averaged) for d in found.now.second_domains] == [1, 1]
+    assert doubted_ratios(found) == "" and "secondary" not in rungs(found)
+    assert "evaluator matters" not in checks(found.now, found.wider)
+
+
+def test_a_secondary_retention_that_is_undefined_is_not_zero() -> None:
+    """The baseline is too close to the floor of the secondary evaluators."""
+    block = EvaluatorBlock(role="quality", version=1, second=True, metrics={"valid": 0.1}, items={})
+    record = both("a", 1.0, 1.0)[3]
+    record = record.model_copy(update={"evaluators": {**record.evaluators, "second quality": block}})
+    assert set(Kept(8.0, {}, [record]).secondary()) == {"diversity"}
 
 
 def _first_only(record: Record) -> dict[str, EvaluatorBlock]:

@@ -19,7 +19,7 @@ from bench.report.during import both_ratios, during_section, summary
 from bench.report.figures import during as picture
 from bench.report.figures import training_curves
 from bench.report.figures.families import family_of, points_of
-from bench.report.headline import headline
+from bench.report.headline import answers, headline
 from bench.report.report_data import report_data
 from bench.report.small_files import fewest_bytes, reversed_order
 from bench.stats.during import DuringTraining, compare_ways
@@ -175,7 +175,7 @@ def test_only_models_measured_both_ways_under_the_same_seeds_count() -> None:
 def test_a_size_that_lacks_a_training_seed_stays_out_of_the_mean() -> None:
     models = (*SEEDS, "xs@0")
     row = one([*before("a", *models), *spread((0.5, 0.5, 0.5, 1.0), models)]).rungs["binary"]
-    assert row.models == 3 and {m.model for unit in row.change.units for m in unit} == set(SEEDS)
+    assert row.models == 3 and {m.model for m in row.change.averaged} == set(SEEDS)
 
 
 def test_one_training_seed_has_no_interval() -> None:
@@ -333,6 +333,10 @@ def test_an_order_that_the_best_methods_reverse_is_said() -> None:
     said = reversed_order(report_data(three, {}), ["a", "c", "b"])
     assert "reverse the order of 2 pairs of domains**" in said
     assert said.endswith("they leave more quality to b than to a and c.")
+    partial = [r for r in [*before("d", "s@0"), *better("d", 0.99)] if r.method != "binary"]
+    assert answers(report_data([*records, *partial], {}))[1:] == [
+        reversed_order(report_data(records, {}), ["a", "b"])
+    ], "d has no C, and so no place in the order"
 
 
 def test_one_bit_that_keeps_nearly_all_is_shown() -> None:

@@ -7,11 +7,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from made_up import model
+from made_up import ladder, model
 
+from bench.records.cell import FLOOR_RECALIBRATED
+from bench.report.model_page import command
+from bench.report.report_data import report_data
+from bench.stats.scores import domains_of
 from bench.stats.sizes import (
     REFERENCE_SIZE,
     Point,
+    best_within,
     of_sizes_trained_often,
     points,
     size_slopes,
@@ -126,6 +131,38 @@ def test_sizes_trained_fewer_times_are_left_out_domain_by_domain() -> None:
     data = [Point(domain, name, 500_000, 0.5, False) for domain, of in names.items() for name in of]
     kept = [(p.domain, p.model) for p in of_sizes_trained_often(data)]
     assert kept == [*(("a", name) for name in names["a"][:4]), ("b", "s@0"), ("b", "m@0")]
+
+
+def test_the_best_network_may_lack_running_statistics_where_others_have_them() -> None:
+    with_statistics = [
+        r.model_copy(
+            update={
+                "implementation": {FLOOR_RECALIBRATED: 1},
+                "method": r.method if r.method == "none" else f"{r.method}+recalibrate",
+            }
+        )
+        for r in ladder("d", "bn", quality=0.5)
+    ]
+    without = ladder("d", "plain", quality=1.0)
+    (found, *_) = best_within([*with_statistics, *without], [10**6])
+    assert (found.size, found.method) == ("plain", "binary")
+
+
+def test_models_scored_against_a_users_samples_are_in_no_comparison() -> None:
+    shipped = [r for name in "ab" for seed in range(3) for r in ladder(name, f"s@{seed}")]
+    own = [r.model_copy(update={"reference": "own:1"}) for r in ladder("a", "mine", quality=1.0)]
+    found = report_data([*shipped, *own], {})
+    assert "mine" in {m.model for m in found.models} and "mine" not in {m.model for m in found.compared}
+    assert "mine" not in {r.model for r in found.of("a")} | {r.model for r in found.richest["a"]}
+    assert "--reference" in command(own[0], ["int4"], own) and "--reference" not in command(
+        shipped[0], ["int4"], shipped
+    )
+
+
+def test_of_two_names_of_one_training_seed_the_first_counts() -> None:
+    """`s` is a model of training seed 0, as `s@0` is."""
+    (found,) = domains_of([model("a", "s"), model("a", "s@0"), model("a", "s@1")])
+    assert [[m.model for m in unit] for unit in found.units] == [["s"], ["s@1"]]
 
 
 def test_models_of_low_u_are_hollow_and_bad_ones_no_points() -> None:

@@ -218,6 +218,11 @@ class Record(BaseModel):
         found = self.sampler.get(CONDITIONS)
         return found if isinstance(found, dict) else None
 
+    @property
+    def own_reference(self) -> bool:
+        """Whether the user's own real samples were the reference: such a record is in no ranking."""
+        return self.reference.startswith("own:")
+
     def metric(self, name: str) -> float | None:
         """A metric by its full name; None where it was not measured."""
         return self.metrics.get(name)

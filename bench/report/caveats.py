@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -121,20 +122,13 @@ def _outside(now: ClaimContext) -> list[str]:
 
 def _evaluators_apart(now: ClaimContext) -> str:
     """Domains whose C by the secondary evaluators lies outside the primary interval."""
-    theirs = {d.name: d for d in now.second_domains}
     found = []
-    for role in ROLES:
-        for d in now.domains:
-            first = d.score(role)
-            second = theirs[d.name].score(role) if d.name in theirs and theirs[d.name].units else None
-            interval = first.interval() if first is not None else None
-            if (
-                first is None
-                or second is None
-                or interval is None
-                or interval[0] <= second.value <= interval[1]
-            ):
-                continue
+    for role, (d, other) in itertools.product(ROLES, now.by_both()):
+        first, second = d.score(role), other.score(role)
+        interval = first.interval() if first is not None else None
+        if first is None or second is None or interval is None:
+            continue
+        if not interval[0] <= second.value <= interval[1]:
             found.append(
                 f"{d.name} in {role} ({first.value:.3f} [{interval[0]:.3f}, {interval[1]:.3f}], secondary "
                 f"{second.value:.3f})"
@@ -180,11 +174,9 @@ def _count(domain: Domain) -> str:
 
 
 def _with_and_without(now: ClaimContext, wider: ClaimContext) -> str:
-    added = [
-        f"{d.name} {m.model}" for d in wider.domains for unit in d.units for m in unit if not _counted(now, m)
-    ]
+    added = [f"{d.name} {m.model}" for d in wider.domains for m in d.averaged if not _counted(now, m)]
     # then other sizes are compared
-    fewer = any(not _counted(wider, m) for d in now.domains for unit in d.units for m in unit)
+    fewer = any(not _counted(wider, m) for d in now.domains for m in d.averaged)
     same = now.conclusions() == wider.conclusions()
     if not added and not fewer and same:
         return (
@@ -230,9 +222,7 @@ def _gaps(now: ClaimContext) -> str:
             f"Not ranked, because not every compared domain and training seed has their size: "
             f"{', '.join(without_partners)}."
         )
-    samples = sorted(
-        {m.outcomes["quality"].influence.shape[-1] for d in now.domains for unit in d.units for m in unit}
-    )
+    samples = sorted({m.outcomes["quality"].influence.shape[-1] for d in now.domains for m in d.averaged})
     if len(samples) > 1:
         parts.append(
             f"Models have different numbers of samples ({', '.join(map(str, samples))}), and the metrics "

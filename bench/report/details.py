@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from statistics import mean, stdev
 
 from bench.methods.notation import LADDER
-from bench.records.schema import Record
 from bench.report.caveats import checks, pairs_not_shown
 from bench.report.contrasts import data_or_network
 from bench.report.during import during_details
@@ -22,7 +21,7 @@ from bench.report.verdict import PAIR_HEADERS, pairs
 from bench.stats.compressibility import FULL_RANGE, HIGH_RANGE
 from bench.stats.frontier import CHOOSING_SEED, Best, frontier
 from bench.stats.intervals import Estimate
-from bench.stats.ladder import ROLES, ModelLadder, conditions, grouped, size_of
+from bench.stats.ladder import ROLES, ModelLadder, size_of
 from bench.stats.order import Onset, order_of
 from bench.stats.scores import Domain, Ratio, counts, good_enough, model_score, ratio_at
 from bench.stats.sizes import (
@@ -197,7 +196,7 @@ def ratios(found: ReportData) -> str:
     """The ratios at two thresholds, for each domain and for each of its ranked models."""
     lines = []
     for d in found.now.domains:
-        alone = [Domain(d.name, (m,), ((m,),)) for unit in d.units for m in unit]
+        alone = [Domain(d.name, (m,), ((m,),)) for m in d.averaged]
         for name, one in [(f"**{d.name}**", d), *((f"{d.name} {a.models[0].model}", a) for a in alone)]:
             found_at = [ratio_at(one, role, threshold) for role in ROLES for threshold in (0.9, 0.95)]
             lines.append([name, *(cell for ratio in found_at for cell in ratio_cells(ratio))])
@@ -233,7 +232,7 @@ def rungs(found: ReportData) -> str:
 
 def retentions_at(d: Domain, role: str, rung: str) -> list[float]:
     """Retention of each ranked model at a rung."""
-    models = [m for unit in d.units for m in unit if rung in m.rungs]
+    models = [m for m in d.averaged if rung in m.rungs]
     return [float(m.outcomes[role].mean[m.rungs.index(rung)]) for m in models]
 
 
@@ -254,29 +253,10 @@ measured under these sampling seeds.
 """
 
 
-def richest_models(found: ReportData) -> dict[str, list[Record]]:
-    """Domain -> the records of its model with the most methods."""
-    richest = {}
-    for d in found.now.domains:
-        groups = [
-            same
-            for _, group in grouped(found.of(d.name), lambda r: r.model)
-            for _, same in grouped(group, conditions)
-        ]
-        if groups:
-            richest[d.name] = max(groups, key=lambda group: len(methods(group)))
-    return richest
-
-
-def methods(records: Sequence[Record]) -> set[str]:
-    """The methods of these records, without the baseline."""
-    return {r.method for r in records} - {"none"}
-
-
 def best_methods(found: ReportData) -> str:
     """The best method at each ratio."""
     lines: list[tuple[float, list[str]]] = []
-    for domain, records in richest_models(found).items():
+    for domain, records in found.richest.items():
         use = use_by_method([r for r in records if r.sample_seed != CHOOSING_SEED])
         for best in frontier(records):
             cells = best_cells(best, f"{domain} {records[0].model}")

@@ -77,7 +77,7 @@ def largest(found: ReportData, one: DuringTraining) -> tuple[DuringTraining, Dur
 
 def _trained(one: DuringTraining) -> list[ModelLadder]:
     """The models that any rung was trained in."""
-    return [m for unit in one.together.during.units for m in unit]
+    return one.together.during.averaged
 
 
 def _ordered(found: ReportData, order: Sequence[str]) -> list[DuringTraining]:
@@ -121,7 +121,7 @@ def _same_models(one: DuringTraining, second: DuringTraining | None, rung: str) 
 
 def _models(row: BothWays) -> str:
     """`s@0, s@1, s@2`; `6 (s, xs)` for many."""
-    models = [m for unit in row.during.units for m in unit]
+    models = row.during.averaged
     if len(models) <= 3:
         return ", ".join(m.model for m in models)
     return f"{len(models)} ({', '.join(sorted({m.size for m in models}, key=len))})"
@@ -196,7 +196,7 @@ def _control_kept(one: DuringTraining) -> str:
     if one.control is None:
         return ""
     kept = "/".join(_value(one.control, role, CONTROL) for role in ROLES)
-    return f"{kept} ({joined([m.model for unit in one.control.units for m in unit])})"
+    return f"{kept} ({joined([m.model for m in one.control.averaged])})"
 
 
 def _signed(difference: Estimate | None) -> str:

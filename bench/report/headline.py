@@ -10,10 +10,17 @@ from statistics import mean
 from bench.methods.notation import LADDER
 from bench.report.caveats import caveats, why_no_score
 from bench.report.contrasts import short_answer
-from bench.report.details import UNDECIDED, best_cells, methods, retentions_at, richest_models
+from bench.report.details import UNDECIDED, best_cells, retentions_at
 from bench.report.during import during_section
 from bench.report.loss_order import ratio_text
-from bench.report.report_data import DASH, ReportData, kept_ratio, smaller_by_secondary, table
+from bench.report.report_data import (
+    DASH,
+    ReportData,
+    kept_ratio,
+    methods,
+    smaller_by_secondary,
+    table,
+)
 from bench.report.small_files import APART, fewest_bytes, reversed_order
 from bench.report.verdict import answer
 from bench.stats.frontier import Best, frontier
@@ -94,13 +101,14 @@ def headline(found: ReportData, details: str) -> list[str]:
 
 def answers(found: ReportData) -> list[str]:
     """The answer in sentences: who is ahead on the ladder, and whom the best methods put ahead."""
-    said = [answer(found.now).strip(), reversed_order(found, [d.name for d in ranked(found)])]
+    order = [d.name for d in ranked(found) if d.compared and d.score("quality") is not None]
+    said = [answer(found.now).strip(), reversed_order(found, order)]
     return [sentence for sentence in said if sentence]
 
 
 def best_tools(found: ReportData) -> str:
     """What the best of other projects' tools leave, in one network of each domain. Empty without them."""
-    richest = richest_models(found)
+    richest = found.richest
     lines = []
     for d in ranked(found):
         records = [r for r in richest.get(d.name, []) if r.tools]
@@ -174,13 +182,11 @@ def scores_and_ratios(d: Domain) -> list[str]:
 
 def doubted_ratios(found: ReportData) -> str:
     """Where the secondary evaluators show 90 % kept at a smaller ratio; or empty."""
-    theirs = {d.name: d for d in found.now.second_domains}
     return smaller_by_secondary(
         [
-            (f"{as_text(d.name)} {role}", ratio_at(d, role, 0.9), ratio_at(theirs[d.name], role, 0.9))
-            for d in ranked(found)
+            (f"{as_text(d.name)} {role}", ratio_at(d, role, 0.9), ratio_at(second, role, 0.9))
+            for d, second in found.now.by_both()
             for role in ROLES
-            if d.name in theirs
         ]
     )
 
@@ -194,14 +200,13 @@ def rungs(found: ReportData) -> str:
 
 
 def _doubted_rungs(found: ReportData) -> str:
-    theirs = {d.name: d for d in found.now.second_domains}
     said = []
-    for d, role in itertools.product(ranked(found), ROLES):
+    for (d, second), role in itertools.product(found.now.by_both(), ROLES):
         doubted = []
-        for rung in BETWEEN if d.name in theirs else ():
-            first, second = (retentions_at(one, role, rung) for one in (d, theirs[d.name]))
-            if first and second and mean(first) - mean(second) > APART:
-                doubted.append(f"{mean(second):.3f} at `{rung}`")
+        for rung in BETWEEN:
+            first, other = (retentions_at(one, role, rung) for one in (d, second))
+            if first and other and mean(first) - mean(other) > APART:
+                doubted.append(f"{mean(other):.3f} at `{rung}`")
         said += [f"{as_text(d.name)} {role} {joined(doubted)}"] if doubted else []
     return f"\n\nThe secondary evaluators give more than {APART} less: {'; '.join(said)}." if said else ""
 
@@ -218,7 +223,7 @@ def rung_lines(found: ReportData, rungs: Sequence[str] = LADDER) -> tuple[list[s
 
 def method_notes(found: ReportData) -> str:
     """What the table of methods holds; the more methods a domain has, the better is its best one."""
-    richest = richest_models(found)
+    richest = found.richest
     counts = [
         f"{as_text(d.name)} {len(methods(richest[d.name]))}" for d in ranked(found) if d.name in richest
     ]
@@ -228,7 +233,7 @@ def method_notes(found: ReportData) -> str:
 def best_methods(found: ReportData) -> str:
     """The best method at each ratio, the domains one after another. One row where several ratios share it."""
     lines = []
-    richest = richest_models(found)
+    richest = found.richest
     for d in ranked(found):
         best_of = [one for one in frontier(richest.get(d.name, [])) if _usable(one)]
         # a method is best at ratios that follow each other

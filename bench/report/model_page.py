@@ -267,6 +267,8 @@ def command(first: Record, methods: Iterable[str], records: Sequence[Record]) ->
     seeds = sorted({r.sample_seed for r in records})
     options = [f"--method {m}" for m in asked] + [f"--seed {s}" for s in seeds]
     options += [f"--metric {shlex.quote(option)}" for option in named_metrics(records).values()]
+    if first.own_reference:
+        options.append("--reference YOUR_SAMPLES")  # the record knows their digest, not their place
     if first.conditions is not None:
         options += [f"--{first.conditions['kind']} {shlex.quote(first.conditions['file'])}"]
     return (

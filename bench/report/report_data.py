@@ -34,14 +34,16 @@ class ReportData:
     files: ModelFiles
     now: ClaimContext
     wider: ClaimContext
+    second_models: Sequence[ModelLadder] = ()  # by the secondary evaluators, where these scored the ladder
     # domain that is not compared yet -> what it lacks; its models are in no average and in no test
     waiting: Mapping[str, Sequence[str]] = field(default_factory=dict)
     kinds: Mapping[str, Kinds] = field(default_factory=dict)  # of the compared domains
 
     @property
     def compared(self) -> list[ModelLadder]:
-        """The models of the domains that are compared."""
-        return without(self.models, self.waiting)
+        """The models of the domains that are compared, scored against the domain's real samples."""
+        own = {(r.domain, r.model) for r in self.records if r.own_reference}
+        return [m for m in without(self.models, self.waiting) if (m.domain, m.model) not in own]
 
     @property
     def comparable(self) -> bool:
@@ -69,14 +71,18 @@ class ReportData:
         return {one.name: one for one in compare_ways(secondary_views(self.records))}
 
     @cached_property
-    def second_models(self) -> list[ModelLadder]:
-        """The ladders by the secondary evaluators, of the models that they have scored."""
-        groups = [same for _, same in grouped(self.records, lambda r: (r.domain, r.model))]
-        return models_of([seen for same in groups if has_secondary(same) for seen in secondary_views(same)])
+    def richest(self) -> dict[str, list[Record]]:
+        """Ranked domain -> the records of its model with the most methods."""
+        found = {}
+        for d in self.now.domains:
+            groups = [same for _, same in grouped(self.of(d.name), lambda r: r.model)]
+            if groups:
+                found[d.name] = max(groups, key=lambda group: len(methods(group)))
+        return found
 
     def of(self, domain: str) -> list[Record]:
-        """The records of one domain."""
-        return [r for r in self.records if r.domain == domain]
+        """The records of one domain, scored against its real samples."""
+        return [r for r in self.records if r.domain == domain and not r.own_reference]
 
     def largest_size(self, models: Iterable[ModelLadder]) -> str:
         """The size of the models with the most parameters."""
@@ -99,76 +105,76 @@ def report_data(records: Sequence[Record], files: ModelFiles) -> ReportData:
     found = with_records(records)
     models = [m for m, _ in found]
     used = [r for _, same in found for r in same]
-    shipped = [m for m, same in found if not own_reference(same)]
-    of_shipped = [r for _, same in found if not own_reference(same) for r in same]
+    second = _by_secondary([same for _, same in found])
+    shipped = [m for m, same in found if not same[0].own_reference]  # one reference a model
+    of_shipped = [r for r in used if not r.own_reference]
     waiting = not_compared_yet(of_shipped, shipped)
-    now = _by_size(used, _claims(used, without(shipped, waiting), COUNTS_FROM))
+    now = _by_size(second, _claims(second, without(shipped, waiting), COUNTS_FROM))
     others = without(shipped, not_compared_yet(of_shipped, shipped, REGRESSED_FROM))
-    wider = _claims(used, others, REGRESSED_FROM)
+    wider = _claims(second, others, REGRESSED_FROM)
     kinds = kinds_of([d.name for d in now.domains if d.compared and d.units], files)
-    return ReportData(used, models, files, now, wider, waiting, kinds)
+    return ReportData(used, models, files, now, wider, second, waiting, kinds)
 
 
-def own_reference(records: Sequence[Record]) -> bool:
-    """Whether real samples of the user's were the reference: no ranking, and no waiting for one."""
-    return any(r.reference.startswith("own:") for r in records)
+def methods(records: Sequence[Record]) -> set[str]:
+    """The methods of these records, without the baseline."""
+    return {r.method for r in records} - {"none"}
 
 
-def _claims(records: Sequence[Record], models: Sequence[ModelLadder], threshold: float) -> ClaimContext:
+def _by_secondary(groups: Sequence[Sequence[Record]]) -> list[ModelLadder]:
+    """The ladders by the secondary evaluators, of the models whose ladder they have scored."""
+    return models_of([seen for same in groups if has_secondary(same) for seen in secondary_views(same)])
+
+
+def _claims(second: Sequence[ModelLadder], models: Sequence[ModelLadder], threshold: float) -> ClaimContext:
     """The comparison of these models, by the primary and by the secondary evaluators."""
     made = claim_context(models, _missing(models), threshold)
-    return with_secondary(made, secondary_domains(records, made, threshold))
+    return with_secondary(made, secondary_domains(second, made, threshold))
 
 
-def _by_size(records: Sequence[Record], now: ClaimContext) -> ClaimContext:
+def _by_size(second: Sequence[ModelLadder], now: ClaimContext) -> ClaimContext:
     """With the comparison of each size alone: the sizes of the averages, where these count several, and those
     in no average that several domains have.
     """
     compared = [d for d in now.domains if d.compared]
-    averaged = [m for d in compared for unit in d.units for m in unit]
+    averaged = [m for d in compared for m in d.averaged]
     sizes = {m.size for m in averaged}
     others = [m for d in compared for m in d.models if counts(m) and m.size not in sizes]
-    alone = _alone(records, now, averaged) if len(sizes) > 1 else {}
-    outside = {size: one for size, one in _alone(records, now, others).items() if len(one.domains) > 1}
+    alone = _alone(second, now, averaged) if len(sizes) > 1 else {}
+    outside = {size: one for size, one in _alone(second, now, others).items() if len(one.domains) > 1}
     return replace(now, alone=alone, outside=outside)
 
 
 def _alone(
-    records: Sequence[Record], now: ClaimContext, models: Sequence[ModelLadder]
+    second: Sequence[ModelLadder], now: ClaimContext, models: Sequence[ModelLadder]
 ) -> dict[str, ClaimContext]:
     """Size -> the comparison of these models of that size alone."""
     found = {}
     for size in sorted({m.size for m in models}):
         one = claim_context([m for m in models if m.size == size], {})
-        found[size] = (
-            one if now.second is None else with_secondary(one, secondary_domains(records, one) or ())
-        )
+        found[size] = one if now.second is None else with_secondary(one, secondary_domains(second, one) or ())
     return found
 
 
 def secondary_domains(
-    records: Sequence[Record], one: ClaimContext, threshold: float = COUNTS_FROM
+    second: Sequence[ModelLadder], one: ClaimContext, threshold: float = COUNTS_FROM
 ) -> list[Domain] | None:
-    """The domains as the secondary evaluators score them. None where no secondary evaluator was used.
+    """The domains as the secondary evaluators score them. None where they scored none of the models.
 
     A model counts if the primary comparison includes it and the secondary evaluators scored its whole ladder.
     Its U by the secondary evaluators must be at least `threshold`.
     """
-    counted = {(m.domain, m.model) for d in one.domains for unit in d.units for m in unit}
-    seen: list[Record] = []
-    for model, same in grouped(records, lambda r: (r.domain, r.model)):
-        if model in counted and has_secondary(same):
-            seen += secondary_views(same)
-    if all(r.status == "diverged" for r in seen):
+    scored = {(m.domain, m.model): m for m in second}
+    if not any((m.domain, m.model) in scored for d in one.domains for m in d.averaged):
         return None
-    theirs = {(m.domain, m.model): m for m in models_of(seen) if m.whole and good_enough(m, threshold)}
+    theirs = {name: m for name, m in scored.items() if m.whole and good_enough(m, threshold)}
     found = []
     for d in one.domains:
         units = []
         for unit in d.units:
-            scored = tuple(theirs[m.domain, m.model] for m in unit if (m.domain, m.model) in theirs)
-            if len(scored) == len(unit):
-                units.append(scored)
+            counted = tuple(theirs[m.domain, m.model] for m in unit if (m.domain, m.model) in theirs)
+            if len(counted) == len(unit):
+                units.append(counted)
         if units:
             found.append(replace(d, models=tuple(m for unit in units for m in unit), units=tuple(units)))
     return found

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
 from bench.methods.notation import during, is_trained, without_recalibration
 from bench.records.schema import Record
-from bench.report.details import methods, richest_models
-from bench.report.report_data import DASH, ReportData, table
+from bench.report.report_data import DASH, ReportData, methods, table
 from bench.stats.compressibility import retention_of
 from bench.stats.during import BothWays, domain_of
 from bench.stats.frontier import CHOOSING_SEED, frontier
@@ -46,19 +45,20 @@ class Kept:
         return sorted({r.model for r in self.records})
 
     def secondary(self) -> dict[str, float]:
-        """The same means by the secondary evaluators; empty where one of them has no score."""
+        """The same means by the secondary evaluators, without roles of which one of them has no score."""
         seen = [as_secondary_sees(r) for r in self.records]
-        return {} if None in seen else means(r for r in seen if r is not None)
+        return {} if None in seen else means([r for r in seen if r is not None])
 
 
-def means(records: Iterable[Record]) -> dict[str, float]:
-    """Role -> mean retention; that of a network that diverged is 0."""
-    kept = [_retentions(r) for r in records]
-    return dict(zip(ROLES, map(fmean, zip(*kept))))
-
-
-def _retentions(record: Record) -> list[float]:
-    return [retention_of(record, role) or 0.0 for role in ROLES]
+def means(records: Sequence[Record]) -> dict[str, float]:
+    """Role -> mean retention; that of a network that diverged is 0. Without roles that a record lacks."""
+    found = {}
+    for role in ROLES:
+        kept = [retention_of(r, role) for r in records]
+        known = [value for value in kept if value is not None]
+        if known and len(known) == len(kept):
+            found[role] = fmean(known)
+    return found
 
 
 Row = Mapping[str, Kept]  # by domain
@@ -76,7 +76,7 @@ def rows(found: ReportData, domains: Sequence[str]) -> dict[str, Row]:
 
 def best_after(found: ReportData, ratio: float) -> dict[str, Kept]:
     """The best method that does not train, in one network of each domain."""
-    best = {name: _best(every, ratio) for name, every in richest_models(found).items()}
+    best = {name: _best(every, ratio) for name, every in found.richest.items()}
     return {name: one for name, one in best.items() if one is not None}
 
 
@@ -99,7 +99,7 @@ def trained_with(found: ReportData, rung: str) -> dict[str, Kept]:
 
 
 def _of_largest(found: ReportData, name: str, row: BothWays, rung: str) -> Kept | None:
-    models = [m for unit in row.during.units for m in unit]
+    models = row.during.averaged
     size = found.largest_size(models)
     of_size = domain_of(name, [m for m in models if m.size == size])
     rate = of_size.rate(rung)
@@ -161,7 +161,7 @@ def reversed_order(found: ReportData, order: Sequence[str]) -> str:
     order: the domains by C of quality. Only methods that both domains have take part. Where there are
     secondary evaluators, they have to show it, too.
     """
-    richest = richest_models(found)
+    richest = found.richest
     measured = [name for name in order if name in richest]
     pairs = [
         (as_text(ahead), as_text(behind))
@@ -195,4 +195,5 @@ def _reversal(ahead: Sequence[Record], behind: Sequence[Record]) -> list[float]:
 def _gains(a: Kept, b: Kept) -> list[float]:
     """How much more quality b keeps than a, by the primary evaluators and by the secondary ones."""
     views = [(a.values, b.values), (a.secondary(), b.secondary())]
-    return [second["quality"] - first["quality"] for first, second in views if first and second]
+    role = "quality"
+    return [second[role] - first[role] for first, second in views if role in first and role in second]

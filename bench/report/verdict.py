@@ -61,6 +61,12 @@ class ClaimContext:
         """(role, ahead, behind, claimed), sorted."""
         return sorted((c.role, c.a, c.b, self.claimed(c)) for c in self.comparisons)
 
+    def by_both(self) -> list[tuple[Domain, Domain]]:
+        """The domains by the primary and by the secondary evaluators, where both scored the same models."""
+        second = {d.name: d for d in self.second_domains}
+        pairs = [(d, second[d.name]) for d in self.domains if d.name in second]
+        return [(a, b) for a, b in pairs if a.names == b.names]
+
     def theirs(self, c: Comparison) -> Comparison | None:
         """The comparison of the same pair by the secondary evaluators."""
         return (self.second or {}).get(pair_of(c))
@@ -111,7 +117,7 @@ def _shown(now: ClaimContext) -> str:
 
 def _averaged(now: ClaimContext) -> str:
     """The sizes that a claim averages. Empty where there is one size."""
-    sizes = [*dict.fromkeys(m.size for d in now.domains if d.compared for unit in d.units for m in unit)]
+    sizes = [*dict.fromkeys(m.size for d in now.domains if d.compared for m in d.averaged)]
     return f"On the ladder, averaged over sizes {joined(sizes)}, " if len(sizes) > 1 else ""
 
 

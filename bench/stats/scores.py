@@ -114,6 +114,16 @@ class Domain:
     compared: bool = True
     paired: bool = False
 
+    @property
+    def averaged(self) -> list[ModelLadder]:
+        """The models of the averages."""
+        return [m for unit in self.units for m in unit]
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the models of the averages."""
+        return [m.model for m in self.averaged]
+
     def score(self, role: str, span: tuple[float, float] = FULL_RANGE) -> Score | None:
         """C of the domain: the mean over training seeds of each seed's mean over sizes."""
         scores = self._model_scores(role, span)
@@ -138,7 +148,7 @@ class Domain:
 
         A single model's own error is over sampling seeds and items.
         """
-        if not self.units or any(rung not in m.rungs for unit in self.units for m in unit):
+        if not self.units or any(rung not in m.rungs for m in self.averaged):
             return None
         found = map_rows(lambda m: m.outcomes[role].rung(m.rungs.index(rung)), self.units)
         if len(found) == 1 and len(found[0]) == 1:
@@ -184,7 +194,7 @@ class Domain:
 
     def _plain_mean(self, role: str, rung: str) -> float:
         """The mean retention at one rung over all averaged models."""
-        return mean(float(m.outcomes[role].mean[m.rungs.index(rung)]) for unit in self.units for m in unit)
+        return mean(float(m.outcomes[role].mean[m.rungs.index(rung)]) for m in self.averaged)
 
     def _mean(
         self, role: str, found: Sequence[Sequence[Estimate]], weights: Callable[[ModelLadder], np.ndarray]
@@ -214,7 +224,7 @@ class Domain:
 
     def rate(self, rung: str) -> float | None:
         """The mean log2 of the ratio, over the models with known file sizes."""
-        rates = [float(m.rates[m.rungs.index(rung)]) for unit in self.units for m in unit if rung in m.rungs]
+        rates = [float(m.rates[m.rungs.index(rung)]) for m in self.averaged if rung in m.rungs]
         known = [rate for rate in rates if not math.isnan(rate)]
         return mean(known) if known else None
 
@@ -230,7 +240,7 @@ class Domain:
 
     def _shares_items(self, role: str) -> bool:
         """Whether all models are scored against the same real samples. They are not where N differs."""
-        outcomes = [m.outcomes[role] for unit in self.units for m in unit]
+        outcomes = [m.outcomes[role] for m in self.averaged]
         return outcomes[0].crossed and len({o.influence.shape[-1] for o in outcomes}) == 1
 
 
@@ -312,8 +322,9 @@ def units_of(models: Sequence[ModelLadder]) -> tuple[tuple[ModelLadder, ...], ..
 def _units(models: Sequence[ModelLadder], sizes: Sequence[str]) -> tuple[tuple[ModelLadder, ...], ...]:
     """Training seeds that have a model of every compared size."""
     found = []
+    known = {(m.training_seed, m.size): m for m in reversed(models)}  # of `s` and `s@0` the first counts
     for seed in sorted({m.training_seed for m in models}):
-        unit = tuple(m for size in sizes for m in models if m.training_seed == seed and m.size == size)
+        unit = tuple(known[seed, size] for size in sizes if (seed, size) in known)
         if sizes and len(unit) == len(sizes):
             found.append(unit)
     return tuple(found)
@@ -342,14 +353,11 @@ def ratio_at(domain: Domain, role: str, threshold: float) -> Ratio | None:
 
     None without models.
     """
-    rungs = [
-        rung
-        for rung in (domain.units[0][0].rungs if domain.units else ())
-        if domain.retention(role, rung) is not None
-    ]
-    if not rungs:
+    every = domain.units[0][0].rungs if domain.units else ()
+    known = {rung: e for rung in every if (e := domain.retention(role, rung)) is not None}
+    if not known:
         return None
-    estimates = [e for rung in rungs if (e := domain.retention(role, rung)) is not None]
+    rungs, estimates = list(known), list(known.values())
     count = fixed_sequence([e.lower() for e in estimates], threshold)
     short = next((i for i, rung in enumerate(rungs) if not domain.long_enough(rung)), len(rungs))
     lost = fixed_sequence(

@@ -18,6 +18,7 @@ import numpy as np
 from bench.methods.notation import ladder, without_recalibration
 from bench.records.schema import Record, metric_of
 from bench.stats.compressibility import FULL_RANGE, recalibrated_ladder
+from bench.stats.frontier import CHOOSING_SEED
 from bench.stats.intervals import Estimate, equal, mean_of_independent
 from bench.stats.ladder import ROLES, ModelLadder, grouped, size_of
 from bench.stats.scores import REGRESSED_FROM, good_enough, model_score
@@ -132,29 +133,27 @@ class Fits:
     values: dict[str, float]  # validity and mutual recall, means over training and sampling seeds
 
 
-def best_within(
-    records: Sequence[Record], limits: Sequence[int], seeds: tuple[int, ...] = (0,)
-) -> list[Fits]:
+def best_within(records: Sequence[Record], limits: Sequence[int]) -> list[Fits]:
     """The best network of one domain within each limit of bytes, among all sizes and rungs and the
     uncompressed networks.
 
-    The best one has the largest minimum of validity and mutual recall. The sampling seeds `seeds` select it
-    and the others measure it. Sizes with fewer training seeds than another take no part. A limit is left out
+    The best one has the largest minimum of validity and mutual recall. Sampling seed 0 selects it and the
+    others measure it. Sizes with fewer training seeds than another take no part. A limit is left out
     if nothing fits, or if the best network is that of a smaller limit.
     """
-    records = of_all_trainings(records)
-    methods = {"none", *ladder(recalibrated_ladder(records))}
+    usable = []
+    for _, own in grouped(of_all_trainings(records), lambda r: r.model):
+        methods = {"none", *ladder(recalibrated_ladder(own))}
+        usable += [r for r in own if r.method in methods and r.cost]
     cells = []
     for (size, method), group in grouped(
-        [r for r in records if r.method in methods and r.cost], lambda r: (size_of(r.model), r.method)
+        usable, lambda r: (size_of(r.model), without_recalibration(r.method))
     ):
-        chosen = [r for r in group if r.sample_seed in seeds]
-        held_out = [r for r in group if r.sample_seed not in seeds]
+        chosen = [r for r in group if r.sample_seed == CHOOSING_SEED]
+        held_out = [r for r in group if r.sample_seed != CHOOSING_SEED]
         if chosen and held_out:
             stored = mean(r.cost.stored_bytes for r in group if r.cost)
-            cells.append(
-                (stored, min(_values(chosen).values()), size, without_recalibration(method), held_out)
-            )
+            cells.append((stored, min(_values(chosen).values()), size, method, held_out))
     found: list[Fits] = []
     for limit in sorted(limits):
         fitting = [cell for cell in cells if cell[0] <= limit]

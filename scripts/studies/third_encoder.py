@@ -69,7 +69,7 @@ def main() -> None:
         seen[domain] = by_evaluator(records, found.blocks(domain))
         click.echo(f"\n{domain} {MODEL}, retention of diversity\n\n{ladder_table(seen[domain])}")
         click.echo(f"\nFarthest from the published records: {farthest(records, seen[domain]):.3f}")
-        click.echo(f"\n{score_table(seen)}")
+    click.echo(f"\n{score_table(seen)}")
 
 
 class Found:

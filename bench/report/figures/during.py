@@ -65,14 +65,14 @@ def _size(one: DuringTraining) -> str:
     """The size with the most trainings; of equal ones the first by name."""
     trained: dict[str, int] = {}
     for row in one.rungs.values():
-        for m in (m for unit in row.during.units for m in unit):
+        for m in row.during.averaged:
             trained[m.size] = trained.get(m.size, 0) + 1
     return max(sorted(trained), key=lambda size: trained[size])
 
 
 def _panel(one: DuringTraining, ladders: Sequence[ModelLadder]) -> Panel:
     """One size: the whole ladder after training, of the models that were also compressed during training."""
-    models = [m for unit in one.together.during.units for m in unit]
+    models = one.together.during.averaged
     names = {m.model for m in models}
     after = domain_of(one.name, [m for m in ladders if m.domain == one.name and m.model in names])
     whole = Line({role: mean_of(after, role) for role in ROLES}, _singles(after.models))

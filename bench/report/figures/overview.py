@@ -89,7 +89,7 @@ def _why(m: ModelLadder) -> str:
 
 
 def _series(domain: Domain, recalibrated: bool, i: int) -> DomainSeries:
-    counting = {m.model for unit in domain.units for m in unit}
+    counting = {m.model for m in domain.averaged}
     label = f"{domain.name}{', recalibrated' if recalibrated else ''} ({models_in(domain)})"
     mean: dict[str, Sequence[Rung]] = {role: mean_of(domain, role) if domain.units else () for role in ROLES}
     singles = (

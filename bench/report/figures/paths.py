@@ -86,7 +86,7 @@ def conditions_of(one: DomainSeries, records: Sequence[Record]) -> Conditions | 
 
     None where the records of the averaged models differ in them, or name no evaluators.
     """
-    models = {m.model for unit in one.domain.units for m in unit}
+    models = {m.model for m in one.domain.averaged}
     found = {
         _conditions_of_record(r)
         for r in records

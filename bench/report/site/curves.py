@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import mean
 
-from bench.report.details import richest_models
 from bench.report.figures.overview import DomainSeries, Rung, series_of
 from bench.report.site.data import Say, SiteData
 from bench.stats.frontier import Best, frontier
@@ -153,7 +152,7 @@ def _cell_series(site: SiteData, domain: str, look: int, role: str, scale: Scale
                     scale.x(row["ratio"]), scale.y(row[role]), said, look, i, row["source"] != site.main.name
                 )
             )
-    best = frontier(richest_models(site.main.found).get(domain, []))
+    best = frontier(site.main.found.richest.get(domain, []))
     return Series(domain, domain, look, _frontier(best, role, scale), "", marks)
 
 

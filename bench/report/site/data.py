@@ -15,7 +15,6 @@ from typing import Any
 
 from bench.methods.notation import is_trained, without_recalibration
 from bench.records.schema import Record
-from bench.report.details import richest_models
 from bench.report.figures.families import FAMILIES, family_of
 from bench.report.model_page import MACS_LEFT, SURVIVAL, Column, command, methods_in_order
 from bench.report.report_data import ReportData, report_data
@@ -111,7 +110,7 @@ def site_data(sources: Sequence[Source], say: Say) -> SiteData:
 
 def _collect(source: Source, site: SiteData, say: Say) -> None:
     """Add the rows, twins and paired differences of one source."""
-    richest = {id(r) for group in richest_models(source.found).values() for r in group}
+    richest = {id(r) for group in source.found.richest.values() for r in group}
     for (domain, model), of_model in grouped(source.records, lambda r: (r.domain, r.model)):
         groups = grouped(of_model, conditions)
         for _, group in groups:

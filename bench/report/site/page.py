@@ -19,7 +19,7 @@ from bench.errors import BadInput
 from bench.records.schema import read_records
 from bench.report.caveats import caveats
 from bench.report.contrasts import short_answer
-from bench.report.details import best_cells, losses_of, richest_models
+from bench.report.details import best_cells, losses_of
 from bench.report.headline import answers, ranked, rung_lines, scores_and_ratios
 from bench.report.report_data import DASH, ReportData, with_interval
 from bench.report.site.curves import cell_charts, domain_charts, looks
@@ -215,7 +215,7 @@ def _during(found: ReportData) -> tuple[list[str], list[list[str]]]:
 
 def _best(found: ReportData) -> list[list[str]]:
     lines: list[tuple[float, list[str]]] = []
-    richest = richest_models(found)
+    richest = found.richest
     for d in ranked(found):
         for best in frontier(richest.get(d.name, [])):
             lines.append((best.target, [cell.strip("`") for cell in best_cells(best, d.name)]))
