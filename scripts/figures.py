@@ -17,14 +17,14 @@ from bench.methods.notation import LADDER, is_trained
 from bench.records.schema import Record, metric_of
 from bench.report.model_page import survival_of
 from bench.report.report_data import ReportData
-from bench.stats.compressibility import FULL_RANGE, retention_of, score
+from bench.stats.compressibility import FULL_RANGE, mean_retention, score
 from bench.stats.contrasts import What
 from bench.stats.intervals import Estimate
 from bench.stats.ladder import ROLES, ModelLadder
 from bench.stats.order import Order, order_of
 from bench.stats.rank_agreement import Agreement, agreements, secondary_views
 from bench.stats.scores import model_score
-from bench.stats.sizes import SizeSlopes, of_sizes_trained_often, points, size_slopes
+from bench.stats.sizes import SizeSlopes, points, repeated_sizes, size_slopes
 from bench.stats.survivors import Share
 from bench.stats.use import use_by_method, utility_correlations
 from scripts.studies.explanation import FILE
@@ -267,8 +267,7 @@ class Figures:
     def slopes(self, role: str) -> tuple[SizeSlopes, SizeSlopes]:
         """Of C over size, of all compared domains: all sizes, and without those that were trained once."""
         data = points(self.found.compared, self.found.parameters, role)
-        repeated = of_sizes_trained_often([p for p in data if not p.hollow])
-        return known(size_slopes(data)), known(size_slopes(repeated))
+        return known(size_slopes(data)), known(size_slopes(repeated_sizes(data)))
 
     def span_of_c(self, shared: What, role: str, secondary: bool = False) -> float:
         """How far C lies apart between the domains that share their data, or their network."""
@@ -344,10 +343,7 @@ def both_left(m: ModelLadder, rung: str) -> list[float]:
 
 def retained(records: Sequence[Record]) -> list[float]:
     """Mean retention of quality and of diversity."""
-    found = []
-    for role in ROLES:
-        found.append(mean(kept for r in records if (kept := retention_of(r, role)) is not None))
-    return found
+    return [known(mean_retention(records, role)) for role in ROLES]
 
 
 def short(value: float) -> str:

@@ -18,9 +18,8 @@ from bench.records.edge import EdgeRecord, read_edge
 from bench.records.schema import Record, read_records
 from bench.report import edge
 from bench.report.contrasts import said
-from bench.report.details import with_sign
 from bench.report.during import summary
-from bench.report.report_data import report_data
+from bench.report.report_data import report_data, signed
 from bench.report.secondary_table import tau_text
 from bench.report.verdict import ClaimContext, answer
 from bench.stats.contrasts import OTHER, What, components, shares
@@ -585,13 +584,13 @@ class Page:
         return str(len(points(self._f.found.compared, self._f.found.parameters, "quality")))
 
     def slope(self, role: str, sizes: str) -> str:
-        return with_sign(self._f.slopes(role)[sizes == "repeated"].average)
+        return signed(self._f.slopes(role)[sizes == "repeated"].average)
 
     def slope_p(self, role: str, sizes: str) -> str:
         return f"{self._f.slopes(role)[sizes == 'repeated'].p:.3f}"
 
     def slope_of(self, domain: str, role: str) -> str:
-        return with_sign(self._f.slopes(role)[0].slopes[domain])
+        return signed(self._f.slopes(role)[0].slopes[domain])
 
     def absolute(self, domain: str, size: str, rung: str) -> str:
         stored, *values = self._f.absolute(domain, size, rung)

@@ -14,7 +14,7 @@ from bench.report.contrasts import data_or_network
 from bench.report.during import during_details
 from bench.report.loss_order import by_domain, ratio_text
 from bench.report.model_page import GENERATED
-from bench.report.report_data import DASH, ReportData, kept_ratio, table, with_interval
+from bench.report.report_data import DASH, ReportData, kept_ratio, signed, table, with_interval
 from bench.report.secondary_table import secondary_agreement
 from bench.report.survivor_tables import survivors
 from bench.report.verdict import PAIR_HEADERS, pairs
@@ -29,8 +29,8 @@ from bench.stats.sizes import (
     Point,
     SizeSlopes,
     best_within,
-    of_sizes_trained_often,
     points,
+    repeated_sizes,
     size_slopes,
     with_sizes,
 )
@@ -348,7 +348,7 @@ def sizes(found: ReportData) -> list[str]:
         solid = [p for p in data if not p.hollow]
         if len(solid) < len(data):
             lines.append(f"- {role}, without the models whose U is below 0.5: {_regression(solid)}")
-        if len(often := of_sizes_trained_often(data)) < len(data) and size_slopes(often) is not None:
+        if len(often := repeated_sizes(data)) < len(solid) and size_slopes(often) is not None:
             lines.append(
                 f"- {role}, without sizes that have fewer training seeds than another: {_regression(often)}"
             )
@@ -382,7 +382,7 @@ def _regression(data: Sequence[Point]) -> str:
 def _by_domain(found: SizeSlopes) -> str:
     if len(found.slopes) < 2:
         return ""
-    said = [f"{domain} {with_sign(slope)}" for domain, slope in found.slopes.items()]
+    said = [f"{domain} {signed(slope)}" for domain, slope in found.slopes.items()]
     return f" By domain: {', '.join(said)}; test of equal slopes: p = {found.p:.3f} (Welch)."
 
 
@@ -393,12 +393,6 @@ def _levels(levels: Mapping[str, Estimate]) -> str:
         low, high = (min(1.0, max(0.0, end)) for end in level.interval() or (0.0, 1.0))
         said.append(f"{domain} {level.value:.3f} [{low:.3f}, {high:.3f}]")
     return f" C on these lines at {REFERENCE_SIZE / 1e6:g} M parameters: {', '.join(said)}."
-
-
-def with_sign(slope: Estimate) -> str:
-    """A slope with its interval: `+0.021 [+0.011, +0.031]`."""
-    low, high = slope.interval() or (math.nan, math.nan)
-    return f"{slope.value:+.3f} [{low:+.3f}, {high:+.3f}]"
 
 
 WITHIN_NOTES = """\

@@ -6,7 +6,15 @@ import itertools
 from collections.abc import Sequence
 
 from bench.methods.notation import CONTROL
-from bench.report.report_data import DASH, ReportData, kept_ratio, smaller_by_secondary, table, with_interval
+from bench.report.report_data import (
+    DASH,
+    ReportData,
+    kept_ratio,
+    signed,
+    smaller_by_secondary,
+    table,
+    with_interval,
+)
 from bench.stats.during import BothWays, DuringTraining, compare_ways, domain_of, over_seeds
 from bench.stats.intervals import Estimate
 from bench.stats.ladder import ROLES, ModelLadder, size_of
@@ -101,7 +109,7 @@ def _gains(one: DuringTraining, second: DuringTraining | None) -> str:
     for rung, row in one.rungs.items():
         gains = []
         for role in ROLES:
-            gains.append(f"{role} {_signed(row.difference(role, rung))}{_seconded(one, second, role, rung)}")
+            gains.append(f"{role} {signed(row.difference(role, rung))}{_seconded(one, second, role, rung)}")
         said.append(f"`{rung}`: {joined(gains)}")
     return f"- {as_text(one.name)}, {'; '.join(said)}.\n"
 
@@ -156,7 +164,7 @@ def _compared(one: DuringTraining, second: DuringTraining | None, role: str) -> 
             theirs = other.difference(role, rung)
             if theirs is None or (ends := theirs.interval()) is None or _answer(ends) != answer:
                 answer = f"By the primary evaluators alone, {answer[0].lower()}{answer[1:]}"
-        answers.setdefault(answer, []).append(f"`{rung}` ({_signed(d)})")
+        answers.setdefault(answer, []).append(f"`{rung}` ({signed(d)})")
     return [f"{answer.format(role=role)} {joined(rungs)}." for answer, rungs in answers.items()]
 
 
@@ -199,15 +207,6 @@ def _control_kept(one: DuringTraining) -> str:
     return f"{kept} ({joined([m.model for m in one.control.averaged])})"
 
 
-def _signed(difference: Estimate | None) -> str:
-    """A difference with its interval: `+0.021 [+0.011, +0.031]`."""
-    if difference is None:
-        return DASH
-    interval = difference.interval()
-    ends = "" if interval is None else f" [{interval[0]:+.3f}, {interval[1]:+.3f}]"
-    return f"{difference.value:+.3f}{ends}"
-
-
 # --------------------------------------------------------------------------------------------------- details
 
 
@@ -233,7 +232,7 @@ def _line(name: str, rung: str, row: BothWays) -> list[str]:
     line += [DASH if (rate := d.rate(rung)) is None else f"{2**rate:.1f}x" for d in (row.after, row.during)]
     for role in ROLES:
         line += [with_interval(over_seeds(d, role, rung)) for d in (row.after, row.during)]
-        line.append(_signed(row.difference(role, rung)))
+        line.append(signed(row.difference(role, rung)))
     return line
 
 

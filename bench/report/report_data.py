@@ -225,6 +225,15 @@ def with_interval(score: Score | Estimate | None, digits: int = 3) -> str:
     return DASH if score is None else bracketed(score.value, score.interval(), digits)
 
 
+def signed(difference: Estimate | None) -> str:
+    """A difference or a slope with its interval: `+0.021 [+0.011, +0.031]`; a dash for None."""
+    if difference is None:
+        return DASH
+    interval = difference.interval()
+    ends = "" if interval is None else f" [{interval[0]:+.3f}, {interval[1]:+.3f}]"
+    return f"{difference.value:+.3f}{ends}"
+
+
 def bracketed(value: float, interval: tuple[float, float] | None, digits: int = 3) -> str:
     """A value with its interval: `0.976 [0.930, 1.000]`."""
     return f"{value:.{digits}f}" + (

@@ -10,7 +10,7 @@ from statistics import fmean
 from bench.methods.notation import during, is_trained, without_recalibration
 from bench.records.schema import Record
 from bench.report.report_data import DASH, ReportData, methods, table
-from bench.stats.compressibility import retention_of
+from bench.stats.compressibility import mean_retention
 from bench.stats.during import BothWays, domain_of
 from bench.stats.frontier import CHOOSING_SEED, frontier
 from bench.stats.ladder import ROLES
@@ -52,13 +52,7 @@ class Kept:
 
 def means(records: Sequence[Record]) -> dict[str, float]:
     """Role -> mean retention; that of a network that diverged is 0. Without roles that a record lacks."""
-    found = {}
-    for role in ROLES:
-        kept = [retention_of(r, role) for r in records]
-        known = [value for value in kept if value is not None]
-        if known and len(known) == len(kept):
-            found[role] = fmean(known)
-    return found
+    return {role: kept for role in ROLES if (kept := mean_retention(records, role)) is not None}
 
 
 Row = Mapping[str, Kept]  # by domain

@@ -134,4 +134,4 @@ def _by_traits(file: ModelFile, by: Mapping[str, ByCovariate]) -> str:
 
 
 def _bracketed(value: float | None, low: float, high: float) -> str:
-    return DASH if value is None else f"{value:.3f} [{low:.3f}, {high:.3f}]"
+    return DASH if value is None else bracketed(value, (low, high))

@@ -11,6 +11,7 @@ Means over sampling seeds are taken before the fit.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import fmean
 
 import numpy as np
 
@@ -46,3 +47,10 @@ def recalibrated_ladder(records: Sequence[Record]) -> bool:
 def retention_of(record: Record, role: str) -> float | None:
     """The retention of a role. It is 0 for a network that diverged."""
     return 0.0 if record.status == "diverged" else record.metric(f"{role}_retention")
+
+
+def mean_retention(records: Sequence[Record], role: str) -> float | None:
+    """The mean over records; None where one of them has no retention."""
+    kept = [retention_of(r, role) for r in records]
+    known = [value for value in kept if value is not None]
+    return fmean(known) if known and len(known) == len(kept) else None

@@ -69,6 +69,11 @@ def of_sizes_trained_often(data: Sequence[Point]) -> list[Point]:
     return [p for p in data if trained[p.domain, size_of(p.model)] == most[p.domain]]
 
 
+def repeated_sizes(data: Sequence[Point]) -> list[Point]:
+    """The ranked points of sizes that were trained often."""
+    return of_sizes_trained_often([p for p in data if not p.hollow])
+
+
 @dataclass(frozen=True)
 class SizeSlopes:
     """One regression line of C on log2 of the parameters for each domain with several sizes, and the mean of

@@ -18,6 +18,7 @@ from bench.methods.notation import CONTROL, is_trained, without_seed
 from bench.records.schema import Record, read_records
 from bench.report.report_data import DASH, table
 from bench.runner.run_cell import COLLAPSED_BELOW
+from bench.stats.compressibility import mean_retention
 from bench.stats.ladder import ROLES
 from bench.stats.rank_agreement import as_secondary_sees
 from bench.util.files import write_atomically
@@ -141,7 +142,9 @@ def secondary(cells: Iterable[Sequence[Record]]) -> list[str]:
 
 def kept(records: Sequence[Record], role: str) -> float:
     """The mean retention over sampling seeds; 0 for a network that diverged."""
-    return fmean(r.metric(f"{role}_retention") or 0.0 for r in records)
+    value = mean_retention(records, role)
+    assert value is not None, "published models lie above their floors"
+    return value
 
 
 # --------------------------------------------------------------------------------------- means over seeds
