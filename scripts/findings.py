@@ -11,7 +11,6 @@ import itertools
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from statistics import mean
 
 from bench.methods.notation import LADDER
 from bench.records.edge import EdgeRecord, read_edge
@@ -21,41 +20,35 @@ from bench.report.contrasts import said
 from bench.report.during import summary
 from bench.report.report_data import report_data, signed
 from bench.report.secondary_table import tau_text
-from bench.report.verdict import ClaimContext, answer
+from bench.report.verdict import answer
 from bench.stats.contrasts import OTHER, What, components, shares
 from bench.stats.during import BothWays
 from bench.stats.ladder import ROLES
 from bench.stats.model_file import ModelFile, out_of_date, read_models
-from bench.stats.order import Order, order_of
-from bench.stats.rank_agreement import interval_of
-from bench.stats.scores import COUNTS_FROM, model_score
+from bench.stats.order import order_of
+from bench.stats.scores import model_score
 from bench.stats.sizes import points
 from bench.util.files import write_atomically
 from bench.util.markup import joined, span
+from scripts.conditions import POOR, Condition, conditions, count, spans
 from scripts.figures import (
     DIFFUSION,
     DOMAINS,
     FEW_BITS,
     GAN,
-    MOLECULES,
     OTHERS,
     ROOT,
     STEPS,
-    TEXT,
-    TOKENS,
     Figures,
     both_left,
     known,
     short,
 )
-from scripts.studies.training_tables import collapses, diverged
 from scripts.studies.training_time import Planned
 
 TEMPLATE = ROOT / "scripts" / "findings.template"
 PLACEHOLDER = re.compile(r"\{\{\s*(.*?)\s*\}\}")
 WORDS = {"DOMAIN": DOMAINS, "COMPARED": (*DOMAINS, *OTHERS)}  # of lines that are repeated
-POOR = 0.7  # U of quality
-Conditions = list[tuple[str, bool]]  # (words of the template, whether the records support them)
 
 
 def main() -> None:
@@ -82,7 +75,7 @@ def findings(
     return fill(template, Page(f, said))
 
 
-def check(found: Conditions, template: str) -> None:
+def check(found: Sequence[Condition], template: str) -> None:
     """Raises `ValueError` with each sentence that the records do not support, or that the template lacks."""
     plain = " ".join(template.split())
     wrong = [f"the records do not support: {words}" for words, holds in found if not holds]
@@ -106,259 +99,6 @@ def fill(template: str, page: object) -> str:
 
 def _value(page: object, name: str, *arguments: str) -> str:
     return str(getattr(page, name)(*arguments))
-
-
-def conditions(f: Figures) -> Conditions:
-    """Every condition that a sentence of the template needs."""
-    ecsq, both, pruned, others = "ecsq:bits=3", "magnitude+int4", "magnitude", (TEXT, DIFFUSION)
-    q, v = f.quality, f.diversity
-    at_ecsq = {d: f.ratio(d, ecsq, "s@0") for d in DOMAINS}
-    between = [f.ratio(d, "int4", "s@0") < at_ecsq[d] < f.ratio(d, "int3", "s@0") for d in DOMAINS]
-    first, second = f.orders(), f.orders(secondary=True)
-    lossy, lossy_too = f.losers(), f.losers(secondary=True)
-    int5 = [both_left(m, "int5")[0] for m in f.of(DIFFUSION)]
-    failures = [(known(a.share), known(b.share)) for d in DOMAINS for _, a, b in f.failures(d)]
-    slopes, slopes_of_diversity = f.slopes("quality"), f.slopes("diversity")
-    lows = [known(s.average.interval())[0] for s in (*slopes, *slopes_of_diversity)]
-    sizes = [(f.absolute(d, "xs", "int8"), f.absolute(d, "s", "int4")) for d in f.domains]
-    least = min(f.agreements.values(), key=lambda row: row.tau.value)
-    ends = {key: known(interval_of(one)) for key, one in f.use_taus.items()}
-    apart = [d for d in DOMAINS if ends[d, "diversity"][0] > ends[d, "quality"][1]]
-    tau = {role: f.use_taus[GAN, role].value for role in ROLES}
-    spared = [f.use(m, "int4") - min(max(both_left(m, "int4")), 1) for m in f.whole]
-    traits = [mean(f.aucs(d, "surprisal")) - mean(f.aucs(d, "rarity")) for d in others]
-    survival = [f.survivors(m) for m in f.of(DIFFUSION, "s")]
-    of_molecules = [both_left(m, "int3")[0] for m in f.of(MOLECULES)]
-    claimed, alone = claims(f.found.now), {s: claims(now) for s, now in f.found.now.alone.items()}
-    bare0, s0 = f.kept(GAN, "int2", "s@0", plain=True), f.kept(GAN, "int2", "s@0")
-    bare1, s1 = f.kept(GAN, "int2", "s@1", plain=True), f.kept(GAN, "int2", "s@1")
-    one_bit = [f.kept(GAN, "binary", "s@0", plain)[0] for plain in (False, True)]
-    at_one_bit = [row for one in f.found.ways if (row := one.rungs.get("binary")) is not None]
-    gained = [known(known(row.difference(r, "binary")).interval())[0] for row in at_one_bit for r in ROLES]
-    kept_at_one_bit = [[known(row.during.retention(r, "binary")).value for r in ROLES] for row in at_one_bit]
-    strict = [f.kept_secondary(DIFFUSION, f"qat:grid={g}", "s@0", plain=True)[0] for g in FEW_BITS]
-    taught, one_bit_trained = "qat:grid=binary,teacher", "qat:grid=binary"
-    three, two = (
-        [f.kept(d, f"qat:grid={g}", "s@0", plain=True) for d in DOMAINS] for g in ("ternary", "binary")
-    )
-    taught_gan = f.kept(GAN, taught, "s@0", plain=True) + f.kept_secondary(GAN, taught, "s@0", plain=True)
-    larger = [
-        f.ratio(d, one_bit_trained, "s@0", True) / f.ratio(d, "qat:grid=ternary", "s@0", True)
-        for d in DOMAINS
-    ]
-    levels = [a - b for ternary, binary in zip(three, two) for a, b in zip(ternary, binary)]
-    poor = {(m.domain, m.size) for m in f.whole if m.u["quality"] < POOR}
-    eight, tenfold = "ldlq:bits=3.5,mixed", "ldlq:bits=3,mixed"
-    same = "gptq:bits=4", "adaround:bits=4", "brecq:bits=4"
-    gains = {d: [q(d, m) - f.kept(d, "int4", "s@0")[0] for m in same] for d in others}
-    trained, few = f.trainings(), f.trainings(FEW_BITS)
-    others_trained = {cell: same for cell, same in trained.items() if cell not in few}
-    doubted = f.collapsed(secondary=True)
-    # `ends=int8` stores more than a bit a weight
-    small = "ldlq:bits=2,mixed"
-    less_diverse = [v(d, both) < v(d, small) and f.ratio(d, both) < f.ratio(d, small) for d in DOMAINS]
-    plain_binary = {cell for cell in f.trainings(["binary"]) if "ends=" not in cell.method}
-    binary_xs = {cell for cell in plain_binary if cell.domain in others and cell.model[:2] == "xs"}
-    p_of_spreads = [[f.p_of_spread(role, second) or 1.0 for second in (False, True)] for role in ROLES]
-    spread = f.spread_of_equal(GAN, one_bit_trained)
-    within_chance = all(abs(f.gan_gain(role)) < 4 * sd for role, sd in zip(ROLES, spread))
-    alone_in_gan = [f.gan_networks(role, "generator") for role in ROLES]
-    return [
-        (
-            "**On the ladder, C differs more between these networks than between these kinds of data**",
-            all(
-                f.span_of_c("data", role, second) > f.span_of_c("network", role, second)
-                for role, second in itertools.product(ROLES, (False, True))
-            ),
-        ),
-        (
-            "Networks of molecules have the largest measured spread",
-            all(max(f.domains, key=lambda d: f.spread(d, role)) == MOLECULES for role in ROLES),
-        ),
-        (
-            "leaves little difference at 8x to 10x",
-            max(spans(f, eight, "data") + spans(f, eight, "network")) < 0.1
-            and max(spans(f, tenfold, "data") + spans(f, tenfold, "network")) < 0.15
-            and all(8 < f.ratio(d, m, "s@0") < 11 for d in f.domains for m in (eight, tenfold)),
-        ),
-        (
-            "quality differs more between the kinds of data than between the networks",
-            all(a > b + 0.1 for a, b in zip(spans(f, small, "network")[:2], spans(f, small, "data")[:2])),
-        ),
-        (
-            "So most of image_tokens' lead over both rests on the decoder",
-            all(
-                f.c_of_s(TOKENS, decoder=True) - f.c_of_s(d) < 0.5 * (f.c_of_s(TOKENS) - f.c_of_s(d))
-                for d in (DIFFUSION, TEXT)
-            ),
-        ),
-        ("At 2 bits (14x to 16x)", all(14 <= f.ratio(d, small, "s@0") < 16 for d in f.domains)),
-        ("**During training it keeps more", bool(gained) and min(gained) > 0),
-        ("no domain keeps .9 of both roles**", all(min(kept) < 0.9 for kept in kept_at_one_bit)),
-        ("keeps more than .95 of both at 1 bit**", min(taught_gan) > 0.95),
-        ("The secondary evaluators reject nearly all", max(strict) < 0.1),
-        (
-            "it does not help",
-            f.kept(TEXT, taught, "xs@0")[0] < f.kept(TEXT, one_bit_trained, "xs@0")[0],
-        ),
-        ("Three levels a weight keep more than two", min(levels) > 0.02),
-        ("in files 1.5 times as large", all(1.35 < ratio < 1.65 for ratio in larger)),
-        ("No file here is 32 times smaller", max(f.ratio(d, "binary") for d in f.domains) < 32),
-        ("(6 times smaller)", {round(f.ratio(d, "int6")) for d in f.domains} == {6}),
-        ("GANs and transformers lose almost nothing", {m.domain for m in lossy + lossy_too} == {DIFFUSION}),
-        ("models lose more than 5 %", len(lossy) < len(f.whole) / 3 and q(DIFFUSION, "int6") > 0.8),
-        ("At 5 bits (7x)", round(f.ratio(DIFFUSION, "int5")) == 7),
-        ("depends on its training seed", max(int5) - min(int5) > 0.2),
-        ("the domains differ in quality", q(GAN, "int4") - 0.2 > q(TEXT, "int4") > q(DIFFUSION, "int4")),
-        ("make hardly any valid samples", max(q(d, "int3") for d in others) < 0.1),
-        ("they make none at `int2`", max(q(d, "int2") for d in others) < 0.005),
-        (
-            "Two of six networks of molecules keep more than half there, and four less than .05",
-            sum(kept > 0.5 for kept in of_molecules) == 2 and sum(kept < 0.05 for kept in of_molecules) == 4,
-        ),
-        ("The GANs still make valid samples there", q(GAN, "int2") > 0.3),
-        (
-            "exact in fp16, so a file in fp16 keeps everything",
-            all(f.kept(d, "fp16", "s@0", plain=True) == [1.0, 1.0] for d in DOMAINS),
-        ),
-        ("Quality falls below 0.90 before diversity", count(second, "quality") > 0.7 * len(second)),
-        ("In no model does the opposite hold", count(first, "diversity") == 0),
-        ("They find the opposite in", 0 < count(second, "diversity") < 0.1 * len(second)),
-        ("recognises many kinds of garments", v(DIFFUSION, "int3") > q(DIFFUSION, "int3") + 0.3),
-        ("it keeps much less diversity than quality", v(GAN, "ternary") < q(GAN, "ternary") - 0.1),
-        ("GANs that are pruned or", all(v(GAN, m) < q(GAN, m) for m in (pruned, "ecsq:bits=1"))),
-        (
-            "entropy coding keeps more quality than the ladder",
-            all(q(d, ecsq) > f.on_ladder(d, at_ecsq[d])[0] for d in DOMAINS),
-        ),
-        ("interpolated between `int4` and `int3`", all(between)),
-        ("In every model", len(failures) == sum(m.domain in DOMAINS for m in f.whole)),
-        ("fail more often at the harsher one", all(a > b for a, b in failures)),
-        ("the intervals overlap", bool(f.unsure()) and not any(name.startswith(GAN) for name in f.unsure())),
-        (
-            "samples with high surprisal fail more often",
-            all(min(f.aucs(d, "surprisal")) > 0.5 for d in others),
-        ),
-        ("In text the effect is weak", max(f.aucs(TEXT, "surprisal")) < 0.6),
-        ("predicts failure less well", min(traits) > 0),
-        ("larger networks keep more of their quality and diversity", min(lows) > 0),
-        ("slopes of diversity differ", max(s.p for s in slopes_of_diversity) < 0.05),
-        ("Those of quality are not shown to differ", min(s.p for s in slopes) >= 0.05),
-        ("does about as well as `s` at 4 bits", all(min(a[1] - b[1], a[2] - b[2]) > -0.02 for a, b in sizes)),
-        ("of the bytes", max(a[0] / b[0] for a, b in sizes) < 0.65),
-        ("rank the methods similarly", least.tau.value > 0.5),
-        ("least so for the quality of image_gan", (least.domain, least.role) == (GAN, "quality")),
-        ("diversity predicts the use of samples", tau["diversity"] > tau["quality"]),
-        ("In image_gan the two intervals do not overlap", apart == [GAN]),
-        ("no model's use falls more than .03 below", min(spared) > -0.03),
-        ("without a valid sample", q(TEXT, "binary") < 0.005),
-        ("the GANs keep most of it", min(f.use(m, "binary") for m in f.of(GAN)) > 0.6),
-        ("The diffusion models keep almost none", mean(f.use(m, "binary") for m in f.of(DIFFUSION)) < 0.1),
-        ("keeps more than .9 of quality and of diversity", min(f.least(d, eight) for d in f.domains) > 0.9),
-        ("by both sets of evaluators", min(f.least(d, eight) for d in f.domains) > 0.9),
-        ("Text gains less", max(gains[TEXT]) < min(gains[DIFFUSION])),
-        ("rejects many of these pictures", max(f.kept_secondary(DIFFUSION, m)[0] for m in same) < 0.7),
-        ("at more than 8x", min(f.ratio(d, eight) for d in f.domains) > 8),
-        ("it takes most of the diffusion model's quality", f.kept(DIFFUSION, "int4", "s@0")[0] < 0.5),
-        ("calibrated rounding keeps all of it", min(q(DIFFUSION, m) for m in same) > 0.95),
-        ("only the GAN still makes garments", q(DIFFUSION, "binary") < 0.05 and q(TEXT, "binary") < 0.05),
-        ("and it loses most of both roles", max(q(GAN, "binary"), v(GAN, "binary")) < 0.5),
-        (
-            "keeps most of the GAN's quality but not of its",
-            q(GAN, "ecsq:bits=1") > 0.5 > v(GAN, "ecsq:bits=1"),
-        ),
-        ("No training has diverged", not any(diverged(records) for records in trained.values())),
-        ("and none in diversity", not any(collapses(r)[1] for r in few.values())),
-        ("No other training collapses", not any(map(any, map(collapses, others_trained.values())))),
-        ("They are all trainings with binary weights throughout", f.collapsed() == binary_xs),
-        (
-            "these, and others of the diffusion model",
-            binary_xs < doubted and {cell.domain for cell in doubted - binary_xs} == {DIFFUSION},
-        ),
-        ("but no larger spread is shown at 1 bit", min(max(one) for one in p_of_spreads) >= 0.05),
-        ("The generator alone can be trained with binary weights", min(alone_in_gan) > 0.7),
-        ("one training each", len(f.gan_models) == 1),
-        ("cannot tell such a difference from chance", within_chance),
-        ("only the GAN keeps its quality", max(q(d, both) for d in others) < 0.1 and q(GAN, both) > 0.9),
-        ("it does not keep its diversity", f.kept_secondary(GAN, both)[1] < 0.7 < v(GAN, both)),
-        ("Which samples survive is not random (finding 5)", 0.1 < min(survival) and max(survival) < 0.9),
-        ("is mostly another verse", f.fate(TEXT, "drifted") > 5 * f.fate(TEXT, "intact")),
-        (
-            "the GAN's pictures keep more of both roles than text",
-            all((GAN, TEXT) in claimed[role] for role in ROLES),
-        ),
-        (
-            "keep more quality than text, and not more diversity",
-            (TOKENS, TEXT) in claimed["quality"] and (TOKENS, TEXT) not in claimed["diversity"],
-        ),
-        (
-            "no difference in quality is claimed",
-            not {(TEXT, DIFFUSION), (DIFFUSION, TEXT)} & claimed["quality"],
-        ),
-        ("and text keeps more diversity", (TEXT, DIFFUSION) in claimed["diversity"]),
-        ("the diffusion model keeps more than text in `s@0`", q(DIFFUSION, tenfold) > q(TEXT, tenfold)),
-        (
-            "**True on the ladder, on average over sizes s and xs.**",
-            (TOKENS, DIFFUSION) in claimed["quality"],
-        ),
-        (
-            "the diffusion model `s@0` keeps more quality",
-            q(DIFFUSION, small) > q(TOKENS, small)
-            and f.kept_secondary(DIFFUSION, small)[0] > f.kept_secondary(TOKENS, small)[0],
-        ),
-        (
-            "writes no tokens and keeps more than both",
-            {(GAN, TOKENS), (GAN, DIFFUSION)} <= claimed["quality"],
-        ),
-        ("`wanda` keeps more quality than `magnitude`", q(DIFFUSION, "wanda") > q(DIFFUSION, pruned) + 0.1),
-        ("`sparsegpt` keeps most", q(DIFFUSION, "sparsegpt") > q(DIFFUSION, "wanda") + 0.1),
-        ("`wanda` keeps less diversity than `magnitude`", v(GAN, "wanda") < v(GAN, pruned) - 0.02),
-        ("all three ruin quality", max(q(TEXT, m) for m in (pruned, "wanda", "sparsegpt")) < 0.1),
-        ("ruins the diffusion model and the transformer", max(q(d, pruned) for d in others) < 0.1),
-        ("It costs the GAN diversity", f.kept_secondary(GAN, pruned)[1] < 0.7),
-        ("calibrated rounding keeps more diversity in each domain", all(less_diverse)),
-        ("and more quality in the diffusion model and", all(q(d, both) < q(d, small) for d in others)),
-        ("decides what a GAN keeps at 1 bit", one_bit[0] > 4 * one_bit[1]),
-        ("At 2 bits it adds diversity to both", s0[1] > bare0[1] and s1[1] > bare1[1]),
-        ("It costs one network quality", s0[0] < bare0[0]),
-        ("and the other none", s1[0] >= bare1[0]),
-        ("**Pruning while training keeps far more, and still does not pay.**", f.gain_of_pruning() > 0.1),
-        ("calibrated rounding without further training keeps more of both roles", f.loss_of_pruning() > 0),
-        ("`ternary` is smaller than `int2`", f.ratio(GAN, "ternary") > f.ratio(GAN, "int2")),
-        ("It keeps more quality", q(GAN, "ternary") > q(GAN, "int2")),
-        ("Its zeros make smooth pictures of fewer kinds", v(GAN, "ternary") < v(GAN, "int2")),
-        ("may keep more quality with fewer bits", bool(f.six_below_five())),
-        (
-            "Size s alone shows fewer of them, and size xs alone fewer still",
-            number(alone["xs"]) < number(alone["s"]) < number(claimed),
-        ),
-        (
-            "**Three domains have one measured network of size m, the others none.**",
-            [len(f.of(d, "m")) for d in (*DOMAINS, *OTHERS)] == [1, 1, 1, 0, 0],
-        ),
-        ("Uncompressed text networks of size xs", poor == {(TEXT, "xs")}),
-        ("so no finding leaves out a network", f.least_u() >= COUNTS_FROM),
-    ]
-
-
-def claims(now: ClaimContext) -> dict[str, set[tuple[str, str]]]:
-    """Role -> pairs of domains of which the first is claimed to keep more."""
-    return {r: {(c.a, c.b) for c in now.comparisons if c.role == r and now.claimed(c)} for r in ROLES}
-
-
-def number(claimed: Mapping[str, set[tuple[str, str]]]) -> int:
-    """How many claims in both roles."""
-    return sum(map(len, claimed.values()))
-
-
-def spans(f: Figures, method: str, shared: What) -> list[float]:
-    """How far retentions of `s@0` lie apart: quality by both sets of evaluators, then diversity."""
-    return [f.span_of(method, shared, role, second) for role in ROLES for second in (False, True)]
-
-
-def count(orders: Sequence[Order], role: str) -> int:
-    """In how many models a role falls below 0.90 first."""
-    return sum(o.first == role for o in orders)
 
 
 def slash(values: Iterable[float]) -> str:
