@@ -16,9 +16,10 @@ from bench.methods.notation import LADDER
 from bench.records.edge import EdgeRecord, read_edge
 from bench.records.schema import Record, read_records
 from bench.report import edge
+from bench.report.cells import signed
 from bench.report.contrasts import said
 from bench.report.during import summary
-from bench.report.report_data import report_data, signed
+from bench.report.report_data import report_data
 from bench.report.secondary_table import tau_text
 from bench.report.verdict import answer
 from bench.stats.contrasts import OTHER, What, components, shares

@@ -11,7 +11,8 @@ from statistics import fmean
 from bench.methods.notation import without_recalibration
 from bench.records.schema import Record, read_records
 from bench.registry import METHODS
-from bench.report.report_data import ReportData, report_data, table
+from bench.report.cells import table
+from bench.report.report_data import ReportData, report_data
 from bench.stats.model_file import read_models
 from bench.util.files import write_atomically
 from scripts import blocks

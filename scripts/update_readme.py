@@ -10,9 +10,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from bench.records.schema import read_records
+from bench.report.cells import table
 from bench.report.contrasts import short_answer
 from bench.report.headline import answers, ranked, scores_and_ratios
-from bench.report.report_data import ReportData, report_data, table
+from bench.report.report_data import ReportData, report_data
 from bench.report.small_files import fewest_bytes
 from bench.stats.model_file import read_models
 from bench.util.files import write_atomically

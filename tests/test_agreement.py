@@ -14,9 +14,10 @@ from scipy import stats
 
 from bench.records.schema import PRIMARY_METRIC, EvaluatorBlock, Items, Record
 from bench.report.caveats import checks
+from bench.report.cells import DASH
 from bench.report.details import best_methods, in_no_average
 from bench.report.headline import doubted_ratios, rungs
-from bench.report.report_data import DASH, report_data
+from bench.report.report_data import report_data
 from bench.report.secondary_table import tau_text, use_table
 from bench.report.small_files import Kept
 from bench.stats.compressibility import retention_of

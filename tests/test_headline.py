@@ -9,9 +9,12 @@ from made_up import both_pages, ladder, model, scored, stored
 
 from bench.records.schema import Record, ToolReport
 from bench.registry import DOMAINS
-from bench.report.details import onset_text, ratio_cells, rungs, size_by_size, sizes
+from bench.report.cells import with_interval
+from bench.report.details import ratio_cells, rungs, size_by_size
 from bench.report.headline import best_methods, best_tools, models_table
-from bench.report.report_data import report_data, with_interval
+from bench.report.loss_order import onset_text
+from bench.report.report_data import report_data
+from bench.report.size_tables import sizes
 from bench.report.verdict import sentence
 from bench.stats.compressibility import FULL_RANGE
 from bench.stats.intervals import Estimate

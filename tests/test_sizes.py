@@ -96,7 +96,7 @@ def test_no_regression_without_two_sizes() -> None:
 
 
 def test_the_slope_rests_on_domains_of_several_sizes_and_the_leaderboard_names_them() -> None:
-    from bench.report.details import _regression
+    from bench.report.size_tables import _regression
 
     data = made(0.03, {"a": 0.9}) + made(0.03, {"b": 0.5}, (480_000, 500_000))
     assert with_sizes(data) == ["a"]

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from math import sqrt
 
-from bench.report.report_data import DASH, ReportData, table, with_interval
+from bench.report.cells import DASH, table, with_interval
+from bench.report.report_data import ReportData
 from bench.report.verdict import PAIR_HEADERS, ClaimContext, in_roles, pairs, together
 from bench.stats.contrasts import (
     FACTORS,

@@ -4,36 +4,25 @@ explanations.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from statistics import mean, stdev
 
 from bench.methods.notation import LADDER
 from bench.report.caveats import checks, pairs_not_shown
+from bench.report.cells import DASH, kept_ratio, table, with_interval
 from bench.report.contrasts import data_or_network
 from bench.report.during import during_details
-from bench.report.loss_order import by_domain, ratio_text
+from bench.report.loss_order import ORDER_NOTES, by_domain, losses
 from bench.report.model_page import GENERATED
-from bench.report.report_data import DASH, ReportData, kept_ratio, signed, table, with_interval
+from bench.report.report_data import ReportData
 from bench.report.secondary_table import secondary_agreement
+from bench.report.size_tables import large_or_small, sizes
 from bench.report.survivor_tables import survivors
 from bench.report.verdict import PAIR_HEADERS, pairs
 from bench.stats.compressibility import FULL_RANGE, HIGH_RANGE
 from bench.stats.frontier import CHOOSING_SEED, Best, frontier
-from bench.stats.intervals import Estimate
-from bench.stats.ladder import ROLES, ModelLadder, size_of
-from bench.stats.order import Onset, order_of
+from bench.stats.ladder import ROLES, ModelLadder
 from bench.stats.scores import Domain, Ratio, counts, good_enough, model_score, ratio_at
-from bench.stats.sizes import (
-    REFERENCE_SIZE,
-    Point,
-    SizeSlopes,
-    best_within,
-    points,
-    repeated_sizes,
-    size_slopes,
-    with_sizes,
-)
 from bench.stats.use import use_by_method
 
 
@@ -271,40 +260,6 @@ def best_cells(best: Best, name: str) -> list[str]:
     return [f"{best.target}x", name, f"`{best.method}`", f"{best.ratio:.1f}x", *kept]
 
 
-# ---------------------------------------------------------------------------------------------- order of loss
-
-ORDER_NOTES = """\
-The compression ratio at which retention falls below 0.90, on straight lines between the rungs. The intervals
-are of that model, over sampling seeds and items. **lost first** names a role only where the two intervals do
-not overlap.
-"""
-
-
-def losses(found: ReportData) -> str:
-    """The ratios at which quality and diversity fall below 0.90, for each model."""
-    lines = []
-    for m in found.models:
-        if m.whole:
-            order = order_of(m)
-            onsets = [onset_text(order.onsets[role]) for role in ROLES]
-            lines.append([f"{m.domain} {m.model}", *onsets, order.first or UNDECIDED])
-    return table(["model", *(f"{role} below 0.90 at" for role in ROLES), "lost first"], lines)
-
-
-UNDECIDED = "undecided"
-
-
-def losses_of(m: ModelLadder) -> list[str]:
-    """[quality below 0.90 at, diversity below 0.90 at, lost first] of a model with a whole ladder."""
-    order = order_of(m)
-    return [*(ratio_text(order.onsets[role].ratio) for role in ROLES), order.first or UNDECIDED]
-
-
-def onset_text(onset: Onset) -> str:
-    """A ratio with its interval: `8.0x [7.5x, 8.4x]`."""
-    return f"{ratio_text(onset.ratio)} [{ratio_text(onset.low)}, {ratio_text(onset.high)}]"
-
-
 # ------------------------------------------------------------------------------------------------- covariates
 
 COVARIATE_NOTES = """\
@@ -337,85 +292,3 @@ def _covariate_line(found: ReportData, m: ModelLadder) -> list[str]:
         f"{a.weight_kurtosis:.2f}" if a and a.weight_kurtosis is not None else DASH,
         (", ".join(f"{n} {kind}" for kind, n in a.normalisation.items()) or "none") if a else DASH,
     ]
-
-
-def sizes(found: ReportData) -> list[str]:
-    """The regression of C on size, one line for each role, or the reason why there is none."""
-    lines = []
-    for role in ROLES:
-        data = points(found.compared, found.parameters, role)
-        lines.append(f"- {role}: {_regression(data)}")
-        solid = [p for p in data if not p.hollow]
-        if len(solid) < len(data):
-            lines.append(f"- {role}, without the models whose U is below 0.5: {_regression(solid)}")
-        if len(often := repeated_sizes(data)) < len(solid) and size_slopes(often) is not None:
-            lines.append(
-                f"- {role}, without sizes that have fewer training seeds than another: {_regression(often)}"
-            )
-    return [
-        "**Does size matter?** Linear regression of C on log2 of the parameters in each domain, "
-        "and the mean of the slopes "
-        "([picture](docs/images/sizes.png)):\n",
-        "\n".join(lines) + "\n",
-    ]
-
-
-def _regression(data: Sequence[Point]) -> str:
-    found = size_slopes(data)
-    if found is None:
-        return (
-            f"no regression: {len(data)} models, and no domain has two sizes with a residual degree of "
-            f"freedom."
-        )
-    slope = found.average
-    low, high = slope.interval() or (math.nan, math.nan)
-    models = f"{len(data)} models, {slope.df:.3g} degrees of freedom"
-    varied = with_sizes(data)
-    if len(varied) < len({p.domain for p in data}):
-        models += f"; more than one size only in {', '.join(varied)}"
-    interval = f"95 % interval {low:+.3f} to {high:+.3f}"
-    return (
-        f"{slope.value:+.3f} per doubling, {interval} ({models}).{_by_domain(found)}{_levels(found.levels)}"
-    )
-
-
-def _by_domain(found: SizeSlopes) -> str:
-    if len(found.slopes) < 2:
-        return ""
-    said = [f"{domain} {signed(slope)}" for domain, slope in found.slopes.items()]
-    return f" By domain: {', '.join(said)}; test of equal slopes: p = {found.p:.3f} (Welch)."
-
-
-def _levels(levels: Mapping[str, Estimate]) -> str:
-    """C at the reference size. The ends of the intervals are clipped to [0, 1]."""
-    said = []
-    for domain, level in levels.items():
-        low, high = (min(1.0, max(0.0, end)) for end in level.interval() or (0.0, 1.0))
-        said.append(f"{domain} {level.value:.3f} [{low:.3f}, {high:.3f}]")
-    return f" C on these lines at {REFERENCE_SIZE / 1e6:g} M parameters: {', '.join(said)}."
-
-
-WITHIN_NOTES = """\
-**Large and compressed, or small?** The best network of each domain in a file of at most so many bytes, among
-all sizes and rungs and the uncompressed networks. The best one has the largest minimum of validity and mutual
-recall. Sampling seed 0 selects it; the numbers are means over training seeds on the other sampling seeds.
-Sizes with fewer training seeds are left out. A line is left out where the best network is that of the line
-above.
-"""
-LIMITS = tuple(1024 * 2**k for k in range(4, 14))
-
-
-def large_or_small(found: ReportData) -> list[str]:
-    """The best network at each file size. Empty where no domain has two sizes."""
-    lines, several = [], False
-    for d in found.now.domains:
-        records = found.of(d.name)
-        several |= len({size_of(r.model) for r in records}) > 1
-        for fits in best_within(records, LIMITS):
-            values = [f"{fits.values[role]:.3f}" for role in ROLES]
-            limit = f"{fits.limit // 1024:,} KB"
-            lines.append(
-                [d.name, limit, f"`{fits.method}` of {fits.size}", f"{fits.stored / 1024:,.0f} KB", *values]
-            )
-    headers = ["domain", "at most", "network", "file", "valid ↑", "mutual recall ↑"]
-    return [WITHIN_NOTES, table(headers, lines) + "\n"] if several else []

@@ -6,15 +6,8 @@ import itertools
 from collections.abc import Sequence
 
 from bench.methods.notation import CONTROL
-from bench.report.report_data import (
-    DASH,
-    ReportData,
-    kept_ratio,
-    signed,
-    smaller_by_secondary,
-    table,
-    with_interval,
-)
+from bench.report.cells import DASH, kept_ratio, signed, smaller_by_secondary, table, with_interval
+from bench.report.report_data import ReportData
 from bench.stats.during import BothWays, DuringTraining, compare_ways, domain_of, over_seeds
 from bench.stats.intervals import Estimate
 from bench.stats.ladder import ROLES, ModelLadder, size_of

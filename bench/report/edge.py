@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench.records.edge import DENSE, EAGER, FP32, EdgeRecord, by
-from bench.report.report_data import DASH, table
+from bench.report.cells import DASH, table
 from bench.stats.ladder import ROLES
 from bench.util.markup import as_text
 

@@ -9,18 +9,12 @@ from statistics import mean
 
 from bench.methods.notation import LADDER
 from bench.report.caveats import caveats, why_no_score
+from bench.report.cells import DASH, kept_ratio, smaller_by_secondary, table
 from bench.report.contrasts import short_answer
-from bench.report.details import UNDECIDED, best_cells, retentions_at
+from bench.report.details import best_cells, retentions_at
 from bench.report.during import during_section
-from bench.report.loss_order import ratio_text
-from bench.report.report_data import (
-    DASH,
-    ReportData,
-    kept_ratio,
-    methods,
-    smaller_by_secondary,
-    table,
-)
+from bench.report.loss_order import UNDECIDED, ratio_text
+from bench.report.report_data import ReportData, methods
 from bench.report.small_files import APART, fewest_bytes, reversed_order
 from bench.report.verdict import answer
 from bench.stats.frontier import Best, frontier

@@ -1,4 +1,4 @@
-"""Writes which is lost first, quality or diversity: a line for each domain, and what others report."""
+"""Writes which is lost first, quality or diversity, by domain and by model, and what others report."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import math
 from collections.abc import Sequence
 from statistics import median
 
-from bench.report.report_data import DASH, ReportData, table
-from bench.stats.ladder import ROLES
-from bench.stats.order import Order, order_of
+from bench.report.cells import DASH, table
+from bench.report.report_data import ReportData
+from bench.stats.ladder import ROLES, ModelLadder
+from bench.stats.order import Onset, Order, order_of
 from bench.util.markup import as_text, joined
 
+UNDECIDED = "undecided"
 ELSEWHERE = (
     "Mordido et al. (2021, arXiv:2103.11912) report the opposite for GANs after quantization: quality stays "
     "and diversity falls. They measure other GANs, with precision and recall by hashing."
@@ -66,3 +68,34 @@ def _said(orders: Sequence[Order], theirs: Sequence[Order]) -> str:
 def _diversity_more_often(orders: Sequence[Order], domain: str) -> bool:
     firsts = [o.first for o in orders if o.model.domain == domain]
     return firsts.count("diversity") > firsts.count("quality")
+
+
+# ------------------------------------------------------------------------------------------------- each model
+
+ORDER_NOTES = """\
+The compression ratio at which retention falls below 0.90, on straight lines between the rungs. The intervals
+are of that model, over sampling seeds and items. **lost first** names a role only where the two intervals do
+not overlap.
+"""
+
+
+def losses(found: ReportData) -> str:
+    """The ratios at which quality and diversity fall below 0.90, for each model."""
+    lines = []
+    for m in found.models:
+        if m.whole:
+            order = order_of(m)
+            onsets = [onset_text(order.onsets[role]) for role in ROLES]
+            lines.append([f"{m.domain} {m.model}", *onsets, order.first or UNDECIDED])
+    return table(["model", *(f"{role} below 0.90 at" for role in ROLES), "lost first"], lines)
+
+
+def losses_of(m: ModelLadder) -> list[str]:
+    """[quality below 0.90 at, diversity below 0.90 at, lost first] of a model with a whole ladder."""
+    order = order_of(m)
+    return [*(ratio_text(order.onsets[role].ratio) for role in ROLES), order.first or UNDECIDED]
+
+
+def onset_text(onset: Onset) -> str:
+    """A ratio with its interval: `8.0x [7.5x, 8.4x]`."""
+    return f"{ratio_text(onset.ratio)} [{ratio_text(onset.low)}, {ratio_text(onset.high)}]"

@@ -7,7 +7,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from bench.report.report_data import DASH, ReportData, bracketed, table, with_interval
+from bench.report.cells import DASH, bracketed, table, with_interval
+from bench.report.report_data import ReportData
 from bench.stats.compressibility import FULL_RANGE, HIGH_RANGE
 from bench.stats.intervals import Estimate
 from bench.stats.ladder import ROLES

@@ -9,7 +9,8 @@ from statistics import fmean
 
 from bench.methods.notation import during, is_trained, without_recalibration
 from bench.records.schema import Record
-from bench.report.report_data import DASH, ReportData, methods, table
+from bench.report.cells import DASH, table
+from bench.report.report_data import ReportData, methods
 from bench.stats.compressibility import mean_retention
 from bench.stats.during import BothWays, domain_of
 from bench.stats.frontier import CHOOSING_SEED, frontier

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from bench.methods.notation import is_recalibrated, rung_of
-from bench.report.report_data import DASH, ReportData, bracketed, table
+from bench.report.cells import DASH, bracketed, table
+from bench.report.report_data import ReportData
 from bench.stats.ladder import ModelLadder
 from bench.stats.model_file import ModelFile
 from bench.stats.survivors import ByCovariate

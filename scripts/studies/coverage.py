@@ -15,7 +15,7 @@ import click
 from tabulate import tabulate
 
 from bench.records.schema import read_records
-from bench.report.report_data import DASH
+from bench.report.cells import DASH
 from bench.stats.ladder import models_of
 from bench.util.files import write_atomically
 from bench.util.progress import bar

@@ -24,7 +24,7 @@ from tabulate import tabulate
 from bench.evaluation.panel import Panel
 from bench.evaluation.verdicts import VERDICTS, features_of
 from bench.records.schema import Record, read_records
-from bench.report.report_data import DASH
+from bench.report.cells import DASH
 from bench.report.secondary_table import tau_text
 from bench.stats.compressibility import retention_of
 from bench.stats.ladder import grouped

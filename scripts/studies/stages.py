@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import mean
 
 from bench.records.schema import read_records
-from bench.report.report_data import table
+from bench.report.cells import table
 from bench.stats.ladder import grouped
 
 LEAST_S = 0.1

@@ -26,7 +26,7 @@ from bench.evaluation.secondary import OneEvaluator, secondary_block
 from bench.methods.notation import LADDER, ladder, parse
 from bench.records.schema import PRIMARY_METRIC, EvaluatorBlock, Record, metric_of, read_records
 from bench.registry import open_domain
-from bench.report.report_data import table, with_interval
+from bench.report.cells import table, with_interval
 from bench.runner.evaluation import Evaluation
 from bench.runner.session import ModelSession
 from bench.stats.compressibility import recalibrated_ladder

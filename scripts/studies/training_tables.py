@@ -16,7 +16,7 @@ import numpy as np
 
 from bench.methods.notation import CONTROL, is_trained, without_seed
 from bench.records.schema import Record, read_records
-from bench.report.report_data import DASH, table
+from bench.report.cells import DASH, table
 from bench.runner.run_cell import COLLAPSED_BELOW
 from bench.stats.compressibility import mean_retention
 from bench.stats.ladder import ROLES
@@ -265,8 +265,10 @@ def diverged(records: Sequence[Record]) -> bool:
 
 
 def collapses(records: Sequence[Record]) -> list[bool]:
-    """For each role, whether the mean retention is below `COLLAPSED_BELOW`."""
-    return [kept(records, role) < COLLAPSED_BELOW for role in ROLES]
+    """For each role, whether the mean retention is below `COLLAPSED_BELOW`. A training that diverged has no
+    network that could collapse.
+    """
+    return [not diverged(records) and kept(records, role) < COLLAPSED_BELOW for role in ROLES]
 
 
 def oscillation(log: Sequence[Mapping[str, float]]) -> float:

@@ -18,10 +18,12 @@ from typing import Any
 from bench.errors import BadInput
 from bench.records.schema import read_records
 from bench.report.caveats import caveats
+from bench.report.cells import DASH, with_interval
 from bench.report.contrasts import short_answer
-from bench.report.details import best_cells, losses_of
+from bench.report.details import best_cells
 from bench.report.headline import answers, ranked, rung_lines, scores_and_ratios
-from bench.report.report_data import DASH, ReportData, with_interval
+from bench.report.loss_order import losses_of
+from bench.report.report_data import ReportData
 from bench.report.site.curves import cell_charts, domain_charts, looks
 from bench.report.site.data import NUMBERS, TEXTS, Row, Say, SiteData, Source, site_data
 from bench.report.site.samples import Twins
