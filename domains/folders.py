@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.errors import BadInput
+from bench.errors import BadInput, unknown
 from bench.interfaces import ModelSpec
 
 # size -> training seeds, of every domain that says nothing else, in the order of training
@@ -75,8 +75,6 @@ def check_numbers(settings: Mapping[str, Any], allowed: Mapping[str, int | float
 
     Raises `BadInput`.
     """
-    from bench.errors import unknown
-
     for name, value in settings.items():
         if name not in allowed:
             raise unknown("sampler setting", name, allowed)

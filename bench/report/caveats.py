@@ -29,8 +29,8 @@ def caveats(now: ClaimContext, crossed: bool = False) -> str:
 
     crossed: some domains share their data and some their network, and the page contrasts them.
     """
-    together = IN_SOME_ROWS if crossed else IN_ALL_ROWS
-    return _paragraphs([_size_by_size(now), _how_sure(now), CANNOT.format(together=together)])
+    cannot = CANNOT.format(together=IN_SOME_ROWS if crossed else IN_ALL_ROWS)
+    return _paragraphs([_size_by_size(now), _how_sure(now), cannot])
 
 
 def checks(now: ClaimContext, wider: ClaimContext) -> str:

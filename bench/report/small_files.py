@@ -80,10 +80,11 @@ def _best(every: Sequence[Record], ratio: float, among: Container[str] | None = 
     usable = [r for r in every if not is_trained(r.method)]
     if among is not None:
         usable = [r for r in usable if without_recalibration(r.method) in among]
-    for one in frontier(usable, (ratio,)):
-        own = [r for r in usable if r.method == one.method and r.sample_seed != CHOOSING_SEED]
-        return Kept(one.ratio, {role: fmean(one.values[role]) for role in ROLES}, own)
-    return None
+    one = next(iter(frontier(usable, (ratio,))), None)
+    if one is None:
+        return None
+    own = [r for r in usable if r.method == one.method and r.sample_seed != CHOOSING_SEED]
+    return Kept(one.ratio, {role: fmean(one.values[role]) for role in ROLES}, own)
 
 
 def trained_with(found: ReportData, rung: str) -> dict[str, Kept]:

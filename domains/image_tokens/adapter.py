@@ -12,7 +12,7 @@ import numpy as np
 
 from bench.errors import BadInput
 from bench.interfaces import Generator, Metric, ModelSpec, Training, TrainingRecipe, Wrap
-from domains.folders import card_of
+from domains.folders import card_of, check_numbers
 from domains.images.adapter import ImageDomain, locate_folder, training_parts
 from domains.images.companions import companion_note, companion_settings
 from domains.language.generator import LanguageGenerator
@@ -158,8 +158,6 @@ def open_over_codes(spec: ModelSpec, device: str, settings: Mapping[str, Any], c
 
 def sampler_settings(settings: Mapping[str, Any], tokens: int) -> dict[str, Any]:
     """Defaults and the user's. The number of tokens is the codec's. Raises `BadInput`."""
-    from domains.folders import check_numbers
-
     check_numbers(settings, {"temperature": 100.0, "nucleus": 1.0})
     return {"temperature": 1.0, "nucleus": 1.0, **settings, "max_tokens": tokens}
 

@@ -28,7 +28,7 @@ def tokens_of(codes: np.ndarray, shape: CodecShape) -> list[list[int]]:
     offsets = 1 + shape.code_count * (np.arange(codes.shape[1]) % shape.codes)
     rows = np.full((len(codes), 1 + codes.shape[1]), START, dtype=np.int64)
     rows[:, 1:] = codes + offsets
-    return [[int(token) for token in row] for row in rows]
+    return rows.tolist()  # type: ignore[no-any-return]
 
 
 def codes_of(tokens: Sequence[Sequence[int]], shape: CodecShape) -> np.ndarray:

@@ -13,8 +13,8 @@ from bench.errors import BadInput, in_a_line
 from bench.interfaces import ModelSpec
 from domains.folders import card_of, check_numbers
 from domains.language.causal import check_causal
+from domains.language.network import MAX_TOKENS
 
-MAX_TOKENS = 256
 PROBE_TOKENS = 7
 # names of the number of positions in a configuration
 POSITIONS = ("max_position_embeddings", "max_seq_len", "n_positions")

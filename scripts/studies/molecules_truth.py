@@ -44,7 +44,7 @@ JUDGES: Mapping[str, Reading] = {
 @click.option("--samples", default=2000, show_default=True, help="Molecules a damage.")
 @click.option("--results", default="results", show_default=True, help="The folder of the records.")
 def main(samples: int, results: str) -> None:
-    """One line per damage and judge, and one for all damages of the surface together; then the ranks."""
+    """One line per damage and judge, and one for all of these damages together; then the ranks."""
     records = [r for r in read_records(Path(results)) if r.domain == MoleculesDomain.name]
     click.echo(f"{damage_table(samples)}\n\n{rank_table(records)}")
 
