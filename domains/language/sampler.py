@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, cast
 
 import torch
@@ -87,46 +87,74 @@ def _sample_batch(
 ) -> Iterator[tuple[int, list[int]]]:
     """Prompts are read token by token, in place of those that the network would choose: no padding."""
     device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
-    items = items.to(device)
+    texts = Texts.begun(items.to(device), settings, prompt)
     written: dict[int, list[int]] = {item: [] for item in items.tolist()}
-    given, lengths = _padded(
-        [prompt(item) if prompt else () for item in items.tolist()], device
-    )  # [b, t], [b]
-    most = lengths + settings.max_tokens  # tokens of each text
-    if settings.positions is not None:
-        most = most.clamp(max=settings.positions)
-    tokens = torch.full((len(items), 1), settings.start, device=device)
-    alive, read = torch.ones(len(items), dtype=torch.bool, device=device), reader_of(network, settings)
-    for position in range(int(most.max())):
+    tokens, read = torch.full((len(items), 1), settings.start, device=device), reader_of(network, settings)
+    for position in range(int(texts.most.max())):
         logits = read.next_logits(tokens)
         if not logits.isfinite().all():
             raise Diverged(f"the network's logits are not finite at token {position}")
-        perturbed = warp(logits, settings) + gumbel(seed, items, position - lengths, logits.shape[1])
+        noise = gumbel(seed, texts.items, position - texts.lengths, logits.shape[1])
+        perturbed = warp(logits, settings) + noise
         if trace is not None:
-            trace(items, position, perturbed)
-        free, chosen = position >= lengths, perturbed.argmax(1)
-        if position < given.shape[1]:
-            chosen = torch.where(free, chosen, given[:, position])
-        alive &= position < most
-        if settings.end is not None:
-            alive &= (chosen != settings.end) | ~free
+            trace(texts.items, position, perturbed)
+        chosen = texts.choose(perturbed, position, settings.end)
         # one transfer to the host: each waits for the device
-        numbers, written_now, going = torch.stack([items, chosen, alive.long()]).tolist()
+        numbers, written_now, going = torch.stack([texts.items, chosen, texts.alive.long()]).tolist()
         for item, token, goes_on in zip(numbers, written_now, going, strict=True):
             if goes_on:
                 written[item].append(token)
-            # finished now; rows that finished before wait for the batch to be compacted
+            # finished now; texts that finished before wait for the batch to be compacted
             elif item in written:
                 yield item, written.pop(item)
         if not any(going):
             break
         tokens = chosen[:, None]
         if sum(going) < COMPACT_BELOW * len(going) and read.can_select:
-            rows = alive.nonzero()[:, 0]
-            items, tokens, alive = items[rows], tokens[rows], alive[rows]
-            given, lengths, most = given[rows], lengths[rows], most[rows]
+            rows = texts.drop_finished()
+            tokens = tokens[rows]
             read.select(rows)
     yield from written.items()
+
+
+@dataclass
+class Texts:
+    """The texts of a batch: b rows in the order in which the network reads them."""
+
+    items: Tensor  # [b]
+    given: Tensor  # [b, t], prompts padded with 0
+    lengths: Tensor  # [b], of the prompts
+    most: Tensor  # [b], tokens that a text may have
+    alive: Tensor  # [b] bool: still being written
+
+    @classmethod
+    def begun(cls, items: Tensor, settings: SamplerSettings, prompt: Prompt | None) -> Texts:
+        """The texts of these items before their first token."""
+        given, lengths = _padded([prompt(item) if prompt else () for item in items.tolist()], items.device)
+        most = lengths + settings.max_tokens
+        if settings.positions is not None:
+            most = most.clamp(max=settings.positions)
+        return cls(items, given, lengths, most, torch.ones_like(items, dtype=torch.bool))
+
+    def choose(self, perturbed: Tensor, position: int, end: int | None) -> Tensor:
+        """The token of each text at a position [b]: that of its prompt, or the most likely one [b, v].
+
+        A text that ends here is no longer alive.
+        """
+        free, chosen = position >= self.lengths, perturbed.argmax(1)
+        if position < self.given.shape[1]:
+            chosen = torch.where(free, chosen, self.given[:, position])
+        self.alive &= position < self.most
+        if end is not None:
+            self.alive &= (chosen != end) | ~free
+        return chosen
+
+    def drop_finished(self) -> Tensor:
+        """-> the rows that stay [b']"""
+        rows = self.alive.nonzero()[:, 0]
+        for field in fields(self):
+            setattr(self, field.name, getattr(self, field.name)[rows])
+        return rows
 
 
 def _padded(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
