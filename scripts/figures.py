@@ -291,15 +291,23 @@ class Figures:
             squares, df = squares + float(np.var(values)) * len(values), df + len(values) - 1
         return math.sqrt(squares / df)
 
-    def c_of_s(self, domain: str, decoder: bool = False) -> float:
+    def c_of_s(self, domain: str, decoder: bool = False, secondary: bool = False) -> float:
         """C of quality, the mean over the networks of size s.
 
         decoder: that of image_tokens is compressed, too (docs/explanation.md).
         """
+        every = self.secondary if secondary else self.whole
+        models = [m for m in every if (m.domain, m.size) == (domain, "s")]
         if not decoder:
-            return mean(known(model_score(m, "quality")).value for m in self.of(domain, "s"))
+            return mean(known(model_score(m, "quality")).value for m in models)
         measured = json.loads(FILE.read_text(encoding="utf-8"))
-        return mean(c_with_decoder(measured, m, "quality") for m in self.of(domain, "s"))
+        return mean(c_with_decoder(measured, m, "quality", secondary) for m in models)
+
+    def lead_left(self, behind: str, secondary: bool = False) -> float:
+        """The share of the lead of image_tokens in C of quality, size s, that a compressed decoder leaves."""
+        alone, with_decoder = (self.c_of_s(TOKENS, decoder, secondary) for decoder in (False, True))
+        other = self.c_of_s(behind, secondary=secondary)
+        return (with_decoder - other) / (alone - other)
 
     def c_up_to_16x(self, domain: str) -> float:
         """C of quality from the rungs up to the first that reaches 16x."""

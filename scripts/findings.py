@@ -133,8 +133,10 @@ class Page:
         return " | ".join("{} ({}) | {} ({})".format(*four) for four in pairs)
 
     def c_of_s(self, domain: str, decoder: str = "") -> str:
-        """C of quality, the mean over the networks of size s; `decoder`: compressed, too."""
-        return short(self._f.c_of_s(domain, bool(decoder)))
+        """`.81 (.84)`: C of quality, the mean over the networks of size s, in brackets by the secondary
+        evaluators. decoder: compressed, too.
+        """
+        return "{} ({})".format(*(short(self._f.c_of_s(domain, bool(decoder), two)) for two in (False, True)))
 
     def ratio(self, domain: str, method: str) -> str:
         return f"{self._f.ratio(domain, method):.1f}x"

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.artifact.format import fill
-from bench.interfaces import Context
+from bench.interfaces import Context, Samples
 from bench.layers import COVERED, weights_of
 from bench.methods.batch_norm import layers_with_statistics, reestimate
 from bench.methods.notation import LADDER, ladder, parse
@@ -33,6 +33,7 @@ from bench.metrics.anatomy import excess_kurtosis, weight_kurtosis
 from bench.registry import open_domain
 from bench.runner.evaluation import Evaluation
 from bench.runner.session import ModelSession
+from bench.stats.ladder import ROLES
 from bench.util.files import write_atomically
 from domains.image_tokens.adapter import TokensGenerator
 from domains.language.generator import LanguageGenerator
@@ -42,15 +43,16 @@ from scripts.studies.training_time import kept_of
 
 FILE = Path(__file__).with_suffix(".json")
 DOMAINS = ("image_gan", "image_diffusion", "image_tokens", "text", "molecules")
-SAMPLES = 1000
+SAMPLES = 2000  # of an experiment, as of the published records
+FOLLOWED = 1000  # sequences whose next tokens are compared
 BATCHES, ITEMS = 20, 16  # of calibration: at most so many, cut to so many items
 PATHS = 50  # pictures whose paths are followed
 TESTED, DIFFUSION = "s@0", "image_diffusion"
 GRIDS = ("int5", "int4")
-GRID = "int4"  # of the experiments
 SEQUENCES = ("text", "image_tokens", "molecules")
 EARLY, LATE = slice(0, 8), slice(12, 20)  # positions of tokens in their sequence
 STEPS = (10, 5, 20)  # of the sampler, which calls the network 2 n - 1 times in n steps
+HALVES = ("first", "last")  # of the calls
 NOISED = (("image_gan", "int2"), *((domain, "int4") for domain in (DIFFUSION, *SEQUENCES)))
 PARTS = ("all weights", "the embedding", "the rest")  # of a network
 CELLS = (  # (domain, model, grid), of which a part is compressed
@@ -59,7 +61,7 @@ CELLS = (  # (domain, model, grid), of which a part is compressed
 )
 WITHOUT_UNUSED = ("image_tokens",)  # training saw all of its tokens
 TOKENS, DECODED = "image_tokens", ("int6", "int5", "int4", "int3")  # grids that compress its decoder, too
-SEEDS, PUBLISHED_SAMPLES = ("s@0", "s@1", "s@2"), 2000  # of that experiment: compared with published records
+NETWORKS = ("s@0", "s@1", "s@2")  # of that experiment
 UNLIKELY, WRITTEN = -1e4, 200
 FORBIDDEN = "all weights, unused tokens forbidden"
 Found = dict[str, Any]
@@ -239,8 +241,8 @@ def over_tokens(session: ModelSession, grid: str) -> Found:
     """
     generator = cast(LanguageGenerator, session.generator)
     pair = generator.network, compressed(session, grid)
-    written = [generator.write(network, SAMPLES, 0) for network in pair]
-    long = [i for i in range(SAMPLES) if min(len(rows[i]) for rows in written) >= LATE.stop]
+    written = [generator.write(network, FOLLOWED, 0) for network in pair]
+    long = [i for i in range(FOLLOWED) if min(len(rows[i]) for rows in written) >= LATE.stop]
     found: Found = {"items": len(long)}
     for author, rows in zip(("uncompressed", "compressed"), written):
         kl = divergences(*pair, [[generator.start, *rows[i][: LATE.stop]] for i in long])
@@ -293,38 +295,49 @@ def experiments(found: Found) -> Iterator[None]:
 def planned() -> dict[str, Callable[[], Found]]:
     """Each experiment by its key."""
     plan: dict[str, Callable[[], Found]] = {}
-    for steps in STEPS:
-        plan[f"steps {steps}"] = partial(fewer_calls, steps)
-    for part in ("first", "last"):
-        plan[f"{part} half"] = partial(half_of_the_calls, part)
-    for (domain, grid), kind in itertools.product(NOISED, ("rounding", "noise")):
-        plan[f"{kind} {domain} {grid}"] = partial(disturbed, domain, grid, kind)
+    for steps, grid in itertools.product(STEPS, GRIDS):
+        plan[f"steps {steps} {grid}"] = partial(fewer_calls, steps, grid)
+    for part, grid in itertools.product(HALVES, GRIDS):
+        plan[f"{part} half {grid}"] = partial(half_of_the_calls, part, grid)
+    for domain, grid in NOISED:
+        plan[f"noise {domain} {grid}"] = partial(with_noise, domain, grid)
+    rounded = [(domain, TESTED, grid) for domain, grid in NOISED]
+    for cell, part in (*itertools.product(CELLS, PARTS), *((cell, PARTS[0]) for cell in rounded)):
+        plan[" ".join((part, *cell))] = partial(part_of_the_weights, *cell, part)
     for cell in CELLS:
-        plan |= {" ".join((part, *cell)): partial(part_of_the_weights, *cell, part) for part in PARTS}
         if cell[1] == TESTED and cell[0] not in WITHOUT_UNUSED:
             plan[" ".join((FORBIDDEN, *cell))] = partial(unused_forbidden, *cell)
-    for model, grid in itertools.product(SEEDS, DECODED):
+    for model, grid in itertools.product(NETWORKS, DECODED):
         plan[f"decoder {model} {grid}"] = partial(decoder_too, model, grid)
     return plan
 
 
-def fewer_calls(steps: int) -> Found:
+def kept_by_both(samples: Samples, evaluation: Evaluation) -> Found:
+    """Retention of quality and of diversity of samples of seed 0, by the primary and by the `secondary`
+    evaluators.
+    """
+    blocks = evaluation.secondary_blocks(samples, 0).values()
+    second = {block.role: block.metrics.get("retention") for block in blocks if block.role in ROLES}
+    return {**kept_of(samples, evaluation), "secondary": second}
+
+
+def fewer_calls(steps: int, grid: str) -> Found:
     """Retention against the uncompressed network with equally few calls."""
     session = tested_session(DIFFUSION)
     session.generator = session.domain.open(session.spec, "cpu", {"steps": steps})
     evaluation = Evaluation(session)
     before = evaluation.panel.metrics_of(*evaluation.baseline(0))
-    kept = kept_of(session.sample(compressed(session, GRID), 0).samples, evaluation)
+    kept = kept_by_both(session.sample(compressed(session, grid), 0).samples, evaluation)
     return {**kept, "valid": before["quality_valid"], "recall": before["diversity_mutual_recall"]}
 
 
-def half_of_the_calls(part: str) -> Found:
+def half_of_the_calls(part: str, grid: str) -> Found:
     """Retention where the compressed network makes the first or the last half of the calls."""
     session = tested_session(DIFFUSION)
-    pair = (session.generator.network, compressed(session, GRID))
+    pair = (session.generator.network, compressed(session, grid))
     calls = session.generator.settings()["network_calls"]
     turns = Turns(*(pair if part == "last" else pair[::-1]), calls)
-    return kept_of(session.generator.sample(turns, SAMPLES, 0), Evaluation(session))
+    return kept_by_both(session.generator.sample(turns, SAMPLES, 0), Evaluation(session))
 
 
 class Turns(nn.Module):
@@ -341,33 +354,33 @@ class Turns(nn.Module):
         return (self.first if early else self.last)(*args, **kwargs)
 
 
-def disturbed(domain: str, grid: str, kind: str) -> Found:
-    """Retention with a grid, or with Gaussian noise of the same mean square in each output channel."""
+def with_noise(domain: str, grid: str) -> Found:
+    """Retention with Gaussian noise of the same mean square as a grid's errors in each output channel."""
     session = tested_session(domain)
     network = compressed(session, grid)
-    if kind == "noise":
-        drown(network, session.generator.network)
-        if layers_with_statistics(network):
-            reestimate(network, session.generator.calibration(0))
-    return kept_of(session.sample(network, 0).samples, Evaluation(session))
+    drown(network, session.generator.network)
+    if layers_with_statistics(network):
+        reestimate(network, session.generator.calibration(0))
+    return kept_by_both(session.sample(network, 0).samples, Evaluation(session))
 
 
 def part_of_the_weights(domain: str, model: str, grid: str, part: str) -> Found:
-    """Retention where a grid compresses the embedding alone, or all other weights alone."""
+    """Retention where a grid compresses all weights, the embedding alone, or all other weights alone."""
     session = tested_session(domain, model)
     network = compressed(session, grid)
     restore_all_but(part, network, session.generator.network)
-    return kept_of(session.sample(network, 0).samples, Evaluation(session))
+    return kept_by_both(session.sample(network, 0).samples, Evaluation(session))
 
 
 def decoder_too(model: str, grid: str) -> Found:
     """Retention of the pictures' transformer where the decoder of its codes is compressed, too."""
-    session = tested_session(TOKENS, model, PUBLISHED_SAMPLES)
+    session = tested_session(TOKENS, model)
     evaluation, generator = Evaluation(session), cast(TokensGenerator, session.generator)
-    evaluation.baseline(0)  # drawn by the uncompressed decoder
+    # all evaluators see the baseline first, which the uncompressed decoder draws
+    kept_by_both(session.sample(generator.network, 0).samples, evaluation)
     decoder = generator.codec.network.decoder
     fill(decoder, parse(grid)(original(decoder), Context()).tensors)
-    return kept_of(generator.sample(compressed(session, grid), session.n, 0), evaluation)
+    return kept_by_both(generator.sample(compressed(session, grid), session.n, 0), evaluation)
 
 
 def unused_forbidden(domain: str, model: str, grid: str) -> Found:
@@ -379,7 +392,8 @@ def unused_forbidden(domain: str, model: str, grid: str) -> Found:
     network, unused = compressed(session, grid), unused_tokens(session)
     found = {"unused": len(unused), "leak": mass_on(unused, network, session)}
     network.register_forward_hook(partial(forbid, unused))
-    kept = kept_of(session.generator.sample(network, SAMPLES, 0), Evaluation(session))  # not from the cache
+    samples = session.generator.sample(network, SAMPLES, 0)  # not from the cache
+    kept = kept_by_both(samples, Evaluation(session))
     return {**kept, **found}
 
 
@@ -407,27 +421,27 @@ def mass_on(tokens: Sequence[int], network: nn.Module, session: ModelSession) ->
 
 
 @torch.no_grad()
-def restore_all_but(part: str, network: nn.Module, original: nn.Module) -> None:
-    """Give the other weights of `network` the original's values."""
-    for name in weights_of(original).keys() - weights_in(part, original):
-        network.get_parameter(name).copy_(original.get_parameter(name))
+def restore_all_but(part: str, network: nn.Module, before: nn.Module) -> None:
+    """Give the other weights of `network` the values that they had before."""
+    for name in weights_of(before).keys() - weights_in(part, before):
+        network.get_parameter(name).copy_(before.get_parameter(name))
 
 
 @torch.no_grad()
-def drown(network: nn.Module, original: nn.Module) -> None:
-    """Give each weight of `network` the original's value with noise as large as its channel's errors."""
+def drown(network: nn.Module, before: nn.Module) -> None:
+    """Give each weight of `network` its value of before, with noise as large as its channel's errors."""
     noise = torch.Generator().manual_seed(0)
-    for name, weight in weights_of(original).items():
-        layout, before = weight.layout(), original.get_parameter(name).detach()
+    for name, weight in weights_of(before).items():
+        layout, value = weight.layout(), before.get_parameter(name).detach()
         changed = network.get_parameter(name)
-        error = layout.rows(changed - before)
+        error = layout.rows(changed - value)
         drawn = torch.randn(error.shape, generator=noise) * error.square().mean(1, keepdim=True).sqrt()
-        changed.copy_(before + layout.restore(drawn, tuple(before.shape)))
+        changed.copy_(value + layout.restore(drawn, tuple(value.shape)))
 
 
-def tested_session(domain: str, model: str = TESTED, samples: int = SAMPLES) -> ModelSession:
+def tested_session(domain: str, model: str = TESTED) -> ModelSession:
     opened = open_domain(domain)
-    return ModelSession(opened, opened.locate(model), samples)
+    return ModelSession(opened, opened.locate(model), SAMPLES)
 
 
 MEASURED: Mapping[str, Callable[[Found], Iterator[None]]] = {

@@ -16,10 +16,11 @@ from statistics import fmean, geometric_mean
 import numpy as np
 
 from bench.records.schema import read_records
-from bench.report.report_data import DASH, table
+from bench.report.cells import DASH, table
 from bench.stats.compressibility import FULL_RANGE, score
 from bench.stats.ladder import ROLES, ModelLadder, models_of
 from bench.stats.order import LOST, onset
+from bench.stats.rank_agreement import secondary_views
 from bench.util.files import write_atomically
 from scripts import blocks
 from scripts.studies.explanation import (
@@ -29,11 +30,12 @@ from scripts.studies.explanation import (
     EARLY,
     FILE,
     FORBIDDEN,
-    GRID,
+    GRIDS,
+    HALVES,
     LATE,
+    NETWORKS,
     NOISED,
     PARTS,
-    SEEDS,
     SEQUENCES,
     STEPS,
     TESTED,
@@ -46,12 +48,15 @@ from scripts.studies.training_time import RESULTS, ROOT
 PAGE = ROOT / "docs" / "explanation.md"
 SHOWN = (1, 2, 5, 10, 19)  # calls after which the error of a path is shown
 PUBLISHED = 10  # steps of the diffusion model's sampler
+KEPT_HEADERS = [f"{role} {who}↑" for who in ("", "by the secondary evaluators ") for role in ROLES]
 
 
 @functools.cache
-def published() -> dict[tuple[str, str], ModelLadder]:
-    """(domain, model) -> its whole ladder in the published records."""
-    return {(m.domain, m.model): m for m in models_of(read_records(RESULTS)) if m.whole}
+def published(second: bool = False) -> dict[tuple[str, str], ModelLadder]:
+    """(domain, model) -> its whole ladder in the published records, by one set of evaluators."""
+    records = read_records(RESULTS)
+    seen = secondary_views(records) if second else records
+    return {(m.domain, m.model): m for m in models_of(seen) if m.whole}
 
 
 def at_4_bits(found: Found) -> str:
@@ -118,61 +123,93 @@ def tokens(found: Found) -> str:
 
 
 def calls(found: Found) -> str:
+    """One line for each number of calls and grid."""
     lines = []
-    for steps in sorted(STEPS):
-        row = found["experiments"][f"steps {steps}"]
+    for steps, grid in itertools.product(sorted(STEPS), GRIDS):
+        row = found["experiments"][f"steps {steps} {grid}"]
         before = [f"{row[name]:.3f}" for name in ("valid", "recall")]
-        lines.append([str(2 * steps - 1), *before, *(f"{row[role]:.3f}" for role in ROLES)])
-    headers = ["calls", "valid, uncompressed ↑", "mutual recall, uncompressed ↑"]
-    return table([*headers, *(f"{role} kept at {GRID} ↑" for role in ROLES)], lines)
+        lines.append([str(2 * steps - 1), f"`{grid}`", *before, *kept_cells(row)])
+    headers = ["calls", "grid", "valid, uncompressed ↑", "mutual recall, uncompressed ↑"]
+    return table([*headers, *KEPT_HEADERS], lines, 2)
 
 
 def halves(found: Found) -> str:
-    names = {"all calls": f"steps {PUBLISHED}", "the first half": "first half", "the last half": "last half"}
-    rows = {name: found["experiments"][key] for name, key in names.items()}
-    lines = [[name, *(f"{row[role]:.3f}" for role in ROLES)] for name, row in rows.items()]
-    return table([f"{GRID} in", *(f"{role} ↑" for role in ROLES)], lines)
+    """One line for each grid and part of the calls."""
+    names = {"all calls": f"steps {PUBLISHED}", **{f"the {part} half": f"{part} half" for part in HALVES}}
+    lines = [
+        [f"`{grid}`", name, *kept_cells(found["experiments"][f"{key} {grid}"])]
+        for grid in GRIDS
+        for name, key in names.items()
+    ]
+    return table(["grid", "in", *KEPT_HEADERS], lines, 2)
 
 
 def noises(found: Found) -> str:
+    """One line for each network, with rounding and with noise."""
     lines = []
     for domain, grid in NOISED:
-        rows = [found["experiments"][f"{kind} {domain} {grid}"] for kind in ("rounding", "noise")]
-        lines.append(
-            [f"{domain} {TESTED}", f"`{grid}`", *(f"{row[role]:.3f}" for row in rows for role in ROLES)]
-        )
-    return table(["model", "grid", *(f"{k} {r} ↑" for k in ("rounding", "noise") for r in ROLES)], lines, 2)
+        keys = {"rounding": f"{PARTS[0]} {domain} {TESTED} {grid}", "noise": f"noise {domain} {grid}"}
+        for kind, key in keys.items():
+            lines.append([f"{domain} {TESTED}", f"`{grid}`", kind, *kept_cells(found["experiments"][key])])
+    return table(["model", "grid", "error", *KEPT_HEADERS], lines, 3)
+
+
+def kept_cells(row: Found) -> list[str]:
+    """In the order of `KEPT_HEADERS`; a dash where the uncompressed network has too little to lose."""
+    kept = [one[role] for one in (row, row["secondary"]) for role in ROLES]
+    return [DASH if value is None else f"{value:.3f}" for value in kept]
 
 
 def decoders(found: Found) -> str:
-    """One line a grid and role, means over training seeds: the transformer, with the decoder of its codes,
-    and the diffusion model of the same pictures. The last lines give C.
+    """One line for each set of evaluators, grid and role, means over training seeds: the transformer, with
+    the decoder of its codes, and the diffusion model of the same pictures. The last lines give C.
     """
-    alone, other = ([published()[domain, model] for model in SEEDS] for domain in (TOKENS, DIFFUSION))
-    columns = ((alone, kept_by_rung), (alone, functools.partial(with_decoder, found)), (other, kept_by_rung))
     lines = []
-    for grid, role in itertools.product(DECODED, ROLES):
-        values = [fmean(kept(m, role)[grid] for m in models) for models, kept in columns]
-        lines.append([f"`{grid}`", role, *(f"{value:.3f}" for value in values)])
-    for role in ROLES:
-        values = [fmean(c_of(m, kept(m, role)) for m in models) for models, kept in columns]
-        lines.append(["C", role, *(f"{value:.3f}" for value in values)])
-    headers = ["rung", "role", "transformer ↑", "transformer and decoder ↑", "diffusion U-Net ↑"]
-    return table(headers, lines, 2)
+    for second, place in itertools.product((False, True), (*DECODED, "C")):
+        for role in ROLES:
+            values = [f"{value:.3f}" for value in compared(found, role, second, place)]
+            who = "secondary" if second else "primary"
+            lines.append([who, place if place == "C" else f"`{place}`", role, *values])
+    headers = [
+        "evaluators",
+        "rung",
+        "role",
+        "transformer ↑",
+        "transformer and decoder ↑",
+        "diffusion U-Net ↑",
+    ]
+    return table(headers, lines, 3)
+
+
+def compared(found: Found, role: str, second: bool, place: str) -> list[float]:
+    """The means of one line of that table, at a rung or of C."""
+    known = published(second)
+    alone, other = ([known[domain, model] for model in NETWORKS] for domain in (TOKENS, DIFFUSION))
+    columns = [[kept_by_rung(m, role) for m in models] for models in (alone, other)]
+    columns.insert(1, [with_decoder(found, m, role, second) for m in alone])
+    models = alone, alone, other
+    if place == "C":
+        return [fmean(map(c_of, some, kept)) for some, kept in zip(models, columns)]
+    return [fmean(one[place] for one in kept) for kept in columns]
 
 
 def kept_by_rung(m: ModelLadder, role: str) -> dict[str, float]:
     return dict(zip(m.rungs, map(float, m.outcomes[role].mean)))
 
 
-def with_decoder(found: Found, m: ModelLadder, role: str) -> dict[str, float]:
-    """What is left where the decoder is compressed, too; of rungs that were not tried, the published one."""
-    tried = {grid: found["experiments"][f"decoder {m.model} {grid}"][role] for grid in DECODED}
+def with_decoder(found: Found, m: ModelLadder, role: str, second: bool = False) -> dict[str, float]:
+    """What is left where the decoder is compressed, too; of rungs that were not tried, the published one.
+
+    second: by the secondary evaluators, as `m` has to be.
+    """
+    rows = {grid: found["experiments"][f"decoder {m.model} {grid}"] for grid in DECODED}
+    tried = {grid: (row["secondary"] if second else row)[role] for grid, row in rows.items()}
     return kept_by_rung(m, role) | tried
 
 
-def c_with_decoder(found: Found, m: ModelLadder, role: str) -> float:
-    return c_of(m, with_decoder(found, m, role))
+def c_with_decoder(found: Found, m: ModelLadder, role: str, second: bool = False) -> float:
+    """C of a model whose decoder is compressed, too."""
+    return c_of(m, with_decoder(found, m, role, second))
 
 
 def c_of(m: ModelLadder, kept: Mapping[str, float]) -> float:
@@ -188,8 +225,8 @@ def parts(found: Found) -> str:
     for cell, part in itertools.product(CELLS, (*PARTS, FORBIDDEN)):
         if (row := found["experiments"].get(" ".join((part, *cell)))) is not None:
             domain, model, grid = cell
-            lines.append([f"{domain} {model}", f"`{grid}`", part, *(f"{row[role]:.3f}" for role in ROLES)])
-    return table(["model", "grid", "compressed", *(f"{role} ↑" for role in ROLES)], lines, 3)
+            lines.append([f"{domain} {model}", f"`{grid}`", part, *kept_cells(row)])
+    return table(["model", "grid", "compressed", *KEPT_HEADERS], lines, 3)
 
 
 def coordinates(found: Found) -> str:
