@@ -12,8 +12,8 @@ from bench.records.schema import PRIMARY_METRIC, EvaluatorBlock, Items, Record
 from bench.report.details import details_page
 from bench.report.headline import headline
 from bench.report.report_data import report_data
+from bench.stats.domain import Domain
 from bench.stats.ladder import CROSSED, ROLES, ModelLadder, Outcome
-from bench.stats.scores import Domain
 
 RATES = (2.0, 2.4, 2.7, 3.0, 3.4, 3.9, 4.2, 4.8)  # of the eight rungs, log2
 BASE, FLOOR = 0.8, 0.1  # of both roles

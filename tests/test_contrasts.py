@@ -22,6 +22,7 @@ from bench.report.figures import two_way
 from bench.report.headline import headline
 from bench.report.report_data import ReportData, report_data
 from bench.report.verdict import ClaimContext, claim_context, with_secondary
+from bench.stats.comparison import compare
 from bench.stats.contrasts import (
     Component,
     Contrast,
@@ -33,8 +34,8 @@ from bench.stats.contrasts import (
     shares,
     variance_range,
 )
+from bench.stats.domain import Domain, domains_of
 from bench.stats.model_file import ModelFile, read_models
-from bench.stats.scores import Domain, compare, domains_of
 from domains.image_diffusion.adapter import DiffusionDomain
 from domains.image_gan.adapter import GanDomain
 from domains.image_tokens.adapter import TokensDomain

@@ -22,10 +22,10 @@ from bench.report.figures.families import family_of, points_of
 from bench.report.headline import answers, headline
 from bench.report.report_data import report_data
 from bench.report.small_files import fewest_bytes, reversed_order
+from bench.stats.comparison import ratio_at
 from bench.stats.during import DuringTraining, compare_ways
 from bench.stats.frontier import frontier
 from bench.stats.ladder import ROLES
-from bench.stats.scores import ratio_at
 
 AFTER = (1.0, 1.0, 1.0, 0.9, 0.6, 0.4, 0.3, 0.1)  # of quality, by rung
 

@@ -16,10 +16,11 @@ from bench.report.loss_order import onset_text
 from bench.report.report_data import report_data
 from bench.report.size_tables import sizes
 from bench.report.verdict import sentence
+from bench.stats.comparison import Ratio
 from bench.stats.compressibility import FULL_RANGE
 from bench.stats.intervals import Estimate
 from bench.stats.order import Onset
-from bench.stats.scores import Ratio, Score
+from bench.stats.scores import Score
 
 
 def grid(name: str, *models: str, kept: float = 0.9) -> list[Record]:

@@ -25,8 +25,8 @@ from bench.records.schema import Cost, EvaluatorBlock, Items, Record, read_recor
 from bench.report.figures import canvas, overview, paths, sizes, twins_text
 from bench.report.figures.gallery import across_domains, draw_all
 from bench.report.figures.overview import DomainSeries, series_of
+from bench.stats.domain import domains_of
 from bench.stats.ladder import ROLES, models_of
-from bench.stats.scores import domains_of
 from bench.stats.sizes import size_slopes
 from bench.stats.twin_outcomes import TWIN_OUTCOMES, twin_outcomes_of
 

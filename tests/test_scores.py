@@ -15,19 +15,12 @@ from hypothesis import strategies as st
 from made_up import RATES, domain, ladder, model
 
 from bench.methods.notation import LADDER
+from bench.stats.comparison import compare, ratio_at
 from bench.stats.compressibility import FULL_RANGE, HIGH_RANGE, score
+from bench.stats.domain import Domain, domains_of
 from bench.stats.intervals import Estimate
 from bench.stats.ladder import ModelLadder, Outcome, models_of
-from bench.stats.scores import (
-    Domain,
-    Score,
-    compare,
-    domains_of,
-    good_enough,
-    model_score,
-    quadrature,
-    ratio_at,
-)
+from bench.stats.scores import Score, good_enough, model_score, quadrature
 
 MONOTONE = st.lists(st.floats(0, 1), min_size=8, max_size=8).map(lambda kept: sorted(kept, reverse=True))
 ACROSS = (

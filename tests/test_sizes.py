@@ -12,7 +12,7 @@ from made_up import ladder, model
 from bench.records.cell import FLOOR_RECALIBRATED
 from bench.report.model_page import command
 from bench.report.report_data import report_data
-from bench.stats.scores import domains_of
+from bench.stats.domain import domains_of
 from bench.stats.sizes import (
     REFERENCE_SIZE,
     Point,

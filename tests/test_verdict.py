@@ -21,9 +21,11 @@ from bench.report.verdict import (
     support_of,
     with_secondary,
 )
+from bench.stats.comparison import Comparison, compare
+from bench.stats.domain import domains_of
 from bench.stats.intervals import Difference
 from bench.stats.ladder import ROLES, ModelLadder
-from bench.stats.scores import COUNTS_FROM, REGRESSED_FROM, Comparison, compare, domains_of
+from bench.stats.scores import COUNTS_FROM, REGRESSED_FROM
 from scripts.studies.simulation import Scenario, made_up_domain
 
 

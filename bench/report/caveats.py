@@ -18,9 +18,11 @@ from bench.report.verdict import (
     support_of,
     together,
 )
+from bench.stats.comparison import Comparison
 from bench.stats.compressibility import FULL_RANGE
+from bench.stats.domain import Domain
 from bench.stats.ladder import ROLES, ModelLadder
-from bench.stats.scores import COUNTS_FROM, REGRESSED_FROM, Comparison, Domain, good_enough
+from bench.stats.scores import COUNTS_FROM, REGRESSED_FROM, good_enough
 from bench.util.markup import joined
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from bench.stats.comparison import Ratio
 from bench.stats.intervals import Estimate
-from bench.stats.scores import Ratio, Score
+from bench.stats.scores import Score
 from bench.util.markup import joined
 
 DASH = "-"

@@ -13,6 +13,7 @@ from math import sqrt
 from bench.report.cells import DASH, table, with_interval
 from bench.report.report_data import ReportData
 from bench.report.verdict import PAIR_HEADERS, ClaimContext, in_roles, pairs, together
+from bench.stats.comparison import Comparison
 from bench.stats.contrasts import (
     FACTORS,
     Component,
@@ -22,8 +23,8 @@ from bench.stats.contrasts import (
     shares,
     variance_range,
 )
+from bench.stats.domain import Domain
 from bench.stats.ladder import ROLES
-from bench.stats.scores import Comparison, Domain
 from bench.util.markup import as_text, joined
 
 TITLE = "Data or network?"

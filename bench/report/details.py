@@ -19,10 +19,12 @@ from bench.report.secondary_table import secondary_agreement
 from bench.report.size_tables import large_or_small, sizes
 from bench.report.survivor_tables import survivors
 from bench.report.verdict import PAIR_HEADERS, pairs
+from bench.stats.comparison import Ratio, ratio_at
 from bench.stats.compressibility import FULL_RANGE, HIGH_RANGE
+from bench.stats.domain import Domain
 from bench.stats.frontier import CHOOSING_SEED, Best, frontier
 from bench.stats.ladder import ROLES, ModelLadder
-from bench.stats.scores import Domain, Ratio, counts, good_enough, model_score, ratio_at
+from bench.stats.scores import counts, good_enough, model_score
 from bench.stats.use import use_by_method
 
 

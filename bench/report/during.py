@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from bench.methods.notation import CONTROL
 from bench.report.cells import DASH, kept_ratio, signed, smaller_by_secondary, table, with_interval
 from bench.report.report_data import ReportData
+from bench.stats.comparison import Ratio, ratio_at
+from bench.stats.domain import Domain
 from bench.stats.during import BothWays, DuringTraining, compare_ways, domain_of, over_seeds
 from bench.stats.intervals import Estimate
 from bench.stats.ladder import ROLES, ModelLadder, size_of
 from bench.stats.rank_agreement import secondary_views
-from bench.stats.scores import Domain, Ratio, ratio_at
 from bench.util.markup import as_text, joined
 
 TITLE = "## After training or during training?\n\n"

@@ -17,10 +17,12 @@ from bench.report.loss_order import UNDECIDED, ratio_text
 from bench.report.report_data import ReportData, methods
 from bench.report.small_files import APART, fewest_bytes, reversed_order
 from bench.report.verdict import answer
+from bench.stats.comparison import ratio_at
+from bench.stats.domain import Domain
 from bench.stats.frontier import Best, frontier
 from bench.stats.ladder import ROLES, ModelLadder, size_of, training_seed_of
 from bench.stats.order import order_of
-from bench.stats.scores import COUNTS_FROM, Domain, Score, good_enough, model_score, ratio_at
+from bench.stats.scores import COUNTS_FROM, Score, good_enough, model_score
 from bench.util.markup import as_text, joined, span
 
 NOTES = """\

@@ -13,11 +13,12 @@ from bench.registry import DOMAINS, open_domain
 from bench.report.verdict import ClaimContext, claim_context, with_secondary
 from bench.stats.complete import has_secondary, not_compared_yet, without
 from bench.stats.contrasts import OTHER, Contrast, Kinds, contrasts_of, kinds_of
+from bench.stats.domain import Domain
 from bench.stats.during import DuringTraining, compare_ways
 from bench.stats.ladder import ModelLadder, grouped, models_of, with_records
 from bench.stats.model_file import ModelFile
 from bench.stats.rank_agreement import secondary_views
-from bench.stats.scores import COUNTS_FROM, REGRESSED_FROM, Domain, counts, good_enough
+from bench.stats.scores import COUNTS_FROM, REGRESSED_FROM, counts, good_enough
 
 ModelFiles = Mapping[tuple[str, str], ModelFile]
 

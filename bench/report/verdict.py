@@ -10,14 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from bench.stats.comparison import Comparison, compare
+from bench.stats.domain import Domain, domains_of
 from bench.stats.ladder import ModelLadder
-from bench.stats.scores import (
-    COUNTS_FROM,
-    Comparison,
-    Domain,
-    compare,
-    domains_of,
-)
+from bench.stats.scores import COUNTS_FROM
 from bench.util.markup import joined
 
 # (role, domain, domain), domains sorted -> result of the secondary evaluators

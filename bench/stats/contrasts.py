@@ -2,7 +2,7 @@
 
 A domain declares its kind of data and its kind of network (`bench.interfaces.HasKinds`). Two domains with the
 same word for one and different words for the other form a pair of a contrast. The tests of these pairs are
-those of the comparison of domains (`bench.stats.scores.compare`).
+those of the comparison of domains (`bench.stats.comparison.compare`).
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import numpy as np
 
 from bench.errors import BadInput
 from bench.registry import DOMAINS
+from bench.stats.domain import Domain
 from bench.stats.model_file import ModelFile
-from bench.stats.scores import Domain, model_score
+from bench.stats.scores import model_score
 
 What = Literal["data", "network"]
 OTHER: Mapping[What, What] = {"data": "network", "network": "data"}

@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from bench.methods.notation import CONTROL, LADDER, during, is_trained, ladder, rung_trained
 from bench.records.schema import FINISHED, Record
 from bench.stats.compressibility import recalibrated_ladder, retention_of
+from bench.stats.domain import Domain, units_of
 from bench.stats.intervals import Estimate
 from bench.stats.ladder import ROLES, ModelLadder, Outcome, grouped, has_items, measured
-from bench.stats.scores import Domain, units_of
 
 
 @dataclass(frozen=True)

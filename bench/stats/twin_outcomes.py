@@ -2,7 +2,7 @@
 
 A sample and its twin have one of five outcomes (`TWIN_OUTCOMES`), whose shares sum to 1. The shares are means
 over sampling seeds, then over models. Intervals are over training seeds, as for every other mean over models
-(`bench.stats.scores`).
+(`bench.stats.domain`).
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ import numpy as np
 from bench.methods.notation import LADDER, primary_rung
 from bench.records.schema import FINISHED, Record
 from bench.stats.compressibility import recalibrated_ladder
+from bench.stats.domain import Domain
 from bench.stats.intervals import Estimate, mean_of_strata
 from bench.stats.ladder import comparable, grouped, map_rows
-from bench.stats.scores import Domain
 
 BASELINE = "none"
 TWIN_OUTCOMES = ("intact", "drifted", "repaired", "degraded", "still_invalid")

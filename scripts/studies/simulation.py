@@ -1,4 +1,4 @@
-"""Made-up domains with a known true retention: they test the intervals of `bench.stats.scores`.
+"""Made-up domains with a known true retention: they test the intervals of `bench.stats.domain`.
 
 A training seed shifts the retention curve of its model along the axis of rates (halvings of the file) by a
 normal draw. So models of one domain differ where the curve falls steeply, and agree where nothing is lost.
@@ -17,10 +17,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bench.methods.notation import LADDER
+from bench.stats.comparison import difference, ratio_at
 from bench.stats.compressibility import FULL_RANGE, score
+from bench.stats.domain import Domain
 from bench.stats.intervals import Estimate, mean_of, mean_of_strata, quantile
 from bench.stats.ladder import CROSSED, ROLES, ModelLadder, Outcome
-from bench.stats.scores import Domain, difference, model_score, ratio_at
+from bench.stats.scores import model_score
 
 RATES = np.array([2.10, 2.55, 2.83, 3.15, 3.50, 4.02, 4.30, 4.80])  # of the eight rungs, about as measured
 BASELINE = {"quality": 0.80, "diversity": 0.80}  # validity and mutual recall of the uncompressed model

@@ -2,7 +2,7 @@
 
 Each curve is the mean over the domain's models, with its interval.
 
-The curves and bands are the estimates and intervals of `bench.stats.scores`.
+The curves and bands are the estimates and intervals of `bench.stats.domain`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from bench.report.figures import canvas
 from bench.report.figures.canvas import COLOURS, MARKER, MARKERS, Curve, Label
 from bench.stats.complete import not_compared_yet, without
 from bench.stats.compressibility import recalibrated_ladder
+from bench.stats.domain import Domain, domains_of
 from bench.stats.ladder import ROLES, ModelLadder, grouped, models_of
-from bench.stats.scores import Domain, domains_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -18,9 +18,10 @@ from bench.report.figures import canvas
 from bench.report.figures.canvas import COLOURS
 from bench.report.report_data import report_data
 from bench.stats.contrasts import Kinds, by_kinds, contrasts_of, kinds_of
+from bench.stats.domain import Domain
 from bench.stats.ladder import ROLES
 from bench.stats.model_file import read_models
-from bench.stats.scores import Domain, Score
+from bench.stats.scores import Score
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

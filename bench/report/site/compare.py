@@ -8,10 +8,11 @@ from dataclasses import replace
 import numpy as np
 
 from bench.records.schema import Record
+from bench.stats.comparison import difference
 from bench.stats.during import minus
 from bench.stats.intervals import Difference, Estimate
 from bench.stats.ladder import ROLES, ModelLadder, Outcome, measured
-from bench.stats.scores import difference, model_score
+from bench.stats.scores import model_score
 
 
 def with_every_method(records: Sequence[Record]) -> ModelLadder | None:
