@@ -132,6 +132,10 @@ class Page:
         pairs = zip(of_networks[::2], of_networks[1::2], of_data[::2], of_data[1::2])
         return " | ".join("{} ({}) | {} ({})".format(*four) for four in pairs)
 
+    def largest_span(self, method: str) -> str:
+        """The largest of these differences."""
+        return short(max(x for one in OTHER for x in spans(self._f, method, one)))
+
     def c_of_s(self, domain: str, decoder: str = "") -> str:
         """`.81 (.84)`: C of quality, the mean over the networks of size s, in brackets by the secondary
         evaluators. decoder: compressed, too.

@@ -12,7 +12,7 @@ from pathlib import Path
 from bench.records.schema import read_records
 from bench.report.cells import table
 from bench.report.contrasts import short_answer
-from bench.report.headline import answers, ranked, scores_and_ratios
+from bench.report.headline import answers, doubted_ratios, ranked, scores_and_ratios
 from bench.report.report_data import ReportData, report_data
 from bench.report.small_files import fewest_bytes
 from bench.stats.model_file import read_models
@@ -44,7 +44,7 @@ def shown(found: ReportData) -> str:
     scores = table(HEADERS, [[d.name, *scores_and_ratios(d)] for d in order])
     few = fewest_bytes(found, [d.name for d in order], "leaderboard.md")
     contrasts = short_answer(found, "results/README.md").strip()
-    return "\n\n".join(filter(None, [*answers(found), scores, contrasts, few]))
+    return "\n\n".join(filter(None, [*answers(found), scores, doubted_ratios(found), contrasts, few]))
 
 
 if __name__ == "__main__":
