@@ -29,8 +29,8 @@ NOTES = """\
 - **Ladder**: eight methods, `int8` to `binary`, that round each weight on its own. Each is a **rung**.
 - **Sizes**: xs has about 0.125 million parameters, s 0.5, m 2. `s@0` is size s, training seed 0.
 - **C**: mean retention over file sizes from the fp32 file down to a sixteenth; each halving has equal \
-weight. 1 means that nothing is lost. No rung lies below 4x, so a network that fails right after `int8` still has a \
-C of about 0.5.
+weight. 1 means that nothing is lost. No rung lies below 4x, so a network that fails right after `int8` \
+still has a C of about 0.5.
 - **90 % kept**: the largest ratio of the ladder at which a one-sided 95 % test over the training seeds shows
   a retention of at least 0.90, by the primary evaluators. The test is stricter than the mean. Single models
   and other methods can reach more: see below. {doubts}
