@@ -1050,7 +1050,8 @@ class Method(ABC):
             if isinstance(value, bool):
                 values.append(own.name if value else f"{own.name}=false")
             else:  # the str of a float is exact
-                values.append(f"{own.name}={str(value).removesuffix('.0')}")
+                shown = str(value).removesuffix(".0") if isinstance(value, float) else str(value)
+                values.append(f"{own.name}={shown}")
         return self.name + (":" if values else "") + ",".join(values)
 
     @classmethod

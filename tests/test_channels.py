@@ -314,6 +314,17 @@ def test_a_file_that_lies_gives_one_line(edit: StructureEdit, tmp_path: Path) ->
     assert "\n" not in str(error.value)
 
 
+def test_a_file_that_resizes_without_end_is_refused() -> None:
+    """Each edit keeps the tensor of before, so a few bytes could ask for any memory."""
+    network = nn.Sequential(nn.Linear(30, 30, bias=False))
+    edits = [StructureEdit("0", "resize", {"weight": [30, 30]})] * 300
+    with pytest.raises(BadInput, match="too often"):
+        edit_network(network, edits)
+    step = {"bits": 8, "step": 10**400}
+    with pytest.raises(BadInput, match="step=1000"):
+        edit_network(network, [StructureEdit("0", "quantize_input", step)])
+
+
 def test_heads_are_known_by_the_names_of_projections() -> None:
     assert [heads for _, heads in attentions(Attention())] == [4]
     unknown = Attention()

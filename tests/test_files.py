@@ -6,11 +6,13 @@ import os
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.errors import BadInput
+from bench.errors import BadInput, BrokenPlugIn
+from bench.util.cache import content_digest
 from bench.util.files import LONGEST, cache_folder, check_writable, shortened, slug, write_atomically
 
 # --- write_atomically ---------------------------------------------------------------------------------
@@ -170,6 +172,13 @@ def test_the_cache_lies_where_the_user_says(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert cache_folder() == tmp_path / ".cache" / "gencompress"
+
+
+def test_samples_without_content_of_their_own_have_no_digest() -> None:
+    """The bytes of an array of objects are addresses."""
+    with pytest.raises(BrokenPlugIn, match="samples are of type dict; allowed: texts, and arrays of numbers"):
+        content_digest([{"nodes": 3}])
+    assert content_digest(["a"]) == content_digest(["a"]) != content_digest([np.zeros(1)])
 
 
 def test_long_names_are_shortened_and_keep_apart():

@@ -14,6 +14,7 @@ from test_leaderboard import all_pages, record
 from bench.cli.main import main
 from bench.errors import BadInput
 from bench.interfaces import TRAINED, Metric, ModelSpec
+from bench.metrics.custom import load_metric
 from bench.records.schema import MetricInfo, Record, read_records
 from bench.registry import DOMAINS, METHODS
 from bench.report import listing
@@ -53,6 +54,17 @@ def test_a_named_metric_has_a_column_and_stands_in_the_command(
 def described(made: Record) -> Record:
     info = {"loss": MetricInfo(description="the loss", direction="lower", headline=True)}
     return made.model_copy(update={"metric_info": info})
+
+
+@pytest.mark.parametrize("name", ["accuracy", "accuracy.txt"])
+def test_a_file_that_is_no_script_never_asks_the_hub(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`evaluate` would load a metric of the hub by that name, and run its code."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).write_text("1", encoding="utf-8")
+    with pytest.raises(BadInput, match="is not a script, nor a folder"):
+        load_metric(name)
 
 
 def test_columns_do_not_depend_on_what_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

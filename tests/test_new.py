@@ -99,6 +99,13 @@ def test_a_name_that_is_no_module_is_refused(name: str, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["edge", "local", "reproduced"])
+def test_a_domain_whose_records_nobody_would_read_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=f"results/{name} is a folder of other records"):
+        write_plug_in("domain", name, tmp_path)
+    write_plug_in("method", name, tmp_path)
+
+
 def test_a_name_or_a_folder_that_is_taken_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

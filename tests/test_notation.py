@@ -38,6 +38,8 @@ from bench.methods.quantize import Int8
         ("3:8,keep=a*|b+int4:group=32", "3:8,keep=a*|b+int4:group=32"),
         ("random:sparsity=0.5,seed=1", "random:seed=1"),
         ("permute:seed=03", "permute:seed=3"),
+        ("int4:keep=layers.0", "int4:keep=layers.0"),
+        ("int4:keep=*.0", "int4:keep=*.0"),
         ("none", "none"),
         ("none+int8", "int8"),
         ("int8+none", "int8"),

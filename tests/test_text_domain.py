@@ -162,6 +162,16 @@ def test_a_reference_of_the_users_own(tmp_path: Path) -> None:
     assert len(first) == len(second) == 20 and not set(first) & set(second)
 
 
+def test_an_own_reference_is_not_cut_by_the_order_of_its_file(tmp_path: Path) -> None:
+    """Sorted texts would give two halves that have nothing in common."""
+    (tmp_path / "texts.txt").write_text(
+        "\n".join(f"{word} {i}" for word in ("cat", "dog") for i in range(100)), encoding="utf-8"
+    )
+    halves = [DOMAIN.reference(split, str(tmp_path / "texts.txt")) for split in ("test", "ceiling")]
+    cats = [sum(text.startswith("cat") for text in half) for half in halves]
+    assert sum(cats) == 100 and min(cats) > 30
+
+
 def test_twins_are_shown_under_each_other(tmp_path: Path) -> None:
     path = DOMAIN.show({"none": ["a verse", "b"], "int8": ["a horse", "b\n\x07"]}, tmp_path / "twins")
     assert (

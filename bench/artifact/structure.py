@@ -8,7 +8,6 @@ kinds of `KINDS` work on the networks of all domains: the benchmark repeats them
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -32,6 +31,8 @@ SIZES = (
     *("channels", "heads", "num_heads", "num_attention_heads"),  # of modules around layers
 )
 INPUT_BITS = (2, 8)  # fewest and most of a quantized input
+MOST_RENEWED = 8  # copies of its numbers that a network keeps while it is resized: a file may ask for many
+LARGEST_STEP = 1e300  # of a quantized input: an integer of a file may be too large for a float
 Arguments = tuple[Any, ...]  # of a layer's call
 Keywords = dict[str, Any]
 
@@ -49,10 +50,13 @@ def rebuilt(generator: Generator, structure: Sequence[StructureEdit]) -> nn.Modu
 def edit_network(network: nn.Module, structure: Sequence[StructureEdit]) -> None:
     """Repeat edits of the kinds that all networks take. Raises `BadInput` for one that does not fit."""
     renewed: dict[int, tuple[Tensor, Tensor]] = {}  # of a shrunk tensor: the old one and the new one
+    most = MOST_RENEWED * sum(tensor.numel() for tensor in network.state_dict(keep_vars=True).values())
     for edit in structure:
         try:
             module = network.get_submodule(edit.path)
             KINDS[edit.kind](module, edit.args, renewed)
+            if edit.kind == RESIZE and sum(new.numel() for _, new in renewed.values()) > most:
+                raise ValueError("the file changes the sizes of its tensors too often")
         except (AttributeError, KeyError, ValueError) as error:
             raise BadInput(
                 f"edit {edit.kind!r} of {edit.path[:80]!r} does not fit the network: {error}"
@@ -188,7 +192,7 @@ def quantize_input(module: nn.Module, args: Mapping[str, Any], _: object) -> Non
         raise ValueError(f"bits={str(bits)[:80]}")
     if type(zero) is not int or not 0 <= zero < 2**bits or args.keys() - {"bits", "step", "zero"}:
         raise ValueError(f"settings {str(dict(args))[:80]}")
-    if step is not None and not (isinstance(step, (int, float)) and 0 < step < math.inf):
+    if step is not None and not (isinstance(step, (int, float)) and 0 < step < LARGEST_STEP):
         raise ValueError(f"step={str(step)[:80]}")
     renew_hook(module, InputGrid(bits, None if step is None else float(step), zero))
 

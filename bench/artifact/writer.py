@@ -139,7 +139,7 @@ def in_file_order(name: str, stored: StoredTensor) -> Flat:
         raise Unsupported(f"the tensor name {name!r} cannot be stored")
 
     def flat(tensor: Tensor | None) -> np.ndarray | None:
-        return None if tensor is None else stored.layout.flat(tensor).cpu().numpy()
+        return None if tensor is None else np.ascontiguousarray(stored.layout.flat(tensor).cpu().numpy())
 
     mask, none = flat(stored.mask), np.zeros(0, "<f2")
     if stored.quantized:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from bench.contracts.check import REGISTRIES
 from bench.errors import BadInput
+from bench.records.schema import NO_DOMAINS
 from bench.util.files import check_writable, write_atomically
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -67,5 +68,7 @@ def check_name(kind: str, name: str) -> None:
         raise BadInput(
             f"a {kind} cannot be called {name!r}: use up to 40 of a-z, 0-9 and _, beginning with a letter"
         )
+    if kind == "domain" and name in NO_DOMAINS:
+        raise BadInput(f"a domain cannot be called {name!r}: results/{name} is a folder of other records")
     if name in REGISTRIES[kind]:
         raise BadInput(f"there is a {kind} {name!r} already ({REGISTRIES[kind][name]}): choose another name")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -72,7 +73,7 @@ def draw_timed(exportable: Exportable, call: Call, batch: int, seed: int, series
 
 def in_turns(candidates: Sequence[Any], rounds: int) -> Iterator[tuple[int, Any]]:
     """(round, candidate): every candidate once a round, each round begins with another one."""
-    for number in range(rounds):
+    for number in range(rounds if candidates else 0):
         first = number % len(candidates)
         for candidate in [*candidates[first:], *candidates[:first]]:
             yield number, candidate
@@ -82,7 +83,7 @@ def times_of(batch: int, series: Series) -> BatchTimes:
     """The summary of a series, without ratios."""
     per_sample = sorted(one / batch for one in series.seconds)
     middle = median(per_sample)
-    last = per_sample[min(len(per_sample) - 1, int(0.95 * len(per_sample)))]
+    last = per_sample[math.ceil(0.95 * len(per_sample)) - 1]
     return BatchTimes(
         batch=batch,
         seconds_per_sample=middle,

@@ -41,9 +41,9 @@ class Row:
             "hurts": self.damage.hurts,
             "samples": self.samples,
             "valid": self.valid,
-            "valid_of_ceiling": self.valid / self.valid_ceiling,
+            "valid_of_ceiling": _of(self.valid, self.valid_ceiling),
             "mutual_recall": self.mutual_recall,
-            "mutual_recall_of_ceiling": self.mutual_recall / self.mutual_recall_ceiling,
+            "mutual_recall_of_ceiling": _of(self.mutual_recall, self.mutual_recall_ceiling),
             **{f"valid_by_{name}": value for name, value in self.others.items()},
         }
 
@@ -114,12 +114,12 @@ def secondary_evaluators(domain: Domain) -> dict[str, str]:
 
 def failures(rows: list[Row]) -> list[str]:
     """All damages that the evaluators did not detect as they should, one line each."""
-    valid = {row.name: row.valid for row in rows} | ({"": rows[0].valid_ceiling} if rows else {})
-    return [
-        line
-        for row in rows
-        for line in row.failures(valid.get(row.damage.milder) if row.damage.milder is not None else None)
-    ]
+    valid = {row.name: row.valid for row in rows}
+    found = []
+    for row in rows:
+        milder = row.damage.milder
+        found += row.failures(row.valid_ceiling if milder == "" else valid.get(milder or ""))
+    return found
 
 
 def file_of(domain: Domain, rows: Sequence[Row], n: int, command: str) -> DamagesFile:
@@ -137,15 +137,20 @@ def file_of(domain: Domain, rows: Sequence[Row], n: int, command: str) -> Damage
     )
 
 
+def _of(value: float, ceiling: float) -> float:
+    """The share of the ceiling; 0 where the evaluators accept no real sample, either."""
+    return value / ceiling if ceiling else 0.0
+
+
 def _saved(row: Row) -> SavedRow:
     return SavedRow(
         name=row.name,
         hurts=row.damage.hurts,
         samples=row.samples,
         valid=row.valid,
-        valid_share=row.valid / row.valid_ceiling,
+        valid_share=_of(row.valid, row.valid_ceiling),
         mutual_recall=row.mutual_recall,
-        mutual_recall_share=row.mutual_recall / row.mutual_recall_ceiling,
+        mutual_recall_share=_of(row.mutual_recall, row.mutual_recall_ceiling),
     )
 
 
@@ -161,8 +166,8 @@ def _row(
     undamaged = domain.reference("ceiling", reference)[:n]
     with blamed(f"damage {name!r} of domain {domain.name!r}"):
         damaged = damage.apply(undamaged)
-    if not len(damaged):
-        raise Unsupported("it leaves none of these samples")
+    if len(damaged) < K + 2:
+        raise Unsupported(f"it leaves {len(damaged)} of these samples; {K + 2} are needed")
     panel = Panel(domain, len(damaged), roles=roles, reference=reference, cache=cache)
     quality = panel.primary["quality"]
     whole = panel.observe(undamaged, "undamaged samples", real=True)
@@ -222,7 +227,7 @@ def as_table(rows: list[Row]) -> str:
         ]
         lines.append(["none (other real samples)", "nothing", str(n), *intact])
     for row in rows:
-        shares = row.valid / row.valid_ceiling, row.mutual_recall / row.mutual_recall_ceiling
+        shares = _of(row.valid, row.valid_ceiling), _of(row.mutual_recall, row.mutual_recall_ceiling)
         lines.append(
             [
                 row.name,
@@ -231,7 +236,7 @@ def as_table(rows: list[Row]) -> str:
                 f"{row.valid:.3f} ({shares[0]:.2f})",
                 f"{row.mutual_recall:.3f} ({shares[1]:.2f})",
                 *(
-                    f"{value:.3f} ({value / row.others_ceiling[name]:.2f})"
+                    f"{value:.3f} ({_of(value, row.others_ceiling[name]):.2f})"
                     for name, value in row.others.items()
                 ),
             ]

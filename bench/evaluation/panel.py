@@ -171,8 +171,7 @@ class Panel:
             for name, metric in self.own.items():
                 if metric.compute:
                     with blamed(f"metric {name!r} of domain {self.domain.name!r}"):
-                        found[name] = metric.compute(seen, self.real)
-                        float(found[name])  # raises where it is no number
+                        found[name] = float(metric.compute(seen, self.real))
         return found
 
     def implementation(self, own: bool = True) -> dict[str, int]:

@@ -15,7 +15,7 @@ from typing import Protocol
 
 import numpy as np
 
-from bench.errors import BadInput, blamed
+from bench.errors import BadInput, BrokenPlugIn, blamed
 from bench.evaluation.bounds import Bounds
 from bench.evaluation.panel import Panel, find_evaluator
 from bench.evaluation.verdicts import Verdict, headroom, retention
@@ -93,7 +93,9 @@ class TaskScorer:
 
     def _verdict(self, samples: Samples) -> Verdict:
         with blamed(f"task {self.member.name!r} of domain {self.panel.domain.name!r}"):
-            shares = self.member.score(samples)
+            shares = np.asarray(self.member.score(samples), float)
+            if shares.ndim != 1 or len(shares) < 2 or not np.isfinite(shares).all():
+                raise BrokenPlugIn("`score` has to return a finite number for each of two or more items")
         return Verdict({PRIMARY_METRIC[USE]: float(shares.mean())}, {}, shares)
 
 

@@ -104,6 +104,8 @@ class Magnitude(Pruning):
                 name: without_smallest(stored.dequantize().abs(), self.sparsity)
                 for name, stored in tensors.items()
             }
+        if not tensors:
+            return {}
         sizes = [stored.dequantize().numel() for stored in tensors.values()]
         mask = without_smallest(
             torch.cat([stored.dequantize().abs().flatten() for stored in tensors.values()]), self.sparsity

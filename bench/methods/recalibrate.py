@@ -9,6 +9,7 @@ import torch
 from bench.errors import Unsupported
 from bench.interfaces import Compressed, Context, Method, StoredTensor
 from bench.methods.batch_norm import layers_with_statistics, reestimate
+from bench.methods.calibration import calibration_of
 from bench.methods.plain import half, plain
 
 
@@ -26,14 +27,11 @@ class Recalibrate(Method):
     description = "running statistics estimated again on the generator's own inputs"
 
     def __call__(self, compressed: Compressed, context: Context) -> Compressed:
-        from bench.artifact.format import fill
-        from bench.artifact.structure import rebuilt
-
         if context.generator is None or not layers_with_statistics(compressed.network):
             raise Unsupported("the network has no running statistics to recalibrate")
-        network = rebuilt(context.generator, compressed.structure).to(context.device)
-        fill(network, compressed.tensors)
-        reestimate(network, context.generator.calibration(context.seed))
+        calibration = calibration_of(compressed, context)
+        network = calibration.network
+        reestimate(network, calibration.batches)
         changed: dict[str, StoredTensor] = {}
         for path, layer in layers_with_statistics(network).items():
             for part in ("running_mean", "running_var"):

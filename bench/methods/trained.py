@@ -268,6 +268,7 @@ class Attempt:
         with locked(folder, title, wait=True):
             if (found := _finished(folder)) is None:
                 write_atomically(folder / OUTCOME, json.dumps(self._train(folder, title)))
+                (folder / "checkpoint.pt").unlink(missing_ok=True)  # not before the outcome is there
                 found = _finished(folder)
         assert found is not None
         return found
@@ -298,8 +299,6 @@ class Attempt:
             found |= {"diverged": f"training diverged: {error}", "steps": training.step_number}
             # up to the last validation before that step
             lines = [line for line in Log(folder / LOG).lines if line["step"] <= training.step_number]
-        else:
-            (folder / "checkpoint.pt").unlink(missing_ok=True)
         return {**found, "core_seconds": lines[-1]["core_seconds"] if lines else 0, "log": lines}
 
     def _advance(self, share: float) -> None:

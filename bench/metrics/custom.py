@@ -23,15 +23,16 @@ def load_metric(name: str, trust_remote_code: bool = False) -> Metric:
         return _installed(name)
     folder = Path(name)
     script = folder / f"{folder.resolve().name}.py" if folder.is_dir() else folder
-    if not script.is_file() and not trust_remote_code:
+    is_script = script.suffix == ".py" and script.is_file()  # `evaluate` asks the hub for any other name
+    if not is_script and not trust_remote_code:
         raise BadInput(
-            f"metric {name!r} is not a folder that holds {folder.name}.py, nor an installed metric "
-            f"({', '.join(sorted(METRICS)) or 'none'}); a hub name needs --trust-remote-code"
+            f"metric {name!r} is not a script, nor a folder that holds {folder.name}.py, nor an installed "
+            f"metric ({', '.join(sorted(METRICS)) or 'none'}); a hub name needs --trust-remote-code"
         )
     import evaluate
 
     try:
-        metric = evaluate.load(str(script) if script.is_file() else name, keep_in_memory=True)
+        metric = evaluate.load(str(script.resolve()) if is_script else name, keep_in_memory=True)
     except Exception as error:
         raise BadInput(f"metric {name!r} cannot be loaded: {in_a_line(error)}") from None
     title = metric.name
@@ -42,7 +43,7 @@ def load_metric(name: str, trust_remote_code: bool = False) -> Metric:
         return float(found[title] if title in found else next(iter(found.values())))
 
     # the version is part of the cell's hash, so another script gives another cell
-    version = int(hashlib.sha256(script.read_bytes()).hexdigest()[:8], 16) if script.is_file() else 1
+    version = int(hashlib.sha256(script.read_bytes()).hexdigest()[:8], 16) if is_script else 1
     return Metric(title, metric.description.strip().split("\n")[0], "none", compute=compute, version=version)
 
 

@@ -2,12 +2,10 @@
 
 It measures no time.
 
-    a layer of weight W [out, in]             out * in MACs a position
-    a convolution                             its weight's elements a position of the output (transposed: of
-    the input), so taps
-                                              that fall into the padding count, too
-    attention of s queries to t keys          2 * s * t * width, whatever the mask hides: it belongs to no
-    weight
+- A layer of weight W [out, in] has out * in MACs a position.
+- A convolution has its weight's elements a position of the output (transposed: of the input). Taps that fall
+  into the padding count, too.
+- Attention of s queries to t keys has 2 * s * t * width, whatever the mask hides. It belongs to no weight.
 
 The formulas are PyTorch's own (`torch.utils.flop_counter`; 2 FLOPs are 1 MAC). Sums, norms and activations
 cost nothing there. An operator belongs to the weight whose memory it reads, and not to the module that called

@@ -43,23 +43,23 @@ BAR_ABOVE = 4e8  # pairs in a pass: seconds
 class Manifold:
     """What holds for each of N real and M generated samples. A metric's value is the mean of its field.
 
-    precision      [M]  does it lie in some real ball?  (Kynkäänniemi et al. 2019, arXiv:1904.06991.)  Bias:
-    the few
-                        balls of real outliers are huge and swallow damaged samples; it need not fall with
-                        noise recall         [N]  does it lie in some generated ball?  (The same paper.)
-                        Bias: noise makes generated balls
-                        larger, so that recall can rise with damage density        [M]  number of real balls
-                        that it lies in, divided by k; 1 is expected of real samples, more where
-                        samples crowd in real modes  (Naeem et al. 2020, arXiv:2002.09797) coverage       [N]
-                        does its ball hold some generated sample?  (The same paper.)  For real samples as many
-                        as
-                        the reference 1 - 2**-k is expected.  Bias: misses contraction towards the modes
-                        mutual_recall  [N]  is there a generated sample with each in the ball of the other?
-                        Neither wide generated balls
-                        nor samples crowded in the modes raise it: at most min(recall, coverage) inside_capped
-                        [M]  precision with each real radius capped at the 90th percentile of the real radii
-                        (the lower of
-                        two, not interpolated)
+    precision [M]: does it lie in some real ball? (Kynkäänniemi et al. 2019, arXiv:1904.06991.) Bias: the few
+    balls of real outliers are huge and swallow damaged samples; it need not fall with noise.
+
+    recall [N]: does it lie in some generated ball? (The same paper.) Bias: noise makes generated balls
+    larger, so that recall can rise with damage.
+
+    density [M]: number of real balls that it lies in, divided by k. 1 is expected of real samples, more where
+    samples crowd in real modes. (Naeem et al. 2020, arXiv:2002.09797.)
+
+    coverage [N]: does its ball hold some generated sample? (The same paper.) For real samples, as many as the
+    reference, 1 - 2**-k is expected. Bias: misses contraction towards the modes.
+
+    mutual_recall [N]: is there a generated sample with each in the ball of the other? Neither wide generated
+    balls nor samples crowded in the modes raise it: it is at most min(recall, coverage).
+
+    inside_capped [M]: precision with each real radius capped at the 90th percentile of the real radii (the
+    lower of two, not interpolated).
     """
 
     precision: Tensor  # [M] bool

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import BadInput
+from bench.errors import BadInput, blamed
 from bench.records.schema import FINISHED, Record, read_record
 from bench.util.files import slug
 
@@ -103,7 +103,8 @@ def sample_count(asked: int | None, domain: Domain, reference: str | None = None
     """What the user asked for; else `most`, or as many as there are real ones."""
     if asked is not None:
         return asked
-    return min(most, *(len(domain.reference(split, reference)) for split in ("test", "ceiling")))
+    with blamed(f"domain {domain.name!r}, reference"):
+        return min(most, *(len(domain.reference(split, reference)) for split in ("test", "ceiling")))
 
 
 def check_samples(n: int, k: int, available: int) -> None:

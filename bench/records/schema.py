@@ -24,6 +24,7 @@ PRIMARY_METRIC = {"quality": "valid", "diversity": "mutual_recall", "use": "util
 USE = "use"  # the role of a task
 MODEL_FILE, DAMAGES_FILE = "model.json", "damages.json"  # files beside the records: of a model, of a domain
 EDGE_FOLDER = "edge"  # below the results: records of another kind (`bench.records.edge`)
+NO_DOMAINS = ("local", "reproduced", EDGE_FOLDER)  # folders below the results that hold other records
 CONDITIONS = "conditions"  # among the sampler's settings: `bench.interfaces.Conditions.settings`
 SEED_OF_TWINS = "twins-seed.txt"  # the sampling seed of the samples in the file of twins beside it
 
@@ -72,8 +73,13 @@ class EvaluatorBlock(BaseModel):
     second: bool = False
     identity: str = ""  # identifies its weights, where one class can load several
     commit: str | None = None  # of the evaluating code; None: the record's own
-    metrics: dict[str, float]
+    metrics: dict[str, float]  # without values that are not finite: JSON cannot hold them
     items: dict[str, Items]
+
+    @field_validator("metrics", mode="after")
+    @classmethod
+    def _finite_only(cls, metrics: dict[str, float]) -> dict[str, float]:
+        return {name: value for name, value in metrics.items() if math.isfinite(value)}
 
 
 class Cost(BaseModel):
@@ -261,7 +267,7 @@ def record_files(results: Path) -> list[Path]:
 
     def may_be(path: Path) -> bool:
         parts = path.relative_to(results).parts
-        return parts[0] not in ("local", "reproduced", EDGE_FOLDER) and (len(parts), parts[-1]) not in (
+        return parts[0] not in NO_DOMAINS and (len(parts), parts[-1]) not in (
             (3, MODEL_FILE),
             (2, DAMAGES_FILE),
         )

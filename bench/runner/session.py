@@ -104,7 +104,7 @@ class ModelSession:
         self.cache, self.watch = cache or Cache(), Stopwatch()
         self.alone = True  # False: other cells are measured on the same machine meanwhile
         self._macs: dict[str, Macs | None] = {}
-        self._samples: dict[str, Samples] = {}  # of this process, so that --fresh samples each network once
+        self._samples: dict[str, Samples] = {}  # without a cache on disk each network is sampled once
 
     @functools.cached_property
     def generator(self) -> Generator:
@@ -193,9 +193,12 @@ class ModelSession:
 
         memo = json.dumps(key, sort_keys=True)
         with self.watch("sample"):
-            if memo not in self._samples:
-                self._samples[memo] = self.cache.samples(key, self.domain, draw)
-        return fresh[0] if fresh else Drawn(self._samples[memo], None)
+            samples = self._samples.get(memo)
+            if samples is None:
+                samples = self.cache.samples(key, self.domain, draw)
+                if not self.cache.use:
+                    self._samples[memo] = samples
+        return fresh[0] if fresh else Drawn(samples, None)
 
     def _draw(self, network: Module, seed: int) -> Drawn:
         start = time.perf_counter()

@@ -315,6 +315,7 @@ def keep_samples(session: ModelSession, made: Sequence[Record], request: Request
         for record, some in samples
         if record.sample_seed == first[0].sample_seed
     }
+    (folder / SEED_OF_TWINS).unlink(missing_ok=True)  # of older twins: none is better than a wrong one
     if columns and session.domain.show(columns, folder / "twins") is not None:
         write_atomically(folder / SEED_OF_TWINS, f"{first[0].sample_seed}\n")
     if request.save_samples:

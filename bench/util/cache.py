@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from bench.errors import BadInput
+from bench.errors import BadInput, BrokenPlugIn
 from bench.interfaces import Domain, Features, Samples
 from bench.util.files import cache_folder, write_atomically
 
@@ -48,6 +48,9 @@ def _bytes(sample: Any) -> bytes:
     if isinstance(sample, str):
         return b"s" + len(raw := sample.encode("utf-8", "surrogatepass")).to_bytes(8, "little") + raw
     array = np.ascontiguousarray(sample)
+    if array.dtype.hasobject:  # its bytes would be addresses
+        allowed = "texts, and arrays of numbers"
+        raise BrokenPlugIn(f"samples are of type {type(sample).__name__}; allowed: {allowed}")
     return f"a{array.dtype}{array.shape}".encode() + array.tobytes()
 
 
