@@ -10,7 +10,7 @@ import pytest
 from plug_ins import members
 
 from bench.evaluation.bounds import find_bounds
-from bench.evaluation.damage import damage_matrix, failures
+from bench.evaluation.damage import as_table, damage_matrix, failures
 from bench.evaluation.panel import Panel
 from bench.records.schema import read_records
 from bench.registry import DOMAINS
@@ -109,3 +109,8 @@ def test_a_blind_evaluator_is_caught() -> None:
     assert any("validity" in line for line in failures(blind))
     confounded = [replace(row, mutual_recall=0.1) for row in rows]
     assert any("mutual recall" in line for line in failures(confounded))
+    rejecting = [replace(row, valid=0.0, valid_ceiling=0.0) for row in rows]
+    assert f"{rows[0].name}: validity of the undamaged samples is 0, so no damage can be seen" in failures(
+        rejecting
+    )
+    assert "0.000 (0.00)" in as_table(rejecting)

@@ -41,9 +41,9 @@ class Row:
             "hurts": self.damage.hurts,
             "samples": self.samples,
             "valid": self.valid,
-            "valid_of_ceiling": _of(self.valid, self.valid_ceiling),
+            "valid_of_ceiling": _share(self.valid, self.valid_ceiling),
             "mutual_recall": self.mutual_recall,
-            "mutual_recall_of_ceiling": _of(self.mutual_recall, self.mutual_recall_ceiling),
+            "mutual_recall_of_ceiling": _share(self.mutual_recall, self.mutual_recall_ceiling),
             **{f"valid_by_{name}": value for name, value in self.others.items()},
         }
 
@@ -57,7 +57,9 @@ class Row:
             ("validity", self.valid, self.valid_ceiling, self.damage.valid),
             ("mutual recall", self.mutual_recall, self.mutual_recall_ceiling, self.damage.mutual_recall),
         ):
-            if not low * ceiling <= value <= high * ceiling:
+            if not ceiling:
+                found.append(f"{self.name}: {what} of the undamaged samples is 0, so no damage can be seen")
+            elif not low * ceiling <= value <= high * ceiling:
                 found.append(
                     f"{self.name}: {what} is {value:.3f}, not within {low:g} to {high:g} of the ceiling's "
                     f"{ceiling:.3f}"
@@ -114,11 +116,11 @@ def secondary_evaluators(domain: Domain) -> dict[str, str]:
 
 def failures(rows: list[Row]) -> list[str]:
     """All damages that the evaluators did not detect as they should, one line each."""
-    valid = {row.name: row.valid for row in rows}
+    valid: dict[str | None, float] = {row.name: row.valid for row in rows}
     found = []
     for row in rows:
         milder = row.damage.milder
-        found += row.failures(row.valid_ceiling if milder == "" else valid.get(milder or ""))
+        found += row.failures(row.valid_ceiling if milder == "" else valid.get(milder))
     return found
 
 
@@ -137,7 +139,7 @@ def file_of(domain: Domain, rows: Sequence[Row], n: int, command: str) -> Damage
     )
 
 
-def _of(value: float, ceiling: float) -> float:
+def _share(value: float, ceiling: float) -> float:
     """The share of the ceiling; 0 where the evaluators accept no real sample, either."""
     return value / ceiling if ceiling else 0.0
 
@@ -148,9 +150,9 @@ def _saved(row: Row) -> SavedRow:
         hurts=row.damage.hurts,
         samples=row.samples,
         valid=row.valid,
-        valid_share=_of(row.valid, row.valid_ceiling),
+        valid_share=_share(row.valid, row.valid_ceiling),
         mutual_recall=row.mutual_recall,
-        mutual_recall_share=_of(row.mutual_recall, row.mutual_recall_ceiling),
+        mutual_recall_share=_share(row.mutual_recall, row.mutual_recall_ceiling),
     )
 
 
@@ -227,7 +229,7 @@ def as_table(rows: list[Row]) -> str:
         ]
         lines.append(["none (other real samples)", "nothing", str(n), *intact])
     for row in rows:
-        shares = _of(row.valid, row.valid_ceiling), _of(row.mutual_recall, row.mutual_recall_ceiling)
+        shares = _share(row.valid, row.valid_ceiling), _share(row.mutual_recall, row.mutual_recall_ceiling)
         lines.append(
             [
                 row.name,
@@ -236,7 +238,7 @@ def as_table(rows: list[Row]) -> str:
                 f"{row.valid:.3f} ({shares[0]:.2f})",
                 f"{row.mutual_recall:.3f} ({shares[1]:.2f})",
                 *(
-                    f"{value:.3f} ({_of(value, row.others_ceiling[name]):.2f})"
+                    f"{value:.3f} ({_share(value, row.others_ceiling[name]):.2f})"
                     for name, value in row.others.items()
                 ),
             ]

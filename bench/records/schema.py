@@ -60,6 +60,10 @@ class Items(BaseModel):
         )
 
 
+def _finite(line: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in line.items() if math.isfinite(value)}
+
+
 class EvaluatorBlock(BaseModel):
     """The result of one evaluator: its own metrics and the flags of their items.
 
@@ -78,8 +82,8 @@ class EvaluatorBlock(BaseModel):
 
     @field_validator("metrics", mode="after")
     @classmethod
-    def _finite_only(cls, metrics: dict[str, float]) -> dict[str, float]:
-        return {name: value for name, value in metrics.items() if math.isfinite(value)}
+    def _plain_numbers(cls, metrics: dict[str, float]) -> dict[str, float]:
+        return _finite(metrics)
 
 
 class Cost(BaseModel):
@@ -121,10 +125,6 @@ class MetricInfo(BaseModel):
     direction: Direction
     headline: bool = False
     option: str | None = None  # what the user wrote after `--metric`; None: a metric of the domain
-
-
-def _finite(line: Mapping[str, float]) -> dict[str, float]:
-    return {name: value for name, value in line.items() if math.isfinite(value)}
 
 
 class TrainingReport(BaseModel):

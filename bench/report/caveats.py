@@ -191,7 +191,7 @@ def _with_and_without(now: ClaimContext, wider: ClaimContext) -> str:
 
 
 def _counted(now: ClaimContext, m: ModelLadder) -> bool:
-    return any(one is m for d in now.domains for unit in d.units for one in unit)
+    return any(one is m for d in now.domains for one in d.averaged)
 
 
 def why_no_score(m: ModelLadder) -> list[str]:

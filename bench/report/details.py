@@ -132,7 +132,7 @@ NOT_SHOWN_NOTES = """\
 **Claims that one size alone does not show**, with what that size finds. Each size has its own adjustment.
 """
 OUTSIDE_NOTES = """\
-**A size in no average**, alone. It has its own adjustment.
+**Sizes in no average.** Each is tested alone, and its p-values are adjusted for its own pairs and roles.
 """
 
 

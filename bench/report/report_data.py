@@ -37,7 +37,7 @@ class ReportData:
     waiting: Mapping[str, Sequence[str]] = field(default_factory=dict)
     kinds: Mapping[str, Kinds] = field(default_factory=dict)  # of the compared domains
 
-    @property
+    @cached_property
     def compared(self) -> list[ModelLadder]:
         """The models of the domains that are compared, scored against the domain's real samples."""
         own = {(r.domain, r.model) for r in self.records if r.own_reference}

@@ -44,6 +44,12 @@ def content_digest(samples: Samples) -> str:
     return digest.hexdigest()
 
 
+def in_order_of_content(samples: Iterable[Any]) -> list[Any]:
+    """The different samples, in an order that says nothing of their files and of their place in a file."""
+    found = {content_digest([sample]): sample for sample in samples}
+    return [found[key] for key in sorted(found)]
+
+
 def _bytes(sample: Any) -> bytes:
     if isinstance(sample, str):
         return b"s" + len(raw := sample.encode("utf-8", "surrogatepass")).to_bytes(8, "little") + raw

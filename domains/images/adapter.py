@@ -21,6 +21,7 @@ from bench.interfaces import (
     Training,
     TrainingRecipe,
 )
+from bench.util.cache import in_order_of_content
 from bench.util.files import is_file
 from domains.folders import PUBLISHED_SEEDS, embedded, grid_of, spec_of
 from domains.on_demand import OnDemand
@@ -82,13 +83,13 @@ class ImageDomain(Domain):
     # ------------------------------------------------------------------------------------ data and evaluators
 
     def reference(self, split: str = "test", source: str | None = None) -> np.ndarray:
-        from domains.images.data import SHIPPED, in_order_of_content, own_images, part
+        from domains.images.data import SHIPPED, own_images, part
 
         if split not in SHIPPED:
             raise unknown("split", split, SHIPPED)
         if source is None:
             return part(split).pixels
-        pixels = in_order_of_content(own_images(source))
+        pixels = np.stack(in_order_of_content(own_images(source)))
         half = len(pixels) // 2  # the second half serves as the ceiling
         return pixels[half:] if split == "ceiling" else pixels[:half]
 

@@ -87,12 +87,6 @@ def training_images(source: str | None = None) -> Images:
     return Images(own_images(source))
 
 
-def in_order_of_content(pixels: np.ndarray) -> np.ndarray:
-    """The different pictures [n, 28, 28] in an order that says nothing of their files' names."""
-    found = {hashlib.sha256(picture.tobytes()).digest(): picture for picture in pixels}
-    return np.stack([found[key] for key in sorted(found)]) if found else pixels
-
-
 def own_images(source: str, convert: Conversion = as_grey) -> np.ndarray:
     """A user's pictures: a folder of image files, an NPZ, or a table with an image column (file, folder or
     hub id).

@@ -6,7 +6,6 @@ loads no torch: listing models stays instant.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from bench.errors import BadInput, unknown
 from bench.interfaces import Domain, ModelSpec, Training, TrainingRecipe, Wrap
+from bench.util.cache import in_order_of_content
 from domains.folders import PUBLISHED_SEEDS, embedded, grid_of, spec_of
 from domains.language.generator import LanguageGenerator
 
@@ -78,11 +78,6 @@ class StringGenerator(LanguageGenerator):
             raise LookupError(f"the recipe trains this domain's own networks, and {self.name!r} is another")
         kind: type[StringTraining] = import_module(self.recipes).TRAINING
         return kind(network, self.tokenizer, kind.texts(), seed, wrap, teacher)
-
-
-def in_order_of_content(texts: Iterable[str]) -> list[str]:
-    """The different texts in an order that says nothing of their file."""
-    return sorted(set(texts), key=lambda text: hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest())
 
 
 class StringDomain(Domain):

@@ -39,7 +39,7 @@ from domains.image_tokens.adapter import TokensGenerator
 from domains.language.generator import LanguageGenerator
 from domains.language.likelihood import log_probabilities
 from domains.language.training import SequenceTraining
-from scripts.studies.training_time import kept_of
+from scripts.studies.training_time import S, kept_of
 
 FILE = Path(__file__).with_suffix(".json")
 DOMAINS = ("image_gan", "image_diffusion", "image_tokens", "text", "molecules")
@@ -61,7 +61,6 @@ CELLS = (  # (domain, model, grid), of which a part is compressed
 )
 WITHOUT_UNUSED = ("image_tokens",)  # training saw all of its tokens
 TOKENS, DECODED = "image_tokens", ("int6", "int5", "int4", "int3")  # grids that compress its decoder, too
-NETWORKS = ("s@0", "s@1", "s@2")  # of that experiment
 UNLIKELY, WRITTEN = -1e4, 200
 FORBIDDEN = "all weights, unused tokens forbidden"
 Found = dict[str, Any]
@@ -307,7 +306,7 @@ def planned() -> dict[str, Callable[[], Found]]:
     for cell in CELLS:
         if cell[1] == TESTED and cell[0] not in WITHOUT_UNUSED:
             plan[" ".join((FORBIDDEN, *cell))] = partial(unused_forbidden, *cell)
-    for model, grid in itertools.product(NETWORKS, DECODED):
+    for model, grid in itertools.product(S, DECODED):
         plan[f"decoder {model} {grid}"] = partial(decoder_too, model, grid)
     return plan
 

@@ -33,7 +33,6 @@ from scripts.studies.explanation import (
     GRIDS,
     HALVES,
     LATE,
-    NETWORKS,
     NOISED,
     PARTS,
     SEQUENCES,
@@ -43,7 +42,7 @@ from scripts.studies.explanation import (
     Errors,
     Found,
 )
-from scripts.studies.training_time import RESULTS, ROOT
+from scripts.studies.training_time import RESULTS, ROOT, S
 
 PAGE = ROOT / "docs" / "explanation.md"
 SHOWN = (1, 2, 5, 10, 19)  # calls after which the error of a path is shown
@@ -184,7 +183,7 @@ def decoders(found: Found) -> str:
 def compared(found: Found, role: str, second: bool, place: str) -> list[float]:
     """The means of one line of that table, at a rung or of C."""
     known = published(second)
-    alone, other = ([known[domain, model] for model in NETWORKS] for domain in (TOKENS, DIFFUSION))
+    alone, other = ([known[domain, model] for model in S] for domain in (TOKENS, DIFFUSION))
     columns = [[kept_by_rung(m, role) for m in models] for models in (alone, other)]
     columns.insert(1, [with_decoder(found, m, role, second) for m in alone])
     models = alone, alone, other
