@@ -58,6 +58,21 @@ def test_operations_with_zero_weights_are_counted_apart(tmp_path: Path):
     )
 
 
+@pytest.mark.parametrize("bits", [16, 8])
+def test_low_rank_factors_cost_memory_and_operations(bits: int, tmp_path: Path):
+    text = "lowrank:rank=2" + (",bits=8" if bits == 8 else "")
+    found, alone = cost(f"{text}+int4", tmp_path, COUNTED), cost("int4", tmp_path)
+    numbers = 2 * (20 + 40) + 2 * (10 + 20)  # [20, 40] and [10, 20] at rank 2
+    scales = 2 * 2 * 4 if bits == 8 else 0  # float16, one for each of 2 vectors in 4 factors
+    assert found.memory_bytes == alone.memory_bytes + numbers * bits // 8 + scales
+    # one sample multiplies each weight once: 800 and 200 of the residuals, some of them rounded to zero
+    factors = numbers * bits * 32
+    assert found.bit_operations == pytest.approx(
+        (found.macs_nonzero - 50 - numbers) * 4 * 32 + factors + 50 * 32 * 32, rel=0.02
+    )
+    assert 0.8 * 1000 < found.macs_nonzero - 50 - numbers <= 1000
+
+
 def test_without_a_count_there_is_none(tmp_path: Path):
     found = cost("int4", tmp_path)
     assert found.macs is found.macs_nonzero is found.bit_operations is None

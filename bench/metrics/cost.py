@@ -60,7 +60,7 @@ def cost_of(
         uncalibrated=dict(compressed.uncalibrated),
         exceptions={text: dict(why) for text, why in compressed.exceptions.items()},
         activations=activations(compressed),
-        **operations(weights, kept, macs, input_bits(compressed)),
+        **operations(weights, macs, input_bits(compressed)),
         commit=git_state()[0],
     )
 
@@ -79,12 +79,13 @@ def nominal_bits(stored: StoredTensor) -> float:
 
 
 def memory_bytes(stored: StoredTensor) -> int:
-    """Bytes in memory for a runtime that computes from indices: whole bits a weight, zeros included, and
-    the scales.
+    """Bytes in memory for a runtime that computes from indices: whole bits a weight, zeros included, the
+    scales, and low-rank factors.
     """
     bits = math.ceil(nominal_bits(stored))
     scales = 0 if stored.scales is None else stored.scales.numel() * stored.scales.element_size()
-    return -(-bits * math.prod(stored.shape) // 8) + scales
+    factors = sum(memory_bytes(factor) for factor in stored.factors or ())
+    return -(-bits * math.prod(stored.shape) // 8) + scales + factors
 
 
 def input_bits(compressed: Compressed) -> dict[str, int]:
@@ -109,28 +110,28 @@ def activations(compressed: Compressed) -> str:
 
 
 def operations(
-    weights: Mapping[str, StoredTensor],
-    kept: Mapping[str, float],
-    macs: Macs | None,
-    inputs: Mapping[str, int],
+    weights: Mapping[str, StoredTensor], macs: Macs | None, inputs: Mapping[str, int]
 ) -> dict[str, float | None]:
     """Multiply-accumulates of one sample: all of them, those with non-zero weights, and their bit operations.
 
     inputs: weight -> bits of its layer's input, where that is quantized.
 
     A bit operation count is bits of weight times bits of activation. It includes only non-zero weights, as in
-    Baskin et al. 2018 (arXiv:1804.10969) without the accumulator's width.
+    Baskin et al. 2018 (arXiv:1804.10969) without the accumulator's width. Low-rank factors come on top of
+    their residual: a layer multiplies its input with the residual, and with one factor after the other.
     """
     if macs is None:
         return {"macs": None, "macs_nonzero": None, "bit_operations": None}
-    left = {name: macs.by_weight.get(name, 0.0) * share for name, share in kept.items()}
-    bits = sum(
-        left[name] * math.ceil(nominal_bits(stored)) * inputs.get(name, ACTIVATION_BITS)
-        for name, stored in weights.items()
-    )
+    left, bits = 0.0, 0.0
+    for name, stored in weights.items():
+        positions = macs.by_weight.get(name, 0.0) / max(math.prod(stored.shape), 1)
+        for part in (stored.residual(), *(stored.factors or ())):
+            nonzero = positions * int(part.dequantize().count_nonzero())
+            left += nonzero
+            bits += nonzero * math.ceil(nominal_bits(part)) * inputs.get(name, ACTIVATION_BITS)
     return {
         "macs": macs.total,
-        "macs_nonzero": sum(left.values()) + macs.other,
+        "macs_nonzero": left + macs.other,
         "bit_operations": bits + macs.other * ACTIVATION_BITS**2,
     }
 

@@ -97,7 +97,7 @@ class Cost(BaseModel):
     packed_bytes: int  # the same file with all at fixed width
     nominal_bits: float  # mean over compressible weights, without scales and masks
     sparsity: float  # share of compressible weights that are exactly zero
-    memory_bytes: int  # of all tensors at their stored width, zeros included; no activations
+    memory_bytes: int  # of all tensors at their stored width, zeros and factors included; no activations
     untouched: dict[str, str]  # tensors that look compressible and were left alone -> why
     untouched_bytes: int  # the size of these tensors as float32
     # tensors that a calibrated method compressed without knowing their inputs -> why; empty in older records
@@ -106,7 +106,7 @@ class Cost(BaseModel):
     exceptions: dict[str, dict[str, str]] = {}
     activations: str = "float32"  # what layers compute with, simulated where they are quantized
     macs: float | None  # multiply-accumulates a sample; None: the network diverged, or the record is older
-    macs_nonzero: float | None  # with non-zero weights only; no runtime here skips the others
+    macs_nonzero: float | None  # with non-zero weights only, those of low-rank factors included
     bit_operations: float | None  # non-zero MACs times bits of weight times bits of activation
     commit: str | None  # of the code that counted, since costs can be computed again without sampling
 
