@@ -288,6 +288,32 @@ def test_brecq_spares_the_output_of_blocks(text: str) -> None:
         assert torch.equal(again.tensors[name].dequantize(), stored.dequantize())
 
 
+class InPlace(nn.Module):
+    """A block that changes its input, and gives it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(5, 5), nn.Linear(5, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        made = self.second(self.first(x))
+        x.relu_()
+        x += made
+        return x
+
+
+def test_brecq_keeps_inputs_and_outputs_that_are_changed_in_place() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = nn.Sequential(InPlace(), nn.ReLU(inplace=True))
+    block, x = network[0], normal(7, 5)
+    output = block(x.clone()).detach()
+    (call,) = calls_of(block, Calibration(network, [((x.clone(),), {})]))
+    assert torch.equal(call.args[0], x) and torch.equal(call.output, output)
+    for _ in range(2):  # an error leaves the inputs as they were
+        assert float(call.error(block, dict(block.named_parameters())).detach()) == 0
+
+
 def test_without_blocks_brecq_is_adaround() -> None:
     network, x = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 3)), normal(50, 6)
     found = [compress(text, network, x) for text in ("brecq:bits=3", "adaround:bits=3")]

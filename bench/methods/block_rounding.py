@@ -6,6 +6,7 @@ here the layers of a block learn together, and spare the block's output.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping
@@ -152,8 +153,11 @@ class Call:
     output: Tensor
 
     def error(self, block: nn.Module, values: Mapping[str, Tensor]) -> Tensor:
-        """The mean squared error of the block's output with these weights."""
-        made = first_tensor(functional_call(block, dict(values), self.args, dict(self.kwargs)))
+        """The mean squared error of the block's output with these weights. It works on copies of the inputs,
+        since a block may change them in place.
+        """
+        args, kwargs = copy.deepcopy((self.args, dict(self.kwargs)))
+        made = first_tensor(functional_call(block, dict(values), args, kwargs))
         return (made - self.output).square().mean()
 
 
@@ -182,18 +186,27 @@ def inside(path: str, names: Iterable[str]) -> list[str]:
 
 
 def calls_of(block: nn.Module, calibration: Calibration) -> list[Call]:
-    """What the block is called with in a few calls of the network, and what it gives."""
-    found: list[Call] = []
+    """What the block is called with in a few calls of the network, and what it gives.
 
-    def keep(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        found.append(Call(args, kwargs, first_tensor(output)))
+    Both are copies: the block or the network may change them in place.
+    """
+    inputs: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+    outputs: list[Tensor] = []
 
-    handle = block.register_forward_hook(keep, with_kwargs=True)
+    def keep_inputs(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        inputs.append(copy.deepcopy((args, kwargs)))
+
+    def keep_output(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        outputs.append(first_tensor(output).clone())
+
+    before = block.register_forward_pre_hook(keep_inputs, with_kwargs=True)
+    after = block.register_forward_hook(keep_output)
     with torch.no_grad():
         for args, kwargs in calibration.batches[:: -(-len(calibration.batches) // CALLS)]:
             calibration.network(*args, **kwargs)
-    handle.remove()
-    return found
+    before.remove()
+    after.remove()
+    return [Call(args, kwargs, output) for (args, kwargs), output in zip(inputs, outputs)]
 
 
 def first_tensor(output: Any) -> Tensor:
