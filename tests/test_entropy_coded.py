@@ -134,6 +134,15 @@ def test_odd_tensors(weights: Tensor, bits: float):
     assert (dense - weights).abs().max() <= weights.abs().max()  # never worse than setting all to zero
 
 
+@pytest.mark.parametrize("text", ["ecsq:bits=8", "ecsq:bits=8,granularity=channel", "tcq:bits=8,states=8"])
+@pytest.mark.parametrize("shape", [(1, 64), (4, 16)])
+def test_the_step_of_small_weights_can_be_stored(text: str, shape: tuple[int, int]):
+    """64 weights have at most 6 bits of entropy, so the search for 8 takes the smallest step."""
+    method, weights = parse(text).links[0], 2e-5 * gaussian(*shape)
+    dense = quantized(method, weights).dequantize()
+    assert (dense - weights).norm() < 0.1 * weights.norm()
+
+
 def test_a_level_that_never_pays_dies():
     levels, thresholds = boundaries(np.array([-1, 0, 1]), np.array([0.0, 3.0, 0.0]))
     assert levels.tolist() == [-1, 1] and thresholds.tolist() == [0.0]

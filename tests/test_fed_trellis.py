@@ -125,7 +125,7 @@ def test_short_columns_cost_a_twentieth_of_a_bit() -> None:
     """docs/compression.md says so of 48 outputs: a trellis then still gains most of its 0.2 bits."""
     weights, lost = normal(48 * 256).numpy(), []
     found = Trellis(8, 3)
-    step = found.step_for(weights)
+    step = found.step_for(weights, least=0.0)
     for length in (trellis.SEGMENT, 48):
         walk = Walk(found)
         pieces = np.split(weights / np.float32(step), range(length, len(weights), length))

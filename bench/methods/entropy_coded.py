@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bench.errors import BadInput
 from bench.methods.quantize import Quantizer
-from bench.methods.scale_search import Grid, divisor, storable
+from bench.methods.scale_search import SMALLEST_SCALE, Grid, divisor, storable
 
 BINS = 2**16  # in which thresholds are looked for; the weights themselves are then rounded exactly
 MOST_LEVELS = 2**14
@@ -47,7 +47,7 @@ class EntropyCoded(Quantizer):
         """Quantize rows of weights."""
         unit = units(rows, mask)
         step, levels, thresholds = search(
-            (rows / unit.clamp(min=1e-30)[:, None])[mask > 0].cpu().numpy(), self.bits
+            (rows / unit.clamp(min=1e-30)[:, None])[mask > 0].cpu().numpy(), self.bits, least_step(unit)
         )
         scales = storable(unit * step)
         edges = torch.tensor(thresholds, dtype=torch.float32, device=rows.device)
@@ -63,17 +63,23 @@ def units(rows: Tensor, mask: Tensor) -> Tensor:
     return ((rows.square() * mask).sum(1) / mask.sum(1).clamp(min=1)).sqrt()
 
 
-def search(weights: np.ndarray, bits: float) -> tuple[float, np.ndarray, np.ndarray]:
-    """Find the quantizer of entropy `bits` for weights float32 [n].
+def least_step(unit: Tensor) -> float:
+    """The smallest step that float16 can store, in units of the largest row."""
+    return SMALLEST_SCALE / max(float(unit.max()), SMALLEST_SCALE)
+
+
+def search(weights: np.ndarray, bits: float, least: float) -> tuple[float, np.ndarray, np.ndarray]:
+    """Find the quantizer of entropy `bits` for weights float32 [n], with a step of `least` or more.
 
     Returns (step, levels [l] in use, thresholds between them [l - 1]), the last two in steps. Entropy falls
-    as the step grows, so the step is found by bisection.
+    as the step grows, so the step is found by bisection. A few weights have less entropy than `bits` at any
+    step, and get a small one.
     """
     peak = float(np.abs(weights).max(initial=0.0))
     if not peak:
         return 1.0, np.zeros(1, int), np.empty(0)
     histogram = Histogram(weights, peak)
-    low, high = math.log(peak / (MOST_LEVELS // 2 - 1)), math.log(4 * peak)
+    low, high = (math.log(max(step, least)) for step in (peak / (MOST_LEVELS // 2 - 1), 4 * peak))
     for _ in range(30):
         middle = (low + high) / 2
         low, high = (middle, high) if histogram.quantize(math.exp(middle)).entropy > bits else (low, middle)

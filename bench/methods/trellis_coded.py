@@ -13,7 +13,7 @@ from torch import Tensor
 from bench.artifact.trellis import CHECKS, SEGMENT, next_states, taps
 from bench.errors import BadInput
 from bench.interfaces import Layout, StoredTensor
-from bench.methods.entropy_coded import EntropyCoded, units
+from bench.methods.entropy_coded import EntropyCoded, least_step, units
 from bench.methods.scale_search import Grid, divisor, storable
 from bench.methods.weightwise import kept_of
 
@@ -71,7 +71,8 @@ class TrellisCoded(EntropyCoded):
         unit = units(layout.rows(dense), layout.rows(mask).float()).clamp(min=1e-30)
         trellis = Trellis(STATES[self.states], self.bits)
         relative = layout.flat(dense) / _each(unit, layout, stored.shape)
-        return unit, trellis, trellis.step_for(relative[layout.flat(mask)].cpu().numpy())
+        weights = relative[layout.flat(mask)].cpu().numpy()
+        return unit, trellis, trellis.step_for(weights, least_step(unit))
 
     def fit(self, rows: Tensor, mask: Tensor) -> Grid:
         """A trellis goes through all rows of a tensor: see `quantize`."""
@@ -124,13 +125,15 @@ class Trellis:
         """
         return 0.37 + 0.35 * 4.0**-self.bits
 
-    def step_for(self, weights: np.ndarray) -> float:
-        """The step at which the entropy is `bits`: a search on a sample, then corrections."""
+    def step_for(self, weights: np.ndarray, least: float) -> float:
+        """The step at which the entropy is `bits`, and not below `least`: a search on a sample, then
+        corrections.
+        """
         size = float(np.sqrt(np.square(weights, dtype=np.float64).mean())) if len(weights) else 0.0
         peak = float(np.abs(weights).max(initial=0.0))
         if not size:
             return 1.0
-        ends = math.log2(peak / (MOST_LEVELS // 2 - 8)), math.log2(4 * peak)
+        ends = math.log2(max(peak / (MOST_LEVELS // 2 - 8), least)), math.log2(max(4 * peak, least))
         start = math.log2(size) + min(1.04 - self.bits, 0.55 - 0.73 * self.bits)
         start = min(max(start, ends[0]), ends[1])
         self.lengths = _gaussian_lengths(peak, size, 2.0**start)
