@@ -302,6 +302,16 @@ class InPlace(nn.Module):
         return x
 
 
+@pytest.mark.parametrize("name", ["wanda", "sparsegpt"])
+def test_calibrated_pruning_leaves_float16_as_float16(name: str) -> None:
+    network, x = nn.Linear(8, 4), normal(50, 8)
+    made = compress(f"fp16+{name}", network, x).tensors["weight"]
+    assert made.values is not None and made.values.dtype == torch.float16
+    assert made.mask is not None and 0.4 < float(made.mask.float().mean()) < 0.6
+    full = compress(name, network, x).tensors["weight"].dequantize()
+    assert torch.allclose(made.dequantize(), full, rtol=2e-3, atol=1e-3)
+
+
 def test_brecq_keeps_inputs_and_outputs_that_are_changed_in_place() -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)

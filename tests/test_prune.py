@@ -221,3 +221,11 @@ def test_zeros_stay_zeros_whatever_comes_next(first: str, then: str):
     zeros = compress(first, network).tensors["weight"].dequantize() == 0
     assert zeros.float().mean() >= 0.5
     assert not compress(f"{first}+{then}", network).tensors["weight"].dequantize()[zeros].any()
+
+
+def test_half_precision_keeps_a_pattern_and_its_order():
+    """In a file the numbers of 2:4 patterns take fewer bits than any other mask."""
+    before = compress("2:4", layer_of(normal(16, 64))).tensors["weight"]
+    after = compress("2:4+fp16", layer_of(normal(16, 64))).tensors["weight"]
+    assert (after.pattern, after.layout) == (before.pattern, before.layout) == ((2, 4), before.layout)
+    assert after.values is not None and after.values.dtype == torch.float16

@@ -57,9 +57,11 @@ class CalibratedPruning(Weightwise):
             pattern=None if stored.mask is not None else self.kept_of_every,
             layout=stored.layout if stored.quantized else channels,
         )
-        if stored.quantized:
+        if stored.values is None:
             return made
         dense = channels.restore(values.flatten(0, 1), stored.shape)
+        rounded = dense.to(stored.values.dtype)  # float16 behind `fp16`
+        dense = rounded if rounded.isfinite().all() else dense
         return dataclasses.replace(made, values=dense, factors=None)  # their product is in the values
 
     @abstractmethod

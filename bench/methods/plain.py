@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Container
 from dataclasses import dataclass
 
@@ -44,9 +45,7 @@ def half(stored: StoredTensor) -> StoredTensor:
     if stored.values is None or stored.values.dtype != torch.float32:
         return stored
     rounded = stored.values.half()
-    return (
-        StoredTensor(stored.shape, values=rounded, mask=stored.mask) if rounded.isfinite().all() else stored
-    )
+    return dataclasses.replace(stored, values=rounded) if rounded.isfinite().all() else stored
 
 
 def halve_the_rest(compressed: Compressed, kept: Container[str] = ()) -> Compressed:
