@@ -74,7 +74,8 @@ def weights_of(network: nn.Module) -> dict[str, Weight]:
                 known = found[name]
                 found[name] = dataclasses.replace(known, tied=(*known.tied, own_name))
             else:
-                found[name] = Weight(name, str(kind), axis, blocks=_blocks(module, axis))
+                tied = () if name == own_name else (own_name,)  # the first owner may be of another type
+                found[name] = Weight(name, str(kind), axis, tied, _blocks(module, axis))
     return found
 
 

@@ -312,6 +312,34 @@ def test_calibrated_pruning_leaves_float16_as_float16(name: str) -> None:
     assert torch.allclose(made.dequantize(), full, rtol=2e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize("text", ["brecq:bits=3", "ldlq:bits=2,mixed", "gptq:bits=3"])
+def test_networks_in_bfloat16_calibrate(text: str) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = Stack().to(torch.bfloat16)
+    made = compress(text, network, normal(40, 12).to(torch.bfloat16))
+    assert all(made.tensors[name].quantized for name in weights_of(network))
+    values = made.tensors["blocks.0.first.weight"].dequantize()
+    off = values - network.get_parameter("blocks.0.first.weight").detach().float()
+    assert off.norm() < 0.6 * values.norm()
+
+
+class Shared(nn.Module):
+    """A parameter of a type that no method covers, which a linear layer shares."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.ParameterDict({"weight": nn.Parameter(normal(6, 6))})
+        self.layer = nn.Linear(6, 6)
+        self.layer.weight = self.table["weight"]
+
+
+def test_a_layer_is_found_where_another_module_owns_its_weight_first() -> None:
+    found = weights_of(Shared())
+    assert list(found) == ["table.weight"]
+    assert found["table.weight"].paths == ("table", "layer")
+
+
 def test_brecq_keeps_inputs_and_outputs_that_are_changed_in_place() -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)

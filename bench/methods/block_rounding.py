@@ -157,8 +157,9 @@ class Call:
         since a block may change them in place.
         """
         args, kwargs = copy.deepcopy((self.args, dict(self.kwargs)))
-        made = first_tensor(functional_call(block, dict(values), args, kwargs))
-        return (made - self.output).square().mean()
+        own = {name: value.to(block.get_parameter(name).dtype) for name, value in values.items()}
+        made = first_tensor(functional_call(block, own, args, kwargs))
+        return (made.float() - self.output.float()).square().mean()
 
 
 def error(block: nn.Module, values: Mapping[str, Tensor], calls: list[Call]) -> float:
