@@ -52,6 +52,10 @@ class Unsupported(RuntimeError):
     """
 
 
+# their messages are one line for the user; of several models, one that raises them does not stop the others
+KNOWN_ERRORS = (BadInput, Failed, Diverged, Unsupported)
+
+
 def not_installed(package: str, extra: str) -> str | None:
     """What a plug-in says without its package, which an extra of ours installs; None: it is installed."""
     try:
@@ -84,8 +88,7 @@ class blamed:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Raises `BrokenPlugIn` in place of an error that no contract knows."""
-        known = (BadInput, Failed, Diverged, Unsupported)
-        if isinstance(error, Exception) and not isinstance(error, known):
+        if isinstance(error, Exception) and not isinstance(error, KNOWN_ERRORS):
             raise BrokenPlugIn(f"{self.part}: {of_plug_in(error)}{_place(error)}") from error
 
 

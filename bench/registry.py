@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
@@ -112,6 +112,17 @@ def open_domain(name: str, reference: str | None = None) -> Domain:
         raise
     except Exception as error:
         raise BadInput(f"domain {name!r} ({DOMAINS[name]}) cannot be opened: {of_plug_in(error)}") from error
+
+
+def open_all(names: Iterable[str], say: Callable[[str], None]) -> list[Domain]:
+    """Construct several domains. One that cannot be opened is reported, and the others go on."""
+    found = []
+    for name in names:
+        try:
+            found.append(open_domain(name))
+        except BadInput as error:
+            say(f"left out: {error}")
+    return found
 
 
 def default_model(domain: Domain) -> ModelSpec:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import sys
 from collections.abc import Callable, Mapping
@@ -16,8 +17,18 @@ from torch import Tensor
 from bench.cli.main import main
 from bench.errors import BadInput, BrokenPlugIn
 from bench.evaluation.panel import Panel, find_evaluator
-from bench.interfaces import Damage, EvaluatorEntry, Generator, Metric, ModelSpec
-from bench.registry import DOMAINS, open_domain
+from bench.interfaces import (
+    Compressed,
+    Context,
+    Damage,
+    EvaluatorEntry,
+    Generator,
+    Method,
+    Metric,
+    ModelSpec,
+)
+from bench.methods.notation import parse
+from bench.registry import DOMAINS, METHODS, open_all, open_domain
 from bench.runner.evaluation import Evaluation
 from bench.runner.session import ModelSession
 from bench.runner.sweep import attempt
@@ -164,6 +175,55 @@ def test_a_plug_in_of_another_name_than_its_entry_point_is_refused(monkeypatch: 
         BadInput, match=r"domain 'other' .* has the name 'toy'; allowed: that of its entry point"
     ):
         open_domain("other")
+
+
+# --- methods and domains --------------------------------------------------------------------------------
+
+
+class NoDataclass(Method):
+    """Its author forgot the decorator."""
+
+    name, description = "own", "-"
+
+    def __call__(self, compressed: Compressed, context: Context) -> Compressed:
+        return compressed
+
+
+@dataclasses.dataclass(frozen=True)
+class NoDefault(NoDataclass):
+    """Its setting has no default."""
+
+    bits: int
+
+
+@dataclasses.dataclass(frozen=True)
+class NoCall(Method):
+    """It cannot be constructed."""
+
+    name, description = "own", "-"
+
+
+@pytest.mark.parametrize(
+    "kind, said",
+    [
+        (NoDataclass, r"method 'own' is no dataclass: write @dataclass\(frozen=True\) above its class"),
+        (NoDefault, "setting 'bits' of method 'own' has no default: give it one"),
+        (NoCall, "method 'own': TypeError: .*abstract"),
+    ],
+)
+def test_a_mistake_in_the_class_of_a_method_names_it(
+    kind: type, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(METHODS._targets, "own", f"{__name__}:{kind.__name__}")
+    with pytest.raises((BadInput, BrokenPlugIn), match=said):
+        parse("own")
+
+
+def test_a_domain_that_cannot_be_opened_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(DOMAINS._targets, "broken", "no_such_module:Domain")
+    said: list[str] = []
+    assert [domain.name for domain in open_all(["toy", "broken", "toy"], said.append)] == ["toy", "toy"]
+    assert len(said) == 1 and "domain 'broken' (no_such_module:Domain) cannot be imported" in said[0]
 
 
 # --- generators -------------------------------------------------------------------------------------------

@@ -146,6 +146,20 @@ def test_an_old_record_gets_todays_cost_and_nothing_else_changes(
     assert fresh.model_dump(exclude={"cost", "speed"}) == record.model_dump(exclude={"cost", "speed"})
 
 
+def test_a_method_that_fails_leaves_its_record(
+    measured: tuple[Path, Record], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path, _ = measured
+
+    def forgets(*some: object) -> None:
+        raise KeyError("weights")
+
+    monkeypatch.setattr("bench.methods.quantize.Int4.__call__", forgets)
+    lines: list[str] = []
+    assert recompute_costs(tmp_path, lines.append) == 0
+    assert f"left {path}: method 'int4': KeyError: 'weights' (test_cost.py, line " in "\n".join(lines)
+
+
 OTHER_TENSORS = "the tensors made here are not those that were measured"
 
 

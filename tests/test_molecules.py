@@ -85,7 +85,7 @@ def test_without_the_extra_a_run_of_all_domains_leaves_it_out(monkeypatch: pytes
     from bench.runner.sweep import Request, _domains_of
 
     def names(model: str | None = None) -> set[str]:
-        return {domain.name for domain in _domains_of(Request("all", model))}
+        return {domain.name for domain in _domains_of(Request("all", model), print)}
 
     assert {"molecules", "text"} <= names("xs@0") and "molecules" not in names("m@0")
     monkeypatch.setattr(MoleculesDomain, "missing", classmethod(lambda cls: "needs the extra"))

@@ -22,7 +22,7 @@ from bench.cli.shared import (
     say,
 )
 from bench.errors import BadInput
-from bench.registry import DOMAINS, open_domain
+from bench.registry import DOMAINS, open_all, open_domain
 
 if TYPE_CHECKING:
     from bench.interfaces import Conditions
@@ -119,7 +119,7 @@ def _train_missing(
 
         # raises before anything is started; `auto` is left to the workers, and this process without torch
         pick_device(device)
-    domains = [open_domain(name) for name in (DOMAINS if domain == "all" else [domain])]
+    domains = open_all(DOMAINS, say) if domain == "all" else [open_domain(domain)]
     jobs = missing(domains, model, Options(threads, device, steps), say)
     if not jobs:
         say("nothing is missing")

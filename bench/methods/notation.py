@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from bench.errors import BadInput, unknown
+from bench.errors import BadInput, blamed, unknown
 from bench.interfaces import Compressed, Context, Method
 from bench.registry import METHODS
 
@@ -153,8 +153,8 @@ def _parse_link(text: str) -> Method:
         )
     if name not in METHODS:
         raise unknown("method", name, [*METHODS, *GROUPS])
-    kind: type[Method] = METHODS.load(name)
-    fields = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    kind = METHODS.load(name)
+    fields = _settings_of(name, kind)
     values: dict[str, Any] = {}
     for setting in filter(None, settings.split(",")):
         key, equals, value = setting.partition("=")
@@ -167,7 +167,19 @@ def _parse_link(text: str) -> Method:
         if key in values:
             raise BadInput(f"setting {key!r} of {name!r} is given twice: give it once")
         values[key] = _value(name, key, value, fields[key].default)
-    return kind(**values)
+    with blamed(f"method {name!r}"):
+        method: Method = kind(**values)
+    return method
+
+
+def _settings_of(name: str, kind: type[Method]) -> dict[str, dataclasses.Field[Any]]:
+    """The settings of a method. Raises `BadInput` where its author forgot what makes them readable."""
+    if not dataclasses.is_dataclass(kind):
+        raise BadInput(f"method {name!r} is no dataclass: write @dataclass(frozen=True) above its class")
+    fields = {own.name: own for own in dataclasses.fields(kind)}
+    if lacking := [key for key, own in fields.items() if own.default is dataclasses.MISSING]:
+        raise BadInput(f"setting {lacking[0]!r} of method {name!r} has no default: give it one")
+    return fields
 
 
 def _value(method: str, key: str, text: str, default: Any) -> Any:

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.errors import BadInput, Diverged
+from bench.errors import KNOWN_ERRORS, BadInput
 from bench.evaluation.panel import Panel
 from bench.interfaces import Conditions, Domain, SampleFeatures, Samples
 from bench.methods.notation import ladder
@@ -66,7 +66,7 @@ def describe(
             write_atomically(path, file.text())
             say(f"wrote {path}: {len(file.survival)} methods, {file.records} records")
             written.append(path)
-        except (BadInput, Diverged) as error:
+        except KNOWN_ERRORS as error:
             say(f"error: {name} {model}: {error}")
             failed += 1
     return written, failed

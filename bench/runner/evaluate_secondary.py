@@ -15,7 +15,7 @@ from pathlib import Path
 from torch.nn import Module
 
 from bench.artifact.format import rebuild, tensors_digest
-from bench.errors import BadInput, Diverged
+from bench.errors import KNOWN_ERRORS, BadInput, Diverged
 from bench.evaluation.panel import find_evaluator
 from bench.evaluation.secondary import is_by
 from bench.interfaces import Conditions, Samples
@@ -109,7 +109,12 @@ def evaluate_secondary(wanted: Wanted, results: Path, device: str, workers: int,
         opener = Opener(
             domain, model, group[0].samples, group[0].k, wanted.named, device, paths, wanted.conditions
         )
-        wanted_scores = opener.wanted_scores()
+        try:
+            wanted_scores = opener.wanted_scores()
+        except KNOWN_ERRORS as error:
+            say(f"left {len(group)} records of {domain} {model}: {error}")
+            failed += len(group)
+            continue
         lacking = [record for record in group if lacks(record, wanted_scores)]
         say(f"{domain} {model}: {len(lacking)} of {len(group)} records lack a score")
         left = len(lacking)
@@ -128,7 +133,7 @@ def evaluate_secondary(wanted: Wanted, results: Path, device: str, workers: int,
                         done += 1
                     left -= 1
                     bar.update()
-            except BadInput as error:  # this model is missing or incomplete; go on with the others
+            except KNOWN_ERRORS as error:  # this model is missing or incomplete; go on with the others
                 say(f"left {left} records of {domain} {model}: {error}")
                 failed += left
     return done, failed

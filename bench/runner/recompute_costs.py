@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.artifact.format import rebuild, save, tensors_digest
-from bench.errors import BadInput, in_a_line
+from bench.errors import KNOWN_ERRORS, blamed, in_a_line
 from bench.methods.notation import parse
 from bench.methods.plain import original
 from bench.metrics.cost import cost_of, warnings_of
@@ -54,7 +54,7 @@ def recompute_costs(results: Path, say: Callable[[str], None], device: str = "cp
             members = list(group)
             try:
                 session = session_of(members[0][1], device)
-            except BadInput as error:  # the model no longer exists
+            except KNOWN_ERRORS as error:  # the model no longer exists, say
                 say(f"left {members[0][1].domain} {members[0][1].model}: {error}")
                 bar.update(len(members))
                 continue
@@ -100,10 +100,11 @@ def costed(record: Record, session: ModelSession) -> Record | str:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "artifact"
         try:
-            compressed = parse(record.method)(
-                original(session.generator.network), session.context(record.sample_seed)
-            )
-        except BadInput as error:
+            with blamed(f"method {record.method!r}"):
+                compressed = parse(record.method)(
+                    original(session.generator.network), session.context(record.sample_seed)
+                )
+        except KNOWN_ERRORS as error:
             return str(error)
         save(compressed, record.method, file)
         network = rebuild(file, session.generator).to(session.device)

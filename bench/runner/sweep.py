@@ -17,7 +17,7 @@ from bench.methods.trained import TrainingTimeMethod
 from bench.metrics.custom import load_metric
 from bench.records.cell import Cell, cells, is_finished, look_up, sample_count
 from bench.records.schema import SEED_OF_TWINS, Record
-from bench.registry import DOMAINS, default_model, open_domain
+from bench.registry import DOMAINS, default_model, open_all, open_domain
 from bench.runner.cluster import EXECUTORS, Cluster, load_ray, measure_on_ray
 from bench.runner.devices import pick_device
 from bench.runner.evaluation import Evaluation
@@ -66,7 +66,7 @@ def run(request: Request, say: Callable[[str], None]) -> list[Record]:
     """
     expand(request.methods)  # raises an error before any model is opened
     check_executor(request)
-    domains = _domains_of(request)
+    domains = _domains_of(request, say)
     if request.conditions is not None:
         for domain in domains:
             domain.check_takes(request.conditions)
@@ -84,12 +84,15 @@ def run(request: Request, say: Callable[[str], None]) -> list[Record]:
     ]
 
 
-def _domains_of(request: Request) -> list[Domain]:
-    """The domain that the user named; `all` means those that are installed whole and ship the model."""
+def _domains_of(request: Request, say: Callable[[str], None]) -> list[Domain]:
+    """The domain that the user named; `all` means those that are installed whole and ship the model.
+
+    A plug-in that cannot be opened is reported, and the others go on.
+    """
     if request.domain != "all":
         return [open_domain(request.domain, request.reference)]
-    found = [open_domain(name, request.reference) for name in DOMAINS]
-    ready = [domain for domain in found if domain.missing() is None]
+    whole = [domain.name for domain in open_all(DOMAINS, say) if domain.missing() is None]
+    ready = [open_domain(name, request.reference) for name in whole]
     if request.model is None:
         return [domain for domain in ready if domain.models]
     # a folder or an unknown name: each domain says what it makes of it
