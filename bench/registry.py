@@ -102,9 +102,15 @@ RUNTIMES = Registry(  # of `bench edge`
 def open_domain(name: str, reference: str | None = None) -> Domain:
     """Construct a domain, for real samples of the user's where `reference` names them.
 
-    Raises `BadInput` for an unknown domain, and for one whose code fails.
+    Raises `BadInput` for an unknown domain, for one whose code fails, and for a name that it cannot have.
     """
+    from bench.records.schema import NO_DOMAINS
+
     kind = DOMAINS.load(name)
+    if name in NO_DOMAINS:
+        raise BadInput(
+            f"domain {name!r} ({DOMAINS[name]}) needs another name: results/{name} is a folder of other records"
+        )
     try:
         domain: Domain = kind()
         return domain if reference is None else domain.with_reference(reference)

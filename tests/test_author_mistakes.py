@@ -219,6 +219,13 @@ def test_a_mistake_in_the_class_of_a_method_names_it(
         parse("own")
 
 
+def test_a_domain_cannot_have_the_name_of_a_folder_of_other_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Toy, "name", "local")
+    monkeypatch.setitem(DOMAINS._targets, "local", DOMAINS["toy"])
+    with pytest.raises(BadInput, match=r"domain 'local' .* needs another name: results/local is a folder of"):
+        open_domain("local")
+
+
 def test_a_domain_that_cannot_be_opened_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(DOMAINS._targets, "broken", "no_such_module:Domain")
     said: list[str] = []
