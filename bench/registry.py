@@ -109,7 +109,8 @@ def open_domain(name: str, reference: str | None = None) -> Domain:
     kind = DOMAINS.load(name)
     if name in NO_DOMAINS:
         raise BadInput(
-            f"domain {name!r} ({DOMAINS[name]}) needs another name: results/{name} is a folder of other records"
+            f"domain {name!r} ({DOMAINS[name]}) needs another name: results/{name} is a folder of other "
+            f"records"
         )
     try:
         domain: Domain = kind()
