@@ -421,6 +421,7 @@ LARGE: dict[str, Callable[[], bytes]] = {
     "nothing kept": lambda: nothing_kept("f4", (N,), 0),
     "nothing kept, another axis": lambda: nothing_kept("f4", (2, N // 2), 1),
     "patterns of channels of one": lambda: of_patterns(),
+    "range-coded patterns of channels of one": lambda: of_coded_patterns(),
     "scales that are all alike": lambda: scales_alike(10**7),
 }
 
@@ -450,6 +451,13 @@ def of_patterns() -> bytes:
     mask = {"mask": PATTERNS, "n": 1, "m": 32, "mask_bytes": B, "kept": groups}
     scale = {"codebook": ((1.0,),), "granularity": "tensor", "halves": 1}
     return entry(bytes(2 + B + body), 2, shape=(groups,), body_bytes=body, **scale, **mask)
+
+
+def of_coded_patterns() -> bytes:
+    mask = {"mask": PATTERNS, "n": 1, "m": 32, "mask_bytes": B, "mask_table": 1, "kept": N}
+    scale = {"codebook": ((1.0,),), "granularity": "tensor", "halves": 1}
+    table = b"\xff" + b"\1" * 31  # number 0, the first of each group, is by far the most frequent
+    return entry(bytes(2 + 2 * B), 2, (table,), shape=(N,), body_bytes=B, **scale, **mask)
 
 
 def scales_alike(count: int) -> bytes:

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 MAGIC = b"GENC"
 HEAD = struct.Struct("<4sHI")
 CHECKSUM = 32  # bytes of SHA-256
+PATTERNS_TOGETHER = 2**18  # of n:m masks, decoded at once
 
 
 # ------------------------------------------------------------------------------------------------------ write
@@ -196,13 +197,15 @@ class Artifact:
         if entry.mask == COUNTED:
             return self._coded(stream, entry.count, 2, entry.mask_table).astype(bool)
         length = entry.layout.channel_length(entry.shape)
-        groups = -(-length // entry.m) * (entry.count // length if length else 0)
-        ranks = self._coded(stream, groups, math.comb(entry.m, entry.n), entry.mask_table)
-        return (
-            coding.unrank_patterns(ranks, entry.n, entry.m)
-            .reshape(entry.count // length, -1)[:, :length]
-            .ravel()
-        )
+        each, channels = -(-length // entry.m), entry.count // length if length else 0
+        ranks = self._coded(stream, each * channels, math.comb(entry.m, entry.n), entry.mask_table)
+        mask = np.zeros((channels, length), bool)
+        # in parts: with channels shorter than m, all patterns together take far more memory than the mask
+        part = max(1, PATTERNS_TOGETHER // max(each, 1))
+        for i in range(0, channels, part):
+            patterns = coding.unrank_patterns(ranks[i * each : (i + part) * each], entry.n, entry.m)
+            mask[i : i + part] = patterns.reshape(-1, each * entry.m)[:, :length]
+        return mask.ravel()
 
 
 def _with_factors(
