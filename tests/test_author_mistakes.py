@@ -352,6 +352,36 @@ def test_cached_features_are_of_the_source_unless_the_evaluator_is_published(
     assert seen_by(EVALUATOR.format(value=2), tmp_path, name) == second
 
 
+GENERATOR = """
+import numpy as np
+from test_author_mistakes import Points
+
+class Shifted(Points):
+    def sample(self, network, n, seed): return np.full((n, 2), {value}.0, np.float32)
+"""
+
+
+def drawn(source: str, folder: Path, name: str) -> float:
+    """The first number that a freshly imported generator draws in the toy domain, and in a published one."""
+    (folder / "edited_generator.py").write_text(source, encoding="utf-8")
+    sys.modules.pop("edited_generator", None)
+    importlib.invalidate_caches()
+    domain = type("Renamed", (Own,), {"name": name})()
+    domain.generator = importlib.import_module("edited_generator").Shifted
+    found = ModelSession(domain, SPEC, N)
+    return float(found.sample(found.generator.network, 0).samples[0][0])
+
+
+def test_cached_samples_are_of_the_source_unless_the_generator_is_published(
+    own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.syspath_prepend(str(own))
+    before, after = GENERATOR.format(value=1), GENERATOR.format(value=20)
+    assert [drawn(source, own, "toy") for source in (before, before, after)] == [1, 1, 20]
+    assert [drawn(source, own, "text") for source in (before, after)] == [1, 1]
+
+
 def test_fresh_damages_read_no_cached_features(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
     features = toy.Direction.features

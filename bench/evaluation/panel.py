@@ -6,10 +6,7 @@ It needs no generator.
 from __future__ import annotations
 
 import functools
-import hashlib
 import math
-import secrets
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +18,7 @@ from bench.metrics.shared import SHARED, SHARED_METRICS_VERSION, K
 from bench.records.cell import check_samples
 from bench.records.provenance import Stopwatch
 from bench.registry import DOMAINS
-from bench.util.cache import Cache, content_digest
+from bench.util.cache import Cache, content_digest, source_digest
 
 
 class Panel:
@@ -186,23 +183,6 @@ class Panel:
             **evaluators,
             **metrics,
         }
-
-
-@functools.cache
-def source_digest(kind: type) -> str:
-    """SHA-256 of the class's module and of the Python files beside it in its package.
-
-    So an edit is noticed. A class without a file, as in a notebook, is another one in each process.
-    """
-    file = getattr(sys.modules.get(kind.__module__), "__file__", None)
-    if file is None:
-        return secrets.token_hex(32)
-    alone = "." not in kind.__module__  # a module of no package: what lies beside it is not its
-    found = [Path(file)] if alone else sorted(Path(file).parent.glob("**/*.py"))
-    digest = hashlib.sha256()
-    for path in found:
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
 
 
 def _first_of(roles: Mapping[str, str], role: str) -> str:

@@ -176,12 +176,16 @@ class Evaluation:
 
     def cached_bounds(self) -> list[Path]:
         """The files of this cache that hold bounds of this model."""
-        return [cached_file(self.bounds_key(scorer), scorer.source_keys) for scorer in self.scorers()]
+        return [cached_file(self.bounds_key(s), self._source_keys(s)) for s in self.scorers()]
+
+    def _source_keys(self, scorer: Scorer) -> list[str]:
+        """The sources of the evaluators and of the generator, where they are not published."""
+        return [*scorer.source_keys, *self.session.source_keys]
 
     def _bounds_of(self, scorer: Scorer) -> Bounds:
         shipped = self.shipped_bounds if self.session.spec.name in self.session.domain.models else None
         return find_bounds(
-            self.bounds_key(scorer), shipped, lambda: self.make_bounds(scorer), scorer.source_keys
+            self.bounds_key(scorer), shipped, lambda: self.make_bounds(scorer), self._source_keys(scorer)
         )
 
     def bounds_key(self, scorer: Scorer) -> dict[str, Any]:

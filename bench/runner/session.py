@@ -23,7 +23,8 @@ from bench.methods.notation import Chain, parse
 from bench.methods.plain import original
 from bench.records.provenance import Stopwatch
 from bench.records.schema import CONDITIONS, Speed
-from bench.util.cache import Cache
+from bench.registry import DOMAINS
+from bench.util.cache import Cache, source_digest
 
 if TYPE_CHECKING:
     from bench.metrics.macs import Macs
@@ -131,6 +132,11 @@ class ModelSession:
         return tensors_digest(self.generator.network)
 
     @functools.cached_property
+    def source_keys(self) -> list[str]:
+        """What keys of the cache also hold for a generator that is not published here: its source."""
+        return [] if self.domain.name in DOMAINS.published else [source_digest(type(self.generator))]
+
+    @functools.cached_property
     def fp32_bytes(self) -> int:
         """The length of the artifact of the uncompressed network."""
         return len(encode(original(self.generator.network), "none"))
@@ -166,6 +172,7 @@ class ModelSession:
             seed,
             versions,
             self.device,
+            *self.source_keys,
         ]
 
     def sample(self, network: Module, seed: int) -> Drawn:
@@ -181,7 +188,7 @@ class ModelSession:
         Raises `OtherTensors` where the network has another digest.
         """
         key = ["samples", self.domain.name, self.domain.version, digest, self.generator.identity()]
-        key += [self.settings, seed, self.n, self.device]
+        key += [self.settings, seed, self.n, self.device, *self.source_keys]
         fresh: list[Drawn] = []
 
         def draw() -> Samples:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
+import secrets
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -41,6 +44,23 @@ def content_digest(samples: Samples) -> str:
     digest = hashlib.sha256()
     for sample in samples:
         digest.update(_bytes(sample))
+    return digest.hexdigest()
+
+
+@functools.cache
+def source_digest(kind: type) -> str:
+    """SHA-256 of the class's module and of the Python files beside it in its package.
+
+    So an edit is noticed. A class without a file, as in a notebook, is another one in each process.
+    """
+    file = getattr(sys.modules.get(kind.__module__), "__file__", None)
+    if file is None:
+        return secrets.token_hex(32)
+    alone = "." not in kind.__module__  # a module of no package: what lies beside it is not its
+    found = [Path(file)] if alone else sorted(Path(file).parent.glob("**/*.py"))
+    digest = hashlib.sha256()
+    for path in found:
+        digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
