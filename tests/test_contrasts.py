@@ -197,7 +197,7 @@ def test_what_is_open_is_said_with_how_large_it_may_be_by_either_evaluators() ->
     assert wide[0].difference is not None
     limit = f"{wide[0].difference.widest:.3f}"
     assert data.endswith(
-        f". The other pairs are undecided: their C may differ by up to {limit} in quality and {limit} in "
+        f". The other pair is undecided: its C may differ by up to {limit} in quality and {limit} in "
         "diversity (95 % intervals)."
     )
     assert f"up to {limit}" not in said(compared(kept, kept))[0]

@@ -415,12 +415,15 @@ def test_the_finding_says_whether_stored_bits_are_speed(records: list[EdgeRecord
 
     assert (
         " of float32, 0 run at least 1.2 times"
-        in with_speed(1.0).split("**Smaller files are rarely faster**: of 1 networks")[1]
+        in with_speed(1.0).split("**Smaller files are rarely faster**: of 1 files")[1]
     )
     assert (
         " of float32, 1 run at least 1.2 times"
-        in with_speed(2.0).split("**Fewer stored bits are more speed**: of 1 networks")[1]
+        in with_speed(2.0).split("**Fewer stored bits are more speed**: of 1 files")[1]
     )
+    assert "Of these, 1 keep 0.95 of both roles." in with_speed(2.0)
+    short = short.model_copy(update={"metrics": {**short.metrics, "quality_retention": 0.9}})
+    assert "Of these, 0 keep 0.95 of both roles." in with_speed(2.0)
 
 
 def test_zeros_and_fewer_weights_are_told_apart(records: list[EdgeRecord]) -> None:

@@ -32,7 +32,7 @@ def smaller_by_secondary(rows: Sequence[tuple[str, Ratio | None, Ratio | None]])
         if first is None or second is None or first.certified is None:
             continue
         if second.certified is None or second.certified < first.certified:
-            shown = "none" if second.certified is None else kept_ratio(second)
+            shown = "no rung" if second.certified is None else kept_ratio(second)
             said.append(f"{name} ({shown} in place of {kept_ratio(first)})")
     return f"The secondary evaluators show a smaller ratio for {joined(said)}." if said else ""
 

@@ -113,7 +113,10 @@ def _open(rows: Sequence[Comparison], now: ClaimContext, others: bool) -> str:
             limits.append(f"{max(wide):.3f} in {role}")
     if not limits:
         return "No other test is possible." if others else "no test is possible."
-    verdict = "The other pairs are undecided: their C" if others else "no difference is shown: C"
+    verdict = "no difference is shown: C"
+    if others:
+        single = len({frozenset((c.a, c.b)) for c in rows}) == 1
+        verdict = f"The other {'pair is undecided: its' if single else 'pairs are undecided: their'} C"
     return f"{verdict} may differ by up to {joined(limits)} (95 % intervals)."
 
 

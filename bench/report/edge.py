@@ -12,6 +12,7 @@ from bench.util.markup import as_text
 WORTH_IT = 1.2  # times as fast: less is called no gain
 NOT_SPEED, NO_GAIN = "Smaller files are rarely faster", "Zeros bring hardly any speed"
 SMALLER = 0.95  # of the bytes of the uncompressed network
+KEPT = 0.95  # of both roles: what counts as good
 HALF = 0.5  # of the bytes of float32: what counts as small
 TITLE = "What does it cost in real runtimes?"
 ANCHOR = "what-does-it-cost-in-real-runtimes"
@@ -154,13 +155,14 @@ def _bits(records: Sequence[EdgeRecord]) -> str:
         ratio = one.times[-1].faster.get(FP32)
         if ratio is not None and one.file_bytes and one.file_bytes <= HALF * whole.file_bytes:
             small += 1
-            quick += [ratio] if ratio >= WORTH_IT else []
+            quick += [one] if ratio >= WORTH_IT else []
     if not small:
         return ""
     claim = NOT_SPEED if len(quick) < small / 2 else "Fewer stored bits are more speed"
     return (
-        f"**{claim}**: of {small} networks with at most half of the bytes of float32, {len(quick)} run at "
-        f"least {WORTH_IT} times as fast in the same runtime (largest batch)."
+        f"**{claim}**: of {small} files with at most half of the bytes of float32, {len(quick)} run at least "
+        f"{WORTH_IT} times as fast in the same runtime (largest batch). Of these, "
+        f"{sum(map(_is_good, quick))} keep {KEPT} of both roles."
     )
 
 
@@ -194,19 +196,21 @@ def _smaller(record: EdgeRecord, records: Sequence[EdgeRecord]) -> bool:
     return bool(sizes) and (record.file_bytes or 0) < SMALLER * sizes[0]
 
 
+def _is_good(record: EdgeRecord) -> bool:
+    """Whether its samples keep enough of both roles."""
+    kept = [record.metrics.get(f"{role}_retention") for role in ROLES]
+    return all(value is not None and value >= KEPT for value in kept)
+
+
 def _fastest(domain: str, model: str, records: Sequence[EdgeRecord]) -> str:
     """The fastest uncompressed candidate that keeps 0.95 of both roles, beside eager."""
-    good = []
-    for one in records:
-        kept = [one.metrics.get(f"{role}_retention") for role in ROLES]
-        if one.method == "none" and one.times and all(value is not None and value >= 0.95 for value in kept):
-            good.append(one)
+    good = [one for one in records if one.method == "none" and one.times and _is_good(one)]
     ratios = [(one.times[-1].faster.get(EAGER, 1.0), one) for one in good]
     if not ratios:
         return ""
     ratio, best = max(ratios, key=lambda pair: pair[0])
     times = best.times[-1]
-    said = f"{as_text(domain)} {as_text(model)}: with 0.95 of quality and diversity left, {best.runtime}"
+    said = f"{as_text(domain)} {as_text(model)}: with {KEPT} of quality and diversity left, {best.runtime}"
     return f"{said} {best.precision} is the fastest, {ratio:.1f} times PyTorch eager (batch {times.batch})."
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from bench.errors import BadInput, Failed, blamed
-from bench.records.schema import Record
+from bench.records.schema import FINISHED, Record
 from bench.registry import DOMAINS, open_domain
 from bench.report.verdict import ClaimContext, claim_context, with_secondary
 from bench.stats.complete import has_secondary, not_compared_yet, without
@@ -115,8 +115,8 @@ def report_data(records: Sequence[Record], files: ModelFiles) -> ReportData:
 
 
 def methods(records: Sequence[Record]) -> set[str]:
-    """The methods of these records, without the baseline."""
-    return {r.method for r in records} - {"none"}
+    """The methods that these records measured, without the baseline."""
+    return {r.method for r in records if r.status in FINISHED} - {"none"}
 
 
 def _by_secondary(groups: Sequence[Sequence[Record]]) -> list[ModelLadder]:
