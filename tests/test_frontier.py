@@ -42,6 +42,12 @@ def test_chosen_on_seed_0_and_told_by_the_others() -> None:
     assert best.values["diversity"] == pytest.approx([1.0, 1.0])
 
 
+def test_of_equal_methods_the_smaller_file_is_the_best() -> None:
+    for small, large in (("int4", "nf4"), ("nf4", "int4")):
+        (best,) = frontier([*method(small, 10, same(0.8)), *method(large, 9, same(0.8))], (8,))
+        assert best.method == small
+
+
 def test_neither_role_may_be_bought_with_the_other() -> None:
     (best,) = frontier(
         [*method("int4", 9, same(1.0), diversity=0.2), *method("nf4", 9, same(0.6), diversity=0.6)], (8,)

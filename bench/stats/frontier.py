@@ -33,7 +33,8 @@ class Best:
 
 
 def frontier(records: Sequence[Record], targets: Sequence[float] = TARGETS) -> list[Best]:
-    """The best methods of one model. The best method has the largest minimum of the two retentions.
+    """The best methods of one model. The best method has the largest minimum of the two retentions; of two
+    that are equal it has the smaller file.
 
     If the model has running statistics, only methods that end with recalibration or train take part: after
     these the statistics fit.
@@ -53,10 +54,10 @@ def frontier(records: Sequence[Record], targets: Sequence[float] = TARGETS) -> l
     found = []
     for target in targets:
         small = {m: group for m, group in by_method.items() if _ratio(group) >= target}
-        ranked = sorted(((_kept(group), m) for m, group in small.items()), reverse=True)
+        ranked = sorted(((_kept(group), _ratio(group), m) for m, group in small.items()), reverse=True)
         if not ranked or math.isinf(ranked[0][0]):
             continue
-        method = ranked[0][1]
+        method = ranked[0][2]
         others = [r for r in small[method] if r.sample_seed != CHOOSING_SEED]
         values = {role: _known_retentions(others, role) for role in ROLES}
         if all(values.values()):
