@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
 
+TRAINED_ON = "data.json"  # in a folder that `bench train --data` writes: what the user named
 TRAINED = "training.jsonl"  # the last file in a folder that `bench train` writes
 Samples = Any  # a sequence of samples as their domain knows them: a list of texts, an array [n, c, h, w] ...
 Role = Literal["quality", "diversity"]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bench.errors import BadInput, unknown
-from bench.interfaces import ModelSpec
+from bench.interfaces import TRAINED_ON, ModelSpec
 
 # size -> training seeds, of every domain that says nothing else, in the order of training
 PUBLISHED_SEEDS = {"s": (0, 1, 2), "xs": (0, 1, 2), "m": (0,)}
@@ -28,6 +29,11 @@ def embedded(weights: Path) -> dict[str, ModelSpec]:
         weights.glob("*@*/card.json"), key=lambda path: (path.parent.name != "s@0", path.parent.name)
     )
     return {card.parent.name: spec_of(card.parent.name, card.parent) for card in cards}
+
+
+def own_spec(name: str, folder: Path) -> ModelSpec:
+    """Of a user's folder, whose card may be out of date: its network says how many parameters it has."""
+    return dataclasses.replace(spec_of(name, folder), parameters=None)
 
 
 def spec_of(name: str, folder: Path) -> ModelSpec:
@@ -56,7 +62,17 @@ def card_of(folder: Path) -> dict[str, Any]:
     card = read_object(folder / "card.json") if (folder / "card.json").is_file() else {}
     if not isinstance(card.get("sampler", {}), dict):
         raise BadInput(f"{str(folder / 'card.json')!r} is not a JSON object with an object 'sampler'")
+    for name in ("parameters", "train_seed"):
+        value = card.get(name)
+        if value is not None and (type(value) is not int or value < 0):
+            raise BadInput(f"{str(folder / 'card.json')!r}: {name}={value!r} is not a whole number from 0 on")
     return card
+
+
+def check_trained_on(folder: Path) -> None:
+    """Raises `LookupError` where the user's own data made a model: a recipe would go on with other data."""
+    if (folder / TRAINED_ON).is_file():
+        raise LookupError(f"{str(folder)!r} was trained on data of the user's, and the recipe has others")
 
 
 def read_object(path: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import linecache
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,34 @@ def test_a_folder_is_sampled_compressed_and_rebuilt(arguments: dict[str, Any] | 
     again = rebuild(package / "file", opened)
     assert np.array_equal(opened.sample(network, 3, 0), opened.sample(again, 3, 0))
     assert compressed.tensors["first.weight"].quantized and compressed.tensors["last.weight"].quantized
+
+
+def test_large_pictures_are_calibrated_in_smaller_batches(package: Path) -> None:
+    small, large = (open_folder(write(package, {"side": side})) for side in (64, 256))
+    shapes = [[args[0].shape[0] for args, _ in opened.calibration(0)] for opened in (small, large)]
+    assert shapes[0] == [250] * 20 and max(shapes[1]) <= 250 // 16 and sum(shapes[1]) > 4900
+
+
+def test_an_edit_of_a_module_that_the_class_builds_on_is_another_identity(
+    package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sys
+
+    source = "from other_gans import Dcgan\nclass Mine(Dcgan):\n    pass\n"
+    (package / "my_gans.py").write_text(source, encoding="utf-8")
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.setenv(TRUST, "my_gans:Mine,other_gans:Dcgan")
+    folder, found = write(package, {"channels": 1}), []
+    (folder / "config.json").write_text(
+        json.dumps({**CONFIG, "class": "my_gans:Mine", "arguments": {"channels": 1}}), encoding="utf-8"
+    )
+    for text in (MODULE, MODULE, MODULE.replace("side=16", "side=17")):
+        (package / "other_gans.py").write_text(text, encoding="utf-8")
+        for name in ("my_gans", "other_gans"):
+            monkeypatch.delitem(sys.modules, name, raising=False)
+        linecache.clearcache()
+        found.append(open_folder(folder).identity())
+    assert found[0] == found[1] != found[2]
 
 
 def test_the_range_of_the_pixels_is_the_folders(package: Path) -> None:

@@ -88,6 +88,15 @@ def test_sizes_and_modes_are_converted_by_the_rule(pictures: np.ndarray) -> None
     assert np.array_equal(files.decode(_png(deep), "x"), pictures[0])
 
 
+def test_sixteen_bits_with_a_transparent_level_keep_their_other_levels(pictures: np.ndarray) -> None:
+    values = pictures[0, 0].astype(np.uint16) << 8
+    transparent = int(np.sort(np.unique(values))[-1])
+    buffer = io.BytesIO()
+    Image.fromarray(values).save(buffer, "PNG", transparency=transparent)
+    expected = np.where(values == transparent, 0, pictures[0, 0])
+    assert np.array_equal(files.decode(buffer.getvalue(), "x")[0], expected)
+
+
 @pytest.mark.parametrize("damage", [lambda data: data[:60], lambda data: data[:9], lambda data: b"text"])
 def test_a_broken_file_in_a_folder_is_named(damage, pictures: np.ndarray, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "a.png").write_bytes(files.encode(pictures[0]))
@@ -119,6 +128,25 @@ def test_a_picture_is_turned_as_its_file_says(
 def test_a_broken_exif_block_does_not_hide_the_picture(pictures: np.ndarray, tmp_path: Path) -> None:
     Image.fromarray(pictures[0, 0]).save(tmp_path / "a.png", exif=b"Exif\0\0II*\0\xff\xff\xff\x7f")
     assert np.array_equal(files.read(tmp_path)[0], pictures[0])
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+def test_a_damaged_block_of_tags_is_no_traceback(pictures: np.ndarray) -> None:
+    """Every byte of the block in turn: the picture is read, or refused in a line."""
+    for form in ("PNG", "TIFF"):
+        exif, buffer = Image.Exif(), io.BytesIO()
+        exif[files.ORIENTATION], exif[0x010E], exif[0x011A] = 6, "a", 72.0
+        Image.fromarray(pictures[0, 0]).save(buffer, form, exif=exif)
+        whole, read = buffer.getvalue(), 0
+        where = whole.find(b"eXIf") if form == "PNG" else int.from_bytes(whole[4:8], "little")
+        for place in range(where, min(where + 120, len(whole))):
+            data = bytearray(whole)
+            data[place] ^= 0xFF
+            try:
+                read += files.decode(bytes(data), "x").shape == (1, 28, 28)
+            except BadInput as error:
+                assert "\n" not in str(error)
+        assert read or form == "TIFF"
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
@@ -316,6 +344,10 @@ def test_a_users_own_pictures_come_from_tables_too(pictures: np.ndarray, tmp_pat
     assert np.array_equal(domain.reference("test", str(again)), parts[0]), (
         "the order of the file says nothing"
     )
+    dark = [{"bytes": files.encode((p > 99).astype(np.uint8)), "path": None} for p in pictures]
+    datasets.Dataset.from_dict({"image": dark}, features=table.features).to_parquet(again)
+    with pytest.raises(BadInput, match="are only 0 and 1"):
+        own_images(str(again))
 
 
 def _png(image: Image.Image) -> bytes:

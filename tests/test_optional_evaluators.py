@@ -96,6 +96,63 @@ def test_an_image_model_scores(image_model: Path) -> None:
     assert evaluator.surprisal(noise).min() > surprisal.median()
 
 
+VIT: dict[str, Any] = dict(
+    **dict(hidden_size=80, num_hidden_layers=1, num_attention_heads=2, intermediate_size=80),
+    **dict(image_size=28, patch_size=14),
+)
+
+
+def test_a_classifier_is_read_without_the_pooler_that_its_file_lacks(tmp_path: Path) -> None:
+    from transformers import ViTConfig, ViTForImageClassification
+
+    torch.manual_seed(0)
+    ViTForImageClassification(ViTConfig(**VIT)).save_pretrained(tmp_path)
+    domain, pictures = DOMAINS.load("image_gan")(), part("test").pixels[:4]
+    first, second = (find_evaluator(domain, str(tmp_path)) for _ in range(2))
+    assert first.identity() == second.identity()
+    assert torch.equal(first.features(pictures), second.features(pictures))
+
+
+def test_image_models_that_are_not_whole_or_not_square_or_draw_noise_are_refused(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+    from transformers import ViTConfig, ViTMAEConfig, ViTMAEModel, ViTModel
+
+    torch.manual_seed(0)
+    ViTModel(ViTConfig(**VIT)).save_pretrained(tmp_path / "vit")
+    wide = json.loads((tmp_path / "vit" / "config.json").read_text(encoding="utf-8"))
+    for size, said in (([28, 28], None), ([28, 14], "allowed: one side in pixels"), ("a", "cannot open")):
+        config = {**wide, "image_size": size}
+        (tmp_path / "vit" / "config.json").write_text(json.dumps(config), encoding="utf-8")
+        if said is None:
+            assert find_evaluator(DOMAINS.load("image_gan")(), str(tmp_path / "vit")).role == "quality"
+            continue
+        with pytest.raises(BadInput):
+            find_evaluator(DOMAINS.load("image_gan")(), str(tmp_path / "vit"))
+    (tmp_path / "vit" / "config.json").write_text(json.dumps(wide), encoding="utf-8")
+    tensors = load_file(tmp_path / "vit" / "model.safetensors")
+    del tensors["encoder.layer.0.output.dense.weight"]
+    save_file(tensors, tmp_path / "vit" / "model.safetensors", {"format": "pt"})
+    with pytest.raises(BadInput, match=r"not whole: its file lacks 1 tensors, 'layers"):
+        find_evaluator(DOMAINS.load("image_gan")(), str(tmp_path / "vit"))
+    ViTMAEModel(ViTMAEConfig(**{**VIT, "patch_size": 7})).save_pretrained(tmp_path / "mae")
+    with pytest.raises(BadInput, match="sees the same picture differently each time"):
+        find_evaluator(DOMAINS.load("image_gan")(), str(tmp_path / "mae"))
+
+
+def test_a_language_model_reads_no_further_than_its_positions(tmp_path: Path) -> None:
+    """MPT calls them max_seq_len."""
+    from transformers import MptConfig, MptForCausalLM
+
+    from domains.language.network import train_tokenizer
+
+    torch.manual_seed(0)
+    shape: dict[str, Any] = dict(d_model=80, n_heads=2, n_layers=1, vocab_size=300, max_seq_len=32)
+    MptForCausalLM(MptConfig(**shape)).save_pretrained(tmp_path)
+    train_tokenizer(verses("validation")[:200], 300).save_pretrained(tmp_path)
+    evaluator = find_evaluator(DOMAINS.load("text")(), str(tmp_path))
+    assert evaluator.surprisal([verses("test")[0] * 20]).isfinite().all()
+
+
 def test_what_it_is_is_part_of_what_is_remembered(language_model: Path, tmp_path: Path) -> None:
     """Other weights under the same name are another evaluator: for the cache of features, and for floors
     and ceilings.

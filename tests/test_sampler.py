@@ -173,6 +173,8 @@ def test_an_accelerator_writes_as_many_texts_together_as_its_memory_holds(networ
     bytes_per_text = 2 * 2 * 32 * 40 * 4  # keys and values, layers, width, tokens, float32
     assert accelerator_batch(network, settings(), 2**40) == ACCELERATOR_BATCH
     assert accelerator_batch(network, settings(), 4 * 1000 * bytes_per_text) == 1000
+    longer = accelerator_batch(network, settings(), 4 * 1000 * bytes_per_text, longest_prompt=40)
+    assert longer == 500, "a prompt is remembered, too"
     assert accelerator_batch(network, settings(), 0) == 64, "never fewer than on a CPU"
     assert accelerator_batch(torch.nn.Linear(2, 2), settings(), 2**40) == 64, "a network that tells no sizes"
     assert accelerator_batch(network, settings(cached=False), 2**40) == 64

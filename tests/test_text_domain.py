@@ -195,6 +195,35 @@ def test_equal_tensors_with_another_configuration_are_another_model(
     assert generator.identity() == same.identity() != other.identity()
 
 
+def test_the_identity_tells_tokenizers_of_one_vocabulary_apart(tmp_path: Path) -> None:
+    import shutil
+
+    folder = shutil.copytree(WEIGHTS / "xs@0", tmp_path / "copy")
+    first = DOMAIN.open(DOMAIN.locate(str(folder)))
+    rules = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    rules["model"]["merges"] = rules["model"]["merges"][:1]
+    (folder / "tokenizer.json").write_text(json.dumps(rules), encoding="utf-8")
+    second = DOMAIN.open(DOMAIN.locate(str(folder)))
+    assert first.tokenizer.get_vocab() == second.tokenizer.get_vocab()
+    assert first.identity() == DOMAIN.open(DOMAIN.models["xs@0"]).identity() != second.identity()
+    second.tokenizer(["some verse"], padding=True, truncation=True, max_length=5)
+    assert DOMAIN.open(DOMAIN.locate(str(folder))).identity() == second.identity()
+
+
+@pytest.mark.parametrize(("parameters", "refused"), [(7, False), ("7B", True), (-1, True)])
+def test_a_card_of_a_users_folder_is_checked(parameters: object, refused: bool, tmp_path: Path) -> None:
+    import shutil
+
+    folder = shutil.copytree(WEIGHTS / "xs@0", tmp_path / "copy")
+    card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+    (folder / "card.json").write_text(json.dumps({**card, "parameters": parameters}), encoding="utf-8")
+    if refused:
+        with pytest.raises(BadInput, match=rf"parameters={parameters!r} is not a whole number from 0 on"):
+            DOMAIN.locate(str(folder))
+    else:
+        assert DOMAIN.locate(str(folder)).parameters is None, "the network says it"
+
+
 def test_a_model_that_is_not_whole_is_refused(tmp_path: Path) -> None:
     import shutil
 

@@ -194,6 +194,17 @@ def test_a_model_that_changes_its_own_weights_is_refused(tmp_path: Path) -> None
         check_causal(Dividing(), range(7), "dividing")
 
 
+def test_a_model_of_numbers_that_are_not_finite_is_refused(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = tiny_tokenizer(tiny_model(tmp_path, "llama"))
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.norm.weight"][0] = torch.nan
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(BadInput, match="its logits are not finite"):
+        opened(folder)
+
+
 def test_the_probe_reads_few_positions(tmp_path: Path) -> None:
     folder = tiny_tokenizer(tiny_model(tmp_path, "gpt2", n_positions=3))
     generator = DOMAIN.open(DOMAIN.locate(str(folder)))

@@ -17,7 +17,7 @@ import pytest
 
 from bench.cli import main as cli
 from bench.errors import BadInput
-from bench.interfaces import Domain, ModelSpec
+from bench.interfaces import TRAINED_ON, Domain, ModelSpec
 from bench.registry import DOMAINS
 from bench.training import train as training
 from bench.training import train_missing as train_all
@@ -207,6 +207,14 @@ def test_a_folder_of_the_users_keeps_what_else_it_holds(steady: Domain, tmp_path
     assert names == ["sub", "sub/config", "sub/notes", "training.jsonl", "weights"]
     training.train(steady, "good", None, Path("fresh"))
     assert not list(tmp_path.glob(".*"))
+
+
+def test_a_model_of_own_data_says_so(steady: Domain, tmp_path: Path) -> None:
+    training.train(steady, "good", "mine.txt", tmp_path / "out")
+    said = json.loads((tmp_path / "out" / TRAINED_ON).read_text(encoding="utf-8"))
+    assert said == {"data": "mine.txt"}
+    training.train(steady, "good", None, tmp_path / "out")
+    assert not (tmp_path / "out" / TRAINED_ON).exists()
 
 
 def test_a_model_is_not_trained_by_two_processes_at_once(steady: Domain, tmp_path: Path) -> None:

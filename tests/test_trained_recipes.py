@@ -17,9 +17,10 @@ from toy_training import TrainableToy
 from trained_networks import Killed, SmallGenerator, Toy, apply, dying, parametrized, read_back, same
 
 from bench.errors import BadInput, Unsupported
-from bench.interfaces import StructureEdit, Training, Wrap
+from bench.interfaces import TRAINED_ON, StructureEdit, Training, Wrap
 from bench.layers import weights_of
 from bench.methods.fake_quantize import FakeQuantize
+from bench.registry import open_domain
 from bench.runner.sweep import Request, run
 
 
@@ -199,6 +200,16 @@ def test_a_language_model_of_others_has_no_recipe_here(tmp_path: Path) -> None:
     for scratch in (False, True):
         with pytest.raises(LookupError, match=r"trains this domain's own networks, and .* is another"):
             opened.training(opened.network, 0, scratch=scratch)
+
+
+@pytest.mark.parametrize("name", ["text", "image_gan", "image_diffusion", "image_tokens"])
+def test_a_model_that_was_trained_on_other_data_has_no_recipe_here(name: str, tmp_path: Path) -> None:
+    domain = open_domain(name)
+    folder = shutil.copytree(domain.models["xs@0"].source, tmp_path / "model")
+    (folder / TRAINED_ON).write_text('{"data": "mine"}', encoding="utf-8")
+    opened = domain.open(domain.locate(str(folder)))
+    with pytest.raises(LookupError, match="was trained on data of the user's, and the recipe has others"):
+        opened.training(opened.network, 0)
 
 
 def gan_folder(folder: Path) -> Any:

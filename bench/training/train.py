@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import BadInput, Diverged, in_a_line
-from bench.interfaces import TRAINED, Domain, Training
+from bench.interfaces import TRAINED, TRAINED_ON, Domain, Training
 from bench.training.lock import locked
 from bench.util.files import cache_folder, slug, write_atomically
 from bench.util.progress import bar, report
@@ -58,7 +58,7 @@ def train(
             log = run(training, folder, title, device, progress, snapshot=snapshot)
         except Diverged as error:
             raise BadInput(f"the training of {title} diverged: {error}") from None
-        _finish(training, log, output)
+        _finish(training, log, output, data)
     return log.lines[-1]
 
 
@@ -148,8 +148,8 @@ def is_finished(output: Path) -> bool:
     return (output / FINISHED).is_file()
 
 
-def _finish(training: Training, log: Log, output: Path) -> None:
-    """Freeze the model beside the output and rename it.
+def _finish(training: Training, log: Log, output: Path, data: str | None) -> None:
+    """Freeze the model beside the output and rename it. `data`: what the user named to train on.
 
     An existing folder is replaced file by file, with `FINISHED` last.
     """
@@ -158,11 +158,14 @@ def _finish(training: Training, log: Log, output: Path) -> None:
     part = (output if output.exists() else output.parent) / f".{output.name.replace('@', '-')}.part"
     shutil.rmtree(part, ignore_errors=True)  # left by a run that was stopped here
     training.freeze(part)
+    if data is not None:
+        (part / TRAINED_ON).write_text(json.dumps({"data": data}) + "\n", encoding="utf-8")
     shutil.copyfile(log.path, part / FINISHED)
     if not output.exists():
         part.rename(output)
         return
     (output / FINISHED).unlink(missing_ok=True)
+    (output / TRAINED_ON).unlink(missing_ok=True)
     for path in sorted(
         (path for path in part.rglob("*") if path.is_file()), key=lambda path: path == part / FINISHED
     ):

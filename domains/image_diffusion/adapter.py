@@ -23,7 +23,7 @@ from bench.interfaces import (
     Training,
     Wrap,
 )
-from domains.folders import card_of, check_numbers, read_object
+from domains.folders import card_of, check_numbers, check_trained_on, read_object
 from domains.image_diffusion.labels import are_of, labels_of
 from domains.image_diffusion.network import SIZES
 from domains.image_diffusion.pipeline import (
@@ -176,9 +176,11 @@ class DiffusionGenerator(Generator):
         pictures.
         """
         configs = [self.network_config, self.scheduler_config]
+        # a label's number is in another file of the folder
+        labels = [] if self.labels is None else [str(self.labels.numbers)]
         if self.companion is None:
-            return identity_of(configs)
-        return identity_of([*configs, self.companion.config], self.companion.digest)
+            return identity_of(configs, *labels)
+        return identity_of([*configs, self.companion.config], self.companion.digest, *labels)
 
     def rebuild(self, structure: Sequence[StructureEdit]) -> Module:
         import torch
@@ -313,6 +315,7 @@ class DiffusionGenerator(Generator):
 
         if self.drawn.fold == 1:
             raise LookupError(f"the recipe trains this domain's own networks, and {self.name!r} is another")
+        check_trained_on(Path(self.folder))
         return FlowTraining(
             network,
             training_part().pixels,

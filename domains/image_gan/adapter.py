@@ -14,7 +14,7 @@ import numpy as np
 from bench.errors import BadInput
 from bench.interfaces import Exportable, Generator, Metric, ModelSpec, StructureEdit, Training, Wrap
 from bench.util.files import is_file
-from domains.folders import read_object
+from domains.folders import check_trained_on, read_object
 from domains.image_gan.sizes import SIZES
 from domains.images.adapter import ImageDomain, locate_folder
 
@@ -84,6 +84,7 @@ class GanGenerator(Generator):
     """
 
     macs_sample_count = batch = BATCH
+    calibration_batch = CALIBRATION_BATCH
     trained_networks = "generator", "discriminator"
 
     def __init__(self, spec: ModelSpec, device: str, settings: Mapping[str, Any]) -> None:
@@ -214,9 +215,9 @@ class GanGenerator(Generator):
         from domains.images.training import generator
 
         noise = generator(seed, 0, "calibration")
-        for _ in range(CALIBRATION_BATCHES):
+        for _ in range(CALIBRATION_BATCHES * CALIBRATION_BATCH // self.calibration_batch):
             yield (
-                (torch.randn(CALIBRATION_BATCH, *self.latent_shape, generator=noise).to(self.device),),
+                (torch.randn(self.calibration_batch, *self.latent_shape, generator=noise).to(self.device),),
                 {},
             )
 
@@ -246,6 +247,7 @@ class GanGenerator(Generator):
         from domains.image_gan.training import GanTraining, fresh_pair
         from domains.images.data import part, training_part
 
+        check_trained_on(self.folder)
         if scratch:
             _, discriminator = fresh_pair("s", seed)
         elif self.discriminator is None:

@@ -28,7 +28,7 @@ from bench.errors import BadInput, in_a_line, unknown
 from bench.interfaces import ModelSpec, Training
 from bench.registry import Registry
 from domains.folders import read_object
-from domains.image_gan.adapter import BATCH, FOREIGN_FILES, GanGenerator
+from domains.image_gan.adapter import BATCH, CALIBRATION_BATCH, FOREIGN_FILES, GanGenerator
 from domains.images.files import conversion_note
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ class ForeignGenerator(GanGenerator):
         self.network = self._filled(self._empty()).to(device)
         self.picture = self._probe()  # channels, side
         self.batch = min(BATCH, max(1, BATCH_PIXELS // self.picture[1] ** 2))
+        self.calibration_batch = max(1, CALIBRATION_BATCH * self.batch // BATCH)
         self.macs_sample_count = self.batch  # type: ignore[misc]
 
     def _check_config(self) -> None:
@@ -132,16 +133,24 @@ class ForeignGenerator(GanGenerator):
         return to_pixels((images - self.low) / (self.high - self.low) * 2 - 1)
 
     def identity(self) -> str:
-        """Of the configuration and of the module that defines the class."""
-        try:
-            source = inspect.getsource(sys.modules[self.kind.__module__])
-        except (OSError, TypeError):  # a compiled module
-            source = ""
-        return hashlib.sha256(json.dumps([self.config, source], sort_keys=True).encode()).hexdigest()
+        """Of the configuration and of the modules that define the class, its bases and its layers."""
+        kinds = [*self.kind.__mro__, *map(type, self.network.modules())]
+        others = sorted({kind.__module__ for kind in kinds} - {self.kind.__module__})
+        modules = [self.kind.__module__, *(n for n in others if n.split(".")[0] not in ("torch", "builtins"))]
+        content = [self.config, *map(source_of, modules)]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def training(self, *arguments: Any, **options: Any) -> Training:
         """Raises `LookupError`: only this domain's own networks have a recipe."""
         raise LookupError(f"{self.name!r} comes without a discriminator to train further against")
+
+
+def source_of(module: str) -> str:
+    """The source of a module; empty for a compiled one."""
+    try:
+        return inspect.getsource(sys.modules[module])
+    except (OSError, TypeError):
+        return ""
 
 
 def class_of(name: str, file: str) -> type[Module]:

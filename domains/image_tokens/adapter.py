@@ -12,7 +12,7 @@ import numpy as np
 
 from bench.errors import BadInput
 from bench.interfaces import Generator, Metric, ModelSpec, Training, TrainingRecipe, Wrap
-from domains.folders import card_of, check_numbers
+from domains.folders import card_of, check_numbers, check_trained_on
 from domains.images.adapter import ImageDomain, locate_folder, training_parts
 from domains.images.companions import companion_note, companion_settings
 from domains.language.generator import LanguageGenerator
@@ -79,6 +79,7 @@ class TokensGenerator(LanguageGenerator):
 
         self.codec = Codec.read(device=device)
         super().__init__(open_over_codes(spec, device, settings, self.codec), device)
+        self.folder = Path(spec.source)
 
     def settings(self) -> dict[str, Any]:
         """The sampler's settings. The codec is named with its bytes, which are in no size of a record."""
@@ -126,6 +127,7 @@ class TokensGenerator(LanguageGenerator):
         from domains.image_tokens.training import TokensTraining
         from domains.images.data import part, training_part
 
+        check_trained_on(self.folder)
         pixels, held_out = training_part().pixels, part("validation").pixels
         return TokensTraining(network, self.codec, pixels, held_out, seed, wrap, teacher)
 

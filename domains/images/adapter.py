@@ -23,7 +23,7 @@ from bench.interfaces import (
 )
 from bench.util.cache import in_order_of_content
 from bench.util.files import is_file
-from domains.folders import PUBLISHED_SEEDS, embedded, grid_of, spec_of
+from domains.folders import PUBLISHED_SEEDS, embedded, grid_of, own_spec
 from domains.on_demand import OnDemand
 
 if TYPE_CHECKING:
@@ -230,5 +230,5 @@ def locate_folder(models: Mapping[str, ModelSpec], model: str, kind: str, *files
         return models[model]
     folder = Path(model)
     if all(is_file(folder / file) for file in files):
-        return spec_of(model, folder)
+        return own_spec(model, folder)
     raise BadInput(f"{unknown('model', model, models)}, or {kind}: a folder with {' and '.join(files)}")

@@ -97,12 +97,11 @@ def own_images(source: str, convert: Conversion = as_grey) -> np.ndarray:
     path = Path(source)
     if path.suffix.lower() == ".npz" or (path.is_dir() and files.pictures_in(path)):
         return files.read(path, convert)
-    return files.stacked(
-        {
-            (name := f"{source} row {i}"): files.decode(data, name, convert)
-            for i, data in enumerate(image_column(load_rows(source), source))
-        }
-    )
+    found = {
+        (name := f"{source} row {i}"): files.decode(data, name, convert)
+        for i, data in enumerate(image_column(load_rows(source), source))
+    }
+    return files.with_range(files.stacked(found), source)
 
 
 def split(folder: Path) -> tuple[dict[str, Images], dict[str, object]]:

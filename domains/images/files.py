@@ -82,18 +82,29 @@ def decode(data: bytes, name: str, convert: Conversion = as_grey) -> np.ndarray:
             return convert(_upright(image))
     except UnidentifiedImageError:  # its message names the buffer in memory
         raise BadInput(f"{name!r} is no whole picture; allowed formats: {', '.join(FORMATS)}") from None
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+    except Exception as error:  # of many types: damaged tags reach deep into Pillow's readers
         raise BadInput(f"{name!r} cannot be read as a picture: {in_a_line(error)}") from None
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    from PIL import ImageOps
+    """Turned as its EXIF orientation says. Other tags are not read: they may be damaged."""
+    from PIL.Image import Transpose
 
+    turns = {
+        2: Transpose.FLIP_LEFT_RIGHT,
+        3: Transpose.ROTATE_180,
+        4: Transpose.FLIP_TOP_BOTTOM,
+        5: Transpose.TRANSPOSE,
+        6: Transpose.ROTATE_270,
+        7: Transpose.TRANSVERSE,
+        8: Transpose.ROTATE_90,
+    }
+    image.load()  # a TIFF is turned there
     try:
-        turned = image.getexif().get(ORIENTATION, 1) != 1
+        turn = turns.get(image.getexif().get(ORIENTATION, 1))
     except Exception:  # whatever a broken EXIF block makes of Pillow's parser: the pixels are what counts
         return image
-    return ImageOps.exif_transpose(image) if turned else image
+    return image if turn is None else image.transpose(turn)
 
 
 def _opaque(image: Image.Image) -> Image.Image:
@@ -102,11 +113,14 @@ def _opaque(image: Image.Image) -> Image.Image:
 
     if image.mode in ("I", "F"):
         raise ValueError("32-bit values have no stated range; give 8 or 16 bits")
+    if image.mode.startswith("I;16"):
+        values = np.asarray(image)
+        if isinstance(level := image.info.get("transparency"), int):
+            values = np.where(values == level, 0, values)
+        return Image.fromarray((values >> 8).astype(np.uint8))
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba)
-    if image.mode.startswith("I;16"):
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     return image
 
 
@@ -140,7 +154,7 @@ def read_folder(path: Path, convert: Conversion = as_grey) -> np.ndarray:
         raise BadInput(f"the folder {str(path)!r} holds no pictures; known endings: {', '.join(ENDINGS)}")
     try:
         found = {str(file): decode(file.read_bytes(), str(file), convert) for file in files}
-        return _with_range(stacked(found), str(path))
+        return with_range(stacked(found), str(path))
     except OSError as error:
         raise BadInput(
             f"cannot read the pictures in {str(path)!r}: {error.strerror}: {error.filename!r}"
@@ -173,10 +187,10 @@ def read_npz(path: Path, convert: Conversion = as_grey) -> np.ndarray:
             raise ValueError("its first member is not an array")
     except (*UNREADABLE, zipfile.BadZipFile, zlib.error) as error:
         raise BadInput(f"cannot read samples from {str(path)!r}: {in_a_line(error)}") from None
-    return from_array(_with_range(array, str(path)), str(path), convert)
+    return from_array(with_range(array, str(path)), str(path), convert)
 
 
-def _with_range(array: np.ndarray, name: str) -> np.ndarray:
+def with_range(array: np.ndarray, name: str) -> np.ndarray:
     """The array. Raises `BadInput` for bytes of 0 and 1 only, whose white may be 1 or 255."""
     if array.dtype == np.uint8 and array.size and array.max() == 1:
         raise BadInput(

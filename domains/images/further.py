@@ -106,7 +106,6 @@ class Vision(Further):
     """
 
     def __init__(self, source: str, device: str = "cpu", fitted_on: np.ndarray | None = None) -> None:
-        from safetensors import SafetensorError
         from transformers import AutoConfig, AutoModel
 
         from bench.artifact.format import tensors_digest
@@ -115,10 +114,23 @@ class Vision(Further):
         try:
             config = AutoConfig.from_pretrained(source, trust_remote_code=False)
             config = getattr(config, "vision_config", config)
-            network: Any = AutoModel.from_pretrained(
-                source, config=config, dtype="float32", use_safetensors=True, trust_remote_code=False
-            )
-        except (OSError, ValueError, ImportError, RuntimeError, KeyError, SafetensorError) as error:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)  # of a pooler that the file lacks: the digest holds it
+                loaded: Any = AutoModel.from_pretrained(
+                    source,
+                    config=config,
+                    dtype="float32",
+                    use_safetensors=True,
+                    trust_remote_code=False,
+                    output_loading_info=True,
+                )
+            network, info = loaded
+            told = {
+                key: value
+                for key, value in config.to_dict().items()
+                if key not in ("_name_or_path", "transformers_version")
+            }
+        except Exception as error:  # of many types, by what the configuration says
             reason = in_a_line(error)
             raise BadInput(f"cannot open {source!r} as an image model: {reason}") from None
         if getattr(network, "main_input_name", "") != "pixel_values":
@@ -126,16 +138,34 @@ class Vision(Further):
                 f"{source!r} is no image model: it takes "
                 f"{getattr(network, 'main_input_name', 'something else')!r}"
             )
-        self.network, self.size = network.to(device).eval(), int(getattr(config, "image_size", 224))
-        self.channels = int(getattr(config, "num_channels", 3))
-        told = {
-            key: value
-            for key, value in config.to_dict().items()
-            if key not in ("_name_or_path", "transformers_version")
-        }
+        missing = sorted(info["missing_keys"])
+        if whole := [name for name in missing if "pooler" not in name.split(".")]:
+            raise BadInput(
+                f"the image model {source!r} is not whole: its file lacks {len(whole)} tensors, {whole[0]!r} "
+                f"among them"
+            )
+        self.pools = not missing  # a classifier's file has no pooler: its weights would be random
+        self.network, self.size = network.to(device).eval(), side_of(config, source)
+        self.channels = getattr(config, "num_channels", 3)
+        self._check_repeats()
         self._identity = hashlib.sha256(
             f"{tensors_digest(network)} {json.dumps(told, sort_keys=True, default=str)}".encode()
         ).hexdigest()
+
+    @torch.inference_mode()
+    def _check_repeats(self) -> None:
+        """Raises `BadInput` for a network that cannot look at a picture, or does not see the same twice."""
+        picture = torch.arange(3 * 32 * 32, dtype=torch.uint8).reshape(1, 3, 32, 32).to(self.device)
+        try:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)
+                first, second = self.see(picture), self.see(picture)
+        except Exception as error:  # whatever the model's own code raises
+            raise BadInput(f"{self.name!r} cannot look at pictures: {in_a_line(error)}") from None
+        if not torch.equal(first, second):
+            raise BadInput(
+                f"{self.name!r} sees the same picture differently each time: it draws noise or masks"
+            )
 
     def weights_identity(self) -> str:
         return self._identity
@@ -145,9 +175,18 @@ class Vision(Further):
             images.float() / 127.5 - 1, size=(self.size, self.size), mode="bilinear", antialias=True
         )
         seen = self.network(pixel_values=enlarged[:, : self.channels])
-        pooled = getattr(seen, "pooler_output", None)
+        pooled = getattr(seen, "pooler_output", None) if self.pools else None
         return (
             pooled.flatten(1)
             if pooled is not None
             else seen.last_hidden_state.flatten(2).mean(1 if seen.last_hidden_state.ndim == 3 else 2)
         )
+
+
+def side_of(config: Any, source: str) -> int:
+    """The side of the pictures that a model looks at. Raises `BadInput` where they are not square."""
+    size = getattr(config, "image_size", 224)
+    sides = list(size) if isinstance(size, (list, tuple)) else [size]
+    if len(set(sides)) != 1 or type(sides[0]) is not int or sides[0] < 1:
+        raise BadInput(f"the image model {source!r} has image_size={size!r}; allowed: one side in pixels")
+    return int(sides[0])

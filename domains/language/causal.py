@@ -35,6 +35,8 @@ def check_causal(network: Module, ids: Sequence[int], name: str) -> bool:
         whole = network(input_ids=texts, use_cache=False).logits.float()  # [3, t, v]
     except Exception as error:  # whatever the model's own code raises
         raise BadInput(f"the model {name!r} cannot read tokens: {in_a_line(error)}") from None
+    if not whole.isfinite().all():
+        raise BadInput(f"the model {name!r} cannot be measured: its logits are not finite")
     leak, scale = (whole[0, :-1] - whole[1, :-1]).abs(), whole.abs().max().item()
     if leak.numel() and leak.max().item() > LEAK * scale:
         raise BadInput(

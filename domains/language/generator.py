@@ -88,7 +88,8 @@ class LanguageGenerator(Generator):
         if self.batch is not None:
             settings = dataclasses.replace(settings, batch=self.batch)
         elif self.device == "cuda":
-            batch = accelerator_batch(network, settings, torch.cuda.mem_get_info()[0])
+            longest = 0 if prompt is None else max((len(prompt(item)) for item in items), default=0)
+            batch = accelerator_batch(network, settings, torch.cuda.mem_get_info()[0], longest)
             settings = dataclasses.replace(settings, batch=batch)
         return sample_tokens(network, items, seed, settings, prompt=prompt)
 

@@ -10,6 +10,7 @@ tokens.
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, cast
@@ -62,8 +63,10 @@ def sample_tokens(
         )
 
 
-def accelerator_batch(network: Module, settings: SamplerSettings, free_bytes: int) -> int:
-    """How many texts an accelerator writes together.
+def accelerator_batch(
+    network: Module, settings: SamplerSettings, free_bytes: int, longest_prompt: int = 0
+) -> int:
+    """How many texts an accelerator writes together, each behind a prompt of at most so many tokens.
 
     The kernels of one token take microseconds and are launched one by one, so a batch of any size takes
     about the same time. The cache of keys and values, in float32, limits it.
@@ -72,7 +75,8 @@ def accelerator_batch(network: Module, settings: SamplerSettings, free_bytes: in
     layers, width = getattr(config, "num_hidden_layers", None), getattr(config, "hidden_size", None)
     if layers is None or width is None or not settings.cached:
         return settings.batch
-    bytes_per_text = 2 * layers * width * settings.max_tokens * 4
+    tokens = min(longest_prompt + settings.max_tokens, settings.positions or math.inf)
+    bytes_per_text = 2 * layers * width * tokens * 4
     fits = int(MEMORY_SHARE * free_bytes / bytes_per_text)
     return max(settings.batch, min(ACCELERATOR_BATCH, fits))
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from bench.errors import BadInput, unknown
 from bench.interfaces import Domain, ModelSpec, Training, TrainingRecipe, Wrap
 from bench.util.cache import in_order_of_content
-from domains.folders import PUBLISHED_SEEDS, embedded, grid_of, spec_of
+from domains.folders import PUBLISHED_SEEDS, check_trained_on, embedded, grid_of, own_spec
 from domains.language.generator import LanguageGenerator
 
 if TYPE_CHECKING:
@@ -46,10 +46,24 @@ def beginnings(texts: Iterable[str], source: object) -> list[str]:
     return cut
 
 
+def rules_of(tokenizer: Any) -> list[Any]:
+    """What a tokenizer's texts depend on beside its vocabulary: merges, decoder, special tokens."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    rules = {} if backend is None else json.loads(backend.to_str())
+    for name in ("padding", "truncation"):  # of the last call
+        rules.pop(name, None)
+    return [
+        rules,
+        sorted(tokenizer.all_special_ids),
+        getattr(tokenizer, "clean_up_tokenization_spaces", None),
+    ]
+
+
 class StringGenerator(LanguageGenerator):
     """A causal language model with its tokenizer, which turns tokens into a string."""
 
     recipes: ClassVar[str]  # as of `StringDomain`
+    weights: ClassVar[Path]  # as of `StringDomain`
 
     def __init__(self, spec: ModelSpec, opened: Opened, device: str) -> None:
         super().__init__(opened, device)
@@ -57,7 +71,18 @@ class StringGenerator(LanguageGenerator):
 
     def identity(self) -> str:
         """Of configuration and tokenizer: networks of equal tensors may still write different texts."""
-        return self.identity_with(sorted(self.tokenizer.get_vocab().items()), self.start, self.end)
+        vocabulary = sorted(self.tokenizer.get_vocab().items())
+        return self.identity_with(vocabulary, self.start, self.end, *self._other_rules())
+
+    def _other_rules(self) -> list[Any]:
+        """The rules of the tokenizer; none where they are those of all models that ship."""
+        from domains.language.opening import load_tokenizer
+
+        if self.folder.parent == self.weights:
+            return []
+        ours = load_tokenizer(ModelSpec("s@0", str(self.weights / "s@0")))
+        rules = rules_of(self.tokenizer)
+        return [] if rules == rules_of(ours) else rules
 
     def sample(self, network: Module, n: int, seed: int) -> list[str]:
         return [text[:LONGEST] for text in self.decode(self.write(network, n, seed))]
@@ -76,6 +101,7 @@ class StringGenerator(LanguageGenerator):
     ) -> Training:
         if not (self.folder / "recipe.json").is_file():
             raise LookupError(f"the recipe trains this domain's own networks, and {self.name!r} is another")
+        check_trained_on(self.folder)
         kind: type[StringTraining] = import_module(self.recipes).TRAINING
         return kind(network, self.tokenizer, kind.texts(), seed, wrap, teacher)
 
@@ -111,7 +137,7 @@ class StringDomain(Domain):
         except OSError:  # a name that is too long for a file
             exists = has_config = False
         if has_config:
-            return spec_of(model, folder)
+            return own_spec(model, folder)
         if exists or "@" in model or model.count("/") != 1 or model.startswith((".", "/", "~")):
             reason = "it is a folder without config.json" if exists else "it is neither a folder nor a hub id"
             raise BadInput(
@@ -219,4 +245,4 @@ def own_or(shipped: Callable[[], list[str]], data: str | None) -> list[str]:
     """The texts to train on: a user's own, or the training part."""
     from bench.data import load_rows, text_column
 
-    return shipped() if data is None else text_column(load_rows(data), data)
+    return shipped() if data is None else beginnings(text_column(load_rows(data), data), data)

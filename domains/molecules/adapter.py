@@ -35,6 +35,7 @@ EVALUATORS = {
     ),
 }
 RECIPES = "domains.molecules.recipes"
+WEIGHTS = Path(__file__).parent / "weights"
 DESCRIPTION = "drug-like molecules of MOSES as SMILES strings, from a small causal transformer"
 
 
@@ -43,7 +44,7 @@ class MoleculesDomain(StringDomain):
     description = DESCRIPTION + (f" (needs {HINT})" if missing_packages() else "")
     version = 1
     kind_of_data, kind_of_network = "molecules", "transformer"
-    weights = Path(__file__).parent / "weights"
+    weights = WEIGHTS
     published = {size: seeds for size, seeds in PUBLISHED_SEEDS.items() if size != "m"}
     recipes = RECIPES
     splits = tuple(PARTS)  # `scaffold_test`: molecules of scaffolds that no training molecule has
@@ -92,7 +93,7 @@ class MoleculesDomain(StringDomain):
 class MoleculeGenerator(StringGenerator):
     """The text domain's Llama, with a tokenizer of SMILES strings."""
 
-    recipes = RECIPES
+    recipes, weights = RECIPES, WEIGHTS
 
     def __init__(self, spec: ModelSpec, device: str, settings: Mapping[str, Any]) -> None:
         from domains.language.opening import open_model

@@ -110,7 +110,7 @@ class TextDomain(StringDomain):
 class TextGenerator(StringGenerator):
     """A causal language model from `transformers`, with its tokenizer."""
 
-    recipes = RECIPES
+    recipes, weights = RECIPES, WEIGHTS
 
     def __init__(
         self,

@@ -69,8 +69,9 @@ class ModelJudge(Evaluator):
     def _read(self, samples: Sequence[str]) -> tuple[Tensor, Tensor]:
         """One text at a time: no padding that a model might look at."""
         from bench.util.progress import Bar
+        from domains.language.opening import positions
 
-        longest = min(LONGEST, getattr(self.network.config, "max_position_embeddings", None) or LONGEST)
+        longest = min(LONGEST, positions(self.network) or LONGEST)
         ends = [] if self.end is None else [self.end]
         states, surprisals = [], []
         with Bar(f"score with {Path(self.name).name}", len(samples)) as bar:
