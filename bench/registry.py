@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 
 PACKAGE = "gencompress"
+EDGE_FOLDER = "edge"  # below the results: records of another kind (`bench.records.edge`)
+NO_DOMAINS = ("local", "reproduced", EDGE_FOLDER)  # folders below the results that hold other records
 
 
 class Registry(Mapping[str, str]):
@@ -104,8 +106,6 @@ def open_domain(name: str, reference: str | None = None) -> Domain:
 
     Raises `BadInput` for an unknown domain, for one whose code fails, and for a name that it cannot have.
     """
-    from bench.records.schema import NO_DOMAINS
-
     kind = DOMAINS.load(name)
     if name in NO_DOMAINS:
         raise BadInput(

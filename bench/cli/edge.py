@@ -77,7 +77,7 @@ def edge(as_json: bool, results: Path, **options: object) -> int:
     domain = str(options["domain"])
     check_domain(domain)
     from bench.edge.run import Request, run
-    from bench.records.schema import EDGE_FOLDER
+    from bench.registry import EDGE_FOLDER
     from bench.report.edge import run_table
 
     records = run(Request(results=results, command=command_line(), **options), say)  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bench.contracts.check import REGISTRIES
 from bench.errors import BadInput
-from bench.records.schema import NO_DOMAINS
+from bench.registry import NO_DOMAINS
 from bench.util.files import check_writable, write_atomically
 
 TEMPLATES = Path(__file__).parent / "templates"

@@ -16,7 +16,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from bench.records.provenance import Provenance
-from bench.records.schema import EDGE_FOLDER, Status, read_whole
+from bench.records.schema import Status, read_whole
+from bench.registry import EDGE_FOLDER
 from bench.util.files import slug, write_atomically
 
 SCHEMA = 1

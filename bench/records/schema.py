@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from bench.interfaces import Direction
 from bench.records.provenance import Provenance
+from bench.registry import NO_DOMAINS
 from bench.util.files import slug, write_atomically
 
 SCHEMA = 2  # 1: sizes of the first file format, no counts; `bench costs` brings such records up to date
@@ -23,8 +24,6 @@ FINISHED: tuple[Status, ...] = ("ok", "diverged", "collapsed")
 PRIMARY_METRIC = {"quality": "valid", "diversity": "mutual_recall", "use": "utility"}
 USE = "use"  # the role of a task
 MODEL_FILE, DAMAGES_FILE = "model.json", "damages.json"  # files beside the records: of a model, of a domain
-EDGE_FOLDER = "edge"  # below the results: records of another kind (`bench.records.edge`)
-NO_DOMAINS = ("local", "reproduced", EDGE_FOLDER)  # folders below the results that hold other records
 CONDITIONS = "conditions"  # among the sampler's settings: `bench.interfaces.Conditions.settings`
 SEED_OF_TWINS = "twins-seed.txt"  # the sampling seed of the samples in the file of twins beside it
 
