@@ -136,8 +136,8 @@ def test_the_figures_in_the_words_of_the_readme_are_those_of_the_records() -> No
     eight = [f.kept(*one) + f.kept_secondary(*one) for one in ((d, EIGHT, m) for d, m in models)]
     assert len(models) == 12 and 0.89 < min(map(min, eight)) < 0.9
     assert (
-        "keeps at least 0.89 of both scores in twelve networks of size s that took no part in its choice"
-        in readme
+        "keeps at least 0.89 of both scores in twelve networks of size s. None of them took part in its "
+        "choice" in readme
     )
     counts = [count / 1e6 for m in f.found.models if (count := f.found.parameters(m)) is not None]
     assert f"({min(counts):.2f} to {max(counts):.1f} million parameters each)" in readme

@@ -13,7 +13,15 @@ from bench.errors import BadInput
 from bench.records.agreement import LEAST, WITHOUT_REPEATS, agreement, disagreements, tolerance
 from bench.records.schema import Record
 from bench.report.run_table import comparison
-from bench.runner.reproduce import all_disagreements, as_table, check, draw_cells, jobs_of, reproduce
+from bench.runner.reproduce import (
+    all_disagreements,
+    as_table,
+    check,
+    draw_cells,
+    jobs_of,
+    measurable,
+    reproduce,
+)
 from bench.runner.sweep import Request, run
 
 pytestmark = pytest.mark.usefixtures("toy_trains_once")
@@ -64,6 +72,15 @@ def test_each_domain_has_its_share_and_the_seed_decides() -> None:
 def test_nothing_to_repeat_is_said() -> None:
     with pytest.raises(BadInput, match="no published records"):
         draw_cells([record("int8", 0)], seed=0)  # its reference is somebody's own
+
+
+def test_cells_without_their_packages_are_left_out_and_counted(published: list[Record]) -> None:
+    first, said = published[0], list[str]()
+    lacking = [first.model_copy(update={"method": "own:bits=2"})] * 2
+    elsewhere = first.model_copy(update={"domain": "gone"})
+    assert measurable([*published, *lacking, elsewhere], said.append) == published
+    assert said[0].startswith("left out: 2 cells, since unknown method 'own'")
+    assert said[1].startswith("left out: 1 cells, since unknown domain 'gone'") and len(said) == 2
 
 
 def test_the_tolerance_is_the_spread_of_the_sampling_seeds() -> None:

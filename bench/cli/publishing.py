@@ -199,9 +199,9 @@ def reproduce(
     of_edge: bool,
     device: str,
 ) -> int:
-    """Measure all published cells again (hours, resumable), or --check a few.
+    """Measure all published cells again (days of one core, resumable), or --check a few (an hour).
 
-    Exit status 1 if anything disagrees.
+    Cells whose packages are not installed are left out, and named. Exit status 1 if anything disagrees.
     """
     if of_edge:
         if only_check or cells:
@@ -218,13 +218,15 @@ def reproduce(
     records = read_records(PUBLISHED, say) if PUBLISHED.is_dir() else []
     device = pick_device(device)
     if only_check or cells:
-        chosen = [find(cell, [PUBLISHED], say) for cell in cells] or repeating.draw_cells(records, seed)
-        repetitions = repeating.check(records, chosen, command_line(), device, say)
+        chosen = [find(cell, [PUBLISHED], say) for cell in cells]
+        drawn = chosen or repeating.measurable(repeating.draw_cells(records, seed), say)
+        repetitions = repeating.check(records, drawn, command_line(), device, say)
         click.echo(repeating.as_table(repetitions))
         return OK if all(one.agrees for one in repetitions) else FAILED
-    made = repeating.reproduce(records, results, command_line(), device, say, workers)
+    here = repeating.measurable(records, say)
+    made = repeating.reproduce(here, results, command_line(), device, say, workers)
     write_pages(made, results, results / "leaderboard.md")
-    wrong = repeating.all_disagreements(records, made)
+    wrong = repeating.all_disagreements(here, made)
     for record, said in wrong:
         say(
             f"error: {record.domain} {record.model} {record.method} seed {record.sample_seed}: "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,9 +13,11 @@ from statistics import mean
 import numpy as np
 
 from bench.errors import BadInput
+from bench.methods.notation import parse
 from bench.records.agreement import OTHER_CELL, agreement, disagreements, tolerance
 from bench.records.provenance import utc_now
 from bench.records.schema import FINISHED, Record
+from bench.registry import open_domain
 from bench.runner.sweep import Request
 from bench.runner.sweep import run as run_request
 from bench.stats.ladder import grouped
@@ -48,6 +51,28 @@ def jobs_of(records: Sequence[Record]) -> list[Job]:
             Job(domain, model, samples, methods, tuple(sorted({r.sample_seed for r in group})), seconds)
         )
     return found
+
+
+def measurable(records: Sequence[Record], say: Say) -> list[Record]:
+    """The records whose domain and method have all their packages here. The others are counted by reason."""
+    lacking: dict[tuple[str, str], str | None] = {}
+    for record in records:
+        if (key := (record.domain, record.method)) not in lacking:
+            lacking[key] = _lacks(*key)
+    reasons = [why for r in records if (why := lacking[r.domain, r.method]) is not None]
+    for why, count in Counter(reasons).items():
+        say(f"left out: {count} cells, since {why}")
+    return [r for r in records if lacking[r.domain, r.method] is None]
+
+
+def _lacks(domain: str, method: str) -> str | None:
+    """Why cells of a domain and a method cannot be measured here; None: they can."""
+    try:
+        parse(method)
+        missing = open_domain(domain).missing()
+    except BadInput as error:
+        return str(error)
+    return None if missing is None else f"domain {domain!r} {missing}"
 
 
 def reproduce(

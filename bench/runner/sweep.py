@@ -91,7 +91,11 @@ def _domains_of(request: Request, say: Callable[[str], None]) -> list[Domain]:
     """
     if request.domain != "all":
         return [open_domain(request.domain, request.reference)]
-    whole = [domain.name for domain in open_all(DOMAINS, say) if domain.missing() is None]
+    found = open_all(DOMAINS, say)
+    for domain in found:
+        if (missing := domain.missing()) is not None:
+            say(f"left out: domain {domain.name!r} {missing}")
+    whole = [domain.name for domain in found if domain.missing() is None]
     ready = [open_domain(name, request.reference) for name in whole]
     if request.model is None:
         return [domain for domain in ready if domain.models]
