@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -353,6 +354,11 @@ def test_the_sentences_of_a_partly_measured_set() -> None:
 
 
 WHOLE = [*before("a", *SEEDS), *before("b", *SEEDS)]
+
+
+def test_one_training_seed_has_no_ratio_at_which_090_is_kept() -> None:
+    found = report_data([*ladder("a"), *trained("a"), *ladder("b"), *trained("b")], {})
+    assert set(re.findall(r"[\d.]+x", both_ratios(found, found.ways, all_sizes=True))) == set()
 
 
 def test_without_such_records_there_is_no_section() -> None:

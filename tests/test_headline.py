@@ -234,6 +234,15 @@ def test_onsets() -> None:
     assert onset_text(Onset(8.0, 7.5, math.inf)) == "8.0x [7.5x, ∞]"
 
 
+def test_pairs_that_nobody_leads_are_no_other_conclusion_where_their_order_flips() -> None:
+    found = [
+        report_data([*grid("a", "s@0", "s@1"), *grid("b", "s@0", "s@1", kept=k)], {}).now
+        for k in (0.89, 0.91)
+    ]
+    assert not any(now.claimed(c) for now in found for c in now.comparisons)
+    assert found[0].conclusions() == found[1].conclusions()
+
+
 def test_made_up_models_and_records_agree() -> None:
     """The helpers of these tests, against each other."""
     from bench.stats.ladder import models_of

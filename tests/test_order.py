@@ -21,6 +21,11 @@ def test_a_straight_line_crosses_where_one_computes_it() -> None:
     assert crossing([1.0, 2.0, 4.0], [0.75, 0.5, 0.0], 0.6) == pytest.approx(1.6)
 
 
+def test_rungs_count_in_the_order_of_their_files() -> None:
+    """`ternary` may be smaller than `binary`."""
+    assert crossing([3.0, 2.0, 1.0], [0.5, 0.7, 1.0], 0.9) == crossing([1.0, 2.0, 3.0], [1.0, 0.7, 0.5], 0.9)
+
+
 def test_the_first_crossing_counts_and_a_touch_is_none() -> None:
     assert crossing([1.0, 2.0, 3.0, 4.0], [0.8, 1.0, 0.8, 0.0], 0.9) == pytest.approx(0.5)
     assert crossing([1.0, 2.0, 3.0], [0.9, 0.9, 0.0], 0.9) == pytest.approx(2.0), (

@@ -11,7 +11,7 @@ from statistics import mean
 
 import numpy as np
 import pytest
-from made_up import ladder
+from made_up import ladder, scored, stored
 from site_pages import HOSTILE, Elements, data_of, hostile_records, made, records, rows_of, unlike
 
 from bench.cli import main as cli
@@ -22,7 +22,7 @@ from bench.report.site.compare import half_widths, rung_of, with_every_method
 from bench.report.site.data import Source
 from bench.report.site.page import in_script, page_and_rows, policy, sources_of
 from bench.stats.compressibility import retention_of
-from bench.stats.ladder import ROLES
+from bench.stats.ladder import ROLES, conditions_digest
 from bench.stats.twin_outcomes import TWIN_OUTCOMES
 from bench.util.files import slug
 from domains.images.files import write_grid
@@ -165,6 +165,25 @@ def test_the_interval_of_a_rung_is_that_of_the_statistics() -> None:
         assert all(width is not None and width >= 0 for row in widths for width in row)
 
 
+def test_the_interval_of_a_method_is_over_all_of_its_seeds(tmp_path: Path) -> None:
+    """One method of one seed beside others of three."""
+    some = ladder("alpha", quality=[0.4, *[0.4] * 7])
+    some = [r for r in some if r.method != "int8" or r.sample_seed == 0]
+    better = [stored(scored("int4", seed, 0.9, 1.0, "alpha"), 8.0) for seed in (1, 2)]
+    some = [r for r in some if r.method != "int4" or r.sample_seed == 0] + better
+    (row,) = [r for r in rows_of(made(some, tmp_path)) if r["method"] == "int4"]
+    assert row["quality_low"] < row["quality"] < row["quality_high"]
+    assert not data_of(made(some, tmp_path))["paired"], "their differences are not paired"
+
+
+def test_an_own_cell_that_repeats_a_published_one_has_a_link_of_its_own(tmp_path: Path) -> None:
+    some = records()
+    page, _ = page_and_rows([Source(name, tmp_path / name, some) for name in ("published", "my own")])
+    links = re.findall(r'href="#cell=([^"]+)"', page)
+    own = {link for link in links if link.endswith("+my%20own")}
+    assert own and own == {f"{link}+my%20own" for link in set(links) - own}
+
+
 # --- twins ------------------------------------------------------------------------------------------------
 
 
@@ -186,8 +205,14 @@ def test_texts_are_shown_with_what_became_of_them(tmp_path: Path) -> None:
     assert set(twins["samples"]) == {"none", "int8"} and twins["seed"] == 1
     assert twins["samples"]["none"][0] == HOSTILE[0] and len(twins["samples"]["int8"][0]) == 202
     assert twins["fates"]["int8"].startswith("idrgs") and HOSTILE[0] not in page
+    (folder / SEED_OF_TWINS).write_text(f"1\n{conditions_digest(some[0])}\n", encoding="utf-8")
+    assert data_of(made(some, tmp_path))["twins"] == [twins]
+    (folder / SEED_OF_TWINS).write_text("1\n0123456789abcdef\n", encoding="utf-8")
+    assert data_of(made(some, tmp_path))["twins"] == [], "they were made under other conditions"
     (folder / SEED_OF_TWINS).unlink()
     assert data_of(made(some, tmp_path))["twins"][0]["fates"] == {}, "their seed is not known"
+    (folder / "twins.txt").write_text("other | y", encoding="utf-8")
+    assert data_of(made(some, tmp_path))["twins"] == [], "no method of it has a record"
 
 
 def test_pictures_are_taken_apart_as_they_were_put_together(tmp_path: Path) -> None:

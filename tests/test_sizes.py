@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from made_up import ladder, model
+from made_up import ladder, model, trained
 
 from bench.records.cell import FLOOR_RECALIBRATED
+from bench.report.figures.overview import series_of
 from bench.report.model_page import command
 from bench.report.report_data import report_data
 from bench.stats.domain import domains_of
@@ -157,6 +158,31 @@ def test_models_scored_against_a_users_samples_are_in_no_comparison() -> None:
     assert "--reference" in command(own[0], ["int4"], own) and "--reference" not in command(
         shipped[0], ["int4"], shipped
     )
+
+
+def test_a_run_on_a_users_samples_hides_no_shipped_run_and_is_in_no_mean() -> None:
+    shipped = [r for name in "ab" for seed in range(2) for r in ladder(name, f"s@{seed}", seeds=(0, 1))]
+    own = [r.model_copy(update={"reference": "own:1"}) for r in ladder("a", "s@0", quality=0.2)]
+    other = [*ladder("a", "s@2", quality=0.2), *trained("a", "s@2", quality=0.2)]
+    other = [r.model_copy(update={"reference": "own:1"}) for r in other]
+    records = [*shipped, *trained("a", "s@0"), *trained("a", "s@1"), *own, *other]
+    found = report_data(records, {})
+    assert {m.model for m in found.compared if m.domain == "a"} == {"s@0", "s@1"}
+    (way,) = found.ways
+    assert {m.model for unit in way.together.after.units for m in unit} == {"s@0", "s@1"}
+    drawn = {s.domain.name: s for s in series_of(records, print)}
+    assert {m.model for m in drawn["a"].domain.models} == {"s@0", "s@1"}
+    alone = series_of([r for r in own if r.domain == "a"], print)
+    assert [s.domain.name for s in alone] == ["a"], "a user's own page draws them"
+
+
+def test_the_best_network_is_a_mean_over_all_training_seeds_of_its_size() -> None:
+    """At the harshest rung only the better network was measured."""
+    worse = [r for r in ladder("d", "s@1", quality=0.2) if r.method in ("none", "int8")]
+    (found, *_) = best_within([*ladder("d", "s@0", quality=1.0), *worse], [10**6])
+    assert found.method == "int8"
+    (found, *_) = best_within([*ladder("d", "s@0", quality=1.0), *ladder("d", "s@1", quality=0.2)], [10**6])
+    assert found.method == "binary"
 
 
 def test_of_two_names_of_one_training_seed_the_first_counts() -> None:

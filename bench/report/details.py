@@ -26,6 +26,7 @@ from bench.stats.frontier import CHOOSING_SEED, Best, frontier
 from bench.stats.ladder import ROLES, ModelLadder
 from bench.stats.scores import counts, good_enough, model_score
 from bench.stats.use import use_by_method
+from bench.util.markup import as_text
 
 
 def details_page(found: ReportData, leaderboard: str, runtimes: Sequence[str] = ()) -> str:
@@ -165,7 +166,7 @@ def size_by_size(found: ReportData) -> list[str]:
         for size in dict.fromkeys(m.size for m in counting):
             models = [m for m in counting if m.size == size]
             one = Domain(d.name, tuple(models), tuple((m,) for m in models))
-            lines.append([size, d.name, str(len(models)), *_scores(one)])
+            lines.append([as_text(size), as_text(d.name), str(len(models)), *_scores(one)])
             sizes.add(size)
     if len(sizes) < 2:
         return []
@@ -188,7 +189,9 @@ def ratios(found: ReportData) -> str:
     lines = []
     for d in found.now.domains:
         alone = [Domain(d.name, (m,), ((m,),)) for m in d.averaged]
-        for name, one in [(f"**{d.name}**", d), *((f"{d.name} {a.models[0].model}", a) for a in alone)]:
+        name_of = as_text(d.name)
+        singles = [(f"{name_of} {as_text(a.models[0].model)}", a) for a in alone]
+        for name, one in [(f"**{name_of}**", d), *singles]:
             found_at = [ratio_at(one, role, threshold) for role in ROLES for threshold in (0.9, 0.95)]
             lines.append([name, *(cell for ratio in found_at for cell in ratio_cells(ratio))])
     headers = [
@@ -250,7 +253,7 @@ def best_methods(found: ReportData) -> str:
     for domain, records in found.richest.items():
         use = use_by_method([r for r in records if r.sample_seed != CHOOSING_SEED])
         for best in frontier(records):
-            cells = best_cells(best, f"{domain} {records[0].model}")
+            cells = best_cells(best, f"{as_text(domain)} {as_text(records[0].model)}")
             lines.append((best.target, [*cells, with_interval(use.get(best.method))]))
     headers = ["at least", "model", "method", "ratio", *(f"{role} ↑" for role in ROLES), "use ↑"]
     return table(headers, [line for _, line in sorted(lines, key=lambda pair: pair[0])], left=3)
@@ -283,7 +286,7 @@ def _covariate_line(found: ReportData, m: ModelLadder) -> list[str]:
     file = found.files.get((m.domain, m.model))
     a = file.anatomy if file else None
     count = found.parameters(m)
-    name = f"{m.domain} {m.model}"
+    name = f"{as_text(m.domain)} {as_text(m.model)}"
     return [
         name if good_enough(m) else f"({name})",
         f"{count:,}" if count else DASH,

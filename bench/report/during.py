@@ -240,11 +240,12 @@ def both_ratios(found: ReportData, ways: Sequence[DuringTraining], all_sizes: bo
     for one in ways:
         second, trained = found.second_ways.get(one.name), _trained(one)
         for size in sorted({m.size for m in trained} if all_sizes else {found.largest_size(trained)}):
-            names, title = [m.model for m in trained if m.size == size], f"{one.name} {size}"
+            names = [m.model for m in trained if m.size == size]
+            title = f"{as_text(one.name)} {as_text(size)}"
             kept = _kept(one, found.models, names)
             lines.append([title, ", ".join(names), *map(kept_ratio, kept)])
             if second is not None and {m.model for m in _trained(second)}.issuperset(names):
-                places = [f"{as_text(title)} {what} {when} training" for what, when in BOTH]
+                places = [f"{title} {what} {when} training" for what, when in BOTH]
                 doubts += [*zip(places, kept, _kept(second, found.second_models, names))]
     shown = table(["90 % kept", "models", *(f"{what}, {when} ↑" for what, when in BOTH)], lines, 2)
     return "\n\n".join(filter(None, [shown, smaller_by_secondary(doubts)]))
@@ -255,7 +256,8 @@ def _kept(one: DuringTraining, ladders: Sequence[ModelLadder], names: Sequence[s
     whole = [m for m in ladders if m.domain == one.name and m.model in names]
     own = [m for m in _trained(one) if m.model in names]
     both = domain_of(one.name, whole), domain_of(one.name, own)
-    return [ratio_at(way, role, KEPT) for role in ROLES for way in both]
+    # the test is over training seeds: one network has none
+    return [ratio_at(way, role, KEPT) if len(way.units) > 1 else None for role in ROLES for way in both]
 
 
 def controls(ways: Sequence[DuringTraining]) -> str:

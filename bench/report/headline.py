@@ -158,9 +158,8 @@ def _why_no_c(m: ModelLadder) -> str:
     return f"{m.model} has no partner of its size and training seed, or its U is below {COUNTS_FROM}"
 
 
-def score_line(found: ReportData, domain: str, model: str) -> str:
+def score_line(m: ModelLadder | None) -> str:
     """C of one model, or why it has none."""
-    m = next((m for m in found.models if (m.domain, m.model) == (domain, model)), None)
     if m is None:
         return "No C: no rung of the ladder was measured with its baseline (`--method ladder`).\n"
     if reasons := why_no_score(m):

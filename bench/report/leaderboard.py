@@ -18,7 +18,7 @@ from bench.report.edge import details_section, section
 from bench.report.headline import headline, models_table, score_line
 from bench.report.model_page import GENERATED, first_table, folder_of, model_page, with_named_metrics
 from bench.report.report_data import ReportData, report_data
-from bench.stats.ladder import conditions, grouped
+from bench.stats.ladder import conditions, grouped, measured
 from bench.stats.model_file import read_models
 from bench.util.files import write_atomically
 from bench.util.markup import as_text
@@ -64,7 +64,7 @@ def _leaderboard(found: ReportData, records: Sequence[Record], results: Path, ou
         for (domain, model, *_), same in grouped(records, lambda r: (r.domain, r.model, conditions(r))):
             more = f"[All numbers of this model]({links[domain, model]})\n"
             title = f"## {as_text(domain)} · {as_text(model)}{with_named_metrics(same)}\n"
-            parts += [title, first_table(same) + "\n", score_line(found, domain, model), more]
+            parts += [title, first_table(same) + "\n", score_line(measured(same)), more]
         parts += details_section(read_edge(results))
     if not records:
         parts.append("There are no records yet.\n")

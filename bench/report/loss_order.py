@@ -86,7 +86,7 @@ def losses(found: ReportData) -> str:
         if m.whole:
             order = order_of(m)
             onsets = [onset_text(order.onsets[role]) for role in ROLES]
-            lines.append([f"{m.domain} {m.model}", *onsets, order.first or UNDECIDED])
+            lines.append([f"{as_text(m.domain)} {as_text(m.model)}", *onsets, order.first or UNDECIDED])
     return table(["model", *(f"{role} below 0.90 at" for role in ROLES), "lost first"], lines)
 
 

@@ -16,10 +16,10 @@ from statistics import mean, stdev
 from bench.errors import BadInput, Failed, blamed
 from bench.methods.notation import ladder, primary_rung, rung_of
 from bench.metrics.shared import SHARED
-from bench.records.schema import MetricInfo, Record, metric_of
+from bench.records.schema import SEED_OF_TWINS, MetricInfo, Record, metric_of
 from bench.registry import DOMAINS, open_domain
 from bench.stats.compressibility import recalibrated_ladder, retention_of
-from bench.stats.ladder import ROLES, conditions, grouped
+from bench.stats.ladder import ROLES, conditions, conditions_digest, grouped
 from bench.util.files import slug
 from bench.util.markup import as_code, as_text
 
@@ -151,7 +151,7 @@ def _section(records: Sequence[Record], here: Path) -> str:
     first = records[0]
     metrics = own_metrics(records)
     rows = methods_in_order(records)
-    twins = next((path for path in sorted(here.glob("twins.*"))), None)
+    twins = next((path for path in sorted(here.glob("twins.*")) if are_twins_of(here, first)), None)
     link = f"Twins side by side: [{twins.name}]({twins.name}). " if twins else ""
     unusual = [
         f"- {as_code(method)} seed {r.sample_seed}: {r.status}, {as_text(r.reason or '')}"
@@ -332,6 +332,16 @@ def _identity(record: Record) -> str:
     return f"Weights {record.weights_sha256[:8]}, reference {record.reference[:16]}."
 
 
+def are_twins_of(folder: Path, record: Record) -> bool:
+    """Whether the twins of a model's folder were made under the conditions of a record.
+
+    Those of older runs do not say it.
+    """
+    path = folder / SEED_OF_TWINS
+    lines = path.read_text(encoding="utf-8", errors="replace").split() if path.is_file() else []
+    return lines[1:] in ([], [conditions_digest(record)])
+
+
 def _count(records: Sequence[Record]) -> str:
     seeds = len({r.sample_seed for r in records})
     return f"{seeds} sampling seed{'s' if seeds > 1 else ''}"
@@ -345,4 +355,5 @@ def _provenance(records: Sequence[Record]) -> str:
         }
     )
     torch = sorted({r.provenance.versions.get("torch", "?") for r in records})
-    return f"Commit {', '.join(commits)}; torch {', '.join(torch)}; {records[0].provenance.processor}."
+    processors = sorted({r.provenance.processor for r in records})
+    return f"Commit {', '.join(commits)}; torch {', '.join(torch)}; {', '.join(processors)}."

@@ -59,14 +59,19 @@ class ReportData:
         return {contrast.shared for contrast in self.contrasts} == set(OTHER)
 
     @cached_property
+    def _shipped(self) -> list[Record]:
+        """The records that are scored against the domains' own real samples."""
+        return [r for r in self.records if not r.own_reference]
+
+    @cached_property
     def ways(self) -> list[DuringTraining]:
         """The domains with rungs that were measured after and during training."""
-        return compare_ways(self.records)
+        return compare_ways(self._shipped)
 
     @cached_property
     def second_ways(self) -> dict[str, DuringTraining]:
         """The same by the secondary evaluators, by domain."""
-        return {one.name: one for one in compare_ways(secondary_views(self.records))}
+        return {one.name: one for one in compare_ways(secondary_views(self._shipped))}
 
     @cached_property
     def richest(self) -> dict[str, list[Record]]:
@@ -80,7 +85,7 @@ class ReportData:
 
     def of(self, domain: str) -> list[Record]:
         """The records of one domain, scored against its real samples."""
-        return [r for r in self.records if r.domain == domain and not r.own_reference]
+        return [r for r in self._shipped if r.domain == domain]
 
     def largest_size(self, models: Iterable[ModelLadder]) -> str:
         """The size of the models with the most parameters."""

@@ -11,6 +11,7 @@ from bench.stats.ladder import ModelLadder
 from bench.stats.model_file import ModelFile
 from bench.stats.survivors import ByCovariate
 from bench.stats.twin_outcomes import BASELINE, TWIN_OUTCOMES, twin_outcomes_of
+from bench.util.markup import as_text
 
 TWIN_OUTCOME_NOTES = """\
 Each sample is compared with its twin: the sample of the uncompressed network from the same random numbers
@@ -102,7 +103,7 @@ def _survival_lines(m: ModelLadder, file: ModelFile) -> list[list[str]]:
         shares = (step.after_failure, step.after_survival) if step is not None else (None, None)
         lines.append(
             [
-                f"{m.domain} {m.model}",
+                f"{as_text(m.domain)} {as_text(m.model)}",
                 f"`{rung}`",
                 _bracketed(found.overall.share, found.overall.low, found.overall.high),
                 *(

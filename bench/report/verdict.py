@@ -54,8 +54,13 @@ class ClaimContext:
         return c.shown and (self.second is None or (other is not None and other.shown and other.a == c.a))
 
     def conclusions(self) -> list[tuple[str, str, str, bool]]:
-        """(role, ahead, behind, claimed), sorted."""
-        return sorted((c.role, c.a, c.b, self.claimed(c)) for c in self.comparisons)
+        """(role, ahead, behind, claimed), sorted. Of a pair that is not claimed nobody is ahead."""
+        found = []
+        for c in self.comparisons:
+            claimed = self.claimed(c)
+            first, second = (c.a, c.b) if claimed else sorted((c.a, c.b))
+            found.append((c.role, first, second, claimed))
+        return sorted(found)
 
     def by_both(self) -> list[tuple[Domain, Domain]]:
         """The domains by the primary and by the secondary evaluators, where both scored the same models."""

@@ -24,6 +24,7 @@ from bench.runner.evaluation import Evaluation
 from bench.runner.run_cell import record_of, run_cell
 from bench.runner.session import ModelSession, OtherTensors
 from bench.runner.workers import Work, measure
+from bench.stats.ladder import conditions_digest
 from bench.util.cache import Cache, Files, read_files
 from bench.util.files import check_writable, shortened, slug, write_atomically
 from bench.util.progress import Bar
@@ -324,7 +325,8 @@ def keep_samples(session: ModelSession, made: Sequence[Record], request: Request
     }
     (folder / SEED_OF_TWINS).unlink(missing_ok=True)  # of older twins: none is better than a wrong one
     if columns and session.domain.show(columns, folder / "twins") is not None:
-        write_atomically(folder / SEED_OF_TWINS, f"{first[0].sample_seed}\n")
+        text = f"{first[0].sample_seed}\n{conditions_digest(first[0])}\n"
+        write_atomically(folder / SEED_OF_TWINS, text)
     if request.save_samples:
         request.save_samples.mkdir(parents=True, exist_ok=True)
         for record, some in samples:

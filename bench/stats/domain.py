@@ -22,6 +22,9 @@ from bench.stats.scores import COUNTS_FROM, Score, counts, model_score, quadratu
 LENGTH_KEPT = 0.9  # of the length of the baseline's samples: shorter ones are another task
 
 
+LEAST_STEP = 0.01  # halvings of the file between two rungs: below, their slope is noise
+
+
 @dataclass(frozen=True)
 class Domain:
     """The models of one domain. `units` are the models that its score averages, [training seeds][sizes].
@@ -104,10 +107,11 @@ class Domain:
                 continue
             of_scores = self._over_seeds(map_rows(lambda one: one.estimate, scores))
             shift = (FULL_RANGE[1] - FULL_RANGE[0]) ** 2 * (of_scores.variance or 0.0)
-            rungs = [rung for rung in self.units[0][0].rungs if self.rate(rung) is not None]
+            known = [rung for rung in self.units[0][0].rungs if self.rate(rung) is not None]
+            rungs = sorted(known, key=lambda rung: self.rate(rung) or 0.0)
             rates = [0.0, *(self.rate(rung) or 0.0 for rung in rungs)]
             curve = [1.0, *(self._plain_mean(role, rung) for rung in rungs)]
-            slopes = np.abs(np.diff(curve) / np.maximum(np.diff(rates), 1e-9))
+            slopes = np.abs(np.diff(curve) / np.maximum(np.diff(rates), LEAST_STEP))
             both = (slopes + np.append(slopes[1:], slopes[-1])) / 2  # [rungs]
             found[role] = {
                 rung: replace(of_scores, variance=shift * float(slope) ** 2)

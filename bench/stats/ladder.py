@@ -5,6 +5,7 @@ They are made from records, or by the simulation in the tests.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import math
@@ -149,14 +150,14 @@ def with_records(records: Sequence[Record]) -> list[tuple[ModelLadder, list[Reco
 
 def comparable(records: Sequence[Record]) -> list[Record]:
     """The records that represent a model: those under the same conditions, with the most rungs, then the
-    most sampling seeds.
+    most sampling seeds. Records of a user's own real samples come last, since they are in no ranking.
     """
 
-    def rank(group: list[Record]) -> tuple[bool, int, int, int]:
-        m = measured(group)
+    def rank(group: list[Record]) -> tuple[bool, bool, int, int, int]:
+        m, shipped = measured(group), not group[0].own_reference
         if m is None:
-            return False, len(_rungs(group)), 0, len(group)
-        return True, len(m.rungs), m.outcomes["quality"].retention.shape[1], len(group)
+            return False, shipped, len(_rungs(group)), 0, len(group)
+        return True, shipped, len(m.rungs), m.outcomes["quality"].retention.shape[1], len(group)
 
     groups = [group for _, group in grouped(records, conditions)]
     return groups[0] if len(groups) == 1 else max(groups, key=rank)
@@ -187,6 +188,11 @@ def conditions(record: Record) -> str:
         versions,
     )
     return json.dumps(same, sort_keys=True)
+
+
+def conditions_digest(record: Record) -> str:
+    """A short name of the conditions, beside a model's twins."""
+    return hashlib.sha256(conditions(record).encode()).hexdigest()[:16]
 
 
 def grouped(records: Iterable[Record], key: Callable[[Record], Key]) -> list[tuple[Key, list[Record]]]:
@@ -284,6 +290,9 @@ def outcome(base: Sequence[Record], grid: Sequence[Sequence[Record]], role: str)
     return Outcome(retention, influence, CROSSED[role], float(np.mean(spans)))
 
 
+LEAST_SHARE = 0.005  # of the span, that a rung must lose to tell it
+
+
 def _span(base: Record, rungs: Sequence[Record], role: str) -> float:
     """Baseline minus floor: records hold R = (m - floor) / span, so span = (baseline - m) / (1 - R)."""
     before = base.metric(metric_of(role)) or 0.0
@@ -293,7 +302,8 @@ def _span(base: Record, rungs: Sequence[Record], role: str) -> float:
         if (m := r.metric(metric_of(role))) is not None and (kept := retention_of(r, role)) is not None
     ]
     lost, share = max(pairs, key=lambda pair: abs(pair[1]), default=(before, 1.0))
-    return lost / share if abs(share) > 1e-6 else before
+    # a milder loss tells nothing of the floor: R may be of another machine's baseline, off by .001
+    return lost / share if abs(share) > LEAST_SHARE and lost / share > 0 else before
 
 
 def _flags(record: Record, role: str) -> np.ndarray:

@@ -68,7 +68,8 @@ def crossing(rates: Sequence[float] | np.ndarray, retentions: Sequence[float], t
 
     Infinite where it never does.
     """
-    x, y = [0.0, *rates], [1.0, *retentions]
+    rungs = sorted(zip(rates, retentions), key=lambda rung: rung[0])
+    x, y = [0.0, *(rate for rate, _ in rungs)], [1.0, *(kept for _, kept in rungs)]
     for i in range(1, len(x)):
         if y[i] < threshold:
             return float(x[i - 1] + (y[i - 1] - threshold) / (y[i - 1] - y[i]) * (x[i] - x[i - 1]))

@@ -104,7 +104,11 @@ def agreements(records: Sequence[Record]) -> list[Agreement]:
                 functools.partial(retention_of, role=role),
                 functools.partial(second_retention, role=role),
             )
-            tables = [(model, retentions(same, both)) for model, same in grouped(group, lambda r: r.model)]
+            tables = [
+                (model, retentions(same, both))
+                for model, same in grouped(group, lambda r: r.model)
+                if any(second_block(r, role) for r in same)  # else none of it was evaluated
+            ]
             if any(len(methods) > 1 for _, methods in tables):
                 found.append(agreement(domain, role, evaluators, dict(tables)))
     return found

@@ -150,10 +150,13 @@ def best_within(records: Sequence[Record], limits: Sequence[int]) -> list[Fits]:
     for _, own in grouped(of_all_trainings(records), lambda r: r.model):
         methods = {"none", *ladder(recalibrated_ladder(own))}
         usable += [r for r in own if r.method in methods and r.cost]
+    models = Counter(size_of(model) for model in {r.model for r in usable})
     cells = []
     for (size, method), group in grouped(
         usable, lambda r: (size_of(r.model), without_recalibration(r.method))
     ):
+        if len({r.model for r in group}) < models[size]:  # means of other networks do not compare
+            continue
         chosen = [r for r in group if r.sample_seed == CHOOSING_SEED]
         held_out = [r for r in group if r.sample_seed != CHOOSING_SEED]
         if chosen and held_out:

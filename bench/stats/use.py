@@ -39,6 +39,8 @@ def use_by_method(records: Sequence[Record]) -> dict[str, Estimate]:
     The task is tested on the same real items under every seed, so the error of the items does not shrink with
     more seeds. The variance between seeds is pooled over the methods.
     """
+    if not any(use_block(r) for r in records):
+        return {}
     kept: dict[str, list[float]] = {}
     errors: dict[str, list[float]] = {}
     for method, same in grouped(
@@ -49,9 +51,9 @@ def use_by_method(records: Sequence[Record]) -> dict[str, Estimate]:
                 kept.setdefault(method, []).append(value)
                 pair = use_block(r)
                 errors.setdefault(method, []).append(pair[1].metrics.get("error", 0.0) if pair else 0.0)
-    spread = [float(np.var(values, ddof=1)) for values in kept.values() if len(values) > 1]
+    squares = sum(float(np.var(values)) * len(values) for values in kept.values())
     df = sum(len(values) - 1 for values in kept.values())
-    between = mean(spread) if spread else 0.0
+    between = squares / df if df else 0.0
     found = {}
     for method, values in kept.items():
         known = mean([error**2 for error in errors[method]])

@@ -18,7 +18,7 @@ from bench.report.figures.canvas import COLOURS, MARKER, MARKERS, Curve, Label
 from bench.stats.complete import not_compared_yet, without
 from bench.stats.compressibility import recalibrated_ladder
 from bench.stats.domain import Domain, domains_of
-from bench.stats.ladder import ROLES, ModelLadder, grouped, models_of
+from bench.stats.ladder import ROLES, ModelLadder, grouped, with_records
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -67,7 +67,8 @@ def series_of(records: Sequence[Record], say: Say) -> list[DomainSeries]:
     """Each compared domain with a whole ladder, by name. Others, and models that lack rungs, are reported to
     `say` and left out.
     """
-    found = models_of(records)
+    pairs = with_records(records)
+    found, used = [m for m, _ in pairs], [r for _, same in pairs for r in same]
     for m in found:
         if not m.whole:
             say(f"{m.domain} {m.model} is not drawn: {_why(m)}")
@@ -76,10 +77,15 @@ def series_of(records: Sequence[Record], say: Say) -> list[DomainSeries]:
         if name not in known:
             say(f"{' '.join(name)} is not drawn: no rung of its ladder has a baseline")
     recalibrated = {name: recalibrated_ladder(group) for name, group in grouped(records, lambda r: r.domain)}
-    waiting = not_compared_yet(records, found)
+    shipped = [m for m, same in pairs if not same[0].own_reference] or found  # one reference a domain
+    kept = {(m.domain, m.model) for m in shipped}
+    for m in found:
+        if (m.domain, m.model) not in kept:
+            say(f"{m.domain} {m.model} is not drawn: it was scored against other real samples")
+    waiting = not_compared_yet([r for r in used if (r.domain, r.model) in kept], shipped)
     for waits, lacks in waiting.items():
         say(f"{waits} is not drawn: not compared yet (missing: {'; '.join(lacks)})")
-    domains = domains_of([m for m in without(found, waiting) if m.whole])
+    domains = domains_of([m for m in without(shipped, waiting) if m.whole])
     return [_series(domain, recalibrated[domain.name], i) for i, domain in enumerate(domains)]
 
 

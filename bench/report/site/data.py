@@ -96,6 +96,7 @@ class SiteData:
             "paired": rounded(self.paired, 4),
             "models": rounded(self.models),
             "numbers": NUMBERS,
+            "main": self.main.name,
         }
 
 
@@ -117,9 +118,11 @@ def _collect(source: Source, site: SiteData, say: Say) -> None:
             every, use = with_every_method(group), use_by_method(group)
             for method, same in methods_in_order(group):
                 kept = use.get(method)
-                row = _row(source.name, method, same, every)
+                row = _row(source.name, method, same, _ladder_with(method, same, group, every))
                 site.rows.append({**row, "use": kept and kept.value})
-            if every is not None and len(groups) == 1:  # a name stands for one group
+            seeds = {frozenset(r.sample_seed for r in same) for _, same in methods_in_order(group)}
+            # a name stands for one group, and a difference is paired over all seeds of a row
+            if every is not None and len(groups) == len(seeds) == 1:
                 site.paired[f"{source.name} {domain} {model}"] = {
                     "methods": every.rungs,
                     **half_widths(every),
@@ -127,6 +130,21 @@ def _collect(source: Source, site: SiteData, say: Say) -> None:
             every_method = any(id(r) in richest for r in group)
             found = read_twins(source.name, source.results, group, every_method, say)
             site.twins.extend([] if found is None else [found])
+
+
+def _ladder_with(
+    method: str, same: Sequence[Record], group: Sequence[Record], every: ModelLadder | None
+) -> ModelLadder | None:
+    """The ladder whose interval of a method is over all of its sampling seeds: that of all methods, if they
+    share these seeds, or else of this method alone.
+    """
+    if every is None or len(_seeds(same)) == every.outcomes["quality"].retention.shape[1]:
+        return every
+    return with_every_method([r for r in group if r.method in (BASELINE, method)])
+
+
+def _seeds(records: Sequence[Record]) -> set[int]:
+    return {r.sample_seed for r in records}
 
 
 def _row(source: str, method: str, records: Sequence[Record], every: ModelLadder | None) -> Row:

@@ -19,7 +19,7 @@ import numpy as np
 from bench.methods.notation import is_recalibrated, rung_of
 from bench.records.schema import SEED_OF_TWINS, Record
 from bench.report.figures.twins_text import BASELINE, LONGEST, TWINS, twins
-from bench.report.model_page import folder_of
+from bench.report.model_page import are_twins_of, folder_of
 from bench.stats.twin_outcomes import TWIN_OUTCOMES
 
 if TYPE_CHECKING:
@@ -61,6 +61,8 @@ def read_twins(
     another form is reported to `say`.
     """
     first = records[0]
+    if not are_twins_of(folder_of(results, first.domain, first.model), first):
+        return None
     folder, count = folder_of(results, first.domain, first.model), SHOWN if every_method else SHOWN_OF_LADDER
     for name, kind, read in ((PICTURE, "picture", _pictures), (TWINS, "text", _texts)):
         path = folder / name
@@ -74,6 +76,8 @@ def read_twins(
         known = {r.method for r in records}
         wanted = {m for m in found if m in known and (every_method or m == BASELINE or rung_of(m))}
         samples = {m: some for m, some in found.items() if m in wanted}
+        if not samples:
+            return None
         seed = _seed(folder / SEED_OF_TWINS)
         fates = _fates(samples, records, seed)
         return Twins(source, first.domain, first.model, kind, seed, samples, fates)
@@ -81,7 +85,8 @@ def read_twins(
 
 
 def _seed(path: Path) -> int | None:
-    text = path.read_text(encoding="utf-8", errors="replace").strip() if path.is_file() else ""
+    lines = path.read_text(encoding="utf-8", errors="replace").split() if path.is_file() else []
+    text = lines[0] if lines else ""
     return int(text) if text.isdecimal() and text.isascii() and len(text) < 10 else None
 
 

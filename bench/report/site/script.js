@@ -147,7 +147,7 @@ function renderTable() {
   shownOrder = state.sort;
   for (const mark of marks) {
     mark.toggleAttribute("hidden", !visible.has(Number(mark.dataset.row)));
-    mark.classList.toggle("chosen", rows[mark.dataset.row].cells[0] === state.cell);
+    mark.classList.toggle("chosen", keyOf(rows[mark.dataset.row]) === state.cell);
   }
   one("count").textContent = `${kept.length} of ${rows.length} cells`;
   for (const head of heads) {
@@ -186,9 +186,14 @@ function facts(pairs) {
   return element("dl", {}, ...pairs.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)]));
 }
 
+/** Own records may repeat published cells, so the key of a row also names its source. */
+function keyOf(row) {
+  return row.source === data.main ? row.cells[0] : `${row.cells[0]} ${row.source}`;
+}
+
 function renderRecord() {
   const dialog = one("record");
-  const row = rows.find((r) => r.cells.includes(state.cell));
+  const row = rows.find((r) => keyOf(r) === state.cell) ?? rows.find((r) => r.cells.includes(state.cell));
   if (!row) {
     if (dialog.open) dialog.close();
     return;
@@ -403,7 +408,7 @@ document.addEventListener("click", (event) => {
     state.sort = state.sort === first ? (first === name ? `-${name}` : name) : state.sort === "" || state.sort.replace(/^-/, "") !== name ? first : "";
   } else if (open) {
     event.preventDefault();
-    state.cell = rows[open.closest("[data-row]").dataset.row].cells[0];
+    state.cell = keyOf(rows[open.closest("[data-row]").dataset.row]);
   } else return;
   render();
 });
