@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -488,7 +489,8 @@ def test_a_run_names_the_sampling_seed_of_its_twins(
 
     monkeypatch.setattr(DOMAINS.load("toy"), "show", show)
     assert invoke(*RUN, "--method", "int8", "--seed", "3")[0] == 0
-    assert (tmp_path / "results/local/toy/s@0" / "twins-seed.txt").read_text(encoding="utf-8") == "3\n"
+    said = (tmp_path / "results/local/toy/s@0" / "twins-seed.txt").read_text(encoding="utf-8")
+    assert re.fullmatch(r"3\n[0-9a-f]{16}\n", said), "the seed and the conditions"
     assert invoke("site", "--results", "results/local")[0] == 0
     (twins,) = data_of((tmp_path / "site/index.html").read_text(encoding="utf-8"))["twins"]
     assert twins["seed"] == 3 and set(twins["fates"]) == {"none", "int8"}

@@ -104,14 +104,18 @@ def agreements(records: Sequence[Record]) -> list[Agreement]:
                 functools.partial(retention_of, role=role),
                 functools.partial(second_retention, role=role),
             )
-            tables = [
-                (model, retentions(same, both))
-                for model, same in grouped(group, lambda r: r.model)
-                if any(second_block(r, role) for r in same)  # else none of it was evaluated
-            ]
-            if any(len(methods) > 1 for _, methods in tables):
-                found.append(agreement(domain, role, evaluators, dict(tables)))
+            tables = {}
+            for model, same in grouped(group, lambda r: r.model):
+                if _evaluated(same, role):
+                    tables[model] = retentions(same, both)
+            if any(len(methods) > 1 for methods in tables.values()):
+                found.append(agreement(domain, role, evaluators, tables))
     return found
+
+
+def _evaluated(records: Sequence[Record], role: str) -> bool:
+    """Whether the secondary evaluator of a role scored any record of a model."""
+    return any(second_block(r, role) for r in records)
 
 
 def _first_name(record: Record, role: str) -> str | None:

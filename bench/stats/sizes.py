@@ -150,7 +150,7 @@ def best_within(records: Sequence[Record], limits: Sequence[int]) -> list[Fits]:
     for _, own in grouped(of_all_trainings(records), lambda r: r.model):
         methods = {"none", *ladder(recalibrated_ladder(own))}
         usable += [r for r in own if r.method in methods and r.cost]
-    models = Counter(size_of(model) for model in {r.model for r in usable})
+    models = Counter(map(size_of, {r.model for r in usable}))
     cells = []
     for (size, method), group in grouped(
         usable, lambda r: (size_of(r.model), without_recalibration(r.method))

@@ -120,7 +120,7 @@ def _collect(source: Source, site: SiteData, say: Say) -> None:
                 kept = use.get(method)
                 row = _row(source.name, method, same, _ladder_with(method, same, group, every))
                 site.rows.append({**row, "use": kept and kept.value})
-            seeds = {frozenset(r.sample_seed for r in same) for _, same in methods_in_order(group)}
+            seeds = {frozenset(_seeds(same)) for _, same in methods_in_order(group)}
             # a name stands for one group, and a difference is paired over all seeds of a row
             if every is not None and len(groups) == len(seeds) == 1:
                 site.paired[f"{source.name} {domain} {model}"] = {
