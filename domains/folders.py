@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,14 @@ def check_trained_on(folder: Path) -> None:
     """Raises `LookupError` where the user's own data made a model: a recipe would go on with other data."""
     if (folder / TRAINED_ON).is_file():
         raise LookupError(f"{str(folder)!r} was trained on data of the user's, and the recipe has others")
+
+
+def check_whole(missing: Iterable[str], model: str) -> None:
+    """Raises `BadInput` where a model's file lacks tensors, which would be drawn at random."""
+    if names := sorted(missing):
+        raise BadInput(
+            f"the model {model!r} is not whole: its file lacks {len(names)} tensors, {names[0]!r} among them"
+        )
 
 
 def read_object(path: Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from bench.interfaces import Compressed, Context, StoredTensor
 from bench.layers import Weight
 from bench.methods.calibration import layer_by_layer
 from bench.methods.error_feedback import BLOCK, feed_back, inverse_factor
+from bench.methods.plain import half
 from bench.methods.prune import pattern_of, without_smallest
 from bench.methods.weightwise import Weightwise, kept_of
 
@@ -60,9 +61,8 @@ class CalibratedPruning(Weightwise):
         if stored.values is None:
             return made
         dense = channels.restore(values.flatten(0, 1), stored.shape)
-        rounded = dense.to(stored.values.dtype)  # float16 behind `fp16`
-        dense = rounded if rounded.isfinite().all() else dense
-        return dataclasses.replace(made, values=dense, factors=None)  # their product is in the values
+        made = dataclasses.replace(made, values=dense, factors=None)  # their product is in the values
+        return half(made) if stored.values.dtype == torch.float16 else made
 
     @abstractmethod
     def prune(self, rows: Tensor, kept: Tensor, moments: Tensor) -> tuple[Tensor, Tensor]:

@@ -60,9 +60,7 @@ class LowRank(Weightwise):
         whole = dataclasses.replace(
             stored, values=torch.zeros_like(dense), layout=layout, factors=(left, right)
         )
-        residual = dense - whole.dequantize()
-        rounded = residual.half()
-        return dataclasses.replace(whole, values=rounded if rounded.isfinite().all() else residual)
+        return half(dataclasses.replace(whole, values=dense - whole.dequantize()))
 
     def _factor(self, factor: Tensor, axis: int) -> StoredTensor:
         """A factor as it is stored. Its vectors lie along `axis`."""

@@ -337,9 +337,13 @@ def are_twins_of(folder: Path, record: Record) -> bool:
 
     Those of older runs do not say it.
     """
+    return said_of_twins(folder)[1:] in ([], [conditions_digest(record)])
+
+
+def said_of_twins(folder: Path) -> list[str]:
+    """What the file beside a model's twins says: their sampling seed, then the digest of their conditions."""
     path = folder / SEED_OF_TWINS
-    lines = path.read_text(encoding="utf-8", errors="replace").split() if path.is_file() else []
-    return lines[1:] in ([], [conditions_digest(record)])
+    return path.read_text(encoding="utf-8", errors="replace").split() if path.is_file() else []
 
 
 def _count(records: Sequence[Record]) -> str:

@@ -109,17 +109,13 @@ def evaluate_secondary(wanted: Wanted, results: Path, device: str, workers: int,
         opener = Opener(
             domain, model, group[0].samples, group[0].k, wanted.named, device, paths, wanted.conditions
         )
+        left = len(group)
         try:
             wanted_scores = opener.wanted_scores()
-        except KNOWN_ERRORS as error:
-            say(f"left {len(group)} records of {domain} {model}: {error}")
-            failed += len(group)
-            continue
-        lacking = [record for record in group if lacks(record, wanted_scores)]
-        say(f"{domain} {model}: {len(lacking)} of {len(group)} records lack a score")
-        left = len(lacking)
-        with Bar("records", len(lacking)) as bar:
-            try:
+            lacking = [record for record in group if lacks(record, wanted_scores)]
+            say(f"{domain} {model}: {len(lacking)} of {len(group)} records lack a score")
+            left = len(lacking)
+            with Bar("records", len(lacking)) as bar:
                 for record, evaluated in _evaluated(lacking, opener, workers):
                     bar.describe(f"{record.method} seed {record.sample_seed}")
                     if evaluated is None or evaluated.status == "failed":
@@ -133,9 +129,9 @@ def evaluate_secondary(wanted: Wanted, results: Path, device: str, workers: int,
                         done += 1
                     left -= 1
                     bar.update()
-            except KNOWN_ERRORS as error:  # this model is missing or incomplete; go on with the others
-                say(f"left {left} records of {domain} {model}: {error}")
-                failed += left
+        except KNOWN_ERRORS as error:  # this model is missing or incomplete; go on with the others
+            say(f"left {left} records of {domain} {model}: {error}")
+            failed += left
     return done, failed
 
 

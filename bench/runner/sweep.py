@@ -92,12 +92,12 @@ def _domains_of(request: Request, say: Callable[[str], None]) -> list[Domain]:
     """
     if request.domain != "all":
         return [open_domain(request.domain, request.reference)]
-    found = open_all(DOMAINS, say)
-    for domain in found:
-        if (missing := domain.missing()) is not None:
+    ready = []
+    for domain in open_all(DOMAINS, say):
+        if (missing := domain.missing()) is None:
+            ready.append(open_domain(domain.name, request.reference))
+        else:
             say(f"left out: domain {domain.name!r} {missing}")
-    whole = [domain.name for domain in found if domain.missing() is None]
-    ready = [open_domain(name, request.reference) for name in whole]
     if request.model is None:
         return [domain for domain in ready if domain.models]
     # a folder or an unknown name: each domain says what it makes of it

@@ -20,8 +20,6 @@ from bench.stats.ladder import ROLES, ModelLadder, map_rows
 from bench.stats.scores import COUNTS_FROM, Score, counts, model_score, quadrature
 
 LENGTH_KEPT = 0.9  # of the length of the baseline's samples: shorter ones are another task
-
-
 LEAST_STEP = 0.01  # halvings of the file between two rungs: below, their slope is noise
 
 

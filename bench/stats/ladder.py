@@ -28,6 +28,7 @@ U = TypeVar("U")
 ROLES = ("quality", "diversity")
 # the items of mutual recall are real samples, the same under every seed
 CROSSED = {"quality": False, "diversity": True}
+LEAST_SHARE = 0.005  # of the span, that a rung must lose to tell it
 LENGTH = "length_ratio"  # the metric of domains whose samples have a length
 
 
@@ -288,9 +289,6 @@ def outcome(base: Sequence[Record], grid: Sequence[Sequence[Record]], role: str)
             if record.status != "diverged":
                 influence[i, s] = (_flags(record, role) - retention[i, s] * before[s]) / spans[s]
     return Outcome(retention, influence, CROSSED[role], float(np.mean(spans)))
-
-
-LEAST_SHARE = 0.005  # of the span, that a rung must lose to tell it
 
 
 def _span(base: Record, rungs: Sequence[Record], role: str) -> float:

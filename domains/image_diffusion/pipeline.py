@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.errors import BadInput, in_a_line, unknown
 from bench.util.files import is_file
-from domains.folders import read_object
+from domains.folders import check_whole, read_object
 from domains.image_diffusion.network import CHANNELS, FOLD, SIDE
 
 if TYPE_CHECKING:
@@ -64,10 +64,7 @@ def load_part(folder: Path, classes: Mapping[str, str], default: str, model: str
         )
     except Exception as error:
         raise BadInput(f"cannot open the model {model!r}: {in_a_line(error)}") from None
-    if info["missing_keys"]:
-        raise BadInput(
-            f"the model {model!r} is not whole: its file lacks {len(info['missing_keys'])} tensors"
-        )
+    check_whole(info["missing_keys"], model)
     return loaded.float().eval()
 
 

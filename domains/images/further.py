@@ -21,6 +21,7 @@ from torch import Tensor
 from bench.errors import BadInput, in_a_line
 from bench.interfaces import Evaluator
 from bench.util.cache import Latest, content_digest
+from domains.folders import check_whole
 from domains.images.evaluators import Pictures, ProbabilisticPCA
 
 BATCH = 50
@@ -115,7 +116,8 @@ class Vision(Further):
             config = AutoConfig.from_pretrained(source, trust_remote_code=False)
             config = getattr(config, "vision_config", config)
             with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(0)  # of a pooler that the file lacks: the digest holds it
+                # of a pooler that the file lacks: the digest holds it
+                torch.default_generator.manual_seed(0)
                 loaded: Any = AutoModel.from_pretrained(
                     source,
                     config=config,
@@ -138,13 +140,9 @@ class Vision(Further):
                 f"{source!r} is no image model: it takes "
                 f"{getattr(network, 'main_input_name', 'something else')!r}"
             )
-        missing = sorted(info["missing_keys"])
-        if whole := [name for name in missing if "pooler" not in name.split(".")]:
-            raise BadInput(
-                f"the image model {source!r} is not whole: its file lacks {len(whole)} tensors, {whole[0]!r} "
-                f"among them"
-            )
-        self.pools = not missing  # a classifier's file has no pooler: its weights would be random
+        check_whole([name for name in info["missing_keys"] if "pooler" not in name.split(".")], source)
+        # a classifier's file has no pooler: its weights would be random
+        self.pools = not info["missing_keys"]
         self.network, self.size = network.to(device).eval(), side_of(config, source)
         self.channels = getattr(config, "num_channels", 3)
         self._check_repeats()
@@ -158,7 +156,7 @@ class Vision(Further):
         picture = torch.arange(3 * 32 * 32, dtype=torch.uint8).reshape(1, 3, 32, 32).to(self.device)
         try:
             with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(0)
+                torch.default_generator.manual_seed(0)
                 first, second = self.see(picture), self.see(picture)
         except Exception as error:  # whatever the model's own code raises
             raise BadInput(f"{self.name!r} cannot look at pictures: {in_a_line(error)}") from None

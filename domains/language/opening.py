@@ -11,7 +11,7 @@ from torch.nn import Module
 
 from bench.errors import BadInput, in_a_line
 from bench.interfaces import ModelSpec
-from domains.folders import card_of, check_numbers
+from domains.folders import card_of, check_numbers, check_whole
 from domains.language.causal import check_causal
 from domains.language.network import MAX_TOKENS
 
@@ -104,11 +104,7 @@ def load_network(spec: ModelSpec) -> Any:
         if had_bar:
             logging.enable_progress_bar()
     network, info = loaded
-    if missing := sorted(info["missing_keys"]):
-        raise BadInput(
-            f"the model {spec.name!r} is not whole: its file lacks {len(missing)} tensors, "
-            f"{missing[0]!r} among them"
-        )
+    check_whole(info["missing_keys"], spec.name)
     return network
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -72,8 +72,9 @@ class StringGenerator(LanguageGenerator):
     def identity(self) -> str:
         """Of configuration and tokenizer: networks of equal tensors may still write different texts."""
         vocabulary = sorted(self.tokenizer.get_vocab().items())
-        return self.identity_with(vocabulary, self.start, self.end, *self._other_rules())
+        return self.identity_with(vocabulary, self.start, self.end, *self._other_rules)
 
+    @cached_property
     def _other_rules(self) -> list[Any]:
         """The rules of the tokenizer; none where they are those of all models that ship."""
         from domains.language.opening import load_tokenizer

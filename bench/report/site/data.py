@@ -116,11 +116,12 @@ def _collect(source: Source, site: SiteData, say: Say) -> None:
         groups = grouped(of_model, conditions)
         for _, group in groups:
             every, use = with_every_method(group), use_by_method(group)
-            for method, same in methods_in_order(group):
+            rows = methods_in_order(group)
+            for method, same in rows:
                 kept = use.get(method)
                 row = _row(source.name, method, same, _ladder_with(method, same, group, every))
                 site.rows.append({**row, "use": kept and kept.value})
-            seeds = {frozenset(_seeds(same)) for _, same in methods_in_order(group)}
+            seeds = {frozenset(_seeds(same)) for _, same in rows}
             # a name stands for one group, and a difference is paired over all seeds of a row
             if every is not None and len(groups) == len(seeds) == 1:
                 site.paired[f"{source.name} {domain} {model}"] = {

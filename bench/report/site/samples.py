@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.methods.notation import is_recalibrated, rung_of
-from bench.records.schema import SEED_OF_TWINS, Record
+from bench.records.schema import Record
 from bench.report.figures.twins_text import BASELINE, LONGEST, TWINS, twins
-from bench.report.model_page import are_twins_of, folder_of
+from bench.report.model_page import are_twins_of, folder_of, said_of_twins
 from bench.stats.twin_outcomes import TWIN_OUTCOMES
 
 if TYPE_CHECKING:
@@ -61,9 +61,9 @@ def read_twins(
     another form is reported to `say`.
     """
     first = records[0]
-    if not are_twins_of(folder_of(results, first.domain, first.model), first):
-        return None
     folder, count = folder_of(results, first.domain, first.model), SHOWN if every_method else SHOWN_OF_LADDER
+    if not are_twins_of(folder, first):
+        return None
     for name, kind, read in ((PICTURE, "picture", _pictures), (TWINS, "text", _texts)):
         path = folder / name
         if not path.is_file():
@@ -78,15 +78,14 @@ def read_twins(
         samples = {m: some for m, some in found.items() if m in wanted}
         if not samples:
             return None
-        seed = _seed(folder / SEED_OF_TWINS)
+        seed = _seed(folder)
         fates = _fates(samples, records, seed)
         return Twins(source, first.domain, first.model, kind, seed, samples, fates)
     return None
 
 
-def _seed(path: Path) -> int | None:
-    lines = path.read_text(encoding="utf-8", errors="replace").split() if path.is_file() else []
-    text = lines[0] if lines else ""
+def _seed(folder: Path) -> int | None:
+    text = next(iter(said_of_twins(folder)), "")
     return int(text) if text.isdecimal() and text.isascii() and len(text) < 10 else None
 
 
