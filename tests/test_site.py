@@ -17,6 +17,7 @@ from site_pages import HOSTILE, Elements, data_of, hostile_records, made, record
 from bench.cli import main as cli
 from bench.errors import BadInput
 from bench.records.schema import SEED_OF_TWINS, Items, Record, read_records
+from bench.report.leaderboard import pages
 from bench.report.site import samples
 from bench.report.site.compare import half_widths, rung_of, with_every_method
 from bench.report.site.data import Source
@@ -25,6 +26,7 @@ from bench.stats.compressibility import retention_of
 from bench.stats.ladder import ROLES, conditions_digest
 from bench.stats.twin_outcomes import TWIN_OUTCOMES
 from bench.util.files import slug
+from bench.util.markup import only_own_html
 from domains.images.files import write_grid
 
 ROOT = Path(__file__).parent.parent
@@ -130,6 +132,28 @@ def test_hostile_names_and_reasons_stay_text(tmp_path: Path, small: str) -> None
     assert {row["domain"] for row in rows} == {HOSTILE[0], HOSTILE[4]}
     assert {row["reason"] for row in rows} == {"".join(HOSTILE)}
     assert "{{ 7 * 7 }}" in page and ">49<" not in page
+    assert not re.search(r"&amp;(lt|gt|#\d+);", page), "escaped twice"
+
+
+def test_hostile_names_add_no_html_to_the_markdown_pages(tmp_path: Path) -> None:
+    found = pages(hostile_records(), tmp_path, tmp_path / "leaderboard.md")
+    assert len(found) == 6
+    for text in found.values():
+        tags = re.findall(r"<[^>]*>?", re.sub(r"`[^`|\n]+`", "", text))
+        assert set(tags) <= {f"<{end}{name}>" for end in ("", "/") for name in ("details", "summary")}
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a <script> of `x <y>`", "a &lt;script> of `x <y>`"),
+        ("<details><summary>a < b</summary></details>", "<details><summary>a &lt; b</summary></details>"),
+        ("| ` | <img src=x> | ` |", "| ` | &lt;img src=x> | ` |"),
+        ("`` a ` <b> `` <i>", "`` a ` <b> `` &lt;i>"),
+    ],
+)
+def test_only_own_html_passes(text: str, shown: str) -> None:
+    assert only_own_html(text) == shown
 
 
 def data_text(page: str) -> str:

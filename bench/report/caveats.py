@@ -23,7 +23,7 @@ from bench.stats.compressibility import FULL_RANGE
 from bench.stats.domain import Domain
 from bench.stats.ladder import ROLES, ModelLadder
 from bench.stats.scores import COUNTS_FROM, REGRESSED_FROM, good_enough
-from bench.util.markup import joined
+from bench.util.markup import as_text, joined
 
 
 def caveats(now: ClaimContext, crossed: bool = False) -> str:
@@ -72,17 +72,21 @@ def _size_by_size(now: ClaimContext) -> str:
         return ""
     claims = [c for c in now.comparisons if now.claimed(c)]
     if len({(c.a, c.b) for c in claims}) > MOST_PAIRS:
-        shown = [f"size {size} alone shows {len(claims) - len(found)}" for size, found in lost.items()]
+        shown = [
+            f"size {as_text(size)} alone shows {len(claims) - len(found)}" for size, found in lost.items()
+        ]
         said = f"Of these {len(claims)} claims, each of one pair and role, {joined(shown)}."
     else:
-        said = " ".join(f"Size {size} alone {_does_not_show(found)}." for size, found in lost.items())
+        said = " ".join(
+            f"Size {as_text(size)} alone {_does_not_show(found)}." for size, found in lost.items()
+        )
     return f"**Each size alone** has fewer models. {said}"
 
 
 def _does_not_show(lost: Sequence[Comparison]) -> str:
     if not lost:
         return "shows all of this"
-    merged = together([(c.a, c.b, c.role) for c in lost])
+    merged = together([(as_text(c.a), as_text(c.b), c.role) for c in lost])
     said = [f"{a} ahead of {joined(others)} in {' or '.join(roles)}" for a, others, roles in merged]
     return f"does not show {', or '.join(said)}"
 
@@ -106,7 +110,7 @@ def pairs_not_shown(now: ClaimContext) -> list[list[str]]:
         one = now.alone[size]
         own = support_of(one.comparisons)
         found = [own[pair_of(c)] for c in lost if pair_of(c) in own]
-        lines += [[size, *line] for line in pairs(replace(one, comparisons=found))]
+        lines += [[as_text(size), *line] for line in pairs(replace(one, comparisons=found))]
     return lines
 
 
@@ -114,10 +118,10 @@ def _outside(now: ClaimContext) -> list[str]:
     """What each size finds that is in no average."""
     lines = []
     for size, one in now.outside.items():
-        networks = ", ".join(f"{d.name} {len(d.units)}" for d in one.domains)
+        networks = ", ".join(f"{as_text(d.name)} {len(d.units)}" for d in one.domains)
         lines.append(
-            f"**Size {size}** is in no average, because not every compared domain has it for each training "
-            f"seed (networks: {networks}). Alone: {answer(one).strip()}"
+            f"**Size {as_text(size)}** is in no average, because not every compared domain has it for each "
+            f"training seed (networks: {networks}). Alone: {answer(one).strip()}"
         )
     return lines
 
@@ -132,8 +136,8 @@ def _evaluators_apart(now: ClaimContext) -> str:
             continue
         if not interval[0] <= second.value <= interval[1]:
             found.append(
-                f"{d.name} in {role} ({first.value:.3f} [{interval[0]:.3f}, {interval[1]:.3f}], secondary "
-                f"{second.value:.3f})"
+                f"{as_text(d.name)} in {role} ({first.value:.3f} [{interval[0]:.3f}, {interval[1]:.3f}], "
+                f"secondary {second.value:.3f})"
             )
     if not found:
         return ""
@@ -147,7 +151,7 @@ def _evaluators_apart(now: ClaimContext) -> str:
 def _how_sure(now: ClaimContext) -> str:
     counts = {d.name: _count(d) for d in now.domains}
     alike = len(set(counts.values())) == 1 < len(counts)
-    models = ", ".join(f"{name} {said}" for name, said in counts.items())
+    models = ", ".join(f"{as_text(name)} {said}" for name, said in counts.items())
     compared = f"in each domain {counts[now.domains[0].name]}" if alike else models
     tail = BOTH if now.second is not None else " Each role has one evaluator; another one may disagree."
     return (
@@ -169,14 +173,14 @@ def _count(domain: Domain) -> str:
     seeds = len(domain.units)
     if not seeds:
         return "none"
-    sizes = [m.size for m in domain.units[0]]
+    sizes = [as_text(m.size) for m in domain.units[0]]
     of = f"size{'s' if len(sizes) > 1 else ''} {joined(sizes)}"
     apart = "" if domain.compared else " (not compared: no size in common with the others)"
     return f"{seeds} training seed{'s' if seeds > 1 else ''} of {of}{apart}"
 
 
 def _with_and_without(now: ClaimContext, wider: ClaimContext) -> str:
-    added = [f"{d.name} {m.model}" for d in wider.domains for m in d.averaged if not _counted(now, m)]
+    added = [_named(d, m) for d in wider.domains for m in d.averaged if not _counted(now, m)]
     # then other sizes are compared
     fewer = any(not _counted(wider, m) for d in now.domains for m in d.averaged)
     same = now.conclusions() == wider.conclusions()
@@ -188,6 +192,10 @@ def _with_and_without(now: ClaimContext, wider: ClaimContext) -> str:
     verdict = "the conclusions are the same." if same else f"the conclusion is: {sentence(wider) or NOTHING}"
     names = f" ({', '.join(sorted(added))})" if added else ""
     return f"With a threshold of U = {REGRESSED_FROM}{names} {verdict}"
+
+
+def _named(domain: Domain, m: ModelLadder) -> str:
+    return f"{as_text(domain.name)} {as_text(m.model)}"
 
 
 def _counted(now: ClaimContext, m: ModelLadder) -> bool:
@@ -208,17 +216,21 @@ def why_no_score(m: ModelLadder) -> list[str]:
 
 def _gaps(now: ClaimContext) -> str:
     """Models that are not ranked or not measured. They never count as zero."""
-    found = [f"{d.name} {', '.join(names)}" for d in now.domains if (names := now.missing.get(d.name))]
+    found = [
+        f"{as_text(d.name)} {', '.join(map(as_text, names))}"
+        for d in now.domains
+        if (names := now.missing.get(d.name))
+    ]
     parts = [f"Not measured yet: {'; '.join(found)}."] if found else []
     without_partners = []
     for d in now.domains:
         for m in d.models:
             if reasons := why_no_score(m):
-                parts.append(f"{d.name} {m.model} has no score ({'; '.join(reasons)}).")
+                parts.append(f"{_named(d, m)} has no score ({'; '.join(reasons)}).")
             elif not good_enough(m):
-                parts.append(f"{d.name} {m.model} is not ranked, because its U is below {COUNTS_FROM}.")
+                parts.append(f"{_named(d, m)} is not ranked, because its U is below {COUNTS_FROM}.")
             elif not _counted(now, m):
-                without_partners.append(f"{d.name} {m.model}")
+                without_partners.append(_named(d, m))
     if without_partners:
         parts.append(
             f"Not ranked, because not every compared domain and training seed has their size: "

@@ -148,7 +148,7 @@ def in_no_average(found: ReportData) -> str:
     lines = []
     for size, one in found.now.outside.items():
         tested = any(c.difference is not None for c in one.comparisons)
-        lines += [[size, *line] for line in pairs(one)] if tested else []
+        lines += [[as_text(size), *line] for line in pairs(one)] if tested else []
     return f"{OUTSIDE_NOTES}\n{table(SIZE_AND_PAIR, lines, left=3)}\n" if lines else ""
 
 

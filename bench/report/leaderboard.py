@@ -21,7 +21,7 @@ from bench.report.report_data import ReportData, report_data
 from bench.stats.ladder import conditions, grouped, measured
 from bench.stats.model_file import read_models
 from bench.util.files import write_atomically
-from bench.util.markup import as_text
+from bench.util.markup import as_text, only_own_html
 
 PAGE = "README.md"  # GitHub shows it where the folder is opened
 
@@ -36,7 +36,7 @@ def write_pages(records: Sequence[Record], results: Path, output: Path) -> list[
 
 def pages(records: Sequence[Record], results: Path, output: Path) -> dict[Path, str]:
     """Path -> Markdown: the leaderboard at `output`, and the details and one page for each model below
-    `results`.
+    `results`. No name in a record can add HTML to them.
     """
     found = report_data(records, read_models(results))
     made = {output: _leaderboard(found, records, results, output)}
@@ -46,7 +46,7 @@ def pages(records: Sequence[Record], results: Path, output: Path) -> dict[Path, 
         made[results / PAGE] = _docs_from(results, text)
     for (domain, model), group in grouped(records, lambda r: (r.domain, r.model)):
         made[folder_of(results, domain, model) / PAGE] = model_page(group, results, output)
-    return made
+    return {path: only_own_html(text) for path, text in made.items()}
 
 
 def _leaderboard(found: ReportData, records: Sequence[Record], results: Path, output: Path) -> str:

@@ -1,4 +1,5 @@
-"""Writes the sentence that says which domain is more compressible. It is made from the test results.
+"""Writes the sentence that says which domain is more compressible, as Markdown. It is made from the test
+results.
 
 A domain is called more compressible only where the Holm-adjusted test over training seeds shows it. This must
 hold by the primary evaluators and, where they were used, by the secondary evaluators. Every other pair is
@@ -14,7 +15,7 @@ from bench.stats.comparison import Comparison, compare
 from bench.stats.domain import Domain, domains_of
 from bench.stats.ladder import ModelLadder
 from bench.stats.scores import COUNTS_FROM
-from bench.util.markup import joined
+from bench.util.markup import as_text, joined
 
 # (role, domain, domain), domains sorted -> result of the secondary evaluators
 Support = Mapping[tuple[str, str, str], Comparison]
@@ -111,14 +112,14 @@ def _shown(now: ClaimContext) -> str:
     rows = [(c.a, c.b, c.role) for c in now.comparisons if now.claimed(c)]
     claims = []
     for a, others, roles in together(rows):
-        than = joined([f"than {b}" for b in others])
-        claims.append(f"**{a} is more compressible {than}, in {in_roles(roles)}**")
+        than = joined([f"than {as_text(b)}" for b in others])
+        claims.append(f"**{as_text(a)} is more compressible {than}, in {in_roles(roles)}**")
     return _averaged(now) + "; ".join(claims) + "." if claims else ""
 
 
 def _averaged(now: ClaimContext) -> str:
     """The sizes that a claim averages. Empty where there is one size."""
-    sizes = [*dict.fromkeys(m.size for d in now.domains if d.compared for m in d.averaged)]
+    sizes = [*dict.fromkeys(as_text(m.size) for d in now.domains if d.compared for m in d.averaged)]
     return f"On the ladder, averaged over sizes {joined(sizes)}, " if len(sizes) > 1 else ""
 
 
@@ -182,7 +183,7 @@ def _ahead(why: str, rows: Sequence[Comparison]) -> str:
 
 
 def _listed(rows: Sequence[Comparison]) -> str:
-    merged = together([(c.a, c.b, c.role) for c in rows])
+    merged = together([(as_text(c.a), as_text(c.b), c.role) for c in rows])
     return "; ".join(f"{a} ahead of {joined(others)} in {in_roles(roles)}" for a, others, roles in merged)
 
 
@@ -207,7 +208,7 @@ def _by_pair(rows: Sequence[tuple[Comparison, str]]) -> list[tuple[str, list[str
     """(`a and b`, the statements about each role). The order of the two domains does not matter."""
     found: dict[str, list[str]] = {}
     for c, said in rows:
-        found.setdefault(joined(sorted((c.a, c.b))), []).append(said)
+        found.setdefault(joined([as_text(name) for name in sorted((c.a, c.b))]), []).append(said)
     return [*found.items()]
 
 
@@ -243,7 +244,9 @@ def pairs(now: ClaimContext) -> list[list[str]]:
     for c in now.comparisons:
         other = now.theirs(c)
         mirrored = other is not None and other.a != c.a
-        lines.append([f"{c.a} - {c.b}", c.role, *_test(c), *_test(other, mirrored), _claimed(c, now)])
+        lines.append(
+            [f"{as_text(c.a)} - {as_text(c.b)}", c.role, *_test(c), *_test(other, mirrored), _claimed(c, now)]
+        )
     return lines
 
 

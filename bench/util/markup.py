@@ -27,6 +27,18 @@ def as_code(text: str) -> str:
     return f"{fence}{pad}{' '.join(text.split())}{pad}{fence}"
 
 
+def only_own_html(text: str) -> str:
+    """A page on which the `<` of all HTML but `<details>` and `<summary>` is a character reference.
+
+    Code spans stay; they end at the border of a table's cell.
+    """
+    return re.sub(
+        r"(?<!`)(`+)(?!`)[^|\n]+?(?<!`)\1(?!`)|</?(?:details|summary)>|<",
+        lambda found: "&lt;" if found[0] == "<" else found[0],
+        text,
+    )
+
+
 def span(values: Iterable[float], form: Callable[[float], str]) -> str:
     """The lowest and the highest: `.32 to .84`. One text where both read the same; empty for no values."""
     ordered = sorted(values)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import html
 import json
 import re
 from collections.abc import Sequence
@@ -56,7 +57,7 @@ def render(site: SiteData, say: Say = lambda line: None) -> str:
     """The page as HTML."""
     found = site.main.found
     style, script = _file("style.css"), _file("script.js")
-    html: str = _template().render(
+    made: str = _template().render(
         policy=policy(style, script),
         style=_raw(style),
         script=_raw(script),
@@ -75,7 +76,7 @@ def render(site: SiteData, say: Say = lambda line: None) -> str:
         ratios={_name_of(row): row["ratio"] for row in site.rows},
         shown_twins=_shown_twins(site),
     )
-    return html.strip() + "\n"
+    return made.strip() + "\n"
 
 
 def sources_of(published: Path, results: Path, say: Say) -> list[Source]:
@@ -97,8 +98,8 @@ def sources_of(published: Path, results: Path, say: Say) -> list[Source]:
 def write_page(sources: Sequence[Source], output: Path, say: Say) -> tuple[Path, int]:
     """Write `index.html` to a folder -> (its path, the number of cells)."""
     path = output / "index.html"
-    html, rows = page_and_rows(sources, say)
-    write_atomically(path, html.encode("utf-8", "replace"))
+    page, rows = page_and_rows(sources, say)
+    write_atomically(path, page.encode("utf-8", "replace"))
     return path, rows
 
 
@@ -132,10 +133,10 @@ def _raw(text: str) -> Any:
 
 
 def _bold(text: str) -> Any:
-    """Escape a sentence, then make `**x**` bold. Other Markdown becomes plain text."""
+    """Escape a sentence of Markdown, then make `**x**` bold. Other Markdown becomes plain text."""
     from markupsafe import Markup, escape
 
-    plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text.strip())
+    plain = html.unescape(re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text.strip()))
     return Markup(re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", str(escape(plain))))
 
 
@@ -186,7 +187,7 @@ def _tables(found: ReportData) -> dict[str, Any]:
         "rungs": _rungs(found),
         "best": (["at least", "domain", "method", "ratio", *ROLES], _best(found)),
         "models": (["domain", "model", *(f"{role} below 0.90 at" for role in ROLES), "lost first"], models),
-        "pairs": (PAIR_HEADERS, pairs(found.now)),
+        "pairs": (PAIR_HEADERS, [[*map(html.unescape, line)] for line in pairs(found.now)]),
         **({"during": _during(found)} if found.ways else {}),
     }
 
