@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -112,6 +113,25 @@ def test_a_folder_to_come_is_fine_and_not_made(tmp_path: Path):
     check_writable(tmp_path / "not" / "yet")
     check_writable(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_many_may_check_one_folder_to_come_at_once(tmp_path: Path):
+    """Two workers of a training begin with an empty cache."""
+    folders = [tmp_path / "models" / name for name in ("a", "b")] * 200
+    with ThreadPoolExecutor(8) as pool:
+        assert [*pool.map(check_writable, folders)] == [None] * 400
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_link_that_leads_nowhere_is_named(tmp_path: Path):
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    with pytest.raises(BadInput, match="link' is not a folder"):
+        check_writable(tmp_path / "link" / "below")
+
+
+def test_a_name_that_no_folder_can_have_is_refused(tmp_path: Path):
+    with pytest.raises(BadInput, match="name too long"):
+        check_writable(tmp_path / ("n" * 300))
 
 
 def test_a_file_on_the_way_is_named(tmp_path: Path):

@@ -78,20 +78,15 @@ def check_writable(folder: Path) -> None:
 
     It leaves nothing behind.
     """
-    for parent in (folder, *folder.parents):
-        if parent.exists() and not parent.is_dir():
-            raise BadInput(f"cannot write to {str(folder)!r}: {str(parent)!r} is not a folder")
-    made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+    there = next(parent for parent in (folder, *folder.parents) if os.path.lexists(parent))
+    if not there.is_dir():
+        raise BadInput(f"cannot write to {str(folder)!r}: {str(there)!r} is not a folder")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        # beside the folder to come: processes that make and remove one folder would disturb each other
+        with tempfile.TemporaryDirectory(dir=there, prefix=".") as probe:
+            (Path(probe) / folder.relative_to(there)).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BadInput(f"cannot write to {str(folder)!r}: {error.strerror}") from None
-    finally:
-        for parent in made:  # the innermost first
-            with suppress(OSError):  # it does not exist, or another process has written into it
-                parent.rmdir()
 
 
 def cache_folder() -> Path:
