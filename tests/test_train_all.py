@@ -88,9 +88,10 @@ def steady(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Domain:
         "[gencompress.domains]\nsteady = steady:SteadyDomain\n", encoding="utf-8"
     )
     (site / "steady.py").write_text(STEADY, encoding="utf-8")
+    # before the entry point can be found, so that the registry forgets it afterwards
+    monkeypatch.setitem(DOMAINS._targets, "steady", "steady:SteadyDomain")
     monkeypatch.syspath_prepend(str(site))
     monkeypatch.delitem(sys.modules, "steady", raising=False)
-    monkeypatch.setitem(DOMAINS._targets, "steady", "steady:SteadyDomain")
     monkeypatch.setenv(
         "PYTHONPATH",
         os.pathsep.join([str(site), str(Path(cli.__file__).parents[2]), os.environ.get("PYTHONPATH", "")]),
