@@ -136,6 +136,7 @@ def _bold(text: str) -> Any:
     """Escape a sentence of Markdown, then make `**x**` bold. Other Markdown becomes plain text."""
     from markupsafe import Markup, escape
 
+    # names are escaped for Markdown already, and a character must not be escaped twice
     plain = html.unescape(re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text.strip()))
     return Markup(re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", str(escape(plain))))
 
