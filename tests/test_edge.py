@@ -31,6 +31,7 @@ from bench.edge.runtime import Loaded, Setup
 from bench.edge.runtimes.eager import Eager
 from bench.edge.timing import energy_joules, energy_missing, in_turns
 from bench.errors import BadInput, Unsupported
+from bench.evaluation.panel import find_evaluator
 from bench.interfaces import Exportable, Generator
 from bench.records.edge import EdgeRecord, faster, ratio_disagreements, read_edge, read_edge_record
 from bench.records.schema import record_files
@@ -264,6 +265,16 @@ def test_another_version_of_a_runtime_is_measured_again(
     before = run(wanted, print)
     assert run(wanted, print) == before
     monkeypatch.setattr(RUNTIMES.load("shrunk"), "version", 2)
+    assert not {r.key for r in run(wanted, print)} & {r.key for r in before}
+
+
+def test_another_version_of_an_evaluator_is_measured_again(
+    plug_ins: None, exportable_toy: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = request(tmp_path)
+    before = run(wanted, print)
+    kind = type(find_evaluator(open_domain("toy"), "position"))
+    monkeypatch.setattr(kind, "version", kind.version + 1)
     assert not {r.key for r in run(wanted, print)} & {r.key for r in before}
 
 

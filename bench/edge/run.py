@@ -75,13 +75,14 @@ def run(request: Request, say: Say) -> list[EdgeRecord]:
     spec = domain.locate(request.model) if request.model is not None else default_model(domain)
     n = sample_count(request.samples, domain)
     session = ModelSession(domain, spec, n, command=request.command)
+    evaluation = Evaluation(session)
     names = [(method, *pair) for method in methods for pair in chosen]
     known = {record.key: record for record in read_edge(request.results, say)}
-    keys = {name: key_of(_content(request, session, name)) for name in with_references(names)}
+    keys = {name: key_of(_content(request, evaluation, name)) for name in with_references(names)}
     open_names = [one for one in names if request.fresh or not _finished(known.get(keys[one]))]
     if open_names:
         with tempfile.TemporaryDirectory() as folder:
-            made = _Run(request, session, keys, Path(folder)).measure(open_names)
+            made = _Run(request, evaluation, keys, Path(folder)).measure(open_names)
             known |= {record.key: record for record in made}
     return [known[keys[name]] for name in names]
 
@@ -90,12 +91,12 @@ def _finished(record: EdgeRecord | None) -> bool:
     return record is not None and record.status in FINISHED
 
 
-def _content(request: Request, session: ModelSession, name: Name) -> dict[str, Any]:
+def _content(request: Request, evaluation: Evaluation, name: Name) -> dict[str, Any]:
     """What the numbers of a candidate depend on."""
     method, runtime, precision = name
-    kind = RUNTIMES.load(runtime)
+    kind, session = RUNTIMES.load(runtime), evaluation.session
     return {
-        "domain": [session.domain.name, session.domain.version],
+        "scores": [session.domain.name, evaluation.panel.implementation(own=False)],
         "model": [session.weights_sha256, session.generator.identity(), session.settings],
         "method": [method, parse(method).versions],
         "runtime": [runtime, precision, kind.version, kind.versions()],
@@ -108,11 +109,11 @@ class _Run:
     """One run: its candidates are timed in turns, so drift of the machine hits all alike."""
 
     def __init__(
-        self, request: Request, session: ModelSession, keys: Mapping[Name, str], folder: Path
+        self, request: Request, evaluation: Evaluation, keys: Mapping[Name, str], folder: Path
     ) -> None:
-        self.request, self.session, self.keys, self.folder = request, session, keys, folder
+        self.request, self.keys, self.folder = request, keys, folder
+        self.evaluation, self.session = evaluation, evaluation.session
         self.batches = tuple(sorted(set(request.batches)))
-        self.evaluation = Evaluation(session)
         self.name = secrets.token_hex(6)
 
     def measure(self, names: Sequence[Name]) -> list[EdgeRecord]:
