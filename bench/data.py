@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -99,15 +100,11 @@ def read_conditions(prompts: Path | None, labels: Path | None) -> Conditions | N
     path = prompts or labels
     if path is None:
         return None
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise BadInput(f"cannot read conditions from {str(path)!r}: {reason}") from None
+    lines = text_lines(path, "conditions")
     if prompts is None:
         texts = [line.strip() for line in lines if line.strip()]
     elif path.suffix == ".jsonl":
-        texts = [_prompt_of(line, number, path) for number, line in enumerate(lines, 1) if line.strip()]
+        texts = json_strings(lines, "prompt", path)
     else:
         texts = [line for line in lines if line.strip()]
     if not texts:
@@ -115,15 +112,32 @@ def read_conditions(prompts: Path | None, labels: Path | None) -> Conditions | N
     return Conditions("prompts" if prompts else "labels", tuple(texts), path.name)
 
 
-def _prompt_of(line: str, number: int, path: Path) -> str:
+def text_lines(path: Path, what: str) -> list[str]:
+    """The lines of a UTF-8 file that should hold `what`. Raises `BadInput` where it cannot be read."""
     try:
-        prompt = json.loads(line)["prompt"]
-        prompt.encode()  # a lone surrogate is no text
+        return path.read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise BadInput(f"cannot read {what} from {str(path)!r}: {reason}") from None
+
+
+def json_strings(lines: Sequence[str], field: str, path: Path) -> list[str]:
+    """The string in a field of each line, which is a JSON object. Lines of white space do not count.
+
+    Raises `BadInput` for the first line that holds none.
+    """
+    return [_string_in(line, field, number, path) for number, line in enumerate(lines, 1) if line.strip()]
+
+
+def _string_in(line: str, field: str, number: int, path: Path) -> str:
+    try:
+        text = json.loads(line)[field]
+        text.encode()  # a lone surrogate is no text
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        prompt = None
-    if not isinstance(prompt, str):
-        raise BadInput(f'{str(path)!r} line {number} is not {{"prompt": "..."}}: {line[:60]!r}')
-    return prompt
+        text = None
+    if not isinstance(text, str):
+        raise BadInput(f'{str(path)!r} line {number} is not {{"{field}": "..."}}: {line[:60]!r}')
+    return text
 
 
 def _load_file(path: Path) -> Dataset:

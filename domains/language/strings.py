@@ -197,15 +197,9 @@ class StringDomain(Domain):
 
     def read_samples(self, path: Path) -> list[str]:
         """Only the beginning of a text counts (`beginnings`)."""
-        try:
-            lines = path.read_text(encoding="utf-8-sig").split("\n")
-        except (OSError, UnicodeDecodeError) as error:
-            raise BadInput(
-                f"cannot read samples from {str(path)!r}: "
-                f"{getattr(error, 'strerror', None) or 'it is not UTF-8 text'}"
-            ) from None
-        texts = [_text_of(line, number, path) for number, line in enumerate(lines, 1) if line.strip()]
-        return beginnings(texts, path)
+        from bench.data import json_strings, text_lines
+
+        return beginnings(json_strings(text_lines(path, "samples"), "text", path), path)
 
     def write_samples(self, samples: Sequence[str], path: Path) -> Path:
         from bench.util.files import write_atomically
@@ -229,17 +223,6 @@ class StringDomain(Domain):
         target = path.with_name(path.name + ".txt")
         write_atomically(target, "\n\n".join(blocks) + "\n")
         return target
-
-
-def _text_of(line: str, number: int, path: Path) -> str:
-    try:
-        text: Any = json.loads(line)["text"]
-        text.encode()  # a lone surrogate is no text
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        text = None
-    if not isinstance(text, str):
-        raise BadInput(f'{str(path)!r} line {number} is not {{"text": "..."}}: {line[:60]!r}')
-    return text
 
 
 def own_or(shipped: Callable[[], list[str]], data: str | None) -> list[str]:
