@@ -319,7 +319,7 @@ def test_the_recipes_train_quantized_and_taught(
         (Writer, "qat:grid=binary,budget=0.00025"),
         (Flow, "qat:grid=ternary,anneal=0.5,budget=0.25"),
         (Flow, "prune_train:sparsity=0.8,budget=0.25"),
-        (Pair, "qat:grid=int4,teacher,budget=0.25"),
+        pytest.param(Pair, "qat:grid=int4,teacher,budget=0.25", marks=pytest.mark.slow),
         (Pair, "qat:grid=binary,networks=both,budget=0.25"),
     ],
 )
