@@ -146,7 +146,7 @@ def test_claims_of_one_domain_are_said_together() -> None:
     ]
     text = sentence(ClaimContext([], rows, {}))
     assert text == (
-        "**a is more compressible than b and than d, in quality and in diversity**; **a is more "
+        "**a is more compressible than b and than d, in quality and in diversity**. **a is more "
         "compressible than c, in quality**."
     )
     assert claims(text) == {(row.a, row.b, row.role) for row in rows}
@@ -296,7 +296,7 @@ def test_what_one_size_does_not_show_is_named_beside_what_it_does() -> None:
     text = paragraph(now, now)
     assert text.startswith(
         "On the ladder, averaged over sizes s and xs, **good is more compressible than bad and than worse, "
-        "in quality**; **bad is "
+        "in quality**. **bad is "
     )
     assert "Size xs alone does not show good ahead of bad in quality." in text
     assert sentence(now.alone["xs"]).startswith("**"), "of a single size nothing is averaged"

@@ -12,7 +12,15 @@ from math import sqrt
 
 from bench.report.cells import DASH, table, with_interval
 from bench.report.report_data import ReportData
-from bench.report.verdict import PAIR_HEADERS, ClaimContext, in_roles, pairs, together
+from bench.report.verdict import (
+    PAIR_HEADERS,
+    ClaimContext,
+    first_alone,
+    in_roles,
+    pairs,
+    shown_by_second,
+    together,
+)
 from bench.stats.comparison import Comparison
 from bench.stats.contrasts import (
     FACTORS,
@@ -82,11 +90,14 @@ def companions(found: ReportData) -> list[str]:
 def _said(contrast: Contrast, now: ClaimContext) -> str:
     """What the tests of one contrast show, and how large a difference may be that they do not show."""
     rows = _pairs_of(contrast, now)
-    claims = _claims(contrast, [c for c in rows if now.claimed(c)])
+    claims = _larger(contrast, [c for c in rows if now.claimed(c)])
     rest = [c for c in rows if not now.claimed(c)]
-    parts = [*claims]
+    parts = [f"{'It' if i else 'C'} is {claim}." for i, claim in enumerate(claims)]
     if rest or not claims:
         parts.append(_open(rest, now, others=bool(claims)))
+    for who, shown in (("primary", first_alone(now)), ("secondary", shown_by_second(now))):
+        alone = _larger(contrast, [c for c in shown if contrast.has(c.a, c.b)])
+        parts += [f"By the {who} evaluators alone, it is {claim}." for claim in alone]
     return f"With the same {contrast.shared} ({as_text(contrast.word)}), {' '.join(parts)}"
 
 
@@ -94,15 +105,14 @@ def _pairs_of(contrast: Contrast, now: ClaimContext) -> list[Comparison]:
     return [c for c in now.comparisons if contrast.has(c.a, c.b)]
 
 
-def _claims(contrast: Contrast, rows: Sequence[Comparison]) -> list[str]:
-    """`C is larger with the A than with the B, in quality.` and what else is claimed."""
-    at = "with the" if contrast.shared == "data" else "on"
-    labels = {domain: f"{at} {as_text(contrast.label(domain))}" for domain in contrast.words}
+def _larger(contrast: Contrast, rows: Sequence[Comparison]) -> list[str]:
+    """`larger with the A than with the B and the C, in quality`, and whatever else the rows show."""
+    at, article = ("with", "the ") if contrast.shared == "data" else ("on", "")
+    labels = {domain: f"{article}{as_text(contrast.label(domain))}" for domain in contrast.words}
     ahead: dict[tuple[str, str], list[str]] = {}
     for a, others, roles in together([(labels[c.a], labels[c.b], c.role) for c in rows]):
-        ahead.setdefault((joined([f"than {b}" for b in others]), in_roles(roles)), []).append(a)
-    claims = [f"larger {joined(a)} {than}, in {roles}." for (than, roles), a in ahead.items()]
-    return [f"{'C' if i == 0 else 'It'} is {claim}" for i, claim in enumerate(claims)]
+        ahead.setdefault((joined(others), in_roles(roles)), []).append(a)
+    return [f"larger {at} {joined(a)} than {at} {behind}, in {roles}" for (behind, roles), a in ahead.items()]
 
 
 def _open(rows: Sequence[Comparison], now: ClaimContext, others: bool) -> str:

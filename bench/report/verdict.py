@@ -114,7 +114,7 @@ def _shown(now: ClaimContext) -> str:
     for a, others, roles in together(rows):
         than = joined([f"than {as_text(b)}" for b in others])
         claims.append(f"**{as_text(a)} is more compressible {than}, in {in_roles(roles)}**")
-    return _averaged(now) + "; ".join(claims) + "." if claims else ""
+    return _averaged(now) + ". ".join(claims) + "." if claims else ""
 
 
 def _averaged(now: ClaimContext) -> str:
@@ -128,7 +128,7 @@ def _tally(now: ClaimContext) -> str:
     shows.
     """
     claimed = sum(map(now.claimed, now.comparisons))
-    contrary, first, second = _contrary_to(now), _first_alone(now), _shown_by_second(now)
+    contrary, first, second = _contrary_to(now), first_alone(now), shown_by_second(now)
     left = len(now.comparisons) - claimed - len(contrary) - len(first) - len(second)
     rest = "open" if now.second is None else "shown by neither set of evaluators"
     every = f"Of all {len(now.comparisons)} comparisons (two domains in one role)"
@@ -149,7 +149,7 @@ def _disputed(now: ClaimContext) -> str:
             None,
             [
                 _ahead("the secondary evaluators show the opposite", _contrary_to(now)),
-                _ahead("only the primary evaluators show it", _first_alone(now)),
+                _ahead("only the primary evaluators show it", first_alone(now)),
             ],
         )
     )
@@ -157,18 +157,20 @@ def _disputed(now: ClaimContext) -> str:
 
 def _second_alone(now: ClaimContext) -> str:
     """The claims that only the secondary evaluators show."""
-    return _ahead("only the secondary evaluators show it", _shown_by_second(now))
+    return _ahead("only the secondary evaluators show it", shown_by_second(now))
 
 
 def _contrary_to(now: ClaimContext) -> list[Comparison]:
     return [c for c in now.comparisons if c.shown and _contrary(c, now)]
 
 
-def _first_alone(now: ClaimContext) -> list[Comparison]:
+def first_alone(now: ClaimContext) -> list[Comparison]:
+    """What the primary evaluators show, and the secondary ones show in neither direction."""
     return [c for c in now.comparisons if c.shown and not now.claimed(c) and not _contrary(c, now)]
 
 
-def _shown_by_second(now: ClaimContext) -> list[Comparison]:
+def shown_by_second(now: ClaimContext) -> list[Comparison]:
+    """What the secondary evaluators show, and the primary ones show in neither direction."""
     theirs = [now.theirs(c) for c in now.comparisons if not c.shown]
     return [c for c in theirs if c is not None and c.shown]
 
