@@ -1,4 +1,4 @@
-"""Loads real data from a local file, a folder or a hub id, always through `datasets`."""
+"""Reads real data (a file, a folder or a hub id, through `datasets`), conditions, and lines of JSON."""
 
 from __future__ import annotations
 

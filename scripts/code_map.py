@@ -25,13 +25,17 @@ def code_map(page: str) -> str:
 
 
 def _section(folder: Path) -> str:
-    """A heading and a line for each module of a folder that has a docstring."""
-    lines = []
-    for path in sorted(folder.glob("*.py")):
-        said = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
-        if said and path.name != "__init__.py":
-            lines.append(f"- `{path.name}`: {' '.join(said.split(chr(10) * 2)[0].split())}")
-    return f"## {folder.relative_to(ROOT)}/\n\n" + "\n".join(lines) + "\n" if lines else ""
+    """A heading, what the package says of itself, and a line for each module that has a docstring."""
+    said = {path.name: _beginning(path) for path in sorted(folder.glob("*.py"))}
+    package = f"{said.pop('__init__.py', '')}\n\n".lstrip()
+    lines = [f"- `{name}`: {text}" for name, text in said.items() if text]
+    return f"## {folder.relative_to(ROOT)}/\n\n{package}" + "\n".join(lines) + "\n" if lines else ""
+
+
+def _beginning(module: Path) -> str:
+    """The first paragraph of a module's docstring, on one line."""
+    said = ast.get_docstring(ast.parse(module.read_text(encoding="utf-8"))) or ""
+    return " ".join(said.split("\n\n")[0].split())
 
 
 if __name__ == "__main__":

@@ -105,6 +105,17 @@ def order_of_loss(f: Figures) -> Iterator[Condition]:
     yield "and the opposite in", 0 < count(second, "diversity") < 0.1 * len(second)
     yield "recognises many kinds of garments", v(DIFFUSION, "int3") > q(DIFFUSION, "int3") + 0.3
     yield "it keeps much less diversity than quality", v(GAN, "ternary") < q(GAN, "ternary") - 0.1
+    kept = {m: (f.kept(GAN, m), f.kept_secondary(GAN, m)) for m in ("ternary", "int3", "int2")}
+    at_three_levels = all(one[0] > one[1] + 0.1 for one in kept.pop("ternary"))
+    not_above = all(one[0] < one[1] for both in kept.values() for one in both)
+    yield "**True at `ternary`, and not at 3 and 2 bits.**", at_three_levels and not_above
+    gans = [{m.model.model: m.first for m in some if m.model.domain == GAN} for some in (first, second)]
+    yield "in no GAN here does diversity fall below 0.90 first", "diversity" not in gans[0].values()
+    turned = [name for name, role in gans[1].items() if role == "diversity"]
+    yield (
+        "By the secondary ones it does in two networks of size xs",
+        [name[:2] for name in turned] == ["xs", "xs"],
+    )
     yield "GANs that are pruned or", all(v(GAN, m) < q(GAN, m) for m in (PRUNED, "ecsq:bits=1"))
 
 
@@ -155,7 +166,7 @@ def evaluators_and_use(f: Figures) -> Iterator[Condition]:
     tau = {role: f.use_taus[GAN, role].value for role in ROLES}
     yield "diversity predicts the use of samples", tau["diversity"] > tau["quality"]
     ends = {key: known(interval_of(one)) for key, one in f.use_taus.items()}
-    apart = [d for d in DOMAINS if ends[d, "diversity"][0] > ends[d, "quality"][1]]
+    apart = [d for d in f.domains if ends[d, "diversity"][0] > ends[d, "quality"][1]]
     yield "In image_gan the two intervals do not overlap", apart == [GAN]
     spared = [f.use(m, "int4") - min(max(both_left(m, "int4")), 1) for m in f.whole]
     yield "no model's use falls more than .03 below", min(spared) > -0.03

@@ -62,11 +62,6 @@ class Figures:
         self.domains = {d.name: d for d in found.now.domains}
         self.whole = [m for m in found.compared if m.whole]
 
-    @functools.cached_property
-    def own(self) -> list[Record]:
-        """The records of the domains that were measured with every method."""
-        return [r for r in self.found.records if r.domain in DOMAINS]
-
     def of(self, domain: str, size: str | None = None) -> list[ModelLadder]:
         """Models with a whole ladder."""
         return [m for m in self.whole if m.domain == domain and size in (None, m.size)]
@@ -232,12 +227,12 @@ class Figures:
     @functools.cached_property
     def use_taus(self) -> dict[tuple[str, str], Estimate]:
         """How well each role orders methods by use, by domain and role."""
-        return {(one.domain, one.role): one.tau for one in utility_correlations(self.own)}
+        return {(one.domain, one.role): one.tau for one in utility_correlations(self.found.records)}
 
     @functools.cached_property
     def agreements(self) -> dict[tuple[str, str], Agreement]:
         """Between primary and secondary evaluator, by domain and role."""
-        return {(row.domain, row.role): row for row in agreements(self.own)}
+        return {(row.domain, row.role): row for row in agreements(self.found.records)}
 
     def failures(self, domain: str) -> list[tuple[str, Share, Share]]:
         """(model, P(fails | failed at the milder rung), P(fails | survived it)), where both are known."""

@@ -146,11 +146,17 @@ class Page:
         return f"{self._f.ratio(domain, method):.1f}x"
 
     def shares(self, role: str) -> str:
-        """`80 % lies between networks, 10 % between data, ...`: of the variance of C."""
+        """`80 % (88 %) lies between networks, 10 % (7 %) between data, ...`: of the variance of C."""
         found = self._f.found
-        of_role = shares(components(found.now.domains, found.contrasts, role))
-        said = [f"{100 * known(share):.0f} % between {factor}" for factor, share in of_role.items()]
-        return joined(said).replace(" %", " % lies", 1)
+        first, second = (
+            shares(components(domains, found.contrasts, role))
+            for domains in (found.now.domains, found.now.second_domains)
+        )
+        said = [
+            f"{100 * known(share):.0f} % ({100 * known(second[factor]):.0f} %) between {factor}"
+            for factor, share in first.items()
+        ]
+        return joined(said).replace(") ", ") lies ", 1)
 
     def real_runtimes(self) -> str:
         """As the leaderboard says it."""
@@ -254,7 +260,7 @@ class Page:
         return span(found, "{:.1f}x".format) if found else "-"
 
     def use(self, domain: str, size: str, rung: str) -> str:
-        return span((self._f.use(m, rung) for m in self._f.of(domain, size)), short)
+        return span((self._f.use(m, rung) for m in self._f.of(domain, size)), short) or "-"
 
     def least_use(self, domain: str, rung: str) -> str:
         return short(min(self._f.use(m, rung) for m in self._f.of(domain)))

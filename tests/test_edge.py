@@ -35,7 +35,7 @@ from bench.evaluation.panel import find_evaluator
 from bench.interfaces import Exportable, Generator
 from bench.records.edge import EdgeRecord, faster, ratio_disagreements, read_edge, read_edge_record
 from bench.records.schema import record_files
-from bench.registry import RUNTIMES, open_domain
+from bench.registry import METHODS, RUNTIMES, open_domain
 from bench.report.edge import ANCHOR, details_section, run_table, section
 from bench.report.figures import edge as pictures
 
@@ -268,12 +268,15 @@ def test_another_version_of_a_runtime_is_measured_again(
     assert not {r.key for r in run(wanted, print)} & {r.key for r in before}
 
 
-def test_another_version_of_an_evaluator_is_measured_again(
-    plug_ins: None, exportable_toy: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("part", ["evaluator", "domain", "floor"])
+def test_another_version_of_what_gives_scores_is_measured_again(
+    part: str, plug_ins: None, exportable_toy: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wanted = request(tmp_path)
+    wanted = Request("toy", batches=(1,), rounds=1, samples=60, results=tmp_path)
     before = run(wanted, print)
-    kind = type(find_evaluator(open_domain("toy"), "position"))
+    domain = open_domain("toy")
+    kinds = {"evaluator": type(find_evaluator(domain, "position")), "domain": type(domain)}
+    kind: Any = kinds.get(part) or METHODS.load("permute")
     monkeypatch.setattr(kind, "version", kind.version + 1)
     assert not {r.key for r in run(wanted, print)} & {r.key for r in before}
 

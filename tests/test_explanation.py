@@ -97,8 +97,10 @@ def test_two_networks_take_turns_on_each_path() -> None:
         def forward(self) -> str:
             return self.name
 
-    turns = Turns(Named("a"), Named("b"), 4)
+    turns = Turns(Named("a"), Named("b"), 4, range(2, 4))
     assert "".join(turns() for _ in range(8)) == "aabbaabb"
+    alone = Turns(Named("a"), Named("b"), 3, {1})
+    assert "".join(alone() for _ in range(6)) == "abaaba"
 
 
 class Fixed(nn.Module):

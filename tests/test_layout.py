@@ -62,8 +62,20 @@ def test_a_package_imports_only_from_those_above_it() -> None:
 
 
 def test_only_the_plug_in_api_lies_outside_of_the_packages() -> None:
+    packages = {"interfaces"}
     files = {path.stem for path in ROOT.glob("*.py")}
-    assert {*files, "interfaces"} == {*API, FOR_NOTEBOOKS, "__init__", "__main__"}, "interfaces is a package"
+    assert files == {*API, FOR_NOTEBOOKS, "__init__", "__main__"} - packages
+
+
+def test_contracts_are_imported_from_their_package_which_imports_only_errors() -> None:
+    inside = ROOT / "interfaces"
+    for path in [path for top in (ROOT, ROOT.parent / "domains") for path in top.rglob("*.py")]:
+        found = set(imported(path.read_text(encoding="utf-8")))
+        of_contracts = {module for module in found if module.startswith("bench.interfaces")}
+        if path.parent == inside:
+            assert found - of_contracts <= {"bench.errors"}, path
+        else:
+            assert of_contracts <= {"bench.interfaces"}, path
 
 
 def test_a_planted_violation_is_found() -> None:

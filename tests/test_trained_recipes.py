@@ -316,7 +316,7 @@ def test_the_recipes_train_quantized_and_taught(
 @pytest.mark.parametrize(
     ("kind", "text"),
     [
-        (Writer, "qat:grid=binary,budget=0.00025"),
+        (Writer, "qat:grid=binary,teacher,budget=0.00025"),
         (Flow, "qat:grid=ternary,anneal=0.5,budget=0.25"),
         (Flow, "prune_train:sparsity=0.8,budget=0.25"),
         pytest.param(Pair, "qat:grid=int4,teacher,budget=0.25", marks=pytest.mark.slow),

@@ -76,9 +76,10 @@ def run(request: Request, say: Say) -> list[EdgeRecord]:
     n = sample_count(request.samples, domain)
     session = ModelSession(domain, spec, n, command=request.command)
     evaluation = Evaluation(session)
+    scores = {**evaluation.panel.implementation(own=False), **session.floor_method().versions}
     names = [(method, *pair) for method in methods for pair in chosen]
     known = {record.key: record for record in read_edge(request.results, say)}
-    keys = {name: key_of(_content(request, evaluation, name)) for name in with_references(names)}
+    keys = {name: key_of(_content(request, session, scores, name)) for name in with_references(names)}
     open_names = [one for one in names if request.fresh or not _finished(known.get(keys[one]))]
     if open_names:
         with tempfile.TemporaryDirectory() as folder:
@@ -91,12 +92,14 @@ def _finished(record: EdgeRecord | None) -> bool:
     return record is not None and record.status in FINISHED
 
 
-def _content(request: Request, evaluation: Evaluation, name: Name) -> dict[str, Any]:
-    """What the numbers of a candidate depend on."""
+def _content(
+    request: Request, session: ModelSession, scores: Mapping[str, int], name: Name
+) -> dict[str, Any]:
+    """What the numbers of a candidate depend on. `scores`: versions of all that gives scores."""
     method, runtime, precision = name
-    kind, session = RUNTIMES.load(runtime), evaluation.session
+    kind = RUNTIMES.load(runtime)
     return {
-        "scores": [session.domain.name, evaluation.panel.implementation(own=False)],
+        "scores": [session.domain.name, dict(scores)],
         "model": [session.weights_sha256, session.generator.identity(), session.settings],
         "method": [method, parse(method).versions],
         "runtime": [runtime, precision, kind.version, kind.versions()],

@@ -1,9 +1,9 @@
 """The contracts of the plug-in API. A domain, a method or a metric is one class that keeps one of these.
 
 A domain's author writes three classes: a `Domain`, its `Generator`, and one `Evaluator` for each role. The
-members that come first in each class are required. The optional ones are in small mix-in classes, which stand
-before the class that inherits them; all have defaults. This package imports nothing else of the project but
-its errors. Import the contracts from here, and not from the modules below.
+members that come first in each class are required. The optional ones are in small mix-in classes, which
+`domain_parts` and `generator_parts` hold; all have defaults. This package imports nothing else of the
+project but its errors. Import the contracts from here, and not from the modules below.
 
 How the contracts meet, for one cell (`bench/runner/run_cell.py`):
 
@@ -24,7 +24,17 @@ from bench.interfaces.domain_parts import (
     TakesConditions,
     Trainable,
 )
-from bench.interfaces.evaluator import Damage, Evaluator, EvaluatorEntry, Features, SampleFeatures, Task
+from bench.interfaces.evaluator import (
+    Damage,
+    Evaluator,
+    EvaluatorEntry,
+    Features,
+    Hurts,
+    Role,
+    SampleFeatures,
+    Task,
+    Use,
+)
 from bench.interfaces.generator import Generator
 from bench.interfaces.generator_parts import (
     Exportable,
@@ -37,73 +47,71 @@ from bench.interfaces.generator_parts import (
     HasTraining,
 )
 from bench.interfaces.method import Context, Method
-from bench.interfaces.metric import Metric
-from bench.interfaces.models import SIZES, Conditions, ModelSpec, outside_of_its_size
-from bench.interfaces.storage import Compressed, Layout, StoredTensor, StructureEdit
-from bench.interfaces.training import Training, TrainingRecipe
-from bench.interfaces.types import (
+from bench.interfaces.metric import Direction, Metric
+from bench.interfaces.models import (
+    SIZES,
     TRAINED,
     TRAINED_ON,
     ConditionKind,
-    Direction,
-    Hurts,
-    Role,
-    Samples,
-    Use,
-    Wrap,
+    Conditions,
+    ModelSpec,
+    outside_of_its_size,
 )
+from bench.interfaces.shared import Samples
+from bench.interfaces.storage import Compressed, Layout, StoredTensor, StructureEdit
+from bench.interfaces.training import Training, TrainingRecipe, Wrap
 
-__all__ = [
+__all__ = [  # noqa: RUF022 - in the order of the reference page
+    "Domain",
+    "Trainable",
+    "DescribesSamples",
+    "HasMetrics",
+    "HasTask",
+    "HasOptionalEvaluators",
+    "HasKinds",
+    "TakesConditions",
+    "ModelSpec",
+    "Conditions",
+    "ConditionKind",
     "SIZES",
+    "outside_of_its_size",
     "TRAINED",
     "TRAINED_ON",
-    "Compressed",
-    "ConditionKind",
-    "Conditions",
-    "Context",
-    "Damage",
-    "DescribesSamples",
-    "Direction",
-    "Domain",
-    "Edit",
-    "Evaluator",
-    "EvaluatorEntry",
-    "Exportable",
-    "Features",
     "Generator",
+    "HasLikelihood",
     "HasAuxiliaryScores",
     "HasCalibration",
-    "HasConditions",
     "HasExport",
-    "HasIdentity",
-    "HasKinds",
-    "HasLikelihood",
-    "HasMetrics",
-    "HasOptionalEvaluators",
-    "HasTask",
+    "Exportable",
     "HasTraining",
-    "Hurts",
-    "Layout",
-    "Method",
-    "Metric",
-    "ModelSpec",
-    "Native",
-    "Observed",
-    "Role",
-    "SampleFeatures",
+    "HasIdentity",
+    "HasConditions",
     "Samples",
-    "Stored",
-    "StoredTensor",
-    "StructureEdit",
-    "TakesConditions",
-    "Task",
-    "Trainable",
     "Training",
     "TrainingRecipe",
-    "Use",
-    "View",
     "Wrap",
-    "outside_of_its_size",
+    "Evaluator",
+    "EvaluatorEntry",
+    "Role",
+    "Use",
+    "Features",
+    "SampleFeatures",
+    "Damage",
+    "Hurts",
+    "Task",
+    "Metric",
+    "Direction",
+    "Method",
+    "Context",
+    "Compressed",
+    "StoredTensor",
+    "Layout",
+    "StructureEdit",
+    "Native",
+    "Observed",
+    "View",
+    "Stored",
+    "Edit",
 ]
 
 # The names of version 0.1's first drafts, for plug-ins that still import them.

@@ -18,10 +18,10 @@ from bench.interfaces.domain_parts import (
     TakesConditions,
     Trainable,
 )
-from bench.interfaces.evaluator import Damage, Evaluator, EvaluatorEntry
+from bench.interfaces.evaluator import Damage, Evaluator, EvaluatorEntry, Use
 from bench.interfaces.generator import Generator
-from bench.interfaces.models import ModelSpec
-from bench.interfaces.types import TRAINED, Samples, Use
+from bench.interfaces.models import TRAINED, ModelSpec
+from bench.interfaces.shared import Samples
 
 
 class Domain(

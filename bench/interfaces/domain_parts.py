@@ -1,4 +1,4 @@
-"""Optional parts of a domain: each is a class of its own, and all members have defaults."""
+"""Optional parts of a domain: mix-in classes whose members all have defaults."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from bench.errors import BadInput, unknown
 from bench.interfaces.evaluator import Evaluator, Task
 from bench.interfaces.generator import Generator
 from bench.interfaces.metric import Metric
-from bench.interfaces.models import Conditions, ModelSpec
+from bench.interfaces.models import ConditionKind, Conditions, ModelSpec
+from bench.interfaces.shared import Samples
 from bench.interfaces.training import Training, TrainingRecipe
-from bench.interfaces.types import ConditionKind, Samples
 
 if TYPE_CHECKING:
     import numpy as np

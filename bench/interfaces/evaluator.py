@@ -1,4 +1,4 @@
-"""The contract of an evaluator, of a task, and of the known damages that check them."""
+"""The contracts of an evaluator, of the known damages that check evaluators, and of a task."""
 
 from __future__ import annotations
 
@@ -6,13 +6,18 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from bench.interfaces.types import Hurts, Role, Samples, Use, check_allowed
+from bench.interfaces.shared import Samples, check_allowed
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
+
+Role = Literal["quality", "diversity"]
+Use = Literal["primary", "secondary", "optional"]  # what an evaluator is for: see `EvaluatorEntry`
+# what a damage lowers; "foreign": samples of another kind of data
+Hurts = Literal["nothing", "surface", "variety", "both", "foreign"]
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from bench.interfaces.generator_parts import (
     HasLikelihood,
     HasTraining,
 )
+from bench.interfaces.shared import Samples
 from bench.interfaces.storage import StructureEdit
-from bench.interfaces.types import Samples
 
 if TYPE_CHECKING:
     from torch.nn import Module

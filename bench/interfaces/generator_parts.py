@@ -1,4 +1,4 @@
-"""Optional parts of a generator: each is a class of its own, and all members have defaults."""
+"""Optional parts of a generator: mix-in classes whose members all have defaults."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from bench.interfaces.training import Training
-from bench.interfaces.types import Samples, Wrap
+from bench.interfaces.shared import Samples
+from bench.interfaces.training import Training, Wrap
 
 if TYPE_CHECKING:
     import numpy as np

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from bench.errors import BadInput
 from bench.interfaces.evaluator import SampleFeatures
-from bench.interfaces.types import Direction, check_allowed
+from bench.interfaces.shared import check_allowed
+
+# which way is better; "none": nearest to the real data's value is best
+Direction = Literal["higher", "lower", "none"]
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,11 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
-from bench.interfaces.types import ConditionKind
-
+TRAINED_ON = "data.json"  # in a folder that `bench train --data` writes: what the user named
+TRAINED = "training.jsonl"  # the last file in a folder that `bench train` writes
+ConditionKind = Literal["prompts", "labels"]  # what a conditional model makes samples of
 # size in a model's name -> (fewest, most) parameters. A size is a class of comparison: domains are compared
 # size by size, so that networks of one size must have about as many parameters in every domain.
 SIZES: Mapping[str, tuple[int, int]] = {

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 if TYPE_CHECKING:
     from torch.nn import Module
 
+# (name of a network, the network) -> the network to train in its place
+Wrap = Callable[[str, "Module"], "Module"]
+
 
 class Training(ABC):
     """One run of a recipe, one step at a time. A run can stop after any step and resume from its state."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 import itertools
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import fmean, median
@@ -47,6 +47,7 @@ SAMPLES = 2000  # of an experiment, as of the published records
 FOLLOWED = 1000  # sequences whose next tokens are compared
 BATCHES, ITEMS = 20, 16  # of calibration: at most so many, cut to so many items
 PATHS = 50  # pictures whose paths are followed
+LAYERED = "int4"  # the rung whose layers are shown one by one
 TESTED, DIFFUSION = "s@0", "image_diffusion"
 GRIDS = ("int5", "int4")
 SEQUENCES = ("text", "image_tokens", "molecules")
@@ -71,7 +72,9 @@ Errors = Mapping[str, float]
 
 
 def errors(found: Found) -> Iterator[None]:
-    """Add the tails of the weights, and the errors of each rung on calibration inputs: of size s."""
+    """Add the tails of the weights, and the errors of each rung on calibration inputs: of size s. Then those
+    of each layer at one rung: of the tested models.
+    """
     for domain in map(open_domain, DOMAINS):
         for spec in [m for m in domain.models.values() if m.name.startswith("s@")]:
             lines = found.setdefault("errors", {}).setdefault(f"{domain.name} {spec.name}", {})
@@ -83,6 +86,12 @@ def errors(found: Found) -> Iterator[None]:
             for rung in (rung for rung in LADDER if rung not in lines):
                 lines[rung] = errors_of(session, rung)
                 yield
+    by_layer = found.setdefault("layers", {})
+    for name in (name for name in DOMAINS if name not in by_layer):
+        session = tested_session(name)
+        heard, _ = listened(session, compressed(session, LAYERED))
+        by_layer[name] = {path: share.value for path, share in heard.outputs.items()}
+        yield
 
 
 def tails_of(network: nn.Module) -> dict[str, float]:
@@ -126,6 +135,21 @@ def errors_of(session: ModelSession, rung: str) -> Errors:
     median of the layers).
     """
     original, changed = session.generator.network, compressed(session, rung)
+    heard, output = listened(session, changed)
+    weights = Share()
+    for name in weights_of(original):
+        weights.add(changed.get_parameter(name).detach(), original.get_parameter(name).detach())
+    return {
+        "weights": weights.value,
+        "layers": median(share.value for share in heard.outputs.values()),
+        "output": output.value,
+        "kurtosis": median(fmean(values) for values in heard.tails.values()),
+    }
+
+
+def listened(session: ModelSession, changed: nn.Module) -> tuple[Heard, Share]:
+    """What each layer and the whole network do to calibration inputs, beside the uncompressed ones."""
+    original = session.generator.network
     heard = Heard(original, changed)
     output = Share()
     words = session.domain.kind_of_network == "transformer"
@@ -137,16 +161,7 @@ def errors_of(session: ModelSession, rung: str) -> Errors:
             output.add(tensor_of(changed(*args, **kwargs), words), before)
             heard.listening = True
     heard.close()
-    tensors = weights_of(original)
-    weights = Share()
-    for name in tensors:
-        weights.add(changed.get_parameter(name).detach(), original.get_parameter(name).detach())
-    return {
-        "weights": weights.value,
-        "layers": median(share.value for share in heard.outputs.values()),
-        "output": output.value,
-        "kurtosis": median(fmean(values) for values in heard.tails.values()),
-    }
+    return heard, output
 
 
 def cut(argument: Any) -> Any:
@@ -213,16 +228,21 @@ class Heard:
 
 
 def growth(found: Found) -> Iterator[None]:
-    """Add the error of the diffusion model's pictures after each call, from the same start noise. Then those
-    of transformers over their tokens.
+    """Add the error of the diffusion model's pictures after each call, from the same start noise: where all
+    calls are compressed, and where one call is. Then those of transformers over their tokens.
     """
-    lines = found.setdefault("growth", {})
-    for grid in (grid for grid in GRIDS if grid not in lines):
+    lines, alone = found.setdefault("growth", {}), found.setdefault("single calls", {})
+    for grid in GRIDS:
         session = tested_session(DIFFUSION)
-        network = session.generator.network
-        pairs = zip(path_of(session, network), path_of(session, compressed(session, grid)), strict=True)
-        lines[grid] = [of_pair(*pair) for pair in pairs]
-        yield
+        network, changed = session.generator.network, compressed(session, grid)
+        calls = session.generator.settings()["network_calls"]
+        if grid not in lines:
+            lines[grid] = growth_of(session, changed)
+            yield
+        for call in range(1, calls + 1):
+            if f"{grid} {call}" not in alone:
+                alone[f"{grid} {call}"] = growth_of(session, Turns(network, changed, calls, {call - 1}))
+                yield
     lines = found.setdefault("tokens", {})
     trained = [domain for domain in SEQUENCES if TESTED in open_domain(domain).models]
     for domain, grid in itertools.product(trained, GRIDS):
@@ -271,10 +291,13 @@ def path_of(session: ModelSession, network: nn.Module) -> list[Tensor]:
     return [*given[1:], torch.from_numpy(pictures).float()]
 
 
-def of_pair(original: Tensor, changed: Tensor) -> float:
-    share = Share()
-    share.add(changed, original)
-    return share.value
+def growth_of(session: ModelSession, changed: nn.Module) -> list[float]:
+    """The error after each call, beside the uncompressed network's path from the same noise."""
+    shares, original = [], path_of(session, session.generator.network)
+    for before, now in zip(original, path_of(session, changed), strict=True):
+        shares.append(Share())
+        shares[-1].add(now, before)
+    return [share.value for share in shares]
 
 
 # ------------------------------------------------------------------------------------------------ experiments
@@ -333,24 +356,24 @@ def fewer_calls(steps: int, grid: str) -> Found:
 def half_of_the_calls(part: str, grid: str) -> Found:
     """Retention where the compressed network makes the first or the last half of the calls."""
     session = tested_session(DIFFUSION)
-    pair = (session.generator.network, compressed(session, grid))
     calls = session.generator.settings()["network_calls"]
-    turns = Turns(*(pair if part == "last" else pair[::-1]), calls)
+    half = range(calls // 2, calls) if part == "last" else range(calls // 2)
+    turns = Turns(session.generator.network, compressed(session, grid), calls, half)
     return kept_by_both(session.generator.sample(turns, SAMPLES, 0), Evaluation(session))
 
 
 class Turns(nn.Module):
-    """Calls one network in the first half of a path and another in the last."""
+    """Calls another network in some of a path's `calls`, which are counted from 0."""
 
-    def __init__(self, first: nn.Module, last: nn.Module, calls: int) -> None:
+    def __init__(self, usual: nn.Module, other: nn.Module, calls: int, of_other: Container[int]) -> None:
         super().__init__()
-        self.first, self.last, self.calls, self.done = first, last, calls, 0
-        self.config = first.config
+        self.usual, self.other, self.calls, self.of_other, self.done = usual, other, calls, of_other, 0
+        self.config = usual.config
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        early = self.done % self.calls < self.calls // 2
+        network = self.other if self.done % self.calls in self.of_other else self.usual
         self.done += 1
-        return (self.first if early else self.last)(*args, **kwargs)
+        return network(*args, **kwargs)
 
 
 def with_noise(domain: str, grid: str) -> Found:

@@ -11,7 +11,7 @@ import itertools
 import json
 import math
 from collections.abc import Callable, Mapping
-from statistics import fmean, geometric_mean
+from statistics import fmean, geometric_mean, median
 
 import numpy as np
 
@@ -45,7 +45,7 @@ from scripts.studies.explanation import (
 from scripts.studies.training_time import RESULTS, ROOT, S
 
 PAGE = ROOT / "docs" / "explanation.md"
-SHOWN = (1, 2, 5, 10, 19)  # calls after which the error of a path is shown
+SHOWN = (1, 2, 5, 10, 19)  # calls of a path whose errors are shown
 PUBLISHED = 10  # steps of the diffusion model's sampler
 KEPT_HEADERS = [f"{role} {who}↑" for who in ("", "by the secondary evaluators ") for role in ROLES]
 
@@ -99,6 +99,33 @@ def tolerance(m: ModelLadder, by_rung: Mapping[str, Errors], role: str) -> float
     if not math.isfinite(place):
         return math.inf
     return math.exp(np.interp(place, m.rates, [math.log(by_rung[rung]["output"]) for rung in m.rungs]))
+
+
+def by_layer(found: Found) -> str:
+    """One line for each tested model: the spread of its layers, and the worst of them."""
+    lines = []
+    for domain, shares in found["layers"].items():
+        ordered = sorted(shares.values())
+        ends = [f"{value:.4f}" for value in (ordered[0], median(ordered), ordered[-1])]
+        worst = max(shares, key=lambda path: shares[path])
+        lines.append([f"{domain} {TESTED}", str(len(shares)), *ends, f"`{worst}`"])
+    return table(["model", "layers", "least ↓", "median ↓", "largest ↓", "layer with the largest"], lines)
+
+
+def single_calls(found: Found) -> str:
+    """One line for each of some compressed calls: the error right after it and that of the finished picture.
+    Then what all single calls add up to, and what all calls do together.
+    """
+    lines, alone = [], found["single calls"]
+    for call in SHOWN:
+        both = [alone[f"{grid} {call}"] for grid in GRIDS]
+        lines.append([str(call), *(f"{x:.4f}" for values in both for x in (values[call - 1], values[-1]))])
+    sums = [sum(values[-1] for key, values in alone.items() if key.split()[0] == grid) for grid in GRIDS]
+    together = [found["growth"][grid][-1] for grid in GRIDS]
+    for title, ends in (("sum over all single calls", sums), ("all calls together", together)):
+        lines.append([title, *(cell for value in ends for cell in (DASH, f"{value:.4f}"))])
+    headers = [f"`{grid}`: {when} ↓" for grid in GRIDS for when in ("after this call", "finished picture")]
+    return table(["compressed call", *headers], lines)
 
 
 def paths(found: Found) -> str:
@@ -254,8 +281,10 @@ def sizes_of(found: Found) -> dict[tuple[str, str], list[str]]:
 
 TABLES: Mapping[str, Callable[[Found], str]] = {
     "errors": at_4_bits,
+    "layers": by_layer,
     "tolerances": tolerances,
     "growth": paths,
+    "single": single_calls,
     "tokens": tokens,
     "calls": calls,
     "halves": halves,
