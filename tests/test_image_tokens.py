@@ -25,6 +25,7 @@ from domains.image_tokens.training import TokensTraining, fresh_generator
 from domains.images.data import part
 from domains.images.training import to_floats
 from domains.language.network import SIZES, fresh
+from scripts.studies.codec import kept
 
 DOMAIN, SHAPE = TokensDomain(), CodecShape()
 PIXELS = part("validation").pixels[:64]
@@ -64,6 +65,14 @@ def test_pictures_survive_their_codes(codec: Codec) -> None:
     assert drawn.shape == PIXELS.shape and drawn.dtype == np.uint8
     error = np.square(drawn.astype(float) - PIXELS).mean()
     assert error < 0.15 * PIXELS.astype(float).var(0).mean(), "far nearer than the mean picture"
+
+
+@pytest.mark.slow
+def test_real_pictures_keep_their_scores_after_the_codec() -> None:
+    """The bar of the codec, on the validation part: .95 by the evaluators of both sets."""
+    shares = {line["evaluator"]: line["share"] for line in kept("validation", WEIGHTS, 1000)}
+    assert min(shares[name] for name in ("effnet", "encoder", "pixel_judge", "restorer")) > 0.95
+    assert shares["effnet_undithered"] < 0.95, "without dither the codec is seen"
 
 
 def test_a_picture_has_the_same_codes_and_codes_the_same_picture_whatever_else_is_there(codec: Codec) -> None:

@@ -9,7 +9,9 @@ the reference is the first N test pictures, as in every record, and N ceiling pi
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -46,6 +48,12 @@ def pictures(part_name: str, n: int) -> tuple[np.ndarray, np.ndarray]:
 @click.option("--samples", "n", default=2000)
 def main(part_name: str, folder: Path, n: int) -> None:
     """Print one line of JSON for each evaluator."""
+    for line in kept(part_name, folder, n):
+        print(json.dumps(line), flush=True)
+
+
+def kept(part_name: str, folder: Path, n: int) -> Iterator[dict[str, Any]]:
+    """Of each evaluator: its score of untouched pictures and of those after the codec, and their ratio."""
     domain = OwnReference()
     domain.real, others = pictures(part_name, n)
     codec = Codec.read(folder)
@@ -54,9 +62,9 @@ def main(part_name: str, folder: Path, n: int) -> None:
     panel = Panel(domain, n, K, roles=roles)
     found = [panel.verdicts(panel.observe(some, "pictures")) for some in (others, through)]
     for name, role in roles.items():
-        ceiling, kept = (verdicts[name].metrics[METRICS[role]] for verdicts in found)
-        line = {"evaluator": name, "metric": METRICS[role], "ceiling": ceiling, "codec": kept}
-        print(json.dumps({**line, "share": kept / ceiling}), flush=True)
+        ceiling, after = (verdicts[name].metrics[METRICS[role]] for verdicts in found)
+        scores = {"ceiling": ceiling, "codec": after, "share": after / ceiling}
+        yield {"evaluator": name, "metric": METRICS[role], **scores}
 
 
 if __name__ == "__main__":
