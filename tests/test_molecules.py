@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from made_up import ladder
 from bench.errors import BadInput
 from bench.interfaces import SampleFeatures
 from bench.methods.notation import LADDER
+from bench.records.schema import read_records
 from domains.molecules import chemistry, data
 from domains.molecules.adapter import MoleculesDomain
 from domains.molecules.damages import DAMAGES
@@ -300,3 +302,22 @@ def test_published_figures_are_of_the_molecules_alone_and_of_both_test_parts() -
     assert near == "1.000" and float(scaffolds) == pytest.approx((2 + similar) / 3, abs=6e-4)
     assert float(diversity) == pytest.approx(1 - (5 + 4 * similar) / 9, abs=6e-4)
     assert novel == "0.500"
+
+
+def test_the_page_shows_the_measured_truth() -> None:
+    """And the matrix that `damages --save` wrote holds the same recall."""
+    found = json.loads(molecules_truth.FILE.read_text(encoding="utf-8"))
+    page = molecules_truth.PAGE.read_text(encoding="utf-8")
+    records = read_records(molecules_truth.ROOT / "results")
+    assert page == molecules_truth.filled(page, found, records), "run `molecules_truth tables`"
+    saved = json.loads((molecules_truth.ROOT / "results/molecules/damages.json").read_text(encoding="utf-8"))
+    recall = {row["name"]: (row["mutual_recall"], row["samples"]) for row in saved["rows"]}
+    assert recall == {name: (row["chemnet"][0], row["samples"]) for name, row in found["recall"].items()}
+
+
+def test_sensitivity_is_of_wrong_strings_and_specificity_of_right_ones() -> None:
+    right, accepted = np.array([True, True, True, False, False]), np.array([True, True, False, True, False])
+    found = molecules_truth.agreement_of(right, accepted)
+    assert found == {"accepted": 0.6, "sensitivity": 0.5, "specificity": pytest.approx(2 / 3)}
+    assert molecules_truth.agreement_of(right[:3], accepted[:3])["sensitivity"] is None
+    assert molecules_truth.agreement_of(~right[:3], accepted[:3])["specificity"] is None
