@@ -260,7 +260,14 @@ def test_blocks_are_the_innermost_entries_of_lists_with_two_weights() -> None:
     assert blocks_of(nn.Sequential(nn.Linear(2, 2)), {}) == {}
 
 
-@pytest.mark.parametrize("text", ["brecq:bits=2", "magnitude+brecq:bits=3,group=5"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("brecq:bits=2", marks=pytest.mark.slow),
+        "brecq:bits=3,group=5",
+        "magnitude+brecq:bits=2",
+    ],
+)
 def test_brecq_spares_the_output_of_blocks(text: str) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
