@@ -89,20 +89,20 @@ def companions(found: ReportData) -> list[str]:
 
 def _said(contrast: Contrast, now: ClaimContext) -> str:
     """What the tests of one contrast show, and how large a difference may be that they do not show."""
-    rows = _pairs_of(contrast, now)
+    rows = _pairs_of(contrast, now.comparisons)
     claims = _larger(contrast, [c for c in rows if now.claimed(c)])
     rest = [c for c in rows if not now.claimed(c)]
     parts = [f"{'It' if i else 'C'} is {claim}." for i, claim in enumerate(claims)]
     if rest or not claims:
         parts.append(_open(rest, now, others=bool(claims)))
     for who, shown in (("primary", first_alone(now)), ("secondary", shown_by_second(now))):
-        alone = _larger(contrast, [c for c in shown if contrast.has(c.a, c.b)])
-        parts += [f"By the {who} evaluators alone, it is {claim}." for claim in alone]
+        alone = _larger(contrast, _pairs_of(contrast, shown))
+        parts += [f"By the {who} evaluators alone, C is {claim}." for claim in alone]
     return f"With the same {contrast.shared} ({as_text(contrast.word)}), {' '.join(parts)}"
 
 
-def _pairs_of(contrast: Contrast, now: ClaimContext) -> list[Comparison]:
-    return [c for c in now.comparisons if contrast.has(c.a, c.b)]
+def _pairs_of(contrast: Contrast, rows: Sequence[Comparison]) -> list[Comparison]:
+    return [c for c in rows if contrast.has(c.a, c.b)]
 
 
 def _larger(contrast: Contrast, rows: Sequence[Comparison]) -> list[str]:
@@ -159,7 +159,7 @@ def tests(found: ReportData) -> str:
     lines = []
     for contrast in found.contrasts:
         shared = f"{contrast.shared}: {as_text(contrast.word)}"
-        of_contrast = replace(found.now, comparisons=_pairs_of(contrast, found.now))
+        of_contrast = replace(found.now, comparisons=_pairs_of(contrast, found.now.comparisons))
         lines += [[shared, *line] for line in pairs(of_contrast)]
     return table(["the same", *PAIR_HEADERS], lines, left=3)
 

@@ -236,12 +236,14 @@ def growth(found: Found) -> Iterator[None]:
         session = tested_session(DIFFUSION)
         network, changed = session.generator.network, compressed(session, grid)
         calls = session.generator.settings()["network_calls"]
+        before = path_of(session, network)
         if grid not in lines:
-            lines[grid] = growth_of(session, changed)
+            lines[grid] = growth_of(before, path_of(session, changed))
             yield
         for call in range(1, calls + 1):
             if f"{grid} {call}" not in alone:
-                alone[f"{grid} {call}"] = growth_of(session, Turns(network, changed, calls, {call - 1}))
+                turns = Turns(network, changed, calls, {call - 1})
+                alone[f"{grid} {call}"] = growth_of(before, path_of(session, turns))
                 yield
     lines = found.setdefault("tokens", {})
     trained = [domain for domain in SEQUENCES if TESTED in open_domain(domain).models]
@@ -291,12 +293,11 @@ def path_of(session: ModelSession, network: nn.Module) -> list[Tensor]:
     return [*given[1:], torch.from_numpy(pictures).float()]
 
 
-def growth_of(session: ModelSession, changed: nn.Module) -> list[float]:
-    """The error after each call, beside the uncompressed network's path from the same noise."""
-    shares, original = [], path_of(session, session.generator.network)
-    for before, now in zip(original, path_of(session, changed), strict=True):
-        shares.append(Share())
-        shares[-1].add(now, before)
+def growth_of(before: Sequence[Tensor], now: Sequence[Tensor]) -> list[float]:
+    """The error after each call: of two paths from the same noise."""
+    shares = [Share() for _ in before]
+    for share, plain, changed in zip(shares, before, now, strict=True):
+        share.add(changed, plain)
     return [share.value for share in shares]
 
 

@@ -46,7 +46,8 @@ FILE, PAGE = Path(__file__).with_suffix(".json"), ROOT / "docs" / "molecules-dom
 SAMPLES = 2000
 MODEL, METHODS = "s@0", ("none", "int4", "int3", "ldlq:bits=2,mixed")  # whose samples are compared, too
 UNDAMAGED = "none (other real samples)"
-RANK_HEADERS = ["judge", "models x methods", "tau", f"pairs {APART} apart", "ranked alike", "farthest apart"]
+RANK_HEADERS = ["judge", "models x methods", "tau", f"pairs {APART} apart", "ranked alike"]
+RANK_HEADERS += ["farthest apart", "there, by RDKit", "there, by the judge"]
 JUDGES: Mapping[str, Reading] = {
     "judge": lambda record: retention_of(record, "quality"),
     "conv_judge": lambda record: second_retention(record, "quality"),
@@ -70,7 +71,8 @@ def measure(samples: int) -> None:
         for row in damage_matrix(domain, samples, roles=roles):
             name = next(n for n, role in (roles or domain.evaluators()).items() if role == "diversity")
             line = found["recall"].setdefault(row.name, {"samples": row.samples})
-            line[name] = [row.mutual_recall, row.mutual_recall / row.mutual_recall_ceiling]
+            numbers = row.numbers()
+            line[name] = [numbers["mutual_recall"], numbers["mutual_recall_of_ceiling"]]
     write_atomically(FILE, json.dumps(found, indent=1) + "\n")
 
 
@@ -162,9 +164,9 @@ def rank_table(records: Sequence[Record]) -> str:
         if not found.disagreements:
             continue
         worst = found.disagreements[0]
-        apart = f"{worst.model} `{worst.method}`: RDKit {worst.first:.3f}, {name} {worst.second:.3f}"
+        apart = [f"{worst.model} `{worst.method}`", f"{worst.first:.3f}", f"{worst.second:.3f}"]
         alike = DASH if found.concordant is None else f"{found.concordant:.3f}"
-        lines.append([name, str(found.methods), tau_text(found.tau), str(found.pairs), alike, apart])
+        lines.append([name, str(found.methods), tau_text(found.tau), str(found.pairs), alike, *apart])
     return table(RANK_HEADERS, lines)
 
 
