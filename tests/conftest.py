@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import copy
+import functools
 import os
 import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from bench.util.memory import keep_freed_memory
+
+if TYPE_CHECKING:
+    from bench.interfaces import Generator
 
 TOY = Path(__file__).parent.parent / "examples" / "toy-domain"
 FOLDER = pytest.StashKey[Path]()
@@ -53,16 +58,22 @@ def install_toy(site: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def toy_trains_once() -> Iterator[None]:
-    """The toy trains for a second or more whenever it is opened; here each opening gets a copy of the
-    first.
-    """
+    """The toy trains for seconds whenever it is opened; here each opening gets a copy of the first."""
     from bench.registry import DOMAINS
 
-    kind, patch = DOMAINS.load("toy"), pytest.MonkeyPatch()
-    first = kind().open(kind.models["s@0"])
+    kind, patch, first = DOMAINS.load("toy"), pytest.MonkeyPatch(), trained_toy()
     patch.setattr(kind, "open", staticmethod(lambda spec, device="cpu", settings=None: copy.deepcopy(first)))
     yield
     patch.undo()
+
+
+@functools.cache
+def trained_toy() -> Generator:
+    """The toy's network, once a process."""
+    from bench.registry import DOMAINS
+
+    kind = DOMAINS.load("toy")
+    return kind().open(kind.models["s@0"])
 
 
 @pytest.fixture
