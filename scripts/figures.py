@@ -24,7 +24,7 @@ from bench.stats.ladder import ROLES, ModelLadder
 from bench.stats.order import Order, order_of
 from bench.stats.rank_agreement import Agreement, agreements, secondary_views
 from bench.stats.scores import model_score
-from bench.stats.sizes import SizeSlopes, points, repeated_sizes, size_slopes
+from bench.stats.sizes import SizeSlopes, points, size_slopes
 from bench.stats.survivors import Share
 from bench.stats.use import use_by_method, utility_correlations
 from scripts.studies.explanation import FILE
@@ -259,10 +259,9 @@ class Figures:
                 found.append(auc.value)
         return found
 
-    def slopes(self, role: str) -> tuple[SizeSlopes, SizeSlopes]:
-        """Of C over size, of all compared domains: all sizes, and without those that were trained once."""
-        data = points(self.found.compared, self.found.parameters, role)
-        return known(size_slopes(data)), known(size_slopes(repeated_sizes(data)))
+    def slopes(self, role: str) -> SizeSlopes:
+        """Of C over size, of all compared domains."""
+        return known(size_slopes(points(self.found.compared, self.found.parameters, role)))
 
     def span_of_c(self, shared: What, role: str, secondary: bool = False) -> float:
         """How far C lies apart between the domains that share their data, or their network."""

@@ -11,6 +11,7 @@ import itertools
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from statistics import mean
 
 from bench.methods.notation import LADDER
 from bench.records.edge import EdgeRecord, read_edge
@@ -336,14 +337,14 @@ class Page:
     def models_with_size(self) -> str:
         return str(len(points(self._f.found.compared, self._f.found.parameters, "quality")))
 
-    def slope(self, role: str, sizes: str) -> str:
-        return signed(self._f.slopes(role)[sizes == "repeated"].average)
+    def slope(self, role: str) -> str:
+        return signed(self._f.slopes(role).average)
 
-    def slope_p(self, role: str, sizes: str) -> str:
-        return f"{self._f.slopes(role)[sizes == 'repeated'].p:.3f}"
+    def slope_p(self, role: str) -> str:
+        return f"{self._f.slopes(role).p:.3f}"
 
     def slope_of(self, domain: str, role: str) -> str:
-        return signed(self._f.slopes(role)[0].slopes[domain])
+        return signed(self._f.slopes(role).slopes[domain])
 
     def absolute(self, domain: str, size: str, rung: str) -> str:
         stored, *values = self._f.absolute(domain, size, rung)
@@ -390,8 +391,9 @@ class Page:
         return f"{self._f.c_up_to_16x(GAN):.3f}"
 
     def c_of_m(self, domain: str) -> str:
-        (m,) = self._f.of(domain, "m")
-        return slash(known(model_score(m, role)).value for role in ROLES)
+        """Of quality/diversity, means over the networks of size m."""
+        models = self._f.of(domain, "m")
+        return slash(mean(known(model_score(m, role)).value for m in models) for role in ROLES)
 
     def six_below_five(self) -> str:
         """`xs@0` .87 and 1.00, by the secondary evaluator .75 and .84; ..."""

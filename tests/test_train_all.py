@@ -143,7 +143,7 @@ def test_the_order_is_round_robin_by_position_in_the_grid_whatever_ships(steady:
 
 
 def test_our_domains_share_a_grid_of_sizes_and_training_seeds() -> None:
-    assert GRID == ("s@0", "s@1", "s@2", "xs@0", "xs@1", "xs@2", "m@0")
+    assert GRID == ("s@0", "s@1", "s@2", "xs@0", "xs@1", "xs@2", "m@0", "m@1", "m@2")
     for name in ("text", "image_gan", "image_diffusion"):
         domain = DOMAINS.load(name)()
         assert domain.grid() == GRID
