@@ -20,6 +20,7 @@ from bench.report.headline import doubted_ratios, rungs
 from bench.report.report_data import report_data
 from bench.report.secondary_table import tau_text, use_table
 from bench.report.small_files import Kept
+from bench.report.verdict import averaged_sizes
 from bench.stats.compressibility import retention_of
 from bench.stats.intervals import Estimate
 from bench.stats.ladder import ROLES, measured
@@ -301,8 +302,22 @@ def test_a_size_that_some_domains_have_is_compared_alone_and_changes_no_average(
     assert [*found.now.outside] == ["m"] and not found.now.alone and not without.now.outside
     (said,) = (c for c in found.now.outside["m"].conclusions() if c[0] == "quality")
     assert said == ("quality", "b", "a", True)
-    assert "| m      | b - a  | quality   |" in in_no_average(found)
+    together = found.now.including["m"]
+    assert [d.name for d in together.domains] == ["a", "b"] and averaged_sizes(together) == ["m", "s"]
+    assert all(abs(c.difference.value) < 1e-9 for c in together.comparisons if c.role == "quality")
+    assert "| m       | b - a  | quality   |" in in_no_average(found)
+    assert "| m and s | a - b  | quality   |" in in_no_average(found)
     assert in_no_average(without) == ""
+
+
+def test_a_size_that_lacks_a_training_seed_enters_no_average() -> None:
+    """Not even that of the domains that have it."""
+    kept = {"a": 0.9, "b": 0.5, "c": 0.7}
+    small = [r for name, v in kept.items() for i in range(3) for r in both(name, v + i / 100, v, f"s@{i}")]
+    networks = [("a", 0), ("a", 1), ("a", 2), ("b", 0), ("b", 1)]
+    large = [r for name, i in networks for r in both(name, 0.5 + i / 100, 0.5, f"m@{i}")]
+    now = report_data([*small, *large], {}).now
+    assert [*now.outside] == ["m"] and not now.including
 
 
 def test_ratios_and_rungs_that_the_secondary_evaluators_doubt_are_named() -> None:

@@ -115,7 +115,7 @@ def pairs_not_shown(now: ClaimContext) -> list[list[str]]:
 
 
 def _outside(now: ClaimContext) -> list[str]:
-    """What each size finds that is in no average."""
+    """What each size finds that is in no average of all domains."""
     lines = []
     for size, one in now.outside.items():
         networks = ", ".join(f"{as_text(d.name)} {len(d.units)}" for d in one.domains)
@@ -123,6 +123,8 @@ def _outside(now: ClaimContext) -> list[str]:
             f"**Size {as_text(size)}** is in no average, because not every compared domain has it for each "
             f"training seed (networks: {networks}). Alone: {answer(one).strip()}"
         )
+        if wider := now.including.get(size):
+            lines.append(f"**The domains that have size {as_text(size)}, with it.** {answer(wider).strip()}")
     return lines
 
 

@@ -18,7 +18,7 @@ from bench.report.report_data import ReportData
 from bench.report.secondary_table import secondary_agreement
 from bench.report.size_tables import large_or_small, sizes
 from bench.report.survivor_tables import survivors
-from bench.report.verdict import PAIR_HEADERS, pairs
+from bench.report.verdict import PAIR_HEADERS, averaged_sizes, pairs
 from bench.stats.comparison import Ratio, ratio_at
 from bench.stats.compressibility import FULL_RANGE, HIGH_RANGE
 from bench.stats.domain import Domain
@@ -26,7 +26,7 @@ from bench.stats.frontier import CHOOSING_SEED, Best, frontier
 from bench.stats.ladder import ROLES, ModelLadder
 from bench.stats.scores import counts, good_enough, model_score
 from bench.stats.use import use_by_method
-from bench.util.markup import as_text
+from bench.util.markup import as_text, joined
 
 
 def details_page(found: ReportData, leaderboard: str, runtimes: Sequence[str] = ()) -> str:
@@ -133,7 +133,8 @@ NOT_SHOWN_NOTES = """\
 **Claims that one size alone does not show**, with what that size finds. Each size has its own adjustment.
 """
 OUTSIDE_NOTES = """\
-**Sizes in no average.** Each is tested alone, and its p-values are adjusted for its own pairs and roles.
+**Sizes in no average.** Each is tested alone, then in the average of all sizes of the domains that have it.
+P-values are adjusted for the pairs and roles of such a group.
 """
 
 
@@ -147,8 +148,10 @@ def in_no_average(found: ReportData) -> str:
     """What the sizes find that no average counts. Empty where they allow no test."""
     lines = []
     for size, one in found.now.outside.items():
-        tested = any(c.difference is not None for c in one.comparisons)
-        lines += [[as_text(size), *line] for line in pairs(one)] if tested else []
+        for group in filter(None, [one, found.now.including.get(size)]):
+            tested = any(c.difference is not None for c in group.comparisons)
+            sizes = joined([as_text(size) for size in averaged_sizes(group)])
+            lines += [[sizes, *line] for line in pairs(group)] if tested else []
     return f"{OUTSIDE_NOTES}\n{table(SIZE_AND_PAIR, lines, left=3)}\n" if lines else ""
 
 

@@ -10,7 +10,7 @@ from functools import cached_property
 from bench.errors import BadInput, Failed, blamed
 from bench.records.schema import FINISHED, Record
 from bench.registry import DOMAINS, open_domain
-from bench.report.verdict import ClaimContext, claim_context, with_secondary
+from bench.report.verdict import ClaimContext, averaged_sizes, claim_context, with_secondary
 from bench.stats.complete import has_secondary, not_compared_yet, without
 from bench.stats.contrasts import OTHER, Contrast, Kinds, contrasts_of, kinds_of
 from bench.stats.domain import Domain
@@ -137,7 +137,7 @@ def _claims(second: Sequence[ModelLadder], models: Sequence[ModelLadder], thresh
 
 def _by_size(second: Sequence[ModelLadder], now: ClaimContext) -> ClaimContext:
     """With the comparison of each size alone: the sizes of the averages, where these count several, and those
-    in no average that several domains have.
+    in no average that several domains have. Each of the latter also enters an average of these domains.
     """
     compared = [d for d in now.domains if d.compared]
     averaged = [m for d in compared for m in d.averaged]
@@ -145,18 +145,29 @@ def _by_size(second: Sequence[ModelLadder], now: ClaimContext) -> ClaimContext:
     others = [m for d in compared for m in d.models if counts(m) and m.size not in sizes]
     alone = _alone(second, now, averaged) if len(sizes) > 1 else {}
     outside = {size: one for size, one in _alone(second, now, others).items() if len(one.domains) > 1}
-    return replace(now, alone=alone, outside=outside)
+    including = {}
+    for size, one in outside.items():
+        those = [m for m in averaged if m.domain in {d.name for d in one.domains}]
+        wider = _compared(second, now, [*those, *(m for m in others if m.size == size)])
+        if size in averaged_sizes(wider):
+            including[size] = wider
+    return replace(now, alone=alone, outside=outside, including=including)
 
 
 def _alone(
     second: Sequence[ModelLadder], now: ClaimContext, models: Sequence[ModelLadder]
 ) -> dict[str, ClaimContext]:
     """Size -> the comparison of these models of that size alone."""
-    found = {}
-    for size in sorted({m.size for m in models}):
-        one = claim_context([m for m in models if m.size == size], {})
-        found[size] = one if now.second is None else with_secondary(one, secondary_domains(second, one) or ())
-    return found
+    sizes = sorted({m.size for m in models})
+    return {size: _compared(second, now, [m for m in models if m.size == size]) for size in sizes}
+
+
+def _compared(
+    second: Sequence[ModelLadder], now: ClaimContext, models: Sequence[ModelLadder]
+) -> ClaimContext:
+    """The comparison of these models, by the secondary evaluators where these were used."""
+    one = claim_context(models, {})
+    return one if now.second is None else with_secondary(one, secondary_domains(second, one) or ())
 
 
 def secondary_domains(

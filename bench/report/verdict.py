@@ -48,6 +48,8 @@ class ClaimContext:
     alone: Mapping[str, ClaimContext] = field(default_factory=dict)
     # the same of each size that several domains have and no average counts
     outside: Mapping[str, ClaimContext] = field(default_factory=dict)
+    # the same sizes -> these domains, averaged over that size, too
+    including: Mapping[str, ClaimContext] = field(default_factory=dict)
 
     def claimed(self, c: Comparison) -> bool:
         """Whether the primary evaluators show it, and the secondary evaluators too where they were used."""
@@ -119,8 +121,13 @@ def _shown(now: ClaimContext) -> str:
 
 def _averaged(now: ClaimContext) -> str:
     """The sizes that a claim averages. Empty where there is one size."""
-    sizes = [*dict.fromkeys(as_text(m.size) for d in now.domains if d.compared for m in d.averaged)]
+    sizes = [as_text(size) for size in averaged_sizes(now)]
     return f"On the ladder, averaged over sizes {joined(sizes)}, " if len(sizes) > 1 else ""
+
+
+def averaged_sizes(now: ClaimContext) -> list[str]:
+    """The sizes of the models that the domains' scores average."""
+    return [*dict.fromkeys(m.size for d in now.domains if d.compared for m in d.averaged)]
 
 
 def _tally(now: ClaimContext) -> str:
