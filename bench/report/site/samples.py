@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
 Say = Callable[[str], None]
-SHOWN, SHOWN_OF_LADDER = 6, 2  # samples of the richest model of a domain, and of every other model
+SHOWN, SHOWN_OF_LADDER = 6, 1  # samples of the richest model of a domain, and of every other model
 PICTURE, CHUNK = "twins.png", "twins"
 LARGEST = 30_000_000  # pixels
 LETTERS = dict(zip(TWIN_OUTCOMES, "idrgs"))  # r: repaired, g: degraded
