@@ -147,8 +147,9 @@ def _by_size(second: Sequence[ModelLadder], now: ClaimContext) -> ClaimContext:
     outside = {size: one for size, one in _alone(second, now, others).items() if len(one.domains) > 1}
     including = {}
     for size, one in outside.items():
-        those = [m for m in averaged if m.domain in {d.name for d in one.domains}]
-        wider = _compared(second, now, [*those, *(m for m in others if m.size == size)])
+        domains = [d.name for d in one.domains]
+        of_all_sizes = [m for m in (*averaged, *others) if m.size in {*sizes, size}]
+        wider = _compared(second, now, [m for m in of_all_sizes if m.domain in domains])
         if size in averaged_sizes(wider):
             including[size] = wider
     return replace(now, alone=alone, outside=outside, including=including)
@@ -158,8 +159,10 @@ def _alone(
     second: Sequence[ModelLadder], now: ClaimContext, models: Sequence[ModelLadder]
 ) -> dict[str, ClaimContext]:
     """Size -> the comparison of these models of that size alone."""
-    sizes = sorted({m.size for m in models})
-    return {size: _compared(second, now, [m for m in models if m.size == size]) for size in sizes}
+    found = {}
+    for size in sorted({m.size for m in models}):
+        found[size] = _compared(second, now, [m for m in models if m.size == size])
+    return found
 
 
 def _compared(
