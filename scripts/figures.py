@@ -24,7 +24,7 @@ from bench.stats.ladder import ROLES, ModelLadder
 from bench.stats.order import Order, order_of
 from bench.stats.rank_agreement import Agreement, agreements, secondary_views
 from bench.stats.scores import model_score
-from bench.stats.sizes import SizeSlopes, points, size_slopes
+from bench.stats.sizes import SizeSlopes, common_sizes, points, size_slopes
 from bench.stats.survivors import Share
 from bench.stats.use import use_by_method, utility_correlations
 from scripts.studies.explanation import FILE
@@ -259,9 +259,10 @@ class Figures:
                 found.append(auc.value)
         return found
 
-    def slopes(self, role: str) -> SizeSlopes:
-        """Of C over size, of all compared domains."""
-        return known(size_slopes(points(self.found.compared, self.found.parameters, role)))
+    def slopes(self, role: str, common: bool = False) -> SizeSlopes:
+        """Of C over size, of all compared domains. `common`: over the sizes that all of them have."""
+        data = points(self.found.compared, self.found.parameters, role)
+        return known(size_slopes(common_sizes(data) if common else data))
 
     def span_of_c(self, shared: What, role: str, secondary: bool = False) -> float:
         """How far C lies apart between the domains that share their data, or their network."""

@@ -337,11 +337,11 @@ class Page:
     def models_with_size(self) -> str:
         return str(len(points(self._f.found.compared, self._f.found.parameters, "quality")))
 
-    def slope(self, role: str) -> str:
-        return signed(self._f.slopes(role).average)
+    def slope(self, role: str, sizes: str) -> str:
+        return signed(self._f.slopes(role, sizes == "common").average)
 
-    def slope_p(self, role: str) -> str:
-        return f"{self._f.slopes(role).p:.3f}"
+    def slope_p(self, role: str, sizes: str) -> str:
+        return f"{self._f.slopes(role, sizes == 'common').p:.3f}"
 
     def slope_of(self, domain: str, role: str) -> str:
         return signed(self._f.slopes(role).slopes[domain])

@@ -318,6 +318,9 @@ def test_a_size_that_lacks_a_training_seed_enters_no_average() -> None:
     large = [r for name, i in networks for r in both(name, 0.5 + i / 100, 0.5, f"m@{i}")]
     now = report_data([*small, *large], {}).now
     assert [*now.outside] == ["m"] and not now.including
+    four = [("a", i) for i in range(4)] + [("b", i) for i in range(4)]
+    large = [r for name, i in four for r in both(name, 0.5 + i / 100, 0.5, f"m@{i}")]
+    assert not report_data([*small, *large], {}).now.including, "the small size lacks the fourth"
 
 
 def test_ratios_and_rungs_that_the_secondary_evaluators_doubt_are_named() -> None:

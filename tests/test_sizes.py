@@ -18,6 +18,7 @@ from bench.stats.sizes import (
     REFERENCE_SIZE,
     Point,
     best_within,
+    common_sizes,
     of_sizes_trained_often,
     points,
     size_slopes,
@@ -33,6 +34,15 @@ def made(
         for name, level in levels.items()
         for n in sizes
     ]
+
+
+def test_common_sizes_are_those_of_every_domain() -> None:
+    """`b` has no large network; a network that is too poor for the ranking does not count."""
+    data = [Point(d, f"{size}@0", 1000, 0.5, False) for d, size in (("a", "s"), ("a", "m"), ("b", "s"))]
+    assert [p.model for p in common_sizes(data)] == ["s@0", "s@0"]
+    poor = Point("b", "m@0", 1000, 0.5, True)
+    assert [p.model for p in common_sizes([*data, poor])] == ["s@0", "s@0"]
+    assert len(common_sizes([*data, Point("b", "m@0", 1000, 0.5, False)])) == 4
 
 
 def test_a_known_slope_comes_back_exactly_with_the_levels_at_half_a_million() -> None:

@@ -120,11 +120,13 @@ def _outside(now: ClaimContext) -> list[str]:
     for size, one in now.outside.items():
         networks = ", ".join(f"{as_text(d.name)} {len(d.units)}" for d in one.domains)
         lines.append(
-            f"**Size {as_text(size)}** is in no average, because not every compared domain has it for each "
-            f"training seed (networks: {networks}). Alone: {answer(one).strip()}"
+            f"**Size {as_text(size)}** is in no average of all domains, because not every compared domain "
+            f"has it for each training seed (networks: {networks}). Alone: {answer(one).strip()}"
         )
         if wider := now.including.get(size):
-            lines.append(f"**The domains that have size {as_text(size)}, with it.** {answer(wider).strip()}")
+            lines.append(
+                f"**Size {as_text(size)} in averages of the domains that have it.** {answer(wider).strip()}"
+            )
     return lines
 
 

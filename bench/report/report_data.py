@@ -150,7 +150,7 @@ def _by_size(second: Sequence[ModelLadder], now: ClaimContext) -> ClaimContext:
         domains = [d.name for d in one.domains]
         of_all_sizes = [m for m in (*averaged, *others) if m.size in {*sizes, size}]
         wider = _compared(second, now, [m for m in of_all_sizes if m.domain in domains])
-        if size in averaged_sizes(wider):
+        if {*sizes, size} <= set(averaged_sizes(wider)):
             including[size] = wider
     return replace(now, alone=alone, outside=outside, including=including)
 

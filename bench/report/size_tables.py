@@ -14,11 +14,13 @@ from bench.stats.sizes import (
     Point,
     SizeSlopes,
     best_within,
+    common_sizes,
     points,
     repeated_sizes,
     size_slopes,
     with_sizes,
 )
+from bench.util.markup import as_text, joined
 
 
 def sizes(found: ReportData) -> list[str]:
@@ -34,6 +36,9 @@ def sizes(found: ReportData) -> list[str]:
             lines.append(
                 f"- {role}, without sizes that have fewer training seeds than another: {_regression(often)}"
             )
+        if len(common := common_sizes(data)) < len(solid) and size_slopes(common) is not None:
+            names = joined(sorted({as_text(size_of(p.model)) for p in common}))
+            lines.append(f"- {role}, of sizes {names}, which all domains have: {_regression(common)}")
     return [
         "**Does size matter?** Linear regression of C on log2 of the parameters in each domain, "
         "and the mean of the slopes "

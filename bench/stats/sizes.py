@@ -74,6 +74,16 @@ def repeated_sizes(data: Sequence[Point]) -> list[Point]:
     return of_sizes_trained_often([p for p in data if not p.hollow])
 
 
+def common_sizes(data: Sequence[Point]) -> list[Point]:
+    """The ranked points of sizes that every domain has."""
+    ranked = [p for p in data if not p.hollow]
+    domains = {p.domain for p in ranked}
+    having: dict[str, set[str]] = {}
+    for p in ranked:
+        having.setdefault(size_of(p.model), set()).add(p.domain)
+    return [p for p in ranked if having[size_of(p.model)] == domains]
+
+
 @dataclass(frozen=True)
 class SizeSlopes:
     """One regression line of C on log2 of the parameters for each domain with several sizes, and the mean of
