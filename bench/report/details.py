@@ -133,8 +133,8 @@ NOT_SHOWN_NOTES = """\
 **Claims that one size alone does not show**, with what that size finds. Each size has its own adjustment.
 """
 OUTSIDE_NOTES = """\
-**Sizes outside the averages of all domains.** Each is tested alone, then in averages over all sizes, of the
-domains that have it. P-values are adjusted for the pairs and roles of the same rows.
+**Sizes outside the averages of all domains.** Each is tested alone. Then the domains that have it are
+compared by averages over all their sizes. Each such group of rows has its own adjustment.
 """
 
 
@@ -150,7 +150,7 @@ def in_no_average(found: ReportData) -> str:
     for size, one in found.now.outside.items():
         for group in filter(None, [one, found.now.including.get(size)]):
             tested = any(c.difference is not None for c in group.comparisons)
-            names = joined([as_text(one) for one in averaged_sizes(group)])
+            names = joined([as_text(name) for name in averaged_sizes(group)])
             lines += [[names, *line] for line in pairs(group)] if tested else []
     return f"{OUTSIDE_NOTES}\n{table(SIZE_AND_PAIR, lines, left=3)}\n" if lines else ""
 
